@@ -1,0 +1,94 @@
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+/// One Pod: its address, and its name where discovery tells it (SRV records do, A and AAAA records do not).
+///
+/// Equality is over name and address together, so that "same name, new address" and "same address, new name" are both
+/// another Pod. A clone costs one reference count.
+#[derive(Clone)]
+pub struct Endpoint(Arc<Inner>);
+
+struct Inner {
+    name: Option<Arc<str>>,
+    address: SocketAddr,
+}
+
+impl Endpoint {
+    /// A Pod known by its address alone.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self(Arc::new(Inner { name: None, address }))
+    }
+
+    /// A Pod known by name, as SRV records tell it: the first label of the target
+    /// (`postgresql-sfs-0` of `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`).
+    #[must_use]
+    pub fn named(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
+        Self(Arc::new(Inner { name: Some(name.into()), address }))
+    }
+
+    /// The Pod's address and port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// The Pod's name, where discovery tells it.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
+    }
+
+    pub(crate) fn shared_name(&self) -> Option<Arc<str>> {
+        self.0.name.clone()
+    }
+
+    fn key(&self) -> (Option<&str>, SocketAddr) {
+        (self.name(), self.address())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "{name} ({})", self.address()),
+            None => write!(f, "{}", self.address()),
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({self})")
+    }
+}
+
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.key() == other.key()
+    }
+}
+
+impl Eq for Endpoint {}
+
+impl PartialOrd for Endpoint {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Endpoint {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl Hash for Endpoint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}

@@ -1,0 +1,76 @@
+use std::{error, fmt, net::SocketAddr, sync::Arc};
+
+use super::{BoxError, Phase};
+
+/// One Pod that was tried, and why it did not do.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    name: Option<Arc<str>>,
+    address: SocketAddr,
+    phase: Phase,
+    cause: Cause,
+}
+
+#[derive(Clone, Debug)]
+enum Cause {
+    Failed(Arc<dyn error::Error + Send + Sync>),
+    Busy { in_use: usize, size: usize },
+}
+
+impl Attempt {
+    pub(crate) fn new(name: Option<Arc<str>>, address: SocketAddr, phase: Phase, cause: impl Into<BoxError>) -> Self {
+        Self { name, address, phase, cause: Cause::Failed(Arc::from(cause.into())) }
+    }
+
+    pub(crate) fn busy(name: Option<Arc<str>>, address: SocketAddr, in_use: usize, size: usize) -> Self {
+        Self { name, address, phase: Phase::Wait, cause: Cause::Busy { in_use, size } }
+    }
+
+    /// The Pod's name, where discovery tells it.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The Pod's address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where on the way it failed.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// What happened; `None` where the Pod is well and merely had no connection free.
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn error::Error + Send + Sync + 'static)> {
+        match &self.cause {
+            Cause::Failed(cause) => Some(&**cause),
+            Cause::Busy { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name} ({})", self.address)?,
+            None => write!(f, "{}", self.address)?,
+        }
+        match &self.cause {
+            Cause::Busy { in_use, size } => write!(f, " has {in_use} of {size} connections in use"),
+            Cause::Failed(cause) => {
+                write!(f, " failed in {}: {cause}", self.phase)?;
+                let mut source = cause.source();
+                while let Some(cause) = source {
+                    write!(f, ": {cause}")?;
+                    source = cause.source();
+                }
+                Ok(())
+            }
+        }
+    }
+}

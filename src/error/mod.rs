@@ -1,0 +1,190 @@
+//! What can go wrong, said so that it can be acted on: what kind of trouble, which Pods were tried, in which phase
+//! each of them failed and why, and whether anything can have been applied.
+
+mod applied;
+mod attempt;
+mod config;
+mod kind;
+mod phase;
+
+use std::{error, fmt, time::Duration};
+
+pub use applied::Applied;
+pub use attempt::Attempt;
+pub use config::ConfigError;
+pub use kind::Kind;
+pub use phase::Phase;
+
+/// A boxed cause, as the standard library's error traits want it.
+pub type BoxError = Box<dyn error::Error + Send + Sync>;
+
+/// The error of everything this crate does. One word wide.
+///
+/// [`kind`](Error::kind) says what sort of trouble it is, [`attempts`](Error::attempts) names every Pod that was tried
+/// with the cause of each, [`applied`](Error::applied) says whether the database can have changed, and
+/// [`source`](error::Error::source) is the cause; the text never repeats the text of its source.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: Kind,
+    applied: Applied,
+    message: String,
+    attempts: Vec<Attempt>,
+    elapsed: Option<Duration>,
+    source: Option<BoxError>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            applied: Applied::No,
+            message: message.into(),
+            attempts: Vec::new(),
+            elapsed: None,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn with_attempts(mut self, attempts: Vec<Attempt>) -> Self {
+        self.0.attempts = attempts;
+        self
+    }
+
+    pub(crate) fn with_elapsed(mut self, elapsed: Duration) -> Self {
+        self.0.elapsed = Some(elapsed);
+        self
+    }
+
+    pub(crate) fn with_applied(mut self, applied: Applied) -> Self {
+        self.0.applied = applied;
+        self
+    }
+
+    /// What sort of trouble it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// Whether the database can have changed. [`Applied::No`] for every error that came before any SQL was sent.
+    #[must_use]
+    pub fn applied(&self) -> Applied {
+        self.0.applied
+    }
+
+    /// Every Pod that was tried, in order, with the phase and the cause of its failure. Empty when no Pod was known.
+    #[must_use]
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.0.attempts
+    }
+
+    /// How long the call had taken when it gave up, where that was measured.
+    #[must_use]
+    pub fn elapsed(&self) -> Option<Duration> {
+        self.0.elapsed
+    }
+
+    /// The cause as the type it had, for an error that a closure given to [`Pool::retry`](crate::Pool::retry)
+    /// returned.
+    ///
+    /// # Errors
+    ///
+    /// Gives the error back where its cause is of another type.
+    pub fn downcast<E: error::Error + 'static>(mut self) -> Result<E, Self> {
+        match self.0.source.take() {
+            Some(source) => match source.downcast::<E>() {
+                Ok(cause) => Ok(*cause),
+                Err(source) => Err(self.with_source(source)),
+            },
+            None => Err(self),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        if let Some(elapsed) = self.0.elapsed {
+            write!(f, " after {elapsed:.1?}")?;
+        }
+        for (i, attempt) in self.0.attempts.iter().enumerate() {
+            write!(f, "{} {attempt}", if i == 0 { ":" } else { ";" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { kind, applied, message, attempts, elapsed, source } = &*self.0;
+        let mut out = f.debug_struct("Error");
+        out.field("kind", kind).field("message", message).field("applied", applied);
+        if let Some(elapsed) = elapsed {
+            out.field("elapsed", elapsed);
+        }
+        if !attempts.is_empty() {
+            out.field("attempts", attempts);
+        }
+        if let Some(source) = source {
+            out.field("source", source);
+        }
+        out.finish()
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Kind::Config, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn is_one_word_wide() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+        assert_eq!(size_of::<Result<(), Error>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn names_every_pod_with_its_cause_and_never_repeats_its_source() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let attempts = vec![
+            Attempt::new(Some("postgresql-sfs-0".into()), "10.0.0.1:5432".parse().unwrap(), Phase::Tcp, refused),
+            Attempt::busy(None, "10.0.0.2:5432".parse().unwrap(), 8, 8),
+        ];
+        let error = Error::new(Kind::PoolTimeout, "no connection became free")
+            .with_attempts(attempts)
+            .with_elapsed(Duration::from_secs(5))
+            .with_source(std::fmt::Error);
+        assert_eq!(
+            error.to_string(),
+            "no connection became free after 5.0s: postgresql-sfs-0 (10.0.0.1:5432) failed in tcp: connection \
+             refused; 10.0.0.2:5432 has 8 of 8 connections in use"
+        );
+        assert!(!error.to_string().contains(&error.source().unwrap().to_string()));
+    }
+
+    #[test]
+    fn gives_a_cause_back_as_the_type_it_had() {
+        let error = Error::new(Kind::Query, "failed").with_source(std::fmt::Error);
+        let error = error.downcast::<std::io::Error>().unwrap_err();
+        assert_eq!(error.downcast::<std::fmt::Error>().unwrap(), std::fmt::Error);
+    }
+}
