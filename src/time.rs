@@ -1,4 +1,4 @@
 //! The one clock: tokio's, so that every reading obeys a test's paused time.
 
-pub use std::time::Duration;
-pub use tokio::time::Instant;
+pub(crate) use std::time::Duration;
+pub(crate) use tokio::time::Instant;
