@@ -1,10 +1,12 @@
 //! A health-checked, load-balanced Postgres connection pool to every Pod behind a headless Kubernetes Service.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod config;
 pub mod endpoint;
 mod error;
 mod sync;
 mod time;
 
+pub use config::{Config, Target};
 pub use endpoint::Endpoint;
 pub use error::{Applied, Attempt, BoxError, ConfigError, Error, Kind, Phase};

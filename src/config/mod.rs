@@ -1,0 +1,331 @@
+//! What the pool is told: one Service name, who connects, and the bounds.
+//!
+//! A [`Config`] comes from a URL or is built up from [`Config::new`]; both forms know the same settings.
+//!
+//! ```
+//! use podpool::{Config, Target};
+//!
+//! # fn main() -> Result<(), podpool::ConfigError> {
+//! let config: Config = "postgres://app:s%40fe@postgresql-svc.k8s-training.svc.cluster.local/shop?pool_size=4".parse()?;
+//! let same = Config::new("postgresql-svc.k8s-training.svc.cluster.local")?
+//!     .with_user("app")
+//!     .with_password("s@fe")
+//!     .with_dbname("shop")
+//!     .with_target(Target::Any);
+//! assert_eq!(config.host(), same.host());
+//! assert!(!format!("{config:?}").contains("s@fe"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The URL
+//!
+//! `postgres://user:password@SERVICE:PORT/database?param=value&…`, as libpq has it (PostgreSQL manual, "Connection
+//! URIs"), with one host. Everything but the host may be left out. In each part the reserved characters
+//! `@ : / ? # % & =` and blanks are percent-encoded. Each parameter may be given once, in the query or in its place
+//! before it; an empty text counts as left out.
+//!
+//! | parameter | value | default |
+//! |---|---|---|
+//! | `host` | the name of a headless Service, or one IP address (IPv6 in brackets) | required |
+//! | `port` | 1 to 65535 | 5432 |
+//! | `user` | text | the operating system's user |
+//! | `password` | text | none |
+//! | `dbname` | text | the same as `user` |
+//! | `application_name` | text | none |
+//! | `options` | the server's command-line options, such as `-c statement_timeout=5s` | none |
+//! | `sslmode` | `disable`, `prefer`, `require`, `verify-ca`, `verify-full` ([`SslMode`]) | `prefer` |
+//! | `target_session_attrs` | `any`, `read-write`, `read-only`, `primary`, `standby`, `prefer-standby`, `prefer-primary` ([`Target`]) | `any` |
+//! | `discovery` | `dns`, `srv` ([`Discovery`]) | `dns` |
+//! | `port_name` | the Service's port for `discovery=srv` | none |
+//! | `nameservers` | `ip` or `ip:port`, separated by commas, IPv6 in brackets | resolv.conf |
+//! | `acquire_timeout` | duration | 5 s |
+//! | `connect_timeout` | duration | 2 s |
+//! | `tcp_user_timeout` | duration; without a unit milliseconds | 3 s |
+//! | `keepalives_idle`, `keepalives_interval` | duration of whole seconds | 5 s, 1 s |
+//! | `keepalives_count` | number | 3 |
+//! | `pool_size`, `min_idle` | number | 8, 1 |
+//! | `max_lifetime`, `idle_timeout` | duration | 30 min, 10 min |
+//! | `refresh_min`, `refresh_max`, `dns_timeout` | duration | 1 s, 10 s, 2 s |
+//! | `probe_interval`, `probe_timeout` | duration | 5 s, 1 s |
+//! | `drain_timeout`, `close_timeout` | duration | 60 s, 30 s |
+//!
+//! A duration is a whole number with a unit of `us`, `ms`, `s`, `min`, `h` or `d` (PostgreSQL's units), and without
+//! one a number of seconds. Meanings and ranges are those of the fields of [`Limits`].
+
+mod discovery;
+mod duration;
+mod host;
+mod limits;
+mod nameservers;
+mod percent;
+mod secret;
+mod service_name;
+mod setting;
+mod ssl_mode;
+mod target;
+mod url;
+mod words;
+
+use std::{net::SocketAddr, str::FromStr};
+
+pub use discovery::Discovery;
+pub use host::Host;
+pub use limits::Limits;
+pub use secret::Secret;
+pub use service_name::ServiceName;
+pub use ssl_mode::SslMode;
+pub use target::Target;
+
+use crate::error::ConfigError;
+
+/// PostgreSQL's port: IANA's `postgresql`, and libpq's default.
+pub const DEFAULT_PORT: u16 = 5432;
+
+/// Everything a pool is told: see the [module](self).
+///
+/// A URL is checked when it is parsed, but for what a setter can still mend: a missing user, and a mode of TLS that
+/// this build cannot do. [`validate`](Config::validate) checks everything; building a pool calls it.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Config {
+    host: Host,
+    port: u16,
+    user: String,
+    password: Option<Secret>,
+    dbname: Option<String>,
+    application_name: Option<String>,
+    options: Option<String>,
+    ssl_mode: SslMode,
+    target: Target,
+    discovery: Discovery,
+    nameservers: Vec<SocketAddr>,
+    limits: Limits,
+}
+
+impl Config {
+    /// A configuration with the default of everything but its host: the name of a headless Service, or one IP address.
+    ///
+    /// # Errors
+    ///
+    /// When the host is neither.
+    pub fn new(host: &str) -> Result<Self, ConfigError> {
+        host.parse().map(Self::for_host)
+    }
+
+    fn for_host(host: Host) -> Self {
+        // Without a user of the system's, `validate` asks for one.
+        Self::for_user(host, whoami::username().unwrap_or_default())
+    }
+
+    fn for_user(host: Host, user: String) -> Self {
+        Self {
+            host,
+            port: DEFAULT_PORT,
+            user,
+            password: None,
+            dbname: None,
+            application_name: None,
+            options: None,
+            ssl_mode: SslMode::default(),
+            target: Target::default(),
+            discovery: Discovery::default(),
+            nameservers: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// Checks what can be checked without a network: ranges, contradictions, and what this build can do.
+    ///
+    /// # Errors
+    ///
+    /// Names the first parameter that cannot be used, and what was expected of it.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.user.is_empty() {
+            let expected = "the name of a user: none is given, and the operating system knows none for this process";
+            return Err(ConfigError::new("user", expected));
+        }
+        if self.dbname.as_deref() == Some("") {
+            return Err(ConfigError::new("dbname", "the name of a database, or none for that of the user"));
+        }
+        let texts = [
+            ("user", Some(self.user.as_str())),
+            ("password", self.password.as_ref().map(Secret::expose)),
+            ("dbname", self.dbname.as_deref()),
+            ("application_name", self.application_name.as_deref()),
+            ("options", self.options.as_deref()),
+        ];
+        for (name, text) in texts {
+            if text.is_some_and(|text| text.contains('\0')) {
+                return Err(ConfigError::new(name, "a text without a zero byte, at which PostgreSQL's texts end"));
+            }
+        }
+        if self.port == 0 {
+            return Err(ConfigError::new("port", "a number from 1 to 65535").got("0"));
+        }
+        if let Host::Address(address) = &self.host {
+            let expected = "to be left out: the host is an address, for which nothing is looked up";
+            if self.discovery != Discovery::Dns {
+                return Err(ConfigError::new("discovery", expected).got(address.to_string()));
+            }
+            if !self.nameservers.is_empty() {
+                return Err(ConfigError::new("nameservers", expected).got(address.to_string()));
+            }
+        }
+        self.discovery.validate()?;
+        nameservers::validate(&self.nameservers)?;
+        self.limits.validate()?;
+        self.ssl_mode.validate()
+    }
+
+    /// Sets the port of every Pod. Default 5432.
+    pub fn with_port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Sets who connects. Default: the operating system's user, as libpq.
+    pub fn with_user(mut self, user: impl Into<String>) -> Self {
+        self.user = user.into();
+        self
+    }
+
+    /// Sets the password. Default: none.
+    pub fn with_password(mut self, password: impl Into<Secret>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// Sets the database. Default: that of the user's name, as libpq.
+    pub fn with_dbname(mut self, dbname: impl Into<String>) -> Self {
+        self.dbname = Some(dbname.into());
+        self
+    }
+
+    /// Sets the `application_name` that `pg_stat_activity` shows. Default: none.
+    pub fn with_application_name(mut self, name: impl Into<String>) -> Self {
+        self.application_name = Some(name.into());
+        self
+    }
+
+    /// Sets command-line options for the server, such as `-c statement_timeout=5s`. Default: none.
+    pub fn with_options(mut self, options: impl Into<String>) -> Self {
+        self.options = Some(options.into());
+        self
+    }
+
+    /// Sets whether and how TLS is used. Default: [`SslMode::Prefer`].
+    pub fn with_ssl_mode(mut self, mode: SslMode) -> Self {
+        self.ssl_mode = mode;
+        self
+    }
+
+    /// Sets which Pods serve a check-out that names no target: `target_session_attrs`. Default: [`Target::Any`].
+    pub fn with_target(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
+
+    /// Sets which records tell the Pods. Default: [`Discovery::Dns`].
+    pub fn with_discovery(mut self, discovery: Discovery) -> Self {
+        self.discovery = discovery;
+        self
+    }
+
+    /// Sets the name servers to ask. Default: none, which means those of resolv.conf.
+    pub fn with_nameservers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.nameservers = servers.into_iter().collect();
+        self
+    }
+
+    /// Sets every bound at once. Default: [`Limits::default`].
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The name of the headless Service, or one address.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The port of every Pod, where no SRV record tells it.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Who connects. Empty where none is given and the operating system knows none; [`validate`](Self::validate)
+    /// refuses that.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The password.
+    #[must_use]
+    pub fn password(&self) -> Option<&Secret> {
+        self.password.as_ref()
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn dbname(&self) -> &str {
+        self.dbname.as_deref().unwrap_or(&self.user)
+    }
+
+    /// The `application_name` that `pg_stat_activity` shows.
+    #[must_use]
+    pub fn application_name(&self) -> Option<&str> {
+        self.application_name.as_deref()
+    }
+
+    /// Command-line options for the server.
+    #[must_use]
+    pub fn options(&self) -> Option<&str> {
+        self.options.as_deref()
+    }
+
+    /// Whether and how TLS is used.
+    #[must_use]
+    pub fn ssl_mode(&self) -> SslMode {
+        self.ssl_mode
+    }
+
+    /// Which Pods serve a check-out that names no target.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Which records tell the Pods.
+    #[must_use]
+    pub fn discovery(&self) -> &Discovery {
+        &self.discovery
+    }
+
+    /// The name servers to ask; empty for those of resolv.conf.
+    #[must_use]
+    pub fn nameservers(&self) -> &[SocketAddr] {
+        &self.nameservers
+    }
+
+    /// Every bound.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// Reads a URL: see the [module](self).
+impl FromStr for Config {
+    type Err = ConfigError;
+
+    fn from_str(url: &str) -> Result<Self, ConfigError> {
+        Self::from_settings(&url::parse(url)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,308 @@
+//! The whole way from a URL to a [`Config`] or an error, and what neither may ever show.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{percent::encode, *};
+
+const SERVICE: &str = "postgresql-svc.k8s-training.svc.cluster.local";
+
+fn refused(url: &str) -> ConfigError {
+    url.parse::<Config>().and_then(|config| config.validate()).expect_err(url)
+}
+
+/// Asserts that `url` is refused over `parameter` with a message that contains `expected`.
+#[track_caller]
+fn refuses(url: &str, parameter: &str, expected: &str) {
+    let error = refused(url);
+    assert_eq!(error.parameter(), parameter, "{url}: {error}");
+    assert!(error.to_string().contains(expected), "{url}: {error}");
+}
+
+#[test]
+fn reads_every_part_of_a_url() {
+    let url = format!("postgresql://app:p%40ss@{SERVICE}:5433/shop?application_name=web%20shop&options=-c%20a%3Db");
+    let config: Config = url.parse().unwrap();
+    config.validate().unwrap();
+    assert_eq!(config.host().to_string(), SERVICE);
+    assert_eq!(config.port(), 5433);
+    assert_eq!(config.user(), "app");
+    assert_eq!(config.password().unwrap().expose(), "p@ss");
+    assert_eq!(config.dbname(), "shop");
+    assert_eq!(config.application_name(), Some("web shop"));
+    assert_eq!(config.options(), Some("-c a=b"));
+    assert_eq!(config.discovery(), &Discovery::Dns);
+    assert_eq!(config.limits(), &Limits::default());
+}
+
+#[test]
+fn defaults_are_libpqs() {
+    let config: Config = format!("postgres://app@{SERVICE}").parse().unwrap();
+    assert_eq!(config.port(), 5432);
+    assert_eq!(config.dbname(), "app");
+    assert!(config.password().is_none());
+    assert_eq!(config.ssl_mode(), SslMode::Prefer);
+    assert_eq!(config.target(), Target::Any);
+    assert!(config.nameservers().is_empty());
+    let system = whoami::username().unwrap_or_default();
+    for url in
+        [format!("postgres://{SERVICE}"), format!("postgres://:pw@{SERVICE}/"), format!("postgres://@{SERVICE}?")]
+    {
+        assert_eq!(url.parse::<Config>().unwrap().user(), system, "{url}");
+    }
+}
+
+#[test]
+fn a_query_may_hold_every_part() {
+    let url = format!("postgres:///?host={SERVICE}&port=5433&user=app&password=p%40ss&dbname=shop");
+    let config: Config = url.parse().unwrap();
+    assert_eq!(config.host().to_string(), SERVICE);
+    assert_eq!((config.port(), config.user(), config.dbname()), (5433, "app", "shop"));
+    assert_eq!(config.password().unwrap().expose(), "p@ss");
+}
+
+#[test]
+fn reads_every_limit_of_a_url() {
+    let url = format!(
+        "postgres://app@{SERVICE}/?acquire_timeout=1&connect_timeout=500ms&tcp_user_timeout=4000&keepalives_idle=7\
+         &keepalives_interval=2s&keepalives_count=4&pool_size=16&min_idle=2&max_lifetime=1h&idle_timeout=5min\
+         &refresh_min=2&refresh_max=20&dns_timeout=3&probe_interval=4&probe_timeout=900ms&drain_timeout=1min\
+         &close_timeout=0"
+    );
+    let config: Config = url.parse().unwrap();
+    let limits = Limits {
+        acquire_timeout: Duration::from_secs(1),
+        connect_timeout: Duration::from_millis(500),
+        tcp_user_timeout: Duration::from_secs(4),
+        keepalives_idle: Duration::from_secs(7),
+        keepalives_interval: Duration::from_secs(2),
+        keepalives_count: 4,
+        pool_size: 16,
+        min_idle: 2,
+        max_lifetime: Duration::from_secs(3_600),
+        idle_timeout: Duration::from_secs(300),
+        refresh_min: Duration::from_secs(2),
+        refresh_max: Duration::from_secs(20),
+        dns_timeout: Duration::from_secs(3),
+        probe_interval: Duration::from_secs(4),
+        probe_timeout: Duration::from_millis(900),
+        drain_timeout: Duration::from_secs(60),
+        close_timeout: Duration::ZERO,
+        ..Limits::default()
+    };
+    assert_eq!(config.limits(), &limits);
+}
+
+#[test]
+fn reads_discovery_and_an_address() {
+    let url =
+        format!("postgres://app@{SERVICE}/?discovery=srv&port_name=postgresql-port&nameservers=10.0.0.10,[::1]:5353");
+    let config: Config = url.parse().unwrap();
+    config.validate().unwrap();
+    assert_eq!(config.discovery(), &Discovery::Srv { port_name: "postgresql-port".into() });
+    assert_eq!(config.nameservers(), ["10.0.0.10:53".parse().unwrap(), "[::1]:5353".parse().unwrap()]);
+    let config: Config = "postgres://app@[fd00::1]:5433/shop?target_session_attrs=prefer-primary".parse().unwrap();
+    assert_eq!(config.host(), &Host::Address("fd00::1".parse().unwrap()));
+    assert_eq!((config.port(), config.target()), (5433, Target::PreferPrimary));
+}
+
+#[test]
+fn names_what_is_wrong_and_what_was_expected() {
+    refuses("mysql://app@db", "url", "`postgres://`");
+    refuses("", "url", "`postgres://`");
+    refuses("postgres://app@db/shop\n", "url", "no blanks");
+    refuses("postgres://app@db/shop#1", "url", "%23");
+    refuses("postgres://app@db/shop/x", "dbname", "%2F");
+    refuses("postgres://app@db/?pool_size", "url", "`name=value`");
+    refuses("postgres://app@db/?=5", "url", "`name=value`");
+    refuses("postgres://app@db/?a=1&&b=2", "a", "a known parameter");
+    refuses("postgres://app@db/?options=-c%20a=b", "options", "%3D");
+    refuses("postgres://app@db/?poolsize=5", "poolsize", "the nearest is `pool_size`");
+    refuses("postgres://app@db/?Port=5", "Port", "the nearest is `port`");
+    refuses("postgres://app@db/?user=b", "user", "given twice");
+    refuses("postgres://app@db:5432/?port=5432", "port", "given twice");
+    refuses("postgres://app@db/?min_idle=1&min_idle=2", "min_idle", "given twice");
+    refuses("postgres://", "host", "none is given");
+    refuses("postgres://app:pw@/shop", "host", "none is given");
+    refuses("postgres://app@:5432/shop", "host", "none is given");
+    refuses("postgres://app@a,b/shop", "host", "stands for all its Pods");
+    refuses("postgres://app@a:1,b:2/shop", "host", "stands for all its Pods");
+    refuses("postgres:///?user=app&host=a,b", "host", "stands for all its Pods");
+    refuses("postgres://app@db..svc/shop", "host", "not empty");
+    refuses(&format!("postgres://app@{}/shop", "a.".repeat(128)), "host", "at most 253");
+    refuses("postgres://app@[::1/shop", "host", "in brackets");
+    refuses("postgres://app@::1/shop", "host", "in brackets");
+    refuses("postgres://app@[::1]x/shop", "host", "in brackets");
+    refuses("postgres://app@%2Ftmp/shop", "host", "Unix socket");
+    refuses("postgres://app@db%zz/shop", "host", "`%25`");
+    refuses("postgres://app@db:0/shop", "port", "from 1 to 65535, got `0`");
+    refuses("postgres://app@db:/shop", "port", "from 1 to 65535, got ``");
+    refuses("postgres://app@db:65536/shop", "port", "got `65536`");
+    refuses("postgres://app@db:+5/shop", "port", "got `+5`");
+    refuses("postgres://app@db/?acquire_timeout=5sec", "acquire_timeout", "a duration");
+    refuses("postgres://app@db/?connect_timeout=0", "connect_timeout", "from 1ms to 1h");
+    refuses("postgres://app@db/?pool_size=-1", "pool_size", "a whole number, got `-1`");
+    refuses("postgres://app@db/?min_idle=9", "min_idle", "at most `pool_size`, which is 8");
+    refuses("postgres://app@db/?refresh_max=1ms", "refresh_max", "from 10ms to 1h");
+    refuses("postgres://app@db/?sslmode=required", "sslmode", "the nearest is `require`");
+    refuses("postgres://app@db/?sslmode=verify-full", "sslmode", "TLS is not compiled in");
+    refuses("postgres://app@db/?target_session_attrs=master", "target_session_attrs", "one of `any`");
+    refuses("postgres://app@db/?discovery=srv", "port_name", "`discovery=srv`");
+    refuses("postgres://app@db/?port_name=pg", "port_name", "`discovery=srv`");
+    refuses("postgres://app@db/?nameservers=dns", "nameservers", "`ip:port`");
+    refuses("postgres://app@10.0.0.1/?nameservers=10.0.0.2", "nameservers", "the host is an address");
+    refuses("postgres://app@10.0.0.1/?discovery=srv&port_name=pg", "discovery", "the host is an address");
+}
+
+#[test]
+fn a_password_that_is_not_encoded_is_explained_and_not_repeated() {
+    for special in ["@", ":", "/", "?", "#", "%", "@/", "/@", "?x=", "&", "://"] {
+        for password in [format!("hunter{special}secret"), format!("{special}secret"), format!("hunter{special}")] {
+            let url = format!("postgres://app:{password}@{SERVICE}:5432/shop?pool_size=8");
+            match url.parse::<Config>() {
+                // A raw `&` alone does no harm before the `@`.
+                Ok(config) => assert_eq!(config.password().unwrap().expose(), password),
+                Err(error) => {
+                    assert_eq!(error.parameter(), "password", "{url}: {error}");
+                    assert!(error.to_string().contains('%'), "{error}");
+                    assert_eq!(error.received(), None);
+                    for piece in ["hunter", "secret"] {
+                        assert!(!format!("{error} {error:?}").contains(piece), "{url}: {error}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_password_in_the_query_is_not_repeated_either() {
+    for password in
+        ["a&secret=b", "a&port=secret", "a&secret", "a=secret", "a&pool_size=77secret", "%zzsecret", "a@secret"]
+    {
+        let error = refused(&format!("postgres://app@{SERVICE}/?password={password}"));
+        assert!(!format!("{error} {error:?}").contains("secret"), "{password}: {error}");
+    }
+}
+
+#[test]
+fn a_url_that_lacks_its_host_does_not_show_the_password_as_its_port() {
+    for url in
+        ["postgres://app:hunter2", "postgres://app:a,hunter2", "postgres://app:a:hunter2", "postgres://app:a]hunter2"]
+    {
+        let error = refused(url);
+        assert!(["host", "port"].contains(&error.parameter()), "{error}");
+        assert!(!format!("{error:?} {error}").contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn debug_shows_no_password() {
+    let config: Config = format!("postgres://app:hunter2@{SERVICE}").parse().unwrap();
+    assert!(!format!("{config:?} {config:#?}").contains("hunter2"));
+    let config = Config::new(SERVICE).unwrap().with_password("hunter2");
+    assert!(!format!("{config:?} {config:#?}").contains("hunter2"));
+}
+
+#[test]
+fn validate_checks_what_setters_took() {
+    let config = || Config::new(SERVICE).unwrap().with_user("app");
+    config().validate().unwrap();
+    let limits = Limits { min_idle: 9, ..Limits::default() };
+    for (config, parameter) in [
+        (config().with_user(""), "user"),
+        (config().with_user("a\0b"), "user"),
+        (config().with_password("a\0b"), "password"),
+        (config().with_dbname(""), "dbname"),
+        (config().with_dbname("a\0b"), "dbname"),
+        (config().with_application_name("\0"), "application_name"),
+        (config().with_options("\0"), "options"),
+        (config().with_port(0), "port"),
+        (config().with_ssl_mode(SslMode::Require), "sslmode"),
+        (config().with_discovery(Discovery::Srv { port_name: String::new() }), "port_name"),
+        (config().with_nameservers(["10.0.0.1:0".parse().unwrap()]), "nameservers"),
+        (config().with_limits(limits), "min_idle"),
+    ] {
+        assert_eq!(config.validate().unwrap_err().parameter(), parameter);
+    }
+}
+
+/// Everything that a message can say of itself.
+const FIXED: &str = concat!(
+    include_str!("discovery.rs"),
+    include_str!("host.rs"),
+    include_str!("percent.rs"),
+    include_str!("setting.rs"),
+    include_str!("url.rs"),
+    include_str!("../error/config.rs"),
+);
+
+/// Every piece of a password that is long enough not to be in a message by chance.
+fn pieces(password: &str) -> impl Iterator<Item = &str> {
+    let reserved = ['@', ':', '/', '?', '#', '%', '&', '=', '+', ' ', '.', ','];
+    password.split(reserved).chain([password]).filter(|piece| piece.chars().count() >= 4)
+}
+
+/// Passwords full of characters that read as part of a URL, and any others.
+fn password() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-zA-Z0-9@:/?#%&=+,.\\[\\] -]{4,24}", "\\PC{4,24}", any::<String>()]
+}
+
+proptest! {
+    #[test]
+    fn any_encoded_password_comes_back(password in "[^\0]+") {
+        let encoded = encode(&password);
+        for url in [format!("postgres://app:{encoded}@{SERVICE}"), format!("postgres://app@{SERVICE}?password={encoded}")] {
+            let config: Config = url.parse().unwrap();
+            prop_assert_eq!(config.password().unwrap().expose(), &password);
+            config.validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn no_message_contains_a_raw_password(password in password()) {
+        let rest = format!("postgres://app:@{SERVICE}:5432/shop?pool_size=8");
+        let url = format!("postgres://app:{password}@{SERVICE}:5432/shop?pool_size=8");
+        match url.parse::<Config>() {
+            Ok(config) => {
+                let shown = format!("{config:?}");
+                let plain = format!("{:?}", rest.parse::<Config>().unwrap().with_user("app"));
+                for piece in pieces(&password).filter(|piece| !plain.contains(piece) && !"Some(Secret(..))".contains(piece)) {
+                    prop_assert!(!shown.contains(piece), "{:?} in {}", piece, shown);
+                }
+            }
+            Err(error) => {
+                prop_assert_eq!(error.received(), None);
+                prop_assert!(["password", "url"].contains(&error.parameter()), "{}", error);
+                let shown = format!("{error} {error:?}");
+                for piece in pieces(&password).filter(|piece| !FIXED.contains(piece)) {
+                    prop_assert!(!shown.contains(piece), "{:?} in {}", piece, shown);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_message_contains_a_raw_password_of_the_query(password in password()) {
+        let url = format!("postgres://app@{SERVICE}:5432/shop?password={password}");
+        if let Err(error) = url.parse::<Config>() {
+            prop_assert_eq!(error.received(), None);
+            prop_assert!(!error.parameter().is_empty());
+            let shown = format!("{error} {error:?}");
+            for piece in pieces(&password).filter(|piece| !FIXED.contains(piece)) {
+                prop_assert!(!shown.contains(piece), "{:?} in {}", piece, shown);
+            }
+        }
+    }
+
+    #[test]
+    fn never_panics_and_always_names_a_parameter(text in any::<String>(), tail in "[a-z0-9@:/?#%&=,.\\[\\]_-]{0,60}") {
+        for url in [text.clone(), format!("postgres://{text}"), format!("postgres://{tail}"), format!("postgres://db/?{tail}")] {
+            if let Err(error) = url.parse::<Config>().and_then(|config| config.validate()) {
+                prop_assert!(!error.parameter().is_empty());
+                prop_assert!(!error.expected().is_empty());
+            }
+        }
+    }
+}
