@@ -1,0 +1,52 @@
+use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::SmallRng};
+
+/// The random numbers of a pick: small, fast, a generator a thread, not for secrets.
+#[derive(Clone, Debug)]
+pub struct Rng(SmallRng);
+
+impl Rng {
+    /// A generator that always gives the same numbers, for tests and simulations.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self(SmallRng::seed_from_u64(seed))
+    }
+
+    pub(crate) fn from_os() -> Self {
+        Self::seeded(rand::rng().next_u64())
+    }
+
+    /// A number under `bound`, each as likely as the others; 0 where `bound` is 0 or 1.
+    #[inline]
+    #[must_use]
+    pub fn below(&mut self, bound: usize) -> usize {
+        // Lemire's multiplication: the bias of 2^-32 times the bound is far under what a pick can show.
+        ((u64::from(self.0.next_u32()) * bound as u64) >> 32) as usize
+    }
+
+    /// A number from 0.0 up to but not including 1.0.
+    #[inline]
+    #[must_use]
+    pub fn unit(&mut self) -> f64 {
+        self.0.random()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stays_below_its_bound_and_reaches_every_number() {
+        let mut rng = Rng::seeded(1);
+        let mut seen = [0; 7];
+        (0..70_000).for_each(|_| seen[rng.below(7)] += 1);
+        assert!(seen.iter().all(|&n| (9_500..10_500).contains(&n)), "{seen:?}");
+        assert_eq!((rng.below(0), rng.below(1)), (0, 0));
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_numbers() {
+        let (mut a, mut b) = (Rng::seeded(7), Rng::seeded(7));
+        assert!((0..100).all(|_| a.below(1000) == b.below(1000)));
+    }
+}

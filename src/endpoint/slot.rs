@@ -1,0 +1,277 @@
+//! What is counted for one Pod, in one cache line.
+//!
+//! # Layout
+//!
+//! Everything that a checkout and a check-in must change together stands in one word, so that each of them is one
+//! atomic read-modify-write: the connections lent out, the flags that the returning side must see, and the picks so
+//! far.
+//!
+//! ```text
+//! 63 ………… 22      21       20      19 ………… 0
+//! picks so far   closed   waited   in flight
+//! ```
+//!
+//! # Orderings
+//!
+//! All changes of the word are read-modify-writes, hence totally ordered. The protocol that matters is between one who
+//! gives a connection back and one who begins to wait:
+//!
+//! * giving back: put the connection where others find it, then [`Slot::checkin`] (release), which returns the flags;
+//! * waiting: stand in the queue, then [`Slot::set_waited`] (acquire), then look for a connection once more.
+//!
+//! Whichever change of the word comes first, the other side sees it: either the one giving back sees `waited` and goes
+//! to the queue, or the waiter's acquire pairs with the giver's release and it finds the connection. `closed` works
+//! the same way against the final sweep of a Pod that is being drained. The latency and the targets are plain values
+//! that need no ordering: a pick made on an old one is a pick made a moment earlier.
+
+use std::{ops::Deref, time::Duration};
+
+use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering, lock};
+
+const IN_FLIGHT: u64 = (1 << 20) - 1;
+const WAITED: u64 = 1 << 20;
+const CLOSED: u64 = 1 << 21;
+const PICK: u64 = 1 << 22;
+
+/// What the returning side must see in the word it has just changed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flags(u64);
+
+impl Flags {
+    /// Somebody may be waiting for a connection to this Pod.
+    pub(crate) fn waited(self) -> bool {
+        self.0 & WAITED != 0
+    }
+
+    /// The Pod is being drained: nothing is to be kept for it.
+    pub(crate) fn closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+}
+
+/// The counters of one Pod.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Slot {
+    word: AtomicU64,
+    /// The targets that this Pod serves, a bit each.
+    targets: AtomicU32,
+    /// Microseconds; 0 while nothing is known.
+    latency: AtomicU32,
+}
+
+impl Slot {
+    /// Counts one connection out.
+    pub(crate) fn checkout(&self) {
+        // Relaxed: the count guards nothing; what was found in the pool came with the pool's own ordering.
+        self.word.fetch_add(PICK | 1, Ordering::Relaxed);
+    }
+
+    /// Counts one connection in, after it has been put where others find it.
+    pub(crate) fn checkin(&self) -> Flags {
+        // Release pairs with `set_waited` and `close`: who sees this change sees the connection. Acquire pairs with
+        // the same two: who is seen here already stands in the queue.
+        let before = self.word.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before & IN_FLIGHT > 0, "a connection came in that had not gone out");
+        Flags(before)
+    }
+
+    /// The flags, after a connection that nobody had borrowed has been put where others find it.
+    pub(crate) fn touch(&self) -> Flags {
+        // A read-modify-write, as a plain load could miss a flag set just before; pairs as in `checkin`.
+        Flags(self.word.fetch_or(0, Ordering::AcqRel))
+    }
+
+    /// Says that somebody in the queue may want this Pod.
+    pub(crate) fn set_waited(&self) {
+        // Release publishes the place in the queue to `checkin`; acquire makes its connection visible here.
+        self.word.fetch_or(WAITED, Ordering::AcqRel);
+    }
+
+    /// Takes that back. Only under the queue's lock, when nobody in the queue wants this Pod.
+    pub(crate) fn clear_waited(&self) {
+        // The queue's lock orders this against the next waiter's `set_waited`.
+        self.word.fetch_and(!WAITED, Ordering::Relaxed);
+    }
+
+    /// Says that nothing is to be kept for this Pod any more.
+    pub(crate) fn close(&self) {
+        // As `set_waited`, with the final sweep in the waiter's place.
+        self.word.fetch_or(CLOSED, Ordering::AcqRel);
+    }
+
+    /// Whether the Pod is being drained.
+    pub(crate) fn is_closed(&self) -> bool {
+        // Acquire pairs with `close`; the flag is never taken back while the Pod lives.
+        self.word.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// Connections lent out at this moment.
+    #[inline]
+    pub(crate) fn in_flight(&self) -> u32 {
+        // Relaxed: a hint for choosing.
+        (self.word.load(Ordering::Relaxed) & IN_FLIGHT) as u32
+    }
+
+    /// Checkouts since the Pod was added.
+    pub(crate) fn picks(&self) -> u64 {
+        // Relaxed: a plain counter.
+        self.word.load(Ordering::Relaxed) / PICK
+    }
+
+    /// Whether the Pod serves the target with this bit.
+    pub(crate) fn serves(&self, target: u32) -> bool {
+        // Relaxed: see the module's text.
+        self.targets.load(Ordering::Relaxed) & target != 0
+    }
+
+    /// Sets the targets that the Pod serves.
+    pub(crate) fn set_targets(&self, targets: u32) {
+        // Relaxed: see the module's text.
+        self.targets.store(targets, Ordering::Relaxed);
+    }
+
+    /// The Pod's latency, if anything is known of it.
+    #[inline]
+    pub(crate) fn latency(&self) -> Option<Duration> {
+        // Relaxed: see the module's text.
+        match self.latency.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros.into())),
+        }
+    }
+
+    /// Sets the Pod's latency; anything under a microsecond counts as one.
+    pub(crate) fn set_latency(&self, latency: Duration) {
+        let micros = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX).max(1);
+        // Relaxed: see the module's text.
+        self.latency.store(micros, Ordering::Relaxed);
+    }
+
+    fn reset(&self) {
+        // Relaxed: the slot's number passes through the lock of the free list before anyone uses it again.
+        self.word.store(0, Ordering::Relaxed);
+        self.targets.store(0, Ordering::Relaxed);
+        self.latency.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Slots a chunk: 4 KiB.
+const CHUNK: usize = 64;
+
+type Chunk = Arc<[Slot]>;
+
+/// Where slots come from. They lie next to each other and stay where they are while the Pod lives, whatever is added
+/// or removed around it.
+#[derive(Debug, Default)]
+pub(crate) struct Slab {
+    chunks: Vec<Chunk>,
+    free: Arc<Mutex<Vec<u32>>>,
+}
+
+impl Slab {
+    /// A slot with everything at zero. Its place is free again when the handle is dropped.
+    pub(crate) fn take(&mut self) -> SlotHandle {
+        let recycled = lock(&self.free).pop();
+        let number = match recycled {
+            Some(number) => number,
+            None => {
+                let first = (self.chunks.len() * CHUNK) as u32;
+                self.chunks.push((0..CHUNK).map(|_| Slot::default()).collect());
+                lock(&self.free).extend((first + 1..first + CHUNK as u32).rev());
+                first
+            }
+        };
+        SlotHandle { chunk: self.chunks[number as usize / CHUNK].clone(), number, free: self.free.clone() }
+    }
+
+    /// All slots, to look up by number.
+    pub(crate) fn slots(&self) -> Slots {
+        Slots(self.chunks.clone().into())
+    }
+}
+
+/// The slots, by number.
+#[derive(Clone, Debug)]
+pub(crate) struct Slots(Box<[Chunk]>);
+
+impl Slots {
+    /// The slot with this number, which must have come from a handle of the same slab.
+    #[inline]
+    pub(crate) fn slot(&self, number: u32) -> &Slot {
+        &self.0[number as usize / CHUNK][number as usize % CHUNK]
+    }
+}
+
+/// One Pod's hold on its slot.
+#[derive(Debug)]
+pub(crate) struct SlotHandle {
+    chunk: Chunk,
+    number: u32,
+    free: Arc<Mutex<Vec<u32>>>,
+}
+
+impl SlotHandle {
+    /// The slot's number.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+impl Deref for SlotHandle {
+    type Target = Slot;
+
+    #[inline]
+    fn deref(&self) -> &Slot {
+        &self.chunk[self.number as usize % CHUNK]
+    }
+}
+
+impl Drop for SlotHandle {
+    fn drop(&mut self) {
+        self.reset();
+        lock(&self.free).push(self.number);
+    }
+}
+
+#[cfg(all(test, not(podpool_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_one_cache_line() {
+        assert_eq!(size_of::<Slot>(), 64);
+    }
+
+    #[test]
+    fn counts_flags_and_picks_do_not_disturb_each_other() {
+        let slot = Slot::default();
+        slot.checkout();
+        slot.checkout();
+        slot.set_waited();
+        assert_eq!((slot.in_flight(), slot.picks(), slot.is_closed()), (2, 2, false));
+        let flags = slot.checkin();
+        assert!(flags.waited() && !flags.closed());
+        slot.clear_waited();
+        slot.close();
+        let flags = slot.checkin();
+        assert!(!flags.waited() && flags.closed());
+        assert_eq!((slot.in_flight(), slot.picks(), slot.is_closed()), (0, 2, true));
+        assert!(slot.touch().closed());
+    }
+
+    #[test]
+    fn slots_lie_together_and_are_used_again_clean() {
+        let mut slab = Slab::default();
+        let mut handles: Vec<_> = (0..130).map(|_| slab.take()).collect();
+        let numbers: Vec<_> = handles.iter().map(SlotHandle::number).collect();
+        assert_eq!(numbers, (0..130).collect::<Vec<_>>());
+        handles[7].checkout();
+        handles[7].set_latency(Duration::from_millis(3));
+        assert_eq!(slab.slots().slot(7).in_flight(), 1);
+        drop(handles.remove(7));
+        let again = slab.take();
+        assert_eq!(again.number(), 7);
+        assert_eq!((again.in_flight(), again.picks(), again.latency()), (0, 0, None));
+    }
+}

@@ -1,0 +1,56 @@
+//! The set of Pods as one checkout sees it: never changed, replaced whole.
+
+use super::slot::Slots;
+
+/// How many lists of candidates there are: one a target.
+pub(crate) const LISTS: usize = 7;
+
+/// One Pod in a list of candidates.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Candidate {
+    /// The number of its slot.
+    pub(crate) slot: u32,
+    /// Its place among the snapshot's Pods.
+    pub(crate) pod: u32,
+}
+
+/// The Pods, their slots, and the candidates of each target, ready made.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot<P> {
+    slots: Slots,
+    pods: Box<[P]>,
+    lists: [Box<[Candidate]>; LISTS],
+}
+
+impl<P> Snapshot<P> {
+    /// A snapshot of these Pods. Each list holds places among `pods`; `slot` tells the number of a Pod's slot.
+    pub(crate) fn new(slots: Slots, pods: Vec<P>, lists: &[Vec<u32>; LISTS], slot: impl Fn(&P) -> u32) -> Self {
+        let lists = std::array::from_fn(|i| {
+            lists[i].iter().map(|&pod| Candidate { slot: slot(&pods[pod as usize]), pod }).collect()
+        });
+        Self { slots, pods: pods.into(), lists }
+    }
+
+    /// The slots, by number.
+    #[inline]
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// All Pods, candidates or not.
+    pub(crate) fn pods(&self) -> &[P] {
+        &self.pods
+    }
+
+    /// The Pod of a candidate from one of this snapshot's lists.
+    #[inline]
+    pub(crate) fn pod(&self, candidate: Candidate) -> &P {
+        &self.pods[candidate.pod as usize]
+    }
+
+    /// The candidates of the target with this index.
+    #[inline]
+    pub(crate) fn candidates(&self, target: usize) -> &[Candidate] {
+        &self.lists[target]
+    }
+}

@@ -1,0 +1,9 @@
+//! Which Pods serve, judged from facts. Everything here is pure: no clock, no task, no I/O.
+//!
+//! DNS tells who exists, health tells who serves. [`state`] is one Pod's state and the one transition that changes
+//! it; [`candidates`] turns the facts of all Pods into the lists that checkouts choose from.
+
+pub(crate) mod candidates;
+pub(crate) mod state;
+
+pub use state::State;
