@@ -56,6 +56,13 @@ impl Error {
         self
     }
 
+    /// Puts attempts that came earlier in the same call before the others.
+    pub(crate) fn with_earlier(mut self, mut earlier: Vec<Attempt>) -> Self {
+        earlier.append(&mut self.0.attempts);
+        self.0.attempts = earlier;
+        self
+    }
+
     pub(crate) fn with_elapsed(mut self, elapsed: Duration) -> Self {
         self.0.elapsed = Some(elapsed);
         self

@@ -1,0 +1,186 @@
+//! What happened to the set of Pods, as a bounded stream that slows nobody down.
+
+use std::{fmt, sync::Arc};
+
+use tokio::sync::broadcast;
+
+use crate::{
+    endpoint::{Endpoint, Role},
+    error::BoxError,
+};
+
+/// Events that are kept for a reader who is behind. Who is further behind is told how many were lost.
+pub const EVENT_CAPACITY: usize = 256;
+
+/// Something that happened to the set of Pods.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A Pod is behind the name that was not before. It serves once a probe has passed.
+    EndpointAdded {
+        /// The Pod.
+        endpoint: Endpoint,
+    },
+    /// A Pod is not behind the name any more. Idle connections are closed, borrowed ones when they come back.
+    EndpointDrained {
+        /// The Pod.
+        endpoint: Endpoint,
+    },
+    /// The last connection to a drained Pod is closed.
+    EndpointRemoved {
+        /// The Pod.
+        endpoint: Endpoint,
+    },
+    /// A Pod's state changed.
+    StateChanged {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The state before: `probing`, `healthy`, `ejected`.
+        from: &'static str,
+        /// The state now.
+        to: &'static str,
+        /// Why, where something failed.
+        cause: Option<Arc<str>>,
+    },
+    /// A Pod's role changed.
+    RoleChanged {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The role before.
+        from: Role,
+        /// The role now.
+        to: Role,
+    },
+    /// The name could not be resolved. The set stays as it was. Said once, at the first failure in a row.
+    ResolveFailed {
+        /// Why.
+        cause: Arc<str>,
+    },
+    /// The name resolves again.
+    ResolveRecovered,
+    /// No Pod is healthy: the ejected ones are used until one is.
+    PanicBegan,
+    /// A Pod is healthy again.
+    PanicEnded,
+}
+
+impl Event {
+    /// The event's name in lower case with underscores, as in the logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::EndpointAdded { .. } => "endpoint_added",
+            Self::EndpointDrained { .. } => "endpoint_drained",
+            Self::EndpointRemoved { .. } => "endpoint_removed",
+            Self::StateChanged { .. } => "state_changed",
+            Self::RoleChanged { .. } => "role_changed",
+            Self::ResolveFailed { .. } => "resolve_failed",
+            Self::ResolveRecovered => "resolve_recovered",
+            Self::PanicBegan => "panic_began",
+            Self::PanicEnded => "panic_ended",
+        }
+    }
+
+    /// The Pod that it is about, if it is about one.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        match self {
+            Self::EndpointAdded { endpoint }
+            | Self::EndpointDrained { endpoint }
+            | Self::EndpointRemoved { endpoint }
+            | Self::StateChanged { endpoint, .. }
+            | Self::RoleChanged { endpoint, .. } => Some(endpoint),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        if let Some(endpoint) = self.endpoint() {
+            write!(f, " {endpoint}")?;
+        }
+        match self {
+            Self::StateChanged { from, to, cause, .. } => {
+                write!(f, " {from} -> {to}")?;
+                cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
+            }
+            Self::RoleChanged { from, to, .. } => write!(f, " {from} -> {to}"),
+            Self::ResolveFailed { cause } => write!(f, ": {cause}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A reader of the pool's events, from the moment it was made.
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<Event>);
+
+/// The reader was more than [`EVENT_CAPACITY`] events behind.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::exhaustive_structs, reason = "a count is all there is to say")]
+pub struct Lagged {
+    /// How many events were lost.
+    pub lost: u64,
+}
+
+impl fmt::Display for Lagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} events were lost: the reader was too slow", self.lost)
+    }
+}
+
+impl std::error::Error for Lagged {}
+
+impl Events {
+    /// The next event; `None` when the pool is gone. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`Lagged`] when events were lost; reading goes on with the oldest one that is kept.
+    pub async fn next(&mut self) -> Option<Result<Event, Lagged>> {
+        match self.0.recv().await {
+            Ok(event) => Some(Ok(event)),
+            Err(broadcast::error::RecvError::Lagged(lost)) => Some(Err(Lagged { lost })),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+/// The sending end.
+#[derive(Debug)]
+pub(crate) struct Emitter(broadcast::Sender<Event>);
+
+impl Emitter {
+    pub(crate) fn new() -> Self {
+        Self(broadcast::Sender::new(EVENT_CAPACITY))
+    }
+
+    /// Sends an event to whoever reads, and to the log.
+    pub(crate) fn emit(&self, event: Event) {
+        match &event {
+            Event::ResolveFailed { .. } | Event::PanicBegan => tracing::warn!(event = event.name(), "{event}"),
+            Event::StateChanged { to, .. } if *to == "ejected" => tracing::warn!(event = event.name(), "{event}"),
+            _ => tracing::info!(event = event.name(), "{event}"),
+        }
+        // An error only says that nobody reads at the moment.
+        drop(self.0.send(event));
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        Events(self.0.subscribe())
+    }
+}
+
+/// The text of an error with all its causes.
+pub(crate) fn chain(error: &BoxError) -> Arc<str> {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text.into()
+}

@@ -1,0 +1,139 @@
+//! What an error of the driver means for the connection, for its Pod and for the work that failed.
+
+use std::{error::Error as _, io};
+
+use tokio_postgres::error::{Error, Severity, SqlState};
+
+use crate::error::Applied;
+
+/// Whose trouble an error is.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Class {
+    /// The server refuses who we are (SQLSTATE class 28) or the database we ask for (3D000). It will be the same at
+    /// the next try, and on every Pod.
+    Access,
+    /// The connection is gone: closed, broken, class 08, or ended by the server with a FATAL.
+    Connection,
+    /// The Pod has no connection slot left (53300). It is full, not sick.
+    Full,
+    /// The Pod does not serve now: it is shutting down or starting up (57P01, 57P02, 57P03), or refuses connections.
+    NotReady,
+    /// A write was sent to a Pod that does not take any (25006).
+    ReadOnly,
+    /// The statement itself: bad SQL, a constraint, a deadlock, a cancelled query, a value that does not fit. The Pod
+    /// is well.
+    Statement,
+}
+
+/// What [`classify`] found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Verdict {
+    /// Whose trouble it is.
+    pub class: Class,
+    /// Whether the work can have been applied.
+    pub applied: Applied,
+}
+
+impl Verdict {
+    /// Whether the same work may fare better on another Pod.
+    #[must_use]
+    pub fn is_connection_class(self) -> bool {
+        matches!(self.class, Class::Connection | Class::Full | Class::NotReady | Class::ReadOnly)
+    }
+}
+
+/// Says whose trouble an error is, and whether the work behind it can have been applied.
+///
+/// An `ERROR` that the server gave for the statement means that nothing was applied. After a `FATAL`, a broken
+/// connection, or an error that the driver made itself, nobody knows: the commit may have gone through before.
+///
+/// ```
+/// # async fn example(client: podpool::Client) -> Result<(), Box<dyn std::error::Error>> {
+/// use podpool::{Applied, classify};
+///
+/// if let Err(error) = client.execute("INSERT INTO t VALUES (1)", &[]).await {
+///     match classify(&error).applied {
+///         Applied::No => println!("safe to send again: {error}"),
+///         Applied::Unknown => println!("look before you send again: {error}"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn classify(error: &Error) -> Verdict {
+    let Some(db) = error.as_db_error() else {
+        let broken = error.is_closed() || io_cause(error).is_some();
+        return match io_cause(error).map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => Verdict { class: Class::NotReady, applied: Applied::No },
+            _ if broken => Verdict { class: Class::Connection, applied: Applied::Unknown },
+            _ => Verdict { class: Class::Statement, applied: Applied::Unknown },
+        };
+    };
+    let fatal = match db.parsed_severity() {
+        Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
+        None => matches!(db.severity(), "FATAL" | "PANIC"),
+    };
+    let code = db.code();
+    // 40003: the server itself says that it does not know.
+    let unknown = fatal || *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN;
+    Verdict {
+        class: class(code.code(), fatal),
+        applied: if unknown { Applied::Unknown } else { Applied::No },
+    }
+}
+
+/// The class of a SQLSTATE.
+pub(crate) fn class(sqlstate: &str, fatal: bool) -> Class {
+    match sqlstate {
+        "57P01" | "57P02" | "57P03" => Class::NotReady,
+        "53300" => Class::Full,
+        "25006" => Class::ReadOnly,
+        "3D000" => Class::Access,
+        code if code.starts_with("28") => Class::Access,
+        code if code.starts_with("08") => Class::Connection,
+        _ if fatal => Class::Connection,
+        _ => Class::Statement,
+    }
+}
+
+/// The I/O error under an error, if there is one.
+pub(crate) fn io_cause(error: &Error) -> Option<&io::Error> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        source = cause.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sqlstate_has_one_class() {
+        for (sqlstate, fatal, expected) in [
+            ("57P01", true, Class::NotReady),
+            ("57P03", true, Class::NotReady),
+            ("57P05", true, Class::Connection),
+            ("53300", true, Class::Full),
+            ("28P01", true, Class::Access),
+            ("28000", true, Class::Access),
+            ("3D000", true, Class::Access),
+            ("08006", false, Class::Connection),
+            ("25006", false, Class::ReadOnly),
+            ("40001", true, Class::Connection),
+            ("40001", false, Class::Statement),
+            ("40P01", false, Class::Statement),
+            ("57014", false, Class::Statement),
+            ("23505", false, Class::Statement),
+        ] {
+            assert_eq!(class(sqlstate, fatal), expected, "{sqlstate}");
+        }
+    }
+}

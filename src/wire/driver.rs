@@ -1,0 +1,114 @@
+//! The task that runs one connection.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+};
+
+use tokio::time::{Sleep, sleep};
+use tokio_postgres::{AsyncMessage, Connection, tls::NoTlsStream};
+
+use super::{
+    record::Record,
+    tap::Tap,
+    witness::{Evidence, Witness},
+};
+use crate::time::Duration;
+
+/// How long a connection that we let go may take to say goodbye (Terminate, flush, shutdown) before it is cut.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Runs a connection until it ends. Cutting it short closes the socket.
+pub(super) struct Driver {
+    connection: Connection<Tap, NoTlsStream>,
+    record: Arc<Record>,
+    witness: Witness,
+    waker: Option<(Arc<Flagged>, Waker)>,
+    farewell: Option<Pin<Box<Sleep>>>,
+}
+
+/// Wakes the task, and leaves a mark that it was woken.
+struct Flagged {
+    record: Arc<Record>,
+    task: Waker,
+}
+
+impl Wake for Flagged {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.record.wake();
+        self.task.wake_by_ref();
+    }
+}
+
+impl Driver {
+    pub(super) fn new(connection: Connection<Tap, NoTlsStream>, record: Arc<Record>, witness: Witness) -> Self {
+        Self { connection, record, witness, waker: None, farewell: None }
+    }
+
+    /// Our waker around the task's. A task keeps its waker, so this is made once.
+    fn waker(&mut self, task: &Waker) -> Waker {
+        match &self.waker {
+            Some((flagged, waker)) if flagged.task.will_wake(task) => waker.clone(),
+            _ => {
+                let flagged = Arc::new(Flagged { record: self.record.clone(), task: task.clone() });
+                let waker = Waker::from(flagged.clone());
+                self.waker = Some((flagged, waker.clone()));
+                waker
+            }
+        }
+    }
+
+    fn run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.connection.poll_message(cx) {
+                Poll::Pending => break,
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => {
+                    tracing::debug!(target: "podpool::notice", severity = notice.severity(), "{}", notice.message());
+                }
+                // LISTEN has no place on a connection that goes back to a pool; what comes is for nobody.
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => {
+                    if !self.record.is_released() {
+                        let told = self.record.was_told();
+                        self.witness.testify(Evidence::Lost { cause: error.into(), told });
+                    }
+                    return Poll::Ready(());
+                }
+            }
+        }
+        if self.record.is_released() {
+            // Made here, so that it belongs to the runtime that runs this task.
+            let farewell = self.farewell.get_or_insert_with(|| Box::pin(sleep(FAREWELL)));
+            return farewell.as_mut().poll(cx);
+        }
+        Poll::Pending
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = self.waker(cx.waker());
+        self.record.begin();
+        let poll = self.run(&mut Context::from_waker(&waker));
+        if poll.is_ready() {
+            self.record.set_ended();
+        }
+        self.record.end();
+        poll
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.record.set_ended();
+    }
+}

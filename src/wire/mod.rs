@@ -1,0 +1,24 @@
+//! One connection to one Pod: dialling it, watching it, cancelling on it, and what its errors mean.
+//!
+//! ```text
+//! Client ⇄ driver task ⇄ start-up, protocol ⇄ tap ⇄ (TLS) ⇄ TCP
+//!             │                              │
+//!             └────────── record ◀───────────┘ ──▶ witness: what the pool must hear at once
+//! ```
+//!
+//! The guard that a caller holds derefs to the driver's client and never sees a statement, so what happens on a
+//! connection is learnt here: the [`tap`] reads message headers as they pass, the [`driver`] runs the connection, and
+//! both write what they see into the connection's [`record`].
+
+mod cancel;
+pub(crate) mod classify;
+pub(crate) mod dial;
+mod driver;
+mod frontend;
+pub(crate) mod record;
+mod reply;
+mod tap;
+pub(crate) mod witness;
+
+pub use cancel::CancelToken;
+pub use classify::{Class, Verdict, classify};

@@ -1,0 +1,225 @@
+//! What is known of one connection: written by its driver's task, read by whoever gives the connection back.
+//!
+//! # Orderings
+//!
+//! The tap and the driver run in one task, so each plain value has one writer and is stored, not added to. A caller
+//! that got an answer got it through a channel from that task, which orders everything the task wrote before; those
+//! loads are relaxed. What a caller cannot know that way is whether the driver is in the middle of something. That is
+//! the `driver` word, with a flag for "polling" and one for "woken":
+//!
+//! * [`Record::wake`] runs in the thread that sent a request, after the request stands in the driver's channel. Program
+//!   order there lets the same thread see the flag when it gives the connection back.
+//! * [`Record::begin`] takes "woken" and sets "polling" in one step; [`Record::end`] takes "polling" away and leaves a
+//!   wake that came meanwhile. Both release what the task wrote; [`Record::is_clean`] acquires it.
+//!
+//! With both flags down, no request of the returning thread can be on its way unseen: it woke the driver (woken), or
+//! the driver was running and had not looked yet (polling), or it was taken in and counted.
+
+use std::ops::Deref;
+
+use crate::{
+    endpoint::Role,
+    sync::{Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+const POLLING: u8 = 1;
+const WOKEN: u8 = 2;
+
+/// The transaction status of ReadyForQuery when no transaction is open (PostgreSQL manual, "Message Formats").
+pub(crate) const IDLE: u8 = b'I';
+
+/// One connection's record.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    driver: AtomicU8,
+    /// The status byte of the last ReadyForQuery; 0 before the first.
+    status: AtomicU8,
+    /// Requests written that have not been answered by a ReadyForQuery.
+    outstanding: AtomicU32,
+    /// The socket did not take all that was written.
+    blocked: AtomicBool,
+    /// The driver has ended, or is about to: nothing more will be answered.
+    ended: AtomicBool,
+    /// A FATAL announced the end.
+    told: AtomicBool,
+    /// Our side has let the connection go.
+    released: AtomicBool,
+    /// Requests written so far.
+    sent: AtomicU64,
+    /// Reads so far that brought something.
+    heard: AtomicU64,
+    /// Requests answered so far, and the microseconds from request to ReadyForQuery of all of them.
+    answered: AtomicU64,
+    answered_micros: AtomicU64,
+    /// `in_hot_standby`: 0 not told, 1 off, 2 on.
+    standby: AtomicU8,
+    /// `default_transaction_read_only` is on.
+    read_only: AtomicBool,
+}
+
+// Relaxed, where no other word is said: see the module's text.
+impl Record {
+    /// The driver begins to poll.
+    pub(crate) fn begin(&self) {
+        self.driver.swap(POLLING, Ordering::AcqRel);
+    }
+
+    /// The driver is done polling.
+    pub(crate) fn end(&self) {
+        self.driver.fetch_and(!POLLING, Ordering::AcqRel);
+    }
+
+    /// Somebody woke the driver.
+    pub(crate) fn wake(&self) {
+        self.driver.fetch_or(WOKEN, Ordering::AcqRel);
+    }
+
+    /// Whether the connection can be handed to the next borrower as it is: no transaction open, nothing outstanding,
+    /// nothing on the way.
+    #[inline]
+    pub(crate) fn is_clean(&self) -> bool {
+        // Acquire pairs with the release in `begin` and `end`: what the last poll wrote is seen below.
+        self.driver.load(Ordering::Acquire) == 0
+            && self.status.load(Ordering::Relaxed) == IDLE
+            && self.outstanding.load(Ordering::Relaxed) == 0
+            && !self.blocked.load(Ordering::Relaxed)
+            && !self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether the driver is between two polls with nothing to do.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.driver.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether the connection is over.
+    pub(crate) fn has_ended(&self) -> bool {
+        // Acquire pairs with `set_ended`.
+        self.ended.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_ended(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// Whether a FATAL announced the end.
+    pub(super) fn was_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_told(&self) {
+        self.told.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether our side has let go.
+    pub(crate) fn is_released(&self) -> bool {
+        // Acquire pairs with `release`.
+        self.released.load(Ordering::Acquire)
+    }
+
+    /// Our side lets go: what ends from here on is no evidence against the Pod.
+    fn release(&self) {
+        self.released.store(true, Ordering::Release);
+    }
+
+    /// The status byte of the last ReadyForQuery.
+    pub(crate) fn status(&self) -> u8 {
+        self.status.load(Ordering::Relaxed)
+    }
+
+    /// Requests written so far. Two equal readings around a piece of work prove that it sent nothing, provided the
+    /// connection was clean before and nothing is on its way now.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Reads so far that brought something.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    /// Requests answered so far and the time they took, together.
+    pub(crate) fn answered(&self) -> (u64, Duration) {
+        let micros = self.answered_micros.load(Ordering::Relaxed);
+        (self.answered.load(Ordering::Relaxed), Duration::from_micros(micros))
+    }
+
+    /// The server's role, as far as it was told.
+    pub(crate) fn role(&self) -> Role {
+        match self.standby.load(Ordering::Relaxed) {
+            1 => Role::Primary,
+            2 => Role::Standby,
+            _ => Role::Unknown,
+        }
+    }
+
+    pub(crate) fn set_standby(&self, standby: bool) {
+        self.standby.store(1 + u8::from(standby), Ordering::Relaxed);
+    }
+
+    /// Whether sessions are read-only by default.
+    pub(crate) fn read_only(&self) -> bool {
+        self.read_only.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_status(&self, status: u8) {
+        self.status.store(status, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_outstanding(&self, outstanding: u32) {
+        self.outstanding.store(outstanding, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_sent(&self) {
+        self.sent.store(self.sent() + 1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_heard(&self) {
+        self.heard.store(self.heard() + 1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_answered(&self, took: Duration) {
+        let (answered, total) = self.answered();
+        let micros = u64::try_from((total + took).as_micros()).unwrap_or(u64::MAX);
+        self.answered_micros.store(micros, Ordering::Relaxed);
+        self.answered.store(answered + 1, Ordering::Relaxed);
+    }
+}
+
+/// Our side's hold on a connection's record. Letting go of it says so to the driver.
+#[derive(Debug)]
+pub(crate) struct Hold(Arc<Record>);
+
+impl Hold {
+    pub(super) fn new(record: Arc<Record>) -> Self {
+        Self(record)
+    }
+
+    /// The record, to look at when the connection may be gone.
+    pub(crate) fn shared(&self) -> Arc<Record> {
+        self.0.clone()
+    }
+}
+
+impl Deref for Hold {
+    type Target = Record;
+
+    #[inline]
+    fn deref(&self) -> &Record {
+        &self.0
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}

@@ -1,0 +1,126 @@
+//! The stream between the driver and the socket (above TLS, where there is any), which reads message headers as they
+//! pass and writes what it learns into the connection's record.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    frontend::Frontend,
+    record::Record,
+    reply::{Replies, Reply},
+    witness::{Evidence, Witness},
+};
+use crate::time::Instant;
+
+/// A socket, or what lies on top of one.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// The tap.
+pub(crate) struct Tap {
+    inner: Box<dyn Io>,
+    record: Arc<Record>,
+    witness: Witness,
+    frontend: Frontend,
+    replies: Replies,
+    /// Requests written that have not been answered.
+    outstanding: u32,
+    /// When the oldest of them was written.
+    since: Option<Instant>,
+}
+
+impl Tap {
+    /// A tap at the start of a connection.
+    pub(crate) fn new(inner: Box<dyn Io>, record: Arc<Record>, witness: Witness) -> Self {
+        let (frontend, replies) = (Frontend::new(), Replies::new());
+        Self { inner, record, witness, frontend, replies, outstanding: 0, since: None }
+    }
+
+    fn wrote(&mut self, bytes: &[u8]) {
+        let requests = self.frontend.feed(bytes);
+        for _ in 0..requests {
+            self.record.count_sent();
+        }
+        if requests > 0 {
+            if self.outstanding == 0 {
+                self.since = Some(Instant::now());
+            }
+            self.outstanding += requests;
+            self.record.set_outstanding(self.outstanding);
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8]) {
+        let Self { record, witness, replies, outstanding, since, .. } = self;
+        record.count_heard();
+        replies.feed(bytes, |reply| match reply {
+            Reply::Ready(status) => {
+                *outstanding = outstanding.saturating_sub(1);
+                record.set_status(status);
+                record.set_outstanding(*outstanding);
+                if *outstanding == 0 {
+                    if let Some(since) = since.take() {
+                        record.count_answered(since.elapsed());
+                    }
+                }
+            }
+            Reply::CopyIn => {
+                *outstanding = outstanding.saturating_sub(1);
+                record.set_outstanding(*outstanding);
+                // The rest of a COPY takes as long as its data; that is no answer time.
+                *since = None;
+            }
+            Reply::Fatal(sqlstate) => {
+                record.set_told();
+                witness.testify(Evidence::Fatal(sqlstate));
+            }
+            Reply::HotStandby(standby) => {
+                record.set_standby(standby);
+                witness.testify(Evidence::Role { role: record.role(), read_only: record.read_only() });
+            }
+            Reply::ReadOnly(read_only) => {
+                record.set_read_only(read_only);
+                witness.testify(Evidence::Role { role: record.role(), read_only });
+            }
+        });
+    }
+}
+
+impl AsyncRead for Tap {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.read(&buf.filled()[before..]);
+        }
+        poll
+    }
+}
+
+impl AsyncWrite for Tap {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.record.set_blocked(poll.is_pending());
+        if let Poll::Ready(Ok(n)) = poll {
+            self.wrote(&buf[..n]);
+        }
+        poll
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.inner).poll_flush(cx);
+        self.record.set_blocked(poll.is_pending());
+        poll
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
