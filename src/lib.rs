@@ -1,12 +1,24 @@
 //! A health-checked, load-balanced Postgres connection pool to every Pod behind a headless Kubernetes Service.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod balance;
 pub mod config;
+pub mod discovery;
 pub mod endpoint;
 mod error;
+mod event;
+mod health;
+mod pool;
 mod sync;
 mod time;
+mod wire;
 
 pub use config::{Config, Target};
-pub use endpoint::Endpoint;
+pub use deadpool_postgres;
+pub use endpoint::{Endpoint, Role};
 pub use error::{Applied, Attempt, BoxError, ConfigError, Error, Kind, Phase};
+pub use event::{EVENT_CAPACITY, Event, Events, Lagged};
+pub use health::State;
+pub use pool::{Builder, Client, CounterStatus, EndpointStatus, Pool, RETRIES, ResolveStatus, Status};
+pub use tokio_postgres;
+pub use wire::{CancelToken, Class, Verdict, classify};

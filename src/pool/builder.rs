@@ -1,0 +1,141 @@
+use std::sync::Arc;
+
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+};
+
+use super::{
+    Pool,
+    common::{Clock, Common, Counters},
+    directory::Directory,
+    inner::Inner,
+    maintenance,
+    owner::Owner,
+    refresher,
+    urgency::Urgency,
+    view::{Resolved, View},
+    waiters::Waiters,
+};
+use crate::{
+    balance::{Chooser, Policy},
+    config::{Config, Discovery, Host},
+    discovery::{Dns, DnsOptions, Fixed, Resolve},
+    endpoint::{Endpoint, slot::Slab, snapshot::Snapshot},
+    error::{ConfigError, Error, Kind},
+    event::Emitter,
+    time::Instant,
+    wire::dial::Dialer,
+};
+
+/// Makes a [`Pool`]. Begin with [`Pool::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct Builder {
+    config: Config,
+    chooser: Chooser,
+    resolver: Option<Arc<dyn Resolve>>,
+    runtime: Option<Handle>,
+}
+
+impl Builder {
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, chooser: Chooser::default(), resolver: None, runtime: None }
+    }
+
+    /// Chooses Pods by this policy. Default: [`LeastInFlight`](crate::balance::LeastInFlight).
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.chooser = Chooser::Custom(Arc::new(policy));
+        self
+    }
+
+    /// Asks this resolver for the Pods, instead of DNS for the configured name. The host of the configuration then
+    /// names the Service to people, and to nobody else.
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
+    /// Runs every socket and task of the pool on this runtime. Default: the one that [`build`](Builder::build) is
+    /// called in. Callers may be on any other.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Makes the pool. Touches no network and does not wait: it succeeds with the name servers and every Pod down, and
+    /// what is missing is found in the background as it comes up.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Config`] for a setting that cannot be used, and where no runtime is given and this is not one.
+    pub fn build(self) -> Result<Pool, Error> {
+        let Self { config, chooser, resolver, runtime } = self;
+        config.validate()?;
+        let runtime = match runtime.map_or_else(Handle::try_current, Ok) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let message = "a pool needs a tokio runtime: build it inside one, or give the builder a handle";
+                return Err(Error::new(Kind::Config, message).with_source(error));
+            }
+        };
+        let resolver = match resolver {
+            Some(resolver) => resolver,
+            None => resolver_of(&config)?,
+        };
+        let limits = *config.limits();
+        let start = Instant::now();
+        let (inbox, messages) = mpsc::unbounded_channel();
+        let common = Arc::new(Common {
+            limits,
+            dialer: Arc::new(Dialer::new(&config)),
+            runtime: runtime.clone(),
+            waiters: Waiters::default(),
+            urgency: Urgency::default(),
+            clock: Clock::default(),
+            ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
+            events: Emitter::new(),
+            counters: Counters::default(),
+            inbox,
+            trouble: Notify::new(),
+            gone: Notify::new(),
+        });
+        let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), nobody(start)));
+        let (close, closing) = mpsc::unbounded_channel();
+        let directory = Directory::new(inner.clone(), start);
+        let tasks = vec![
+            runtime.spawn(directory.run(messages, closing)).abort_handle(),
+            runtime.spawn(refresher::run(resolver, common)).abort_handle(),
+            runtime.spawn(maintenance::run(inner.clone(), start)).abort_handle(),
+        ];
+        Ok(Pool::new(Owner::new(inner, tasks, close)))
+    }
+}
+
+fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
+    Ok(match config.host() {
+        Host::Address(address) => Arc::new(Fixed::new([Endpoint::new((*address, config.port()).into())])),
+        Host::Service(name) => {
+            let mut options = DnsOptions::new(name.as_str(), config.port());
+            options.absolute = name.is_absolute();
+            options.nameservers = config.nameservers().to_vec();
+            options.timeout = config.limits().dns_timeout;
+            options.hedge = config.limits().dns_hedge;
+            if let Discovery::Srv { port_name } = config.discovery() {
+                options.srv_port_name = Some(port_name.clone());
+            }
+            Arc::new(Dns::new(options)?)
+        }
+    })
+}
+
+/// The view before anything is known, and after everything is over.
+pub(super) fn nobody(now: Instant) -> View {
+    View {
+        snapshot: Snapshot::new(Slab::default().slots(), Vec::new(), &Default::default(), |_| 0),
+        health: Vec::new(),
+        silent_since: Some(now),
+        resolved: Resolved::default(),
+        closed: false,
+    }
+}

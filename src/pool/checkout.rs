@@ -1,0 +1,213 @@
+//! From a target to a connection: at once where one is idle, else by waiting for one.
+
+use std::{cell::RefCell, future::Future, pin::pin, sync::Arc};
+
+use tokio::{
+    select,
+    time::{Sleep, sleep_until, timeout_at},
+};
+
+use super::{client::Client, common::count, failure, inner::Inner, opener, view::View};
+use crate::{
+    balance::{Candidates, Rng, select as select_pod},
+    config::Target,
+    endpoint::{publish::Copies, snapshot::Candidate},
+    error::{Attempt, BoxError, Error, Phase},
+    sync::lock,
+    time::{Duration, Instant},
+};
+
+/// What a thread keeps for its checkouts.
+struct Local {
+    copies: Copies<View>,
+    rng: Option<Rng>,
+    rest: Vec<Candidate>,
+}
+
+impl Local {
+    const fn new() -> Self {
+        Self { copies: Copies::new(), rng: None, rest: Vec::new() }
+    }
+}
+
+thread_local! {
+    static LOCAL: RefCell<Local> = const { RefCell::new(Local::new()) };
+}
+
+/// Runs `work` on what the thread keeps; on something fresh, where a policy that is being asked checks out itself, and
+/// where the thread is ending.
+#[inline]
+fn with_local<R>(work: impl FnOnce(&mut Local) -> R) -> R {
+    let mut work = Some(work);
+    let done = LOCAL.try_with(|local| {
+        let mut local = local.try_borrow_mut().ok()?;
+        work.take().map(|work| work(&mut local))
+    });
+    match (done, work) {
+        (Ok(Some(result)), _) => result,
+        (_, Some(work)) => work(&mut Local::new()),
+        (_, None) => unreachable!("the work is taken only to be done"),
+    }
+}
+
+impl Inner {
+    /// Lets this thread's copy go.
+    pub(crate) fn forget(&self) {
+        with_local(|local| local.copies.forget(&self.published));
+    }
+
+    /// A connection, if a fitting Pod has an idle one.
+    #[inline]
+    pub(crate) fn try_checkout(&self, target: Target) -> Option<Client> {
+        with_local(|Local { copies, rng, rest }| {
+            let snapshot = &copies.get(&self.published).snapshot;
+            let rng = rng.get_or_insert_with(Rng::from_os);
+            let take = |pod: &Arc<super::pod::Pod>| pod.try_take().filter(|client| client.fits(target));
+            select_pod(snapshot, target.index(), &self.chooser, rng, rest, take, opener::grow)
+        })
+    }
+
+    /// A connection, by the deadline.
+    pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
+        match self.try_checkout(target) {
+            Some(client) if !client.is_stale() => Ok(client),
+            // The slow path is a future of its own, made when it is needed.
+            other => {
+                let deadline = deadline.unwrap_or_else(|| Instant::now() + self.common.limits.acquire_timeout);
+                Box::pin(self.wait(target, deadline, other)).await
+            }
+        }
+    }
+
+    async fn wait(&self, target: Target, deadline: Instant, found: Option<Client>) -> Result<Client, Error> {
+        let started = Instant::now();
+        count(&self.common.counters.waits);
+        let mut pinged = Vec::new();
+        let mut found = found;
+        loop {
+            let client = match found.take() {
+                Some(client) => client,
+                None => match self.queue(target, started, deadline).await {
+                    Ok(client) => client,
+                    Err(error) => return Err(error.with_earlier(pinged)),
+                },
+            };
+            match self.ready(client, target, deadline).await {
+                Ok(client) => return Ok(client),
+                Err(Some(attempt)) => pinged.push(attempt),
+                Err(None) => {}
+            }
+        }
+    }
+
+    /// Stands in the queue until there is a connection.
+    async fn queue(&self, target: Target, started: Instant, deadline: Instant) -> Result<Client, Error> {
+        let common = &self.common;
+        let place = common.waiters.enter(target);
+        let mut urgent = None;
+        loop {
+            if let Some(client) = place.take() {
+                return Ok(client);
+            }
+            let view = self.published.load();
+            let candidates = view.snapshot.candidates(target.index());
+            for candidate in candidates {
+                view.snapshot.pod(*candidate).slot.set_waited();
+            }
+            // Only after saying that somebody waits: see the orderings of `endpoint::slot`.
+            if let Some(client) = self.try_checkout(target) {
+                return Ok(client);
+            }
+            let now = Instant::now();
+            if let Some(error) = failure::hopeless(&view, target, common, now) {
+                return Err(error.with_elapsed(now - started));
+            }
+            if now >= deadline {
+                count(&common.counters.timeouts);
+                return Err(failure::timed_out(&view, target, common).with_elapsed(now - started));
+            }
+            if !candidates.is_empty() {
+                urgent = None;
+            } else if urgent.is_none() {
+                urgent = Some(common.urgency.begin(now));
+            }
+            let again = self.open_for(&view, candidates, now);
+            let until = again.map_or(deadline, |again| again.min(deadline));
+            select! {
+                () = place.woken() => {}
+                () = self.sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// Has a connection opened, if those being opened are fewer than those who wait for one of these Pods. Where every
+    /// Pod that has room failed just now: when the first of them may be tried again.
+    fn open_for(&self, view: &View, candidates: &[Candidate], now: Instant) -> Option<Instant> {
+        let pod = |candidate: &Candidate| view.snapshot.pod(*candidate);
+        let opening: usize = candidates.iter().map(|candidate| pod(candidate).opening()).sum();
+        let serves = |target: Target| candidates.iter().any(|candidate| pod(candidate).slot.serves(target.bit()));
+        if opening >= self.common.waiters.count(serves) {
+            return None;
+        }
+        let mut again = None;
+        let mut open: Vec<_> = candidates.iter().copied().filter(|candidate| pod(candidate).has_berth()).collect();
+        open.retain(|candidate| match lock(&pod(candidate).trouble).not_before(now) {
+            Some(at) => {
+                again = Some(again.map_or(at, |earlier: Instant| earlier.min(at)));
+                false
+            }
+            None => true,
+        });
+        while !open.is_empty() {
+            let picked = with_local(|local| {
+                let rng = local.rng.get_or_insert_with(Rng::from_os);
+                self.chooser.pick(&Candidates::new(view.snapshot.slots(), &open), rng)
+            })?;
+            if opener::open(pod(&open.swap_remove(picked))) {
+                return None;
+            }
+        }
+        again
+    }
+
+    /// Pings a connection that nobody has used for a while, and looks at the role again.
+    async fn ready(&self, client: Client, target: Target, deadline: Instant) -> Result<Client, Option<Attempt>> {
+        if client.is_stale() {
+            let limit = deadline.min(Instant::now() + self.common.limits.probe_timeout);
+            let ping = self.within(limit, client.check_connection());
+            let cause: BoxError = match ping.await {
+                Some(Ok(())) if client.fits(target) => return Ok(client),
+                Some(Ok(())) => return Err(None), // the role has changed; given back
+                Some(Err(error)) => error.into(),
+                None => "no answer to a ping".into(),
+            };
+            let endpoint = client.endpoint();
+            let attempt = Attempt::new(endpoint.shared_name(), endpoint.address(), Phase::Ping, cause);
+            client.pod().suspect.notify_one();
+            client.retire();
+            return Err(Some(attempt));
+        }
+        if client.fits(target) { Ok(client) } else { Err(None) }
+    }
+
+    /// Sleeps on the pool's runtime, whatever the caller runs on.
+    fn sleep_until(&self, at: Instant) -> Sleep {
+        let _context = self.common.runtime.enter();
+        sleep_until(at)
+    }
+
+    /// Does nothing for a while.
+    pub(super) async fn pause(&self, pause: Duration) {
+        self.sleep_until(Instant::now() + pause).await;
+    }
+
+    /// The work's result, or `None` if the time is up first.
+    async fn within<T>(&self, limit: Instant, work: impl Future<Output = T>) -> Option<T> {
+        let work = pin!(work);
+        let timeout = {
+            let _context = self.common.runtime.enter();
+            timeout_at(limit, work)
+        };
+        timeout.await.ok()
+    }
+}

@@ -1,0 +1,89 @@
+//! What every Pod of one pool shares. Holds no Pod, so that a Pod may hold it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+};
+
+use super::{message::Message, urgency::Urgency, waiters::Waiters};
+use crate::{config::Limits, event::Emitter, time::Duration, wire::dial::Dialer};
+
+/// The shared part.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) limits: Limits,
+    pub(crate) dialer: Arc<Dialer>,
+    /// Where every socket, driver and task of the pool runs.
+    pub(crate) runtime: Handle,
+    pub(crate) waiters: Waiters,
+    pub(crate) urgency: Urgency,
+    pub(crate) clock: Clock,
+    /// Milliseconds of idleness after which a connection is pinged at checkout.
+    pub(crate) ping_after: u64,
+    pub(crate) events: Emitter,
+    pub(crate) counters: Counters,
+    /// To the directory.
+    pub(crate) inbox: mpsc::UnboundedSender<Message>,
+    /// To the refresher: something is wrong, ask again.
+    pub(crate) trouble: Notify,
+    /// Whenever a connection has gone for good.
+    pub(crate) gone: Notify,
+}
+
+impl Common {
+    /// Tells the directory. After the pool's end there is nobody to tell, and nothing left to say.
+    pub(crate) fn tell(&self, message: Message) {
+        drop(self.inbox.send(message));
+    }
+}
+
+/// Milliseconds since the pool was made, as of the last tick: what a checkout reads instead of a clock.
+#[derive(Debug, Default)]
+pub(crate) struct Clock(AtomicU64);
+
+/// How often the clock is set; nothing that is timed with it needs to be more exact.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+// Relaxed: a hint of the time guards nothing.
+impl Clock {
+    #[inline]
+    pub(crate) fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, since_start: Duration) {
+        self.0.store(u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// What has been counted since the pool was made.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) waits: AtomicU64,
+    pub(crate) timeouts: AtomicU64,
+    pub(crate) opened: AtomicU64,
+    pub(crate) open_failed: AtomicU64,
+    pub(crate) closed: AtomicU64,
+    pub(crate) settled: AtomicU64,
+    pub(crate) discarded: AtomicU64,
+    pub(crate) retries: AtomicU64,
+    pub(crate) resolve_ok: AtomicU64,
+    pub(crate) resolve_failed: AtomicU64,
+}
+
+/// Counts one more.
+pub(crate) fn count(counter: &AtomicU64) {
+    // Relaxed: a plain counter.
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Reads a count.
+pub(crate) fn read(counter: &AtomicU64) -> u64 {
+    // Relaxed: a plain counter.
+    counter.load(Ordering::Relaxed)
+}

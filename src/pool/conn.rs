@@ -1,0 +1,108 @@
+//! The pooled connection.
+
+use std::{ops::Deref, sync::Arc};
+
+use deadpool_postgres::ClientWrapper;
+use tokio::task::AbortHandle;
+
+use super::{common::count, pod::Pod};
+use crate::wire::{
+    dial::Dialled,
+    record::{Hold, Record},
+};
+
+/// One open connection: what deadpool keeps, boxed, because it moves its objects several times.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    /// Goes before the client does, so that the driver knows whose doing the end is.
+    pub(crate) record: Hold,
+    pub(crate) wrapper: ClientWrapper,
+    driver: AbortHandle,
+    /// When it has lived long enough, by the pool's clock.
+    dies: u64,
+    /// The Pod's generation when it was opened.
+    pub(crate) generation: u64,
+    /// The pool's clock when it came back last.
+    pub(crate) parked: u64,
+    /// Goes last: with it, the connection's place at the Pod is free.
+    pub(crate) berth: Berth,
+}
+
+impl Conn {
+    /// Pools a connection. `wrapper` wants a task that it ends when it goes; ours ends by itself, and says goodbye
+    /// first, so it gets one that is over.
+    pub(crate) fn new(dialled: Dialled, berth: Berth, generation: u64, dies: u64) -> Box<Self> {
+        let Dialled { client, record, driver } = dialled;
+        let parked = berth.common().clock.now();
+        let wrapper = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
+        Box::new(Self { record, wrapper, driver, dies, generation, parked, berth })
+    }
+
+    /// The connection's Pod.
+    #[inline]
+    pub(crate) fn pod(&self) -> &Arc<Pod> {
+        &self.berth.0
+    }
+
+    /// Whether it may be lent out again, clean or not.
+    #[inline]
+    pub(crate) fn is_current(&self) -> bool {
+        !self.record.has_ended() && self.generation == self.pod().generation()
+    }
+
+    /// Whether it has lived long enough.
+    #[inline]
+    pub(crate) fn is_old(&self) -> bool {
+        self.pod().common().clock.now() >= self.dies
+    }
+
+    /// To cut the connection from outside, whoever holds it.
+    pub(crate) fn line(&self) -> Line {
+        Line { record: self.record.shared(), driver: self.driver.clone() }
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        count(&self.pod().common().counters.closed);
+    }
+}
+
+/// A connection as the Pod remembers it, to be watched and to be cut.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) record: Arc<Record>,
+    driver: AbortHandle,
+}
+
+impl Line {
+    /// Closes the socket at once.
+    pub(crate) fn cut(&self) {
+        self.driver.abort();
+    }
+}
+
+/// A place for one connection at a Pod, taken before the dial, free when dropped.
+#[derive(Debug)]
+pub(crate) struct Berth(Arc<Pod>);
+
+impl Berth {
+    /// A place, if the Pod has one left.
+    pub(crate) fn take(pod: &Arc<Pod>) -> Option<Self> {
+        pod.take_berth().then(|| Self(pod.clone()))
+    }
+}
+
+impl Deref for Berth {
+    type Target = Arc<Pod>;
+
+    fn deref(&self) -> &Arc<Pod> {
+        &self.0
+    }
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        self.0.free_berth();
+    }
+}

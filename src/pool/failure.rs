@@ -1,0 +1,82 @@
+//! Why there is no connection, said with every Pod by name.
+
+use std::time::Duration;
+
+use super::{common::Common, pod::Pod, view::View};
+use crate::{
+    config::Target,
+    endpoint::Role,
+    error::{Attempt, Error, Kind},
+    health::State,
+    sync::lock,
+    time::Instant,
+    wire::Class,
+};
+
+/// The error of a call that need not wait any longer, because nothing will come of it: the pool is closed, every Pod
+/// refuses for good, or none has answered for longer than a caller waits.
+pub(crate) fn hopeless(view: &View, target: Target, common: &Common, now: Instant) -> Option<Error> {
+    if view.closed {
+        return Some(Error::new(Kind::Shutdown, "the pool is closed"));
+    }
+    if view.snapshot.pods().is_empty() {
+        return None;
+    }
+    let silent = view.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+    let refused = || view.pods().all(|(pod, state, _)| state != State::Healthy && last_class(pod) == Some(Class::Access));
+    (silent > common.limits.acquire_timeout || refused()).then(|| of(view, target, common))
+}
+
+/// The error of a call whose deadline has passed.
+pub(crate) fn timed_out(view: &View, target: Target, common: &Common) -> Error {
+    of(view, target, common)
+}
+
+fn of(view: &View, target: Target, common: &Common) -> Error {
+    if view.snapshot.pods().is_empty() {
+        return match &view.resolved.error {
+            Some(error) => Error::new(Kind::Dns, "the Service's name could not be resolved").with_source(error.to_string()),
+            None if view.resolved.at.is_none() => Error::new(Kind::Dns, "the Service's name has not been resolved yet"),
+            None => Error::new(Kind::NoEndpoints, "there is no Pod behind the Service's name"),
+        };
+    }
+    let attempts = view.pods().map(|(pod, ..)| attempt(pod, common)).collect();
+    let candidates = view.snapshot.candidates(target.index());
+    if candidates.is_empty() && view.health.iter().any(|(state, _)| *state == State::Healthy) {
+        let roles: Vec<_> = view.pods().map(|(pod, state, role)| describe(pod, state, role)).collect();
+        return Error::new(Kind::NoEndpoints, format!("no Pod can serve `{target}`: {}", roles.join(", ")));
+    }
+    if view.pods().all(|(pod, ..)| last_class(pod) == Some(Class::Access)) {
+        return Error::new(Kind::Auth, "every Pod refused the session").with_attempts(attempts);
+    }
+    let busy = candidates.iter().any(|candidate| {
+        let class = last_class(view.snapshot.pod(*candidate));
+        matches!(class, None | Some(Class::Full))
+    });
+    match busy {
+        true => Error::new(Kind::PoolTimeout, "no connection became free").with_attempts(attempts),
+        false => Error::new(Kind::Connect, "no Pod could be connected to").with_attempts(attempts),
+    }
+}
+
+fn describe(pod: &Pod, state: State, role: Role) -> String {
+    match (state, role) {
+        (State::Healthy, role) => format!("{} is {role}", pod.endpoint),
+        (state, Role::Unknown) => format!("{} is {state}", pod.endpoint),
+        (state, role) => format!("{} is {state}, last {role}", pod.endpoint),
+    }
+}
+
+fn last_class(pod: &Pod) -> Option<Class> {
+    lock(&pod.trouble).last().map(|(class, _)| class)
+}
+
+fn attempt(pod: &Pod, common: &Common) -> Attempt {
+    match lock(&pod.trouble).last() {
+        Some((_, attempt)) => attempt,
+        None => {
+            let in_use = pod.slot.in_flight() as usize;
+            Attempt::busy(pod.endpoint.shared_name(), pod.endpoint.address(), in_use, common.limits.pool_size)
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What the handles of one pool, and its tasks, hold together.
+
+use std::sync::{Arc, Mutex};
+
+use super::{common::Common, view::View};
+use crate::{
+    balance::Chooser,
+    config::Config,
+    discovery::Resolve,
+    endpoint::publish::Published,
+    sync::lock,
+};
+
+/// The pool behind its handles.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) common: Arc<Common>,
+    pub(crate) chooser: Chooser,
+    pub(crate) resolver: Arc<dyn Resolve>,
+    pub(crate) published: Published<View>,
+    /// Whether the pool has ended; nothing is published after that.
+    ended: Mutex<bool>,
+}
+
+impl Inner {
+    pub(crate) fn new(
+        config: Config,
+        common: Arc<Common>,
+        chooser: Chooser,
+        resolver: Arc<dyn Resolve>,
+        view: View,
+    ) -> Self {
+        Self { config, common, chooser, resolver, published: Published::new(view), ended: Mutex::new(false) }
+    }
+
+    /// Publishes a view, and wakes whoever may find a Pod in it.
+    pub(crate) fn publish(&self, view: View) {
+        {
+            let ended = lock(&self.ended);
+            if *ended {
+                return;
+            }
+            self.published.publish(Arc::new(view));
+        }
+        self.common.waiters.look_again();
+    }
+
+    /// Ends the pool: what is idle is closed now, what is borrowed when it comes back, and whoever waits hears of it.
+    pub(crate) fn end(&self, last: View) {
+        {
+            let mut ended = lock(&self.ended);
+            *ended = true;
+            for pod in self.published.load().snapshot.pods() {
+                pod.close();
+            }
+            self.published.publish(Arc::new(last));
+        }
+        self.common.waiters.look_again();
+    }
+}

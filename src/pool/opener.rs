@@ -1,0 +1,129 @@
+//! New connections are opened in tasks of the pool, never in a caller: a caller who gives up wastes no handshake, and a
+//! connection that is ready goes to whoever is first in the queue by then.
+
+use std::sync::Arc;
+
+use super::{
+    common::count,
+    conn::{Berth, Conn},
+    message::Message,
+    pod::Pod,
+};
+use crate::{
+    error::Attempt,
+    sync::lock,
+    time::{Duration, Instant},
+    wire::{dial::DialError, witness::Witness},
+};
+
+/// The most that a connection's life is shortened by, at random, so that those opened together do not end together:
+/// a tenth.
+const JITTER: u32 = 10;
+
+/// Counts a connection that is being opened, until dropped.
+struct Opening(Arc<Pod>);
+
+impl Opening {
+    fn begin(pod: &Arc<Pod>) -> Self {
+        pod.begin_opening();
+        Self(pod.clone())
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.end_opening();
+    }
+}
+
+/// Opens one more connection, unless the Pod is full, is being drained, or has failed just now. Says whether it does.
+pub(crate) fn open(pod: &Arc<Pod>) -> bool {
+    if pod.slot.is_closed() || lock(&pod.trouble).not_before(Instant::now()).is_some() {
+        return false;
+    }
+    let Some(berth) = Berth::take(pod) else { return false };
+    let opening = Opening::begin(pod);
+    drop(pod.common().runtime.spawn(run(berth, opening)));
+    true
+}
+
+/// Lets a Pod that was picked, and had nothing idle, grow by one, within the limit of handshakes at once. So each Pod
+/// comes to hold what its share of the traffic needs, a new one too, while the others' idle connections serve.
+#[cold]
+pub(crate) fn grow(pod: &Arc<Pod>) {
+    if pod.opening() < pod.common().limits.handshakes_per_pod && pod.has_berth() {
+        open(pod);
+    }
+}
+
+/// Keeps `min_idle` connections ready.
+pub(crate) fn warm(pod: &Arc<Pod>) {
+    let wanted = pod.common().limits.min_idle.saturating_sub(pod.idle() + pod.opening());
+    for _ in 0..wanted {
+        if !open(pod) {
+            break;
+        }
+    }
+}
+
+async fn run(berth: Berth, opening: Opening) {
+    let pod = Arc::clone(&berth);
+    let common = pod.common().clone();
+    // Never closed, so the only error there is cannot come.
+    let Ok(_permit) = pod.handshakes.acquire().await else { return };
+    if pod.slot.is_closed() {
+        return;
+    }
+    let generation = pod.generation();
+    match common.dialer.dial(pod.endpoint.address(), witness(&pod, generation)).await {
+        Ok(dialled) => {
+            count(&common.counters.opened);
+            lock(&pod.trouble).clear();
+            let life = jittered(common.limits.max_lifetime, rand::random_range(0.0..1.0));
+            let dies = common.clock.now().saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
+            let conn = Conn::new(dialled, berth, generation, dies);
+            pod.remember(conn.line());
+            drop(opening);
+            if conn.is_current() {
+                pod.park(conn);
+            }
+        }
+        Err(error) => {
+            count(&common.counters.open_failed);
+            let (class, attempt) = failed(&pod, error);
+            tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
+            lock(&pod.trouble).dial_failed(class, attempt, Instant::now());
+            common.tell(Message::DialFailed { pod: pod.serial, class });
+            drop((opening, berth)); // whoever waits looks again when the berth is free
+        }
+    }
+}
+
+/// A dial's error, with the Pod's name on it.
+pub(crate) fn failed(pod: &Pod, error: DialError) -> (crate::wire::Class, Attempt) {
+    let (class, phase) = (error.class, error.phase);
+    let endpoint = &pod.endpoint;
+    (class, Attempt::new(endpoint.shared_name(), endpoint.address(), phase, error.into_cause()))
+}
+
+/// Sends what a connection of this Pod sees to the directory.
+pub(crate) fn witness(pod: &Pod, generation: u64) -> Witness {
+    let (common, serial) = (pod.common().clone(), pod.serial);
+    Witness::new(move |evidence| common.tell(Message::Seen { pod: serial, generation, evidence }))
+}
+
+fn jittered(life: Duration, unit: f64) -> Duration {
+    life - (life / JITTER).mul_f64(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_is_shortened_by_a_tenth_at_most() {
+        let life = Duration::from_secs(1800);
+        assert_eq!(jittered(life, 0.0), life);
+        assert_eq!(jittered(life, 1.0), Duration::from_secs(1620));
+    }
+}

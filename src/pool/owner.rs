@@ -1,0 +1,46 @@
+use std::sync::Arc;
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
+};
+
+use super::{builder::nobody, directory::CloseRequest, inner::Inner, view::View};
+use crate::time::Instant;
+
+/// What the handles of a pool share. The pool's tasks hold what is behind it, never this, so the last handle's end is
+/// the pool's end.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) inner: Arc<Inner>,
+    tasks: Vec<AbortHandle>,
+    close: mpsc::UnboundedSender<CloseRequest>,
+}
+
+impl Owner {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        tasks: Vec<AbortHandle>,
+        close: mpsc::UnboundedSender<CloseRequest>,
+    ) -> Self {
+        Self { inner, tasks, close }
+    }
+
+    /// Asks the directory to close the pool. Gives how many connections had to be cut; none where the pool is closed
+    /// already, or its runtime has ended.
+    pub(crate) async fn close(&self) -> usize {
+        let (request, answer) = oneshot::channel();
+        drop(self.close.send(request)); // without a directory, the answer says so
+        answer.await.unwrap_or(0)
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        self.inner.end(View { closed: true, ..nobody(Instant::now()) });
+        self.inner.forget();
+    }
+}

@@ -1,0 +1,247 @@
+//! One Pod: its deadpool, and what is known and counted of it.
+//!
+//! # Orderings
+//!
+//! `open` is a count of places: taken by compare-and-exchange so that it never passes the size, given back when a
+//! connection has gone. It guards no data. `generation` is raised by the directory alone when everything that is open
+//! is to go; a connection that slips through on an old reading is refused when it comes back.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use deadpool::unmanaged;
+use tokio::sync::{Notify, Semaphore};
+
+use super::{
+    client::Client,
+    common::{Common, count},
+    conn::{Conn, Line},
+    trouble::Trouble,
+};
+use crate::{
+    endpoint::{
+        Endpoint,
+        slot::{Flags, SlotHandle},
+    },
+    sync::lock,
+    time::Duration,
+};
+
+/// One Pod.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    /// Never used twice in a pool.
+    pub(crate) serial: u64,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) slot: SlotHandle,
+    idle: unmanaged::Pool<Box<Conn>>,
+    /// Connections open, and being opened.
+    open: AtomicUsize,
+    /// Connections being opened.
+    opening: AtomicUsize,
+    /// Handshakes at once.
+    pub(crate) handshakes: Semaphore,
+    generation: AtomicU64,
+    pub(crate) trouble: Mutex<Trouble>,
+    /// To the prober: probe now.
+    pub(crate) suspect: Notify,
+    lines: Mutex<Vec<Line>>,
+    common: Arc<Common>,
+}
+
+impl Pod {
+    pub(crate) fn new(serial: u64, endpoint: Endpoint, slot: SlotHandle, common: Arc<Common>) -> Arc<Self> {
+        Arc::new(Self {
+            serial,
+            endpoint,
+            slot,
+            idle: unmanaged::Pool::new(common.limits.pool_size),
+            open: AtomicUsize::new(0),
+            opening: AtomicUsize::new(0),
+            handshakes: Semaphore::new(common.limits.handshakes_per_pod),
+            generation: AtomicU64::new(0),
+            trouble: Mutex::default(),
+            suspect: Notify::new(),
+            lines: Mutex::default(),
+            common,
+        })
+    }
+
+    pub(crate) fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
+    // === taking and giving back ===
+
+    /// An idle connection, counted out. Those that may not be lent out again are closed on the way.
+    #[inline]
+    pub(crate) fn try_take(&self) -> Option<Client> {
+        loop {
+            // The most recently used one: its server process is warm, and the others can grow old enough to go.
+            let object = self.idle.try_get().ok()?;
+            if object.is_current() {
+                self.slot.checkout();
+                return Some(Client::new(object));
+            }
+            self.discard(object);
+        }
+    }
+
+    /// A borrowed connection comes back, clean.
+    pub(crate) fn check_in(mut object: unmanaged::Object<Box<Conn>>) {
+        object.parked = object.pod().common.clock.now();
+        let pod = object.pod().clone();
+        drop(object); // back among the idle
+        let flags = pod.slot.checkin();
+        pod.attend(flags);
+    }
+
+    /// A borrowed connection goes for good.
+    pub(crate) fn check_out_for_good(object: unmanaged::Object<Box<Conn>>) {
+        let pod = object.pod().clone();
+        pod.discard(object);
+        let flags = pod.slot.checkin();
+        pod.attend(flags);
+    }
+
+    /// A new connection, or one that the reaper looked at, joins the idle ones.
+    pub(crate) fn park(self: &Arc<Self>, conn: Box<Conn>) {
+        // Every connection holds a berth and there are as many berths as places, so only a pool that is closed
+        // refuses; nobody closes it.
+        if let Err((conn, error)) = self.idle.try_add(conn) {
+            tracing::error!(endpoint = %self.endpoint, %error, "no place for a connection that had one");
+            drop(conn);
+        }
+        self.attend(self.slot.touch());
+    }
+
+    fn discard(&self, object: unmanaged::Object<Box<Conn>>) {
+        count(&self.common.counters.discarded);
+        drop(unmanaged::Object::take(object));
+    }
+
+    /// Does what the flags ask for, after a connection has come in.
+    fn attend(&self, flags: Flags) {
+        if flags.closed() {
+            self.sweep();
+        } else if flags.waited() {
+            self.common.waiters.serve(&self.slot, || self.try_take());
+        }
+    }
+
+    // === the end ===
+
+    /// Keeps nothing from here on: idle connections are closed now, borrowed ones when they come back.
+    pub(crate) fn close(&self) {
+        self.slot.close();
+        self.sweep();
+    }
+
+    /// Closes what is open now: idle connections at once, borrowed ones when they come back.
+    pub(crate) fn purge(&self) {
+        // Release pairs with the acquire in `generation`.
+        self.generation.fetch_add(1, Ordering::Release);
+        self.sweep();
+    }
+
+    fn sweep(&self) {
+        while let Ok(conn) = self.idle.try_remove() {
+            drop(conn);
+        }
+    }
+
+    /// Cuts every connection, whoever holds it. Gives how many there were.
+    pub(crate) fn cut(&self) -> usize {
+        let lines = std::mem::take(&mut *lock(&self.lines));
+        let live = lines.iter().filter(|line| !line.record.has_ended());
+        live.map(|line| line.cut()).count()
+    }
+
+    // === counts ===
+
+    /// The generation that connections opened now belong to.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        // Acquire pairs with `purge`.
+        self.generation.load(Ordering::Acquire)
+    }
+
+    // Relaxed: see the module's text.
+    pub(crate) fn take_berth(&self) -> bool {
+        let size = self.common.limits.pool_size;
+        self.open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < size).then_some(open + 1))
+            .is_ok()
+    }
+
+    pub(crate) fn free_berth(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.common.gone.notify_waiters();
+        self.common.waiters.look_again();
+    }
+
+    pub(crate) fn has_berth(&self) -> bool {
+        self.open.load(Ordering::Relaxed) < self.common.limits.pool_size
+    }
+
+    /// Connections that are open, without those being opened.
+    pub(crate) fn open(&self) -> usize {
+        let open = self.open.load(Ordering::Relaxed);
+        open.saturating_sub(self.opening())
+    }
+
+    pub(crate) fn opening(&self) -> usize {
+        self.opening.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin_opening(&self) {
+        self.opening.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_opening(&self) {
+        self.opening.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether there is no connection at all, open or being opened.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.open.load(Ordering::Relaxed) == 0
+    }
+
+    /// Connections that nobody has borrowed.
+    pub(crate) fn idle(&self) -> usize {
+        self.idle.status().available
+    }
+
+    // === upkeep ===
+
+    /// Remembers a new connection.
+    pub(crate) fn remember(&self, line: Line) {
+        let mut lines = lock(&self.lines);
+        lines.retain(|line| !line.record.has_ended());
+        lines.push(line);
+    }
+
+    /// Requests answered on all connections so far and the time they took, and how many reads brought something.
+    pub(crate) fn heard(&self) -> (u64, Duration, u64) {
+        lock(&self.lines).iter().fold((0, Duration::ZERO, 0), |(answered, time, heard), line| {
+            let (more, took) = line.record.answered();
+            (answered + more, time + took, heard + line.record.heard())
+        })
+    }
+
+    /// Looks at every idle connection and closes those that `keep` refuses. `keep` must not block.
+    pub(crate) fn reap(self: &Arc<Self>, mut keep: impl FnMut(&Conn) -> bool) {
+        let mut kept = Vec::new();
+        while let Ok(conn) = self.idle.try_remove() {
+            if keep(&conn) {
+                kept.push(conn);
+            }
+        }
+        // Oldest first, as they were.
+        for conn in kept.into_iter().rev() {
+            self.park(conn);
+        }
+    }
+}

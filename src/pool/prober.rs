@@ -1,0 +1,111 @@
+//! Probes one Pod, on a connection of its own: what the application does with the pool's connections cannot make a
+//! healthy Pod look sick. The connection stays open between probes, because it is also how an idle Pod tells at once
+//! that it shuts down.
+
+use std::sync::Arc;
+
+use tokio::{
+    select,
+    time::{sleep, timeout},
+};
+
+use super::{
+    message::{Message, Probed},
+    opener::{failed, witness},
+    pod::Pod,
+};
+use crate::{
+    error::{Attempt, BoxError, Phase},
+    time::{Duration, Instant},
+    wire::{Class, classify, dial::Dialled},
+};
+
+/// Between probes of a Pod that is not healthy.
+pub(crate) const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval of a healthy Pod varies by this much either way, so that the probes of many clients spread out.
+const JITTER: f64 = 0.2;
+
+/// Probes until cut short. `healthy` says what the directory thinks of the Pod at the moment.
+pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
+    let common = pod.common().clone();
+    let mut connection = None;
+    loop {
+        let outcome = probe(&pod, &mut connection).await;
+        let failed = matches!(outcome, Probed::Failed { .. });
+        common.tell(Message::Probed { pod: pod.serial, outcome });
+        let began = Instant::now();
+        loop {
+            let interval = match common.urgency.pace(Instant::now()) {
+                Some(pace) => pace,
+                None if failed || !healthy() => SUSPECT_INTERVAL,
+                None => jittered(common.limits.probe_interval, rand::random_range(-1.0..1.0)),
+            };
+            select! {
+                () = sleep((began + interval).saturating_duration_since(Instant::now())) => break,
+                () = pod.suspect.notified() => break,
+                // Reckon again: the interval has become shorter.
+                () = common.urgency.begun() => {}
+            }
+        }
+    }
+}
+
+async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
+    let common = pod.common();
+    let limit = common.limits.probe_timeout;
+    // A connection that has ended says nothing about the Pod now; a new one does.
+    if let Some(open) = connection.take_if(|open| !open.record.has_ended()) {
+        let heard = pod.heard().2;
+        let began = Instant::now();
+        let cause: BoxError = match timeout(limit, open.client.check_connection()).await {
+            Ok(Ok(())) => {
+                let (role, read_only) = (open.record.role(), open.record.read_only());
+                *connection = Some(open);
+                return Probed::Passed { role, read_only, took: Some(began.elapsed()) };
+            }
+            Ok(Err(error)) => {
+                let class = classify(&error).class;
+                return told(pod, true, class, error.into());
+            }
+            Err(_) => format!("no answer within {limit:?}").into(),
+        };
+        // Silence on this connection proves something only if nothing else was heard from the Pod meanwhile.
+        return told(pod, pod.heard().2 == heard, Class::NotReady, cause);
+    }
+    *connection = None;
+    match common.dialer.dial(pod.endpoint.address(), witness(pod, pod.generation())).await {
+        Ok(open) => {
+            let (role, read_only) = (open.record.role(), open.record.read_only());
+            *connection = Some(open);
+            Probed::Passed { role, read_only, took: None }
+        }
+        Err(error) => {
+            let (class, attempt) = failed(pod, error);
+            // A Pod with no slot left is full, not sick: it serves those who are in.
+            let proven = class != Class::Full;
+            Probed::Failed { proven, class, attempt }
+        }
+    }
+}
+
+fn told(pod: &Pod, proven: bool, class: Class, cause: BoxError) -> Probed {
+    let endpoint = &pod.endpoint;
+    let attempt = Attempt::new(endpoint.shared_name(), endpoint.address(), Phase::Probe, cause);
+    Probed::Failed { proven, class, attempt }
+}
+
+fn jittered(interval: Duration, unit: f64) -> Duration {
+    interval.mul_f64(1.0 + JITTER * unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_varies_by_a_fifth_either_way() {
+        let interval = Duration::from_secs(5);
+        assert_eq!(jittered(interval, -1.0), Duration::from_secs(4));
+        assert_eq!(jittered(interval, 1.0), Duration::from_secs(6));
+    }
+}

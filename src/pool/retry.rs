@@ -1,0 +1,129 @@
+//! Doing a piece of work again, on another Pod.
+
+use std::{error, future::Future, sync::Arc};
+
+use super::{
+    client::{Client, fits},
+    common::count,
+    inner::Inner,
+};
+use crate::{
+    config::Target,
+    endpoint::{Endpoint, Role},
+    error::{Applied, Attempt, BoxError, Error, Kind, Phase},
+    time::{Duration, Instant},
+    wire::{Verdict, classify, record::Record},
+};
+
+/// Repetitions of one piece of work, at most: enough for every Pod of a StatefulSet to fail in turn, few enough not to
+/// make an outage worse.
+pub const RETRIES: u32 = 8;
+
+/// The first pause after a repetition that was no better; it doubles.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What may be repeated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Repeat {
+    /// Anything that failed with the connection: doing it twice does no harm.
+    Always,
+    /// Only what was certainly not applied.
+    Unapplied,
+}
+
+/// The driver's error in a chain of causes.
+fn driver_error<'a>(error: &'a (dyn error::Error + 'static)) -> Option<&'a tokio_postgres::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// One try's connection, as far as it can be seen after the client was given away.
+struct Watch {
+    endpoint: Endpoint,
+    record: Arc<Record>,
+    sent: u64,
+}
+
+impl Watch {
+    fn new(client: &Client) -> Self {
+        let record = client.watch();
+        let sent = record.sent();
+        Self { endpoint: client.endpoint().clone(), record, sent }
+    }
+
+    /// What an error means, with what the connection knows: nothing can have been applied by a request that never
+    /// left. `is_quiet` first: a request that stands in the driver's channel has not been counted yet.
+    fn judge(&self, error: &tokio_postgres::Error) -> Verdict {
+        let mut verdict = classify(error);
+        if self.record.is_quiet() && self.record.sent() == self.sent {
+            verdict.applied = Applied::No;
+        }
+        verdict
+    }
+}
+
+impl Inner {
+    pub(crate) async fn retry<T, E, F, Fut>(
+        &self,
+        target: Target,
+        repeat: Repeat,
+        mut work: F,
+    ) -> Result<T, Error>
+    where
+        F: FnMut(Client) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: Into<BoxError>,
+    {
+        let started = Instant::now();
+        let deadline = started + self.common.limits.acquire_timeout;
+        let mut attempts: Vec<Attempt> = Vec::new();
+        let mut tries = 0;
+        loop {
+            let client = match self.checkout(target, Some(deadline)).await {
+                Ok(client) => client,
+                Err(error) => return Err(error.with_earlier(attempts).with_elapsed(started.elapsed())),
+            };
+            let watch = Watch::new(&client);
+            let error: BoxError = match work(client).await {
+                Ok(value) if repeat == Repeat::Unapplied || self.answered_as_asked(&watch, target) => return Ok(value),
+                Ok(_) => format!("it has become a {}, which `{target}` does not want", watch.record.role()).into(),
+                Err(error) => error.into(),
+            };
+            let verdict = driver_error(&*error).map(|error| watch.judge(error));
+            let wrong_role = !fits(&watch.record, target);
+            let again = match verdict {
+                Some(verdict) => {
+                    verdict.is_connection_class() && (repeat == Repeat::Always || verdict.applied == Applied::No)
+                }
+                None => wrong_role && repeat == Repeat::Always,
+            };
+            let applied = verdict.map_or(Applied::Unknown, |verdict| verdict.applied);
+            if !again || tries == RETRIES || Instant::now() >= deadline {
+                return Err(Error::new(Kind::Query, format!("the work failed on {}", watch.endpoint))
+                    .with_applied(applied)
+                    .with_attempts(attempts)
+                    .with_elapsed(started.elapsed())
+                    .with_source(error));
+            }
+            attempts.push(Attempt::new(watch.endpoint.shared_name(), watch.endpoint.address(), Phase::Query, error));
+            count(&self.common.counters.retries);
+            if tries > 0 {
+                let pause = PAUSE * 2u32.pow(tries - 1);
+                self.pause(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
+            }
+            tries += 1;
+        }
+    }
+
+    /// Whether the server was what the target asks for to the end of the work: a promotion shows with the answer to
+    /// the first statement after it.
+    fn answered_as_asked(&self, watch: &Watch, target: Target) -> bool {
+        watch.record.role() == Role::Unknown || fits(&watch.record, target)
+    }
+}

@@ -1,0 +1,99 @@
+//! A connection that came back in the middle of something is brought to rest in the background, or closed.
+//!
+//! 1. What was sent is waited for, by a Sync behind it, for [`QUIET`].
+//! 2. What still runs then is cancelled on the server, and waited for as long again as [`CANCELLED`].
+//! 3. A transaction that is open is rolled back.
+//! 4. Only a connection that is clean now is lent out again; any other is closed.
+
+use deadpool::unmanaged::Object;
+use tokio::time::timeout;
+
+use super::{common::count, conn::Conn, pod::Pod};
+use crate::{
+    time::Duration,
+    wire::{CancelToken, record::IDLE},
+};
+
+/// How long a statement that nobody waits for any more may still run before it is cancelled.
+pub(crate) const QUIET: Duration = Duration::from_millis(100);
+/// How long a cancelled statement, or a rollback, may take before the connection is closed.
+pub(crate) const CANCELLED: Duration = Duration::from_secs(1);
+
+/// A connection on its way to rest. Dropped on the way (the runtime has ended), it is closed.
+struct Settling(Option<Object<Box<Conn>>>);
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            Pod::check_out_for_good(object);
+        }
+    }
+}
+
+/// Settles a connection in a task of the pool's runtime.
+pub(crate) fn settle(object: Object<Box<Conn>>) {
+    let runtime = object.pod().common().runtime.clone();
+    let settling = Settling(Some(object));
+    drop(runtime.spawn(run(settling)));
+}
+
+async fn run(mut settling: Settling) {
+    let Some(object) = settling.0.as_ref() else { return };
+    count(&object.pod().common().counters.settled);
+    if !come_to_rest(object).await {
+        tracing::debug!(endpoint = %object.pod().endpoint, "closed a connection that did not come to rest");
+        return;
+    }
+    if object.is_current() && !object.is_old() {
+        if let Some(object) = settling.0.take() {
+            Pod::check_in(object);
+        }
+    }
+}
+
+async fn come_to_rest(conn: &Conn) -> bool {
+    // Most of the time the driver was merely still at work on the last answer.
+    tokio::task::yield_now().await;
+    if conn.record.is_clean() {
+        return true;
+    }
+    if !is_answered(conn, QUIET).await {
+        if conn.record.has_ended() {
+            return false;
+        }
+        let pod = conn.pod();
+        let common = pod.common();
+        let token = CancelToken::new(
+            conn.wrapper.cancel_token(),
+            pod.endpoint.address(),
+            common.dialer.clone(),
+            common.runtime.clone(),
+        );
+        if let Err(error) = token.cancel().await {
+            tracing::debug!(endpoint = %pod.endpoint, %error, "could not cancel what nobody waits for");
+            return false;
+        }
+        if !is_answered(conn, CANCELLED).await {
+            return false;
+        }
+    }
+    if conn.record.status() != IDLE {
+        match timeout(CANCELLED, conn.wrapper.batch_execute("ROLLBACK")).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return false,
+        }
+    }
+    // The driver hands an answer over before it has come to the end of its work.
+    for _ in 0..3 {
+        if conn.record.is_clean() {
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    is_answered(conn, QUIET).await && conn.record.is_clean()
+}
+
+/// Whether everything sent so far was answered within `limit`.
+async fn is_answered(conn: &Conn, limit: Duration) -> bool {
+    matches!(timeout(limit, conn.wrapper.check_connection()).await, Ok(Ok(())))
+}

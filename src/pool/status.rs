@@ -1,0 +1,134 @@
+use std::time::Duration;
+
+use super::{common::read, inner::Inner};
+use crate::{
+    config::Target,
+    endpoint::{Endpoint, Role},
+    health::State,
+    sync::lock,
+};
+
+/// The pool at one moment. The counts are read one after the other while the pool goes on, so they need not add up.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// Every Pod, sorted by name and address.
+    pub endpoints: Vec<EndpointStatus>,
+    /// How the name's resolution goes.
+    pub resolve: ResolveStatus,
+    /// What has been counted since the pool was made.
+    pub counters: CounterStatus,
+    /// Whether the pool is closed, or closing.
+    pub closed: bool,
+}
+
+/// One Pod at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EndpointStatus {
+    /// Its address, and its name where discovery tells it.
+    pub endpoint: Endpoint,
+    /// What it is to the pool.
+    pub state: State,
+    /// What its server is.
+    pub role: Role,
+    /// Connections that are open, the probe's not counted.
+    pub open: usize,
+    /// Of those, the ones that nobody has borrowed.
+    pub idle: usize,
+    /// Of those, the ones that are lent out, or are settling after that.
+    pub in_use: usize,
+    /// Callers in the queue for whom a connection to this Pod would do.
+    pub waiting: usize,
+    /// Checkouts since it was added.
+    pub picks: u64,
+    /// How long it takes to answer a statement, as seen lately.
+    pub latency: Option<Duration>,
+    /// What went wrong with it last, if nothing went right since.
+    pub trouble: Option<String>,
+}
+
+/// How the name's resolution goes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ResolveStatus {
+    /// What is asked, and of whom.
+    pub source: String,
+    /// Since the last successful answer.
+    pub age: Option<Duration>,
+    /// Whether the last answer was a good one.
+    pub ok: bool,
+    /// Failures in a row since the last good answer.
+    pub failures: u64,
+    /// The last failure, if no good answer came after it.
+    pub error: Option<String>,
+}
+
+/// Counts since the pool was made. They only grow.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct CounterStatus {
+    /// Checkouts that found nothing idle, or something that wanted a ping first.
+    pub waits: u64,
+    /// Of those, the ones that reached their deadline.
+    pub timeouts: u64,
+    /// Connections opened, the probes' not counted.
+    pub opened: u64,
+    /// Connections that could not be opened.
+    pub open_failed: u64,
+    /// Connections closed.
+    pub closed: u64,
+    /// Connections that came back in the middle of something.
+    pub settled: u64,
+    /// Connections closed instead of being lent out again.
+    pub discarded: u64,
+    /// Repetitions made by [`Pool::retry`](crate::Pool::retry).
+    pub retries: u64,
+    /// Good answers to the name.
+    pub resolve_ok: u64,
+    /// Failures to resolve it.
+    pub resolve_failed: u64,
+}
+
+impl Inner {
+    pub(crate) fn status(&self) -> Status {
+        let view = self.published.load();
+        let common = &self.common;
+        let endpoints = view
+            .pods()
+            .map(|(pod, state, role)| EndpointStatus {
+                endpoint: pod.endpoint.clone(),
+                state,
+                role,
+                open: pod.open(),
+                idle: pod.idle(),
+                in_use: pod.slot.in_flight() as usize,
+                waiting: common.waiters.count(|target: Target| pod.slot.serves(target.bit())),
+                picks: pod.slot.picks(),
+                latency: pod.slot.latency(),
+                trouble: lock(&pod.trouble).last().map(|(_, attempt)| attempt.to_string()),
+            })
+            .collect();
+        let resolve = ResolveStatus {
+            source: self.resolver.source(),
+            age: view.resolved.at.map(|at| at.elapsed()),
+            ok: view.resolved.at.is_some() && view.resolved.failures == 0,
+            failures: view.resolved.failures,
+            error: view.resolved.error.as_deref().map(str::to_owned),
+        };
+        let counters = &common.counters;
+        let counters = CounterStatus {
+            waits: read(&counters.waits),
+            timeouts: read(&counters.timeouts),
+            opened: read(&counters.opened),
+            open_failed: read(&counters.open_failed),
+            closed: read(&counters.closed),
+            settled: read(&counters.settled),
+            discarded: read(&counters.discarded),
+            retries: read(&counters.retries),
+            resolve_ok: read(&counters.resolve_ok),
+            resolve_failed: read(&counters.resolve_failed),
+        };
+        Status { endpoints, resolve, counters, closed: view.closed }
+    }
+}

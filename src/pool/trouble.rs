@@ -1,0 +1,49 @@
+//! What went wrong with a Pod last, and when to try again.
+
+use crate::{
+    error::Attempt,
+    time::{Duration, Instant},
+    wire::Class,
+};
+
+/// After the first failed dial.
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// At most.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// A Pod's trouble, if it has any.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble {
+    last: Option<(Class, Attempt)>,
+    backoff: Duration,
+    not_before: Option<Instant>,
+}
+
+impl Trouble {
+    /// A dial failed: the next one is to wait, twice as long each time.
+    pub(crate) fn dial_failed(&mut self, class: Class, attempt: Attempt, now: Instant) {
+        self.last = Some((class, attempt));
+        self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+        self.not_before = Some(now + self.backoff);
+    }
+
+    /// A probe failed.
+    pub(crate) fn probe_failed(&mut self, class: Class, attempt: Attempt) {
+        self.last = Some((class, attempt));
+    }
+
+    /// The Pod answered.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// When it may be dialled, if not now.
+    pub(crate) fn not_before(&self, now: Instant) -> Option<Instant> {
+        self.not_before.filter(|&at| at > now)
+    }
+
+    /// What went wrong last.
+    pub(crate) fn last(&self) -> Option<(Class, Attempt)> {
+        self.last.clone()
+    }
+}

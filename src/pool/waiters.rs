@@ -1,0 +1,125 @@
+//! The callers who found no idle connection, in the order they came.
+//!
+//! A connection that comes back, or that has just been opened, goes to the first in the queue whose target its Pod
+//! serves; see [`slot`](crate::endpoint::slot) for why none is missed. A connection is handed over as a [`Client`], so
+//! one that reaches a caller who has just given up is given back, and from there to the next.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use super::client::Client;
+use crate::{config::Target, endpoint::slot::Slot, sync::lock};
+
+/// The queue.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    queue: Mutex<VecDeque<Arc<Waiter>>>,
+    /// The queue's length, to be read without the lock.
+    len: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    target: Target,
+    client: Mutex<Option<Client>>,
+    wake: Notify,
+}
+
+/// A place in the queue, given up when dropped.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    waiters: &'a Waiters,
+    waiter: Arc<Waiter>,
+}
+
+impl Waiters {
+    /// Takes the last place.
+    pub(crate) fn enter(&self, target: Target) -> Place<'_> {
+        let waiter = Arc::new(Waiter { target, client: Mutex::default(), wake: Notify::new() });
+        let mut queue = lock(&self.queue);
+        queue.push_back(waiter.clone());
+        self.len.store(queue.len(), Ordering::Relaxed);
+        drop(queue);
+        Place { waiters: self, waiter }
+    }
+
+    /// Gives idle connections of a Pod to those who wait for one like it, first come, first served. `idle` takes one.
+    pub(crate) fn serve(&self, slot: &Slot, mut idle: impl FnMut() -> Option<Client>) {
+        let mut unserved = None;
+        {
+            let mut queue = lock(&self.queue);
+            loop {
+                let Some(position) = queue.iter().position(|waiter| slot.serves(waiter.target.bit())) else {
+                    slot.clear_waited();
+                    break;
+                };
+                let Some(client) = idle() else { break };
+                // In the queue means not yet served: a waiter leaves the queue in the step that serves it.
+                if let Some(waiter) = queue.remove(position) {
+                    self.len.store(queue.len(), Ordering::Relaxed);
+                    unserved = lock(&waiter.client).replace(client);
+                    waiter.wake.notify_one();
+                }
+                if unserved.is_some() {
+                    break;
+                }
+            }
+        }
+        drop(unserved); // outside the lock: giving a connection back may come here again
+    }
+
+    /// Makes everybody look again: the candidates have changed, or a connection could not be opened.
+    pub(crate) fn look_again(&self) {
+        if self.is_empty() {
+            return;
+        }
+        for waiter in lock(&self.queue).iter() {
+            waiter.wake.notify_one();
+        }
+    }
+
+    /// Whether nobody waits. A hint.
+    pub(crate) fn is_empty(&self) -> bool {
+        // Relaxed: who must be seen here for certain is seen through the slot's word.
+        self.len.load(Ordering::Relaxed) == 0
+    }
+
+    /// How many wait for a Pod that serves `fits`.
+    pub(crate) fn count(&self, fits: impl Fn(Target) -> bool) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        lock(&self.queue).iter().filter(|waiter| fits(waiter.target)).count()
+    }
+}
+
+impl Place<'_> {
+    /// Waits until there is a connection or a reason to look again. Cancel-safe.
+    pub(crate) async fn woken(&self) {
+        self.waiter.wake.notified().await;
+    }
+
+    /// The connection, if one was handed over.
+    pub(crate) fn take(&self) -> Option<Client> {
+        lock(&self.waiter.client).take()
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        {
+            let mut queue = lock(&self.waiters.queue);
+            queue.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+            self.waiters.len.store(queue.len(), Ordering::Relaxed);
+        }
+        // Given back, and so to the next in the queue.
+        drop(self.take());
+    }
+}
