@@ -4,6 +4,8 @@
 pub mod endpoint;
 mod error;
 mod sync;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod time;
 
 pub use endpoint::Endpoint;
