@@ -221,7 +221,7 @@ impl Cluster {
         dns.set_ttl(builder.ttl);
         dns.set_port_name(&builder.port_name);
         dns.set_pods(&builder.service, [])?;
-        let watcher = Watcher::start(account)?;
+        let watcher = Watcher::start(builder.directory.as_deref(), account)?;
         let port = PodPort::reserve(&addresses).map_err(|source| Error::io("find a port for the Pods", source))?;
         let site = Arc::new(Site {
             programs,

@@ -1,11 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::task::JoinSet;
 
-use super::{Cluster, Error, Role, Shutdown, State, lock, processes::POLL, replication, server::Server};
+use super::{Cluster, Error, Role, Shutdown, State, lock, replication, server::Server};
 
 /// How long a standby may take to begin to stream, or to catch up.
 const STREAMING_DEADLINE: Duration = Duration::from_secs(30);
@@ -210,18 +207,9 @@ impl Cluster {
     /// [`Error::NoPrimary`], and [`Error::Timeout`] after 30 s.
     pub async fn wait_replicated(&self) -> Result<(), Error> {
         let primary = self.running_primary()?;
-        let position = replication::written(&primary).await?;
-        let deadline = Instant::now() + STREAMING_DEADLINE;
-        for standby in self.standbys_of(&primary).iter().filter(|standby| standby.state().0 == State::Running) {
-            while !replication::has_replayed(standby, &position).await? {
-                if Instant::now() > deadline {
-                    let what = format!("the replay of {position} on {}", standby.name());
-                    return Err(standby.timeout(what, STREAMING_DEADLINE));
-                }
-                sleep(POLL).await;
-            }
-        }
-        Ok(())
+        let mut standbys = self.standbys_of(&primary);
+        standbys.retain(|standby| standby.state().0 == State::Running);
+        replication::wait_replayed(&primary, &standbys, STREAMING_DEADLINE).await
     }
 
     async fn attach(&self, server: &Arc<Server>, primary: &Arc<Server>) -> Result<(), Error> {

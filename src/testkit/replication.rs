@@ -64,17 +64,21 @@ pub(super) async fn wait_streaming(primary: &Server, standby: &Server, deadline:
     }
 }
 
-/// How far a primary has written.
-pub(super) async fn written(primary: &Arc<Server>) -> Result<String, Error> {
-    let failed = |source| Error::sql(format!("read the position of {}", primary.name()), source);
-    let row = primary.connect("postgres").await?.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await;
-    Ok(row.map_err(failed)?.get(0))
-}
-
-/// Whether a standby has replayed up to a position.
-pub(super) async fn has_replayed(standby: &Server, position: &str) -> Result<bool, Error> {
-    let failed = |source| Error::sql(format!("read the position of {}", standby.name()), source);
+/// Waits until each of these standbys has replayed all that the primary has written so far.
+pub(super) async fn wait_replayed(primary: &Server, standbys: &[Arc<Server>], deadline: Duration) -> Result<(), Error> {
+    let failed = |source| Error::sql(format!("compare {} with its standbys", primary.name()), source);
+    let written = "SELECT pg_current_wal_insert_lsn()::text";
+    let position: String = primary.connect("postgres").await?.query_one(written, &[]).await.map_err(failed)?.get(0);
     let replayed = "SELECT coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false)";
-    let row = standby.connect("postgres").await?.query_one(replayed, &[&position]).await;
-    Ok(row.map_err(failed)?.get(0))
+    let until = Instant::now() + deadline;
+    for standby in standbys {
+        let client = standby.connect("postgres").await?;
+        while !client.query_one(replayed, &[&position]).await.map_err(failed)?.get::<_, bool>(0) {
+            if Instant::now() > until {
+                return Err(standby.timeout(format!("the replay of {position} on {}", standby.name()), deadline));
+            }
+            sleep(POLL).await;
+        }
+    }
+    Ok(())
 }

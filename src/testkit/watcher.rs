@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::fs::{Access, access, statvfs};
 use tempfile::TempDir;
 use tracing::warn;
 
@@ -16,6 +17,9 @@ const SCRIPT: &str = include_str!("watcher.sh");
 
 /// How long the watcher may take to clean up.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How much free memory lets the servers live in memory, in bytes. A Pod takes about 40 MB at first.
+const ROOM: u64 = 1 << 30;
 
 /// The cluster's directory, and the process that cleans it up.
 ///
@@ -30,10 +34,11 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Makes the directory, for `account` alone, with a watcher on it.
-    pub(super) fn start(account: Option<Account>) -> Result<Self, Error> {
-        let failed = |source| Error::io("make a directory for the servers", source);
-        let temporary = tempfile::Builder::new().prefix("podpool-testkit-").tempdir().map_err(failed)?;
+    /// Makes the directory below `parent`, for `account` alone, with a watcher on it.
+    pub(super) fn start(parent: Option<&Path>, account: Option<Account>) -> Result<Self, Error> {
+        let parent = parent.map_or_else(roomy, Path::to_path_buf);
+        let failed = |source| Error::io(format!("make a directory for the servers in {}", parent.display()), source);
+        let temporary = tempfile::Builder::new().prefix("podpool-testkit-").tempdir_in(&parent).map_err(failed)?;
         account::hand_over(temporary.path(), account, 0o700).map_err(failed)?;
         // As /proc tells it: on macOS /tmp is a link.
         let directory = temporary.path().canonicalize().map_err(failed)?;
@@ -66,6 +71,13 @@ impl Drop for Watcher {
             warn!(%error, directory = %self.directory.display(), "the local cluster was not cleaned up");
         }
     }
+}
+
+/// Memory where there is enough of it: ext4 is slow to make files where many were just removed.
+fn roomy() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let enough = statvfs(memory).is_ok_and(|room| room.f_bavail.saturating_mul(room.f_frsize) >= ROOM);
+    if enough && access(memory, Access::WRITE_OK).is_ok() { memory.to_path_buf() } else { std::env::temp_dir() }
 }
 
 fn spawn(directory: &Path) -> io::Result<Child> {
