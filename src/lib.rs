@@ -10,6 +10,8 @@ mod event;
 mod health;
 mod pool;
 mod sync;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 mod time;
 mod wire;
 

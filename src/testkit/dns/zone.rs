@@ -1,0 +1,192 @@
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use hickory_server::proto::{
+    ProtoError,
+    op::ResponseCode,
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{SOA, SRV},
+    },
+};
+
+use crate::Endpoint;
+
+/// How long an answer may be kept, unless told otherwise: what CoreDNS gives for a headless Service.
+pub(super) const DEFAULT_TTL: Duration = Duration::from_secs(5);
+
+/// The Services of one zone and the answers about them, as CoreDNS would give them. Pure: no socket, no clock.
+pub(super) struct Zone {
+    apex: Name,
+    serial: u32,
+    ttl: u32,
+    port_name: String,
+    services: BTreeMap<Name, Vec<Endpoint>>,
+    rotation: usize,
+}
+
+/// What the zone has to say to one question.
+pub(super) struct Answer {
+    pub(super) code: ResponseCode,
+    pub(super) answers: Vec<Record>,
+    /// The SOA record, which tells how long an empty answer may be kept.
+    pub(super) authority: Option<Record>,
+    pub(super) additionals: Vec<Record>,
+}
+
+impl Zone {
+    pub(super) fn new(apex: &str, port_name: &str) -> Result<Self, ProtoError> {
+        Ok(Self {
+            apex: absolute(apex)?,
+            serial: 1,
+            ttl: whole_seconds(DEFAULT_TTL),
+            port_name: port_name.to_ascii_lowercase(),
+            services: BTreeMap::new(),
+            rotation: 0,
+        })
+    }
+
+    /// `None` where the Service's name is outside the zone.
+    pub(super) fn service(&self, service: &str) -> Result<Option<Name>, ProtoError> {
+        let service = absolute(service)?;
+        Ok(self.apex.zone_of(&service).then_some(service))
+    }
+
+    pub(super) fn pods(&self, service: &Name) -> &[Endpoint] {
+        self.services.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// Changes the Pods of a Service, and the zone's serial number with them.
+    pub(super) fn change(&mut self, service: Name, change: impl FnOnce(&mut Vec<Endpoint>)) {
+        let pods = self.services.entry(service.clone()).or_default();
+        change(pods);
+        if pods.is_empty() {
+            self.services.remove(&service);
+        }
+        self.serial = self.serial.wrapping_add(1);
+    }
+
+    pub(super) fn set_ttl(&mut self, ttl: Duration) {
+        self.ttl = whole_seconds(ttl);
+    }
+
+    pub(super) fn port_name(&self) -> &str {
+        &self.port_name
+    }
+
+    pub(super) fn set_port_name(&mut self, port_name: &str) {
+        self.port_name = port_name.to_ascii_lowercase();
+    }
+
+    pub(super) fn answer(&mut self, name: &Name, kind: RecordType) -> Answer {
+        if !self.apex.zone_of(name) {
+            return Answer {
+                code: ResponseCode::Refused,
+                answers: Vec::new(),
+                authority: None,
+                additionals: Vec::new(),
+            };
+        }
+        let (mut answers, additionals) = self.records(name, kind);
+        if !answers.is_empty() {
+            // A resolver must not depend on the order: it changes from one answer to the next.
+            self.rotation = self.rotation.wrapping_add(1);
+            let by = self.rotation % answers.len();
+            answers.rotate_left(by);
+            return Answer { code: ResponseCode::NoError, answers, authority: None, additionals };
+        }
+        let code = if self.exists(name) { ResponseCode::NoError } else { ResponseCode::NXDomain };
+        Answer { code, answers, authority: Some(self.soa()), additionals }
+    }
+
+    fn records(&self, name: &Name, kind: RecordType) -> (Vec<Record>, Vec<Record>) {
+        let none = (Vec::new(), Vec::new());
+        if *name == self.apex {
+            return if kind == RecordType::SOA { (vec![self.soa()], Vec::new()) } else { none };
+        }
+        if let Some(pods) = self.services.get(name) {
+            return (pods.iter().filter_map(|pod| self.address(name, pod, kind)).collect(), Vec::new());
+        }
+        let Some((service, pods)) = self.services.iter().find(|(service, _)| service.zone_of(name)) else {
+            return none;
+        };
+        let below: Vec<_> = name.iter().take(usize::from(name.num_labels() - service.num_labels())).collect();
+        match *below {
+            [port, b"_tcp"] if kind == RecordType::SRV && self.is_port(port) => self.srv(name, service, pods),
+            [label] => {
+                let named = pods.iter().filter(|pod| hostname(pod).as_bytes().eq_ignore_ascii_case(label));
+                (named.filter_map(|pod| self.address(name, pod, kind)).collect(), Vec::new())
+            }
+            _ => none,
+        }
+    }
+
+    fn exists(&self, name: &Name) -> bool {
+        if name.zone_of(&self.apex) || self.services.keys().any(|service| name.zone_of(service)) {
+            return true;
+        }
+        self.services.iter().filter(|(service, _)| service.zone_of(name)).any(|(service, pods)| {
+            let below: Vec<_> = name.iter().take(usize::from(name.num_labels() - service.num_labels())).collect();
+            match *below {
+                [b"_tcp"] => true,
+                [port, b"_tcp"] => self.is_port(port),
+                [label] => pods.iter().any(|pod| hostname(pod).as_bytes().eq_ignore_ascii_case(label)),
+                _ => false,
+            }
+        })
+    }
+
+    fn is_port(&self, label: &[u8]) -> bool {
+        label.strip_prefix(b"_").is_some_and(|label| label.eq_ignore_ascii_case(self.port_name.as_bytes()))
+    }
+
+    fn address(&self, owner: &Name, pod: &Endpoint, kind: RecordType) -> Option<Record> {
+        let data = match pod.address().ip() {
+            IpAddr::V4(ip) if kind == RecordType::A => RData::A(ip.into()),
+            IpAddr::V6(ip) if kind == RecordType::AAAA => RData::AAAA(ip.into()),
+            _ => return None,
+        };
+        Some(Record::from_rdata(owner.clone(), self.ttl, data))
+    }
+
+    fn srv(&self, owner: &Name, service: &Name, pods: &[Endpoint]) -> (Vec<Record>, Vec<Record>) {
+        let weight = u16::try_from(100 / pods.len().max(1)).unwrap_or(0).max(1);
+        let mut answers = Vec::with_capacity(pods.len());
+        let mut additionals = Vec::with_capacity(pods.len());
+        for pod in pods {
+            // A host name that is no label was refused when the Pod was published.
+            let Ok(target) = Name::from_ascii(hostname(pod)).and_then(|host| host.append_domain(service)) else {
+                continue;
+            };
+            additionals.extend([RecordType::A, RecordType::AAAA].iter().find_map(|k| self.address(&target, pod, *k)));
+            let data = RData::SRV(SRV::new(0, weight, pod.address().port(), target));
+            answers.push(Record::from_rdata(owner.clone(), self.ttl, data));
+        }
+        (answers, additionals)
+    }
+
+    fn soa(&self) -> Record {
+        let host = |label: &str| {
+            Name::from_ascii(label).and_then(|label| label.append_domain(&self.apex)).unwrap_or_else(|_| Name::root())
+        };
+        let data = SOA::new(host("ns.dns"), host("hostmaster"), self.serial, 7200, 1800, 86400, self.ttl);
+        Record::from_rdata(self.apex.clone(), self.ttl, RData::SOA(data))
+    }
+}
+
+/// The Pod's label below its Service: its name, or its address with dashes, as Kubernetes has it.
+pub(super) fn hostname(pod: &Endpoint) -> String {
+    match pod.name() {
+        Some(name) => name.to_owned(),
+        None => pod.address().ip().to_string().replace(['.', ':'], "-"),
+    }
+}
+
+fn absolute(name: &str) -> Result<Name, ProtoError> {
+    let mut name = Name::from_ascii(name)?.to_lowercase();
+    name.set_fqdn(true);
+    Ok(name)
+}
+
+fn whole_seconds(ttl: Duration) -> u32 {
+    u32::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,291 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::task::JoinSet;
+
+use super::{Cluster, Error, Role, Shutdown, State, lock, replication, server::Server};
+
+/// How long a standby may take to begin to stream, or to catch up.
+const STREAMING_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long the other standbys may take to follow a new primary before they are taken for unable to.
+const FOLLOW_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What can happen to the Pods. Everything here returns when it has come about.
+impl Cluster {
+    /// SIGKILL to the whole Pod, as the kernel does for want of memory: postmaster and every child at once. Its DNS
+    /// record stays, unless [`follow_readiness`](crate::testkit::ClusterBuilder::follow_readiness) is set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchPod`]; a Pod that is down already is no error.
+    pub async fn kill(&self, ordinal: usize) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        let server = self.server(ordinal)?;
+        server.kill().await?;
+        self.readiness(&server, false)
+    }
+
+    /// Stops the Pod's server in one of PostgreSQL's three ways. A paused one is resumed first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`] after 60 s, which [`Shutdown::Smart`] reaches when a client stays; [`Error::NoSuchPod`].
+    pub async fn stop(&self, ordinal: usize, shutdown: Shutdown) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        let server = self.server(ordinal)?;
+        self.readiness(&server, false)?;
+        server.stop(shutdown).await
+    }
+
+    /// Starts a Pod that is down, with the data, the address and the role it had. A former primary starts as a second
+    /// primary, on its old timeline; [`reattach`](Self::reattach) makes it a standby instead.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] where it is not down, [`Error::Exited`] and [`Error::Timeout`] (60 s) where it does not come up.
+    pub async fn start_pod(&self, ordinal: usize) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        let server = self.server(ordinal)?;
+        server.start().await?;
+        self.readiness(&server, true)
+    }
+
+    /// Stops a Pod's server (fast) and starts it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop) and [`start_pod`](Self::start_pod).
+    pub async fn restart(&self, ordinal: usize) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        let server = self.server(ordinal)?;
+        self.readiness(&server, false)?;
+        server.stop(Shutdown::Fast).await?;
+        server.start().await?;
+        self.readiness(&server, true)
+    }
+
+    /// SIGSTOP to the postmaster and every child: connections stay open and nothing comes back, as with a node that
+    /// hangs. New connections are still taken by the kernel, and then hang too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] where it does not run.
+    pub async fn pause(&self, ordinal: usize) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        let server = self.server(ordinal)?;
+        server.pause().await?;
+        self.readiness(&server, false)
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] where it is not paused.
+    pub async fn resume(&self, ordinal: usize) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        let server = self.server(ordinal)?;
+        server.resume().await?;
+        self.readiness(&server, true)
+    }
+
+    /// Puts a Pod into DNS, whatever it is doing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchPod`].
+    pub fn publish(&self, ordinal: usize) -> Result<(), Error> {
+        self.publish_server(&*self.server(ordinal)?)
+    }
+
+    /// Takes a Pod out of DNS, whatever it is doing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchPod`].
+    pub fn unpublish(&self, ordinal: usize) -> Result<(), Error> {
+        self.unpublish_server(&*self.server(ordinal)?)
+    }
+
+    /// Changes the number of Pods, as a StatefulSet does.
+    ///
+    /// Down: one by one, the highest ordinal first, each leaves DNS and is then stopped; its data stays. Up: new
+    /// standbys are copied from the primary, all at once, and published in order once they stream. Where no primary
+    /// runs, a Pod comes back with the data it had; so the whole set can be scaled to nothing and back. Every Pod
+    /// that is added has an address that no Pod had before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPrimary`] where there is neither a primary to copy nor data to come back with.
+    pub async fn scale(&self, pods: usize) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        while self.len() > pods {
+            let server = self.server(self.len() - 1)?;
+            self.unpublish_server(&server)?;
+            server.stop(Shutdown::Fast).await?;
+            let mut pods = lock(&self.pods);
+            pods.present.pop();
+            pods.volumes.push(server);
+        }
+        if self.len() < pods { self.grow(pods).await } else { Ok(()) }
+    }
+
+    /// Moves a Pod to an address that no Pod had before, as happens when its node goes: it leaves DNS, is stopped
+    /// (fast), starts at the new address with the same name and data, and is published. The standbys of a primary
+    /// that moves follow it.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop) and [`start_pod`](Self::start_pod).
+    pub async fn move_pod(&self, ordinal: usize) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        let server = self.server(ordinal)?;
+        let address = self.fresh_address()?;
+        self.unpublish_server(&server)?;
+        server.stop(Shutdown::Fast).await?;
+        server.set_address(address);
+        server.start().await?;
+        if Arc::ptr_eq(&server, &self.primary_server()) {
+            for standby in self.standbys_of(&server) {
+                standby.set_role(Some(address))?;
+            }
+        }
+        self.publish_server(&server)
+    }
+
+    /// Makes a standby the primary, and the other standbys follow it. The old primary is left as it is: one that
+    /// still runs is a second primary, on the old timeline, until it is [re-attached](Self::reattach).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] where the Pod does not run or is no standby, [`Error::Sql`], [`Error::Timeout`].
+    pub async fn promote(&self, ordinal: usize) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        let server = self.server(ordinal)?;
+        server.expect(State::Running, "running")?;
+        if server.role() == Role::Primary {
+            return Err(Error::State { name: server.name().to_owned(), is: "a primary", expected: "a standby" });
+        }
+        replication::promote(&server).await?;
+        server.set_role(None)?;
+        lock(&self.pods).primary = Arc::clone(&server);
+        let standbys = self.standbys_of(&server);
+        for standby in &standbys {
+            standby.set_role(Some(server.address()))?;
+        }
+        for standby in standbys.iter().filter(|standby| standby.state().0 == State::Running) {
+            if replication::wait_streaming(&server, standby, FOLLOW_DEADLINE).await.is_err() {
+                // It had received more than the new primary: nothing but a rewind helps.
+                self.attach(standby, &server).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes any Pod but the primary a standby of the current primary, with what the primary has: what only this Pod
+    /// had is lost. With `pg_rewind` where that can be done, as a fresh copy otherwise. Returns when it streams.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPrimary`] where the primary does not run; [`Error::State`] where the Pod is the primary itself.
+    pub async fn reattach(&self, ordinal: usize) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        let server = self.server(ordinal)?;
+        let primary = self.running_primary()?;
+        if Arc::ptr_eq(&server, &primary) {
+            let expected = "another Pod than the primary";
+            return Err(Error::State { name: server.name().to_owned(), is: "the primary", expected });
+        }
+        self.attach(&server, &primary).await?;
+        self.readiness(&server, true)
+    }
+
+    /// Waits until every standby that runs has replayed all that the primary has written so far.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoPrimary`], and [`Error::Timeout`] after 30 s.
+    pub async fn wait_replicated(&self) -> Result<(), Error> {
+        let primary = self.running_primary()?;
+        let mut standbys = self.standbys_of(&primary);
+        standbys.retain(|standby| standby.state().0 == State::Running);
+        replication::wait_replayed(&primary, &standbys, STREAMING_DEADLINE).await
+    }
+
+    async fn attach(&self, server: &Arc<Server>, primary: &Arc<Server>) -> Result<(), Error> {
+        server.stop(Shutdown::Fast).await?;
+        replication::rewind_or_copy(&self.site, server, primary).await?;
+        server.set_role(Some(primary.address()))?;
+        server.start().await?;
+        replication::wait_streaming(primary, server, STREAMING_DEADLINE).await
+    }
+
+    /// Adds Pods until there are so many.
+    async fn grow(&self, pods: usize) -> Result<(), Error> {
+        let mut starting = JoinSet::new();
+        for ordinal in self.len()..pods {
+            let volume = lock(&self.pods).volumes.pop();
+            let address = self.fresh_address()?;
+            let known = volume.is_some();
+            let server = match volume {
+                Some(server) => server,
+                None => {
+                    let name = format!("{}-{ordinal}", self.name);
+                    Arc::new(Server::new(Arc::clone(&self.site), name, address, Role::Standby)?)
+                }
+            };
+            server.set_address(address);
+            lock(&self.pods).present.push(Arc::clone(&server));
+            let primary = self.primary_server();
+            if Arc::ptr_eq(&server, &primary) || (known && primary.state().0 == State::Down) {
+                // Nobody to copy from: back with the data it had, one after the other.
+                server.start().await?;
+                if Arc::ptr_eq(&server, &primary) {
+                    for standby in self.standbys_of(&server) {
+                        standby.set_role(Some(address))?;
+                    }
+                }
+                continue;
+            }
+            let primary = self.running_primary()?;
+            let site = Arc::clone(&self.site);
+            starting.spawn(async move {
+                replication::copy(&site, &server, &primary).await?;
+                server.set_role(Some(primary.address()))?;
+                server.start().await?;
+                replication::wait_streaming(&primary, &server, STREAMING_DEADLINE).await
+            });
+        }
+        while let Some(started) = starting.join_next().await {
+            started.map_err(|source| Error::io("start a Pod", std::io::Error::other(source)))??;
+        }
+        let servers = lock(&self.pods).present.clone();
+        servers.iter().filter(|server| server.state().0 == State::Running).try_for_each(|s| self.publish_server(s))
+    }
+
+    fn readiness(&self, server: &Server, ready: bool) -> Result<(), Error> {
+        match (self.follow_readiness, ready) {
+            (false, _) => Ok(()),
+            (true, true) => self.publish_server(server),
+            (true, false) => self.unpublish_server(server),
+        }
+    }
+
+    fn primary_server(&self) -> Arc<Server> {
+        Arc::clone(&lock(&self.pods).primary)
+    }
+
+    fn running_primary(&self) -> Result<Arc<Server>, Error> {
+        let primary = self.primary_server();
+        match primary.state().0 {
+            State::Running => Ok(primary),
+            _ => Err(Error::NoPrimary { name: primary.name().to_owned() }),
+        }
+    }
+
+    fn standbys_of(&self, primary: &Arc<Server>) -> Vec<Arc<Server>> {
+        let others = lock(&self.pods).present.clone();
+        let standby = |server: &Arc<Server>| server.role() == Role::Standby && !Arc::ptr_eq(server, primary);
+        others.into_iter().filter(standby).collect()
+    }
+}

@@ -1,0 +1,118 @@
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use super::{Account, Error, command};
+
+/// The programs that a cluster cannot do without.
+const NEEDED: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
+
+/// The oldest PostgreSQL that takes a new `primary_conninfo` without a restart.
+const OLDEST: u32 = 13;
+
+/// Where packages put the server programs; `*` stands for a version. `scripts/postgres-programs` looks in the same.
+const PLACES: [(&str, &str, &str); 6] = [
+    ("/usr/lib/postgresql", "", "bin"),
+    ("/usr", "pgsql-", "bin"),
+    ("/usr/libexec", "postgresql", ""),
+    ("/usr/local", "pgsql", "bin"),
+    ("/opt/homebrew/opt", "postgresql@", "bin"),
+    ("/usr/local/opt", "postgresql@", "bin"),
+];
+
+/// PostgreSQL's server programs, all of one version.
+#[derive(Clone, Debug)]
+pub(super) struct Programs {
+    directory: PathBuf,
+    major: u32,
+}
+
+impl Programs {
+    /// Finds them by `PG_BIN`, then on `PATH`, then where packages put them, newest version first.
+    pub(super) async fn find(account: Option<Account>) -> Result<Self, Error> {
+        let searched = candidates();
+        let Some(directory) = searched.iter().find(|place| NEEDED.iter().all(|name| place.join(name).is_file())) else {
+            return Err(Error::ProgramsMissing { searched });
+        };
+        let program = directory.join("postgres");
+        let version = command::output(command::program(&program, account).arg("--version")).await?;
+        match major(&version) {
+            Some(major) if major >= OLDEST => Ok(Self { directory: directory.clone(), major }),
+            _ => Err(Error::Version { program, version: version.trim().to_owned() }),
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.path(name).is_file()
+    }
+
+    pub(super) fn major(&self) -> u32 {
+        self.major
+    }
+}
+
+fn candidates() -> Vec<PathBuf> {
+    if let Some(directory) = env::var_os("PG_BIN").filter(|value| !value.is_empty()) {
+        return vec![directory.into()];
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut places: Vec<PathBuf> = Vec::new();
+    for directory in env::split_paths(&path) {
+        // Distributions link some of the programs into the path, and the others lie beside what is linked.
+        let real = fs::canonicalize(directory.join("postgres")).ok().and_then(|p| p.parent().map(Path::to_path_buf));
+        places.extend([Some(directory), real].into_iter().flatten());
+    }
+    places.extend(PLACES.iter().flat_map(|(parent, prefix, below)| versions(Path::new(parent), prefix, below)));
+    places.dedup();
+    places
+}
+
+/// The directories `parent/prefixVERSION/below`, newest version first.
+fn versions(parent: &Path, prefix: &str, below: &str) -> Vec<PathBuf> {
+    // A parent that cannot be read has no programs for us.
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let mut found: Vec<(u32, PathBuf)> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let version = name.to_str()?.strip_prefix(prefix)?;
+            let version = if version.is_empty() { 0 } else { version.split('.').next()?.parse().ok()? };
+            Some((version, entry.path().join(below)))
+        })
+        .collect();
+    found.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// 15 of `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; 18 of `18beta1`.
+fn major(version: &str) -> Option<u32> {
+    let number = version.split_once("(PostgreSQL) ")?.1;
+    let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    number[..digits].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_major_version_of_releases_and_betas() {
+        assert_eq!(major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
+        assert_eq!(major("postgres (PostgreSQL) 18beta1"), Some(18));
+        assert_eq!(major("postgres (EnterpriseDB) 9"), None);
+    }
+
+    #[test]
+    fn prefers_the_newest_version() {
+        let parent = tempfile::tempdir().unwrap();
+        for version in ["9.6", "15", "17", "other"] {
+            fs::create_dir(parent.path().join(version)).unwrap();
+        }
+        let found = versions(parent.path(), "", "bin");
+        assert_eq!(found, ["17", "15", "9.6"].map(|version| parent.path().join(version).join("bin")));
+    }
+}

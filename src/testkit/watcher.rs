@@ -1,0 +1,100 @@
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{Access, access, statvfs};
+use tempfile::TempDir;
+use tracing::warn;
+
+use super::{Account, Error, account};
+
+/// What the watcher runs: a shell, which is everywhere, and which nothing of this process can break.
+const SCRIPT: &str = include_str!("watcher.sh");
+
+/// How long the watcher may take to clean up.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How much free memory lets the servers live in memory, in bytes. A Pod takes about 40 MB at first.
+const ROOM: u64 = 1 << 30;
+
+/// The cluster's directory, and the process that cleans it up.
+///
+/// The watcher reads from a pipe that only this process can write to. When the pipe ends, because this value was
+/// dropped or because this process is gone (SIGKILL too), it kills every process that works in the directory and
+/// removes it. So there is one way to clean up and it is the one that is always taken.
+pub(super) struct Watcher {
+    directory: PathBuf,
+    // Dropped after the watcher is done: removes what a killed watcher left.
+    _removed: TempDir,
+    shell: Child,
+}
+
+impl Watcher {
+    /// Makes the directory below `parent`, for `account` alone, with a watcher on it.
+    pub(super) fn start(parent: Option<&Path>, account: Option<Account>) -> Result<Self, Error> {
+        let parent = parent.map_or_else(roomy, Path::to_path_buf);
+        let failed = |source| Error::io(format!("make a directory for the servers in {}", parent.display()), source);
+        let temporary = tempfile::Builder::new().prefix("podpool-testkit-").tempdir_in(&parent).map_err(failed)?;
+        account::hand_over(temporary.path(), account, 0o700).map_err(failed)?;
+        // As /proc tells it: on macOS /tmp is a link.
+        let directory = temporary.path().canonicalize().map_err(failed)?;
+        let failed = |source| Error::io("start the watcher that cleans up", source);
+        let shell = spawn(&directory).map_err(failed)?;
+        Ok(Self { directory, _removed: temporary, shell })
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn clean_up(&mut self) -> io::Result<()> {
+        drop(self.shell.stdin.take());
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.shell.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(io::Error::other(format!("the watcher ended with {status}"))),
+                None if Instant::now() > deadline => return Err(io::ErrorKind::TimedOut.into()),
+                None => sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Err(error) = self.clean_up() {
+            warn!(%error, directory = %self.directory.display(), "the local cluster was not cleaned up");
+        }
+    }
+}
+
+/// Memory where there is enough of it: ext4 is slow to make files where many were just removed.
+fn roomy() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let enough = statvfs(memory).is_ok_and(|room| room.f_bavail.saturating_mul(room.f_frsize) >= ROOM);
+    if enough && access(memory, Access::WRITE_OK).is_ok() { memory.to_path_buf() } else { std::env::temp_dir() }
+}
+
+fn spawn(directory: &Path) -> io::Result<Child> {
+    use std::os::unix::{ffi::OsStrExt, process::CommandExt};
+
+    let mut shell = Command::new("/bin/sh")
+        .args(["-c", SCRIPT, "podpool-testkit-watcher"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .current_dir("/")
+        // Out of the terminal's reach: Ctrl-C must not end it.
+        .process_group(0)
+        .spawn()?;
+    if let Some(pipe) = &mut shell.stdin {
+        pipe.write_all(directory.as_os_str().as_bytes())?;
+        pipe.write_all(b"\n")?;
+    }
+    Ok(shell)
+}
