@@ -1,0 +1,25 @@
+//! The first query: set `DATABASE_URL`, run it, see which Pod answered.
+//!
+//! `DATABASE_URL=postgres://user:password@postgresql-svc.k8s-training.svc.cluster.local/database \
+//!     cargo run --example quickstart`
+#![allow(clippy::print_stdout, reason = "a program for a terminal")]
+
+use podpool::{Pool, Target};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let pool = Pool::connect(&std::env::var("DATABASE_URL")?).await?;
+
+    let client = pool.get().await?;
+    let version: String = client.query_one("SELECT version()", &[]).await?.get(0);
+    println!("{} is {version}", client.endpoint());
+
+    // A read that is done again on another Pod if its Pod dies under it.
+    let now: String = pool
+        .retry(Target::PreferStandby, |client| async move {
+            client.query_one("SELECT now()::text", &[]).await.map(|row| row.get(0))
+        })
+        .await?;
+    println!("and it is {now}");
+    Ok(())
+}
