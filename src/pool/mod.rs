@@ -197,7 +197,6 @@ impl Pool {
     }
 
     /// The configuration.
-    #[must_use]
     pub fn config(&self) -> &Config {
         &self.0.inner.config
     }

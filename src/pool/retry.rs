@@ -12,7 +12,7 @@ use crate::{
     endpoint::{Endpoint, Role},
     error::{Applied, Attempt, BoxError, Error, Kind, Phase},
     time::{Duration, Instant},
-    wire::{Verdict, classify, record::Record},
+    wire::{Verdict, classify::classify_chain, record::Record},
 };
 
 /// Repetitions of one piece of work, at most: enough for every Pod of a StatefulSet to fail in turn, few enough not to
@@ -31,18 +31,6 @@ pub(crate) enum Repeat {
     Unapplied,
 }
 
-/// The driver's error in a chain of causes.
-fn driver_error<'a>(error: &'a (dyn error::Error + 'static)) -> Option<&'a tokio_postgres::Error> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        cause = error.source();
-    }
-    None
-}
-
 /// One try's connection, as far as it can be seen after the client was given away.
 struct Watch {
     endpoint: Endpoint,
@@ -59,12 +47,12 @@ impl Watch {
 
     /// What an error means, with what the connection knows: nothing can have been applied by a request that never
     /// left. `is_quiet` first: a request that stands in the driver's channel has not been counted yet.
-    fn judge(&self, error: &tokio_postgres::Error) -> Verdict {
-        let mut verdict = classify(error);
+    fn judge(&self, error: &(dyn error::Error + 'static)) -> Option<Verdict> {
+        let mut verdict = classify_chain(error)?;
         if self.record.is_quiet() && self.record.sent() == self.sent {
             verdict.applied = Applied::No;
         }
-        verdict
+        Some(verdict)
     }
 }
 
@@ -95,7 +83,7 @@ impl Inner {
                 Ok(_) => format!("it has become a {}, which `{target}` does not want", watch.record.role()).into(),
                 Err(error) => error.into(),
             };
-            let verdict = driver_error(&*error).map(|error| watch.judge(error));
+            let verdict = watch.judge(&*error);
             let wrong_role = !fits(&watch.record, target);
             let again = match verdict {
                 Some(verdict) => {

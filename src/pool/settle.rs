@@ -1,6 +1,6 @@
 //! A connection that came back in the middle of something is brought to rest in the background, or closed.
 //!
-//! 1. What was sent is waited for, by a Sync behind it, for [`QUIET`].
+//! 1. What was sent is waited for, for [`QUIET`].
 //! 2. What still runs then is cancelled on the server, and waited for as long again as [`CANCELLED`].
 //! 3. A transaction that is open is rolled back.
 //! 4. Only a connection that is clean now is lent out again; any other is closed.
@@ -44,23 +44,16 @@ async fn run(mut settling: Settling) {
         tracing::debug!(endpoint = %object.pod().endpoint, "closed a connection that did not come to rest");
         return;
     }
-    if object.is_current() && !object.is_old() {
-        if let Some(object) = settling.0.take() {
-            Pod::check_in(object);
-        }
+    let keep = object.is_current() && !object.is_old();
+    if let Some(object) = settling.0.take_if(|_| keep) {
+        Pod::check_in(object);
     }
 }
 
 async fn come_to_rest(conn: &Conn) -> bool {
+    let record = &conn.record;
     // Most of the time the driver was merely still at work on the last answer.
-    tokio::task::yield_now().await;
-    if conn.record.is_clean() {
-        return true;
-    }
-    if !is_answered(conn, QUIET).await {
-        if conn.record.has_ended() {
-            return false;
-        }
+    if timeout(QUIET, record.rest()).await.is_err() {
         let pod = conn.pod();
         let common = pod.common();
         let token = CancelToken::new(
@@ -73,27 +66,19 @@ async fn come_to_rest(conn: &Conn) -> bool {
             tracing::debug!(endpoint = %pod.endpoint, %error, "could not cancel what nobody waits for");
             return false;
         }
-        if !is_answered(conn, CANCELLED).await {
+        if timeout(CANCELLED, record.rest()).await.is_err() {
             return false;
         }
     }
-    if conn.record.status() != IDLE {
-        match timeout(CANCELLED, conn.wrapper.batch_execute("ROLLBACK")).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return false,
+    if !record.has_ended() && record.status() != IDLE {
+        let rollback = async {
+            conn.wrapper.batch_execute("ROLLBACK").await.ok()?;
+            record.rest().await;
+            Some(())
+        };
+        if !matches!(timeout(CANCELLED, rollback).await, Ok(Some(()))) {
+            return false;
         }
     }
-    // The driver hands an answer over before it has come to the end of its work.
-    for _ in 0..3 {
-        if conn.record.is_clean() {
-            return true;
-        }
-        tokio::task::yield_now().await;
-    }
-    is_answered(conn, QUIET).await && conn.record.is_clean()
-}
-
-/// Whether everything sent so far was answered within `limit`.
-async fn is_answered(conn: &Conn, limit: Duration) -> bool {
-    matches!(timeout(limit, conn.wrapper.check_connection()).await, Ok(Ok(())))
+    record.is_clean()
 }

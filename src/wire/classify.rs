@@ -1,6 +1,9 @@
 //! What an error of the driver means for the connection, for its Pod and for the work that failed.
 
-use std::{error::Error as _, io};
+use std::{
+    error::{self, Error as _},
+    io,
+};
 
 use tokio_postgres::error::{Error, Severity, SqlState};
 
@@ -83,6 +86,18 @@ pub fn classify(error: &Error) -> Verdict {
         class: class(code.code(), fatal),
         applied: if unknown { Applied::Unknown } else { Applied::No },
     }
+}
+
+/// [`classify`], of the driver's error in a chain of causes, if there is one.
+pub(crate) fn classify_chain(error: &(dyn error::Error + 'static)) -> Option<Verdict> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(driver) = error.downcast_ref() {
+            return Some(classify(driver));
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// The class of a SQLSTATE.

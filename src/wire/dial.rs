@@ -154,12 +154,27 @@ impl SocketOptions {
     async fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
-        let keepalive = TcpKeepalive::new().with_time(self.keepalive_idle);
+        // Zero means the system's own, as in libpq (PostgreSQL manual, "Parameter Key Words").
+        let mut keepalive = TcpKeepalive::new();
+        if !self.keepalive_idle.is_zero() {
+            keepalive = keepalive.with_time(self.keepalive_idle);
+        }
         #[cfg(not(target_os = "openbsd"))]
-        let keepalive = keepalive.with_interval(self.keepalive_interval).with_retries(self.keepalive_count);
-        SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+        {
+            if !self.keepalive_interval.is_zero() {
+                keepalive = keepalive.with_interval(self.keepalive_interval);
+            }
+            if self.keepalive_count > 0 {
+                keepalive = keepalive.with_retries(self.keepalive_count);
+            }
+        }
+        let options = SockRef::from(&socket);
+        options.set_keepalive(true)?;
+        options.set_tcp_keepalive(&keepalive)?;
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-        SockRef::from(&socket).set_tcp_user_timeout(Some(self.user_timeout))?;
+        if !self.user_timeout.is_zero() {
+            options.set_tcp_user_timeout(Some(self.user_timeout))?;
+        }
         socket.connect(address).await
     }
 }

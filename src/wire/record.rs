@@ -9,13 +9,18 @@
 //!
 //! * [`Record::wake`] runs in the thread that sent a request, after the request stands in the driver's channel. Program
 //!   order there lets the same thread see the flag when it gives the connection back.
-//! * [`Record::begin`] takes "woken" and sets "polling" in one step; [`Record::end`] takes "polling" away and leaves a
+//! * [`Record::begin`] sets "polling" and then takes "woken", so that one of them is always up; [`Record::end`] takes "polling" away and leaves a
 //!   wake that came meanwhile. Both release what the task wrote; [`Record::is_clean`] acquires it.
 //!
-//! With both flags down, no request of the returning thread can be on its way unseen: it woke the driver (woken), or
+//! * [`Record::rest`] sets "watched" in the same word. A poll that ends after that sees it and says so; one that ended
+//!   before is seen by it. So nobody waits for a poll that is over.
+//!
+//! With the first two flags down, no request of the returning thread can be on its way unseen: it woke the driver (woken), or
 //! the driver was running and had not looked yet (polling), or it was taken in and counted.
 
 use std::ops::Deref;
+
+use tokio::sync::Notify;
 
 use crate::{
     endpoint::Role,
@@ -25,6 +30,7 @@ use crate::{
 
 const POLLING: u8 = 1;
 const WOKEN: u8 = 2;
+const WATCHED: u8 = 4;
 
 /// The transaction status of ReadyForQuery when no transaction is open (PostgreSQL manual, "Message Formats").
 pub(crate) const IDLE: u8 = b'I';
@@ -33,6 +39,8 @@ pub(crate) const IDLE: u8 = b'I';
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     driver: AtomicU8,
+    /// A poll has ended while somebody watched.
+    polled: Notify,
     /// The status byte of the last ReadyForQuery; 0 before the first.
     status: AtomicU8,
     /// Requests written that have not been answered by a ReadyForQuery.
@@ -61,17 +69,21 @@ pub(crate) struct Record {
 // Relaxed, where no other word is said: see the module's text.
 impl Record {
     /// The driver begins to poll.
-    pub(crate) fn begin(&self) {
-        self.driver.swap(POLLING, Ordering::AcqRel);
+    pub(super) fn begin(&self) {
+        // "Woken" goes: this poll sees whatever it stood for.
+        self.driver.fetch_or(POLLING, Ordering::AcqRel);
+        self.driver.fetch_and(!WOKEN, Ordering::AcqRel);
     }
 
     /// The driver is done polling.
-    pub(crate) fn end(&self) {
-        self.driver.fetch_and(!POLLING, Ordering::AcqRel);
+    pub(super) fn end(&self) {
+        if self.driver.fetch_and(!POLLING, Ordering::AcqRel) & WATCHED != 0 {
+            self.polled.notify_one();
+        }
     }
 
     /// Somebody woke the driver.
-    pub(crate) fn wake(&self) {
+    pub(super) fn wake(&self) {
         self.driver.fetch_or(WOKEN, Ordering::AcqRel);
     }
 
@@ -80,7 +92,7 @@ impl Record {
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
         // Acquire pairs with the release in `begin` and `end`: what the last poll wrote is seen below.
-        self.driver.load(Ordering::Acquire) == 0
+        self.is_quiet()
             && self.status.load(Ordering::Relaxed) == IDLE
             && self.outstanding.load(Ordering::Relaxed) == 0
             && !self.blocked.load(Ordering::Relaxed)
@@ -88,8 +100,17 @@ impl Record {
     }
 
     /// Whether the driver is between two polls with nothing to do.
+    #[inline]
     pub(crate) fn is_quiet(&self) -> bool {
-        self.driver.load(Ordering::Acquire) == 0
+        self.driver.load(Ordering::Acquire) & (POLLING | WOKEN) == 0
+    }
+
+    /// Waits until nothing is outstanding or on the way, or the connection is over. One at a time may wait. Cancel-safe.
+    pub(crate) async fn rest(&self) {
+        self.driver.fetch_or(WATCHED, Ordering::AcqRel);
+        while !(self.is_quiet() && self.outstanding.load(Ordering::Relaxed) == 0 || self.has_ended()) {
+            self.polled.notified().await;
+        }
     }
 
     /// Whether the connection is over.

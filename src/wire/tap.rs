@@ -16,7 +16,7 @@ use super::{
     reply::{Replies, Reply},
     witness::{Evidence, Witness},
 };
-use crate::time::Instant;
+use crate::{endpoint::Role, time::Instant};
 
 /// A socket, or what lies on top of one.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -65,10 +65,8 @@ impl Tap {
                 *outstanding = outstanding.saturating_sub(1);
                 record.set_status(status);
                 record.set_outstanding(*outstanding);
-                if *outstanding == 0 {
-                    if let Some(since) = since.take() {
-                        record.count_answered(since.elapsed());
-                    }
+                if let Some(since) = since.take_if(|_| *outstanding == 0) {
+                    record.count_answered(since.elapsed());
                 }
             }
             Reply::CopyIn => {
@@ -87,7 +85,10 @@ impl Tap {
             }
             Reply::ReadOnly(read_only) => {
                 record.set_read_only(read_only);
-                witness.testify(Evidence::Role { role: record.role(), read_only });
+                // It comes before the role when a session begins.
+                if record.role() != Role::Unknown {
+                    witness.testify(Evidence::Role { role: record.role(), read_only });
+                }
             }
         });
     }

@@ -1,5 +1,7 @@
 //! What the tests share.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, clippy::disallowed_methods, reason = "each test binary uses its own part, and real servers keep real time")]
+
+pub mod load;
 
 use std::time::{Duration, Instant};
 
