@@ -1,0 +1,178 @@
+//! A call that is cut short loses nothing, and a pool that is dropped leaves nothing.
+#![allow(clippy::disallowed_methods, reason = "real servers keep real time")]
+
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use podpool::{Config, Pool, State, testkit::Cluster};
+
+mod common;
+use common::{in_state, server_addr, until};
+
+fn config(cluster: &Cluster, more: &str) -> Config {
+    format!("{}&{more}", cluster.url()).parse().expect("a URL")
+}
+
+/// Nothing lent, and as many idle as open.
+fn at_rest(pool: &Pool) -> bool {
+    pool.status().endpoints.iter().all(|pod| pod.in_use == 0 && pod.waiting == 0 && pod.idle == pod.open)
+}
+
+/// `get` is polled a given number of times and dropped, with every connection lent, with some idle, and with none open
+/// yet, so that each of its awaits is left at some time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_get_loses_nothing() {
+    let cluster = Cluster::start(2).await.expect("a cluster");
+    for size in [1, 3] {
+        let config = config(&cluster, &format!("pool_size={size}&min_idle=0&acquire_timeout=30s"));
+        let pool = Pool::builder(config).build().expect("a pool");
+        until(Duration::from_secs(10), "two Pods are healthy", || in_state(&pool, State::Healthy) == 2).await;
+        let mut cancelled = 0;
+        for round in 0..300 {
+            let polls = round % 6;
+            // In every third round somebody holds everything, in every third one.
+            let hold = [0, 1, 2 * size][round / 6 % 3];
+            let mut held = Vec::new();
+            for _ in 0..hold {
+                held.push(pool.get().await.expect("a connection"));
+            }
+            {
+                let mut get = pin!(pool.get());
+                for poll in 0..=polls {
+                    let mut cx = Context::from_waker(Waker::noop());
+                    if let Poll::Ready(client) = get.as_mut().poll(&mut cx) {
+                        drop(client.expect("a connection"));
+                        break;
+                    }
+                    cancelled += usize::from(poll == polls);
+                    if poll == 2 {
+                        held.clear(); // a connection is handed over while the caller sleeps
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+            drop(held);
+        }
+        until(Duration::from_secs(10), "everything is back", || at_rest(&pool)).await;
+        let status = pool.status();
+        println!("{cancelled} of 300 calls cancelled; {:?}", status.counters);
+        assert!(cancelled > 50, "the calls were to be cancelled: {cancelled}");
+        for pod in &status.endpoints {
+            assert!(pod.open <= size, "{pod:?}");
+        }
+        // Every place can still be had at once, and works.
+        let mut all = Vec::new();
+        for _ in 0..2 * size {
+            all.push(pool.get().await.expect("a connection"));
+        }
+        for client in &all {
+            server_addr(client).await;
+        }
+        let lent: usize = pool.status().endpoints.iter().map(|pod| pod.in_use).sum();
+        assert_eq!(lent, 2 * size);
+        drop(all);
+        until(Duration::from_secs(10), "everything is back", || at_rest(&pool)).await;
+    }
+    cluster.shutdown().await.expect("an orderly end");
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
+}
+
+/// On one thread, each pool at a different moment of its youth.
+#[tokio::test(flavor = "current_thread")]
+async fn ten_thousand_pools_leave_no_task_descriptor_or_memory_behind() {
+    let cluster = Cluster::start(1).await.expect("a cluster");
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let make = async |count: usize| {
+        for i in 0..count {
+            let pool = Pool::builder(config(&cluster, "acquire_timeout=5s")).build().expect("a pool");
+            match i % 100 {
+                0 => drop(pool.get().await.expect("a connection")),
+                1 => drop(tokio::time::timeout(Duration::from_millis(1), pool.get()).await),
+                2..50 => tokio::task::yield_now().await,
+                _ => {}
+            }
+        }
+    };
+    make(1_000).await; // allocators and caches fill
+    let quiet = |tasks, files| async move {
+        let metrics = tokio::runtime::Handle::current().metrics();
+        until(Duration::from_secs(10), "the tasks have ended", || {
+            metrics.num_alive_tasks() <= tasks && descriptors() <= files
+        })
+        .await;
+    };
+    let base = 40; // the cluster's own
+    quiet(base, usize::MAX).await;
+    let (tasks, files, memory) = (metrics.num_alive_tasks(), descriptors(), resident());
+    make(10_000).await;
+    quiet(tasks, files).await;
+    let grown = resident().saturating_sub(memory);
+    println!(
+        "after 10,000 pools: {} tasks (before: {tasks}), {} descriptors (before: {files}), {} KiB more resident",
+        metrics.num_alive_tasks(),
+        descriptors(),
+        grown / 1024
+    );
+    // Were a pool to leave as little as one kibibyte, it would be ten mebibytes.
+    assert!(grown < 8 << 20, "{grown} bytes");
+    cluster.shutdown().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn close_waits_for_what_is_lent_and_cuts_what_does_not_come_back() {
+    let cluster = Cluster::start(1).await.expect("a cluster");
+    let pool = Pool::connect(&cluster.url()).await.expect("a pool");
+    let client = pool.get().await.expect("a connection");
+    let closing = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.close().await }
+    });
+    until(Duration::from_secs(5), "the pool is closing", || pool.status().closed).await;
+    let error = pool.get().await.expect_err("closed");
+    assert_eq!(error.kind(), podpool::Kind::Shutdown);
+    server_addr(&client).await; // what is lent goes on working
+    drop(client);
+    assert_eq!(closing.await.expect("no panic"), 0);
+
+    let config = config(&cluster, "close_timeout=200ms");
+    let pool = Pool::builder(config).build().expect("a pool");
+    let client = pool.get().await.expect("a connection");
+    assert_eq!(pool.close().await, 1);
+    client.query_one("SELECT 1", &[]).await.expect_err("cut");
+    cluster.shutdown().await.expect("an orderly end");
+}
+
+/// The runtime that the pool ran on is gone; what is lent can still be dropped, and calls fail instead of hanging.
+#[test]
+fn a_client_and_a_pool_outlive_their_runtime() {
+    let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let cluster = servers.block_on(Cluster::start(1)).expect("a cluster");
+    let pools = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let pool = pools.block_on(Pool::connect(&cluster.url())).expect("a pool");
+    let client = pools.block_on(pool.get()).expect("a connection");
+    let busy = pools.block_on(pool.get()).expect("a connection");
+    pools.block_on(async {
+        // Left in the middle of a statement.
+        let mut query = pin!(busy.query_one("SELECT pg_sleep(10)", &[]));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(query.as_mut().poll(&mut cx).is_pending());
+    });
+    drop(pools);
+    drop(busy);
+    drop(client);
+    assert_eq!(servers.block_on(pool.close()), 0);
+    drop(pool);
+    servers.block_on(cluster.shutdown()).expect("an orderly end");
+}
