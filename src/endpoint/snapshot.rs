@@ -23,11 +23,10 @@ pub(crate) struct Snapshot<P> {
 }
 
 impl<P> Snapshot<P> {
-    /// A snapshot of these Pods. Each list holds places among `pods`; `slot` tells the number of a Pod's slot.
-    pub(crate) fn new(slots: Slots, pods: Vec<P>, lists: &[Vec<u32>; LISTS], slot: impl Fn(&P) -> u32) -> Self {
-        let lists = std::array::from_fn(|i| {
-            lists[i].iter().map(|&pod| Candidate { slot: slot(&pods[pod as usize]), pod }).collect()
-        });
+    /// A snapshot of these Pods. Each list holds places among `pods`; `slot` tells the number of the slot of each.
+    pub(crate) fn new(slots: Slots, pods: Vec<P>, lists: &[Vec<u32>; LISTS], slot: impl Fn(u32) -> u32) -> Self {
+        let list = |list: &Vec<u32>| list.iter().map(|&pod| Candidate { slot: slot(pod), pod }).collect();
+        let lists = std::array::from_fn(|i| list(&lists[i]));
         Self { slots, pods: pods.into(), lists }
     }
 

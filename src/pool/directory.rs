@@ -16,19 +16,15 @@ use super::{
     message::{Message, Probed},
     opener,
     pod::Pod,
+    roster::Roster,
     view::{Resolved, View},
 };
 use crate::{
-    config::Target,
     discovery::{Confirm, Resolution, ResolveError},
-    endpoint::{Endpoint, Role, set::diff, slot::Slab, snapshot::Snapshot},
+    endpoint::{Endpoint, Role},
     error::{Attempt, BoxError},
     event::{Event, chain},
-    health::{
-        State,
-        candidates::{Lists, candidates},
-        state::Fact,
-    },
+    health::{State, state::Fact},
     sync::lock,
     time::Instant,
     wire::{Class, classify::class, witness::Evidence},
@@ -40,9 +36,7 @@ pub(crate) type CloseRequest = oneshot::Sender<usize>;
 /// The directory.
 pub(crate) struct Directory {
     inner: Arc<Inner>,
-    slab: Slab,
-    /// Sorted by endpoint.
-    entries: Vec<Entry>,
+    roster: Roster<Entry>,
     drain: Drain,
     confirm: Confirm,
     resolved: Resolved,
@@ -58,8 +52,7 @@ impl Directory {
     pub(crate) fn new(inner: Arc<Inner>, now: Instant) -> Self {
         Self {
             inner,
-            slab: Slab::default(),
-            entries: Vec::new(),
+            roster: Roster::new(),
             drain: Drain::default(),
             confirm: Confirm::new(),
             resolved: Resolved::default(),
@@ -120,7 +113,7 @@ impl Directory {
 
     fn resolved(&mut self, result: Result<Resolution, ResolveError>, now: Instant) -> Option<Instant> {
         let known: Vec<(Endpoint, bool)> =
-            self.entries.iter().map(|entry| (entry.pod.endpoint.clone(), entry.health.passing())).collect();
+            self.roster.members().iter().map(|entry| (entry.pod.endpoint.clone(), entry.health.passing())).collect();
         let decision = match result {
             Ok(resolution) => {
                 self.resolve_succeeded(now);
@@ -163,25 +156,19 @@ impl Directory {
 
     /// Makes the set what it is named to be. Unchanged Pods are not touched.
     fn replace(&mut self, named: &[Endpoint], now: Instant) {
-        let diff = diff(self.entries.iter().map(|entry| &entry.pod.endpoint), named);
-        if diff.is_empty() {
-            return;
-        }
-        for position in diff.removed.into_iter().rev() {
-            let mut entry = self.entries.remove(position);
+        let Self { inner, roster, next_serial, .. } = self;
+        let common = &inner.common;
+        let gone = roster.replace(named, |endpoint, slot| {
+            common.events.emit(Event::EndpointAdded { endpoint: endpoint.clone() });
+            *next_serial += 1;
+            Entry::new(Pod::new(*next_serial, endpoint.clone(), slot, common.clone()))
+        });
+        let Some(gone) = gone else { return };
+        for mut entry in gone {
             entry.apply(Fact::Removed, now);
-            self.inner.common.events.emit(Event::EndpointDrained { endpoint: entry.pod.endpoint.clone() });
-            let deadline = now + self.inner.common.limits.drain_timeout;
-            self.drain.begin(entry, deadline);
+            common.events.emit(Event::EndpointDrained { endpoint: entry.pod.endpoint.clone() });
+            self.drain.begin(entry, now + common.limits.drain_timeout);
         }
-        for endpoint in diff.added {
-            self.inner.common.events.emit(Event::EndpointAdded { endpoint: endpoint.clone() });
-            let serial = self.next_serial;
-            self.next_serial += 1;
-            let pod = Pod::new(serial, endpoint, self.slab.take(), self.inner.common.clone());
-            self.entries.push(Entry::new(pod));
-        }
-        self.entries.sort_by(|a, b| a.pod.endpoint.cmp(&b.pod.endpoint));
         self.changed = true;
     }
 
@@ -189,7 +176,7 @@ impl Directory {
 
     fn find(&mut self, serial: u64) -> Option<&mut Entry> {
         // What comes from a Pod that is gone says nothing any more.
-        self.entries.iter_mut().find(|entry| entry.pod.serial == serial)
+        self.roster.members_mut().iter_mut().find(|entry| entry.pod.serial == serial)
     }
 
     fn hurry(&mut self, serial: u64) {
@@ -202,7 +189,8 @@ impl Directory {
         match outcome {
             Probed::Passed { role, read_only, took } => {
                 let alone = !self
-                    .entries
+                    .roster
+                    .members()
                     .iter()
                     .any(|entry| entry.pod.serial != serial && entry.health.state() == State::Healthy);
                 let Some(entry) = self.find(serial) else { return };
@@ -307,31 +295,21 @@ impl Directory {
     }
 
     fn view(&mut self, closed: bool) -> View {
-        let facts: Vec<_> = self.entries.iter().map(Entry::facts).collect();
-        let Lists { lists, panic } = candidates(&facts);
-        for (place, entry) in self.entries.iter().enumerate() {
-            let place = place as u32;
-            let served = Target::ALL.iter().filter(|target| lists[target.index()].contains(&place));
-            entry.pod.slot.set_targets(served.fold(0, |bits, target| bits | target.bit()));
-        }
+        let (snapshot, panic) = self.roster.snapshot(|entry| entry.pod.clone());
         if panic != self.panic {
             self.panic = panic;
             self.inner.common.events.emit(if panic { Event::PanicBegan } else { Event::PanicEnded });
         }
-        let healthy = facts.iter().any(|pod| pod.state == State::Healthy);
+        let health: Vec<_> =
+            self.roster.members().iter().map(|entry| (entry.health.state(), entry.role)).collect();
+        let healthy = health.iter().any(|(state, _)| *state == State::Healthy);
         self.silent_since = match (healthy, self.silent_since) {
             (true, _) => None,
             (false, Some(since)) => Some(since),
             (false, None) => Some(Instant::now()),
         };
-        let pods = self.entries.iter().map(|entry| entry.pod.clone()).collect();
-        View {
-            snapshot: Snapshot::new(self.slab.slots(), pods, &lists, |pod| pod.slot.number()),
-            health: facts.iter().map(|pod| (pod.state, pod.role)).collect(),
-            silent_since: self.silent_since,
-            resolved: self.resolved.clone(),
-            closed,
-        }
+        let (silent_since, resolved) = (self.silent_since, self.resolved.clone());
+        View { snapshot, health, silent_since, resolved, closed }
     }
 
     // === the end ===
@@ -339,7 +317,7 @@ impl Directory {
     async fn close(mut self, request: CloseRequest, mut more: mpsc::UnboundedReceiver<CloseRequest>) {
         let common = self.inner.common.clone();
         let deadline = Instant::now() + common.limits.close_timeout;
-        let entries = std::mem::take(&mut self.entries);
+        let entries = self.roster.clear();
         let last = self.view(true);
         self.inner.end(last);
         for entry in entries {

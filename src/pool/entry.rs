@@ -7,9 +7,9 @@ use std::sync::{
 
 use tokio::task::AbortHandle;
 
-use super::{pod::Pod, prober};
+use super::{pod::Pod, prober, roster::Member};
 use crate::{
-    endpoint::Role,
+    endpoint::{Endpoint, Role, slot::SlotHandle},
     health::{
         State,
         candidates::Facts,
@@ -59,8 +59,18 @@ impl Entry {
         before
     }
 
-    /// What the lists of candidates depend on.
-    pub(crate) fn facts(&self) -> Facts {
+}
+
+impl Member for Entry {
+    fn endpoint(&self) -> &Endpoint {
+        &self.pod.endpoint
+    }
+
+    fn slot(&self) -> &SlotHandle {
+        &self.pod.slot
+    }
+
+    fn facts(&self) -> Facts {
         Facts { state: self.health.state(), role: self.role, read_only: self.read_only }
     }
 }

@@ -22,6 +22,7 @@ mod pod;
 mod prober;
 mod refresher;
 mod retry;
+pub(crate) mod roster;
 mod settle;
 mod status;
 mod trouble;

@@ -1,0 +1,141 @@
+//! The Pods in order, each with its slot; from a named set to a snapshot. No task and no I/O, so that what the
+//! directory does with an answer can be measured by itself.
+
+use crate::{
+    config::Target,
+    endpoint::{
+        Endpoint,
+        set::diff,
+        slot::{Slab, SlotHandle},
+        snapshot::Snapshot,
+    },
+    health::candidates::{Facts, candidates},
+};
+
+/// What stands in a roster.
+pub(crate) trait Member {
+    fn endpoint(&self) -> &Endpoint;
+    fn slot(&self) -> &SlotHandle;
+    fn facts(&self) -> Facts;
+}
+
+/// The members, sorted by endpoint.
+#[derive(Debug)]
+pub(crate) struct Roster<M> {
+    slab: Slab,
+    members: Vec<M>,
+}
+
+impl<M: Member> Roster<M> {
+    /// Nobody.
+    pub(crate) fn new() -> Self {
+        Self { slab: Slab::default(), members: Vec::new() }
+    }
+
+    pub(crate) fn members(&self) -> &[M] {
+        &self.members
+    }
+
+    pub(crate) fn members_mut(&mut self) -> &mut [M] {
+        &mut self.members
+    }
+
+    /// Makes the set what it is named to be: `named` is sorted and without duplicates. Members that stay are not
+    /// touched; those that go are given back, and `make` makes the new ones. `None` where nothing changes.
+    pub(crate) fn replace(
+        &mut self,
+        named: &[Endpoint],
+        mut make: impl FnMut(&Endpoint, SlotHandle) -> M,
+    ) -> Option<Vec<M>> {
+        let diff = diff(self.members.iter().map(Member::endpoint), named);
+        if diff.is_empty() {
+            return None;
+        }
+        let gone = diff.removed.into_iter().rev().map(|position| self.members.remove(position)).collect();
+        for endpoint in &diff.added {
+            let member = make(endpoint, self.slab.take());
+            let position = self.members.partition_point(|known| known.endpoint() < endpoint);
+            self.members.insert(position, member);
+        }
+        Some(gone)
+    }
+
+    /// Everybody goes.
+    pub(crate) fn clear(&mut self) -> Vec<M> {
+        std::mem::take(&mut self.members)
+    }
+
+    /// The members as a checkout sees them, and whether this is panic. Tells each slot the targets that it serves.
+    pub(crate) fn snapshot<P>(&self, payload: impl Fn(&M) -> P) -> (Snapshot<P>, bool) {
+        let facts: Vec<_> = self.members.iter().map(Member::facts).collect();
+        let lists = candidates(&facts);
+        let mut served = vec![0; self.members.len()];
+        for target in Target::ALL {
+            for &place in &lists.lists[target.index()] {
+                served[place as usize] |= target.bit();
+            }
+        }
+        for (member, targets) in self.members.iter().zip(served) {
+            member.slot().set_targets(targets);
+        }
+        let pods = self.members.iter().map(payload).collect();
+        let slot = |place: u32| self.members[place as usize].slot().number();
+        (Snapshot::new(self.slab.slots(), pods, &lists.lists, slot), lists.panic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::{endpoint::Role, health::State};
+
+    struct Pod {
+        endpoint: Endpoint,
+        slot: SlotHandle,
+        serial: usize,
+    }
+
+    impl Member for Pod {
+        fn endpoint(&self) -> &Endpoint {
+            &self.endpoint
+        }
+
+        fn slot(&self) -> &SlotHandle {
+            &self.slot
+        }
+
+        fn facts(&self) -> Facts {
+            Facts { state: State::Healthy, role: Role::Standby, read_only: false }
+        }
+    }
+
+    fn named(numbers: &[u8]) -> Vec<Endpoint> {
+        numbers.iter().map(|n| Endpoint::new(([10, 0, 0, *n], 5432).into())).collect()
+    }
+
+    #[test]
+    fn who_stays_keeps_slot_and_state_and_the_rest_is_made_or_given_back() {
+        let made = Cell::new(0);
+        let mut roster = Roster::new();
+        let make = |endpoint: &Endpoint, slot| {
+            made.set(made.get() + 1);
+            Pod { endpoint: endpoint.clone(), slot, serial: made.get() }
+        };
+        assert!(roster.replace(&named(&[2, 4]), make).unwrap().is_empty());
+        roster.members()[1].slot.checkout();
+        assert!(roster.replace(&named(&[2, 4]), make).is_none());
+        let gone = roster.replace(&named(&[1, 3, 4]), make).unwrap();
+        assert_eq!(gone.iter().map(|pod| pod.serial).collect::<Vec<_>>(), [1]);
+        assert_eq!(roster.members().iter().map(|pod| pod.serial).collect::<Vec<_>>(), [3, 4, 2]);
+        let (snapshot, panic) = roster.snapshot(|pod| pod.serial);
+        assert!(!panic);
+        let standby = snapshot.candidates(Target::Standby.index());
+        assert_eq!(standby.iter().map(|&candidate| *snapshot.pod(candidate)).collect::<Vec<_>>(), [3, 4, 2]);
+        assert_eq!(snapshot.slots().slot(standby[2].slot).in_flight(), 1);
+        assert!(snapshot.candidates(Target::Primary.index()).is_empty());
+        assert!(roster.members()[0].slot.serves(Target::Any.bit()));
+        assert!(!roster.members()[0].slot.serves(Target::Primary.bit()));
+    }
+}
