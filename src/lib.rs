@@ -1,6 +1,7 @@
 //! A health-checked, load-balanced Postgres connection pool to every Pod behind a headless Kubernetes Service.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod discovery;
 pub mod endpoint;
 mod error;
 mod sync;
