@@ -1,9 +1,10 @@
 //! The testkit's cluster: real servers, real names, and nothing left behind.
+#![expect(clippy::print_stdout, reason = "the start-up time is for whoever reads the test's output")]
 
 use std::{
     collections::BTreeSet,
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::IpAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -55,11 +56,10 @@ async fn three_pods_are_up_in_five_seconds_and_replicate() -> Outcome {
         app.query_one("SELECT rolsuper FROM pg_roles WHERE rolname = current_user", &[]).await?.get(0);
     assert!(!superuser);
 
-    let (directory, pids) = (cluster.directory().to_owned(), pids_below(cluster.directory()));
-    assert!(pids.len() > 3);
+    let (directory, pids) = (cluster.directory().to_owned(), cluster_pids(cluster.directory()));
     cluster.shutdown().await?;
     assert!(!directory.exists());
-    assert_eq!(pids_below(&directory), BTreeSet::new());
+    assert!(!pids.iter().any(|pid| lives(*pid)));
     Ok(())
 }
 
@@ -91,9 +91,10 @@ async fn dns_follows_the_scale() -> Outcome {
 async fn a_killed_pod_loses_every_process_and_comes_back() -> Outcome {
     let cluster = Cluster::start(2).await?;
     let client = cluster.client(1).await?;
+    let pids = server_pids(&cluster.directory().join("postgresql-sfs-1"));
     cluster.kill(1).await?;
     assert!(client.query_one("SELECT 1", &[]).await.is_err());
-    assert_eq!(pids_below(&cluster.directory().join("postgresql-sfs-1")), BTreeSet::new());
+    assert!(!pids.iter().any(|pid| lives(*pid)));
     assert_eq!((cluster.pod(1).state(), cluster.pod(1).pid()), (State::Down, None));
     assert_eq!(addresses(&cluster).await?.len(), 2, "its record stays");
     cluster.unpublish(1)?;
@@ -214,9 +215,9 @@ async fn a_pod_moves_to_an_address_that_nobody_had() -> Outcome {
 async fn nothing_is_left_behind_by_a_drop() -> Outcome {
     let cluster = Cluster::start(2).await?;
     cluster.pause(1).await?;
-    let directory = cluster.directory().to_owned();
+    let (directory, pids) = (cluster.directory().to_owned(), cluster_pids(cluster.directory()));
     drop(cluster);
-    assert_eq!(pids_below(&directory), BTreeSet::new());
+    assert!(!pids.iter().any(|pid| lives(*pid)));
     assert!(!directory.exists());
     Ok(())
 }
@@ -224,10 +225,10 @@ async fn nothing_is_left_behind_by_a_drop() -> Outcome {
 #[tokio::test]
 async fn nothing_is_left_behind_by_a_process_that_is_killed() -> Outcome {
     let (mut child, directory) = child_with_cluster("hang")?;
-    assert!(pids_below(&directory).len() > 2);
+    let pids = cluster_pids(&directory);
     child.kill()?;
     child.wait()?;
-    assert_gone(&directory).await;
+    assert_gone(&directory, &pids).await;
     Ok(())
 }
 
@@ -235,8 +236,11 @@ async fn nothing_is_left_behind_by_a_process_that_is_killed() -> Outcome {
 async fn nothing_is_left_behind_by_a_process_that_panics_or_exits() -> Outcome {
     for ending in ["panic", "exit"] {
         let (mut child, directory) = child_with_cluster(ending)?;
+        let pids = cluster_pids(&directory);
+        // It goes on when its input ends.
+        drop(child.stdin.take());
         assert!(!child.wait()?.success());
-        assert_gone(&directory).await;
+        assert_gone(&directory, &pids).await;
     }
     Ok(())
 }
@@ -247,8 +251,8 @@ async fn the_child_of_other_tests() -> Outcome {
     let Ok(ending) = std::env::var(CHILD) else { return Ok(()) };
     let cluster = Cluster::start(2).await?;
     println!("\nDIRECTORY={}", cluster.directory().display());
+    std::io::stdin().read_to_end(&mut Vec::new())?;
     match &*ending {
-        "hang" => std::future::pending().await,
         "exit" => std::process::exit(3),
         _ => panic!("as asked"),
     }
@@ -259,6 +263,7 @@ fn child_with_cluster(ending: &str) -> Result<(Child, PathBuf), Box<dyn std::err
     let mut child = Command::new(std::env::current_exe()?)
         .args(["--exact", "the_child_of_other_tests", "--nocapture"])
         .env(CHILD, ending)
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
@@ -271,19 +276,42 @@ fn child_with_cluster(ending: &str) -> Result<(Child, PathBuf), Box<dyn std::err
     Err("the child ended before its cluster was up".into())
 }
 
-async fn assert_gone(directory: &Path) {
+async fn assert_gone(directory: &Path, pids: &BTreeSet<u32>) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while directory.exists() || !pids_below(directory).is_empty() {
-        assert!(Instant::now() < deadline, "{directory:?} is left, with {:?}", pids_below(directory));
+    while directory.exists() || pids.iter().any(|pid| lives(*pid)) {
+        let left: Vec<_> = pids.iter().filter(|pid| lives(**pid)).collect();
+        assert!(Instant::now() < deadline, "left: {directory:?} ({}), processes {left:?}", directory.exists());
         sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// The processes that work below a directory.
-fn pids_below(directory: &Path) -> BTreeSet<u32> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let below = processes.filter(|p| fs::read_link(p.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory)));
-    below.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
+/// Every process of a cluster's servers.
+fn cluster_pids(directory: &Path) -> BTreeSet<u32> {
+    let pods = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    pods.flat_map(|pod| server_pids(&pod)).collect()
+}
+
+/// The postmaster whose data is below a Pod's directory, and all its children.
+fn server_pids(pod: &Path) -> BTreeSet<u32> {
+    let file = fs::read_to_string(pod.join("data/postmaster.pid")).unwrap();
+    let postmaster: u32 = file.lines().next().unwrap().parse().unwrap();
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let parent = |pid: u32| stat(pid).and_then(|stat| stat.split_whitespace().nth(1)?.parse::<u32>().ok());
+    let mut pids: BTreeSet<u32> = processes.filter(|pid| parent(*pid) == Some(postmaster)).collect();
+    assert!(pids.len() > 2 && lives(postmaster), "{postmaster} has children {pids:?}");
+    pids.insert(postmaster);
+    pids
+}
+
+fn lives(pid: u32) -> bool {
+    stat(pid).is_some_and(|stat| !stat.starts_with('Z'))
+}
+
+/// What Linux tells everybody about a process, from its state on.
+fn stat(pid: u32) -> Option<String> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(line.rsplit_once(") ")?.1.to_owned())
 }
 
 /// The application's connection to one Pod, by its URL.

@@ -127,7 +127,19 @@ impl Cluster {
             pods.present.pop();
             pods.volumes.push(server);
         }
-        if self.len() < pods { self.grow(pods).await } else { Ok(()) }
+        let before = self.len();
+        let grown = self.grow(pods).await;
+        if grown.is_err() {
+            // What did not come up is not there: the next attempt begins where this one did.
+            for server in lock(&self.pods).present.clone().iter().skip(before).rev() {
+                self.unpublish_server(server)?;
+                server.kill().await?;
+                let mut pods = lock(&self.pods);
+                pods.present.pop();
+                pods.volumes.push(Arc::clone(server));
+            }
+        }
+        grown
     }
 
     /// Moves a Pod to an address that no Pod had before, as happens when its node goes: it leaves DNS, is stopped
@@ -224,9 +236,9 @@ impl Cluster {
     async fn grow(&self, pods: usize) -> Result<(), Error> {
         let mut starting = JoinSet::new();
         for ordinal in self.len()..pods {
-            let volume = lock(&self.pods).volumes.pop();
             let address = self.fresh_address()?;
-            let known = volume.is_some();
+            let volume = lock(&self.pods).volumes.pop();
+            let known = volume.as_ref().is_some_and(|server| server.data().exists());
             let server = match volume {
                 Some(server) => server,
                 None => {

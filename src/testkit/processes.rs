@@ -1,12 +1,17 @@
 //! The processes of a server. PostgreSQL's children each start a session of their own, so no process group holds them;
 //! but all of them work in the data directory, and that is how they are found.
 
-use std::{collections::BTreeSet, fs, io, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
-use super::{Error, command};
+use super::{Account, Error, command};
 
 /// How long a server's processes may take to vanish after SIGKILL, or to be found after SIGSTOP.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -14,45 +19,84 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How often a condition is looked at again.
 pub(super) const POLL: Duration = Duration::from_millis(5);
 
-/// The processes that work below `directory`, which is canonical.
-pub(super) async fn below(directory: &Path) -> Result<BTreeSet<i32>, Error> {
-    let listed = if Path::new("/proc/self/cwd").exists() { by_proc(directory) } else { by_ps(directory).await? };
-    listed.map_err(|source| Error::io("list the processes of a server", source))
+/// One Pod's processes, or one cluster's.
+#[derive(Debug)]
+pub(super) struct Processes {
+    /// Where they work; canonical.
+    pub(super) directory: PathBuf,
+    /// Who they run as, where that is not us.
+    pub(super) account: Option<Account>,
 }
 
-/// Ends every process below `directory` with SIGKILL, and returns when none is left.
-pub(super) async fn kill_all(directory: &Path) -> Result<(), Error> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let found = below(directory).await?;
-        if found.is_empty() {
-            return Ok(());
+impl Processes {
+    /// Ends every process of it with SIGKILL, and returns when none is left.
+    pub(super) async fn kill(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let found = self.list().await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            send_all(&found, Signal::KILL)?;
+            if Instant::now() > deadline {
+                let what = format!("the end of the processes {found:?} after SIGKILL");
+                return Err(Error::Timeout { what, after: DEADLINE, log: String::new() });
+            }
+            sleep(POLL).await;
         }
-        send_all(&found, Signal::KILL)?;
-        if Instant::now() > deadline {
-            let what = format!("the end of the processes {found:?} after SIGKILL");
-            return Err(Error::Timeout { what, after: DEADLINE, log: String::new() });
-        }
-        sleep(POLL).await;
     }
-}
 
-/// Sends a signal to every process below `directory`, again and again until no new process turns up.
-pub(super) async fn signal_all(directory: &Path, signal: Signal) -> Result<(), Error> {
-    let deadline = Instant::now() + DEADLINE;
-    let mut reached = BTreeSet::new();
-    loop {
-        let found = below(directory).await?;
-        if found.is_subset(&reached) {
-            return Ok(());
+    /// Sends a signal to every process of it, again and again until no new process turns up.
+    pub(super) async fn signal(&self, signal: Signal) -> Result<(), Error> {
+        let deadline = Instant::now() + DEADLINE;
+        let mut reached = BTreeSet::new();
+        loop {
+            let found = self.list().await?;
+            if found.is_subset(&reached) {
+                return Ok(());
+            }
+            send_all(&found, signal)?;
+            reached = found;
+            if Instant::now() > deadline {
+                let what = "the end of new processes".to_owned();
+                return Err(Error::Timeout { what, after: DEADLINE, log: String::new() });
+            }
+            sleep(POLL).await;
         }
-        send_all(&found, signal)?;
-        reached = found;
-        if Instant::now() > deadline {
-            let what = "the end of new processes".to_owned();
-            return Err(Error::Timeout { what, after: DEADLINE, log: String::new() });
+    }
+    /// Who is there now.
+    async fn list(&self) -> Result<BTreeSet<i32>, Error> {
+        if !Path::new("/proc/self/cwd").exists() {
+            let mut ps = command::program(Path::new("ps"), None);
+            let listing = command::output(ps.args(["-axo", "pid=,ppid=,command="])).await?;
+            return Ok(descendants(&listing, &self.directory.to_string_lossy()));
         }
-        sleep(POLL).await;
+        match self.by_proc() {
+            // Root in a container may not look into another user's processes. That user may.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let mut shell = command::program(Path::new("/bin/sh"), self.account);
+                let listing = command::output(shell.args(["-c", "ls -l /proc/[0-9]*/cwd 2>/dev/null; true"])).await?;
+                Ok(working_in(&listing, &self.directory.to_string_lossy()))
+            }
+            listed => listed.map_err(|source| Error::io("list the processes of a server", source)),
+        }
+    }
+
+    fn by_proc(&self) -> io::Result<BTreeSet<i32>> {
+        let mut found = BTreeSet::new();
+        for entry in fs::read_dir("/proc")? {
+            let entry = entry?;
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            match fs::read_link(entry.path().join("cwd")) {
+                Ok(cwd) if cwd.starts_with(&self.directory) => drop(found.insert(pid)),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && self.account.is_some() => {
+                    return Err(error);
+                }
+                // Works elsewhere, has just ended, or belongs to somebody else.
+                _ => {}
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -69,26 +113,16 @@ fn send_all(pids: &BTreeSet<i32>, signal: Signal) -> Result<(), Error> {
     pids.iter().try_for_each(|pid| send(*pid, signal))
 }
 
-fn by_proc(directory: &Path) -> io::Result<BTreeSet<i32>> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // Neither processes of others nor those that have just ended let us look; neither is a server's of ours.
-        if fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(directory)) {
-            found.insert(pid);
-        }
-    }
-    Ok(found)
+/// The processes that `ls -l /proc/PID/cwd` shows to work in or below the directory.
+fn working_in(listing: &str, directory: &str) -> BTreeSet<i32> {
+    let pid = |line: &str| {
+        let (pid, cwd) = line.split_once("/proc/")?.1.split_once("/cwd -> ")?;
+        Path::new(cwd.trim_end_matches(" (deleted)")).starts_with(directory).then(|| pid.parse().ok())?
+    };
+    listing.lines().filter_map(pid).collect()
 }
 
 /// Without `/proc`: the processes whose command line names the directory, and their descendants.
-async fn by_ps(directory: &Path) -> Result<io::Result<BTreeSet<i32>>, Error> {
-    let mut ps = command::program(Path::new("ps"), None);
-    let listing = command::output(ps.args(["-axo", "pid=,ppid=,command="])).await?;
-    Ok(Ok(descendants(&listing, &directory.to_string_lossy())))
-}
-
 fn descendants(listing: &str, directory: &str) -> BTreeSet<i32> {
     let rows: Vec<(i32, i32, bool)> = listing
         .lines()
@@ -110,6 +144,14 @@ fn descendants(listing: &str, directory: &str) -> BTreeSet<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finds_who_works_in_a_directory() {
+        let listing = "lrwxrwxrwx 1 a a 0 May 1 10:00 /proc/20/cwd -> /tmp/x/a/data\n\
+                       lrwxrwxrwx 1 a a 0 May 1 10:00 /proc/21/cwd -> /tmp/x/ab\n\
+                       lrwxrwxrwx 1 a a 0 May 1 10:00 /proc/22/cwd -> /tmp/x/a (deleted)\n";
+        assert_eq!(working_in(listing, "/tmp/x/a"), BTreeSet::from([20, 22]));
+    }
 
     #[test]
     fn finds_a_server_and_all_that_descends_from_it() {

@@ -67,8 +67,12 @@ pub(super) async fn wait_streaming(primary: &Server, standby: &Server, deadline:
 /// Waits until each of these standbys has replayed all that the primary has written so far.
 pub(super) async fn wait_replayed(primary: &Server, standbys: &[Arc<Server>], deadline: Duration) -> Result<(), Error> {
     let failed = |source| Error::sql(format!("compare {} with its standbys", primary.name()), source);
-    let written = "SELECT pg_current_wal_insert_lsn()::text";
-    let position: String = primary.connect("postgres").await?.query_one(written, &[]).await.map_err(failed)?.get(0);
+    let client = primary.connect("postgres").await?;
+    // A commit of our own flushes everything before it; the insert position may lie behind a page header that no
+    // standby replays before the next record comes.
+    client.batch_execute("SELECT pg_logical_emit_message(true, 'podpool', '')").await.map_err(failed)?;
+    let written = "SELECT pg_current_wal_flush_lsn()::text";
+    let position: String = client.query_one(written, &[]).await.map_err(failed)?.get(0);
     let replayed = "SELECT coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false)";
     let until = Instant::now() + deadline;
     for standby in standbys {

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::{
     Error, Role, Shutdown, State, account, lock,
-    processes::{self, POLL},
+    processes::{self, POLL, Processes},
     site::{PG_HBA, Site},
 };
 use crate::Endpoint;
@@ -32,6 +32,7 @@ pub(super) struct Server {
     site: Arc<Site>,
     name: String,
     directory: PathBuf,
+    processes: Processes,
     inner: Mutex<Inner>,
 }
 
@@ -52,7 +53,8 @@ impl Server {
             account::make_directory(&directory, site.account)?;
         }
         let inner = Inner { address, role, follows: None, postmaster: None, paused: false };
-        Ok(Self { site, name, directory, inner: Mutex::new(inner) })
+        let processes = Processes { directory: directory.clone(), account: site.account };
+        Ok(Self { site, name, directory, processes, inner: Mutex::new(inner) })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -131,7 +133,7 @@ impl Server {
     pub(super) async fn start(&self) -> Result<(), Error> {
         self.expect(State::Down, "down")?;
         // What a killed postmaster left, whose process id may belong to somebody else by now.
-        processes::kill_all(&self.directory).await?;
+        self.processes.kill().await?;
         remove_if_there(&self.pid_file())?;
         self.write_files()?;
         let failed = |source| Error::io(format!("start {}", self.name), source);
@@ -161,19 +163,19 @@ impl Server {
 
     /// SIGKILL to the postmaster and all its children.
     pub(super) async fn kill(&self) -> Result<(), Error> {
-        processes::kill_all(&self.directory).await?;
+        self.processes.kill().await?;
         self.wait_exit().await
     }
 
     pub(super) async fn pause(&self) -> Result<(), Error> {
         self.expect(State::Running, "running")?;
         lock(&self.inner).paused = true;
-        processes::signal_all(&self.directory, Signal::STOP).await
+        self.processes.signal(Signal::STOP).await
     }
 
     pub(super) async fn resume(&self) -> Result<(), Error> {
         self.expect(State::Paused, "paused")?;
-        processes::signal_all(&self.directory, Signal::CONT).await?;
+        self.processes.signal(Signal::CONT).await?;
         lock(&self.inner).paused = false;
         Ok(())
     }
@@ -257,10 +259,10 @@ impl Server {
 impl Drop for Server {
     /// Leaves no zombie. The watcher ends the children.
     fn drop(&mut self) {
-        if let Some(mut postmaster) = lock(&self.inner).postmaster.take() {
-            if let Err(error) = postmaster.kill().and_then(|()| postmaster.wait()) {
-                warn!(pod = self.name, %error, "the server did not end");
-            }
+        if let Some(mut postmaster) = lock(&self.inner).postmaster.take()
+            && let Err(error) = postmaster.kill().and_then(|()| postmaster.wait())
+        {
+            warn!(pod = self.name, %error, "the server did not end");
         }
     }
 }

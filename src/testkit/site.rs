@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, NoTls};
 use tracing::debug;
 
@@ -54,7 +53,7 @@ impl Site {
                 return Err(Error::Timeout { what, after: CONNECT_DEADLINE, log: String::new() });
             }
         };
-        let _: JoinHandle<()> = tokio::spawn(async move {
+        tokio::spawn(async move {
             if let Err(error) = connection.await {
                 // The client's user sees the same in its next statement.
                 debug!(%error, %address, "a direct connection ended");

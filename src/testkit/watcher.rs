@@ -1,7 +1,8 @@
 use std::{
     io::{self, Write},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use rustix::fs::{Access, access, statvfs};
 use tempfile::TempDir;
 use tracing::warn;
 
-use super::{Account, Error, account};
+use super::{Account, Error, account, command};
 
 /// What the watcher runs: a shell, which is everywhere, and which nothing of this process can break.
 const SCRIPT: &str = include_str!("watcher.sh");
@@ -28,6 +29,7 @@ const ROOM: u64 = 1 << 30;
 /// removes it. So there is one way to clean up and it is the one that is always taken.
 pub(super) struct Watcher {
     directory: PathBuf,
+    account: Option<Account>,
     // Dropped after the watcher is done: removes what a killed watcher left.
     _removed: TempDir,
     shell: Child,
@@ -43,8 +45,8 @@ impl Watcher {
         // As /proc tells it: on macOS /tmp is a link.
         let directory = temporary.path().canonicalize().map_err(failed)?;
         let failed = |source| Error::io("start the watcher that cleans up", source);
-        let shell = spawn(&directory).map_err(failed)?;
-        Ok(Self { directory, _removed: temporary, shell })
+        let shell = spawn(&directory, account).map_err(failed)?;
+        Ok(Self { directory, account, _removed: temporary, shell })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -67,8 +69,16 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
+        let directory = self.directory.display().to_string();
         if let Err(error) = self.clean_up() {
-            warn!(%error, directory = %self.directory.display(), "the local cluster was not cleaned up");
+            warn!(%error, %directory, "the watcher did not clean up; another one will");
+            let again = spawn(&self.directory, self.account).and_then(|shell| {
+                self.shell = shell;
+                self.clean_up()
+            });
+            if let Err(error) = again {
+                warn!(%error, %directory, "the local cluster was not cleaned up");
+            }
         }
     }
 }
@@ -80,17 +90,13 @@ fn roomy() -> PathBuf {
     if enough && access(memory, Access::WRITE_OK).is_ok() { memory.to_path_buf() } else { std::env::temp_dir() }
 }
 
-fn spawn(directory: &Path) -> io::Result<Child> {
-    use std::os::unix::{ffi::OsStrExt, process::CommandExt};
-
-    let mut shell = Command::new("/bin/sh")
+fn spawn(directory: &Path, account: Option<Account>) -> io::Result<Child> {
+    // As the servers' user: root in a container may not look into another user's processes.
+    let mut shell = command::program(Path::new("/bin/sh"), account)
         .args(["-c", SCRIPT, "podpool-testkit-watcher"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .current_dir("/")
-        // Out of the terminal's reach: Ctrl-C must not end it.
-        .process_group(0)
         .spawn()?;
     if let Some(pipe) = &mut shell.stdin {
         pipe.write_all(directory.as_os_str().as_bytes())?;

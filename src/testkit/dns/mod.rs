@@ -227,3 +227,6 @@ fn one_label(pod: Endpoint) -> Result<Endpoint, Error> {
         Err(source) => Err(refused(Some(source))),
     }
 }
+
+#[cfg(test)]
+mod tests;

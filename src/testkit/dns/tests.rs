@@ -1,0 +1,211 @@
+use std::net::Ipv4Addr;
+
+use hickory_server::proto::{
+    op::{Edns, Message, OpCode, Query, ResponseCode as Code},
+    rr::{RData, RecordType},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+    time::timeout,
+};
+
+use super::*;
+
+const SERVICE: &str = "postgresql-svc.k8s-training.svc.cluster.local";
+
+/// Long enough for an answer over loopback, short enough to wait for one that must not come.
+const SHORT: Duration = Duration::from_millis(300);
+
+fn pod(ordinal: u8) -> Endpoint {
+    Endpoint::named(format!("postgresql-sfs-{ordinal}"), (Ipv4Addr::new(127, 0, 0, 2 + ordinal), 5432).into())
+}
+
+async fn server(pods: u8) -> DnsServer {
+    let dns = DnsServer::start("cluster.local").await.unwrap();
+    dns.set_pods(SERVICE, (0..pods).map(pod)).unwrap();
+    dns
+}
+
+fn question(name: &str, kind: RecordType, payload: Option<u16>) -> Vec<u8> {
+    let mut message = Message::query();
+    message.metadata.op_code = OpCode::Query;
+    message.add_query(Query::query(Name::from_ascii(format!("{name}.")).unwrap(), kind));
+    if let Some(payload) = payload {
+        let mut edns = Edns::new();
+        edns.set_max_payload(payload);
+        message.set_edns(edns);
+    }
+    message.to_vec().unwrap()
+}
+
+/// Asks over UDP; `None` where no answer comes in time or the port is closed.
+async fn try_udp(dns: &DnsServer, name: &str, kind: RecordType) -> Option<Message> {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(dns.address()).await.unwrap();
+    socket.send(&question(name, kind, Some(1232))).await.unwrap();
+    let mut packet = [0; 2048];
+    let length = timeout(SHORT, socket.recv(&mut packet)).await.ok()?.ok()?;
+    Some(Message::from_vec(&packet[..length]).unwrap())
+}
+
+async fn udp(dns: &DnsServer, name: &str, kind: RecordType) -> Message {
+    try_udp(dns, name, kind).await.expect("an answer")
+}
+
+async fn tcp(dns: &DnsServer, name: &str, kind: RecordType) -> Message {
+    let mut stream = TcpStream::connect(dns.address()).await.unwrap();
+    let question = question(name, kind, None);
+    let mut packet = u16::try_from(question.len()).unwrap().to_be_bytes().to_vec();
+    packet.extend(question);
+    stream.write_all(&packet).await.unwrap();
+    let length = stream.read_u16().await.unwrap();
+    let mut answer = vec![0; usize::from(length)];
+    stream.read_exact(&mut answer).await.unwrap();
+    Message::from_vec(&answer).unwrap()
+}
+
+fn last_octets(message: &Message) -> Vec<u8> {
+    let octet = |data: &RData| match data {
+        RData::A(a) => a.0.octets()[3],
+        other => panic!("not an address: {other:?}"),
+    };
+    let mut octets: Vec<u8> = message.answers.iter().map(|record| octet(&record.data)).collect();
+    octets.sort_unstable();
+    octets
+}
+
+#[tokio::test]
+async fn answers_follow_the_pods_in_changing_order() {
+    let dns = server(3).await;
+    dns.set_ttl(Duration::from_millis(1500));
+    let answer = udp(&dns, SERVICE, RecordType::A).await;
+    assert_eq!((answer.metadata.response_code, answer.metadata.authoritative), (Code::NoError, true));
+    assert_eq!(last_octets(&answer), [2, 3, 4]);
+    assert!(answer.answers.iter().all(|record| record.ttl == 2));
+    assert_ne!(udp(&dns, SERVICE, RecordType::A).await.answers[0], answer.answers[0]);
+
+    dns.add(SERVICE, pod(3)).unwrap();
+    dns.add(SERVICE, pod(3)).unwrap();
+    dns.remove(SERVICE, &pod(0)).unwrap();
+    assert_eq!(last_octets(&udp(&dns, &SERVICE.to_uppercase(), RecordType::A).await), [3, 4, 5]);
+    assert_eq!(last_octets(&udp(&dns, &format!("postgresql-sfs-3.{SERVICE}"), RecordType::A).await), [5]);
+    assert_eq!(dns.pods(SERVICE).unwrap(), [pod(1), pod(2), pod(3)]);
+}
+
+#[tokio::test]
+async fn srv_records_tell_names_ports_and_addresses() {
+    let dns = server(2).await;
+    let answer = udp(&dns, &format!("_postgresql-port._tcp.{SERVICE}"), RecordType::SRV).await;
+    let mut targets: Vec<_> = answer
+        .answers
+        .iter()
+        .map(|record| match &record.data {
+            RData::SRV(srv) => (srv.target.to_string(), srv.port),
+            other => panic!("not a service: {other:?}"),
+        })
+        .collect();
+    targets.sort();
+    assert_eq!(targets, [0, 1].map(|i| (format!("postgresql-sfs-{i}.{SERVICE}."), 5432)));
+    let mut beside: Vec<_> = answer.additionals.iter().map(|record| record.name.to_string()).collect();
+    beside.sort();
+    assert_eq!(beside, [0, 1].map(|i| format!("postgresql-sfs-{i}.{SERVICE}.")));
+
+    dns.set_port_name("other");
+    assert!(udp(&dns, &format!("_other._tcp.{SERVICE}"), RecordType::SRV).await.answers.len() == 2);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_with_an_soa_record() {
+    let dns = server(1).await;
+    let cases = [
+        (SERVICE.to_owned(), RecordType::AAAA, Code::NoError),
+        (format!("_tcp.{SERVICE}"), RecordType::SRV, Code::NoError),
+        ("svc.cluster.local".to_owned(), RecordType::A, Code::NoError),
+        (format!("postgresql-sfs-9.{SERVICE}"), RecordType::A, Code::NXDomain),
+        (format!("_mysql._tcp.{SERVICE}"), RecordType::SRV, Code::NXDomain),
+        ("other.svc.cluster.local".to_owned(), RecordType::A, Code::NXDomain),
+    ];
+    for (name, kind, code) in cases {
+        let answer = udp(&dns, &name, kind).await;
+        assert_eq!(answer.metadata.response_code, code, "{name}");
+        assert_eq!((answer.answers.len(), answer.authorities.len()), (0, 1), "{name}");
+        assert!(matches!(answer.authorities[0].data, RData::SOA(_)));
+    }
+    dns.set_pods(SERVICE, []).unwrap();
+    assert_eq!(udp(&dns, SERVICE, RecordType::A).await.metadata.response_code, Code::NXDomain);
+    assert_eq!(udp(&dns, "example.org", RecordType::A).await.metadata.response_code, Code::Refused);
+}
+
+#[tokio::test]
+async fn refuses_names_that_dns_does_not_take() {
+    assert!(matches!(DnsServer::start("a..b").await, Err(Error::Name { .. })));
+    let dns = server(0).await;
+    assert!(matches!(dns.add("other.example.org", pod(0)), Err(Error::Name { .. })));
+    let named = |name: &str| Endpoint::named(name, pod(0).address());
+    for name in ["two.labels", "", "a".repeat(64).as_str()] {
+        assert!(matches!(dns.add(SERVICE, named(name)), Err(Error::Name { .. })), "`{name}`");
+    }
+    // Without a name the address takes its place, as in Kubernetes.
+    dns.add(SERVICE, Endpoint::new(pod(0).address())).unwrap();
+    assert_eq!(last_octets(&udp(&dns, &format!("127-0-0-2.{SERVICE}"), RecordType::A).await), [2]);
+}
+
+#[tokio::test]
+async fn faults_begin_and_end_when_told() {
+    let dns = server(1).await;
+    dns.fail(ResponseCode::ServFail);
+    assert_eq!(udp(&dns, SERVICE, RecordType::A).await.metadata.response_code, Code::ServFail);
+    dns.pause();
+    assert!(try_udp(&dns, SERVICE, RecordType::A).await.is_none());
+    dns.resume();
+    assert_eq!(last_octets(&udp(&dns, SERVICE, RecordType::A).await), [2]);
+    dns.set_delay(SHORT * 2);
+    assert!(try_udp(&dns, SERVICE, RecordType::A).await.is_none());
+    dns.set_delay(Duration::ZERO);
+
+    let before = dns.queries();
+    udp(&dns, SERVICE, RecordType::A).await;
+    udp(&dns, SERVICE, RecordType::AAAA).await;
+    tcp(&dns, SERVICE, RecordType::SRV).await;
+    dns.pause();
+    assert!(try_udp(&dns, SERVICE, RecordType::TXT).await.is_none());
+    assert_eq!(dns.queries() - before, Queries { a: 1, aaaa: 1, srv: 1, other: 1, tcp: 1 });
+}
+
+#[tokio::test]
+async fn goes_away_and_comes_back_on_the_same_port() {
+    let dns = server(1).await;
+    let address = dns.address();
+    let mut open = TcpStream::connect(address).await.unwrap();
+    for _ in 0..3 {
+        dns.stop().await;
+        assert!(!dns.is_running());
+        assert!(try_udp(&dns, SERVICE, RecordType::A).await.is_none());
+        assert!(TcpStream::connect(address).await.is_err());
+        dns.restart().await.unwrap();
+        dns.restart().await.unwrap();
+        assert_eq!(dns.address(), address);
+        assert_eq!(last_octets(&tcp(&dns, SERVICE, RecordType::A).await), [2]);
+    }
+    let closed = timeout(SHORT, open.read(&mut [0])).await.unwrap();
+    assert!(matches!(closed, Ok(0) | Err(_)), "an old connection outlived the server");
+}
+
+#[tokio::test]
+async fn two_hundred_pods_are_truncated_over_udp_and_whole_over_tcp() {
+    let dns = server(200).await;
+    assert!(udp(&dns, SERVICE, RecordType::A).await.metadata.truncation);
+    let whole = tcp(&dns, SERVICE, RecordType::A).await;
+    assert!(!whole.metadata.truncation);
+    assert_eq!(last_octets(&whole), (2..202).collect::<Vec<u8>>());
+    assert_eq!(tcp(&dns, &format!("_postgresql-port._tcp.{SERVICE}"), RecordType::SRV).await.answers.len(), 200);
+}
+
+#[test]
+fn outlives_the_runtime_it_was_started_on() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let dns = runtime().block_on(server(1));
+    let answer = runtime().block_on(async { udp(&dns, SERVICE, RecordType::A).await });
+    assert_eq!(last_octets(&answer), [2]);
+}
