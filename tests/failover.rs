@@ -59,7 +59,9 @@ async fn traffic_follows_a_pod_that_moved() {
     // One refresh is the records' TTL, a tenth more at most, and one probe is an interval and a fifth at most.
     let limits = pool.config().limits();
     let bound = limits.refresh_max.mul_f64(1.1) + limits.probe_interval.mul_f64(1.2);
-    println!("traffic followed {followed:?} after the move, the old address was gone after {forgotten:?}; bound {bound:?}");
+    println!(
+        "traffic followed {followed:?} after the move, the old address was gone after {forgotten:?}; bound {bound:?}"
+    );
     assert!(followed < bound, "{followed:?}");
     assert_eq!(report.failures, Vec::<String>::new());
     drop(pool);

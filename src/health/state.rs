@@ -87,14 +87,7 @@ pub(crate) struct Health {
 impl Health {
     /// A new Pod's.
     pub(crate) fn new() -> Self {
-        Self {
-            state: State::Probing,
-            passes: 0,
-            doubts: 0,
-            returned: None,
-            backoff: Duration::ZERO,
-            not_before: None,
-        }
+        Self { state: State::Probing, passes: 0, doubts: 0, returned: None, backoff: Duration::ZERO, not_before: None }
     }
 
     /// The state.

@@ -5,11 +5,7 @@ use std::{fmt, ops::Deref};
 use deadpool::unmanaged::Object;
 use deadpool_postgres::{ClientWrapper, Transaction, TransactionBuilder};
 
-use super::{
-    conn::Conn,
-    pod::Pod,
-    settle,
-};
+use super::{conn::Conn, pod::Pod, settle};
 use crate::{
     config::Target,
     endpoint::{Endpoint, Role},

@@ -300,8 +300,7 @@ impl Directory {
             self.panic = panic;
             self.inner.common.events.emit(if panic { Event::PanicBegan } else { Event::PanicEnded });
         }
-        let health: Vec<_> =
-            self.roster.members().iter().map(|entry| (entry.health.state(), entry.role)).collect();
+        let health: Vec<_> = self.roster.members().iter().map(|entry| (entry.health.state(), entry.role)).collect();
         let healthy = health.iter().any(|(state, _)| *state == State::Healthy);
         self.silent_since = match (healthy, self.silent_since) {
             (true, _) => None,

@@ -41,15 +41,7 @@ impl Entry {
             move || healthy.load(Ordering::Relaxed)
         };
         let prober = pod.common().runtime.spawn(prober::run(pod.clone(), is_healthy)).abort_handle();
-        Self {
-            pod,
-            health: Health::new(),
-            role: Role::Unknown,
-            read_only: false,
-            passed: None,
-            healthy,
-            prober,
-        }
+        Self { pod, health: Health::new(), role: Role::Unknown, read_only: false, passed: None, healthy, prober }
     }
 
     /// Takes a fact in. Gives the state before, if it changed.
@@ -58,7 +50,6 @@ impl Entry {
         self.healthy.store(self.health.state() == State::Healthy, Ordering::Relaxed);
         before
     }
-
 }
 
 impl Member for Entry {

@@ -23,7 +23,8 @@ pub(crate) fn hopeless(view: &View, target: Target, common: &Common, now: Instan
         return None;
     }
     let silent = view.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-    let refused = || view.pods().all(|(pod, state, _)| state != State::Healthy && last_class(pod) == Some(Class::Access));
+    let refused =
+        || view.pods().all(|(pod, state, _)| state != State::Healthy && last_class(pod) == Some(Class::Access));
     (silent > common.limits.acquire_timeout || refused()).then(|| of(view, target, common))
 }
 
@@ -35,7 +36,9 @@ pub(crate) fn timed_out(view: &View, target: Target, common: &Common) -> Error {
 fn of(view: &View, target: Target, common: &Common) -> Error {
     if view.snapshot.pods().is_empty() {
         return match &view.resolved.error {
-            Some(error) => Error::new(Kind::Dns, "the Service's name could not be resolved").with_source(error.to_string()),
+            Some(error) => {
+                Error::new(Kind::Dns, "the Service's name could not be resolved").with_source(error.to_string())
+            }
             None if view.resolved.at.is_none() => Error::new(Kind::Dns, "the Service's name has not been resolved yet"),
             None => Error::new(Kind::NoEndpoints, "there is no Pod behind the Service's name"),
         };

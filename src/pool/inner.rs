@@ -3,13 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::{common::Common, view::View};
-use crate::{
-    balance::Chooser,
-    config::Config,
-    discovery::Resolve,
-    endpoint::publish::Published,
-    sync::lock,
-};
+use crate::{balance::Chooser, config::Config, discovery::Resolve, endpoint::publish::Published, sync::lock};
 
 /// The pool behind its handles.
 #[derive(Debug)]

@@ -18,11 +18,7 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    pub(crate) fn new(
-        inner: Arc<Inner>,
-        tasks: Vec<AbortHandle>,
-        close: mpsc::UnboundedSender<CloseRequest>,
-    ) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>, tasks: Vec<AbortHandle>, close: mpsc::UnboundedSender<CloseRequest>) -> Self {
         Self { inner, tasks, close }
     }
 

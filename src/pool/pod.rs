@@ -171,9 +171,7 @@ impl Pod {
     // Relaxed: see the module's text.
     pub(crate) fn take_berth(&self) -> bool {
         let size = self.common.limits.pool_size;
-        self.open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < size).then_some(open + 1))
-            .is_ok()
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < size).then_some(open + 1)).is_ok()
     }
 
     pub(crate) fn free_berth(&self) {

@@ -57,12 +57,7 @@ impl Watch {
 }
 
 impl Inner {
-    pub(crate) async fn retry<T, E, F, Fut>(
-        &self,
-        target: Target,
-        repeat: Repeat,
-        mut work: F,
-    ) -> Result<T, Error>
+    pub(crate) async fn retry<T, E, F, Fut>(&self, target: Target, repeat: Repeat, mut work: F) -> Result<T, Error>
     where
         F: FnMut(Client) -> Fut,
         Fut: Future<Output = Result<T, E>>,

@@ -54,12 +54,20 @@ impl CancelToken {
         };
         match timeout(limit, stages).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(cause)) => Err(Error::new(Kind::Connect, "could not cancel")
-                .with_attempts(vec![Attempt::new(None, self.address, Phase::Tcp, cause)])),
+            Ok(Err(cause)) => Err(Error::new(Kind::Connect, "could not cancel").with_attempts(vec![Attempt::new(
+                None,
+                self.address,
+                Phase::Tcp,
+                cause,
+            )])),
             Err(_) => {
                 let cause = format!("no answer within {limit:?}");
-                Err(Error::new(Kind::Timeout, "could not cancel")
-                    .with_attempts(vec![Attempt::new(None, self.address, Phase::Tcp, cause)]))
+                Err(Error::new(Kind::Timeout, "could not cancel").with_attempts(vec![Attempt::new(
+                    None,
+                    self.address,
+                    Phase::Tcp,
+                    cause,
+                )]))
             }
         }
     }

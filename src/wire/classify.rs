@@ -82,10 +82,7 @@ pub fn classify(error: &Error) -> Verdict {
     let code = db.code();
     // 40003: the server itself says that it does not know.
     let unknown = fatal || *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN;
-    Verdict {
-        class: class(code.code(), fatal),
-        applied: if unknown { Applied::Unknown } else { Applied::No },
-    }
+    Verdict { class: class(code.code(), fatal), applied: if unknown { Applied::Unknown } else { Applied::No } }
 }
 
 /// [`classify`], of the driver's error in a chain of causes, if there is one.

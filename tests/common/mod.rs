@@ -1,5 +1,9 @@
 //! What the tests share.
-#![allow(dead_code, clippy::disallowed_methods, reason = "each test binary uses its own part, and real servers keep real time")]
+#![allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "each test binary uses its own part, and real servers keep real time"
+)]
 
 pub mod load;
 

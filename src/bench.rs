@@ -1,0 +1,137 @@
+//! For this crate's own benchmarks: the functions that a checkout and the directory call, without Pods behind them.
+//! Not part of the public API.
+
+use std::{cell::RefCell, sync::Arc};
+
+use crate::{
+    balance::{Chooser, Rng, select},
+    config::Target,
+    endpoint::{
+        Endpoint, Role,
+        publish::{Copies, Published},
+        slot::SlotHandle,
+        snapshot::{Candidate, Snapshot},
+    },
+    health::{State, candidates::Facts},
+    pool::roster::{Member, Roster},
+};
+
+/// A set of healthy Pods, one primary and the rest standbys, kept by the directory's roster.
+#[derive(Debug)]
+pub struct Set {
+    roster: Roster<Pod>,
+    published: Arc<Published<Snapshot<Arc<Pod>>>>,
+}
+
+/// A reader of a set: what a thread's checkouts go through.
+#[derive(Clone, Debug)]
+pub struct Picker {
+    published: Arc<Published<Snapshot<Arc<Pod>>>>,
+    chooser: Chooser,
+}
+
+#[derive(Clone, Debug)]
+struct Pod(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    endpoint: Endpoint,
+    slot: SlotHandle,
+    role: Role,
+}
+
+impl Member for Pod {
+    fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
+    }
+
+    fn slot(&self) -> &SlotHandle {
+        &self.0.slot
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { state: State::Healthy, role: self.0.role, read_only: false }
+    }
+}
+
+/// A Pod that was picked and counted; dropped, it is counted in.
+#[derive(Debug)]
+pub struct Picked(Arc<Pod>);
+
+impl Drop for Picked {
+    fn drop(&mut self) {
+        self.0.0.slot.checkin();
+    }
+}
+
+impl Set {
+    /// A published set of these Pods.
+    #[must_use]
+    pub fn new(pods: &[Endpoint]) -> Self {
+        let mut roster = Roster::new();
+        Self::replace(&mut roster, pods);
+        let (snapshot, _) = roster.snapshot(|pod| Arc::new(pod.clone()));
+        Self { roster, published: Arc::new(Published::new(snapshot)) }
+    }
+
+    fn replace(roster: &mut Roster<Pod>, pods: &[Endpoint]) -> bool {
+        let mut role = Role::Primary;
+        let changed = roster.replace(pods, |endpoint, slot| {
+            let role = std::mem::replace(&mut role, Role::Standby);
+            Pod(Arc::new(Inner { endpoint: endpoint.clone(), slot, role }))
+        });
+        changed.is_some()
+    }
+
+    /// What the directory does with an answer, sorted and without duplicates as a resolution holds it: compare, replace
+    /// what changed, publish. Says whether anything changed.
+    pub fn apply(&mut self, pods: &[Endpoint]) -> bool {
+        let changed = Self::replace(&mut self.roster, pods);
+        if changed {
+            self.publish();
+        }
+        changed
+    }
+
+    /// Publishes the set again.
+    pub fn publish(&self) {
+        let (snapshot, _) = self.roster.snapshot(|pod| Arc::new(pod.clone()));
+        self.published.publish(Arc::new(snapshot));
+    }
+
+    /// A reader.
+    #[must_use]
+    pub fn picker(&self) -> Picker {
+        Picker { published: self.published.clone(), chooser: Chooser::default() }
+    }
+}
+
+thread_local! {
+    static LOCAL: RefCell<(Copies<Snapshot<Arc<Pod>>>, Option<Rng>, Vec<Candidate>)> =
+        const { RefCell::new((Copies::new(), None, Vec::new())) };
+}
+
+impl Picker {
+    fn select<R>(&self, take: impl FnMut(&Arc<Pod>) -> Option<R>) -> Option<R> {
+        LOCAL.with_borrow_mut(|(copies, rng, rest)| {
+            let snapshot = copies.get(&self.published);
+            let rng = rng.get_or_insert_with(Rng::from_os);
+            select(snapshot, Target::Any.index(), &self.chooser, rng, rest, take, |_| {})
+        })
+    }
+
+    /// Picks a Pod. Gives the number of its slot.
+    #[must_use]
+    pub fn pick(&self) -> Option<u32> {
+        self.select(|pod| Some(pod.0.slot.number()))
+    }
+
+    /// Picks a Pod and counts it out.
+    #[must_use]
+    pub fn pick_counted(&self) -> Option<Picked> {
+        self.select(|pod| {
+            pod.0.slot.checkout();
+            Some(Picked(pod.clone()))
+        })
+    }
+}
