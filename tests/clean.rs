@@ -1,0 +1,112 @@
+//! What a borrower leaves behind never reaches the next one.
+#![allow(clippy::disallowed_methods, reason = "real servers keep real time")]
+
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+    time::{Duration, Instant},
+};
+
+use podpool::{Client, Config, Pool, testkit::Cluster};
+
+mod common;
+use common::until;
+
+/// One Pod, one connection: what one borrower leaves, the next one gets.
+async fn one_connection(cluster: &Cluster) -> Pool {
+    let config: Config = format!("{}&pool_size=1", cluster.url()).parse().expect("a URL");
+    let pool = Pool::builder(config).build().expect("a pool");
+    drop(pool.get().await.expect("a connection"));
+    pool
+}
+
+fn poll_once(future: impl Future) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut future = pin!(future);
+    assert!(future.as_mut().poll(&mut cx).is_pending());
+}
+
+/// The server's word that nothing is open, and how long its first statement took.
+async fn is_clean(client: &Client) -> (bool, Duration) {
+    let began = Instant::now();
+    let sql = "SELECT pg_current_xact_id_if_assigned() IS NULL AND now() = statement_timestamp()";
+    let clean = client.query_one(sql, &[]).await.expect("an answer").get(0);
+    (clean, began.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_open_or_running_is_handed_on() {
+    let cluster = Cluster::start(1).await.expect("a cluster");
+    let pool = one_connection(&cluster).await;
+    for round in 0..120 {
+        let mut client = pool.get().await.expect("a connection");
+        match round % 8 {
+            0 => client.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.expect("a transaction"),
+            1 => drop(client.batch_execute("BEGIN; SELECT 1/0").await),
+            2 => poll_once(client.batch_execute("BEGIN; SELECT pg_current_xact_id()")),
+            3 => poll_once(client.query_one("SELECT pg_sleep(0.01)", &[])),
+            4 => {
+                let transaction = client.transaction().await.expect("a transaction");
+                transaction.execute("SELECT pg_current_xact_id()", &[]).await.expect("an answer");
+            }
+            5 => drop(client.query_one("SELECT 1/0", &[]).await),
+            6 => {
+                let query = client.query_one("SELECT pg_sleep(30)", &[]);
+                drop(tokio::time::timeout(Duration::from_millis(5), query).await);
+            }
+            _ => drop(client.query_one("SELECT 1", &[]).await),
+        }
+        drop(client);
+        let client = pool.get().await.expect("a connection");
+        let (clean, took) = is_clean(&client).await;
+        assert!(clean, "round {round}: the next borrower is in somebody's transaction");
+        assert!(took < Duration::from_millis(500), "round {round}: the first statement took {took:?}");
+    }
+    let counters = pool.status().counters;
+    println!("120 rounds: {counters:?}");
+    assert!(counters.settled >= 60, "{counters:?}");
+    // Settling gives back; it does not throw away.
+    assert!(counters.opened < 20, "{counters:?}");
+    cluster.shutdown().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_clean_connection_comes_back_at_once() {
+    let cluster = Cluster::start(1).await.expect("a cluster");
+    let pool = one_connection(&cluster).await;
+    for _ in 0..1_000 {
+        let client = pool.get().await.expect("a connection");
+        client.query_one("SELECT 1", &[]).await.expect("an answer");
+        drop(client);
+        assert_eq!(pool.status().endpoints[0].idle, 1);
+    }
+    let counters = pool.status().counters;
+    assert_eq!((counters.opened, counters.settled), (1, 0), "{counters:?}");
+    cluster.shutdown().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_token_cancels() {
+    let cluster = Cluster::start(1).await.expect("a cluster");
+    let pool = Pool::connect(&cluster.url()).await.expect("a pool");
+    let client = pool.get().await.expect("a connection");
+    let token = client.cancel_token();
+    let began = Instant::now();
+    let query = tokio::spawn(async move { client.query_one("SELECT pg_sleep(30)", &[]).await.map(drop) });
+    let watch = cluster.client(0).await.expect("a superuser's connection");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'";
+        if watch.query_one(sql, &[]).await.expect("an answer").get::<_, i64>(0) == 1 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the statement does not run");
+    }
+    token.cancel().await.expect("the server takes the request");
+    let error = query.await.expect("no panic").expect_err("cancelled");
+    assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::QUERY_CANCELED));
+    assert!(began.elapsed() < Duration::from_secs(10));
+    until(Duration::from_secs(5), "the connection is back", || pool.status().endpoints[0].in_use == 0).await;
+    cluster.shutdown().await.expect("an orderly end");
+}
