@@ -88,6 +88,53 @@ async fn dns_follows_the_scale() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_growth_that_fails_changes_nothing() -> Outcome {
+    let cluster = Cluster::start(1).await?;
+    cluster.kill(0).await?;
+    assert!(matches!(cluster.scale(3).await, Err(Error::NoPrimary { .. })));
+    assert_eq!((cluster.len(), addresses(&cluster).await?.len()), (1, 1));
+    cluster.start_pod(0).await?;
+    cluster.scale(3).await?;
+    let names: Vec<_> = cluster.pods().iter().map(|pod| pod.name().to_owned()).collect();
+    assert_eq!(names, ["postgresql-sfs-0", "postgresql-sfs-1", "postgresql-sfs-2"]);
+    assert_eq!(addresses(&cluster).await?, known(&cluster));
+    Ok(())
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_are_refused_before_anything_starts() {
+    for (builder, setting) in [
+        (Cluster::builder().pods(0), "pods"),
+        (Cluster::builder().password(""), "password"),
+        (Cluster::builder().name("Upper Case"), "name"),
+        (Cluster::builder().setting("work_mem", "1MB\nfsync = on"), "setting"),
+    ] {
+        let error = builder.start().await.unwrap_err();
+        assert!(matches!(error, Error::Setting { setting: refused, .. } if refused == setting), "{error}");
+    }
+    let outside = Cluster::builder().service("service.example.org").start().await;
+    assert!(matches!(outside, Err(Error::Name { .. })));
+}
+
+#[tokio::test]
+async fn settings_reach_the_servers_and_urls() -> Outcome {
+    let cluster = Cluster::builder()
+        .pods(1)
+        .user("o'neil \"x\"")
+        .password("it's? #1 &é")
+        .database("data/base")
+        .setting("max_connections", "23")
+        .start()
+        .await?;
+    assert_eq!(setting(&cluster, 0, "max_connections").await?, "23");
+    let row =
+        application(&cluster, 0).await?.query_one("SELECT current_user::text, current_database()::text", &[]).await?;
+    assert_eq!((row.get(0), row.get(1)), (cluster.user(), cluster.database()));
+    assert!(cluster.srv_url().ends_with("&discovery=srv&port_name=postgresql-port"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_killed_pod_loses_every_process_and_comes_back() -> Outcome {
     let cluster = Cluster::start(2).await?;
     let client = cluster.client(1).await?;

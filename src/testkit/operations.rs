@@ -123,20 +123,17 @@ impl Cluster {
             let server = self.server(self.len() - 1)?;
             self.unpublish_server(&server)?;
             server.stop(Shutdown::Fast).await?;
-            let mut pods = lock(&self.pods);
-            pods.present.pop();
-            pods.volumes.push(server);
+            self.retire(server);
         }
         let before = self.len();
         let grown = self.grow(pods).await;
         if grown.is_err() {
             // What did not come up is not there: the next attempt begins where this one did.
-            for server in lock(&self.pods).present.clone().iter().skip(before).rev() {
-                self.unpublish_server(server)?;
+            while self.len() > before {
+                let server = self.server(self.len() - 1)?;
+                self.unpublish_server(&server)?;
                 server.kill().await?;
-                let mut pods = lock(&self.pods);
-                pods.present.pop();
-                pods.volumes.push(Arc::clone(server));
+                self.retire(server);
             }
         }
         grown
@@ -222,6 +219,13 @@ impl Cluster {
         let mut standbys = self.standbys_of(&primary);
         standbys.retain(|standby| standby.state().0 == State::Running);
         replication::wait_replayed(&primary, &standbys, STREAMING_DEADLINE).await
+    }
+
+    /// Takes the Pod with the highest ordinal, which this is, out of the set; its data stays.
+    fn retire(&self, last: Arc<Server>) {
+        let mut pods = lock(&self.pods);
+        pods.present.pop();
+        pods.volumes.push(last);
     }
 
     async fn attach(&self, server: &Arc<Server>, primary: &Arc<Server>) -> Result<(), Error> {
