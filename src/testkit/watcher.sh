@@ -1,7 +1,7 @@
 # Makes a directory below the one named in the first line (or takes on the one in the second), tells its name, and waits
 # at the end of a pipe until the program that started it is gone, however it went. Then it ends every process that
 # works in the directory, frees their shared memory, and removes it.
-trap '' HUP INT QUIT TERM
+trap '' HUP INT PIPE QUIT TERM
 IFS= read -r parent && IFS= read -r root || exit 1
 [ -n "$root" ] || root=$(mktemp -d "$parent/podpool-testkit-XXXXXXXX") || exit 1
 cd "$root" && root=$(pwd -P) && cd / || exit 1
