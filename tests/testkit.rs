@@ -102,6 +102,16 @@ async fn a_growth_that_fails_changes_nothing() -> Outcome {
 }
 
 #[tokio::test]
+async fn an_orderly_end_does_not_wait_for_a_paused_pod() -> Outcome {
+    let cluster = Cluster::start(2).await?;
+    cluster.pause(1).await?;
+    let begun = Instant::now();
+    cluster.shutdown().await?;
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    Ok(())
+}
+
+#[tokio::test]
 async fn settings_that_cannot_be_are_refused_before_anything_starts() {
     for (builder, setting) in [
         (Cluster::builder().pods(0), "pods"),

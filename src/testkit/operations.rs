@@ -25,11 +25,12 @@ impl Cluster {
         self.readiness(&server, false)
     }
 
-    /// Stops the Pod's server in one of PostgreSQL's three ways. A paused one is resumed first.
+    /// Stops the Pod's server in one of PostgreSQL's three ways. A paused one is resumed first. A primary that stops,
+    /// smart or fast, waits until its standbys have received everything: for one that is paused, up to a minute.
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`] after 60 s, which [`Shutdown::Smart`] reaches when a client stays; [`Error::NoSuchPod`].
+    /// [`Error::Timeout`] after 90 s, which [`Shutdown::Smart`] reaches when a client stays; [`Error::NoSuchPod`].
     pub async fn stop(&self, ordinal: usize, shutdown: Shutdown) -> Result<(), Error> {
         let _operation = self.operation.lock().await;
         let server = self.server(ordinal)?;
@@ -42,7 +43,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where it is not down, [`Error::Exited`] and [`Error::Timeout`] (60 s) where it does not come up.
+    /// [`Error::State`] where it is not down, [`Error::Exited`] and [`Error::Timeout`] (90 s) where it does not come up.
     pub async fn start_pod(&self, ordinal: usize) -> Result<(), Error> {
         let _operation = self.operation.lock().await;
         let server = self.server(ordinal)?;

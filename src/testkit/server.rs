@@ -19,8 +19,8 @@ use super::{
 };
 use crate::Endpoint;
 
-/// How long a server may take to start or to stop.
-pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a server may take to start or to stop. A primary alone waits 60 s for a standby that does not answer.
+pub(super) const DEADLINE: Duration = Duration::from_secs(90);
 
 /// How much of the server's log goes into an error, in bytes.
 const LOG_TAIL: usize = 2000;
