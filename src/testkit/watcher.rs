@@ -47,6 +47,7 @@ impl Watcher {
 
     fn clean_up(&mut self) -> io::Result<()> {
         drop(self.shell.stdin.take());
+        // The standard clock: this blocks, and runs where a test's clock stands still.
         let deadline = Instant::now() + DEADLINE;
         loop {
             match self.shell.try_wait()? {
