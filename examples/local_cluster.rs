@@ -5,12 +5,15 @@
 //! ends. Everything it started ends with it.
 #![expect(clippy::print_stdout, reason = "it talks to whoever sits at the terminal")]
 
-use std::io::IsTerminal;
+use std::{
+    io::{IsTerminal, stdin},
+    thread,
+};
 
 use podpool::testkit::{Cluster, Shutdown};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, stdin},
     signal::unix::{SignalKind, signal},
+    sync::mpsc,
     time::Instant,
 };
 
@@ -62,9 +65,12 @@ async fn main() -> Outcome<()> {
 }
 
 async fn take_commands(cluster: &Cluster) -> Outcome<()> {
-    let mut lines = BufReader::new(stdin()).lines();
+    let (typed, mut lines) = mpsc::unbounded_channel();
+    // A thread of its own, because nothing interrupts it: it ends with the process.
+    thread::spawn(move || stdin().lines().try_for_each(|line| typed.send(line)));
     println!("`help` lists the commands");
-    while let Some(line) = lines.next_line().await? {
+    while let Some(line) = lines.recv().await {
+        let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
         let begun = Instant::now();
         match *words {
@@ -78,7 +84,7 @@ async fn take_commands(cluster: &Cluster) -> Outcome<()> {
             },
         }
     }
-    if std::io::stdin().is_terminal() { Ok(()) } else { std::future::pending().await }
+    if stdin().is_terminal() { Ok(()) } else { std::future::pending().await }
 }
 
 async fn run(cluster: &Cluster, words: &[&str]) -> Outcome<()> {

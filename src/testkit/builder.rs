@@ -109,7 +109,8 @@ impl ClusterBuilder {
     }
 
     /// Where the cluster's own directory is made. Unless set: in memory (`/dev/shm`) where that has a gigabyte free,
-    /// which starts a cluster several times as fast; otherwise in the system's directory for temporary files.
+    /// which starts a cluster several times as fast; otherwise in the system's directory for temporary files. The
+    /// servers' user has to be able to write to it, which is not root.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
         self

@@ -10,7 +10,7 @@ use std::{
 use tokio_postgres::Client;
 
 use super::{
-    Account, ClusterBuilder, DnsServer, Error, Pod, Programs, Role, Shutdown, account, command, lock,
+    Account, ClusterBuilder, DnsServer, Error, Pod, Programs, Role, Shutdown, State, account, command, lock,
     ports::{self, PodPort},
     server::Server,
     site::{SUPERUSER, Site, identifier, quoted, url_encoded},
@@ -200,7 +200,11 @@ impl Cluster {
     pub async fn shutdown(self) -> Result<(), Error> {
         let servers = lock(&self.pods).present.clone();
         let mut stopped = Ok(());
-        // The standbys last: the primary waits until they have received everything.
+        // A primary that stops waits until its standbys have received everything: none may sleep, and they go last.
+        for server in servers.iter().filter(|server| server.state().0 == State::Paused) {
+            let resumed = server.resume().await;
+            stopped = stopped.and(resumed);
+        }
         for server in servers {
             let stop = server.stop(Shutdown::Fast).await;
             stopped = stopped.and(stop);

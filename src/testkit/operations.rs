@@ -25,11 +25,12 @@ impl Cluster {
         self.readiness(&server, false)
     }
 
-    /// Stops the Pod's server in one of PostgreSQL's three ways. A paused one is resumed first.
+    /// Stops the Pod's server in one of PostgreSQL's three ways. A paused one is resumed first. A primary that stops,
+    /// smart or fast, waits until its standbys have received everything: for one that is paused, up to a minute.
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`] after 60 s, which [`Shutdown::Smart`] reaches when a client stays; [`Error::NoSuchPod`].
+    /// [`Error::Timeout`] after 90 s, which [`Shutdown::Smart`] reaches when a client stays; [`Error::NoSuchPod`].
     pub async fn stop(&self, ordinal: usize, shutdown: Shutdown) -> Result<(), Error> {
         let _operation = self.operation.lock().await;
         let server = self.server(ordinal)?;
@@ -42,7 +43,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where it is not down, [`Error::Exited`] and [`Error::Timeout`] (60 s) where it does not come up.
+    /// [`Error::State`] where it is not down, [`Error::Exited`] and [`Error::Timeout`] (90 s) where it does not come up.
     pub async fn start_pod(&self, ordinal: usize) -> Result<(), Error> {
         let _operation = self.operation.lock().await;
         let server = self.server(ordinal)?;
@@ -123,20 +124,17 @@ impl Cluster {
             let server = self.server(self.len() - 1)?;
             self.unpublish_server(&server)?;
             server.stop(Shutdown::Fast).await?;
-            let mut pods = lock(&self.pods);
-            pods.present.pop();
-            pods.volumes.push(server);
+            self.retire(server);
         }
         let before = self.len();
         let grown = self.grow(pods).await;
         if grown.is_err() {
             // What did not come up is not there: the next attempt begins where this one did.
-            for server in lock(&self.pods).present.clone().iter().skip(before).rev() {
-                self.unpublish_server(server)?;
+            while self.len() > before {
+                let server = self.server(self.len() - 1)?;
+                self.unpublish_server(&server)?;
                 server.kill().await?;
-                let mut pods = lock(&self.pods);
-                pods.present.pop();
-                pods.volumes.push(Arc::clone(server));
+                self.retire(server);
             }
         }
         grown
@@ -222,6 +220,13 @@ impl Cluster {
         let mut standbys = self.standbys_of(&primary);
         standbys.retain(|standby| standby.state().0 == State::Running);
         replication::wait_replayed(&primary, &standbys, STREAMING_DEADLINE).await
+    }
+
+    /// Takes the Pod with the highest ordinal, which this is, out of the set; its data stays.
+    fn retire(&self, last: Arc<Server>) {
+        let mut pods = lock(&self.pods);
+        pods.present.pop();
+        pods.volumes.push(last);
     }
 
     async fn attach(&self, server: &Arc<Server>, primary: &Arc<Server>) -> Result<(), Error> {

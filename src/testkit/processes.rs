@@ -5,13 +5,13 @@ use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::{Account, Error, command};
+use crate::time::{Duration, Instant};
 
 /// How long a server's processes may take to vanish after SIGKILL, or to be found after SIGSTOP.
 const DEADLINE: Duration = Duration::from_secs(10);

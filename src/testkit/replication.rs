@@ -1,11 +1,12 @@
 //! What makes one server follow another.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, sync::Arc};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::debug;
 
 use super::{Error, command, processes::POLL, server::Server, site::Site};
+use crate::time::{Duration, Instant};
 
 /// Makes a running standby a primary, and returns when it takes writes.
 pub(super) async fn promote(server: &Server) -> Result<(), Error> {

@@ -4,11 +4,10 @@ use std::{
     path::PathBuf,
     process::Child,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use rustix::process::Signal;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_postgres::Client;
 use tracing::warn;
 
@@ -17,10 +16,13 @@ use super::{
     processes::{self, POLL, Processes},
     site::{PG_HBA, Site},
 };
-use crate::Endpoint;
+use crate::{
+    Endpoint,
+    time::{Duration, Instant},
+};
 
-/// How long a server may take to start or to stop.
-pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a server may take to start or to stop. A primary alone waits 60 s for a standby that does not answer.
+pub(super) const DEADLINE: Duration = Duration::from_secs(90);
 
 /// How much of the server's log goes into an error, in bytes.
 const LOG_TAIL: usize = 2000;

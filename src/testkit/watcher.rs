@@ -1,5 +1,5 @@
 use std::{
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::{Child, Stdio},
@@ -8,10 +8,9 @@ use std::{
 };
 
 use rustix::fs::{Access, access, statvfs};
-use tempfile::TempDir;
 use tracing::warn;
 
-use super::{Account, Error, account, command};
+use super::{Account, Error, command};
 
 /// What the watcher runs: a shell, which is everywhere, and which nothing of this process can break.
 const SCRIPT: &str = include_str!("watcher.sh");
@@ -24,29 +23,22 @@ const ROOM: u64 = 1 << 30;
 
 /// The cluster's directory, and the process that cleans it up.
 ///
-/// The watcher reads from a pipe that only this process can write to. When the pipe ends, because this value was
-/// dropped or because this process is gone (SIGKILL too), it kills every process that works in the directory and
-/// removes it. So there is one way to clean up and it is the one that is always taken.
+/// The watcher makes the directory, and reads from a pipe that only this process can write to. When the pipe ends,
+/// because this value was dropped or because this process is gone (SIGKILL too), it kills every process that works in
+/// the directory and removes it. So there is one way to clean up and it is the one that is always taken.
 pub(super) struct Watcher {
     directory: PathBuf,
     account: Option<Account>,
-    // Dropped after the watcher is done: removes what a killed watcher left.
-    _removed: TempDir,
     shell: Child,
 }
 
 impl Watcher {
-    /// Makes the directory below `parent`, for `account` alone, with a watcher on it.
+    /// Makes a directory below `parent`, which `account` has to be able to write to, for `account` alone.
     pub(super) fn start(parent: Option<&Path>, account: Option<Account>) -> Result<Self, Error> {
         let parent = parent.map_or_else(roomy, Path::to_path_buf);
-        let failed = |source| Error::io(format!("make a directory for the servers in {}", parent.display()), source);
-        let temporary = tempfile::Builder::new().prefix("podpool-testkit-").tempdir_in(&parent).map_err(failed)?;
-        account::hand_over(temporary.path(), account, 0o700).map_err(failed)?;
-        // As /proc tells it: on macOS /tmp is a link.
-        let directory = temporary.path().canonicalize().map_err(failed)?;
-        let failed = |source| Error::io("start the watcher that cleans up", source);
-        let shell = spawn(&directory, account).map_err(failed)?;
-        Ok(Self { directory, account, _removed: temporary, shell })
+        let (shell, directory) = spawn(&parent, Path::new(""), account)
+            .map_err(|source| Error::io(format!("make a directory for the servers in {}", parent.display()), source))?;
+        Ok(Self { directory, account, shell })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -55,6 +47,7 @@ impl Watcher {
 
     fn clean_up(&mut self) -> io::Result<()> {
         drop(self.shell.stdin.take());
+        // The standard clock: this blocks, and runs where a test's clock stands still.
         let deadline = Instant::now() + DEADLINE;
         loop {
             match self.shell.try_wait()? {
@@ -72,7 +65,7 @@ impl Drop for Watcher {
         let directory = self.directory.display().to_string();
         if let Err(error) = self.clean_up() {
             warn!(%error, %directory, "the watcher did not clean up; another one will");
-            let again = spawn(&self.directory, self.account).and_then(|shell| {
+            let again = spawn(Path::new("/"), &self.directory, self.account).and_then(|(shell, _)| {
                 self.shell = shell;
                 self.clean_up()
             });
@@ -90,17 +83,30 @@ fn roomy() -> PathBuf {
     if enough && access(memory, Access::WRITE_OK).is_ok() { memory.to_path_buf() } else { std::env::temp_dir() }
 }
 
-fn spawn(directory: &Path, account: Option<Account>) -> io::Result<Child> {
+/// Starts the watcher on a directory, or on a new one below `parent` where that is empty; tells the directory's name.
+fn spawn(parent: &Path, directory: &Path, account: Option<Account>) -> io::Result<(Child, PathBuf)> {
     // As the servers' user: root in a container may not look into another user's processes.
     let mut shell = command::program(Path::new("/bin/sh"), account)
         .args(["-c", SCRIPT, "podpool-testkit-watcher"])
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    if let Some(pipe) = &mut shell.stdin {
-        pipe.write_all(directory.as_os_str().as_bytes())?;
-        pipe.write_all(b"\n")?;
+    let (Some(input), Some(output)) = (&mut shell.stdin, &mut shell.stdout) else {
+        return Err(io::Error::other("the watcher has no pipes"));
+    };
+    for line in [parent, directory] {
+        input.write_all(&[line.as_os_str().as_bytes(), b"\n"].concat())?;
     }
-    Ok(shell)
+    // The watcher closes its end once it has told.
+    let mut told = String::new();
+    output.read_to_string(&mut told)?;
+    match told.strip_suffix('\n') {
+        Some(directory) => Ok((shell, directory.into())),
+        None => {
+            drop(shell.stdin.take());
+            let status = shell.wait()?;
+            Err(io::Error::other(format!("the directory cannot be made or entered ({status})")))
+        }
+    }
 }

@@ -1,14 +1,18 @@
-# Waits at the end of a pipe until the program that started the servers is gone, however it went; then ends every
-# process that works below the directory named in the first line, frees its shared memory, and removes it.
-trap '' HUP INT QUIT TERM
-cd /
-IFS= read -r root || exit 0
-cat >/dev/null
+# Makes a directory below the one named in the first line (or takes on the one in the second), tells its name, and waits
+# at the end of a pipe until the program that started it is gone, however it went. Then it ends every process that
+# works in the directory, frees their shared memory, and removes it.
+trap '' HUP INT PIPE QUIT TERM
+IFS= read -r parent && IFS= read -r root || exit 1
+[ -n "$root" ] || root=$(mktemp -d "$parent/podpool-testkit-XXXXXXXX") || exit 1
+cd "$root" && root=$(pwd -P) && cd / || exit 1
 export root
+echo "$root"
+exec >/dev/null
+while IFS= read -r _; do :; done
 
 processes() {
     if [ -e /proc/self/cwd ]; then
-        ls -l /proc/[0-9]*/cwd 2>/dev/null | while IFS= read -r line; do
+        ls -l /proc/[0-9]*/cwd | while IFS= read -r line; do
             case $line in
             *"/cwd -> $root" | *"/cwd -> $root/"* | *"/cwd -> $root (deleted)")
                 line=${line#*/proc/}
@@ -31,22 +35,28 @@ processes() {
 }
 
 tries=0
+segments=
 while [ "$tries" -lt 200 ]; do
     tries=$((tries + 1))
     found=$(processes)
     if [ -n "$found" ]; then
+        for pid in $found; do
+            # Of initdb's servers, which choose their kind of memory by themselves.
+            segments="$segments $(sed -n 's|.* \(/dev/shm/PostgreSQL\.[0-9]*\)$|\1|p' "/proc/$pid/maps")"
+        done
         # shellcheck disable=SC2086 # one word for each process
-        kill -9 $found 2>/dev/null
-        sleep 0.02 2>/dev/null || sleep 1
+        kill -9 $found
+        sleep 0.02 || sleep 1
         continue
     fi
     # A server that was killed leaves its System V segment; its identifier is in the seventh line.
     for pidfile in "$root"/*/data/postmaster.pid; do
         [ -r "$pidfile" ] || continue
         segment=$(sed -n '7s/^ *[0-9][0-9]* *\([0-9][0-9]*\) *$/\1/p' "$pidfile")
-        [ -n "$segment" ] && ipcrm -m "$segment" 2>/dev/null
+        [ -z "$segment" ] || ipcrm -m "$segment"
     done
-    rm -rf "$root" 2>/dev/null
+    # shellcheck disable=SC2086 # one word for each segment
+    rm -rf "$root" $segments
     if [ ! -e "$root" ] && [ -z "$(processes)" ]; then
         exit 0
     fi
