@@ -1,0 +1,42 @@
+use std::{collections::BTreeMap, fmt};
+
+/// What came of the requests of a while.
+#[derive(Default)]
+pub(crate) struct Tally {
+    /// By the Pod that answered.
+    ok: BTreeMap<String, u64>,
+    /// By what was wrong.
+    failed: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, outcome: Result<String, String>) {
+        let count = match outcome {
+            Ok(pod) => self.ok.entry(pod).or_default(),
+            Err(cause) => self.failed.entry(cause).or_default(),
+        };
+        *count += 1;
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in [(&mut self.ok, &other.ok), (&mut self.failed, &other.failed)] {
+            for (word, count) in theirs {
+                *mine.entry(word.clone()).or_default() += count;
+            }
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [ok, failed] = [&self.ok, &self.failed].map(|counts| counts.values().sum::<u64>());
+        write!(f, "{ok:>5} ok {failed:>4} failed")?;
+        for (i, (pod, count)) in self.ok.iter().enumerate() {
+            write!(f, "{} {pod} {count}", if i == 0 { " |" } else { "," })?;
+        }
+        for (i, (cause, count)) in self.failed.iter().enumerate() {
+            write!(f, "{} {cause} {count}", if i == 0 { " | failed:" } else { "," })?;
+        }
+        Ok(())
+    }
+}

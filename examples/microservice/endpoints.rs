@@ -1,0 +1,39 @@
+use axum::{Json, extract::State};
+use podpool::{Endpoint, EndpointStatus, Pool};
+use serde_json::{Value, json};
+
+use crate::app::App;
+
+/// Every Pod, and how the name's resolution goes.
+pub(crate) async fn endpoints(State(app): State<App>) -> Json<Value> {
+    let status = app.pool.status();
+    let endpoints: Vec<_> = status.endpoints.iter().map(|pod| one(&app.pool, pod)).collect();
+    let resolve = json!({
+        "age_ms": status.resolve.age.map(|age| age.as_millis()),
+        "ok": status.resolve.ok,
+        "source": status.resolve.source,
+        "errors": status.counters.resolve_failed,
+    });
+    Json(json!({ "endpoints": endpoints, "resolve": resolve }))
+}
+
+fn one(pool: &Pool, pod: &EndpointStatus) -> Value {
+    json!({
+        "addr": address(pool, &pod.endpoint),
+        "pod": pod.endpoint.name(),
+        "state": pod.state.as_str(),
+        "role": pod.role.as_str(),
+        "lag_bytes": null, // not measured yet
+        "open": pod.open,
+        "idle": pod.idle,
+        "in_use": pod.in_use,
+        "waiting": pod.waiting,
+        "latency_us": pod.latency.map(|latency| latency.as_micros()),
+    })
+}
+
+/// A Pod's address as `inet_server_addr()` has it, with the port where it is not the Service's.
+pub(crate) fn address(pool: &Pool, endpoint: &Endpoint) -> String {
+    let address = endpoint.address();
+    if address.port() == pool.config().port() { address.ip().to_string() } else { address.to_string() }
+}

@@ -1,0 +1,84 @@
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+};
+use podpool::{Applied, Target, tokio_postgres};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    app::App,
+    failure::{Failure, ReadFailure},
+};
+
+/// The targets that can be asked for.
+const TARGETS: [Target; 4] = [Target::Any, Target::Primary, Target::Standby, Target::PreferStandby];
+
+/// The longest sleep: what a connection may be held for.
+const SLEEP_MAX_MS: u32 = 60_000;
+
+/// The role is read after the sleep, in the same statement: the sleep's row comes first, then the columns.
+const STATEMENT: &str = "SELECT host(inet_server_addr()), current_setting('cluster_name'), pg_is_in_recovery() \
+                         FROM pg_sleep($1::float8 / 1000)";
+
+#[derive(Deserialize)]
+pub(crate) struct Params {
+    target: Option<String>,
+    sleep_ms: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Answer {
+    server_addr: Option<String>,
+    pod: String,
+    in_recovery: bool,
+    attempts: u32,
+    us: u128,
+}
+
+/// One statement on a Pod that the pool picked.
+pub(crate) async fn query(
+    State(app): State<App>,
+    params: Result<Query<Params>, QueryRejection>,
+) -> Result<Json<Answer>, ReadFailure> {
+    answer(&app, params).await.map(Json).map_err(Failure::of_a_read)
+}
+
+async fn answer(app: &App, params: Result<Query<Params>, QueryRejection>) -> Result<Answer, Failure> {
+    let Query(params) = params.map_err(|rejection| Failure::bad(rejection.body_text()))?;
+    let target = target(params.target.as_deref())?;
+    let sleep_ms = sleep_ms(params.sleep_ms.as_deref())?;
+    let begun = Instant::now();
+    let attempts = AtomicU32::new(0);
+    let work = app.pool.retry(target, |client| {
+        attempts.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let statement = client.prepare_cached(STATEMENT).await?;
+            let row = client.query_one(&statement, &[&f64::from(sleep_ms)]).await?;
+            Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+        }
+    });
+    let sleep = Duration::from_millis(sleep_ms.into());
+    let (server_addr, pod, in_recovery) = app.in_time(sleep, work, || Applied::No).await?;
+    let attempts = attempts.into_inner();
+    Ok(Answer { server_addr, pod, in_recovery, attempts, us: begun.elapsed().as_micros() })
+}
+
+fn target(word: Option<&str>) -> Result<Target, Failure> {
+    let word = word.unwrap_or(Target::Any.as_str());
+    let found = TARGETS.into_iter().find(|target| target.as_str() == word);
+    found.ok_or_else(|| {
+        let known = TARGETS.map(Target::as_str).join(", ");
+        Failure::bad(format!("target: expected one of {known}, got {word:?}"))
+    })
+}
+
+fn sleep_ms(number: Option<&str>) -> Result<u32, Failure> {
+    let Some(number) = number else { return Ok(0) };
+    let found = number.parse().ok().filter(|millis| *millis <= SLEEP_MAX_MS);
+    found.ok_or_else(|| Failure::bad(format!("sleep_ms: expected a whole number up to {SLEEP_MAX_MS}, got {number:?}")))
+}
