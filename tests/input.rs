@@ -20,7 +20,7 @@ fn bad_input_is_an_error_that_names_the_parameter_and_what_was_expected() {
         ("postgres://u@/d", "host", "headless Service"),
         ("postgres://u@svc:0/d", "port", "1 to 65535"),
         ("postgres://u@a,b/d", "host", "one host"),
-        ("postgres://u@svc/d?acquire_timeout=fast", "acquire_timeout", "5s"),
+        ("postgres://u@svc/d?acquire_timeout=fast", "acquire_timeout", "duration"),
         ("postgres://u@a..b/d", "host", "label"),
         (&long, "host", "253"),
     ] {
@@ -48,6 +48,8 @@ impl Write for Log {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_is_in_no_error_log_line_or_debug() {
+    // Before there is a log: the servers are told the password in a statement, which the driver logs.
+    let cluster = Cluster::start(1).await.expect("a cluster");
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt()
@@ -55,7 +57,6 @@ async fn a_password_is_in_no_error_log_line_or_debug() {
         .with_writer(move || writer.clone())
         .try_init()
         .expect("the only subscriber");
-    let cluster = Cluster::start(1).await.expect("a cluster");
     let right = Pool::connect(&cluster.url()).await.expect("the password with its special characters works");
     drop(right.get().await.expect("a connection"));
 
@@ -66,13 +67,15 @@ async fn a_password_is_in_no_error_log_line_or_debug() {
     println!("{error}");
     assert_eq!(error.kind(), Kind::Auth);
     assert_eq!(error.attempts().len(), 1);
-    assert!(error.elapsed().expect("measured").as_secs() < 4, "it fails at once, not at the deadline: {error}");
+    assert!(error.elapsed().expect("measured").as_millis() < 1000, "it fails at once, not at the deadline: {error}");
 
     let mut said = format!("{error} {error:?} {wrong:?} {right:?} {:?} {:?}", wrong.status(), right.config());
     said.push_str(&String::from_utf8_lossy(&log.0.lock().unwrap()));
     assert!(said.contains("state_changed"), "the log was heard");
     for secret in [secret, cluster.password()] {
-        assert!(!said.contains(secret), "a password came out");
+        let leaks: Vec<_> =
+            said.lines().filter(|line| line.contains(secret)).map(|line| line.replace(secret, "…")).collect();
+        assert!(leaks.is_empty(), "a password came out: {leaks:?}");
     }
     cluster.shutdown().await.expect("an orderly end");
 }

@@ -210,6 +210,10 @@ impl Directory {
                     return;
                 }
                 lock(&entry.pod.trouble).probe_failed(class, attempt.clone());
+                if class == Class::Access {
+                    // Perhaps nobody need wait any longer.
+                    self.inner.common.waiters.look_again();
+                }
                 self.fact(serial, Fact::Failed { proven }, now, Some(attempt));
             }
         }
