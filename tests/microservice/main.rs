@@ -1,0 +1,15 @@
+//! The example microservice as its users meet it: a program, its environment, HTTP and signals.
+
+#[allow(unreachable_pub, reason = "shared with tests of one file")]
+#[path = "../common/mod.rs"]
+mod common;
+mod exposition;
+#[path = "../../examples/load/http.rs"]
+mod http;
+mod program;
+mod service;
+mod stream;
+
+mod contract;
+mod ending;
+mod outage;
