@@ -1,10 +1,6 @@
 //! `Pool::get` and giving back, beside a bare deadpool-postgres pool, on real servers and in one run. Two bare pools
 //! are measured, so that the noise between two things that are the same shows.
-#![allow(
-    missing_docs,
-    clippy::disallowed_methods,
-    reason = "criterion's macros make public items, and a bench measures real time"
-)]
+#![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::time::{Duration, Instant};
 

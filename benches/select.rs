@@ -1,10 +1,6 @@
 //! One pick, as a checkout makes it: alone and counted, on one thread and on two, in peace and with a writer that
 //! publishes ten times a second.
-#![allow(
-    missing_docs,
-    clippy::disallowed_methods,
-    reason = "criterion's macros make public items, and a bench measures real time"
-)]
+#![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::{
     hint::black_box,

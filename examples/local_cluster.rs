@@ -3,7 +3,6 @@
 //! `cargo run --features testkit --example local_cluster -- 3` prints the `DATABASE_URL` for an application, then takes
 //! commands (`help` lists them) until `quit`, Ctrl-C or SIGTERM. Without a terminal it keeps running when its input
 //! ends. Everything it started ends with it.
-#![expect(clippy::print_stdout, reason = "it talks to whoever sits at the terminal")]
 
 use std::{
     io::{IsTerminal, stdin},

@@ -2,7 +2,6 @@
 //!
 //! `DATABASE_URL=postgres://user:password@postgresql-svc.k8s-training.svc.cluster.local/database \
 //!     cargo run --example quickstart`
-#![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
 use podpool::{Pool, Target};
 

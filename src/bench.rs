@@ -106,14 +106,19 @@ impl Set {
     }
 }
 
+struct Local {
+    copies: Copies<Snapshot<Arc<Pod>>>,
+    rng: Option<Rng>,
+    rest: Vec<Candidate>,
+}
+
 thread_local! {
-    static LOCAL: RefCell<(Copies<Snapshot<Arc<Pod>>>, Option<Rng>, Vec<Candidate>)> =
-        const { RefCell::new((Copies::new(), None, Vec::new())) };
+    static LOCAL: RefCell<Local> = const { RefCell::new(Local { copies: Copies::new(), rng: None, rest: Vec::new() }) };
 }
 
 impl Picker {
     fn select<R>(&self, take: impl FnMut(&Arc<Pod>) -> Option<R>) -> Option<R> {
-        LOCAL.with_borrow_mut(|(copies, rng, rest)| {
+        LOCAL.with_borrow_mut(|Local { copies, rng, rest }| {
             let snapshot = copies.get(&self.published);
             let rng = rng.get_or_insert_with(Rng::from_os);
             select(snapshot, Target::Any.index(), &self.chooser, rng, rest, take, |_| {})

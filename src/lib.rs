@@ -1,5 +1,6 @@
 //! A health-checked, load-balanced Postgres connection pool to every Pod behind a headless Kubernetes Service.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
 
 pub mod balance;
 #[cfg(feature = "bench")]

@@ -1,5 +1,4 @@
 //! A call that is cut short loses nothing, and a pool that is dropped leaves nothing.
-#![allow(clippy::disallowed_methods, reason = "real servers keep real time")]
 
 use std::{
     future::Future,

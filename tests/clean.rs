@@ -1,5 +1,4 @@
 //! What a borrower leaves behind never reaches the next one.
-#![allow(clippy::disallowed_methods, reason = "real servers keep real time")]
 
 use std::{
     future::Future,

@@ -1,5 +1,4 @@
 //! A Pod dies, comes back, moves: what callers notice of it.
-#![allow(clippy::disallowed_methods, reason = "real servers keep real time")]
 
 use std::time::{Duration, Instant};
 

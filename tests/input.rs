@@ -1,5 +1,4 @@
 //! What cannot be used is refused with its name, and no secret comes out anywhere.
-#![allow(clippy::disallowed_methods, reason = "real servers keep real time")]
 
 use std::{
     io::{self, Write},

@@ -1,5 +1,4 @@
 //! Everything is down for a while: the Pods, the name server, the pool's own tasks.
-#![allow(clippy::disallowed_methods, reason = "real servers keep real time")]
 
 use std::{
     sync::{

@@ -1,5 +1,4 @@
 //! The testkit's cluster: real servers, real names, and nothing left behind.
-#![expect(clippy::print_stdout, reason = "the start-up time is for whoever reads the test's output")]
 
 use std::{
     collections::BTreeSet,

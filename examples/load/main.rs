@@ -2,7 +2,6 @@
 //! what went well, by the Pod that answered, and what failed.
 //!
 //! `cargo run --example load -- --address 127.0.0.1:8080 --rate 50 --seconds 600`
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 
 mod http;
 mod options;

@@ -5,7 +5,6 @@
 //!
 //! `LISTEN_ADDR` says where to serve HTTP, `RUST_LOG` what to log. It starts with the name servers and every Pod down.
 //! SIGTERM and Ctrl-C end it in order: `/readyz` turns 503, running requests finish, the pool closes.
-#![allow(clippy::print_stderr, reason = "what is wrong with the settings is told before there is a log")]
 
 mod app;
 mod drain;

@@ -68,10 +68,7 @@ mod tests;
 
 use std::{fmt, future::Future, pin::Pin};
 
-pub(crate) use self::{
-    confirm::{Confirm, Decision},
-    schedule::Schedule,
-};
+pub(crate) use self::{confirm::Confirm, schedule::Schedule};
 pub use self::{
     dns::Dns,
     error::{ResolveError, ResolveErrorKind, ServerError},

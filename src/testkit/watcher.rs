@@ -45,9 +45,9 @@ impl Watcher {
         &self.directory
     }
 
+    #[expect(clippy::disallowed_methods, reason = "it blocks, and runs where a test's clock stands still")]
     fn clean_up(&mut self) -> io::Result<()> {
         drop(self.shell.stdin.take());
-        // The standard clock: this blocks, and runs where a test's clock stands still.
         let deadline = Instant::now() + DEADLINE;
         loop {
             match self.shell.try_wait()? {

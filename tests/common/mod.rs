@@ -1,9 +1,5 @@
 //! What the tests share.
-#![allow(
-    dead_code,
-    clippy::disallowed_methods,
-    reason = "each test binary uses its own part, and real servers keep real time"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 pub mod load;
 
