@@ -204,10 +204,15 @@ impl State {
                 }
             }
         }
-        let wanted = if given { &self.options.nameservers } else { &self.conf.servers };
+        let wanted = if given {
+            self.options.nameservers.clone()
+        } else {
+            let port = self.options.nameserver_port;
+            self.conf.servers.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
+        };
         let servers = match self.servers.take() {
             Some(servers) if servers.addresses().eq(wanted.iter().copied()) => servers,
-            _ => match NameServers::new(wanted, &self.options, &self.pace) {
+            _ => match NameServers::new(&wanted, &self.options, &self.pace) {
                 Ok(servers) => Arc::new(servers),
                 Err(error) => return Err(self.no_name_server("no name server can be asked".into(), error)),
             },

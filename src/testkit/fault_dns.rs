@@ -11,9 +11,9 @@ use std::{
 };
 
 use hickory_resolver::proto::{
-    op::{Message, OpCode, Query, ResponseCode},
+    op::{Edns, Message, OpCode, Query, ResponseCode},
     rr::{
-        Name, RData, Record,
+        Name, RData,
         rdata::{A, AAAA, CNAME, SOA, SRV},
     },
 };
@@ -24,10 +24,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-pub use hickory_resolver::proto::rr::RecordType;
+pub use hickory_resolver::proto::rr::{Record, RecordType};
 
 /// The TTL of every record unless told otherwise, in seconds: CoreDNS's own default.
 pub const TTL: u32 = 5;
+
+/// The size of UDP questions that it says it takes.
+const UDP_PAYLOAD: u16 = 1232;
 
 /// How a question is answered.
 #[derive(Clone, Debug)]
@@ -57,14 +60,16 @@ pub enum Fault {
     ForeignOwner(IpAddr),
     /// As the records have it, and one record more whose class is CHAOS.
     ForeignClass,
-    /// By UDP only the first so many records, marked as truncated; by TCP all of them.
-    Truncate(usize),
     /// By UDP only the first so many records, marked as truncated; TCP as told.
-    TruncateThen(usize, Tcp),
+    Truncate(usize, Tcp),
     /// These records instead.
     Records(Vec<Record>),
     /// The question is lower-cased in the answer, as some servers do.
     LowerCase,
+    /// As the records have it, but of a chain of aliases only the first.
+    OneAlias,
+    /// As the records have it, without the addresses that would come along with SRV records.
+    NoGlue,
 }
 
 /// What becomes of a TCP connection.
@@ -116,6 +121,8 @@ struct Shared {
     records: Vec<Record>,
     faults: Vec<Rule>,
     log: Vec<Packet>,
+    /// How the last UDP question of a name and type was answered: by TCP the same question comes again.
+    last: Vec<((Name, RecordType), Fault)>,
     tcp: Vec<AbortHandle>,
 }
 
@@ -271,7 +278,17 @@ pub fn alias(name: &str, target: &str) -> Record {
 /// If either is not a name.
 #[must_use]
 pub fn service(name: &str, port: u16, target: &str) -> Record {
-    Record::from_rdata(parse(name), TTL, RData::SRV(SRV::new(0, 1, port, parse(target))))
+    weighted_service(name, 0, 1, port, target)
+}
+
+/// An SRV record of this priority and weight.
+///
+/// # Panics
+///
+/// If either is not a name.
+#[must_use]
+pub fn weighted_service(name: &str, priority: u16, weight: u16, port: u16, target: &str) -> Record {
+    Record::from_rdata(parse(name), TTL, RData::SRV(SRV::new(priority, weight, port, parse(target))))
 }
 
 fn parse(name: &str) -> Name {
@@ -292,6 +309,10 @@ impl Shared {
             payload: request.edns.as_ref().map(|edns| edns.max_payload()),
             id: request.id,
         });
+        let key = (question.name().to_lowercase(), question.query_type());
+        if tcp && let Some((_, fault)) = self.last.iter().find(|(asked, _)| *asked == key) {
+            return Some((question, fault.clone()));
+        }
         let mut fault = None;
         for rule in self.faults.iter_mut().rev() {
             if rule.kind.is_some_and(|kind| kind != question.query_type()) {
@@ -300,16 +321,14 @@ impl Shared {
             if rule.skip > 0 {
                 rule.skip -= 1;
             } else if fault.is_none() && rule.left > 0 {
-                // A question repeated by TCP after a truncated answer is the same question.
-                if !tcp {
-                    rule.left -= 1;
-                }
+                rule.left -= 1;
                 fault = Some(rule.fault.clone());
             }
         }
-        self.faults
-            .retain(|rule| rule.left > 0 || tcp || matches!(rule.fault, Fault::Truncate(_) | Fault::TruncateThen(..)));
-        Some((question, fault.unwrap_or(Fault::None)))
+        let fault = fault.unwrap_or(Fault::None);
+        self.last.retain(|(asked, _)| *asked != key);
+        self.last.push((key, fault.clone()));
+        Some((question, fault))
     }
 
     /// The answer as the records have it.
@@ -329,7 +348,16 @@ impl Shared {
         }
         let own = |record: &&Record| record.name == owner && record.record_type() == question.query_type();
         response.add_answers(self.records.iter().filter(own).cloned());
-        let targets: Vec<_> = response.answers.iter().filter_map(|record| record.data.as_srv_target()).collect();
+        if response.answers.is_empty() && !self.records.iter().any(|record| owner.zone_of(&record.name)) {
+            // A wildcard record answers to every name that is not there (RFC 4592).
+            let fits = |record: &&Record| record.name.is_wildcard() && record.name.base_name().zone_of(&owner);
+            let typed = self.records.iter().filter(fits).filter(|record| record.record_type() == question.query_type());
+            response.add_answers(typed.cloned().map(|mut record| {
+                record.name = owner.clone();
+                record
+            }));
+        }
+        let targets: Vec<_> = response.answers.iter().filter_map(target).collect();
         let glue = self.records.iter().filter(|record| {
             matches!(record.record_type(), RecordType::A | RecordType::AAAA) && targets.contains(&record.name)
         });
@@ -343,16 +371,10 @@ impl Shared {
     }
 }
 
-trait SrvTarget {
-    fn as_srv_target(&self) -> Option<Name>;
-}
-
-impl SrvTarget for RData {
-    fn as_srv_target(&self) -> Option<Name> {
-        match self {
-            Self::SRV(service) => Some(service.target.clone()),
-            _ => None,
-        }
+fn target(record: &Record) -> Option<Name> {
+    match &record.data {
+        RData::SRV(service) => Some(service.target.clone()),
+        _ => None,
     }
 }
 
@@ -360,6 +382,11 @@ fn reply(request: &Message, question: &Query) -> Message {
     let mut response = Message::response(request.id, OpCode::Query);
     response.metadata.authoritative = true;
     response.add_query(question.clone());
+    if request.edns.is_some() {
+        let mut edns = Edns::new();
+        edns.set_max_payload(UDP_PAYLOAD);
+        response.set_edns(edns);
+    }
     response
 }
 
@@ -400,18 +427,24 @@ fn response(shared: &Mutex<Shared>, request: &Message, question: &Query, fault: 
                 message.add_answer(record);
             }
         }
-        Fault::Truncate(keep) | Fault::TruncateThen(keep, _) if !tcp => {
+        Fault::Truncate(keep, _) if !tcp => {
             message.answers.truncate(*keep);
             message.additionals.clear();
             message.metadata.truncation = true;
         }
-        Fault::Truncate(_) | Fault::TruncateThen(..) => {}
+        Fault::Truncate(..) => {}
         Fault::Records(records) => message.answers = records.clone(),
+        Fault::OneAlias => {
+            if message.answers.first().is_some_and(|record| record.record_type() == RecordType::CNAME) {
+                message.answers.truncate(1);
+            }
+        }
+        Fault::NoGlue => message.additionals.clear(),
         Fault::LowerCase => {
             message.queries = vec![Query::query(question.name().to_lowercase(), question.query_type())];
         }
     }
-    let mut bytes = message.to_vec().ok()?;
+    let mut bytes = encode(&message)?;
     // An answer larger than asked for is cut as CoreDNS cuts it: what fits, marked as truncated.
     let limit = request.edns.as_ref().map_or(512, |edns| usize::from(edns.max_payload()).max(512));
     while !tcp && bytes.len() > limit {
@@ -419,7 +452,47 @@ fn response(shared: &Mutex<Shared>, request: &Message, question: &Query, fault: 
         message.additionals.clear();
         let keep = (message.answers.len() * limit / bytes.len()).min(message.answers.len().saturating_sub(1));
         message.answers.truncate(keep);
-        bytes = message.to_vec().ok()?;
+        bytes = encode(&message)?;
+    }
+    Some(bytes)
+}
+
+/// The message in bytes. Address records of the very name asked for point back to the question, as CoreDNS writes them
+/// (16 bytes each for IPv4); hickory's encoder stops compressing after a while.
+fn encode(message: &Message) -> Option<Vec<u8>> {
+    let [question] = &message.queries[..] else { return message.to_vec().ok() };
+    let plain = |record: &Record| {
+        record.name == *question.name() && matches!(record.record_type(), RecordType::A | RecordType::AAAA)
+    };
+    if !message.authorities.is_empty() || !message.additionals.is_empty() || !message.answers.iter().all(plain) {
+        return message.to_vec().ok();
+    }
+    let mut head = message.clone();
+    head.answers.clear();
+    head.edns = None;
+    let mut bytes = head.to_vec().ok()?;
+    // The number of answers stands in bytes 6 and 7, that of additional records in 10 and 11, and the question's name
+    // begins at byte 12 (RFC 1035 section 4.1.1).
+    bytes[6..8].copy_from_slice(&u16::try_from(message.answers.len()).ok()?.to_be_bytes());
+    bytes[11] = u8::from(message.edns.is_some());
+    for record in &message.answers {
+        let address = match &record.data {
+            RData::A(ip) => ip.octets().to_vec(),
+            RData::AAAA(ip) => ip.octets().to_vec(),
+            _ => return None,
+        };
+        bytes.extend([0xc0, 12]);
+        bytes.extend(u16::from(record.record_type()).to_be_bytes());
+        bytes.extend(u16::from(record.dns_class).to_be_bytes());
+        bytes.extend(record.ttl.to_be_bytes());
+        bytes.extend(u16::try_from(address.len()).ok()?.to_be_bytes());
+        bytes.extend(address);
+    }
+    if message.edns.is_some() {
+        // The root, type OPT, the payload size as class, no flags, no options (RFC 6891 section 6.1.2).
+        bytes.extend([0, 0, 41]);
+        bytes.extend(UDP_PAYLOAD.to_be_bytes());
+        bytes.extend([0; 6]);
     }
     Some(bytes)
 }
@@ -475,7 +548,7 @@ async fn serve_connection(mut stream: TcpStream, shared: Arc<Mutex<Shared>>) -> 
         if let Fault::Delay(delay) = fault {
             sleep(delay).await;
         }
-        let then = if let Fault::TruncateThen(_, tcp) = fault { tcp } else { Tcp::Answer };
+        let then = if let Fault::Truncate(_, tcp) = fault { tcp } else { Tcp::Answer };
         match then {
             Tcp::Close => return Ok(()),
             Tcp::Reset => {
