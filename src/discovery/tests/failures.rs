@@ -132,9 +132,14 @@ async fn f07_a_first_server_that_denies_is_believed_unless_it_is_to_be_doubted()
     assert_eq!(good.take_log(), []);
 
     options.doubt_negative = true;
-    let resolution = Dns::new(options).unwrap().resolve().await.unwrap();
+    let dns = Dns::new(options).unwrap();
+    let resolution = dns.resolve().await.unwrap();
     assert_eq!((addresses(&resolution), resolution.server), (pods(&[1]), Some(good.address())));
     assert_eq!(kinds(&good.take_log()), [RecordType::A, RecordType::AAAA]);
+    let stats = dns.stats();
+    assert_eq!((stats.lookups, stats.without_answer, stats.pods, stats.packets), (1, 0, 1, 4));
+    let counts: Vec<_> = stats.servers.iter().map(|server| (server.answers, server.negative, server.failed)).collect();
+    assert_eq!(counts, [(0, 2, 0), (1, 1, 0)]);
 }
 
 #[tokio::test]
@@ -230,6 +235,16 @@ async fn f21_a_thousand_callers_cost_one_packet_a_family_and_one_that_leaves_cos
     let alone = tokio::time::timeout(Duration::from_millis(20), dns.resolve()).await;
     assert!(alone.is_err());
     assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[1]));
+
+    // What was known before it was stopped is still known: the IPv6 half stays when it is not heard of.
+    server.set(SVC, &["10.0.0.1", "fd00::1"]);
+    let dns = super::dns(&[&server]);
+    let both = dns.resolve().await.unwrap().endpoints;
+    assert_eq!(both.len(), 2);
+    assert!(tokio::time::timeout(Duration::from_millis(20), dns.resolve()).await.is_err());
+    server.on(RecordType::AAAA, Fault::Code(2));
+    let resolution = dns.resolve().await.unwrap();
+    assert_eq!((resolution.endpoints, resolution.partial), (both, true));
 }
 
 #[tokio::test]

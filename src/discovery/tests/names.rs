@@ -57,7 +57,7 @@ async fn f14_a_short_name_is_walked_once_and_absolute_ever_after() {
         assert_eq!(server.take_log().len(), 2 * tried, "{name}");
         dns.resolve().await.unwrap();
         assert!(server.take_log().iter().all(|packet| packet.name == SVC), "{name}");
-        assert_eq!(dns.packets(), 2 * tried as u64 + 2);
+        assert_eq!(dns.stats().packets, 2 * tried as u64 + 2);
     }
 }
 
