@@ -9,6 +9,7 @@ use super::{
     options::DnsOptions,
     pace::Pace,
     refresh::State,
+    stats::DnsStats,
 };
 use crate::{
     error::ConfigError,
@@ -39,6 +40,7 @@ pub struct Dns {
     name: Name,
     prefix: Option<Name>,
     pace: Arc<Mutex<Pace>>,
+    stats: Arc<Mutex<DnsStats>>,
     flight: Flight<Option<Result<Resolution, ResolveError>>>,
     state: Home,
 }
@@ -60,15 +62,19 @@ impl Dns {
                 Some(parse("srv", &format!("_{port}._tcp"), "the name of the Service's port")?)
             }
         };
-        let (options, pace) = (Arc::new(options), Arc::default());
-        let state = State::new(Arc::clone(&options), name.clone(), prefix.clone(), Arc::clone(&pace));
-        Ok(Self { options, name, prefix, pace, flight: Flight::new(), state: Arc::new(Mutex::new(Some(state))) })
+        let (options, pace, stats) = (Arc::new(options), Arc::default(), Arc::default());
+        let state =
+            State::new(Arc::clone(&options), name.clone(), prefix.clone(), Arc::clone(&pace), Arc::clone(&stats));
+        let state = Arc::new(Mutex::new(Some(state)));
+        Ok(Self { options, name, prefix, pace, stats, flight: Flight::new(), state })
     }
 
-    /// How many packets were sent to name servers by UDP since the beginning, repeats included.
+    /// What was asked and answered since the beginning.
     #[must_use]
-    pub fn packets(&self) -> u64 {
-        lock(&self.pace).total()
+    pub fn stats(&self) -> DnsStats {
+        let mut stats = lock(&self.stats).clone();
+        stats.packets = lock(&self.pace).total();
+        stats
     }
 }
 

@@ -205,7 +205,7 @@ impl ResolveError {
                 ResolveErrorKind::NoAddress
             }
             Some(kind) => kind,
-            None => ResolveErrorKind::NoNameServer,
+            None => ResolveErrorKind::Other,
         };
         let mut inner = Self::build(kind, Some(name));
         inner.negative_ttl = servers.iter().filter_map(|server| server.negative_ttl).max();
@@ -338,7 +338,7 @@ mod tests {
             server(1, RecordType::AAAA, ResolveErrorKind::NoAddress),
         ];
         assert_eq!(ResolveError::of_servers("a.".into(), mixed).kind(), ResolveErrorKind::NoAddress);
-        assert_eq!(ResolveError::of_servers("a.".into(), Vec::new()).kind(), ResolveErrorKind::NoNameServer);
+        assert!(!ResolveError::of_servers("a.".into(), Vec::new()).is_negative());
     }
 
     #[test]

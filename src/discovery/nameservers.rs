@@ -19,6 +19,7 @@ use super::{
     pace::Pace,
     records::Answer,
     server::Server,
+    stats::DnsStats,
 };
 use crate::{
     sync::{Mutex, lock},
@@ -35,6 +36,7 @@ pub(super) struct NameServers {
     aside: Mutex<Vec<Option<Instant>>>,
     hedge: Duration,
     doubt_negative: bool,
+    stats: Arc<Mutex<DnsStats>>,
 }
 
 /// An answer, and who gave it.
@@ -49,6 +51,7 @@ impl NameServers {
         addresses: &[SocketAddr],
         options: &DnsOptions,
         pace: &Arc<Mutex<Pace>>,
+        stats: &Arc<Mutex<DnsStats>>,
     ) -> Result<Self, NetError> {
         let servers = addresses.iter().map(|address| Server::new(*address, options, pace.clone()).map(Arc::new));
         Ok(Self {
@@ -56,6 +59,7 @@ impl NameServers {
             aside: Mutex::new(vec![None; addresses.len()]),
             hedge: options.hedge,
             doubt_negative: options.doubt_negative,
+            stats: stats.clone(),
         })
     }
 
@@ -95,11 +99,13 @@ impl NameServers {
                 biased;
                 Some(done) = asking.join_next() => match done {
                     Ok((index, Ok(answer))) => {
+                        self.count(index, Ok(()));
                         self.prefer(index, &silent);
                         return Ok(Answered { server: self.servers[index].address(), answer });
                     }
                     Ok((index, Err(error))) => {
                         let negative = error.kind().is_negative();
+                        self.count(index, Err(&error));
                         errors.push(error);
                         if negative {
                             self.prefer(index, &silent);
@@ -129,13 +135,19 @@ impl NameServers {
                         self.put_aside(silent.iter().copied());
                         errors.extend(silent.iter().map(|index| {
                             let server = self.servers[*index].address();
-                            ServerError::new(server, name, kind, ResolveErrorKind::Timeout)
+                            let error = ServerError::new(server, name, kind, ResolveErrorKind::Timeout);
+                            self.count(*index, Err(&error));
+                            error
                         }));
                         return Err(outcome(errors));
                     }
                 }
             }
         }
+    }
+
+    fn count(&self, index: usize, result: Result<(), &ServerError>) {
+        lock(&self.stats).server(self.servers[index].address(), result);
     }
 
     /// The servers as they are asked: those put aside last.

@@ -9,6 +9,9 @@ const DEFAULT_HEDGE: Duration = Duration::from_millis(300);
 /// Where name servers and the search list come from unless told otherwise.
 const DEFAULT_RESOLV_CONF: &str = "/etc/resolv.conf";
 
+/// The port of DNS (RFC 1035 section 4.2).
+const DEFAULT_PORT: u16 = 53;
+
 /// What [`Dns`](crate::discovery::Dns) asks for, and of whom.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -32,6 +35,8 @@ pub struct DnsOptions {
     /// Where the name servers and the search list are read from; read again whenever the file changes. Default:
     /// `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
+    /// The port of the name servers that are read from there, which tells none. Default: 53.
+    pub nameserver_port: u16,
     /// Whether loopback addresses are taken from any name server. Default: no, only from one that is itself on
     /// loopback; from any other they would be the caller's own machine.
     pub allow_loopback: bool,
@@ -56,6 +61,7 @@ impl DnsOptions {
             timeout: DEFAULT_TIMEOUT,
             hedge: DEFAULT_HEDGE,
             resolv_conf: DEFAULT_RESOLV_CONF.into(),
+            nameserver_port: DEFAULT_PORT,
             allow_loopback: false,
             doubt_negative: false,
             randomize_case: false,

@@ -16,8 +16,7 @@ const REMEMBER: Duration = Duration::from_secs(10);
 
 /// Keeps lookups that fail, and packets that are repeated because no answer came, at four packets a second.
 ///
-/// The first packet of a question always goes out, later if need be; a repeat that finds no room is left out, as if the
-/// network had lost it.
+/// The first packet of a question waits for room only while lookups fail, a repeat always does.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// When packets went out or will, sorted.
@@ -38,23 +37,23 @@ impl Pace {
         at
     }
 
-    /// Whether this packet is to be sent: always the first time (it was reserved), again only if there is room.
-    pub(crate) fn admit(&mut self, now: Instant, packet: &[u8]) -> bool {
+    /// Whether this packet may be sent now: always the first time (it was reserved), again if there is room. Else when
+    /// there will be.
+    pub(crate) fn admit(&mut self, now: Instant, packet: &[u8]) -> Result<(), Instant> {
         self.forget(now);
         let mut hasher = DefaultHasher::new();
         packet.hash(&mut hasher);
         let hash = hasher.finish();
         if self.seen.iter().any(|(_, seen)| *seen == hash) {
-            if self.sent.len() >= PACKETS {
-                return false;
+            if let Some(last) = self.sent.len().checked_sub(PACKETS) {
+                return Err(self.sent[last] + WINDOW);
             }
-            let place = self.sent.partition_point(|sent| *sent <= now);
-            self.sent.insert(place, now);
+            self.sent.push_back(now);
         } else {
             self.seen.push_back((now, hash));
         }
         self.total += 1;
-        true
+        Ok(())
     }
 
     /// How many packets went out since the beginning.
@@ -83,10 +82,10 @@ mod tests {
         let (mut pace, now) = (Pace::default(), Instant::now());
         for packet in 0..10u8 {
             assert_eq!(pace.reserve(now, false), now);
-            assert!(pace.admit(now, &[packet]));
+            assert_eq!(pace.admit(now, &[packet]), Ok(()));
         }
-        assert!(!pace.admit(now + Duration::from_millis(333), &[3]));
-        assert!(pace.admit(now + WINDOW, &[3]));
+        assert_eq!(pace.admit(now + Duration::from_millis(333), &[3]), Err(now + WINDOW));
+        assert_eq!(pace.admit(now + WINDOW, &[3]), Ok(()));
         assert_eq!(pace.total(), 11);
     }
 
@@ -99,15 +98,18 @@ mod tests {
             for (packet, wait) in waits.iter().enumerate() {
                 now += Duration::from_millis(*wait);
                 if packet % 3 == 2 {
-                    if pace.admit(now, &(packet - 1).to_be_bytes()) {
-                        sent.push(now);
+                    if let Err(room) = pace.admit(now, &(packet - 1).to_be_bytes()) {
+                        prop_assert!(room > now);
+                        now = room;
+                        prop_assert!(pace.admit(now, &(packet - 1).to_be_bytes()).is_ok());
                     }
+                    sent.push(now);
                 } else {
                     let at = pace.reserve(now, true);
                     prop_assert!(at >= now);
                     // Whoever reserves waits until then.
                     now = at;
-                    prop_assert!(pace.admit(now, &packet.to_be_bytes()));
+                    prop_assert!(pace.admit(now, &packet.to_be_bytes()).is_ok());
                     sent.push(now);
                 }
             }

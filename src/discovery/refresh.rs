@@ -15,11 +15,12 @@ use super::{
     resolv_conf::{ResolvConf, Watched},
     search::{Candidate, candidates},
     srv::Targets,
+    stats::DnsStats,
 };
 use crate::{
     endpoint::Endpoint,
     error::BoxError,
-    sync::Mutex,
+    sync::{Mutex, lock},
     time::{Duration, Instant},
 };
 
@@ -72,6 +73,7 @@ pub(super) struct State {
     /// `_port._tcp` where SRV records are asked for.
     prefix: Option<Name>,
     pace: Arc<Mutex<Pace>>,
+    stats: Arc<Mutex<DnsStats>>,
     file: Watched,
     conf: Arc<ResolvConf>,
     servers: Option<Arc<NameServers>>,
@@ -83,13 +85,20 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(options: Arc<DnsOptions>, name: Name, prefix: Option<Name>, pace: Arc<Mutex<Pace>>) -> Self {
+    pub(super) fn new(
+        options: Arc<DnsOptions>,
+        name: Name,
+        prefix: Option<Name>,
+        pace: Arc<Mutex<Pace>>,
+        stats: Arc<Mutex<DnsStats>>,
+    ) -> Self {
         let file = Watched::new(options.resolv_conf.clone(), options.nameservers.is_empty());
         Self {
             options,
             name,
             prefix,
             pace,
+            stats,
             file,
             conf: Arc::default(),
             servers: None,
@@ -104,17 +113,19 @@ impl State {
     pub(super) async fn refresh(&mut self) -> Result<Resolution, ResolveError> {
         let result = self.look_up().await;
         self.failing = result.is_err();
+        lock(&self.stats).lookup(Instant::now(), &result);
         result
     }
 
     async fn look_up(&mut self) -> Result<Resolution, ResolveError> {
         let servers = self.prepare().await?;
-        let (name, found) = match self.winner.take() {
-            Some((name, mut memory)) => {
-                let found = memory.ask(&name, &self.ask(&servers)).await;
-                self.winner = Some((name.clone(), memory));
+        let cx = self.ask(&servers);
+        let (name, found) = match &mut self.winner {
+            // In its place all the while: the future may be dropped.
+            Some((name, memory)) => {
+                let found = memory.ask(name, &cx).await;
                 let found = found.map_err(|errors| ResolveError::of_servers(name.to_ascii().into(), errors))?;
-                (name, found)
+                (name.clone(), found)
             }
             None => self.walk(&servers).await?,
         };
@@ -204,10 +215,15 @@ impl State {
                 }
             }
         }
-        let wanted = if given { &self.options.nameservers } else { &self.conf.servers };
+        let wanted = if given {
+            self.options.nameservers.clone()
+        } else {
+            let port = self.options.nameserver_port;
+            self.conf.servers.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
+        };
         let servers = match self.servers.take() {
             Some(servers) if servers.addresses().eq(wanted.iter().copied()) => servers,
-            _ => match NameServers::new(wanted, &self.options, &self.pace) {
+            _ => match NameServers::new(&wanted, &self.options, &self.pace, &self.stats) {
                 Ok(servers) => Arc::new(servers),
                 Err(error) => return Err(self.no_name_server("no name server can be asked".into(), error)),
             },

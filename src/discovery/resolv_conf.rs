@@ -5,7 +5,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -13,8 +13,6 @@ use std::{
 
 use hickory_resolver::proto::rr::Name;
 
-/// The port of DNS.
-const PORT: u16 = 53;
 /// `ndots` has no larger value (resolv.conf(5)).
 const MAX_NDOTS: usize = 15;
 /// As many name servers as a resolver asks (resolv.conf(5), `MAXNS`).
@@ -25,7 +23,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 /// What a resolv.conf says.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ResolvConf {
-    pub(super) servers: Vec<SocketAddr>,
+    pub(super) servers: Vec<IpAddr>,
     pub(super) search: Vec<Name>,
     pub(super) ndots: usize,
 }
@@ -48,8 +46,7 @@ impl ResolvConf {
             let mut words = line.split_ascii_whitespace();
             match words.next() {
                 Some("nameserver") => {
-                    let server = words.next().and_then(|word| word.parse::<IpAddr>().ok());
-                    conf.servers.extend(server.map(|ip| SocketAddr::new(ip, PORT)));
+                    conf.servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()));
                 }
                 // The last of the two lines counts, whichever it is.
                 Some("search") => conf.search = words.filter_map(domain).collect(),
@@ -174,7 +171,7 @@ mod tests {
             b"# made by the kubelet\nsearch k8s-training.svc.cluster.local svc.cluster.local cluster.local\n\
               nameserver 10.96.0.10\noptions ndots:5 edns0\n",
         );
-        assert_eq!(conf.servers, ["10.96.0.10:53".parse().unwrap()]);
+        assert_eq!(conf.servers, ["10.96.0.10".parse::<IpAddr>().unwrap()]);
         assert_eq!(search(&conf), ["k8s-training.svc.cluster.local.", "svc.cluster.local.", "cluster.local."]);
         assert_eq!(conf.ndots, 5);
     }
@@ -187,7 +184,7 @@ mod tests {
               options rotate ndots:99\n",
         );
         let servers: Vec<_> = conf.servers.iter().map(ToString::to_string).collect();
-        assert_eq!(servers, ["[::1]:53", "10.0.0.1:53", "10.0.0.2:53"]);
+        assert_eq!(servers, ["::1", "10.0.0.1", "10.0.0.2"]);
         assert_eq!(search(&conf), ["d.example."]);
         assert_eq!(conf.ndots, 15);
     }

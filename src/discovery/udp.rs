@@ -2,8 +2,7 @@
 //!
 //! They differ from tokio's in two things. A UDP socket is connected to its name server, so that a closed port is
 //! noticed at once (ICMP says "connection refused") instead of after the whole time-out, and the kernel drops what
-//! comes from elsewhere. And each packet is admitted by the [`Pace`]; one that is not is taken for sent, as if the
-//! network had lost it.
+//! comes from elsewhere. And each packet is admitted by the [`Pace`], or waits until it is.
 
 use std::{
     future::Future,
@@ -18,6 +17,7 @@ use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioHandle,
 use tokio::{
     io::{Interest, ReadBuf},
     net::UdpSocket,
+    time::{Sleep, sleep_until},
 };
 
 use super::pace::Pace;
@@ -73,7 +73,7 @@ impl RuntimeProvider for Sockets {
             socket.connect(server).await.inspect_err(|error| note(&trouble, error))?;
             let socket = Arc::new(socket);
             let error = Mutex::new(Box::pin(error_of(socket.clone())) as Pin<Box<_>>);
-            Ok(Connected { socket, server, pace, trouble, error })
+            Ok(Connected { socket, server, pace, trouble, error, turn: Mutex::new(Turn::Unasked) })
         })
     }
 }
@@ -85,6 +85,14 @@ pub(super) struct Connected {
     trouble: Trouble,
     /// Ends with what ICMP says. Waiting for a packet alone does not wake up on it.
     error: Mutex<Pin<Box<dyn Future<Output = io::Error> + Send>>>,
+    turn: Mutex<Turn>,
+}
+
+/// Whether the socket's one packet may go out.
+enum Turn {
+    Unasked,
+    Waits(Pin<Box<Sleep>>),
+    Admitted,
 }
 
 fn note(trouble: &Trouble, error: &io::Error) {
@@ -128,10 +136,18 @@ impl DnsUdpSocket for Connected {
 
     fn poll_send_to(&self, cx: &mut Context<'_>, packet: &[u8], _: SocketAddr) -> Poll<io::Result<usize>> {
         ready!(self.socket.poll_send_ready(cx))?;
-        if !lock(&self.pace).admit(Instant::now(), packet) {
-            return Poll::Ready(Ok(packet.len()));
+        let mut turn = lock(&self.turn);
+        loop {
+            match &mut *turn {
+                Turn::Admitted => return self.socket.poll_send(cx, packet),
+                Turn::Waits(room) => ready!(room.as_mut().poll(cx)),
+                Turn::Unasked => {}
+            }
+            *turn = match lock(&self.pace).admit(Instant::now(), packet) {
+                Ok(()) => Turn::Admitted,
+                Err(room) => Turn::Waits(Box::pin(sleep_until(room))),
+            };
         }
-        self.socket.poll_send(cx, packet)
     }
 }
 

@@ -1,0 +1,273 @@
+//! Servers that fail, are silent or slow: F5 to F9, F21, F23.
+
+use std::sync::Arc;
+
+use hickory_resolver::proto::rr::Name;
+
+use super::*;
+use crate::discovery::server::Server;
+
+/// The most packets within any second.
+fn most_in_a_second(log: &[Packet]) -> usize {
+    let within = |first: &Packet| {
+        log.iter().filter(|packet| packet.at >= first.at && packet.at < first.at + Duration::from_millis(990)).count()
+    };
+    log.iter().map(within).max().unwrap_or(0)
+}
+
+/// Looks up in real time for `span`; returns how many lookups there were.
+async fn follow(follower: &mut Follower, span: Duration) -> u32 {
+    let (end, mut lookups) = (Instant::now() + span, 0);
+    while Instant::now() < end {
+        follower.now = Instant::now();
+        // Each result is judged by the set it leaves.
+        let _ = follower.step().await;
+        lookups += 1;
+        tokio::time::sleep_until(follower.now).await;
+    }
+    lookups
+}
+
+#[tokio::test]
+async fn f05_servfail_for_ever_keeps_the_set_at_four_packets_a_second_and_recovers() {
+    let each = [2, 5, 1].map(|code| async move {
+        let server = start().await;
+        server.set(SVC, &["10.0.0.1"]);
+        let mut follower = Follower::new(dns(&[&server]));
+        follower.step().await.unwrap();
+        server.take_log();
+        server.always(Fault::Code(code));
+        let lookups = follow(&mut follower, Duration::from_secs(3)).await;
+        assert!(lookups >= 2);
+        assert_eq!(follower.set(), pods(&[1]));
+        assert!(most_in_a_second(&server.take_log()) <= 4);
+        let error = follower.dns.resolve().await.unwrap_err();
+        assert!(matches!(error.kind(), ResolveErrorKind::ServerFailure("SERVFAIL" | "REFUSED" | "FORMERR")), "{error}");
+
+        server.heal();
+        server.set(SVC, &["10.0.0.1", "10.0.0.2"]);
+        follower.step().await.unwrap();
+        assert_eq!(follower.set(), pods(&[1, 2]));
+        assert!(follower.waited <= Duration::from_secs(6));
+    });
+    let [one, two, three] = each;
+    tokio::join!(one, two, three);
+}
+
+#[tokio::test]
+async fn f06_a_silent_server_and_a_closed_port_keep_the_set_and_end_in_time() {
+    let server = start().await;
+    server.set(SVC, &["10.0.0.1"]);
+    let mut follower = Follower::new(dns(&[&server]));
+    follower.step().await.unwrap();
+    server.take_log();
+
+    server.always(Fault::Drop);
+    let begin = Instant::now();
+    let error = follower.step().await.unwrap_err();
+    let took = begin.elapsed();
+    assert_eq!(error.kind(), ResolveErrorKind::Timeout);
+    assert!(took >= Duration::from_millis(1900) && took < Duration::from_millis(2200), "{took:?}");
+    assert_eq!(follower.set(), pods(&[1]));
+    let log = server.take_log();
+    assert!(log.len() <= 6 && most_in_a_second(&log) <= 4, "{log:?}");
+    // While it is silent, too, no second has more than four packets.
+    follow(&mut follower, Duration::from_secs(3)).await;
+    assert!(most_in_a_second(&server.take_log()) <= 4);
+
+    server.stop().await;
+    let begin = Instant::now();
+    let error = follower.step().await.unwrap_err();
+    assert_eq!(error.kind(), ResolveErrorKind::Io);
+    assert!(error.to_string().contains("onnection refused"), "{error}");
+    assert!(begin.elapsed() < Duration::from_secs(2));
+    assert_eq!(follower.set(), pods(&[1]));
+}
+
+#[tokio::test]
+async fn f07_a_good_second_server_answers_for_a_bad_first_one() {
+    let good = start().await;
+    good.set(SVC, &["10.0.0.1"]);
+    let took = async |fault: Option<Fault>| -> Duration {
+        let bad = start().await;
+        bad.set(SVC, &["10.0.0.7", "10.0.0.8"]);
+        let dns = dns(&[&bad, &good]);
+        match fault {
+            Some(fault) => bad.always(fault),
+            None => bad.stop().await,
+        }
+        good.take_log();
+        let begin = Instant::now();
+        let resolution = dns.resolve().await.unwrap();
+        let took = begin.elapsed();
+        assert_eq!((addresses(&resolution), resolution.server), (pods(&[1]), Some(good.address())));
+        assert_eq!(kinds(&good.take_log()), [RecordType::A, RecordType::AAAA]);
+        took
+    };
+    let limit = Duration::from_millis(350);
+    let silent = shortest(limit, || took(Some(Fault::Drop))).await;
+    assert!(silent >= Duration::from_millis(300) && silent <= limit, "{silent:?}");
+    let limit = Duration::from_millis(10);
+    for fault in [
+        Some(Fault::Code(2)),
+        Some(Fault::Code(5)),
+        Some(Fault::Garbage),
+        Some(Fault::ForeignOwner([10, 9, 9, 9].into())),
+        Some(Fault::Truncate(1, Tcp::Close)),
+        None,
+    ] {
+        let told = format!("{fault:?}");
+        let fast = shortest(limit, || took(fault.clone())).await;
+        assert!(fast <= limit, "{told}: {fast:?}");
+    }
+}
+
+#[tokio::test]
+async fn f07_a_first_server_that_denies_is_believed_unless_it_is_to_be_doubted() {
+    let (lying, good) = (start().await, start().await);
+    good.set(SVC, &["10.0.0.1"]);
+    let mut options = options(&[&lying, &good]);
+    let error = Dns::new(options.clone()).unwrap().resolve().await.unwrap_err();
+    assert_eq!(error.kind(), ResolveErrorKind::NoSuchName);
+    assert_eq!(good.take_log(), []);
+
+    options.doubt_negative = true;
+    let dns = Dns::new(options).unwrap();
+    let resolution = dns.resolve().await.unwrap();
+    assert_eq!((addresses(&resolution), resolution.server), (pods(&[1]), Some(good.address())));
+    assert_eq!(kinds(&good.take_log()), [RecordType::A, RecordType::AAAA]);
+    let stats = dns.stats();
+    assert_eq!((stats.lookups, stats.without_answer, stats.pods, stats.packets), (1, 0, 1, 4));
+    let counts: Vec<_> = stats.servers.iter().map(|server| (server.answers, server.negative, server.failed)).collect();
+    assert_eq!(counts, [(0, 2, 0), (1, 1, 0)]);
+}
+
+#[tokio::test]
+async fn f08_a_lost_packet_costs_a_third_of_a_second_also_after_forty_denials() {
+    let server = start().await;
+    let one = Server::new(server.address(), &options(&[&server]), Arc::default()).unwrap();
+    let name = Name::from_ascii(SVC).unwrap();
+    let lost = async || {
+        // Lookups are a second apart: packets have room again.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        server.set(SVC, &["10.0.0.1"]);
+        server.nth(None, 0, 1, Fault::Drop);
+        server.take_log();
+        let begin = Instant::now();
+        assert_eq!(one.ask(&name, RecordType::A, false).await.unwrap().addresses.len(), 1);
+        let took = begin.elapsed();
+        let log = server.take_log();
+        assert_eq!(log.len(), 2);
+        assert_eq!(log[0].id, log[1].id);
+        took
+    };
+    let limit = Duration::from_millis(350);
+    let first = shortest(limit, lost).await;
+    server.set(SVC, &[]);
+    for _ in 0..40 {
+        one.ask(&name, RecordType::A, false).await.unwrap_err();
+    }
+    let after = shortest(limit, lost).await;
+    for took in [first, after] {
+        assert!(took >= Duration::from_millis(300) && took <= limit, "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn f09_a_late_answer_of_an_earlier_lookup_is_discarded() {
+    let server = start().await;
+    server.set(SVC, &["10.0.0.1"]);
+    let dns = dns(&[&server]);
+    for millis in [50, 500] {
+        let delay = Duration::from_millis(millis);
+        server.always(Fault::Delay(delay));
+        let begin = Instant::now();
+        assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[1]));
+        assert!(begin.elapsed() >= delay && begin.elapsed() < delay + Duration::from_millis(500));
+    }
+    server.take_log();
+    server.always(Fault::Delay(Duration::from_secs(3)));
+    // Two at once are one lookup.
+    let (one, two) = tokio::join!(dns.resolve(), dns.resolve());
+    for error in [one.unwrap_err(), two.unwrap_err()] {
+        assert_eq!(error.kind(), ResolveErrorKind::Timeout);
+    }
+    let asked = server.take_log();
+    let mut ids: Vec<_> = asked.iter().map(|packet| (packet.kind, packet.id)).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert!(ids.len() <= 2, "two lookups overlap: {asked:?}");
+    server.heal();
+    server.set(SVC, &["10.0.0.2"]);
+    assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[2]));
+    // The late answers arrive now, at nobody.
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[2]));
+}
+
+#[tokio::test]
+async fn f21_a_thousand_callers_cost_one_packet_a_family_and_one_that_leaves_costs_nobody() {
+    let server = start().await;
+    server.set(SVC, &["10.0.0.1"]);
+    server.always(Fault::Delay(Duration::from_millis(200)));
+    let dns = Arc::new(dns(&[&server]));
+    let callers: Vec<_> = (0..1000)
+        .map(|_| {
+            let dns = dns.clone();
+            tokio::spawn(async move { dns.resolve().await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for caller in callers.iter().step_by(10) {
+        caller.abort();
+    }
+    let mut answered = 0;
+    for caller in callers {
+        if let Ok(result) = caller.await {
+            assert_eq!(addresses(&result.unwrap()), pods(&[1]));
+            answered += 1;
+        }
+    }
+    assert_eq!(answered, 900);
+    assert_eq!(kinds(&server.take_log()), [RecordType::A, RecordType::AAAA]);
+
+    // The last one to leave stops the lookup, and the next one is whole.
+    let alone = tokio::time::timeout(Duration::from_millis(20), dns.resolve()).await;
+    assert!(alone.is_err());
+    assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[1]));
+
+    // What was known before it was stopped is still known: the IPv6 half stays when it is not heard of.
+    server.set(SVC, &["10.0.0.1", "fd00::1"]);
+    let dns = super::dns(&[&server]);
+    let both = dns.resolve().await.unwrap().endpoints;
+    assert_eq!(both.len(), 2);
+    assert!(tokio::time::timeout(Duration::from_millis(20), dns.resolve()).await.is_err());
+    server.on(RecordType::AAAA, Fault::Code(2));
+    let resolution = dns.resolve().await.unwrap();
+    assert_eq!((resolution.endpoints, resolution.partial), (both, true));
+}
+
+#[tokio::test]
+async fn f23_ten_minutes_without_dns_change_nothing_and_it_comes_back_by_itself() {
+    let server = start().await;
+    server.set(SVC, &["10.0.0.1", "10.0.0.2"]);
+    let mut follower = Follower::new(dns(&[&server]));
+    follower.step().await.unwrap();
+    let at = server.address();
+    server.stop().await;
+    let begin = follower.now;
+    let mut turn = false;
+    while follower.now - begin < Duration::from_secs(600) {
+        assert!(!follower.step().await.unwrap_err().is_negative());
+        assert_eq!(follower.set(), pods(&[1, 2]));
+        // Pods restart in place meanwhile. The clock runs ahead of the lookups, which keep to four packets a second.
+        turn = !turn;
+        follower.all_pass(turn);
+        follower.now += Duration::from_secs(60);
+    }
+    let server = FaultDns::start_at(at).await.unwrap();
+    server.set(SVC, &["10.0.0.1", "10.0.0.3"]);
+    follower.all_pass(true);
+    assert_eq!(follower.step().await.unwrap(), pods(&[1, 2, 3]));
+    assert_eq!(follower.step().await.unwrap(), pods(&[1, 3]));
+}

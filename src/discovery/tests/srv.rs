@@ -1,0 +1,98 @@
+//! SRV records: F18.
+
+use super::*;
+
+fn by_srv(server: &FaultDns) -> Dns {
+    let mut options = options(&[server]);
+    options.srv_port_name = Some("postgresql-port".into());
+    Dns::new(options).unwrap()
+}
+
+fn target(pod: usize) -> String {
+    format!("postgresql-sfs-{pod}.{SVC}")
+}
+
+fn cluster(ports: &[u16]) -> Vec<Record> {
+    let services = ports.iter().enumerate().map(|(pod, port)| service(SRV, *port, &target(pod)));
+    let glue = (0..ports.len()).map(|pod| address(&target(pod), TTL, &format!("10.0.0.{}", pod + 1)));
+    services.chain(glue).collect()
+}
+
+#[tokio::test]
+async fn f18_glue_that_is_missing_is_asked_for() {
+    let server = start().await;
+    server.set_records(SVC, cluster(&[5432, 5432, 5433]));
+    server.on(RecordType::SRV, Fault::NoGlue);
+    let all =
+        ["postgresql-sfs-0 (10.0.0.1:5432)", "postgresql-sfs-1 (10.0.0.2:5432)", "postgresql-sfs-2 (10.0.0.3:5433)"];
+    let dns = by_srv(&server);
+    assert_eq!(addresses(&dns.resolve().await.unwrap()), all);
+    assert_eq!(kinds(&server.take_log()), [RecordType::A, RecordType::A, RecordType::A, RecordType::SRV]);
+
+    // A Pod whose address fails to come keeps the one it had.
+    server.on(RecordType::A, Fault::Code(2));
+    let resolution = dns.resolve().await.unwrap();
+    assert_eq!(addresses(&resolution), all);
+    assert!(resolution.partial);
+
+    // A Pod with an IPv6 address alone is found by AAAA.
+    server.heal();
+    server.on(RecordType::SRV, Fault::NoGlue);
+    server.set_records(SVC, vec![service(SRV, 5432, &target(0)), address(&target(0), TTL, "fd00::1")]);
+    server.take_log();
+    assert_eq!(addresses(&dns.resolve().await.unwrap()), ["postgresql-sfs-0 ([fd00::1]:5432)"]);
+    assert_eq!(kinds(&server.take_log()), [RecordType::A, RecordType::AAAA, RecordType::SRV]);
+}
+
+#[tokio::test]
+async fn f18_another_port_is_another_pod_and_weights_change_nothing() {
+    let server = start().await;
+    server.set_records(SVC, cluster(&[5432, 5432]));
+    let mut follower = Follower::new(by_srv(&server));
+    let before = follower.step().await.unwrap();
+    let mut weighted = cluster(&[5432, 5432]);
+    for (pod, weight) in [(0, 7), (1, 90)] {
+        weighted[pod] = weighted_service(SRV, weight, weight, 5432, &target(pod));
+    }
+    server.set_records(SVC, weighted);
+    assert_eq!(follower.step().await.unwrap(), before);
+    assert!(!follower.again);
+
+    server.set_records(SVC, cluster(&[5432, 6432]));
+    follower.step().await.unwrap();
+    let after = follower.step().await.unwrap();
+    assert_eq!(after, ["postgresql-sfs-0 (10.0.0.1:5432)", "postgresql-sfs-1 (10.0.0.2:6432)"]);
+    assert_eq!(kinds(&server.take_log()), [RecordType::SRV; 4]);
+}
+
+#[tokio::test]
+async fn f18_more_pods_than_a_packet_holds_come_by_tcp() {
+    let server = start().await;
+    for pods in [3, 40, 120] {
+        server.set_records(SVC, cluster(&vec![5432; pods]));
+        let resolution = by_srv(&server).resolve().await.unwrap();
+        assert_eq!(resolution.endpoints.len(), pods);
+        let log = server.take_log();
+        assert_eq!(tcp(&log), usize::from(pods > 11));
+        assert!(log.iter().all(|packet| packet.kind == RecordType::SRV));
+    }
+}
+
+#[tokio::test]
+async fn f18_a_pod_with_addresses_of_both_families_counts_once() {
+    let server = start().await;
+    let mut records = cluster(&[5432, 5432]);
+    records.extend([0, 1].map(|pod| address(&target(pod), TTL, &format!("fd00::{}", pod + 1))));
+    server.set_records(SVC, records);
+    let resolution = by_srv(&server).resolve().await.unwrap();
+    assert_eq!(addresses(&resolution), ["postgresql-sfs-0 (10.0.0.1:5432)", "postgresql-sfs-1 (10.0.0.2:5432)"]);
+}
+
+#[tokio::test]
+async fn f18_a_port_without_records_is_a_denial_and_a_failing_server_an_error() {
+    let server = start().await;
+    server.set(SVC, &["10.0.0.1"]);
+    assert!(by_srv(&server).resolve().await.unwrap_err().is_negative());
+    server.always(Fault::Code(2));
+    assert!(!by_srv(&server).resolve().await.unwrap_err().is_negative());
+}

@@ -1,0 +1,58 @@
+use std::net::IpAddr;
+
+use hickory_resolver::proto::rr::{
+    Name, RData,
+    rdata::{A, AAAA, CNAME, SRV},
+};
+
+use super::{Record, TTL};
+
+/// An A or AAAA record.
+///
+/// # Panics
+///
+/// If `name` is not a name or `ip` not an address.
+#[must_use]
+pub fn address(name: &str, ttl: u32, ip: &str) -> Record {
+    let data = match ip.parse().unwrap_or_else(|_| panic!("`{ip}` is not an IP address")) {
+        IpAddr::V4(ip) => RData::A(A(ip)),
+        IpAddr::V6(ip) => RData::AAAA(AAAA(ip)),
+    };
+    Record::from_rdata(parse(name), ttl, data)
+}
+
+/// A CNAME record.
+///
+/// # Panics
+///
+/// If either is not a name.
+#[must_use]
+pub fn alias(name: &str, target: &str) -> Record {
+    Record::from_rdata(parse(name), TTL, RData::CNAME(CNAME(parse(target))))
+}
+
+/// An SRV record of priority 0 and weight 1.
+///
+/// # Panics
+///
+/// If either is not a name.
+#[must_use]
+pub fn service(name: &str, port: u16, target: &str) -> Record {
+    weighted_service(name, 0, 1, port, target)
+}
+
+/// An SRV record of this priority and weight.
+///
+/// # Panics
+///
+/// If either is not a name.
+#[must_use]
+pub fn weighted_service(name: &str, priority: u16, weight: u16, port: u16, target: &str) -> Record {
+    Record::from_rdata(parse(name), TTL, RData::SRV(SRV::new(priority, weight, port, parse(target))))
+}
+
+pub(super) fn parse(name: &str) -> Name {
+    let mut parsed = Name::from_ascii(name).unwrap_or_else(|error| panic!("`{name}` is not a name: {error}"));
+    parsed.set_fqdn(true);
+    parsed
+}
