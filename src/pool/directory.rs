@@ -196,9 +196,7 @@ impl Directory {
                 let Some(entry) = self.find(serial) else { return };
                 entry.passed = Some(now);
                 lock(&entry.pod.trouble).clear();
-                if let Some(took) = took {
-                    sample(&entry.pod, took);
-                }
+                sample(&entry.pod, took);
                 self.role(serial, role, read_only);
                 self.fact(serial, Fact::Passed { alone }, now, None);
             }

@@ -37,12 +37,11 @@ fn round(inner: &Inner, readings: &mut HashMap<u64, Reading>) {
     let mut kept = HashMap::with_capacity(readings.len());
     for (pod, state, _) in view.pods() {
         let (answered, time, _) = pod.heard();
-        if let Some(&(before, time_before)) = readings.get(&pod.serial) {
-            // A connection that has gone takes its counts along; then there is no reading this time.
-            let (more, took) = (answered.saturating_sub(before), time.saturating_sub(time_before));
-            if let (1.., Ok(more)) = (more, u32::try_from(more)) {
-                sample(pod, took / more);
-            }
+        let (before, time_before) = readings.get(&pod.serial).copied().unwrap_or_default();
+        // A connection that has gone takes its counts along; then there is no reading this time.
+        let (more, took) = (answered.saturating_sub(before), time.saturating_sub(time_before));
+        if let (1.., Ok(more)) = (more, u32::try_from(more)) {
+            sample(pod, took / more);
         }
         kept.insert(pod.serial, (answered, time));
         reap(pod);

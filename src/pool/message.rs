@@ -24,8 +24,8 @@ pub(crate) enum Message {
 /// How a probe went.
 #[derive(Debug)]
 pub(crate) enum Probed {
-    /// The Pod answered, after this long; a dial's time is not an answer's.
-    Passed { role: Role, read_only: bool, took: Option<Duration> },
+    /// The Pod answered, after this long.
+    Passed { role: Role, read_only: bool, took: Duration },
     /// It did not.
     Failed { proven: bool, class: Class, attempt: Attempt },
 }

@@ -54,36 +54,32 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
     let common = pod.common();
     let limit = common.limits.probe_timeout;
     // A connection that has ended says nothing about the Pod now; a new one does.
-    if let Some(open) = connection.take_if(|open| !open.record.has_ended()) {
-        let heard = pod.heard().2;
-        let began = Instant::now();
-        let cause: BoxError = match timeout(limit, open.client.check_connection()).await {
-            Ok(Ok(())) => {
-                let (role, read_only) = (open.record.role(), open.record.read_only());
-                *connection = Some(open);
-                return Probed::Passed { role, read_only, took: Some(began.elapsed()) };
+    let open = match connection.take_if(|open| !open.record.has_ended()) {
+        Some(open) => open,
+        None => match common.dialer.dial(pod.endpoint.address(), witness(pod, pod.generation())).await {
+            Ok(open) => open,
+            Err(error) => {
+                let (class, attempt) = failed(pod, error);
+                return Probed::Failed { proven: true, class, attempt };
             }
-            Ok(Err(error)) => {
-                let class = classify(&error).class;
-                return told(pod, true, class, error.into());
-            }
-            Err(_) => format!("no answer within {limit:?}").into(),
-        };
-        // Silence on this connection proves something only if nothing else was heard from the Pod meanwhile.
-        return told(pod, pod.heard().2 == heard, Class::NotReady, cause);
-    }
-    *connection = None;
-    match common.dialer.dial(pod.endpoint.address(), witness(pod, pod.generation())).await {
-        Ok(open) => {
+        },
+    };
+    let heard = pod.heard().2;
+    let began = Instant::now();
+    match timeout(limit, open.client.check_connection()).await {
+        Ok(Ok(())) => {
             let (role, read_only) = (open.record.role(), open.record.read_only());
             *connection = Some(open);
-            Probed::Passed { role, read_only, took: None }
+            Probed::Passed { role, read_only, took: began.elapsed() }
         }
-        Err(error) => {
-            let (class, attempt) = failed(pod, error);
-            // A Pod with no slot left is full, not sick: it serves those who are in.
-            let proven = class != Class::Full;
-            Probed::Failed { proven, class, attempt }
+        Ok(Err(error)) => {
+            let class = classify(&error).class;
+            told(pod, true, class, error.into())
+        }
+        // Silence on this connection proves something only if nothing else was heard from the Pod meanwhile.
+        Err(_) => {
+            let proven = pod.heard().2 == heard;
+            told(pod, proven, Class::NotReady, format!("no answer within {limit:?}").into())
         }
     }
 }

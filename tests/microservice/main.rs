@@ -1,6 +1,5 @@
 //! The example microservice as its users meet it: a program, its environment, HTTP and signals.
 
-#[allow(unreachable_pub, reason = "shared with tests of one file")]
 #[path = "../common/mod.rs"]
 mod common;
 mod exposition;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use rand::{SeedableRng as _, rngs::StdRng};
 
-use super::{fault_dns::*, *};
+use super::{confirm::Decision, fault_dns::*, *};
 use crate::{
     endpoint::Endpoint,
     time::{Duration, Instant},
