@@ -1,4 +1,5 @@
 //! The example microservice as its users meet it: a program, its environment, HTTP and signals.
+#![allow(clippy::print_stdout, reason = "a test says what it counted")]
 
 #[allow(unreachable_pub, reason = "shared with tests of one file")]
 #[path = "../common/mod.rs"]
@@ -13,3 +14,4 @@ mod stream;
 mod contract;
 mod ending;
 mod outage;
+mod writing;
