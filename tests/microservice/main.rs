@@ -1,4 +1,5 @@
 //! The example microservice as its users meet it: a program, its environment, HTTP and signals.
+#![allow(clippy::print_stdout, reason = "a test says what it counted")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -12,3 +13,4 @@ mod stream;
 mod contract;
 mod ending;
 mod outage;
+mod writing;
