@@ -46,6 +46,8 @@ fn on_threads(threads: usize, iterations: u64, picker: &Picker, work: fn(&Picker
     workers.into_iter().map(|worker| worker.join().expect("no panic")).max().unwrap_or_default()
 }
 
+type Work = fn(&Picker);
+
 fn pick(picker: &Picker) {
     black_box(picker.pick().expect("a Pod"));
 }
@@ -57,9 +59,8 @@ fn counted(picker: &Picker) {
 fn select(c: &mut Criterion) {
     let mut group = c.benchmark_group("select");
     group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    let works: [(&str, fn(&Picker)); 2] = [("pick", pick), ("counted", counted)];
     for n in [3, 20, 100, 1000] {
-        for (name, work) in works {
+        for (name, work) in [("pick", pick as Work), ("counted", counted as Work)] {
             for threads in [1, 2] {
                 let set = set(n);
                 let picker = set.picker();

@@ -20,10 +20,10 @@ async fn one_connection(cluster: &Cluster) -> Pool {
     pool
 }
 
+/// Begun and dropped; on a busy machine the answer may even have come.
 fn poll_once(future: impl Future) {
     let mut cx = Context::from_waker(Waker::noop());
-    let mut future = pin!(future);
-    assert!(future.as_mut().poll(&mut cx).is_pending());
+    let _ = pin!(future).as_mut().poll(&mut cx);
 }
 
 /// The server's word that nothing is open, and how long its first statement took.
