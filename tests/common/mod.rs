@@ -18,7 +18,8 @@ pub async fn until(limit: Duration, what: &str, mut condition: impl FnMut() -> b
 
 /// The address that the server itself says it was reached at.
 pub async fn server_addr(client: &Client) -> String {
-    client.query_one("SELECT host(inet_server_addr())", &[]).await.expect("an answer").get(0)
+    let statement = client.prepare_cached("SELECT host(inet_server_addr())").await.expect("a statement");
+    client.query_one(&statement, &[]).await.expect("an answer").get(0)
 }
 
 /// The Pods that are in this state.
