@@ -11,7 +11,10 @@ use hickory_resolver::{
     net::NetError,
     proto::rr::{Name, RecordType},
 };
-use tokio::{task::JoinSet, time::sleep_until};
+use tokio::{
+    task::JoinSet,
+    time::{sleep_until, timeout},
+};
 
 use super::{
     error::{ResolveErrorKind, ServerError},
@@ -142,6 +145,28 @@ impl NameServers {
                         return Err(outcome(errors));
                     }
                 }
+            }
+        }
+    }
+
+    /// Asks one of the servers once, whatever the answer says of its health. `None` where it does not know in time.
+    pub(super) async fn ask_one(
+        &self,
+        address: SocketAddr,
+        name: &Name,
+        kind: RecordType,
+        within: Duration,
+    ) -> Option<Answer> {
+        let server = self.servers.iter().find(|server| server.address() == address)?;
+        match timeout(within, server.ask(name, kind, false)).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a question beside the lookup was not answered");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(server = %address, %name, "a question beside the lookup was not answered in time");
+                None
             }
         }
     }

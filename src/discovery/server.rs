@@ -71,7 +71,7 @@ impl Server {
             let mut answer = self.ask_once(asked, kind, loopback, hold).await?;
             ttl = ttl.min(answer.ttl);
             answer.ttl = ttl;
-            if answer.aliases.is_empty() || !answer.addresses.is_empty() || !answer.services.is_empty() {
+            if answer.aliases.is_empty() || !answer.has_nothing() {
                 answer.aliases.splice(..0, aliases);
                 return Ok(answer);
             }
