@@ -19,7 +19,7 @@ const REMEMBER: Duration = Duration::from_secs(10);
 /// The first packet of a question waits for room only while lookups fail, a repeat always does.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// When packets went out or will, sorted.
+    /// When packets went out, the oldest first.
     sent: VecDeque<Instant>,
     /// Packets that went out, by a hash of their bytes, which begin with a random number.
     seen: VecDeque<(Instant, u64)>,
@@ -27,14 +27,27 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// When the first packet of a question may go out: now, or, where `hold`, as soon as there is room.
-    pub(crate) fn reserve(&mut self, now: Instant, hold: bool) -> Instant {
+    /// Takes the place of a question's first packet, which goes out now. Where `hold`, only if there is room; else when
+    /// there will be.
+    pub(crate) fn reserve(&mut self, now: Instant, hold: bool) -> Result<(), Instant> {
         self.forget(now);
-        let full = self.sent.len().checked_sub(PACKETS).map(|last| self.sent[last] + WINDOW);
-        let at = if hold { full.map_or(now, |room| room.max(now)) } else { now };
-        let place = self.sent.partition_point(|sent| *sent <= at);
-        self.sent.insert(place, at);
-        at
+        match self.full() {
+            Some(room) if hold => Err(room),
+            _ => {
+                self.sent.push_back(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// When there will be room, if there is none now.
+    pub(crate) fn room(&mut self, now: Instant) -> Option<Instant> {
+        self.forget(now);
+        self.full()
+    }
+
+    fn full(&self) -> Option<Instant> {
+        self.sent.len().checked_sub(PACKETS).map(|last| self.sent[last] + WINDOW)
     }
 
     /// Whether this packet may be sent now: always the first time (it was reserved), again if there is room. Else when
@@ -45,8 +58,8 @@ impl Pace {
         packet.hash(&mut hasher);
         let hash = hasher.finish();
         if self.seen.iter().any(|(_, seen)| *seen == hash) {
-            if let Some(last) = self.sent.len().checked_sub(PACKETS) {
-                return Err(self.sent[last] + WINDOW);
+            if let Some(room) = self.full() {
+                return Err(room);
             }
             self.sent.push_back(now);
         } else {
@@ -81,7 +94,7 @@ mod tests {
     fn a_repeat_waits_for_room_and_a_first_packet_never_does_while_lookups_succeed() {
         let (mut pace, now) = (Pace::default(), Instant::now());
         for packet in 0..10u8 {
-            assert_eq!(pace.reserve(now, false), now);
+            assert_eq!(pace.reserve(now, false), Ok(()));
             assert_eq!(pace.admit(now, &[packet]), Ok(()));
         }
         assert_eq!(pace.admit(now + Duration::from_millis(333), &[3]), Err(now + WINDOW));
@@ -105,10 +118,12 @@ mod tests {
                     }
                     sent.push(now);
                 } else {
-                    let at = pace.reserve(now, true);
-                    prop_assert!(at >= now);
-                    // Whoever reserves waits until then.
-                    now = at;
+                    if let Err(room) = pace.reserve(now, true) {
+                        prop_assert!(room > now);
+                        prop_assert_eq!(pace.room(now), Some(room));
+                        now = room;
+                        prop_assert!(pace.reserve(now, true).is_ok());
+                    }
                     prop_assert!(pace.admit(now, &packet.to_be_bytes()).is_ok());
                     sent.push(now);
                 }

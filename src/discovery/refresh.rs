@@ -117,6 +117,11 @@ impl State {
 
     /// Looks up once.
     pub(super) async fn refresh(&mut self) -> Result<Resolution, ResolveError> {
+        let full = if self.failing { lock(&self.pace).room(Instant::now()) } else { None };
+        if let Some(room) = full {
+            // Before the lookup's own time begins, so that a short one is not spent waiting.
+            tokio::time::sleep_until(room).await;
+        }
         let result = self.look_up().await;
         self.failing = result.is_err();
         lock(&self.stats).lookup(Instant::now(), &result);

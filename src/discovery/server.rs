@@ -90,11 +90,11 @@ impl Server {
     }
 
     async fn ask_once(&self, name: &Name, kind: RecordType, loopback: bool, hold: bool) -> Result<Answer, ServerError> {
-        let at = lock(&self.pace).reserve(Instant::now(), hold);
-        if at > Instant::now() {
-            tokio::time::sleep_until(at).await;
+        while let Err(room) = self.reserve(hold) {
+            tokio::time::sleep_until(room).await;
         }
         let pool = lock(&self.pool).clone();
+        let mut asking = Asking { server: self, keep: false };
         let mut options = DnsRequestOptions::default();
         options.use_edns = true;
         options.edns_payload_len = UDP_PAYLOAD;
@@ -104,10 +104,12 @@ impl Server {
             }
             Err(error) => Err(self.failed(name, kind, error)),
         };
-        if answer.is_err() {
-            self.renew();
-        }
+        asking.keep = answer.is_ok();
         answer
+    }
+
+    fn reserve(&self, hold: bool) -> Result<(), Instant> {
+        lock(&self.pace).reserve(Instant::now(), hold)
     }
 
     /// Begins anew with an empty memory: hickory counts every negative answer as a slow one, and after some dozens of
@@ -151,6 +153,21 @@ impl Server {
         match lock(&self.trouble).take() {
             Some(trouble) if why == ResolveErrorKind::Io => failed.with_cause(trouble),
             _ => failed.with_cause(error),
+        }
+    }
+}
+
+/// A question on its way. Ended by anything but an answer, given up included, it has the client renewed: hickory would
+/// go on using a TCP connection on which nothing comes any more, because it never learns that nobody waits for it.
+struct Asking<'a> {
+    server: &'a Server,
+    keep: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if !self.keep {
+            self.server.renew();
         }
     }
 }
