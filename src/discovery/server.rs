@@ -60,15 +60,20 @@ impl Server {
         self.address
     }
 
-    /// Asks this server, along the name's aliases to their end. `hold`: whether lookups fail, so that the packet waits
-    /// its turn.
+    /// Asks this server, along the name's aliases to their end. The first packet has its place in the pace already.
+    /// `hold`: whether lookups fail, so that those after it wait for room.
     pub(super) async fn ask(&self, name: &Name, kind: RecordType, hold: bool) -> Result<Answer, ServerError> {
         let loopback = self.allow_loopback || self.address.ip().is_loopback();
         let mut aliases: Vec<Name> = Vec::new();
         let mut ttl = Duration::MAX;
         loop {
             let asked = aliases.last().unwrap_or(name);
-            let mut answer = self.ask_once(asked, kind, loopback, hold).await?;
+            while !aliases.is_empty()
+                && let Err(room) = self.reserve(hold)
+            {
+                tokio::time::sleep_until(room).await;
+            }
+            let mut answer = self.ask_once(asked, kind, loopback).await?;
             ttl = ttl.min(answer.ttl);
             answer.ttl = ttl;
             if answer.aliases.is_empty() || !answer.has_nothing() {
@@ -89,10 +94,7 @@ impl Server {
         }
     }
 
-    async fn ask_once(&self, name: &Name, kind: RecordType, loopback: bool, hold: bool) -> Result<Answer, ServerError> {
-        while let Err(room) = self.reserve(hold) {
-            tokio::time::sleep_until(room).await;
-        }
+    async fn ask_once(&self, name: &Name, kind: RecordType, loopback: bool) -> Result<Answer, ServerError> {
         let pool = lock(&self.pool).clone();
         let mut asking = Asking { server: self, keep: false };
         let mut options = DnsRequestOptions::default();
