@@ -34,7 +34,8 @@ const MAX_LABEL: usize = 63;
 /// - While lookups fail, no more than four packets a second go out.
 ///
 /// Calls of [`resolve`](Resolve::resolve) at the same time share one lookup, which ends within
-/// [`timeout`](DnsOptions::timeout) (each name of the search list has that long, the first time).
+/// [`timeout`](DnsOptions::timeout); each name of the search list has that long, the first time, and while lookups fail
+/// one may wait a second before it begins.
 pub struct Dns {
     options: Arc<DnsOptions>,
     name: Name,

@@ -62,6 +62,7 @@ mod resolv_conf;
 mod schedule;
 mod search;
 mod server;
+mod sole;
 mod srv;
 mod stats;
 mod udp;

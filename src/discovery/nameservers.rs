@@ -11,7 +11,10 @@ use hickory_resolver::{
     net::NetError,
     proto::rr::{Name, RecordType},
 };
-use tokio::{task::JoinSet, time::sleep_until};
+use tokio::{
+    task::JoinSet,
+    time::{sleep_until, timeout},
+};
 
 use super::{
     error::{ResolveErrorKind, ServerError},
@@ -36,6 +39,7 @@ pub(super) struct NameServers {
     aside: Mutex<Vec<Option<Instant>>>,
     hedge: Duration,
     doubt_negative: bool,
+    pace: Arc<Mutex<Pace>>,
     stats: Arc<Mutex<DnsStats>>,
 }
 
@@ -59,6 +63,7 @@ impl NameServers {
             aside: Mutex::new(vec![None; addresses.len()]),
             hedge: options.hedge,
             doubt_negative: options.doubt_negative,
+            pace: pace.clone(),
             stats: stats.clone(),
         })
     }
@@ -76,25 +81,33 @@ impl NameServers {
         hold: bool,
         deadline: Instant,
     ) -> Result<Answered, Vec<ServerError>> {
-        let mut order = self.order(Instant::now()).into_iter();
+        let mut order = self.order(Instant::now()).into_iter().peekable();
         let mut asking = JoinSet::new();
         // Who was asked and has not answered, in the order asked.
         let mut silent: Vec<usize> = Vec::new();
         let mut errors = Vec::new();
-        let mut patience = deadline;
+        // When the next server is asked: now, after the hedge, or when there is room for its packet.
+        let mut next_at = Instant::now();
         loop {
-            // Every turn of the loop is a reason to ask one more.
-            if let Some(index) = order.next() {
-                let (server, name) = (self.servers[index].clone(), name.clone());
-                asking.spawn(async move { (index, server.ask(&name, kind, hold).await) });
-                silent.push(index);
-                patience = Instant::now() + self.hedge;
+            if Instant::now() >= next_at
+                && let Some(&index) = order.peek()
+            {
+                match lock(&self.pace).reserve(Instant::now(), hold) {
+                    Ok(()) => {
+                        order.next();
+                        let (server, name) = (self.servers[index].clone(), name.clone());
+                        asking.spawn(async move { (index, server.ask(&name, kind, hold).await) });
+                        silent.push(index);
+                        next_at = Instant::now() + self.hedge;
+                    }
+                    Err(room) => next_at = room,
+                }
             }
-            let more = order.len() > 0;
+            let more = order.peek().is_some();
             if asking.is_empty() && !more {
                 return Err(outcome(errors));
             }
-            let wake = if more { patience.min(deadline) } else { deadline };
+            let wake = if more { next_at.min(deadline) } else { deadline };
             tokio::select! {
                 biased;
                 Some(done) = asking.join_next() => match done {
@@ -116,32 +129,58 @@ impl NameServers {
                             return Err(outcome(errors));
                         }
                         silent.retain(|asked| *asked != index);
+                        next_at = Instant::now();
                     }
                     Err(stopped) => {
                         // The client panicked, or the runtime ends: who of the silent it was is not told.
                         let server = silent.first().map_or(0, |index| *index);
-                        let error = ServerError::new(
-                            self.servers[server].address(),
-                            name,
-                            kind,
-                            ResolveErrorKind::Other,
-                        );
-                        errors.push(error.with_cause(stopped));
+                        errors.push(self.error(server, name, kind, ResolveErrorKind::Other).with_cause(stopped));
                         return Err(outcome(errors));
                     }
                 },
                 () = sleep_until(wake) => {
                     if Instant::now() >= deadline {
                         self.put_aside(silent.iter().copied());
-                        errors.extend(silent.iter().map(|index| {
-                            let server = self.servers[*index].address();
-                            let error = ServerError::new(server, name, kind, ResolveErrorKind::Timeout);
-                            self.count(*index, Err(&error));
-                            error
+                        for index in silent {
+                            let error = self.error(index, name, kind, ResolveErrorKind::Timeout);
+                            self.count(index, Err(&error));
+                            errors.push(error);
+                        }
+                        // Not put aside: at the next lookup it is their turn.
+                        errors.extend(order.map(|index| {
+                            let error = self.error(index, name, kind, ResolveErrorKind::Timeout);
+                            error.with_cause("not asked in time, as packets are held back while lookups fail")
                         }));
                         return Err(outcome(errors));
                     }
                 }
+            }
+        }
+    }
+
+    fn error(&self, index: usize, name: &Name, kind: RecordType, why: ResolveErrorKind) -> ServerError {
+        ServerError::new(self.servers[index].address(), name, kind, why)
+    }
+
+    /// Asks one of the servers once, whatever the answer says of its health. `None` where it does not know in time.
+    pub(super) async fn ask_one(
+        &self,
+        address: SocketAddr,
+        name: &Name,
+        kind: RecordType,
+        within: Duration,
+    ) -> Option<Answer> {
+        let server = self.servers.iter().find(|server| server.address() == address)?;
+        lock(&self.pace).reserve(Instant::now(), false).ok()?;
+        match timeout(within, server.ask(name, kind, false)).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a question beside the lookup was not answered");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(server = %address, %name, "a question beside the lookup was not answered in time");
+                None
             }
         }
     }

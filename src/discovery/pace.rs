@@ -11,30 +11,51 @@ use crate::time::{Duration, Instant};
 const WINDOW: Duration = Duration::from_secs(1);
 /// How many packets may go out within it while lookups fail; repeats never exceed it.
 const PACKETS: usize = 4;
+/// For how long after there is room the first packets that waited for it go before repeats.
+const FIRST: Duration = Duration::from_millis(20);
 /// How long a packet is remembered, to tell a repeat of it: longer than any lookup repeats itself.
 const REMEMBER: Duration = Duration::from_secs(10);
 
 /// Keeps lookups that fail, and packets that are repeated because no answer came, at four packets a second.
 ///
-/// The first packet of a question waits for room only while lookups fail, a repeat always does.
+/// The first packet of a question waits for room only while lookups fail. A repeat always does, and lets first packets
+/// go before it: a server not asked yet is a better hope than one that is silent.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// When packets went out or will, sorted.
+    /// When packets went out, the oldest first.
     sent: VecDeque<Instant>,
     /// Packets that went out, by a hash of their bytes, which begin with a random number.
     seen: VecDeque<(Instant, u64)>,
+    /// When the first packets that wait will have room.
+    claimed: Option<Instant>,
     total: u64,
 }
 
 impl Pace {
-    /// When the first packet of a question may go out: now, or, where `hold`, as soon as there is room.
-    pub(crate) fn reserve(&mut self, now: Instant, hold: bool) -> Instant {
+    /// Takes the place of a question's first packet, which goes out now. Where `hold`, only if there is room; else when
+    /// there will be.
+    pub(crate) fn reserve(&mut self, now: Instant, hold: bool) -> Result<(), Instant> {
         self.forget(now);
-        let full = self.sent.len().checked_sub(PACKETS).map(|last| self.sent[last] + WINDOW);
-        let at = if hold { full.map_or(now, |room| room.max(now)) } else { now };
-        let place = self.sent.partition_point(|sent| *sent <= at);
-        self.sent.insert(place, at);
-        at
+        match self.full() {
+            Some(room) if hold => {
+                self.claimed = Some(room);
+                Err(room)
+            }
+            _ => {
+                self.sent.push_back(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// When there will be room, if there is none now.
+    pub(crate) fn room(&mut self, now: Instant) -> Option<Instant> {
+        self.forget(now);
+        self.full()
+    }
+
+    fn full(&self) -> Option<Instant> {
+        self.sent.len().checked_sub(PACKETS).map(|last| self.sent[last] + WINDOW)
     }
 
     /// Whether this packet may be sent now: always the first time (it was reserved), again if there is room. Else when
@@ -45,8 +66,9 @@ impl Pace {
         packet.hash(&mut hasher);
         let hash = hasher.finish();
         if self.seen.iter().any(|(_, seen)| *seen == hash) {
-            if let Some(last) = self.sent.len().checked_sub(PACKETS) {
-                return Err(self.sent[last] + WINDOW);
+            let claimed = self.claimed.map(|room| room + FIRST).filter(|until| *until > now);
+            if let Some(room) = claimed.max(self.full()) {
+                return Err(room);
             }
             self.sent.push_back(now);
         } else {
@@ -81,12 +103,26 @@ mod tests {
     fn a_repeat_waits_for_room_and_a_first_packet_never_does_while_lookups_succeed() {
         let (mut pace, now) = (Pace::default(), Instant::now());
         for packet in 0..10u8 {
-            assert_eq!(pace.reserve(now, false), now);
+            assert_eq!(pace.reserve(now, false), Ok(()));
             assert_eq!(pace.admit(now, &[packet]), Ok(()));
         }
         assert_eq!(pace.admit(now + Duration::from_millis(333), &[3]), Err(now + WINDOW));
         assert_eq!(pace.admit(now + WINDOW, &[3]), Ok(()));
         assert_eq!(pace.total(), 11);
+    }
+
+    #[test]
+    fn a_first_packet_that_waits_goes_before_a_repeat() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        for packet in 0..4u8 {
+            pace.reserve(now, true).unwrap();
+            pace.admit(now, &[packet]).unwrap();
+        }
+        assert_eq!(pace.admit(now, &[0]), Err(now + WINDOW));
+        assert_eq!(pace.reserve(now, true), Err(now + WINDOW));
+        assert_eq!(pace.admit(now + WINDOW, &[0]), Err(now + WINDOW + FIRST));
+        assert_eq!(pace.reserve(now + WINDOW, true), Ok(()));
+        assert_eq!(pace.admit(now + WINDOW + FIRST, &[0]), Ok(()));
     }
 
     proptest! {
@@ -98,17 +134,18 @@ mod tests {
             for (packet, wait) in waits.iter().enumerate() {
                 now += Duration::from_millis(*wait);
                 if packet % 3 == 2 {
-                    if let Err(room) = pace.admit(now, &(packet - 1).to_be_bytes()) {
+                    while let Err(room) = pace.admit(now, &(packet - 1).to_be_bytes()) {
                         prop_assert!(room > now);
                         now = room;
-                        prop_assert!(pace.admit(now, &(packet - 1).to_be_bytes()).is_ok());
                     }
                     sent.push(now);
                 } else {
-                    let at = pace.reserve(now, true);
-                    prop_assert!(at >= now);
-                    // Whoever reserves waits until then.
-                    now = at;
+                    if let Err(room) = pace.reserve(now, true) {
+                        prop_assert!(room > now);
+                        prop_assert_eq!(pace.room(now), Some(room));
+                        now = room;
+                        prop_assert!(pace.reserve(now, true).is_ok());
+                    }
                     prop_assert!(pace.admit(now, &packet.to_be_bytes()).is_ok());
                     sent.push(now);
                 }

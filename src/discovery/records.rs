@@ -30,6 +30,8 @@ pub(super) struct Answer {
     pub(super) services: Vec<Service>,
     /// Addresses of SRV targets that came along: sorted, without duplicates.
     pub(super) glue: Vec<(Name, IpAddr)>,
+    /// Of PTR records: the names that the address belongs to.
+    pub(super) pointers: Vec<Name>,
     /// The names that the name asked for is an alias of, in order. The records are the last one's; where there are
     /// none, it has to be asked for.
     pub(super) aliases: Vec<Name>,
@@ -65,7 +67,14 @@ impl Refusal {
     }
 }
 
-/// What may be used of `message` as the answer to `name` and `kind` (A, AAAA or SRV). `loopback`: whether Pods may be
+impl Answer {
+    /// Whether it tells no more than aliases.
+    pub(super) fn has_nothing(&self) -> bool {
+        self.addresses.is_empty() && self.services.is_empty() && self.pointers.is_empty()
+    }
+}
+
+/// What may be used of `message` as the answer to `name` and `kind` (A, AAAA, PTR or SRV). `loopback`: whether Pods may be
 /// on loopback.
 pub(super) fn sanitise(name: &Name, kind: RecordType, message: &Message, loopback: bool) -> Result<Answer, Refusal> {
     if message.truncation {
@@ -106,6 +115,10 @@ pub(super) fn sanitise(name: &Name, kind: RecordType, message: &Message, loopbac
             RData::AAAA(address) => keep_address(&mut answer, record, address.0.into(), loopback),
             // A target of "." says that the service is decidedly not available (RFC 2782).
             RData::SRV(service) if service.target.is_root() => unavailable = true,
+            RData::PTR(pointer) => {
+                answer.pointers.push(pointer.0.clone());
+                shorten(&mut answer.ttl, record);
+            }
             RData::SRV(service) if service.port != 0 => {
                 answer.services.push(Service { target: service.target.clone(), port: service.port });
                 shorten(&mut answer.ttl, record);
@@ -113,7 +126,7 @@ pub(super) fn sanitise(name: &Name, kind: RecordType, message: &Message, loopbac
             _ => {}
         }
     }
-    if answer.addresses.is_empty() && answer.services.is_empty() {
+    if answer.has_nothing() {
         return Err(if unavailable {
             Refusal::negative(ResolveErrorKind::NoAddress, message)
         } else {

@@ -14,6 +14,7 @@ use super::{
     pace::Pace,
     resolv_conf::{ResolvConf, Watched},
     search::{Candidate, candidates},
+    sole::Sole,
     srv::Targets,
     stats::DnsStats,
 };
@@ -23,6 +24,9 @@ use crate::{
     sync::{Mutex, lock},
     time::{Duration, Instant},
 };
+
+/// How long a question beside the lookup may hold it up.
+const ASIDE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a question is asked with.
 #[derive(Clone)]
@@ -82,6 +86,7 @@ pub(super) struct State {
     winner: Option<(Name, Memory)>,
     failing: bool,
     warned_of_size: bool,
+    sole: Sole,
 }
 
 impl State {
@@ -106,11 +111,17 @@ impl State {
             winner: None,
             failing: false,
             warned_of_size: false,
+            sole: Sole::default(),
         }
     }
 
     /// Looks up once.
     pub(super) async fn refresh(&mut self) -> Result<Resolution, ResolveError> {
+        let full = if self.failing { lock(&self.pace).room(Instant::now()) } else { None };
+        if let Some(room) = full {
+            // Before the lookup's own time begins, so that a short one is not spent waiting.
+            tokio::time::sleep_until(room).await;
+        }
         let result = self.look_up().await;
         self.failing = result.is_err();
         lock(&self.stats).lookup(Instant::now(), &result);
@@ -130,6 +141,7 @@ impl State {
             None => self.walk(&servers).await?,
         };
         self.warn_of_size(&name, found.left_out);
+        self.warn_of_cluster_ip(&name, &found, &servers).await;
         let mut resolution = Resolution::new(found.endpoints, Instant::now() + found.ttl);
         resolution.server = found.server;
         resolution.name = Some(name.to_ascii().into());
@@ -249,6 +261,24 @@ impl State {
             hold: self.failing,
             deadline: Instant::now() + self.options.timeout,
             port: self.options.port,
+        }
+    }
+
+    /// Asks whose address it is that alone never changes. A Pod's belongs to the Pod's name, a ClusterIP to the
+    /// Service's own (Kubernetes DNS specification, 2.3.3 and 2.4.3).
+    async fn warn_of_cluster_ip(&mut self, name: &Name, found: &Found, servers: &NameServers) {
+        let sole = if self.prefix.is_none() { self.sole.seen(&found.endpoints) } else { None };
+        let (Some(ip), Some(server)) = (sole, found.server) else { return };
+        let answer = servers.ask_one(server, &Name::from(ip), RecordType::PTR, ASIDE_TIMEOUT).await;
+        if answer.is_some_and(|answer| answer.pointers.contains(name)) {
+            tracing::warn!(
+                %name,
+                %ip,
+                "the name has one address, and it is the Service's own: all connections go where the cluster sends \
+                 them, and Pods cannot be told apart. Give the Service `clusterIP: None` (a headless Service), or \
+                 connect to another Service that has it and the same selector"
+            );
+            lock(&self.stats).cluster_ip = Some(ip);
         }
     }
 

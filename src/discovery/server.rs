@@ -60,18 +60,23 @@ impl Server {
         self.address
     }
 
-    /// Asks this server, along the name's aliases to their end. `hold`: whether lookups fail, so that the packet waits
-    /// its turn.
+    /// Asks this server, along the name's aliases to their end. The first packet has its place in the pace already.
+    /// `hold`: whether lookups fail, so that those after it wait for room.
     pub(super) async fn ask(&self, name: &Name, kind: RecordType, hold: bool) -> Result<Answer, ServerError> {
         let loopback = self.allow_loopback || self.address.ip().is_loopback();
         let mut aliases: Vec<Name> = Vec::new();
         let mut ttl = Duration::MAX;
         loop {
             let asked = aliases.last().unwrap_or(name);
-            let mut answer = self.ask_once(asked, kind, loopback, hold).await?;
+            while !aliases.is_empty()
+                && let Err(room) = self.reserve(hold)
+            {
+                tokio::time::sleep_until(room).await;
+            }
+            let mut answer = self.ask_once(asked, kind, loopback).await?;
             ttl = ttl.min(answer.ttl);
             answer.ttl = ttl;
-            if answer.aliases.is_empty() || !answer.addresses.is_empty() || !answer.services.is_empty() {
+            if answer.aliases.is_empty() || !answer.has_nothing() {
                 answer.aliases.splice(..0, aliases);
                 return Ok(answer);
             }
@@ -89,12 +94,9 @@ impl Server {
         }
     }
 
-    async fn ask_once(&self, name: &Name, kind: RecordType, loopback: bool, hold: bool) -> Result<Answer, ServerError> {
-        let at = lock(&self.pace).reserve(Instant::now(), hold);
-        if at > Instant::now() {
-            tokio::time::sleep_until(at).await;
-        }
+    async fn ask_once(&self, name: &Name, kind: RecordType, loopback: bool) -> Result<Answer, ServerError> {
         let pool = lock(&self.pool).clone();
+        let mut asking = Asking { server: self, keep: false };
         let mut options = DnsRequestOptions::default();
         options.use_edns = true;
         options.edns_payload_len = UDP_PAYLOAD;
@@ -104,10 +106,12 @@ impl Server {
             }
             Err(error) => Err(self.failed(name, kind, error)),
         };
-        if answer.is_err() {
-            self.renew();
-        }
+        asking.keep = answer.is_ok();
         answer
+    }
+
+    fn reserve(&self, hold: bool) -> Result<(), Instant> {
+        lock(&self.pace).reserve(Instant::now(), hold)
     }
 
     /// Begins anew with an empty memory: hickory counts every negative answer as a slow one, and after some dozens of
@@ -151,6 +155,21 @@ impl Server {
         match lock(&self.trouble).take() {
             Some(trouble) if why == ResolveErrorKind::Io => failed.with_cause(trouble),
             _ => failed.with_cause(error),
+        }
+    }
+}
+
+/// A question on its way. Ended by anything but an answer, given up included, it has the client renewed: hickory would
+/// go on using a TCP connection on which nothing comes any more, because it never learns that nobody waits for it.
+struct Asking<'a> {
+    server: &'a Server,
+    keep: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if !self.keep {
+            self.server.renew();
         }
     }
 }

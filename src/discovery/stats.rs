@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Resolution, ResolveError, error::ServerError};
 use crate::time::{Duration, Instant};
@@ -23,6 +23,9 @@ pub struct DnsStats {
     pub ttl: Option<Duration>,
     /// How many Pods the last answer told of.
     pub pods: usize,
+    /// The Service's own address (its ClusterIP), where the name turned out to have no other: such a Service is not
+    /// headless, and its Pods cannot be told apart.
+    pub cluster_ip: Option<IpAddr>,
     /// Each name server that was asked, in the order they were first asked.
     pub servers: Vec<ServerStats>,
 }

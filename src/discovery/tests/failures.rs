@@ -55,6 +55,35 @@ async fn f05_servfail_for_ever_keeps_the_set_at_four_packets_a_second_and_recove
 }
 
 #[tokio::test]
+async fn f05_three_failing_servers_together_see_no_more_packets_than_one() {
+    let each = [Fault::Code(2), Fault::Drop].map(|fault| async move {
+        let servers = [start().await, start().await, start().await];
+        servers.iter().for_each(|server| server.set(SVC, &["10.0.0.1"]));
+        let mut follower = Follower::new(dns(&servers.each_ref()));
+        follower.step().await.unwrap();
+        servers.iter().for_each(|server| server.always(fault.clone()));
+        // The lookup with which it begins asks all three at once.
+        follower.step().await.unwrap_err();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        servers.iter().for_each(|server| drop(server.take_log()));
+        let lookups = follow(&mut follower, Duration::from_secs(5)).await;
+        assert!(lookups >= 1);
+        assert_eq!(follower.set(), pods(&[1]));
+        let mut log: Vec<_> = servers.iter().flat_map(FaultDns::take_log).collect();
+        log.sort_by_key(|packet| packet.at);
+        assert!(most_in_a_second(&log) <= 4, "{log:?}");
+
+        servers[2].heal();
+        let begin = Instant::now();
+        let recovered = follower.dns.resolve().await;
+        assert!(recovered.is_ok(), "{recovered:?}");
+        assert!(begin.elapsed() < Duration::from_secs(3));
+    });
+    let [failing, silent] = each;
+    tokio::join!(failing, silent);
+}
+
+#[tokio::test]
 async fn f06_a_silent_server_and_a_closed_port_keep_the_set_and_end_in_time() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);

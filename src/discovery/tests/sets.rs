@@ -30,6 +30,36 @@ async fn f01_a_set_grows_shrinks_and_is_replaced() {
 }
 
 #[tokio::test]
+async fn the_steady_state_is_one_packet_a_family_and_lookup() {
+    let server = start().await;
+    let count = |kind| move |log: &[Packet]| log.iter().filter(|packet| packet.kind == kind).count();
+    for (ips, v6) in [(&["10.0.0.1", "10.0.0.2"][..], 2 + 2), (&["10.0.0.1", "fd00::1"], 30)] {
+        server.set(SVC, ips);
+        let dns = dns(&[&server]);
+        for _ in 0..30 {
+            dns.resolve().await.unwrap();
+        }
+        let log = server.take_log();
+        assert_eq!((count(RecordType::A)(&log), count(RecordType::AAAA)(&log), log.len()), (30, v6, 30 + v6));
+    }
+}
+
+#[tokio::test]
+async fn a_name_whose_one_address_is_the_services_own_is_told_of() {
+    for (owner, told) in [(SVC.to_owned(), true), (format!("postgresql-sfs-0.{SVC}"), false)] {
+        let server = start().await;
+        server.set_records(".", vec![address(SVC, TTL, "10.96.0.7"), pointer("10.96.0.7", &owner)]);
+        let dns = dns(&[&server]);
+        for _ in 0..8 {
+            dns.resolve().await.unwrap();
+        }
+        assert_eq!(dns.stats().cluster_ip.is_some(), told);
+        let asked = kinds(&server.take_log());
+        assert_eq!(asked.iter().filter(|kind| **kind == RecordType::PTR).count(), 1);
+    }
+}
+
+#[tokio::test]
 async fn f02_order_and_duplicates_change_nothing() {
     let server = start().await;
     let mut follower = Follower::new(dns(&[&server]));

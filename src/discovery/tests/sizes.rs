@@ -61,6 +61,14 @@ async fn f24_a_tcp_connection_closed_between_lookups_is_opened_again_silently() 
         assert!(!resolution.partial);
         assert_eq!(tcp(&server.take_log()), 1);
     }
+    // A connection on which nothing comes any more costs one lookup, not every one from then on.
+    let mut options = options(&[&server]);
+    options.timeout = Duration::from_millis(300);
+    let hasty = Dns::new(options).unwrap();
+    assert_eq!(hasty.resolve().await.unwrap().endpoints.len(), 100);
+    server.nth(Some(RecordType::A), 0, 1, Fault::Truncate(1, Tcp::Silent));
+    assert_eq!(hasty.resolve().await.unwrap_err().kind(), ResolveErrorKind::Timeout);
+    assert_eq!(hasty.resolve().await.unwrap().endpoints.len(), 100);
     // Also where the server closes after every answer.
     server.always(Fault::Truncate(1, Tcp::CloseAfter));
     for _ in 0..3 {

@@ -54,7 +54,7 @@ pub enum Tcp {
     Close,
     /// The connection is closed with a reset when a question comes.
     Reset,
-    /// Nothing is answered.
+    /// The connection stays open and nothing is answered on it any more, whatever comes.
     Silent,
     /// The answer comes byte by byte, each after this long.
     Slow(Duration),

@@ -28,7 +28,7 @@ pub use hickory_resolver::proto::rr::{Record, RecordType};
 
 pub use self::{
     fault::{Fault, Packet, Tcp},
-    record::{address, alias, service, weighted_service},
+    record::{address, alias, pointer, service, weighted_service},
 };
 use self::{
     record::parse,

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use hickory_resolver::proto::rr::{
     Name, RData,
-    rdata::{A, AAAA, CNAME, SRV},
+    rdata::{A, AAAA, CNAME, PTR, SRV},
 };
 
 use super::{Record, TTL};
@@ -29,6 +29,17 @@ pub fn address(name: &str, ttl: u32, ip: &str) -> Record {
 #[must_use]
 pub fn alias(name: &str, target: &str) -> Record {
     Record::from_rdata(parse(name), TTL, RData::CNAME(CNAME(parse(target))))
+}
+
+/// A PTR record: whose address it is.
+///
+/// # Panics
+///
+/// If `name` is not a name or `ip` not an address.
+#[must_use]
+pub fn pointer(ip: &str, name: &str) -> Record {
+    let ip: IpAddr = ip.parse().unwrap_or_else(|_| panic!("`{ip}` is not an IP address"));
+    Record::from_rdata(Name::from(ip), TTL, RData::PTR(PTR(parse(name))))
 }
 
 /// An SRV record of priority 0 and weight 1.

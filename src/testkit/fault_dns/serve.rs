@@ -74,7 +74,7 @@ async fn serve_connection(mut stream: TcpStream, shared: Arc<Mutex<Shared>>) -> 
                 socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
                 return Ok(());
             }
-            Tcp::Silent => continue,
+            Tcp::Silent => return std::future::pending().await,
             Tcp::Answer | Tcp::CloseAfter | Tcp::Slow(_) => {}
         }
         let Some(body) = response(&shared, &request, &question, &fault, true) else { continue };
