@@ -35,6 +35,7 @@ mod cluster;
 mod command;
 mod dns;
 mod error;
+pub mod fault_dns;
 mod operations;
 mod pod;
 mod ports;
