@@ -5,7 +5,7 @@ use std::{cell::RefCell, sync::Arc};
 
 use crate::{
     balance::{Chooser, Rng, select},
-    config::Target,
+    config::{LagFallback, Target},
     endpoint::{
         Endpoint, Role,
         publish::{Copies, Published},
@@ -50,7 +50,7 @@ impl Member for Pod {
     }
 
     fn facts(&self) -> Facts {
-        Facts { state: State::Healthy, role: self.0.role, read_only: false }
+        Facts { state: State::Healthy, role: self.0.role, read_only: false, fenced: false, late: false }
     }
 }
 
@@ -70,7 +70,7 @@ impl Set {
     pub fn new(pods: &[Endpoint]) -> Self {
         let mut roster = Roster::new();
         Self::replace(&mut roster, pods);
-        let (snapshot, _) = roster.snapshot(|pod| Arc::new(pod.clone()));
+        let (snapshot, _) = roster.snapshot(LagFallback::Fail, |pod| Arc::new(pod.clone()));
         Self { roster, published: Arc::new(Published::new(snapshot)) }
     }
 
@@ -95,7 +95,7 @@ impl Set {
 
     /// Publishes the set again.
     pub fn publish(&self) {
-        let (snapshot, _) = self.roster.snapshot(|pod| Arc::new(pod.clone()));
+        let (snapshot, _) = self.roster.snapshot(LagFallback::Fail, |pod| Arc::new(pod.clone()));
         self.published.publish(Arc::new(snapshot));
     }
 

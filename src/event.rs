@@ -51,6 +51,18 @@ pub enum Event {
         /// The role now.
         to: Role,
     },
+    /// A Pod is not what it says it is: a former primary, or of another cluster. It gets nothing, whatever the target.
+    EndpointFenced {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// Why.
+        cause: Arc<str>,
+    },
+    /// A fenced Pod has mended its ways.
+    EndpointUnfenced {
+        /// The Pod.
+        endpoint: Endpoint,
+    },
     /// The name could not be resolved. The set stays as it was. Said once, at the first failure in a row.
     ResolveFailed {
         /// Why.
@@ -72,6 +84,8 @@ impl Event {
             Self::EndpointAdded { .. } => "endpoint_added",
             Self::EndpointDrained { .. } => "endpoint_drained",
             Self::EndpointRemoved { .. } => "endpoint_removed",
+            Self::EndpointFenced { .. } => "endpoint_fenced",
+            Self::EndpointUnfenced { .. } => "endpoint_unfenced",
             Self::StateChanged { .. } => "state_changed",
             Self::RoleChanged { .. } => "role_changed",
             Self::ResolveFailed { .. } => "resolve_failed",
@@ -88,6 +102,8 @@ impl Event {
             Self::EndpointAdded { endpoint }
             | Self::EndpointDrained { endpoint }
             | Self::EndpointRemoved { endpoint }
+            | Self::EndpointFenced { endpoint, .. }
+            | Self::EndpointUnfenced { endpoint }
             | Self::StateChanged { endpoint, .. }
             | Self::RoleChanged { endpoint, .. } => Some(endpoint),
             _ => None,
@@ -107,7 +123,7 @@ impl fmt::Display for Event {
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
             Self::RoleChanged { from, to, .. } => write!(f, " {from} -> {to}"),
-            Self::ResolveFailed { cause } => write!(f, ": {cause}"),
+            Self::EndpointFenced { cause, .. } | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
             _ => Ok(()),
         }
     }
@@ -160,7 +176,9 @@ impl Emitter {
     /// Sends an event to whoever reads, and to the log.
     pub(crate) fn emit(&self, event: Event) {
         match &event {
-            Event::ResolveFailed { .. } | Event::PanicBegan => tracing::warn!(event = event.name(), "{event}"),
+            Event::EndpointFenced { .. } | Event::ResolveFailed { .. } | Event::PanicBegan => {
+                tracing::warn!(event = event.name(), "{event}")
+            }
             Event::StateChanged { to, .. } if *to == "ejected" => tracing::warn!(event = event.name(), "{event}"),
             _ => tracing::info!(event = event.name(), "{event}"),
         }

@@ -56,6 +56,7 @@
 mod discovery;
 mod duration;
 mod host;
+mod lag_fallback;
 mod limits;
 mod nameservers;
 mod percent;
@@ -71,6 +72,7 @@ use std::{net::SocketAddr, str::FromStr};
 
 pub use discovery::Discovery;
 pub use host::Host;
+pub use lag_fallback::LagFallback;
 pub use limits::Limits;
 pub use secret::Secret;
 pub use service_name::ServiceName;

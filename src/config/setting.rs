@@ -10,7 +10,7 @@ use super::{
 use crate::error::ConfigError;
 
 /// The name of every parameter: libpq's where libpq has one.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 32] = [
     "acquire_timeout",
     "application_name",
     "close_timeout",
@@ -24,6 +24,9 @@ const NAMES: [&str; 29] = [
     "keepalives_count",
     "keepalives_idle",
     "keepalives_interval",
+    "lag_fallback",
+    "max_lag",
+    "max_lag_bytes",
     "max_lifetime",
     "min_idle",
     "nameservers",
@@ -108,6 +111,9 @@ impl Config {
             "keepalives_count" => self.limits.keepalives_count = number(name, value)?,
             "keepalives_idle" => self.limits.keepalives_idle = seconds()?,
             "keepalives_interval" => self.limits.keepalives_interval = seconds()?,
+            "lag_fallback" => self.limits.lag_fallback = value.parse()?,
+            "max_lag" => self.limits.max_lag = Some(seconds()?),
+            "max_lag_bytes" => self.limits.max_lag_bytes = Some(number(name, value)?),
             "max_lifetime" => self.limits.max_lifetime = seconds()?,
             "min_idle" => self.limits.min_idle = number(name, value)?,
             "nameservers" => self.nameservers = nameservers::parse(value)?,

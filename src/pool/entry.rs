@@ -11,11 +11,13 @@ use super::{pod::Pod, prober, roster::Member};
 use crate::{
     endpoint::{Endpoint, Role, slot::SlotHandle},
     health::{
-        State,
-        candidates::Facts,
+        State, candidates,
+        lag::{Lag, Reading, Standby},
+        lineage::{Claim, Fence},
         state::{Fact, Health},
     },
-    time::Instant,
+    time::{Duration, Instant},
+    wire::facts::Facts,
 };
 
 /// One Pod, its health, and the task that probes it.
@@ -23,10 +25,17 @@ use crate::{
 pub(crate) struct Entry {
     pub(crate) pod: Arc<Pod>,
     pub(crate) health: Health,
+    /// What the server said that it is.
     pub(crate) role: Role,
+    /// That has changed, or was contradicted, since the last probe: it is nobody's primary until the next one.
+    pub(crate) doubted: bool,
     pub(crate) read_only: bool,
-    /// When a probe passed last.
-    pub(crate) passed: Option<Instant>,
+    /// What the last passed probe found, and when it was asked and answered.
+    pub(crate) found: Option<(Facts, Instant, Instant)>,
+    pub(crate) fence: Option<Fence>,
+    pub(crate) lag: Lag,
+    /// Since when nothing at all was heard from it while it was asked, and how many reads had brought something then.
+    silence: Option<(Instant, u64)>,
     /// What the prober reads to choose its pace. Relaxed: a hint.
     healthy: Arc<AtomicBool>,
     prober: AbortHandle,
@@ -41,7 +50,19 @@ impl Entry {
             move || healthy.load(Ordering::Relaxed)
         };
         let prober = pod.common().runtime.spawn(prober::run(pod.clone(), is_healthy)).abort_handle();
-        Self { pod, health: Health::new(), role: Role::Unknown, read_only: false, passed: None, healthy, prober }
+        Self {
+            pod,
+            health: Health::new(),
+            role: Role::Unknown,
+            doubted: false,
+            read_only: false,
+            found: None,
+            fence: None,
+            lag: Lag::default(),
+            silence: None,
+            healthy,
+            prober,
+        }
     }
 
     /// Takes a fact in. Gives the state before, if it changed.
@@ -49,6 +70,52 @@ impl Entry {
         let before = self.health.apply(fact, now);
         self.healthy.store(self.health.state() == State::Healthy, Ordering::Relaxed);
         before
+    }
+
+    /// What it says of itself.
+    pub(crate) fn claim(&self) -> Claim {
+        let facts = self.found.map(|(facts, ..)| facts).unwrap_or_default();
+        Claim {
+            pod: self.pod.serial,
+            role: facts.role,
+            system: facts.system,
+            timeline: facts.timeline,
+            passing: self.health.passing(),
+        }
+    }
+
+    /// How far it had written or replayed, when it was asked last.
+    pub(crate) fn reading(&self) -> Option<Reading> {
+        let (facts, asked, at) = self.found?;
+        Some(Reading { position: facts.position?, asked, at })
+    }
+
+    /// What it said as a standby, if it is one.
+    pub(crate) fn standby(&self) -> Option<Standby> {
+        let (facts, ..) = self.found.filter(|(facts, ..)| facts.role == Role::Standby)?;
+        Some(Standby { reading: self.reading()?, receiving: facts.receiving?, replayed_ago: facts.replayed_ago })
+    }
+
+    /// Whether it serves as a primary.
+    pub(crate) fn is_primary(&self) -> bool {
+        self.facts().role == Role::Primary && self.fence.is_none() && self.health.state() == State::Healthy
+    }
+
+    /// It was asked and said nothing. Whether that has gone on for `limit`, with nothing heard on any connection.
+    pub(crate) fn is_given_up(&mut self, limit: Duration, now: Instant) -> bool {
+        let heard = self.pod.heard().2;
+        match self.silence {
+            Some((since, before)) if before == heard => now.saturating_duration_since(since) >= limit,
+            _ => {
+                self.silence = Some((now, heard));
+                false
+            }
+        }
+    }
+
+    /// It said something.
+    pub(crate) fn spoke(&mut self) {
+        self.silence = None;
     }
 }
 
@@ -61,8 +128,14 @@ impl Member for Entry {
         &self.pod.slot
     }
 
-    fn facts(&self) -> Facts {
-        Facts { state: self.health.state(), role: self.role, read_only: self.read_only }
+    fn facts(&self) -> candidates::Facts {
+        candidates::Facts {
+            state: self.health.state(),
+            role: if self.doubted { Role::Unknown } else { self.role },
+            read_only: self.read_only,
+            fenced: self.fence.is_some(),
+            late: self.role == Role::Standby && self.lag.late,
+        }
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{common::Common, pod::Pod, view::View};
+use super::{
+    common::Common,
+    pod::Pod,
+    view::{PodHealth, View},
+};
 use crate::{
     config::Target,
     endpoint::Role,
@@ -24,7 +28,7 @@ pub(crate) fn hopeless(view: &View, target: Target, common: &Common, now: Instan
     }
     let silent = view.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
     let refused =
-        || view.pods().all(|(pod, state, _)| state != State::Healthy && last_class(pod) == Some(Class::Access));
+        || view.pods().all(|(pod, health)| health.state != State::Healthy && last_class(pod) == Some(Class::Access));
     (silent > common.limits.acquire_timeout || refused()).then(|| of(view, target, common))
 }
 
@@ -43,13 +47,13 @@ fn of(view: &View, target: Target, common: &Common) -> Error {
             None => Error::new(Kind::NoEndpoints, "there is no Pod behind the Service's name"),
         };
     }
-    let attempts = view.pods().map(|(pod, ..)| attempt(pod, common)).collect();
+    let attempts = view.pods().map(|(pod, _)| attempt(pod, common)).collect();
     let candidates = view.snapshot.candidates(target.index());
-    if candidates.is_empty() && view.health.iter().any(|(state, _)| *state == State::Healthy) {
-        let roles: Vec<_> = view.pods().map(|(pod, state, role)| describe(pod, state, role)).collect();
+    if candidates.is_empty() && view.health.iter().any(|pod| pod.state == State::Healthy) {
+        let roles: Vec<_> = view.pods().map(|(pod, health)| describe(pod, health)).collect();
         return Error::new(Kind::NoEndpoints, format!("no Pod can serve `{target}`: {}", roles.join(", ")));
     }
-    if view.pods().all(|(pod, ..)| last_class(pod) == Some(Class::Access)) {
+    if view.pods().all(|(pod, _)| last_class(pod) == Some(Class::Access)) {
         return Error::new(Kind::Auth, "every Pod refused the session").with_attempts(attempts);
     }
     let busy = candidates.iter().any(|candidate| {
@@ -62,8 +66,14 @@ fn of(view: &View, target: Target, common: &Common) -> Error {
     }
 }
 
-fn describe(pod: &Pod, state: State, role: Role) -> String {
-    match (state, role) {
+fn describe(pod: &Pod, health: &PodHealth) -> String {
+    if let Some(fence) = health.fence {
+        return format!("{} is fenced: {fence}", pod.endpoint);
+    }
+    match (health.state, health.role) {
+        (State::Healthy, role) if health.lag.is_some_and(|lag| lag.late) => {
+            format!("{} is a {role} that is too far behind", pod.endpoint)
+        }
         (State::Healthy, role) => format!("{} is {role}", pod.endpoint),
         (state, Role::Unknown) => format!("{} is {state}", pod.endpoint),
         (state, role) => format!("{} is {state}, last {role}", pod.endpoint),

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{common::TICK, inner::Inner, opener, pod::Pod};
+use super::{common::TICK, inner::Inner, opener, pod::Pod, watch::Watch};
 use crate::{
     health::State,
     time::{Duration, Instant},
@@ -19,10 +19,12 @@ const WEIGHT: f64 = 0.3;
 pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watch = Watch::default();
     let mut readings = HashMap::new();
     for tick in 0u32.. {
         ticks.tick().await;
         inner.common.clock.set(start.elapsed());
+        watch.tick(&inner, Instant::now());
         if tick % ROUND == 0 {
             round(&inner, &mut readings);
         }
@@ -35,7 +37,7 @@ type Reading = (u64, Duration);
 fn round(inner: &Inner, readings: &mut HashMap<u64, Reading>) {
     let view = inner.published.load();
     let mut kept = HashMap::with_capacity(readings.len());
-    for (pod, state, _) in view.pods() {
+    for (pod, health) in view.pods() {
         let (answered, time, _) = pod.heard();
         let (before, time_before) = readings.get(&pod.serial).copied().unwrap_or_default();
         // A connection that has gone takes its counts along; then there is no reading this time.
@@ -45,7 +47,7 @@ fn round(inner: &Inner, readings: &mut HashMap<u64, Reading>) {
         }
         kept.insert(pod.serial, (answered, time));
         reap(pod);
-        if state == State::Healthy {
+        if health.state == State::Healthy {
             opener::warm(pod);
         }
     }

@@ -2,10 +2,9 @@ use tokio::sync::oneshot;
 
 use crate::{
     discovery::{Resolution, ResolveError},
-    endpoint::Role,
     error::Attempt,
     time::{Duration, Instant},
-    wire::{Class, witness::Evidence},
+    wire::{Class, facts::Facts, witness::Evidence},
 };
 
 /// What the directory is told. It is the only one who acts on any of this.
@@ -17,6 +16,8 @@ pub(crate) enum Message {
     Probed { pod: u64, outcome: Probed },
     /// A connection of this Pod and generation saw something.
     Seen { pod: u64, generation: u64, evidence: Evidence },
+    /// A Pod's statements fail through the server's own fault.
+    Outlier { pod: u64, cause: String },
     /// A connection to this Pod could not be opened.
     DialFailed { pod: u64, class: Class },
 }
@@ -24,8 +25,8 @@ pub(crate) enum Message {
 /// How a probe went.
 #[derive(Debug)]
 pub(crate) enum Probed {
-    /// The Pod answered, after this long.
-    Passed { role: Role, read_only: bool, took: Duration },
-    /// It did not.
-    Failed { proven: bool, class: Class, attempt: Attempt },
+    /// The Pod answered, after this long, and said where it stands: asked at this moment, answered at that.
+    Passed { facts: Facts, read_only: bool, took: Duration, asked: Instant, at: Instant },
+    /// It did not. `proven`: that by itself shows that it does not serve. `silent`: nothing was heard at all.
+    Failed { proven: bool, silent: bool, class: Class, attempt: Attempt },
 }

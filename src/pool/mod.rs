@@ -29,6 +29,7 @@ mod trouble;
 mod urgency;
 mod view;
 mod waiters;
+mod watch;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 

@@ -229,6 +229,22 @@ impl Pod {
         })
     }
 
+    /// Whether something was sent that has not been answered, and how many reads have brought something.
+    pub(crate) fn outstanding(&self) -> (bool, u64) {
+        lock(&self.lines).iter().filter(|line| !line.record.has_ended()).fold((false, 0), |(some, heard), line| {
+            (some || line.record.outstanding() > 0, heard + line.record.heard())
+        })
+    }
+
+    /// Requests answered so far, those of them that failed through the server's own fault, and the longest run of such
+    /// failures just now on one connection.
+    pub(crate) fn failed(&self) -> (u64, u64, u32) {
+        lock(&self.lines).iter().fold((0, 0, 0), |(answered, failed, run), line| {
+            let (more, now) = line.record.failed();
+            (answered + line.record.answered().0, failed + more, run.max(now))
+        })
+    }
+
     /// Looks at every idle connection and closes those that `keep` refuses. `keep` must not block.
     pub(crate) fn reap(self: &Arc<Self>, mut keep: impl FnMut(&Conn) -> bool) {
         let mut kept = Vec::new();

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::{Attempt, BoxError, Phase},
     time::{Duration, Instant},
-    wire::{Class, classify, dial::Dialled},
+    wire::{Class, classify, dial::Dialled, facts},
 };
 
 /// Between probes of a Pod that is not healthy.
@@ -59,35 +59,36 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
         None => match common.dialer.dial(pod.endpoint.address(), witness(pod, pod.generation())).await {
             Ok(open) => open,
             Err(error) => {
+                let silent = error.silent;
                 let (class, attempt) = failed(pod, error);
-                return Probed::Failed { proven: true, class, attempt };
+                return Probed::Failed { proven: true, silent, class, attempt };
             }
         },
     };
     let heard = pod.heard().2;
-    let began = Instant::now();
-    match timeout(limit, open.client.check_connection()).await {
-        Ok(Ok(())) => {
-            let (role, read_only) = (open.record.role(), open.record.read_only());
+    let asked = Instant::now();
+    match timeout(limit, facts::probe(&open)).await {
+        Ok(Ok((took, facts))) => {
+            let read_only = open.record.read_only();
             *connection = Some(open);
-            Probed::Passed { role, read_only, took: began.elapsed() }
+            Probed::Passed { facts, read_only, took, asked, at: Instant::now() }
         }
         Ok(Err(error)) => {
             let class = classify(&error).class;
-            told(pod, true, class, error.into())
+            told(pod, true, false, class, error.into())
         }
         // Silence on this connection proves something only if nothing else was heard from the Pod meanwhile.
         Err(_) => {
-            let proven = pod.heard().2 == heard;
-            told(pod, proven, Class::NotReady, format!("no answer within {limit:?}").into())
+            let silent = pod.heard().2 == heard;
+            told(pod, silent, silent, Class::NotReady, format!("no answer within {limit:?}").into())
         }
     }
 }
 
-fn told(pod: &Pod, proven: bool, class: Class, cause: BoxError) -> Probed {
+fn told(pod: &Pod, proven: bool, silent: bool, class: Class, cause: BoxError) -> Probed {
     let endpoint = &pod.endpoint;
     let attempt = Attempt::new(endpoint.shared_name(), endpoint.address(), Phase::Probe, cause);
-    Probed::Failed { proven, class, attempt }
+    Probed::Failed { proven, silent, class, attempt }
 }
 
 fn jittered(interval: Duration, unit: f64) -> Duration {

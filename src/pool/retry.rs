@@ -66,11 +66,16 @@ impl Inner {
         let started = Instant::now();
         let deadline = started + self.common.limits.acquire_timeout;
         let mut attempts: Vec<Attempt> = Vec::new();
+        // Of all tries: one that may have been applied may have been, whatever the next one says.
+        let mut applied = Applied::No;
         let mut tries = 0;
         loop {
             let client = match self.checkout(target, Some(deadline)).await {
                 Ok(client) => client,
-                Err(error) => return Err(error.with_earlier(attempts).with_elapsed(started.elapsed())),
+                Err(error) => {
+                    let error = error.with_applied(applied).with_earlier(attempts);
+                    return Err(error.with_elapsed(started.elapsed()));
+                }
             };
             let watch = Watch::new(&client);
             let error: BoxError = match work(client).await {
@@ -86,7 +91,9 @@ impl Inner {
                 }
                 None => wrong_role && repeat == Repeat::Always,
             };
-            let applied = verdict.map_or(Applied::Unknown, |verdict| verdict.applied);
+            if verdict.is_none_or(|verdict| verdict.applied == Applied::Unknown) {
+                applied = Applied::Unknown;
+            }
             if !again || tries == RETRIES || Instant::now() >= deadline {
                 return Err(Error::new(Kind::Query, format!("the work failed on {}", watch.endpoint))
                     .with_applied(applied)

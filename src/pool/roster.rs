@@ -2,7 +2,7 @@
 //! directory does with an answer can be measured by itself.
 
 use crate::{
-    config::Target,
+    config::{LagFallback, Target},
     endpoint::{
         Endpoint,
         set::diff,
@@ -66,9 +66,9 @@ impl<M: Member> Roster<M> {
     }
 
     /// The members as a checkout sees them, and whether this is panic. Tells each slot the targets that it serves.
-    pub(crate) fn snapshot<P>(&self, payload: impl Fn(&M) -> P) -> (Snapshot<P>, bool) {
+    pub(crate) fn snapshot<P>(&self, fallback: LagFallback, payload: impl Fn(&M) -> P) -> (Snapshot<P>, bool) {
         let facts: Vec<_> = self.members.iter().map(Member::facts).collect();
-        let lists = candidates(&facts);
+        let lists = candidates(&facts, fallback);
         let mut served = vec![0; self.members.len()];
         for target in Target::ALL {
             for &place in &lists.lists[target.index()] {
@@ -107,7 +107,7 @@ mod tests {
         }
 
         fn facts(&self) -> Facts {
-            Facts { state: State::Healthy, role: Role::Standby, read_only: false }
+            Facts { state: State::Healthy, role: Role::Standby, read_only: false, fenced: false, late: false }
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
         let gone = roster.replace(&named(&[1, 3, 4]), make).unwrap();
         assert_eq!(gone.iter().map(|pod| pod.serial).collect::<Vec<_>>(), [1]);
         assert_eq!(roster.members().iter().map(|pod| pod.serial).collect::<Vec<_>>(), [3, 4, 2]);
-        let (snapshot, panic) = roster.snapshot(|pod| pod.serial);
+        let (snapshot, panic) = roster.snapshot(LagFallback::Fail, |pod| pod.serial);
         assert!(!panic);
         let standby = snapshot.candidates(Target::Standby.index());
         assert_eq!(standby.iter().map(|&candidate| *snapshot.pod(candidate)).collect::<Vec<_>>(), [3, 4, 2]);

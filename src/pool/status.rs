@@ -32,6 +32,12 @@ pub struct EndpointStatus {
     pub state: State,
     /// What its server is.
     pub role: Role,
+    /// Why it gets nothing whatever the target, if it is not what it says it is.
+    pub fenced: Option<String>,
+    /// How many bytes of write-ahead log a standby is behind, as of its last probe.
+    pub lag_bytes: Option<u64>,
+    /// Whether a standby is too far behind for `max_lag` or `max_lag_bytes`.
+    pub late: bool,
     /// Connections that are open, the probe's not counted.
     pub open: usize,
     /// Of those, the ones that nobody has borrowed.
@@ -96,10 +102,13 @@ impl Inner {
         let common = &self.common;
         let endpoints = view
             .pods()
-            .map(|(pod, state, role)| EndpointStatus {
+            .map(|(pod, health)| EndpointStatus {
                 endpoint: pod.endpoint.clone(),
-                state,
-                role,
+                state: health.state,
+                role: health.role,
+                fenced: health.fence.map(|fence| fence.to_string()),
+                lag_bytes: health.lag.and_then(|lag| lag.bytes),
+                late: health.lag.is_some_and(|lag| lag.late),
                 open: pod.open(),
                 idle: pod.idle(),
                 in_use: pod.slot.in_flight() as usize,

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::pod::Pod;
+use super::{entry::Entry, pod::Pod};
 use crate::{
     endpoint::{Role, snapshot::Snapshot},
-    health::State,
+    health::{State, lag::Lag, lineage::Fence},
     time::Instant,
 };
 
@@ -13,8 +13,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) snapshot: Snapshot<Arc<Pod>>,
-    /// State and role of each of the snapshot's Pods.
-    pub(crate) health: Vec<(State, Role)>,
+    /// How each of the snapshot's Pods is.
+    pub(crate) health: Vec<PodHealth>,
     /// Since when no Pod has passed a probe, while none does.
     pub(crate) silent_since: Option<Instant>,
     pub(crate) resolved: Resolved,
@@ -33,9 +33,25 @@ pub(crate) struct Resolved {
     pub(crate) error: Option<Arc<str>>,
 }
 
+/// How one Pod is.
+#[derive(Clone, Debug)]
+pub(crate) struct PodHealth {
+    pub(crate) state: State,
+    pub(crate) role: Role,
+    pub(crate) fence: Option<Fence>,
+    pub(crate) lag: Option<Lag>,
+}
+
+impl PodHealth {
+    pub(crate) fn of(entry: &Entry) -> Self {
+        let lag = (entry.role == Role::Standby).then_some(entry.lag);
+        Self { state: entry.health.state(), role: entry.role, fence: entry.fence, lag }
+    }
+}
+
 impl View {
-    /// The Pods with state and role.
-    pub(crate) fn pods(&self) -> impl Iterator<Item = (&Arc<Pod>, State, Role)> {
-        self.snapshot.pods().iter().zip(&self.health).map(|(pod, &(state, role))| (pod, state, role))
+    /// The Pods, and how each of them is.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = (&Arc<Pod>, &PodHealth)> {
+        self.snapshot.pods().iter().zip(&self.health)
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Dialled {
 pub(crate) struct DialError {
     pub(crate) phase: Phase,
     pub(crate) class: Class,
+    /// Nothing was heard until the deadline.
+    pub(crate) silent: bool,
     cause: BoxError,
 }
 
@@ -100,7 +102,7 @@ impl Dialer {
     ) -> Result<T, DialError> {
         timeout_at(deadline, work).await.unwrap_or_else(|_| {
             let cause = format!("no answer within {:?}", self.timeout).into();
-            Err(DialError { phase, class: Class::NotReady, cause })
+            Err(DialError { phase, class: Class::NotReady, silent: true, cause })
         })
     }
 
@@ -108,6 +110,7 @@ impl Dialer {
         self.socket.connect(address).await.map_err(|error| DialError {
             phase: Phase::Tcp,
             class: Class::NotReady,
+            silent: false,
             cause: error.into(),
         })
     }
@@ -192,7 +195,7 @@ impl DialError {
                 class => class,
             },
         };
-        Self { phase: Phase::Startup, class, cause: error.into() }
+        Self { phase: Phase::Startup, class, silent: false, cause: error.into() }
     }
 
     /// The cause by itself.

@@ -14,6 +14,7 @@ mod cancel;
 pub(crate) mod classify;
 pub(crate) mod dial;
 mod driver;
+pub(crate) mod facts;
 mod frontend;
 pub(crate) mod record;
 mod reply;

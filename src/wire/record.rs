@@ -60,6 +60,9 @@ pub(crate) struct Record {
     /// Requests answered so far, and the microseconds from request to ReadyForQuery of all of them.
     answered: AtomicU64,
     answered_micros: AtomicU64,
+    /// Requests that failed through the server's own fault, and how many of them in a row just now.
+    failed: AtomicU64,
+    run: AtomicU32,
     /// `in_hot_standby`: 0 not told, 1 off, 2 on.
     standby: AtomicU8,
     /// `default_transaction_read_only` is on.
@@ -165,6 +168,16 @@ impl Record {
         (self.answered.load(Ordering::Relaxed), Duration::from_micros(micros))
     }
 
+    /// Requests that failed through the server's own fault so far, and how many of them in a row just now.
+    pub(crate) fn failed(&self) -> (u64, u32) {
+        (self.failed.load(Ordering::Relaxed), self.run.load(Ordering::Relaxed))
+    }
+
+    /// Requests written that have not been answered.
+    pub(crate) fn outstanding(&self) -> u32 {
+        self.outstanding.load(Ordering::Relaxed)
+    }
+
     /// The server's role, as far as it was told.
     pub(crate) fn role(&self) -> Role {
         match self.standby.load(Ordering::Relaxed) {
@@ -205,6 +218,16 @@ impl Record {
 
     pub(super) fn count_heard(&self) {
         self.heard.store(self.heard() + 1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_outcome(&self, failed: bool) {
+        if failed {
+            let (total, run) = self.failed();
+            self.failed.store(total + 1, Ordering::Relaxed);
+            self.run.store(run.saturating_add(1), Ordering::Relaxed);
+        } else if self.run.load(Ordering::Relaxed) > 0 {
+            self.run.store(0, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn count_answered(&self, took: Duration) {

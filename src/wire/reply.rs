@@ -14,6 +14,8 @@ pub(super) enum Reply {
     CopyIn,
     /// ErrorResponse of severity FATAL or PANIC, with its SQLSTATE.
     Fatal([u8; 5]),
+    /// ErrorResponse of a lower severity, with its SQLSTATE.
+    Error([u8; 5]),
     /// ParameterStatus `in_hot_standby`.
     HotStandby(bool),
     /// ParameterStatus `default_transaction_read_only`.
@@ -73,14 +75,14 @@ fn read(kind: u8, body: &[u8]) -> Option<Reply> {
     match kind {
         b'Z' => body.first().copied().map(Reply::Ready),
         b'G' => Some(Reply::CopyIn),
-        b'E' => fatal(body),
+        b'E' => error(body),
         b'S' => parameter(body),
         _ => None,
     }
 }
 
 /// The fields of an ErrorResponse: a letter, a text, a zero byte. `V` is the severity, never translated.
-fn fatal(body: &[u8]) -> Option<Reply> {
+fn error(body: &[u8]) -> Option<Reply> {
     let (mut severe, mut code) = (false, None);
     for field in body.split(|&byte| byte == 0) {
         match field.split_first() {
@@ -89,7 +91,7 @@ fn fatal(body: &[u8]) -> Option<Reply> {
             _ => {}
         }
     }
-    if severe { code.map(Reply::Fatal) } else { None }
+    code.map(if severe { Reply::Fatal } else { Reply::Error })
 }
 
 fn parameter(body: &[u8]) -> Option<Reply> {
@@ -134,6 +136,7 @@ mod tests {
             Reply::HotStandby(true),
             Reply::ReadOnly(false),
             Reply::Ready(b'I'),
+            Reply::Error(*b"25006"),
             Reply::Ready(b'E'),
             Reply::CopyIn,
             Reply::Fatal(*b"57P01"),

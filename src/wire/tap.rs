@@ -16,7 +16,7 @@ use super::{
     reply::{Replies, Reply},
     witness::{Evidence, Witness},
 };
-use crate::{endpoint::Role, time::Instant};
+use crate::time::Instant;
 
 /// A socket, or what lies on top of one.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -34,13 +34,15 @@ pub(crate) struct Tap {
     outstanding: u32,
     /// When the oldest of them was written.
     since: Option<Instant>,
+    /// The answer that is being read says that the server itself is in trouble.
+    failed: bool,
 }
 
 impl Tap {
     /// A tap at the start of a connection.
     pub(crate) fn new(inner: Box<dyn Io>, record: Arc<Record>, witness: Witness) -> Self {
         let (frontend, replies) = (Frontend::new(), Replies::new());
-        Self { inner, record, witness, frontend, replies, outstanding: 0, since: None }
+        Self { inner, record, witness, frontend, replies, outstanding: 0, since: None, failed: false }
     }
 
     fn wrote(&mut self, bytes: &[u8]) {
@@ -58,13 +60,14 @@ impl Tap {
     }
 
     fn read(&mut self, bytes: &[u8]) {
-        let Self { record, witness, replies, outstanding, since, .. } = self;
+        let Self { record, witness, replies, outstanding, since, failed, .. } = self;
         record.count_heard();
         replies.feed(bytes, |reply| match reply {
             Reply::Ready(status) => {
                 *outstanding = outstanding.saturating_sub(1);
                 record.set_status(status);
                 record.set_outstanding(*outstanding);
+                record.count_outcome(std::mem::take(failed));
                 if let Some(since) = since.take_if(|_| *outstanding == 0) {
                     record.count_answered(since.elapsed());
                 }
@@ -79,19 +82,26 @@ impl Tap {
                 record.set_told();
                 witness.testify(Evidence::Fatal(sqlstate));
             }
+            Reply::Error(sqlstate) => {
+                if &sqlstate == b"25006" {
+                    witness.testify(Evidence::WriteRefused);
+                }
+                *failed |= is_servers_fault(sqlstate);
+            }
             Reply::HotStandby(standby) => {
                 record.set_standby(standby);
-                witness.testify(Evidence::Role { role: record.role(), read_only: record.read_only() });
+                witness.testify(Evidence::Role(record.role()));
             }
-            Reply::ReadOnly(read_only) => {
-                record.set_read_only(read_only);
-                // It comes before the role when a session begins.
-                if record.role() != Role::Unknown {
-                    witness.testify(Evidence::Role { role: record.role(), read_only });
-                }
-            }
+            // Of this session alone, which may have set it itself.
+            Reply::ReadOnly(read_only) => record.set_read_only(read_only),
         });
     }
+}
+
+/// Insufficient resources, system error, configuration file error, internal error (PostgreSQL manual, "PostgreSQL Error
+/// Codes"): what the server says of itself, not of the statement.
+fn is_servers_fault(sqlstate: [u8; 5]) -> bool {
+    [b"53", b"58", b"F0", b"XX"].into_iter().any(|class| sqlstate.starts_with(class))
 }
 
 impl AsyncRead for Tap {

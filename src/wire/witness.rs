@@ -12,7 +12,9 @@ pub(crate) enum Evidence {
     /// The connection broke without our doing. `told`: a FATAL had announced it.
     Lost { cause: BoxError, told: bool },
     /// The server said what it is.
-    Role { role: Role, read_only: bool },
+    Role(Role),
+    /// The server refused a write (25006).
+    WriteRefused,
 }
 
 /// Where a connection sends its evidence. Must not block.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::Limits;
+use super::{LagFallback, Limits};
 
 impl Limits {
     /// 5 s: a request of a web page that waits longer has lost its reader.
@@ -75,6 +75,9 @@ impl Default for Limits {
             outlier_consecutive: Self::OUTLIER_CONSECUTIVE,
             outlier_success_rate: Self::OUTLIER_SUCCESS_RATE,
             outlier_window: Self::OUTLIER_WINDOW,
+            max_lag: None,
+            max_lag_bytes: None,
+            lag_fallback: LagFallback::default(),
             drain_timeout: Self::DRAIN_TIMEOUT,
             close_timeout: Self::CLOSE_TIMEOUT,
         }

@@ -5,6 +5,8 @@ mod validate;
 
 use std::time::Duration;
 
+use super::LagFallback;
+
 /// How long, how many and how often: plain data, with a default for each field that is a constant of this type.
 ///
 /// The range of each field is checked by [`Config::validate`](crate::Config::validate). A field that a URL can set has
@@ -85,6 +87,13 @@ pub struct Limits {
     /// The time over which the share of successes is counted. 1 s to 1 h; default
     /// [`OUTLIER_WINDOW`](Self::OUTLIER_WINDOW), 30 s.
     pub outlier_window: Duration,
+    /// A standby gets no reads while what it has replayed is older than this, unless it has replayed everything. 1 ms to
+    /// 24 h; none by default. A standby that nobody sends to is too late under any limit, while a primary serves.
+    pub max_lag: Option<Duration>,
+    /// A standby gets no reads while it is more than this many bytes of write-ahead log behind. None by default.
+    pub max_lag_bytes: Option<u64>,
+    /// What `standby` and `read-only` get when every standby is too late. [`LagFallback::Fail`] by default.
+    pub lag_fallback: LagFallback,
     /// How long the borrowed connections of a Pod that left the Service are waited for. 0 to 24 h; default
     /// [`DRAIN_TIMEOUT`](Self::DRAIN_TIMEOUT), 60 s.
     pub drain_timeout: Duration,

@@ -52,6 +52,9 @@ impl Limits {
         within("outlier_consecutive", self.outlier_consecutive as usize, 1..=MANY)?;
         within("outlier_success_rate", self.outlier_success_rate, 0.0..=1.0)?;
         time("outlier_window", self.outlier_window, SECOND..=HOUR)?;
+        if let Some(lag) = self.max_lag {
+            time("max_lag", lag, MILLISECOND..=DAY)?;
+        }
         time("drain_timeout", self.drain_timeout, Duration::ZERO..=DAY)?;
         time("close_timeout", self.close_timeout, Duration::ZERO..=DAY)
     }

@@ -1,0 +1,87 @@
+//! Whom to believe: roles, lineage, and how far behind a standby is.
+
+use super::Directory;
+use crate::{
+    endpoint::Role,
+    event::Event,
+    health::lag::{self, Limit, Reading},
+    pool::entry::Entry,
+};
+
+/// Positions of the primary that are kept: what a standby lacks is compared with one from a while before.
+pub(super) const READINGS: usize = 4;
+
+impl Directory {
+    pub(super) fn role(&mut self, serial: u64, role: Role) {
+        let Some(entry) = self.find(serial) else { return };
+        let before = entry.role;
+        if before == role {
+            return;
+        }
+        entry.role = role;
+        // Who says that it has become a primary must say of which timeline.
+        let verified = entry.found.is_some_and(|(facts, ..)| facts.role == role);
+        if role == Role::Primary && !verified {
+            entry.doubted = true;
+            entry.pod.suspect.notify_one();
+        }
+        let endpoint = entry.pod.endpoint.clone();
+        self.changed = true;
+        self.inner.common.events.emit(Event::RoleChanged { endpoint, from: before, to: role });
+    }
+
+    /// Judges everybody's claims, and how far behind this Pod is, after it has said something new.
+    pub(super) fn judge(&mut self, serial: u64) {
+        let claims: Vec<_> = self.roster.members().iter().map(Entry::claim).collect();
+        let fences = self.lineage.judge(&claims);
+        for (entry, fence) in self.roster.members_mut().iter_mut().zip(fences) {
+            if entry.fence == fence {
+                continue;
+            }
+            entry.fence = fence;
+            self.changed = true;
+            let endpoint = entry.pod.endpoint.clone();
+            self.inner.common.events.emit(match fence {
+                Some(fence) => {
+                    entry.pod.purge();
+                    Event::EndpointFenced { endpoint, cause: fence.to_string().into() }
+                }
+                None => Event::EndpointUnfenced { endpoint },
+            });
+        }
+        let Some(entry) = self.find(serial) else { return };
+        let (reading, standby) = (entry.reading(), entry.standby());
+        if entry.is_primary() {
+            self.primary_read(serial, reading);
+        }
+        let serves = |entry: &Entry| Some(entry.pod.serial) == self.primary && entry.is_primary();
+        if !self.roster.members().iter().any(serves) {
+            self.readings.clear();
+        }
+        let Some(standby) = standby else { return };
+        let standbys = self.roster.members().iter().filter_map(Entry::standby);
+        let advanced = standbys.map(|standby| standby.reading.position).max();
+        let limits = &self.inner.common.limits;
+        let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
+        let readings = std::mem::take(&mut self.readings);
+        if let Some(entry) = self.find(serial) {
+            let lag = lag::judge(limit, &standby, &readings, advanced, entry.lag);
+            let changed = entry.lag != lag;
+            entry.lag = lag;
+            self.changed |= changed;
+        }
+        self.readings = readings;
+    }
+
+    /// The primary has written this far.
+    fn primary_read(&mut self, serial: u64, reading: Option<Reading>) {
+        if self.primary != Some(serial) {
+            self.primary = Some(serial);
+            self.readings.clear();
+        }
+        if self.readings.len() == READINGS {
+            self.readings.remove(0);
+        }
+        self.readings.extend(reading);
+    }
+}

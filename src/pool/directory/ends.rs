@@ -1,0 +1,41 @@
+//! The end of the pool.
+
+use tokio::{select, sync::mpsc, time::sleep_until};
+
+use super::{CloseRequest, Directory};
+use crate::{event::Event, time::Instant};
+
+impl Directory {
+    pub(super) async fn close(mut self, request: CloseRequest, mut more: mpsc::UnboundedReceiver<CloseRequest>) {
+        let common = self.inner.common.clone();
+        let deadline = Instant::now() + common.limits.close_timeout;
+        let entries = self.roster.clear();
+        let last = self.view(true);
+        self.inner.end(last);
+        for entry in entries {
+            self.drain.begin(entry, deadline);
+        }
+        self.drain.shorten(deadline);
+        let mut requests = vec![request];
+        loop {
+            let gone = common.gone.notified();
+            let mut gone = std::pin::pin!(gone);
+            gone.as_mut().enable();
+            for endpoint in self.drain.finished(Instant::now()) {
+                common.events.emit(Event::EndpointRemoved { endpoint });
+            }
+            let Some(deadline) = self.drain.next_deadline() else { break };
+            select! {
+                () = gone => {}
+                () = sleep_until(deadline) => {}
+                Some(request) = more.recv() => requests.push(request),
+            }
+        }
+        while let Ok(request) = more.try_recv() {
+            requests.push(request);
+        }
+        for request in requests {
+            let _ = request.send(self.drain.cut()); // whoever asked may have given up
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Who exists: what an answer of the resolver changes.
+
+use super::Directory;
+use crate::{
+    discovery::{Resolution, ResolveError},
+    endpoint::Endpoint,
+    error::BoxError,
+    event::{Event, chain},
+    health::state::Fact,
+    pool::{entry::Entry, pod::Pod, view::Resolved},
+    time::Instant,
+};
+
+impl Directory {
+    pub(super) fn resolved(&mut self, result: Result<Resolution, ResolveError>, now: Instant) -> Option<Instant> {
+        let known: Vec<(Endpoint, bool)> =
+            self.roster.members().iter().map(|entry| (entry.pod.endpoint.clone(), entry.health.passing())).collect();
+        let decision = match result {
+            Ok(resolution) => {
+                self.resolve_succeeded(now);
+                self.confirm.answer(now, &known, &resolution.endpoints)
+            }
+            Err(error) if error.is_negative() => {
+                let ttl = error.negative_ttl();
+                self.resolve_failed(error);
+                self.confirm.negative(now, &known, ttl)
+            }
+            Err(error) => {
+                self.resolve_failed(error);
+                self.confirm.error();
+                return None;
+            }
+        };
+        self.replace(&decision.set, now);
+        decision.again
+    }
+
+    fn resolve_succeeded(&mut self, now: Instant) {
+        if self.resolved.failures > 0 {
+            self.inner.common.events.emit(Event::ResolveRecovered);
+        }
+        self.resolved = Resolved { at: Some(now), failures: 0, error: None };
+        self.changed = true;
+    }
+
+    fn resolve_failed(&mut self, error: ResolveError) {
+        let cause = chain(&(Box::new(error) as BoxError));
+        if self.resolved.failures == 0 {
+            self.inner.common.events.emit(Event::ResolveFailed { cause: cause.clone() });
+        } else {
+            tracing::debug!(error = %cause, failures = self.resolved.failures + 1, "the name still does not resolve");
+        }
+        self.resolved.failures += 1;
+        self.resolved.error = Some(cause);
+        self.changed = true;
+    }
+
+    /// Makes the set what it is named to be. Unchanged Pods are not touched.
+    fn replace(&mut self, named: &[Endpoint], now: Instant) {
+        let Self { inner, roster, next_serial, .. } = self;
+        let common = &inner.common;
+        let gone = roster.replace(named, |endpoint, slot| {
+            common.events.emit(Event::EndpointAdded { endpoint: endpoint.clone() });
+            *next_serial += 1;
+            Entry::new(Pod::new(*next_serial, endpoint.clone(), slot, common.clone()))
+        });
+        let Some(gone) = gone else { return };
+        for mut entry in gone {
+            entry.apply(Fact::Removed, now);
+            common.events.emit(Event::EndpointDrained { endpoint: entry.pod.endpoint.clone() });
+            self.drain.begin(entry, now + common.limits.drain_timeout);
+        }
+        self.changed = true;
+    }
+}

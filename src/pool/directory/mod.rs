@@ -1,0 +1,146 @@
+//! The only writer: it is told what was resolved, probed and seen, and publishes what follows from it.
+
+mod believes;
+mod ends;
+mod exists;
+mod serves;
+
+use std::sync::Arc;
+
+use tokio::{
+    select,
+    sync::{mpsc, oneshot},
+    time::sleep_until,
+};
+
+use self::believes::READINGS;
+use super::{
+    drain::Drain,
+    entry::Entry,
+    inner::Inner,
+    message::Message,
+    roster::Roster,
+    view::{PodHealth, Resolved, View},
+};
+use crate::{
+    discovery::Confirm,
+    event::Event,
+    health::{State, lag::Reading, lineage::Lineage},
+    time::Instant,
+    wire::Class,
+};
+
+/// Asked to close; answered with how many connections had to be cut.
+pub(crate) type CloseRequest = oneshot::Sender<usize>;
+
+/// The directory.
+pub(crate) struct Directory {
+    inner: Arc<Inner>,
+    roster: Roster<Entry>,
+    drain: Drain,
+    confirm: Confirm,
+    resolved: Resolved,
+    next_serial: u64,
+    lineage: Lineage,
+    /// The primary whose positions these are, newest last.
+    primary: Option<u64>,
+    readings: Vec<Reading>,
+    /// Since when no Pod has passed a probe, while none does.
+    silent_since: Option<Instant>,
+    panic: bool,
+    /// Something is to be published.
+    changed: bool,
+}
+
+impl Directory {
+    pub(crate) fn new(inner: Arc<Inner>, now: Instant) -> Self {
+        Self {
+            inner,
+            roster: Roster::new(),
+            drain: Drain::default(),
+            confirm: Confirm::new(),
+            resolved: Resolved::default(),
+            next_serial: 0,
+            lineage: Lineage::default(),
+            primary: None,
+            readings: Vec::with_capacity(READINGS),
+            silent_since: Some(now),
+            panic: false,
+            changed: false,
+        }
+    }
+
+    /// Serves until it is asked to close, and is done closing.
+    pub(crate) async fn run(
+        mut self,
+        mut inbox: mpsc::UnboundedReceiver<Message>,
+        mut close: mpsc::UnboundedReceiver<CloseRequest>,
+    ) {
+        let common = self.inner.common.clone();
+        let requests = loop {
+            let gone = common.gone.notified();
+            let mut gone = std::pin::pin!(gone);
+            gone.as_mut().enable();
+            for endpoint in self.drain.finished(Instant::now()) {
+                common.events.emit(Event::EndpointRemoved { endpoint });
+            }
+            let drained_by = self.drain.next_deadline();
+            select! {
+                Some(message) = inbox.recv() => {
+                    self.take(message, Instant::now());
+                    // What has come meanwhile is published with it.
+                    while let Ok(message) = inbox.try_recv() {
+                        self.take(message, Instant::now());
+                    }
+                    self.publish();
+                }
+                Some(request) = close.recv() => break request,
+                () = gone, if drained_by.is_some() => {}
+                () = sleep_until(drained_by.unwrap_or_else(Instant::now)), if drained_by.is_some() => {}
+            }
+        };
+        self.close(requests, close).await;
+    }
+
+    fn take(&mut self, message: Message, now: Instant) {
+        match message {
+            Message::Resolved { result, again } => {
+                let next = self.resolved(result, now);
+                let _ = again.send(next); // a refresher that is gone asks no more
+            }
+            Message::Probed { pod, outcome } => self.probed(pod, outcome, now),
+            Message::Seen { pod, generation, evidence } => self.seen(pod, generation, evidence, now),
+            Message::Outlier { pod, cause } => self.evidence(pod, cause.into(), now),
+            // The probe finds out; a dial that failed for want of a slot, or of a password, is no evidence.
+            Message::DialFailed { pod, class: Class::NotReady } => self.hurry(pod),
+            Message::DialFailed { .. } => {}
+        }
+    }
+
+    // === what follows ===
+
+    fn publish(&mut self) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        let view = self.view(false);
+        self.inner.publish(view);
+    }
+
+    fn view(&mut self, closed: bool) -> View {
+        let (snapshot, panic) = self.roster.snapshot(self.inner.common.limits.lag_fallback, |entry| entry.pod.clone());
+        if panic != self.panic {
+            self.panic = panic;
+            self.inner.common.events.emit(if panic { Event::PanicBegan } else { Event::PanicEnded });
+        }
+        let health: Vec<_> = self.roster.members().iter().map(PodHealth::of).collect();
+        let healthy = health.iter().any(|pod| pod.state == State::Healthy && pod.fence.is_none());
+        self.silent_since = match (healthy, self.silent_since) {
+            (true, _) => None,
+            (false, Some(since)) => Some(since),
+            (false, None) => Some(Instant::now()),
+        };
+        let (silent_since, resolved) = (self.silent_since, self.resolved.clone());
+        View { snapshot, health, silent_since, resolved, closed }
+    }
+}

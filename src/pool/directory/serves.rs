@@ -1,0 +1,149 @@
+//! Who serves: what probes and connections tell.
+
+use super::Directory;
+use crate::{
+    endpoint::Role,
+    error::{Attempt, BoxError, Phase},
+    event::Event,
+    health::{State, state::Fact},
+    pool::{entry::Entry, maintenance::sample, message::Probed, opener},
+    sync::lock,
+    time::{Duration, Instant},
+    wire::{Class, classify::class, witness::Evidence},
+};
+
+/// The least time of silence after which a Pod's connections are cut, where the TCP user time-out is shorter or the
+/// system's own.
+const GIVEN_UP_MIN: Duration = Duration::from_secs(3);
+/// How long a probe's word that a Pod is a primary stands against a refused write.
+const VERIFIED_FOR: Duration = Duration::from_secs(1);
+
+impl Directory {
+    pub(super) fn find(&mut self, serial: u64) -> Option<&mut Entry> {
+        // What comes from a Pod that is gone says nothing any more.
+        self.roster.members_mut().iter_mut().find(|entry| entry.pod.serial == serial)
+    }
+
+    pub(super) fn hurry(&mut self, serial: u64) {
+        if let Some(entry) = self.find(serial) {
+            entry.pod.suspect.notify_one();
+        }
+    }
+
+    pub(super) fn probed(&mut self, serial: u64, outcome: Probed, now: Instant) {
+        match outcome {
+            Probed::Passed { facts, read_only, took, asked, at } => {
+                let others = |entry: &&Entry| entry.pod.serial != serial && entry.fence.is_none();
+                let alone =
+                    !self.roster.members().iter().filter(others).any(|entry| entry.health.state() == State::Healthy);
+                let Some(entry) = self.find(serial) else { return };
+                entry.spoke();
+                entry.doubted = false;
+                entry.found = Some((facts, asked, at));
+                if entry.read_only != read_only {
+                    entry.read_only = read_only;
+                    self.changed = true;
+                }
+                let Some(entry) = self.find(serial) else { return };
+                lock(&entry.pod.trouble).clear();
+                sample(&entry.pod, took);
+                self.role(serial, facts.role);
+                self.fact(serial, Fact::Passed { alone }, now, None);
+                self.judge(serial);
+            }
+            Probed::Failed { proven, silent, class, attempt } => {
+                let limit = self.inner.common.limits.tcp_user_timeout.max(GIVEN_UP_MIN);
+                let Some(entry) = self.find(serial) else { return };
+                lock(&entry.pod.trouble).probe_failed(class, attempt.clone());
+                match class {
+                    // Full, not sick, if it serves; a Pod that never let us in stays unproven.
+                    Class::Full => return,
+                    // Perhaps nobody need wait any longer.
+                    Class::Access => entry.pod.common().waiters.look_again(),
+                    _ => {}
+                }
+                if silent && entry.is_given_up(limit, now) {
+                    let cut = entry.pod.cut();
+                    if cut > 0 {
+                        tracing::warn!(endpoint = %entry.pod.endpoint, connections = cut, "cut: silent for too long");
+                    }
+                } else if !silent {
+                    entry.spoke();
+                }
+                self.fact(serial, Fact::Failed { proven }, now, Some(attempt));
+            }
+        }
+    }
+
+    pub(super) fn seen(&mut self, serial: u64, generation: u64, evidence: Evidence, now: Instant) {
+        let Some(entry) = self.find(serial) else { return };
+        match evidence {
+            Evidence::Role(role) => return self.role(serial, role),
+            Evidence::WriteRefused => return self.write_refused(serial, now),
+            Evidence::Fatal(_) | Evidence::Lost { .. } => {}
+        }
+        // What an older connection saw was already counted when everything older was purged. During start-up the dial
+        // itself says what came of it.
+        if generation != entry.pod.generation() || entry.health.state() != State::Healthy {
+            return;
+        }
+        let cause: BoxError = match evidence {
+            Evidence::Lost { cause, told: false } => cause,
+            Evidence::Fatal(sqlstate) => {
+                let code = String::from_utf8_lossy(&sqlstate).into_owned();
+                if class(&code, true) != Class::NotReady {
+                    return;
+                }
+                format!("the server ended a session with SQLSTATE {code}").into()
+            }
+            _ => return,
+        };
+        self.evidence(serial, cause, now);
+    }
+
+    /// Traffic shows that a Pod does not serve.
+    pub(super) fn evidence(&mut self, serial: u64, cause: BoxError, now: Instant) {
+        let Some(entry) = self.find(serial) else { return };
+        let endpoint = &entry.pod.endpoint;
+        let attempt = Attempt::new(endpoint.shared_name(), endpoint.address(), Phase::Query, cause);
+        self.fact(serial, Fact::Evidence, now, Some(attempt));
+    }
+
+    /// A primary that refuses a write is nobody's primary until a probe says that it is one. One that a probe has just
+    /// found to be one is left alone: then it was the session that was read-only.
+    fn write_refused(&mut self, serial: u64, now: Instant) {
+        let Some(entry) = self.find(serial) else { return };
+        let fresh = entry.found.is_some_and(|(_, _, at)| now.saturating_duration_since(at) < VERIFIED_FOR);
+        if entry.role == Role::Primary && !entry.doubted && !fresh {
+            entry.doubted = true;
+            entry.pod.suspect.notify_one();
+            self.changed = true;
+        }
+    }
+
+    fn fact(&mut self, serial: u64, fact: Fact, now: Instant, cause: Option<Attempt>) {
+        let Some(entry) = self.find(serial) else { return };
+        let Some(before) = entry.apply(fact, now) else { return };
+        let state = entry.health.state();
+        let pod = entry.pod.clone();
+        match state {
+            State::Healthy => opener::warm(&pod),
+            State::Ejected => {
+                if let Some(cause) = &cause {
+                    lock(&pod.trouble).probe_failed(Class::NotReady, cause.clone());
+                }
+                pod.purge();
+                pod.suspect.notify_one();
+                self.inner.common.trouble.notify_one();
+            }
+            State::Probing | State::Draining => {}
+        }
+        self.changed = true;
+        self.inner.common.events.emit(Event::StateChanged {
+            endpoint: pod.endpoint.clone(),
+            from: before.as_str(),
+            to: state.as_str(),
+            cause: cause.map(|attempt| attempt.to_string().into()),
+        });
+    }
+}
