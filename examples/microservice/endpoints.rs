@@ -21,9 +21,10 @@ fn one(pool: &Pool, pod: &EndpointStatus) -> Value {
     json!({
         "addr": address(pool, &pod.endpoint),
         "pod": pod.endpoint.name(),
-        "state": pod.state.as_str(),
+        // A Pod that is not what it says it is gets nothing, however well it is.
+        "state": if pod.fenced.is_some() { "fenced" } else { pod.state.as_str() },
         "role": pod.role.as_str(),
-        "lag_bytes": null, // not measured yet
+        "lag_bytes": pod.lag_bytes,
         "open": pod.open,
         "idle": pod.idle,
         "in_use": pod.in_use,

@@ -56,7 +56,7 @@ fn object(pool: &Pool, event: Result<Event, Lagged>) -> Value {
             object["from"] = from.as_str().into();
             object["to"] = to.as_str().into();
         }
-        Event::ResolveFailed { cause } => object["cause"] = (&**cause).into(),
+        Event::EndpointFenced { cause, .. } | Event::ResolveFailed { cause } => object["cause"] = (&**cause).into(),
         _ => {}
     }
     object

@@ -30,13 +30,16 @@ fn pods(text: &mut Text, pool: &Pool, status: &Status) {
             }
         }
     };
-    let up = |pod: &EndpointStatus| Some(f64::from(u8::from(pod.state == PodState::Healthy)));
+    let up = |pod: &EndpointStatus| Some(f64::from(u8::from(pod.is_usable())));
     one("podpool_endpoint_up", "gauge", "Whether the Pod serves.", up);
     one("podpool_endpoint_open", "gauge", "Open connections to the Pod.", |pod| Some(pod.open as f64));
     one("podpool_endpoint_idle", "gauge", "Open connections that nobody has borrowed.", |pod| Some(pod.idle as f64));
     one("podpool_endpoint_in_use", "gauge", "Open connections that are lent out.", |pod| Some(pod.in_use as f64));
     one("podpool_endpoint_waiting", "gauge", "Callers for whom the Pod would do.", |pod| Some(pod.waiting as f64));
     one("podpool_endpoint_picks_total", "counter", "Checkouts since the Pod was added.", |pod| Some(pod.picks as f64));
+    one("podpool_endpoint_lag_bytes", "gauge", "Write-ahead log that a standby has not replayed yet.", |pod| {
+        pod.lag_bytes.map(|bytes| bytes as f64)
+    });
     one("podpool_endpoint_latency_seconds", "gauge", "How long the Pod takes to answer a statement.", |pod| {
         pod.latency.map(|latency| latency.as_secs_f64())
     });

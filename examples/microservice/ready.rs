@@ -15,7 +15,7 @@ pub(crate) async fn healthz() -> Json<Value> {
 
 /// Requests are welcome: a Pod is usable, and the service is not ending.
 pub(crate) async fn readyz(State(app): State<App>) -> Response {
-    let usable = app.pool.status().endpoints.iter().filter(|pod| pod.state == podpool::State::Healthy).count();
+    let usable = app.pool.status().endpoints.iter().filter(|pod| pod.is_usable()).count();
     let error = match usable {
         _ if app.drain.has_begun() => "the service is ending",
         0 => "no Pod is usable",

@@ -54,6 +54,14 @@ pub struct EndpointStatus {
     pub trouble: Option<String>,
 }
 
+impl EndpointStatus {
+    /// Whether it serves: healthy, and not fenced.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.state == State::Healthy && self.fenced.is_none()
+    }
+}
+
 /// How the name's resolution goes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
