@@ -10,11 +10,12 @@ use tokio::{
 use super::{client::Client, common::count, failure, inner::Inner, opener, view::View};
 use crate::{
     balance::{Candidates, Rng, select as select_pod},
-    config::Target,
-    endpoint::{publish::Copies, snapshot::Candidate},
+    config::{LagFallback, Target},
+    endpoint::{Role, publish::Copies, snapshot::Candidate},
     error::{Attempt, BoxError, Error, Phase},
     sync::lock,
     time::{Duration, Instant},
+    wire::record::Record,
 };
 
 /// What a thread keeps for its checkouts.
@@ -62,7 +63,7 @@ impl Inner {
         with_local(|Local { copies, rng, rest }| {
             let snapshot = &copies.get(&self.published).snapshot;
             let rng = rng.get_or_insert_with(Rng::from_os);
-            let take = |pod: &Arc<super::pod::Pod>| pod.try_take().filter(|client| client.fits(target));
+            let take = |pod: &Arc<super::pod::Pod>| pod.try_take().filter(|client| self.fits(client.record(), target));
             select_pod(snapshot, target.index(), &self.chooser, rng, rest, take, opener::grow)
         })
     }
@@ -176,7 +177,7 @@ impl Inner {
             let limit = deadline.min(Instant::now() + self.common.limits.probe_timeout);
             let ping = self.within(limit, client.check_connection());
             let cause: BoxError = match ping.await {
-                Some(Ok(())) if client.fits(target) => return Ok(client),
+                Some(Ok(())) if self.fits(client.record(), target) => return Ok(client),
                 Some(Ok(())) => return Err(None), // the role has changed; given back
                 Some(Err(error)) => error.into(),
                 None => "no answer to a ping".into(),
@@ -187,7 +188,22 @@ impl Inner {
             client.retire();
             return Err(Some(attempt));
         }
-        if client.fits(target) { Ok(client) } else { Err(None) }
+        if self.fits(client.record(), target) { Ok(client) } else { Err(None) }
+    }
+
+    /// Whether a server is what the target asks for, as it said last. Where the primary may stand in for standbys that
+    /// are too late, the list of candidates alone decides.
+    #[inline]
+    pub(super) fn fits(&self, record: &Record, target: Target) -> bool {
+        let stand_in = self.common.limits.lag_fallback == LagFallback::Primary;
+        match target {
+            Target::Any | Target::PreferPrimary | Target::PreferStandby => true,
+            Target::ReadOnly | Target::Standby if stand_in => true,
+            Target::Primary => record.role() == Role::Primary,
+            Target::Standby => record.role() == Role::Standby,
+            Target::ReadWrite => record.role() == Role::Primary && !record.read_only(),
+            Target::ReadOnly => record.role() == Role::Standby || record.read_only(),
+        }
     }
 
     /// Sleeps on the pool's runtime, whatever the caller runs on.

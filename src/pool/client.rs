@@ -7,7 +7,6 @@ use deadpool_postgres::{ClientWrapper, Transaction, TransactionBuilder};
 
 use super::{conn::Conn, pod::Pod, settle};
 use crate::{
-    config::Target,
     endpoint::{Endpoint, Role},
     wire::{CancelToken, record::Record},
 };
@@ -98,12 +97,6 @@ impl Client {
         self.conn().record.shared()
     }
 
-    /// Whether the server is what the target asks for, as it said last.
-    #[inline]
-    pub(crate) fn fits(&self, target: Target) -> bool {
-        fits(self.record(), target)
-    }
-
     /// Whether nobody has used it for so long that it wants a ping.
     #[inline]
     pub(crate) fn is_stale(&self) -> bool {
@@ -116,18 +109,6 @@ impl Client {
         if let Some(object) = self.object.take() {
             Pod::check_out_for_good(object);
         }
-    }
-}
-
-/// Whether a server is what the target asks for, as far as its role goes.
-#[inline]
-pub(crate) fn fits(record: &Record, target: Target) -> bool {
-    match target {
-        Target::Any | Target::PreferPrimary | Target::PreferStandby => true,
-        Target::Primary => record.role() == Role::Primary,
-        Target::Standby => record.role() == Role::Standby,
-        Target::ReadWrite => record.role() == Role::Primary && !record.read_only(),
-        Target::ReadOnly => record.role() == Role::Standby || record.read_only(),
     }
 }
 

@@ -2,11 +2,7 @@
 
 use std::{error, future::Future, sync::Arc};
 
-use super::{
-    client::{Client, fits},
-    common::count,
-    inner::Inner,
-};
+use super::{client::Client, common::count, inner::Inner};
 use crate::{
     config::Target,
     endpoint::{Endpoint, Role},
@@ -84,7 +80,7 @@ impl Inner {
                 Err(error) => error.into(),
             };
             let verdict = watch.judge(&*error);
-            let wrong_role = !fits(&watch.record, target);
+            let wrong_role = !self.fits(&watch.record, target);
             let again = match verdict {
                 Some(verdict) => {
                     verdict.is_connection_class() && (repeat == Repeat::Always || verdict.applied == Applied::No)
@@ -114,6 +110,6 @@ impl Inner {
     /// Whether the server was what the target asks for to the end of the work: a promotion shows with the answer to
     /// the first statement after it.
     fn answered_as_asked(&self, watch: &Watch, target: Target) -> bool {
-        watch.record.role() == Role::Unknown || fits(&watch.record, target)
+        watch.record.role() == Role::Unknown || self.fits(&watch.record, target)
     }
 }

@@ -50,29 +50,38 @@ impl Waiters {
         Place { waiters: self, waiter }
     }
 
-    /// Gives idle connections of a Pod to those who wait for one like it, first come, first served. `idle` takes one.
+    /// Gives idle connections of a Pod to those who wait for one like it, first come, first served. `idle` takes one, and
+    /// is never called under the queue's lock: closing what it finds over comes back here.
     pub(crate) fn serve(&self, slot: &Slot, mut idle: impl FnMut() -> Option<Client>) {
-        let mut unserved = None;
-        {
-            let mut queue = lock(&self.queue);
-            loop {
-                let Some(position) = queue.iter().position(|waiter| slot.serves(waiter.target.bit())) else {
-                    slot.clear_waited();
-                    break;
-                };
-                let Some(client) = idle() else { break };
-                // In the queue means not yet served: a waiter leaves the queue in the step that serves it.
-                if let Some(waiter) = queue.remove(position) {
-                    self.len.store(queue.len(), Ordering::Relaxed);
-                    unserved = lock(&waiter.client).replace(client);
-                    waiter.wake.notify_one();
-                }
-                if unserved.is_some() {
-                    break;
-                }
+        while self.is_wanted(slot) {
+            let Some(client) = idle() else { return };
+            if let Some(client) = self.hand_over(slot, client) {
+                // Whoever wanted it has gone meanwhile. Given back, and so to whoever has come.
+                return drop(client);
             }
         }
-        drop(unserved); // outside the lock: giving a connection back may come here again
+    }
+
+    /// Whether anybody waits for a Pod like this one.
+    fn is_wanted(&self, slot: &Slot) -> bool {
+        let queue = lock(&self.queue);
+        let wanted = queue.iter().any(|waiter| slot.serves(waiter.target.bit()));
+        if !wanted {
+            slot.clear_waited();
+        }
+        wanted
+    }
+
+    /// Hands a connection to the first who waits for a Pod like this one, or back.
+    fn hand_over(&self, slot: &Slot, client: Client) -> Option<Client> {
+        let mut queue = lock(&self.queue);
+        let position = queue.iter().position(|waiter| slot.serves(waiter.target.bit()));
+        // In the queue means not yet served: a waiter leaves the queue in the step that serves it.
+        let Some(waiter) = position.and_then(|position| queue.remove(position)) else { return Some(client) };
+        self.len.store(queue.len(), Ordering::Relaxed);
+        let before = lock(&waiter.client).replace(client);
+        waiter.wake.notify_one();
+        before
     }
 
     /// Makes everybody look again: the candidates have changed, or a connection could not be opened.
