@@ -1,12 +1,16 @@
 //! What happened to the set of Pods, as a bounded stream that slows nobody down.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+};
 
 use tokio::sync::broadcast;
 
 use crate::{
     endpoint::{Endpoint, Role},
     error::BoxError,
+    sync::lock,
 };
 
 /// Events that are kept for a reader who is behind. Who is further behind is told how many were lost.
@@ -166,11 +170,11 @@ impl Events {
 
 /// The sending end.
 #[derive(Debug)]
-pub(crate) struct Emitter(broadcast::Sender<Event>);
+pub(crate) struct Emitter(Mutex<Option<broadcast::Sender<Event>>>);
 
 impl Emitter {
     pub(crate) fn new() -> Self {
-        Self(broadcast::Sender::new(EVENT_CAPACITY))
+        Self(Mutex::new(Some(broadcast::Sender::new(EVENT_CAPACITY))))
     }
 
     /// Sends an event to whoever reads, and to the log.
@@ -182,12 +186,22 @@ impl Emitter {
             Event::StateChanged { to, .. } if *to == "ejected" => tracing::warn!(event = event.name(), "{event}"),
             _ => tracing::info!(event = event.name(), "{event}"),
         }
-        // An error only says that nobody reads at the moment.
-        drop(self.0.send(event));
+        if let Some(sender) = &*lock(&self.0) {
+            // An error only says that nobody reads at the moment.
+            drop(sender.send(event));
+        }
+    }
+
+    /// Nothing more will happen: readers come to the end.
+    pub(crate) fn close(&self) {
+        drop(lock(&self.0).take());
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        Events(self.0.subscribe())
+        match &*lock(&self.0) {
+            Some(sender) => Events(sender.subscribe()),
+            None => Events(broadcast::channel(1).1),
+        }
     }
 }
 

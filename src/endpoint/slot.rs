@@ -67,6 +67,12 @@ impl Slot {
         self.word.fetch_add(PICK | 1, Ordering::Relaxed);
     }
 
+    /// Counts a connection that goes from one borrower straight to the next.
+    pub(crate) fn lent_on(&self) {
+        // Relaxed: as in `checkout`; the queue's lock orders the handing over.
+        self.word.fetch_add(PICK, Ordering::Relaxed);
+    }
+
     /// Counts one connection in, after it has been put where others find it.
     pub(crate) fn checkin(&self) -> Flags {
         // Release pairs with `set_waited` and `close`: who sees this change sees the connection. Acquire pairs with

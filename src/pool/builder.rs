@@ -100,9 +100,9 @@ impl Builder {
             trouble: Notify::new(),
             gone: Notify::new(),
         });
-        let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), nobody(start)));
+        let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), nobody()));
         let (close, closing) = mpsc::unbounded_channel();
-        let directory = Directory::new(inner.clone(), start);
+        let directory = Directory::new(inner.clone());
         let tasks = vec![
             runtime.spawn(directory.run(messages, closing)).abort_handle(),
             runtime.spawn(refresher::run(resolver, common)).abort_handle(),
@@ -130,11 +130,11 @@ fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
 }
 
 /// The view before anything is known, and after everything is over.
-pub(super) fn nobody(now: Instant) -> View {
+pub(super) fn nobody() -> View {
     View {
         snapshot: Snapshot::new(Slab::default().slots(), Vec::new(), &Default::default(), |_| 0),
         health: Vec::new(),
-        silent_since: Some(now),
+        silent_since: None,
         resolved: Resolved::default(),
         closed: false,
     }

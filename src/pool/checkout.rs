@@ -7,7 +7,7 @@ use tokio::{
     time::{Sleep, sleep_until, timeout_at},
 };
 
-use super::{client::Client, common::count, failure, inner::Inner, opener, view::View};
+use super::{client::Client, common::count, failure, inner::Inner, opener, pod::Pod, view::View};
 use crate::{
     balance::{Candidates, Rng, select as select_pod},
     config::{LagFallback, Target},
@@ -57,25 +57,25 @@ impl Inner {
         with_local(|local| local.copies.forget(&self.published));
     }
 
-    /// A connection, if a fitting Pod has an idle one.
+    /// A connection, if a fitting Pod has an idle one. It may have to be [made ready](Inner::ready). `missed` hears of
+    /// the first choice, if that has none.
     #[inline]
-    pub(crate) fn try_checkout(&self, target: Target) -> Option<Client> {
+    fn try_checkout(&self, target: Target, missed: impl FnOnce(&Arc<Pod>)) -> Option<Client> {
         with_local(|Local { copies, rng, rest }| {
             let snapshot = &copies.get(&self.published).snapshot;
             let rng = rng.get_or_insert_with(Rng::from_os);
-            let take = |pod: &Arc<super::pod::Pod>| pod.try_take().filter(|client| self.fits(client.record(), target));
-            select_pod(snapshot, target.index(), &self.chooser, rng, rest, take, opener::grow)
+            select_pod(snapshot, target.index(), &self.chooser, rng, rest, |pod: &Arc<Pod>| pod.try_take(), missed)
         })
     }
 
     /// A connection, by the deadline.
     pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
-        match self.try_checkout(target) {
-            Some(client) if !client.is_stale() => Ok(client),
+        match self.try_checkout(target, opener::grow) {
+            Some(client) if !client.is_stale() && self.fits(client.record(), target) => Ok(client),
             // The slow path is a future of its own, made when it is needed.
-            other => {
+            found => {
                 let deadline = deadline.unwrap_or_else(|| Instant::now() + self.common.limits.acquire_timeout);
-                Box::pin(self.wait(target, deadline, other)).await
+                Box::pin(self.wait(target, deadline, found)).await
             }
         }
     }
@@ -84,15 +84,17 @@ impl Inner {
         let started = Instant::now();
         count(&self.common.counters.waits);
         let mut pinged = Vec::new();
+        let mut again = false;
         let mut found = found;
         loop {
             let client = match found.take() {
                 Some(client) => client,
-                None => match self.queue(target, started, deadline).await {
+                None => match self.queue(target, started, deadline, again).await {
                     Ok(client) => client,
                     Err(error) => return Err(error.with_earlier(pinged)),
                 },
             };
+            again = true;
             match self.ready(client, target, deadline).await {
                 Ok(client) => return Ok(client),
                 Err(Some(attempt)) => pinged.push(attempt),
@@ -101,24 +103,16 @@ impl Inner {
         }
     }
 
-    /// Stands in the queue until there is a connection.
-    async fn queue(&self, target: Target, started: Instant, deadline: Instant) -> Result<Client, Error> {
+    /// Stands in the queue until there is a connection: at its end, or at its head who has been there before.
+    async fn queue(&self, target: Target, started: Instant, deadline: Instant, again: bool) -> Result<Client, Error> {
         let common = &self.common;
-        let place = common.waiters.enter(target);
+        let place = common.waiters.enter(target, again);
         let mut urgent = None;
         loop {
             if let Some(client) = place.take() {
                 return Ok(client);
             }
             let view = self.published.load();
-            let candidates = view.snapshot.candidates(target.index());
-            for candidate in candidates {
-                view.snapshot.pod(*candidate).slot.set_waited();
-            }
-            // Only after saying that somebody waits: see the orderings of `endpoint::slot`.
-            if let Some(client) = self.try_checkout(target) {
-                return Ok(client);
-            }
             let now = Instant::now();
             if let Some(error) = failure::hopeless(&view, target, common, now) {
                 return Err(error.with_elapsed(now - started));
@@ -126,6 +120,14 @@ impl Inner {
             if now >= deadline {
                 count(&common.counters.timeouts);
                 return Err(failure::timed_out(&view, target, common).with_elapsed(now - started));
+            }
+            let candidates = view.snapshot.candidates(target.index());
+            for candidate in candidates {
+                view.snapshot.pod(*candidate).slot.set_waited();
+            }
+            // Only after saying that somebody waits: see the orderings of `endpoint::slot`.
+            if let Some(client) = self.try_checkout(target, |_| {}) {
+                return Ok(client);
             }
             if !candidates.is_empty() {
                 urgent = None;
@@ -135,6 +137,7 @@ impl Inner {
             let again = self.open_for(&view, candidates, now);
             let until = again.map_or(deadline, |again| again.min(deadline));
             select! {
+                biased;
                 () = place.woken() => {}
                 () = self.sleep_until(until) => {}
             }
@@ -145,7 +148,7 @@ impl Inner {
     /// Pod that has room failed just now: when the first of them may be tried again.
     fn open_for(&self, view: &View, candidates: &[Candidate], now: Instant) -> Option<Instant> {
         let pod = |candidate: &Candidate| view.snapshot.pod(*candidate);
-        let opening: usize = candidates.iter().map(|candidate| pod(candidate).opening()).sum();
+        let opening: usize = candidates.iter().map(|candidate| pod(candidate).opening_lately()).sum();
         let serves = |target: Target| candidates.iter().any(|candidate| pod(candidate).slot.serves(target.bit()));
         if opening >= self.common.waiters.count(serves) {
             return None;
@@ -171,24 +174,30 @@ impl Inner {
         again
     }
 
-    /// Pings a connection that nobody has used for a while, and looks at the role again.
+    /// Pings a connection that nobody has used for a while, and one whose server was something else when it was heard of
+    /// last: the answer brings the role up to date.
     async fn ready(&self, client: Client, target: Target, deadline: Instant) -> Result<Client, Option<Attempt>> {
-        if client.is_stale() {
-            let limit = deadline.min(Instant::now() + self.common.limits.probe_timeout);
-            let ping = self.within(limit, client.check_connection());
-            let cause: BoxError = match ping.await {
-                Some(Ok(())) if self.fits(client.record(), target) => return Ok(client),
-                Some(Ok(())) => return Err(None), // the role has changed; given back
-                Some(Err(error)) => error.into(),
-                None => "no answer to a ping".into(),
-            };
-            let endpoint = client.endpoint();
-            let attempt = Attempt::new(endpoint.shared_name(), endpoint.address(), Phase::Ping, cause);
-            client.pod().suspect.notify_one();
-            client.retire();
-            return Err(Some(attempt));
+        if !client.is_stale() && self.fits(client.record(), target) {
+            return Ok(client);
         }
-        if self.fits(client.record(), target) { Ok(client) } else { Err(None) }
+        let limit = Instant::now() + self.common.limits.probe_timeout;
+        let cause: BoxError = match self.within(limit.min(deadline), client.check_connection()).await {
+            Some(Ok(())) if self.fits(client.record(), target) => return Ok(client),
+            Some(Ok(())) => {
+                // Not what is asked for, nor will it be. Given back, it would only be found again.
+                client.retire();
+                return Err(None);
+            }
+            Some(Err(error)) => error.into(),
+            // The caller's time is up, not the connection's: given back, and settled.
+            None if deadline < limit => return Err(None),
+            None => "no answer to a ping".into(),
+        };
+        let endpoint = client.endpoint();
+        let attempt = Attempt::new(endpoint.shared_name(), endpoint.address(), Phase::Ping, cause);
+        client.pod().suspect.notify_one();
+        client.retire();
+        Err(Some(attempt))
     }
 
     /// Whether a server is what the target asks for, as it said last. Where the primary may stand in for standbys that

@@ -104,6 +104,11 @@ impl Client {
         common.clock.now().saturating_sub(self.conn().parked) > common.ping_after
     }
 
+    /// The connection without the guard.
+    pub(crate) fn into_object(mut self) -> Object<Box<Conn>> {
+        self.object.take().expect("taken only by what ends the guard")
+    }
+
     /// Closes the connection instead of giving it back.
     pub(crate) fn retire(mut self) {
         if let Some(object) = self.object.take() {

@@ -103,7 +103,7 @@ impl Entry {
 
     /// It was asked and said nothing. Whether that has gone on for `limit`, with nothing heard on any connection.
     pub(crate) fn is_given_up(&mut self, limit: Duration, now: Instant) -> bool {
-        let heard = self.pod.heard().2;
+        let heard = self.pod.totals().heard;
         match self.silence {
             Some((since, before)) if before == heard => now.saturating_duration_since(since) >= limit,
             _ => {

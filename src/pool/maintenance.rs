@@ -4,7 +4,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{common::TICK, inner::Inner, opener, pod::Pod, watch::Watch};
+use super::{
+    common::TICK,
+    inner::Inner,
+    opener,
+    pod::{Pod, Totals},
+    watch::Watch,
+};
 use crate::{
     health::State,
     time::{Duration, Instant},
@@ -38,9 +44,8 @@ fn round(inner: &Inner, readings: &mut HashMap<u64, Reading>) {
     let view = inner.published.load();
     let mut kept = HashMap::with_capacity(readings.len());
     for (pod, health) in view.pods() {
-        let (answered, time, _) = pod.heard();
+        let Totals { answered, time, .. } = pod.totals();
         let (before, time_before) = readings.get(&pod.serial).copied().unwrap_or_default();
-        // A connection that has gone takes its counts along; then there is no reading this time.
         let (more, took) = (answered.saturating_sub(before), time.saturating_sub(time_before));
         if let (1.., Ok(more)) = (more, u32::try_from(more)) {
             sample(pod, took / more);

@@ -46,6 +46,9 @@ use crate::{
     time::Instant,
 };
 
+/// In the place of a deadline that is too far away to be told: a year.
+const LONG: Duration = Duration::from_secs(365 * 86_400);
+
 /// A health-checked, load-balanced pool of connections to every Pod behind one name.
 ///
 /// A clone is another handle to the same pool and costs one reference count. When the last handle is dropped, the pool
@@ -157,8 +160,9 @@ impl Pool {
         self.0.inner.retry(target, Repeat::Always, work).await
     }
 
-    /// Does work that **must not be done twice**, and does it again only when it is certain that nothing was applied:
-    /// no connection could be had, nothing had been sent, or the server refused the statement itself.
+    /// Does work that **must not be done twice**, one statement or one transaction, and does it again only when it is
+    /// certain that nothing was applied: no connection could be had, nothing had been sent, or a standby refused to
+    /// write.
     ///
     /// Otherwise as [`retry`](Pool::retry). An error with [`Applied::Unknown`](crate::Applied::Unknown) means that the
     /// work was sent and its fate is not known.
@@ -181,7 +185,9 @@ impl Pool {
     ///
     /// As [`get`](Pool::get), with `within` in the place of `acquire_timeout`.
     pub async fn wait_ready(&self, target: Target, within: Duration) -> Result<(), Error> {
-        let client = self.0.inner.checkout(target, Some(Instant::now() + within)).await?;
+        let now = Instant::now();
+        let deadline = now.checked_add(within).unwrap_or(now + LONG);
+        let client = self.0.inner.checkout(target, Some(deadline)).await?;
         drop(client);
         Ok(())
     }

@@ -6,7 +6,6 @@ use tokio::{
 };
 
 use super::{builder::nobody, directory::CloseRequest, inner::Inner, view::View};
-use crate::time::Instant;
 
 /// What the handles of a pool share. The pool's tasks hold what is behind it, never this, so the last handle's end is
 /// the pool's end.
@@ -25,6 +24,8 @@ impl Owner {
     /// Asks the directory to close the pool. Gives how many connections had to be cut; none where the pool is closed
     /// already, or its runtime has ended.
     pub(crate) async fn close(&self) -> usize {
+        // Nothing is looked up or kept up any more; the directory, the first, sees to the end.
+        self.tasks.iter().skip(1).for_each(AbortHandle::abort);
         let (request, answer) = oneshot::channel();
         drop(self.close.send(request)); // without a directory, the answer says so
         answer.await.unwrap_or(0)
@@ -36,7 +37,7 @@ impl Drop for Owner {
         for task in &self.tasks {
             task.abort();
         }
-        self.inner.end(View { closed: true, ..nobody(Instant::now()) });
+        self.inner.end(View { closed: true, ..nobody() });
         self.inner.forget();
     }
 }

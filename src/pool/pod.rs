@@ -29,6 +29,38 @@ use crate::{
     time::Duration,
 };
 
+/// Milliseconds after which a dial is slow.
+const SLOW_DIAL: u64 = 250;
+
+/// The connections that are open, to be watched and to be cut, and what those that have gone had counted.
+#[derive(Debug, Default)]
+struct Lines {
+    live: Vec<Line>,
+    gone: Totals,
+}
+
+/// What connections have counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    /// Requests answered, and the time they took.
+    pub(crate) answered: u64,
+    pub(crate) time: Duration,
+    /// Of those, the ones that failed through the server's own fault.
+    pub(crate) failed: u64,
+    /// Reads that brought something.
+    pub(crate) heard: u64,
+}
+
+impl Totals {
+    fn add(&mut self, line: &Line) {
+        let (answered, time) = line.record.answered();
+        self.answered += answered;
+        self.time += time;
+        self.failed += line.record.failed().0;
+        self.heard += line.record.heard();
+    }
+}
+
 /// One Pod.
 #[derive(Debug)]
 pub(crate) struct Pod {
@@ -41,13 +73,15 @@ pub(crate) struct Pod {
     open: AtomicUsize,
     /// Connections being opened.
     opening: AtomicUsize,
+    /// The pool's clock when the last dial began.
+    dialled: AtomicU64,
     /// Handshakes at once.
     pub(crate) handshakes: Semaphore,
     generation: AtomicU64,
     pub(crate) trouble: Mutex<Trouble>,
     /// To the prober: probe now.
     pub(crate) suspect: Notify,
-    lines: Mutex<Vec<Line>>,
+    lines: Mutex<Lines>,
     common: Arc<Common>,
 }
 
@@ -60,6 +94,7 @@ impl Pod {
             idle: unmanaged::Pool::new(common.limits.pool_size),
             open: AtomicUsize::new(0),
             opening: AtomicUsize::new(0),
+            dialled: AtomicU64::new(0),
             handshakes: Semaphore::new(common.limits.handshakes_per_pod),
             generation: AtomicU64::new(0),
             trouble: Mutex::default(),
@@ -93,6 +128,13 @@ impl Pod {
     pub(crate) fn check_in(mut object: unmanaged::Object<Box<Conn>>) {
         object.parked = object.pod().common.clock.now();
         let pod = object.pod().clone();
+        if !pod.common.waiters.is_empty() {
+            // Straight to the first in the queue, before a newcomer can take it.
+            match pod.common.waiters.hand_over(&pod.slot, Client::new(object)) {
+                None => return pod.slot.lent_on(),
+                Some(client) => object = client.into_object(),
+            }
+        }
         drop(object); // back among the idle
         let flags = pod.slot.checkin();
         pod.attend(flags);
@@ -154,9 +196,9 @@ impl Pod {
 
     /// Cuts every connection, whoever holds it. Gives how many there were.
     pub(crate) fn cut(&self) -> usize {
-        let lines = std::mem::take(&mut *lock(&self.lines));
-        let live = lines.iter().filter(|line| !line.record.has_ended());
-        live.map(|line| line.cut()).count()
+        let lines = lock(&self.lines);
+        let live = lines.live.iter().filter(|line| !line.record.has_ended());
+        live.map(Line::cut).count()
     }
 
     // === counts ===
@@ -177,7 +219,7 @@ impl Pod {
     pub(crate) fn free_berth(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.common.gone.notify_waiters();
-        self.common.waiters.look_again();
+        self.common.waiters.berth_freed(&self.slot);
     }
 
     pub(crate) fn has_berth(&self) -> bool {
@@ -194,7 +236,15 @@ impl Pod {
         self.opening.load(Ordering::Relaxed)
     }
 
+    /// Connections being opened, unless even the youngest dial has taken longer than a dial does: nobody should wait for
+    /// one into a black hole while another Pod has room.
+    pub(crate) fn opening_lately(&self) -> usize {
+        let age = self.common.clock.now().saturating_sub(self.dialled.load(Ordering::Relaxed));
+        if age > SLOW_DIAL { 0 } else { self.opening() }
+    }
+
     pub(crate) fn begin_opening(&self) {
+        self.dialled.store(self.common.clock.now(), Ordering::Relaxed);
         self.opening.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -216,32 +266,30 @@ impl Pod {
 
     /// Remembers a new connection.
     pub(crate) fn remember(&self, line: Line) {
-        let mut lines = lock(&self.lines);
-        lines.retain(|line| !line.record.has_ended());
-        lines.push(line);
+        let Lines { live, gone } = &mut *lock(&self.lines);
+        live.retain(|line| {
+            let ended = line.record.has_ended();
+            if ended {
+                gone.add(line);
+            }
+            !ended
+        });
+        live.push(line);
     }
 
-    /// Requests answered on all connections so far and the time they took, and how many reads brought something.
-    pub(crate) fn heard(&self) -> (u64, Duration, u64) {
-        lock(&self.lines).iter().fold((0, Duration::ZERO, 0), |(answered, time, heard), line| {
-            let (more, took) = line.record.answered();
-            (answered + more, time + took, heard + line.record.heard())
-        })
+    /// What all connections have counted, those that have gone too.
+    pub(crate) fn totals(&self) -> Totals {
+        let lines = lock(&self.lines);
+        let mut totals = lines.gone;
+        lines.live.iter().for_each(|line| totals.add(line));
+        totals
     }
 
-    /// Whether something was sent that has not been answered, and how many reads have brought something.
-    pub(crate) fn outstanding(&self) -> (bool, u64) {
-        lock(&self.lines).iter().filter(|line| !line.record.has_ended()).fold((false, 0), |(some, heard), line| {
-            (some || line.record.outstanding() > 0, heard + line.record.heard())
-        })
-    }
-
-    /// Requests answered so far, those of them that failed through the server's own fault, and the longest run of such
-    /// failures just now on one connection.
-    pub(crate) fn failed(&self) -> (u64, u64, u32) {
-        lock(&self.lines).iter().fold((0, 0, 0), |(answered, failed, run), line| {
-            let (more, now) = line.record.failed();
-            (answered + line.record.answered().0, failed + more, run.max(now))
+    /// Whether something was sent that has not been answered, and the longest run of failures through the server's own
+    /// fault just now on one connection.
+    pub(crate) fn under_way(&self) -> (bool, u32) {
+        lock(&self.lines).live.iter().filter(|line| !line.record.has_ended()).fold((false, 0), |(some, run), line| {
+            (some || line.record.outstanding() > 0, run.max(line.record.failed().1))
         })
     }
 

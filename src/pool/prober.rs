@@ -65,7 +65,7 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
             }
         },
     };
-    let heard = pod.heard().2;
+    let heard = pod.totals().heard;
     let asked = Instant::now();
     match timeout(limit, facts::probe(&open)).await {
         Ok(Ok((took, facts))) => {
@@ -79,7 +79,7 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
         }
         // Silence on this connection proves something only if nothing else was heard from the Pod meanwhile.
         Err(_) => {
-            let silent = pod.heard().2 == heard;
+            let silent = pod.totals().heard == heard;
             told(pod, silent, silent, Class::NotReady, format!("no answer within {limit:?}").into())
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     endpoint::{Endpoint, Role},
     error::{Applied, Attempt, BoxError, Error, Kind, Phase},
     time::{Duration, Instant},
-    wire::{Verdict, classify::classify_chain, record::Record},
+    wire::{Class, Verdict, classify::classify_chain, record::Record},
 };
 
 /// Repetitions of one piece of work, at most: enough for every Pod of a StatefulSet to fail in turn, few enough not to
@@ -42,11 +42,17 @@ impl Watch {
     }
 
     /// What an error means, with what the connection knows: nothing can have been applied by a request that never
-    /// left. `is_quiet` first: a request that stands in the driver's channel has not been counted yet.
+    /// left. Only of a connection that has ended, or the error may be another connection's; `is_quiet` first, as a
+    /// request that stands in the driver's channel has not been counted yet.
     fn judge(&self, error: &(dyn error::Error + 'static)) -> Option<Verdict> {
         let mut verdict = classify_chain(error)?;
-        if self.record.is_quiet() && self.record.sent() == self.sent {
+        if self.record.has_ended() && self.record.is_quiet() && self.record.sent() == self.sent {
             verdict.applied = Applied::No;
+        }
+        // A standby has refused a write: nothing can have been written on it before. On a primary it was a transaction
+        // of the work's own that was read-only, and what came before that may stand.
+        if verdict.class == Class::ReadOnly && self.record.role() == Role::Primary && !self.record.read_only() {
+            verdict.class = Class::Statement;
         }
         Some(verdict)
     }

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering, fence},
     },
 };
 
@@ -40,13 +40,20 @@ pub(crate) struct Place<'a> {
 }
 
 impl Waiters {
-    /// Takes the last place.
-    pub(crate) fn enter(&self, target: Target) -> Place<'_> {
+    /// Takes the last place, or the first, for one who has waited his turn and was given what did not do.
+    pub(crate) fn enter(&self, target: Target, again: bool) -> Place<'_> {
         let waiter = Arc::new(Waiter { target, client: Mutex::default(), wake: Notify::new() });
         let mut queue = lock(&self.queue);
-        queue.push_back(waiter.clone());
+        if again {
+            queue.push_front(waiter.clone());
+        } else {
+            queue.push_back(waiter.clone());
+        }
         self.len.store(queue.len(), Ordering::Relaxed);
         drop(queue);
+        // Pairs with the fence in `berth_freed`: either the one who frees a berth sees this place, or the berth is seen
+        // to be free here.
+        fence(Ordering::SeqCst);
         Place { waiters: self, waiter }
     }
 
@@ -73,7 +80,7 @@ impl Waiters {
     }
 
     /// Hands a connection to the first who waits for a Pod like this one, or back.
-    fn hand_over(&self, slot: &Slot, client: Client) -> Option<Client> {
+    pub(crate) fn hand_over(&self, slot: &Slot, client: Client) -> Option<Client> {
         let mut queue = lock(&self.queue);
         let position = queue.iter().position(|waiter| slot.serves(waiter.target.bit()));
         // In the queue means not yet served: a waiter leaves the queue in the step that serves it.
@@ -82,6 +89,17 @@ impl Waiters {
         let before = lock(&waiter.client).replace(client);
         waiter.wake.notify_one();
         before
+    }
+
+    /// Makes the first who waits for a Pod like this one look again: it has room for one more connection.
+    pub(crate) fn berth_freed(&self, slot: &Slot) {
+        fence(Ordering::SeqCst);
+        if self.is_empty() {
+            return;
+        }
+        if let Some(waiter) = lock(&self.queue).iter().find(|waiter| slot.serves(waiter.target.bit())) {
+            waiter.wake.notify_one();
+        }
     }
 
     /// Makes everybody look again: the candidates have changed, or a connection could not be opened.

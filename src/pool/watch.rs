@@ -50,7 +50,9 @@ impl Watched {
     }
 
     fn look(&mut self, pod: &Pod, limits: &Limits, now: Instant) {
-        let (outstanding, heard) = pod.outstanding();
+        let (outstanding, run) = pod.under_way();
+        let totals = pod.totals();
+        let heard = totals.heard;
         if !outstanding || heard != self.heard {
             (self.heard, self.quiet_since, self.suspected) = (heard, now, false);
         } else if !self.suspected && now.saturating_duration_since(self.quiet_since) >= SUSPICION {
@@ -58,10 +60,8 @@ impl Watched {
             pod.suspect.notify_one();
         }
 
-        let (answered, failed, run) = pod.failed();
-        // Counts of connections that have gone are gone with them.
-        let more = (answered.saturating_sub(self.answered), failed.saturating_sub(self.failed));
-        (self.answered, self.failed) = (answered, failed);
+        let more = (totals.answered.saturating_sub(self.answered), totals.failed.saturating_sub(self.failed));
+        (self.answered, self.failed) = (totals.answered, totals.failed);
         if more == (0, 0) {
             return;
         }

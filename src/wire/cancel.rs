@@ -29,8 +29,8 @@ impl CancelToken {
         Self { token, address, dialer, runtime }
     }
 
-    /// Asks the server to cancel. Success means that the server took the request, not that it found anything to
-    /// cancel; the cancelled statement ends with SQLSTATE 57014.
+    /// Asks the server to cancel, and waits until it has passed the request on. Success does not mean that it found
+    /// anything to cancel; a cancelled statement ends with SQLSTATE 57014.
     ///
     /// Takes no longer than `connect_timeout` (2 s by default). Cancel-safe: once begun, the request goes on without
     /// its caller.
@@ -49,8 +49,10 @@ impl CancelToken {
     async fn request(self) -> Result<(), Error> {
         let limit = self.dialer.timeout();
         let stages = async {
-            let socket = self.dialer.socket(self.address).await.map_err(BoxError::from)?;
-            self.token.cancel_query_raw(socket, NoTls).await.map_err(BoxError::from)
+            let mut socket = self.dialer.socket(self.address).await.map_err(BoxError::from)?;
+            self.token.cancel_query_raw(&mut socket, NoTls).await.map_err(BoxError::from)?;
+            // The server closes when it has passed the request on; before that, it may still hit what comes next.
+            tokio::io::copy(&mut socket, &mut tokio::io::sink()).await.map(drop).map_err(BoxError::from)
         };
         match timeout(limit, stages).await {
             Ok(Ok(())) => Ok(()),

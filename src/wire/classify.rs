@@ -16,7 +16,7 @@ pub enum Class {
     /// The server refuses who we are (SQLSTATE class 28) or the database we ask for (3D000). It will be the same at
     /// the next try, and on every Pod.
     Access,
-    /// The connection is gone: closed, broken, class 08, or ended by the server with a FATAL.
+    /// The connection is gone: closed, broken, or ended by the server with a FATAL.
     Connection,
     /// The Pod has no connection slot left (53300). It is full, not sick.
     Full,
@@ -49,7 +49,8 @@ impl Verdict {
 
 /// Says whose trouble an error is, and whether the work behind it can have been applied.
 ///
-/// An `ERROR` that the server gave for the statement means that nothing was applied. After a `FATAL`, a broken
+/// An `ERROR` that the server gave for the statement means that nothing of that statement was applied; of what came
+/// before it outside of its transaction, it says nothing. After a `FATAL`, a broken
 /// connection, or an error that the driver made itself, nobody knows: the commit may have gone through before.
 ///
 /// ```
@@ -100,12 +101,12 @@ pub(crate) fn classify_chain(error: &(dyn error::Error + 'static)) -> Option<Ver
 /// The class of a SQLSTATE.
 pub(crate) fn class(sqlstate: &str, fatal: bool) -> Class {
     match sqlstate {
-        "57P01" | "57P02" | "57P03" => Class::NotReady,
-        "53300" => Class::Full,
+        // Of a lower severity, these come from a function or a foreign table, and the session goes on.
+        "57P01" | "57P02" | "57P03" if fatal => Class::NotReady,
+        "53300" if fatal => Class::Full,
         "25006" => Class::ReadOnly,
         "3D000" => Class::Access,
         code if code.starts_with("28") => Class::Access,
-        code if code.starts_with("08") => Class::Connection,
         _ if fatal => Class::Connection,
         _ => Class::Statement,
     }
@@ -137,7 +138,10 @@ mod tests {
             ("28P01", true, Class::Access),
             ("28000", true, Class::Access),
             ("3D000", true, Class::Access),
-            ("08006", false, Class::Connection),
+            ("08006", true, Class::Connection),
+            ("08006", false, Class::Statement),
+            ("53300", false, Class::Statement),
+            ("57P01", false, Class::Statement),
             ("25006", false, Class::ReadOnly),
             ("40001", true, Class::Connection),
             ("40001", false, Class::Statement),

@@ -90,19 +90,22 @@ impl Dialer {
     /// Cancel-safe: dropping the future closes the socket.
     pub(crate) async fn dial(&self, address: SocketAddr, witness: Witness) -> Result<Dialled, DialError> {
         let deadline = Instant::now() + self.timeout;
-        let socket = self.stage(Phase::Tcp, deadline, self.tcp(address)).await?;
-        self.stage(Phase::Startup, deadline, self.start(Box::new(socket), witness)).await
+        let record = Arc::new(Record::default());
+        let socket = self.stage(Phase::Tcp, deadline, &record, self.tcp(address)).await?;
+        let start = self.start(Box::new(socket), record.clone(), witness);
+        self.stage(Phase::Startup, deadline, &record, start).await
     }
 
     async fn stage<T>(
         &self,
         phase: Phase,
         deadline: Instant,
+        record: &Record,
         work: impl Future<Output = Result<T, DialError>>,
     ) -> Result<T, DialError> {
         timeout_at(deadline, work).await.unwrap_or_else(|_| {
             let cause = format!("no answer within {:?}", self.timeout).into();
-            Err(DialError { phase, class: Class::NotReady, silent: true, cause })
+            Err(DialError { phase, class: Class::NotReady, silent: record.heard() == 0, cause })
         })
     }
 
@@ -115,8 +118,7 @@ impl Dialer {
         })
     }
 
-    async fn start(&self, stream: Box<dyn Io>, witness: Witness) -> Result<Dialled, DialError> {
-        let record = Arc::new(Record::default());
+    async fn start(&self, stream: Box<dyn Io>, record: Arc<Record>, witness: Witness) -> Result<Dialled, DialError> {
         let tap = Tap::new(stream, record.clone(), witness.clone());
         let (client, connection) = self.postgres.connect_raw(tap, NoTls).await.map_err(DialError::startup)?;
         let driver = tokio::spawn(Driver::new(connection, record.clone(), witness)).abort_handle();

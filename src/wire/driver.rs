@@ -98,6 +98,8 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let waker = self.waker(cx.waker());
         self.record.begin();
+        // Until the tap has seen it read to the end.
+        self.record.set_held(true);
         let poll = self.run(&mut Context::from_waker(&waker));
         if poll.is_ready() {
             self.record.set_ended();

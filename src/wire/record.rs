@@ -45,6 +45,10 @@ pub(crate) struct Record {
     status: AtomicU8,
     /// Requests written that have not been answered by a ReadyForQuery.
     outstanding: AtomicU32,
+    /// A COPY from the client is under way.
+    copying: AtomicBool,
+    /// The driver stopped reading with an answer in its hands: whoever asked has not taken it.
+    held: AtomicBool,
     /// The socket did not take all that was written.
     blocked: AtomicBool,
     /// The driver has ended, or is about to: nothing more will be answered.
@@ -96,10 +100,18 @@ impl Record {
     pub(crate) fn is_clean(&self) -> bool {
         // Acquire pairs with the release in `begin` and `end`: what the last poll wrote is seen below.
         self.is_quiet()
+            && self.is_answered()
             && self.status.load(Ordering::Relaxed) == IDLE
-            && self.outstanding.load(Ordering::Relaxed) == 0
             && !self.blocked.load(Ordering::Relaxed)
             && !self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether every answer has come, and been taken.
+    #[inline]
+    fn is_answered(&self) -> bool {
+        self.outstanding.load(Ordering::Relaxed) == 0
+            && !self.copying.load(Ordering::Relaxed)
+            && !self.held.load(Ordering::Relaxed)
     }
 
     /// Whether the driver is between two polls with nothing to do.
@@ -111,7 +123,7 @@ impl Record {
     /// Waits until nothing is outstanding or on the way, or the connection is over. One at a time may wait. Cancel-safe.
     pub(crate) async fn rest(&self) {
         self.driver.fetch_or(WATCHED, Ordering::AcqRel);
-        while !(self.is_quiet() && self.outstanding.load(Ordering::Relaxed) == 0 || self.has_ended()) {
+        while !(self.is_quiet() && self.is_answered() || self.has_ended()) {
             self.polled.notified().await;
         }
     }
@@ -206,6 +218,14 @@ impl Record {
 
     pub(super) fn set_outstanding(&self, outstanding: u32) {
         self.outstanding.store(outstanding, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_copying(&self, copying: bool) {
+        self.copying.store(copying, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_held(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
     }
 
     pub(super) fn set_blocked(&self, blocked: bool) {

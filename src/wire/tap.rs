@@ -67,6 +67,7 @@ impl Tap {
                 *outstanding = outstanding.saturating_sub(1);
                 record.set_status(status);
                 record.set_outstanding(*outstanding);
+                record.set_copying(false);
                 record.count_outcome(std::mem::take(failed));
                 if let Some(since) = since.take_if(|_| *outstanding == 0) {
                     record.count_answered(since.elapsed());
@@ -75,6 +76,7 @@ impl Tap {
             Reply::CopyIn => {
                 *outstanding = outstanding.saturating_sub(1);
                 record.set_outstanding(*outstanding);
+                record.set_copying(true);
                 // The rest of a COPY takes as long as its data; that is no answer time.
                 *since = None;
             }
@@ -110,6 +112,10 @@ impl AsyncRead for Tap {
         let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
         if buf.filled().len() > before {
             self.read(&buf.filled()[before..]);
+        }
+        if poll.is_pending() {
+            // Read to the end: the driver holds nothing back.
+            self.record.set_held(false);
         }
         poll
     }

@@ -15,6 +15,7 @@ use tokio::{
 
 use self::believes::READINGS;
 use super::{
+    builder::nobody,
     drain::Drain,
     entry::Entry,
     inner::Inner,
@@ -53,7 +54,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn new(inner: Arc<Inner>, now: Instant) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>) -> Self {
         Self {
             inner,
             roster: Roster::new(),
@@ -64,7 +65,7 @@ impl Directory {
             lineage: Lineage::default(),
             primary: None,
             readings: Vec::with_capacity(READINGS),
-            silent_since: Some(now),
+            silent_since: None,
             panic: false,
             changed: false,
         }
@@ -135,12 +136,20 @@ impl Directory {
         }
         let health: Vec<_> = self.roster.members().iter().map(PodHealth::of).collect();
         let healthy = health.iter().any(|pod| pod.state == State::Healthy && pod.fence.is_none());
-        self.silent_since = match (healthy, self.silent_since) {
-            (true, _) => None,
-            (false, Some(since)) => Some(since),
-            (false, None) => Some(Instant::now()),
+        self.silent_since = match self.silent_since {
+            // Nobody to be silent.
+            _ if healthy || health.is_empty() => None,
+            since => since.or_else(|| Some(Instant::now())),
         };
         let (silent_since, resolved) = (self.silent_since, self.resolved.clone());
         View { snapshot, health, silent_since, resolved, closed }
+    }
+}
+
+impl Drop for Directory {
+    /// However it ends, also with its runtime: nobody waits for what nobody will do.
+    fn drop(&mut self) {
+        self.inner.end(View { closed: true, ..nobody() });
+        self.inner.common.events.close();
     }
 }

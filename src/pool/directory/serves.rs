@@ -38,12 +38,11 @@ impl Directory {
                     !self.roster.members().iter().filter(others).any(|entry| entry.health.state() == State::Healthy);
                 let Some(entry) = self.find(serial) else { return };
                 entry.spoke();
-                entry.doubted = false;
+                let believed = std::mem::take(&mut entry.doubted);
+                let changed = entry.read_only != read_only;
+                entry.read_only = read_only;
                 entry.found = Some((facts, asked, at));
-                if entry.read_only != read_only {
-                    entry.read_only = read_only;
-                    self.changed = true;
-                }
+                self.changed |= believed || changed;
                 let Some(entry) = self.find(serial) else { return };
                 lock(&entry.pod.trouble).clear();
                 sample(&entry.pod, took);
