@@ -19,7 +19,7 @@ use crate::{
 /// How long a Pod may say nothing before it is out.
 const OUT: Duration = Duration::from_secs(3);
 /// How long a request that was on its way there may take: the TCP user time-out, a probe that notices, and a repetition.
-const MOVED_ON: Duration = Duration::from_secs(6);
+const MOVED_ON: Duration = Duration::from_secs(5);
 /// How long a checkout may take, of all but one in a thousand.
 const CHECKOUT: Duration = Duration::from_millis(5);
 /// How soon after it speaks again it serves.
