@@ -16,7 +16,7 @@ use crate::{
         lineage::{Claim, Fence},
         state::{Fact, Health},
     },
-    time::{Duration, Instant},
+    time::Instant,
     wire::facts::Facts,
 };
 
@@ -101,15 +101,25 @@ impl Entry {
         self.facts().role == Role::Primary && self.fence.is_none() && self.health.state() == State::Healthy
     }
 
-    /// It was asked and said nothing. Whether that has gone on for `limit`, with nothing heard on any connection.
-    pub(crate) fn is_given_up(&mut self, limit: Duration, now: Instant) -> bool {
+    /// It was asked and said nothing: neither to that, nor on any other connection.
+    pub(crate) fn fell_silent(&mut self, asked: Instant) {
         let heard = self.pod.totals().heard;
-        match self.silence {
-            Some((since, before)) if before == heard => now.saturating_duration_since(since) >= limit,
-            _ => {
-                self.silence = Some((now, heard));
-                false
-            }
+        if self.silence.is_none_or(|(_, before)| before != heard) {
+            self.silence = Some((asked, heard));
+        }
+    }
+
+    /// Since when it has said nothing, if it does.
+    pub(crate) fn silent_since(&self) -> Option<Instant> {
+        self.silence.map(|(since, _)| since)
+    }
+
+    /// Cuts what still waits for it, unless something was heard meanwhile.
+    pub(crate) fn give_up(&mut self) {
+        let Some((_, before)) = self.silence.take() else { return };
+        let cut = if self.pod.totals().heard == before { self.pod.cut() } else { 0 };
+        if cut > 0 {
+            tracing::warn!(endpoint = %self.pod.endpoint, connections = cut, "cut: silent for too long");
         }
     }
 

@@ -27,6 +27,7 @@ pub(crate) enum Message {
 pub(crate) enum Probed {
     /// The Pod answered, after this long, and said where it stands: asked at this moment, answered at that.
     Passed { facts: Facts, read_only: bool, took: Duration, asked: Instant, at: Instant },
-    /// It did not. `proven`: that by itself shows that it does not serve. `silent`: nothing was heard at all.
-    Failed { proven: bool, silent: bool, class: Class, attempt: Attempt },
+    /// It did not. `proven`: that by itself shows that it does not serve. `silent`: since when nothing was heard, if nothing
+    /// at all was.
+    Failed { proven: bool, silent: Option<Instant>, class: Class, attempt: Attempt },
 }

@@ -53,13 +53,14 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
 async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
     let common = pod.common();
     let limit = common.limits.probe_timeout;
+    let asked = Instant::now();
     // A connection that has ended says nothing about the Pod now; a new one does.
     let open = match connection.take_if(|open| !open.record.has_ended()) {
         Some(open) => open,
         None => match common.dialer.dial(pod.endpoint.address(), witness(pod, pod.generation())).await {
             Ok(open) => open,
             Err(error) => {
-                let silent = error.silent;
+                let silent = error.silent.then_some(asked);
                 let (class, attempt) = failed(pod, error);
                 return Probed::Failed { proven: true, silent, class, attempt };
             }
@@ -75,17 +76,17 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
         }
         Ok(Err(error)) => {
             let class = classify(&error).class;
-            told(pod, true, false, class, error.into())
+            told(pod, true, None, class, error.into())
         }
         // Silence on this connection proves something only if nothing else was heard from the Pod meanwhile.
         Err(_) => {
             let silent = pod.totals().heard == heard;
-            told(pod, silent, silent, Class::NotReady, format!("no answer within {limit:?}").into())
+            told(pod, silent, silent.then_some(asked), Class::NotReady, format!("no answer within {limit:?}").into())
         }
     }
 }
 
-fn told(pod: &Pod, proven: bool, silent: bool, class: Class, cause: BoxError) -> Probed {
+fn told(pod: &Pod, proven: bool, silent: Option<Instant>, class: Class, cause: BoxError) -> Probed {
     let endpoint = &pod.endpoint;
     let attempt = Attempt::new(endpoint.shared_name(), endpoint.address(), Phase::Probe, cause);
     Probed::Failed { proven, silent, class, attempt }

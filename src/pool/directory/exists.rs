@@ -57,6 +57,7 @@ impl Directory {
 
     /// Makes the set what it is named to be. Unchanged Pods are not touched.
     fn replace(&mut self, named: &[Endpoint], now: Instant) {
+        let patience = self.patience();
         let Self { inner, roster, next_serial, .. } = self;
         let common = &inner.common;
         let gone = roster.replace(named, |endpoint, slot| {
@@ -68,7 +69,10 @@ impl Directory {
         for mut entry in gone {
             entry.apply(Fact::Removed, now);
             common.events.emit(Event::EndpointDrained { endpoint: entry.pod.endpoint.clone() });
-            self.drain.begin(entry, now + common.limits.drain_timeout);
+            let until = now + common.limits.drain_timeout;
+            // One that has fallen silent gets no more time for being gone from the name as well.
+            let given_up_at = entry.silent_since().map_or(until, |since| since + patience);
+            self.drain.begin(entry, until.min(given_up_at));
         }
         self.changed = true;
     }

@@ -86,6 +86,7 @@ impl Directory {
                 common.events.emit(Event::EndpointRemoved { endpoint });
             }
             let drained_by = self.drain.next_deadline();
+            let given_up_at = self.next_given_up();
             select! {
                 Some(message) = inbox.recv() => {
                     self.take(message, Instant::now());
@@ -98,6 +99,9 @@ impl Directory {
                 Some(request) = close.recv() => break request,
                 () = gone, if drained_by.is_some() => {}
                 () = sleep_until(drained_by.unwrap_or_else(Instant::now)), if drained_by.is_some() => {}
+                () = sleep_until(given_up_at.unwrap_or_else(Instant::now)), if given_up_at.is_some() => {
+                    self.give_up(Instant::now());
+                }
             }
         };
         self.close(requests, close).await;

@@ -51,7 +51,6 @@ impl Directory {
                 self.judge(serial);
             }
             Probed::Failed { proven, silent, class, attempt } => {
-                let limit = self.inner.common.limits.tcp_user_timeout.max(GIVEN_UP_MIN);
                 let Some(entry) = self.find(serial) else { return };
                 lock(&entry.pod.trouble).probe_failed(class, attempt.clone());
                 match class {
@@ -61,13 +60,9 @@ impl Directory {
                     Class::Access => entry.pod.common().waiters.look_again(),
                     _ => {}
                 }
-                if silent && entry.is_given_up(limit, now) {
-                    let cut = entry.pod.cut();
-                    if cut > 0 {
-                        tracing::warn!(endpoint = %entry.pod.endpoint, connections = cut, "cut: silent for too long");
-                    }
-                } else if !silent {
-                    entry.spoke();
+                match silent {
+                    Some(asked) => entry.fell_silent(asked),
+                    None => entry.spoke(),
                 }
                 self.fact(serial, Fact::Failed { proven }, now, Some(attempt));
             }
@@ -118,6 +113,24 @@ impl Directory {
             entry.pod.suspect.notify_one();
             self.changed = true;
         }
+    }
+
+    /// When the next Pod that has fallen silent is given up.
+    pub(super) fn next_given_up(&self) -> Option<Instant> {
+        let silent = self.roster.members().iter().filter_map(Entry::silent_since).min()?;
+        Some(silent + self.patience())
+    }
+
+    /// Cuts the connections of Pods that have been silent for too long: what waits there can go elsewhere.
+    pub(super) fn give_up(&mut self, now: Instant) {
+        let patience = self.patience();
+        let silent = |entry: &&mut Entry| entry.silent_since().is_some_and(|since| since + patience <= now);
+        self.roster.members_mut().iter_mut().filter(silent).for_each(Entry::give_up);
+    }
+
+    /// How long a Pod may be silent before it is given up.
+    pub(super) fn patience(&self) -> Duration {
+        self.inner.common.limits.tcp_user_timeout.max(GIVEN_UP_MIN)
     }
 
     fn fact(&mut self, serial: u64, fact: Fact, now: Instant, cause: Option<Attempt>) {

@@ -1,0 +1,12 @@
+//! Faults on real servers under 500 requests a second, with every setting at its default: what callers notice of them,
+//! and for how long. Each test prints what it measured.
+#![allow(clippy::print_stdout, reason = "a test says what it measured")]
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod proxy;
+mod stage;
+
+mod faults;
+mod silence;
