@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-once lint components programs
+PODPOOL_SOAK_SECONDS ?= 10800
+.PHONY: help demo test soak bench bench-once lint components programs
 
 # Every benchmark of benches/: a file, or a folder with a main.rs that is no package of its own.
 BENCHES := $(strip $(notdir $(basename $(wildcard benches/*.rs))) \
@@ -25,6 +26,10 @@ test: programs ## Run every test, on real PostgreSQL servers
 	$$run --all-features --lib --bins --tests
 	cargo test --all-features --doc
 	cargo build --all-features --examples
+
+soak: export PODPOOL_SOAK_SECONDS := $(PODPOOL_SOAK_SECONDS)
+soak: ## Look up for three hours, or PODPOOL_SOAK_SECONDS, with faults, and compare descriptors and memory
+	cargo test --release --all-features --test dns_soak -- --nocapture
 
 bench: programs ## Measure every benchmark
 	$(if $(BENCHES),cargo bench --all-features $(BENCHES:%=--bench %),@echo "no benchmarks")

@@ -67,7 +67,7 @@ mod srv;
 mod stats;
 mod udp;
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "testkit")))]
 #[path = "../testkit/fault_dns/mod.rs"]
 #[expect(dead_code, unreachable_pub, reason = "public in the testkit")]
 mod fault_dns;
