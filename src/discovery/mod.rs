@@ -52,6 +52,8 @@ mod error;
 mod family;
 mod fixed;
 mod flight;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod nameservers;
 mod options;
 mod pace;

@@ -15,6 +15,8 @@ pub(crate) mod classify;
 pub(crate) mod dial;
 mod driver;
 mod frontend;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 pub(crate) mod record;
 mod reply;
 mod tap;
