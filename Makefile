@@ -2,7 +2,9 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-once lint components programs
+PODPOOL_SOAK_SECONDS ?= 10800
+FUZZ_SECONDS ?= 600
+.PHONY: help demo test soak fuzz bench bench-once lint components fuzzer programs
 
 # Every benchmark of benches/: a file, or a folder with a main.rs that is no package of its own.
 BENCHES := $(strip $(notdir $(basename $(wildcard benches/*.rs))) \
@@ -25,6 +27,21 @@ test: programs ## Run every test, on real PostgreSQL servers
 	$$run --all-features --lib --bins --tests
 	cargo test --all-features --doc
 	cargo build --all-features --examples
+
+soak: export PODPOOL_SOAK_SECONDS := $(PODPOOL_SOAK_SECONDS)
+soak: ## Look up for three hours, or PODPOOL_SOAK_SECONDS, with faults, and compare descriptors and memory
+	cargo test --release --all-features --test dns_soak -- --nocapture
+
+# What is found goes to fuzz/found/, what breaks to fuzz/artifacts/; what is worth keeping is copied to fuzz/corpus/. No
+# sanitizer, as there is no unsafe code of ours to find: so no nightly toolchain is needed.
+fuzz: fuzzer ## Feed each fuzz target for ten minutes, or FUZZ_SECONDS
+	@cd fuzz; for target in fuzz_targets/*.rs; do \
+	    target=$$(basename "$$target" .rs); \
+	    mkdir -p "found/$$target"; \
+	    echo "cargo fuzz run $$target, $(FUZZ_SECONDS) s"; \
+	    cargo fuzz run --fuzz-dir . --sanitizer none "$$target" "found/$$target" "corpus/$$target" -- \
+	        -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 || exit 1; \
+	done
 
 bench: programs ## Measure every benchmark
 	$(if $(BENCHES),cargo bench --all-features $(BENCHES:%=--bench %),@echo "no benchmarks")
@@ -54,6 +71,11 @@ components:
 	    echo "error: $${part#*:} is missing: install it with \`rustup component add $${part#*:}\`, or your system's package of it" >&2; \
 	    exit 1; \
 	done
+
+# cargo-fuzz, which builds and runs the fuzz targets.
+fuzzer:
+	@cargo fuzz --version >/dev/null 2>&1 || { \
+	    echo "cargo-fuzz is not installed; trying: cargo install cargo-fuzz --locked"; cargo install cargo-fuzz --locked; }
 
 # PostgreSQL's server programs, which the tests, benchmarks and the demo start.
 programs:

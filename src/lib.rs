@@ -106,6 +106,9 @@ pub mod discovery;
 pub mod endpoint;
 mod error;
 mod event;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod health;
 mod pool;
 mod sync;

@@ -1,6 +1,6 @@
 //! F22: lookups for a long time, one in ten with a fault, leave descriptors and memory as they were.
 //!
-//! A test of its own because it measures its whole process. A minute long; for longer set `PODPOOL_SOAK_SECONDS`.
+//! A test of its own because it measures its whole process. A minute long; for hours `make soak`, which sets `PODPOOL_SOAK_SECONDS`.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -92,6 +92,10 @@ async fn f22_an_hour_of_lookups_with_faults_leaks_nothing() {
         lookups = (lookups.0 + all, lookups.1 + failed);
     }
     let settled = settled.unwrap();
+    println!(
+        "{} lookups, {} without an answer, in {seconds} s; descriptors: {} at first, {} at most; kB: {} at first, {} at most",
+        lookups.0, lookups.1, settled.0, most.0, settled.1, most.1
+    );
     assert!(lookups.0 > seconds * 20, "{lookups:?}");
     assert!(lookups.1 > lookups.0 / 50, "{lookups:?}");
     assert!(most.0 <= settled.0 + 60, "descriptors: {} at first, {} at most", settled.0, most.0);

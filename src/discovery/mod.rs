@@ -52,6 +52,8 @@ mod error;
 mod family;
 mod fixed;
 mod flight;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod nameservers;
 mod options;
 mod pace;
@@ -67,8 +69,6 @@ mod srv;
 mod stats;
 mod udp;
 
-#[cfg(all(test, feature = "testkit"))]
-use crate::testkit::fault_dns;
 #[cfg(all(test, not(feature = "testkit")))]
 #[path = "../testkit/fault_dns/mod.rs"]
 #[expect(dead_code, unreachable_pub, reason = "public in the testkit")]

@@ -16,6 +16,8 @@ pub(crate) mod dial;
 mod driver;
 pub(crate) mod facts;
 mod frontend;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 pub(crate) mod record;
 mod reply;
 mod tap;

@@ -12,7 +12,11 @@ use std::collections::BTreeMap;
 
 use rand::{SeedableRng as _, rngs::StdRng};
 
-use super::{confirm::Decision, fault_dns::*, *};
+#[cfg(not(feature = "testkit"))]
+use super::fault_dns::*;
+use super::{confirm::Decision, *};
+#[cfg(feature = "testkit")]
+use crate::testkit::fault_dns::*;
 use crate::{
     endpoint::Endpoint,
     time::{Duration, Instant},
