@@ -230,3 +230,26 @@ fn a_pool_without_its_runtime_says_that_it_is_closed() {
     assert_eq!(error.kind(), Kind::Shutdown, "{error}");
     callers.block_on(cluster.shutdown()).expect("an orderly end");
 }
+
+/// Somebody ends a session on the only primary, now and then: that is no reason to keep writers waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_terminated_session_of_the_primary_delays_no_writer() {
+    let cluster = Cluster::start(2).await.expect("a cluster");
+    let pool = pool(&cluster, "pool_size=2");
+    until(Duration::from_secs(10), "two Pods serve", || in_state(&pool, State::Healthy) == 2).await;
+    let admin = cluster.client(0).await.expect("a superuser");
+    let mut delays = Vec::new();
+    for _ in 0..10 {
+        let client = pool.get_for(Target::Primary).await.expect("the primary");
+        let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.expect("an answer").get(0);
+        admin.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.expect("an end");
+        client.simple_query("SELECT 1").await.expect_err("ended");
+        drop(client);
+        let began = Instant::now();
+        drop(pool.get_for(Target::Primary).await.expect("the primary"));
+        delays.push(began.elapsed());
+    }
+    println!("the next writer waited {delays:?}");
+    assert!(delays.iter().max() < Some(&Duration::from_millis(500)), "{delays:?}");
+    cluster.shutdown().await.expect("an orderly end");
+}

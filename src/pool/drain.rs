@@ -33,7 +33,8 @@ impl Drain {
         let mut finished = Vec::new();
         let cut = &mut self.cut;
         self.pods.retain(|(pod, until)| {
-            if !pod.is_deserted() && now >= *until {
+            let deserted = pod.is_deserted();
+            if !deserted && now >= *until {
                 let lines = pod.cut();
                 if lines > 0 {
                     tracing::warn!(endpoint = %pod.endpoint, connections = lines, "cut what was not given back in time");
@@ -42,10 +43,10 @@ impl Drain {
                 finished.push(pod.endpoint.clone());
                 return false;
             }
-            if pod.is_deserted() {
+            if deserted {
                 finished.push(pod.endpoint.clone());
             }
-            !pod.is_deserted()
+            !deserted
         });
         finished
     }

@@ -72,6 +72,11 @@ impl Entry {
         before
     }
 
+    /// Whether it serves.
+    pub(crate) fn serves(&self) -> bool {
+        self.health.state() == State::Healthy && self.fence.is_none()
+    }
+
     /// What it says of itself.
     pub(crate) fn claim(&self) -> Claim {
         let facts = self.found.map(|(facts, ..)| facts).unwrap_or_default();
@@ -98,7 +103,7 @@ impl Entry {
 
     /// Whether it serves as a primary.
     pub(crate) fn is_primary(&self) -> bool {
-        self.facts().role == Role::Primary && self.fence.is_none() && self.health.state() == State::Healthy
+        self.facts().role == Role::Primary && self.serves()
     }
 
     /// It was asked and said nothing: neither to that, nor on any other connection.

@@ -10,10 +10,10 @@ use super::{
     pod::Pod,
 };
 use crate::{
-    error::Attempt,
+    error::{Attempt, Phase},
     sync::lock,
     time::{Duration, Instant},
-    wire::{dial::DialError, witness::Witness},
+    wire::{Class, dial::DialError, witness::Witness},
 };
 
 /// The most that a connection's life is shortened by, at random, so that those opened together do not end together:
@@ -78,14 +78,19 @@ async fn run(berth: Berth, opening: Opening) {
     match common.dialer.dial(pod.endpoint.address(), witness(&pod, generation)).await {
         Ok(dialled) => {
             count(&common.counters.opened);
-            lock(&pod.trouble).clear();
             let life = jittered(common.limits.max_lifetime, rand::random_range(0.0..1.0));
             let dies = common.clock.now().saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
             let conn = Conn::new(dialled, berth, generation, dies);
             pod.remember(conn.line());
             drop(opening);
             if conn.is_current() {
+                lock(&pod.trouble).clear();
                 pod.park(conn);
+            } else if conn.record.has_ended() {
+                let cause = "the session ended as soon as it had begun";
+                let endpoint = &pod.endpoint;
+                let attempt = Attempt::new(endpoint.shared_name(), endpoint.address(), Phase::Startup, cause);
+                lock(&pod.trouble).dial_failed(Class::NotReady, attempt, Instant::now());
             }
         }
         Err(error) => {
@@ -100,7 +105,7 @@ async fn run(berth: Berth, opening: Opening) {
 }
 
 /// A dial's error, with the Pod's name on it.
-pub(crate) fn failed(pod: &Pod, error: DialError) -> (crate::wire::Class, Attempt) {
+pub(crate) fn failed(pod: &Pod, error: DialError) -> (Class, Attempt) {
     let (class, phase) = (error.class, error.phase);
     let endpoint = &pod.endpoint;
     (class, Attempt::new(endpoint.shared_name(), endpoint.address(), phase, error.into_cause()))

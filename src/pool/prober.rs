@@ -2,7 +2,7 @@
 //! healthy Pod look sick. The connection stays open between probes, because it is also how an idle Pod tells at once
 //! that it shuts down.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use tokio::{
     select,
@@ -20,6 +20,8 @@ use crate::{
     wire::{Class, classify, dial::Dialled, facts},
 };
 
+/// The generation of the probes' connections: what they see always counts.
+pub(crate) const PROBES: u64 = u64::MAX;
 /// Between probes of a Pod that is not healthy.
 pub(crate) const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval of a healthy Pod varies by this much either way, so that the probes of many clients spread out.
@@ -35,6 +37,9 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
         common.tell(Message::Probed { pod: pod.serial, outcome });
         let began = Instant::now();
         loop {
+            // Before the pace is read, or a beginning in between would be missed.
+            let mut begun = pin!(common.urgency.begun());
+            begun.as_mut().enable();
             let interval = match common.urgency.pace(Instant::now()) {
                 Some(pace) => pace,
                 None if failed || !healthy() => SUSPECT_INTERVAL,
@@ -44,7 +49,7 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
                 () = sleep((began + interval).saturating_duration_since(Instant::now())) => break,
                 () = pod.suspect.notified() => break,
                 // Reckon again: the interval has become shorter.
-                () = common.urgency.begun() => {}
+                () = begun => {}
             }
         }
     }
@@ -57,7 +62,7 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
     // A connection that has ended says nothing about the Pod now; a new one does.
     let open = match connection.take_if(|open| !open.record.has_ended()) {
         Some(open) => open,
-        None => match common.dialer.dial(pod.endpoint.address(), witness(pod, pod.generation())).await {
+        None => match common.dialer.dial(pod.endpoint.address(), witness(pod, PROBES)).await {
             Ok(open) => open,
             Err(error) => {
                 let silent = error.silent.then_some(asked);

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 use crate::{
     sync::lock,
@@ -51,9 +51,9 @@ impl Urgency {
         Some(if now < since + FAST_FOR { FAST } else { SLOWER })
     }
 
-    /// Waits until it becomes urgent. Cancel-safe.
-    pub(crate) async fn begun(&self) {
-        self.began.notified().await;
+    /// The next time that it becomes urgent. Cancel-safe.
+    pub(crate) fn begun(&self) -> Notified<'_> {
+        self.began.notified()
     }
 }
 

@@ -115,7 +115,7 @@ impl Directory {
             }
             Message::Probed { pod, outcome } => self.probed(pod, outcome, now),
             Message::Seen { pod, generation, evidence } => self.seen(pod, generation, evidence, now),
-            Message::Outlier { pod, cause } => self.evidence(pod, cause.into(), now),
+            Message::Outlier { pod, cause } => self.outlier(pod, cause, now),
             // The probe finds out; a dial that failed for want of a slot, or of a password, is no evidence.
             Message::DialFailed { pod, class: Class::NotReady } => self.hurry(pod),
             Message::DialFailed { .. } => {}

@@ -6,7 +6,7 @@ use crate::{
     error::{Attempt, BoxError, Phase},
     event::Event,
     health::{State, state::Fact},
-    pool::{entry::Entry, maintenance::sample, message::Probed, opener},
+    pool::{entry::Entry, maintenance::sample, message::Probed, opener, prober::PROBES},
     sync::lock,
     time::{Duration, Instant},
     wire::{Class, classify::class, witness::Evidence},
@@ -33,9 +33,9 @@ impl Directory {
     pub(super) fn probed(&mut self, serial: u64, outcome: Probed, now: Instant) {
         match outcome {
             Probed::Passed { facts, read_only, took, asked, at } => {
-                let others = |entry: &&Entry| entry.pod.serial != serial && entry.fence.is_none();
-                let alone =
-                    !self.roster.members().iter().filter(others).any(|entry| entry.health.state() == State::Healthy);
+                // The only primary is needed at once, however many standbys serve.
+                let like_it = |entry: &&Entry| entry.pod.serial != serial && entry.role == facts.role;
+                let alone = !self.roster.members().iter().filter(like_it).any(Entry::serves);
                 let Some(entry) = self.find(serial) else { return };
                 entry.spoke();
                 let believed = std::mem::take(&mut entry.doubted);
@@ -53,12 +53,14 @@ impl Directory {
             Probed::Failed { proven, silent, class, attempt } => {
                 let Some(entry) = self.find(serial) else { return };
                 lock(&entry.pod.trouble).probe_failed(class, attempt.clone());
-                match class {
-                    // Full, not sick, if it serves; a Pod that never let us in stays unproven.
-                    Class::Full => return,
+                if class == Class::Access {
                     // Perhaps nobody need wait any longer.
-                    Class::Access => entry.pod.common().waiters.look_again(),
-                    _ => {}
+                    entry.pod.common().waiters.look_again();
+                }
+                if matches!(class, Class::Access | Class::Full) && entry.serves() {
+                    // Full, or closed to those who come now: those who are in are served all the same.
+                    tracing::warn!(endpoint = %entry.pod.endpoint, error = %attempt, "a probe was not let in");
+                    return;
                 }
                 match silent {
                     Some(asked) => entry.fell_silent(asked),
@@ -78,7 +80,8 @@ impl Directory {
         }
         // What an older connection saw was already counted when everything older was purged. During start-up the dial
         // itself says what came of it.
-        if generation != entry.pod.generation() || entry.health.state() != State::Healthy {
+        let old = generation != entry.pod.generation() && generation != PROBES;
+        if old || entry.health.state() != State::Healthy {
             return;
         }
         let cause: BoxError = match evidence {
@@ -93,6 +96,22 @@ impl Directory {
             _ => return,
         };
         self.evidence(serial, cause, now);
+    }
+
+    /// A Pod's statements fail through the server's own fault. No more than half of the Pods go out for that, and never
+    /// the last one of its role: then it is more likely the statements.
+    pub(super) fn outlier(&mut self, serial: u64, cause: String, now: Instant) {
+        let members = self.roster.members();
+        let Some(role) = members.iter().find(|entry| entry.pod.serial == serial).map(|entry| entry.role) else {
+            return;
+        };
+        let serving = members.iter().filter(|entry| entry.serves()).count();
+        let like_it = members.iter().filter(|entry| entry.serves() && entry.role == role).count();
+        if like_it > 1 && (serving - 1) * 2 >= members.len() {
+            self.evidence(serial, cause.into(), now);
+        } else {
+            tracing::warn!(pod = serial, cause, "too few Pods are left to eject one for that");
+        }
     }
 
     /// Traffic shows that a Pod does not serve.
