@@ -9,4 +9,6 @@ mod proxy;
 mod stage;
 
 mod faults;
+mod shares;
+mod shutdown;
 mod silence;
