@@ -5,9 +5,11 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod ledger;
 mod proxy;
 mod stage;
 
+mod failover;
 mod faults;
 mod shares;
 mod shutdown;
