@@ -5,8 +5,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod ledger;
 mod proxy;
 mod stage;
 
+mod failover;
 mod faults;
+mod shares;
+mod shutdown;
 mod silence;

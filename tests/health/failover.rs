@@ -1,0 +1,235 @@
+//! The primary dies, or is replaced: writes go on, none is lost or doubled, and nobody is sent to the old one.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use podpool::{
+    Target,
+    testkit::{Cluster, Shutdown},
+};
+use tokio::task::JoinHandle;
+
+use crate::{
+    common::{
+        paced::{Paced, Spread, failures},
+        until,
+    },
+    ledger::{Ledger, TABLE},
+    stage::{addresses, alone, pool},
+};
+
+const TRIALS: usize = 20;
+/// From the first write that the new primary takes from anyone to the first that it takes through the pool.
+const WRITES: Duration = Duration::from_millis(100);
+/// Tasks that write.
+const WRITERS: usize = 8;
+
+/// Makes the primary wait for every other Pod's word on every commit; the others wait for nobody, should they become one.
+async fn synchronous(cluster: &Cluster) {
+    let primary = cluster.primary().expect("a primary");
+    let pods = cluster.pods();
+    let others: Vec<_> = pods.iter().enumerate().filter(|(i, _)| *i != primary).map(|(_, pod)| pod.name()).collect();
+    for ordinal in 0..pods.len() {
+        let superuser = cluster.client(ordinal).await.expect("a superuser's connection");
+        let names = others.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+        let setting = if ordinal == primary { format!("{} ({names})", others.len()) } else { String::new() };
+        let alter = format!("ALTER SYSTEM SET synchronous_standby_names = '{setting}'");
+        superuser.batch_execute(&alter).await.expect("a setting");
+        superuser.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
+    }
+    let superuser = cluster.client(primary).await.expect("a superuser's connection");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let sync = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        let count: i64 = superuser.query_one(sync, &[]).await.expect("an answer").get(0);
+        if count == others.len() as i64 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{count} standbys are synchronous");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Tells when a Pod takes a write for the first time, asking every millisecond.
+async fn first_accepted(cluster: &Cluster, ordinal: usize) -> JoinHandle<Instant> {
+    let superuser = cluster.client(ordinal).await.expect("a superuser's connection");
+    tokio::spawn(async move {
+        loop {
+            match superuser.batch_execute("INSERT INTO accepted VALUES (1)").await {
+                Ok(()) => return Instant::now(),
+                Err(error) => assert_eq!(error.code().map(|code| code.code()), Some("25006"), "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+}
+
+async fn cluster() -> Cluster {
+    let cluster = Cluster::start(3).await.expect("a cluster");
+    let superuser = cluster.client(0).await.expect("a superuser's connection");
+    let tables = format!("{TABLE}; CREATE TABLE accepted (n int); GRANT ALL ON ledger TO PUBLIC");
+    superuser.batch_execute(&tables).await.expect("tables");
+    cluster
+}
+
+/// Kills the primary and promotes a standby, again and again. Reads run meanwhile, or nothing but the writes.
+async fn writes_go_on(reading: bool) {
+    let _alone = alone().await;
+    let cluster = cluster().await;
+    let (mut delays, mut acknowledged, mut unknown) = (Vec::new(), 0, 0);
+    for trial in 0..TRIALS {
+        synchronous(&cluster).await;
+        let old = cluster.primary().expect("a primary");
+        let new = (old + 1) % 3;
+        let pool = pool(&cluster).await;
+        let reads = reading.then(|| Paced::start(&pool, Target::Any));
+        let first = i64::try_from(trial).expect("a small number") * 1_000_000;
+        let writes = Ledger::start(&pool, WRITERS, first);
+        writes.acknowledges(200).await;
+
+        let accepted = first_accepted(&cluster, new).await;
+        cluster.kill(old).await.expect("SIGKILL");
+        let killed = Instant::now();
+        let promoted = cluster.promote(new);
+        let measured = async {
+            let accepted = accepted.await.expect("the new primary takes writes");
+            until(Duration::from_secs(10), "a write is acknowledged", || writes.first_after(accepted).is_some()).await;
+            // A write may be done before the one that asks every millisecond.
+            let first = writes.first_after(killed + Duration::from_millis(20)).expect("it is there");
+            (accepted - killed, first.saturating_duration_since(accepted))
+        };
+        let (promoted, (took, delay)) = tokio::join!(promoted, measured);
+        promoted.expect("a promotion");
+        delays.push(delay);
+        let count = writes.acknowledged();
+        writes.acknowledges(count + 200).await;
+        let written = writes.stop().await;
+        if let Some(reads) = reads {
+            assert_eq!(failures(&reads.stop().await), BTreeMap::new());
+        }
+        assert_eq!(written.no, BTreeMap::new(), "the new primary took writes {took:?} after the old one died");
+        assert!(written.unknown.len() <= WRITERS, "only what was in flight: {:?}", written.unknown);
+        written.check(&cluster.client(new).await.expect("a superuser's connection")).await;
+        acknowledged += written.acknowledged.len();
+        unknown += written.unknown.len();
+        drop(pool);
+        cluster.reattach(old).await.expect("the old primary follows");
+    }
+    let delays = Spread::new(delays);
+    println!(
+        "{} reads: first write through the pool after the new primary took one, in {TRIALS} failovers: {delays}; \
+         {acknowledged} acknowledged, {unknown} unknown",
+        if reading { "with" } else { "without" },
+    );
+    assert!(delays.at(0.95) <= WRITES, "{delays}");
+    cluster.shutdown().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_go_on_within_100_ms_of_a_promotion_while_reads_run() {
+    writes_go_on(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_go_on_within_100_ms_of_a_promotion_while_nothing_else_runs() {
+    writes_go_on(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_primary_that_comes_back_gets_nothing_until_it_follows() {
+    let _alone = alone().await;
+    let cluster = cluster().await;
+    synchronous(&cluster).await;
+    let pods = addresses(&cluster);
+    let pool = pool(&cluster).await;
+    let reads = Paced::start(&pool, Target::Any);
+    let writes = Ledger::start(&pool, WRITERS, 0);
+    writes.acknowledges(200).await;
+    cluster.kill(0).await.expect("SIGKILL");
+    cluster.promote(1).await.expect("a promotion");
+    writes.acknowledges(writes.acknowledged() + 200).await;
+
+    // As it was: a primary, on the old timeline. Nobody follows it, and it waits for nobody.
+    cluster.start_pod(0).await.expect("a start");
+    let started = Instant::now();
+    let stale = cluster.client(0).await.expect("a superuser's connection");
+    let lonely = "ALTER SYSTEM SET synchronous_standby_names = ''";
+    stale.batch_execute(lonely).await.expect("a setting");
+    stale.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
+    let fence = || {
+        let status = pool.status();
+        status.endpoints.into_iter().find(|pod| pod.endpoint.address().ip() == pods[0]).and_then(|pod| pod.fenced)
+    };
+    until(Duration::from_secs(10), "the former primary is fenced", || fence().is_some()).await;
+    let fenced = started.elapsed();
+    let cause = fence().expect("it is there");
+    for target in Target::ALL {
+        for _ in 0..50 {
+            // A standby may be short of connections, but nobody is sent to the wrong Pod.
+            let client = pool.get_for(target).await;
+            if let Ok(client) = client {
+                assert_ne!(client.endpoint().address().ip(), pods[0], "{target}");
+            }
+        }
+    }
+    // Longer than any interval between probes.
+    let longest = pool.config().limits().probe_interval * 2;
+    until(longest * 2, "it stays so", || started.elapsed() > longest).await;
+    assert!(fence().is_some(), "it has not changed");
+    let reattached = Instant::now();
+    cluster.reattach(0).await.expect("it follows");
+    until(Duration::from_secs(20), "it serves again", || reads.answered_since(pods[0], reattached)).await;
+    let back = reattached.elapsed();
+    let written = writes.stop().await;
+    let reads = reads.stop().await;
+    println!("fenced {fenced:.2?} after its start: {cause}; answering {back:.2?} after it was told to follow");
+    let there = reads.iter().filter(|read| {
+        let tries = read.tries.iter().filter(|one| one.address == pods[0]);
+        tries.filter(|one| (started..reattached).contains(&one.got)).count() > 0
+    });
+    assert_eq!(there.count(), 0, "reads on the former primary");
+    assert_eq!(failures(&reads), BTreeMap::new());
+    assert_eq!(written.no, BTreeMap::new());
+    written.check(&cluster.client(1).await.expect("a superuser's connection")).await;
+    drop((pool, stale));
+    cluster.shutdown().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_switchover_fails_no_read() {
+    let _alone = alone().await;
+    let cluster = cluster().await;
+    synchronous(&cluster).await;
+    let pods = addresses(&cluster);
+    let pool = pool(&cluster).await;
+    let reads = Paced::start(&pool, Target::Any);
+    let writes = Ledger::start(&pool, WRITERS, 0);
+    writes.acknowledges(200).await;
+    let asked = Instant::now();
+    cluster.stop(0, Shutdown::Fast).await.expect("a fast shutdown");
+    let stopped = asked.elapsed();
+    cluster.promote(1).await.expect("a promotion");
+    let promoted = asked.elapsed();
+    let count = writes.acknowledged();
+    writes.acknowledges(count + 200).await;
+    cluster.reattach(0).await.expect("the former primary follows");
+    let reattached = Instant::now();
+    until(Duration::from_secs(20), "it serves again", || reads.answered_since(pods[0], reattached)).await;
+    let (written, reads) = (writes.stop().await, reads.stop().await);
+    println!(
+        "stopped after {stopped:.2?}, promoted after {promoted:.2?}: {} reads, {} writes acknowledged, {} not applied, \
+         {} unknown",
+        reads.len(),
+        written.acknowledged.len(),
+        written.no.len(),
+        written.unknown.len(),
+    );
+    assert_eq!(failures(&reads), BTreeMap::new());
+    assert_eq!(written.no, BTreeMap::new());
+    assert!(written.unknown.len() <= WRITERS, "only what was in flight: {:?}", written.unknown);
+    written.check(&cluster.client(1).await.expect("a superuser's connection")).await;
+    drop(pool);
+    cluster.shutdown().await.expect("an orderly end");
+}
