@@ -1,16 +1,13 @@
 //! What happened to the set of Pods, as a bounded stream that slows nobody down.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-};
+use std::{fmt, sync::Arc};
 
 use tokio::sync::broadcast;
 
 use crate::{
     endpoint::{Endpoint, Role},
     error::BoxError,
-    sync::lock,
+    sync::{Mutex, lock},
 };
 
 /// Events that are kept for a reader who is behind. Who is further behind is told how many were lost.

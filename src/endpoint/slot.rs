@@ -281,3 +281,73 @@ mod tests {
         assert_eq!((again.in_flight(), again.picks(), again.latency()), (0, 0, None));
     }
 }
+
+#[cfg(all(test, podpool_loom))]
+mod loom_tests {
+    use super::*;
+
+    /// One gives a connection back, one begins to wait: the connection is found, or the waiter is seen.
+    #[test]
+    fn a_connection_and_a_waiter_never_miss_each_other() {
+        loom::model(|| {
+            let slot = Arc::new(Slot::default());
+            let idle = Arc::new(Mutex::new(0));
+            slot.checkout();
+            let giver = {
+                let (slot, idle) = (slot.clone(), idle.clone());
+                loom::thread::spawn(move || {
+                    *lock(&idle) += 1;
+                    slot.checkin().waited()
+                })
+            };
+            slot.set_waited();
+            let found = std::mem::take(&mut *lock(&idle)) > 0;
+            let seen = giver.join().unwrap();
+            assert!(found || seen, "the connection lies there and somebody waits for it");
+            assert_eq!(slot.in_flight(), 0);
+        });
+    }
+
+    /// A Pod is drained while a connection comes back: the sweep finds it, or the one who gives it back sees the flag.
+    #[test]
+    fn nothing_is_left_in_a_pod_that_is_drained() {
+        loom::model(|| {
+            let slot = Arc::new(Slot::default());
+            let idle = Arc::new(Mutex::new(0));
+            slot.checkout();
+            let giver = {
+                let (slot, idle) = (slot.clone(), idle.clone());
+                loom::thread::spawn(move || {
+                    *lock(&idle) += 1;
+                    if slot.checkin().closed() {
+                        *lock(&idle) = 0;
+                    }
+                })
+            };
+            slot.close();
+            *lock(&idle) = 0;
+            giver.join().unwrap();
+            assert_eq!((*lock(&idle), slot.in_flight()), (0, 0));
+        });
+    }
+
+    /// Counts stay exact under any order.
+    #[test]
+    fn nothing_is_counted_twice_or_lost() {
+        loom::model(|| {
+            let slot = Arc::new(Slot::default());
+            let other = {
+                let slot = slot.clone();
+                loom::thread::spawn(move || {
+                    slot.checkout();
+                    slot.checkin();
+                })
+            };
+            slot.checkout();
+            slot.lent_on();
+            slot.checkin();
+            other.join().unwrap();
+            assert_eq!((slot.in_flight(), slot.picks()), (0, 3));
+        });
+    }
+}

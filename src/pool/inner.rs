@@ -1,9 +1,15 @@
 //! What the handles of one pool, and its tasks, hold together.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::{common::Common, view::View};
-use crate::{balance::Chooser, config::Config, discovery::Resolve, endpoint::publish::Published, sync::lock};
+use crate::{
+    balance::Chooser,
+    config::Config,
+    discovery::Resolve,
+    endpoint::publish::Published,
+    sync::{Mutex, lock},
+};
 
 /// The pool behind its handles.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 //! is to go; a connection that slips through on an old reading is refused when it comes back.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -25,7 +25,7 @@ use crate::{
         Endpoint,
         slot::{Flags, SlotHandle},
     },
-    sync::lock,
+    sync::{Mutex, lock},
     time::Duration,
 };
 

@@ -1,11 +1,9 @@
 //! While a caller waits for a Pod that nobody can offer, every Pod is probed often.
 
-use std::sync::Mutex;
-
 use tokio::sync::{Notify, futures::Notified};
 
 use crate::{
-    sync::lock,
+    sync::{Mutex, lock},
     time::{Duration, Instant},
 };
 

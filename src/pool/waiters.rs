@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering, fence},
     },
 };
@@ -15,7 +15,11 @@ use std::{
 use tokio::sync::Notify;
 
 use super::client::Client;
-use crate::{config::Target, endpoint::slot::Slot, sync::lock};
+use crate::{
+    config::Target,
+    endpoint::slot::Slot,
+    sync::{Mutex, lock},
+};
 
 /// The queue.
 #[derive(Debug, Default)]
