@@ -35,25 +35,36 @@ pub(crate) struct Lists {
 pub(crate) fn candidates(facts: &[Facts]) -> Lists {
     let panic = !facts.iter().any(|pod| pod.state == State::Healthy);
     let usable = if panic { State::Ejected } else { State::Healthy };
-    let list = |fits: &dyn Fn(&Facts) -> bool| -> Vec<u32> {
-        let places = facts.iter().enumerate().filter(|(_, pod)| pod.state == usable && fits(pod));
-        places.map(|(place, _)| place as u32).collect()
-    };
-    let any = list(&|_| true);
-    let primary = list(&|pod| pod.role == Role::Primary);
-    let standby = list(&|pod| pod.role == Role::Standby);
+    let room = || Vec::with_capacity(facts.len());
+    let (mut any, mut primary, mut standby, mut writable, mut read_only) = (room(), room(), room(), room(), room());
+    for (place, pod) in facts.iter().enumerate().filter(|(_, pod)| pod.state == usable) {
+        let place = place as u32;
+        any.push(place);
+        match pod.role {
+            Role::Primary => {
+                primary.push(place);
+                if pod.read_only { &mut read_only } else { &mut writable }.push(place);
+            }
+            Role::Standby => {
+                standby.push(place);
+                read_only.push(place);
+            }
+            Role::Unknown => {}
+        }
+    }
     let or_any = |list: &Vec<u32>| if list.is_empty() { any.clone() } else { list.clone() };
+    let (prefer_standby, prefer_primary) = (or_any(&standby), or_any(&primary));
     let mut lists = Lists { panic: panic && !any.is_empty(), ..Lists::default() };
-    for target in Target::ALL {
-        lists.lists[target.index()] = match target {
-            Target::Any => any.clone(),
-            Target::ReadWrite => list(&|pod| pod.role == Role::Primary && !pod.read_only),
-            Target::ReadOnly => list(&|pod| pod.role == Role::Standby || pod.role == Role::Primary && pod.read_only),
-            Target::Primary => primary.clone(),
-            Target::Standby => standby.clone(),
-            Target::PreferStandby => or_any(&standby),
-            Target::PreferPrimary => or_any(&primary),
-        };
+    for (target, list) in [
+        (Target::Any, any),
+        (Target::ReadWrite, writable),
+        (Target::ReadOnly, read_only),
+        (Target::Primary, primary),
+        (Target::Standby, standby),
+        (Target::PreferStandby, prefer_standby),
+        (Target::PreferPrimary, prefer_primary),
+    ] {
+        lists.lists[target.index()] = list;
     }
     lists
 }
