@@ -20,13 +20,13 @@ use crate::{
 #[derive(Debug)]
 pub struct Set {
     roster: Roster<Pod>,
-    published: Arc<Published<Snapshot<Arc<Pod>>>>,
+    published: Arc<Published<Snapshot<Arc<Inner>>>>,
 }
 
 /// A reader of a set: what a thread's checkouts go through.
 #[derive(Clone, Debug)]
 pub struct Picker {
-    published: Arc<Published<Snapshot<Arc<Pod>>>>,
+    published: Arc<Published<Snapshot<Arc<Inner>>>>,
     chooser: Chooser,
 }
 
@@ -56,11 +56,11 @@ impl Member for Pod {
 
 /// A Pod that was picked and counted; dropped, it is counted in.
 #[derive(Debug)]
-pub struct Picked(Arc<Pod>);
+pub struct Picked(Arc<Inner>);
 
 impl Drop for Picked {
     fn drop(&mut self) {
-        self.0.0.slot.checkin();
+        self.0.slot.checkin();
     }
 }
 
@@ -70,7 +70,7 @@ impl Set {
     pub fn new(pods: &[Endpoint]) -> Self {
         let mut roster = Roster::new();
         Self::replace(&mut roster, pods);
-        let (snapshot, _) = roster.snapshot(LagFallback::Fail, |pod| Arc::new(pod.clone()));
+        let (snapshot, _) = roster.snapshot(LagFallback::Fail, |pod| pod.0.clone());
         Self { roster, published: Arc::new(Published::new(snapshot)) }
     }
 
@@ -83,8 +83,7 @@ impl Set {
         changed.is_some()
     }
 
-    /// What the directory does with an answer, sorted and without duplicates as a resolution holds it: compare, replace
-    /// what changed, publish. Says whether anything changed.
+    /// What the directory does with an answer, in whatever order it comes: compare, replace what changed, publish. Says whether anything changed.
     pub fn apply(&mut self, pods: &[Endpoint]) -> bool {
         let changed = Self::replace(&mut self.roster, pods);
         if changed {
@@ -95,7 +94,7 @@ impl Set {
 
     /// Publishes the set again.
     pub fn publish(&self) {
-        let (snapshot, _) = self.roster.snapshot(LagFallback::Fail, |pod| Arc::new(pod.clone()));
+        let (snapshot, _) = self.roster.snapshot(LagFallback::Fail, |pod| pod.0.clone());
         self.published.publish(Arc::new(snapshot));
     }
 
@@ -107,7 +106,7 @@ impl Set {
 }
 
 struct Local {
-    copies: Copies<Snapshot<Arc<Pod>>>,
+    copies: Copies<Snapshot<Arc<Inner>>>,
     rng: Option<Rng>,
     rest: Vec<Candidate>,
 }
@@ -117,7 +116,7 @@ thread_local! {
 }
 
 impl Picker {
-    fn select<R>(&self, take: impl FnMut(&Arc<Pod>) -> Option<R>) -> Option<R> {
+    fn select<R>(&self, take: impl FnMut(&Arc<Inner>) -> Option<R>) -> Option<R> {
         LOCAL.with_borrow_mut(|Local { copies, rng, rest }| {
             let snapshot = copies.get(&self.published);
             let rng = rng.get_or_insert_with(Rng::from_os);
@@ -128,14 +127,14 @@ impl Picker {
     /// Picks a Pod. Gives the number of its slot.
     #[must_use]
     pub fn pick(&self) -> Option<u32> {
-        self.select(|pod| Some(pod.0.slot.number()))
+        self.select(|pod| Some(pod.slot.number()))
     }
 
     /// Picks a Pod and counts it out.
     #[must_use]
     pub fn pick_counted(&self) -> Option<Picked> {
         self.select(|pod| {
-            pod.0.slot.checkout();
+            pod.slot.checkout();
             Some(Picked(pod.clone()))
         })
     }

@@ -16,7 +16,10 @@ impl Fixed {
     /// These Pods, always.
     #[must_use]
     pub fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
-        Self { endpoints: endpoints.into_iter().collect() }
+        let mut endpoints: Vec<_> = endpoints.into_iter().collect();
+        endpoints.sort_unstable();
+        endpoints.dedup();
+        Self { endpoints }
     }
 }
 

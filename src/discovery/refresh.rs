@@ -131,7 +131,7 @@ impl State {
     async fn look_up(&mut self) -> Result<Resolution, ResolveError> {
         let servers = self.prepare().await?;
         let cx = self.ask(&servers);
-        let (name, found) = match &mut self.winner {
+        let (name, mut found) = match &mut self.winner {
             // In its place all the while: the future may be dropped.
             Some((name, memory)) => {
                 let found = memory.ask(name, &cx).await;
@@ -142,6 +142,9 @@ impl State {
         };
         self.warn_of_size(&name, found.left_out);
         self.warn_of_cluster_ip(&name, &found, &servers).await;
+        // One pass over what is sorted already, but for an IPv4 address that came as an IPv6 one.
+        found.endpoints.sort_unstable();
+        found.endpoints.dedup();
         let mut resolution = Resolution::new(found.endpoints, Instant::now() + found.ttl);
         resolution.server = found.server;
         resolution.name = Some(name.to_ascii().into());

@@ -3,10 +3,12 @@ use std::{net::SocketAddr, sync::Arc};
 use crate::{endpoint::Endpoint, time::Instant};
 
 /// The answer to one lookup: every Pod that exists.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Resolution {
-    /// The Pods, sorted and without duplicates: answers come shuffled, so they are compared as sets.
+    /// The Pods, in the order of the answer, which says nothing, and with its duplicates: the pool compares answers as
+    /// sets, and sorts none to find that it is the same as the one before. Those of [`Dns`](super::Dns) are sorted and
+    /// named once each.
     pub endpoints: Vec<Endpoint>,
     /// Until when the answer holds by its own word (for DNS: the smallest TTL of the records used). The pool asks again
     /// about then, within its own bounds.
@@ -23,23 +25,7 @@ pub struct Resolution {
 impl Resolution {
     /// An answer of these Pods, in any order and with any duplicates.
     #[must_use]
-    pub fn new(mut endpoints: Vec<Endpoint>, valid_until: Instant) -> Self {
-        endpoints.sort_unstable();
-        endpoints.dedup();
+    pub fn new(endpoints: Vec<Endpoint>, valid_until: Instant) -> Self {
         Self { endpoints, valid_until, server: None, name: None, partial: false }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_a_set() {
-        let [a, b] = ["10.0.0.1:5432", "10.0.0.2:5432"].map(|address| Endpoint::new(address.parse().unwrap()));
-        let now = Instant::now();
-        let one = Resolution::new(vec![b.clone(), a.clone(), b.clone()], now);
-        assert_eq!(one.endpoints, [a.clone(), b.clone()]);
-        assert_eq!(one, Resolution::new(vec![a, b], now));
     }
 }

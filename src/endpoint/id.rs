@@ -69,7 +69,7 @@ impl fmt::Debug for Endpoint {
 
 impl PartialEq for Endpoint {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.key() == other.key()
+        Arc::ptr_eq(&self.0, &other.0) || self.address() == other.address() && self.name() == other.name()
     }
 }
 
@@ -89,6 +89,16 @@ impl Ord for Endpoint {
 
 impl Hash for Endpoint {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key().hash(state);
+        // Few pieces: every Pod of every answer is hashed.
+        match self.address() {
+            SocketAddr::V4(v4) => state.write_u64(u64::from(u32::from(*v4.ip())) << 16 | u64::from(v4.port())),
+            SocketAddr::V6(v6) => {
+                state.write_u128((*v6.ip()).into());
+                state.write_u64(u64::from(v6.scope_id()) << 16 | u64::from(v6.port()));
+            }
+        }
+        if let Some(name) = self.name() {
+            name.hash(state);
+        }
     }
 }

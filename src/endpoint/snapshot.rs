@@ -1,6 +1,7 @@
 //! The set of Pods as one checkout sees it: never changed, replaced whole.
 
 use super::slot::Slots;
+use crate::sync::Arc;
 
 /// How many lists of candidates there are: one a target.
 pub(crate) const LISTS: usize = 7;
@@ -19,15 +20,23 @@ pub(crate) struct Candidate {
 pub(crate) struct Snapshot<P> {
     slots: Slots,
     pods: Box<[P]>,
-    lists: [Box<[Candidate]>; LISTS],
+    /// Targets with the same candidates share a list.
+    lists: [Arc<[Candidate]>; LISTS],
 }
 
 impl<P> Snapshot<P> {
-    /// A snapshot of these Pods. Each list holds places among `pods`; `slot` tells the number of the slot of each.
-    pub(crate) fn new(slots: Slots, pods: Vec<P>, lists: &[Vec<u32>; LISTS], slot: impl Fn(u32) -> u32) -> Self {
+    /// A snapshot of these Pods. Each list holds places among `pods`, `of` says which list each target has, and `slot`
+    /// tells the number of the slot of each Pod.
+    pub(crate) fn new(
+        slots: Slots,
+        pods: Vec<P>,
+        lists: &[Vec<u32>],
+        of: [usize; LISTS],
+        slot: impl Fn(u32) -> u32,
+    ) -> Self {
         let list = |list: &Vec<u32>| list.iter().map(|&pod| Candidate { slot: slot(pod), pod }).collect();
-        let lists = std::array::from_fn(|i| list(&lists[i]));
-        Self { slots, pods: pods.into(), lists }
+        let lists: Vec<Arc<[Candidate]>> = lists.iter().map(list).collect();
+        Self { slots, pods: pods.into(), lists: of.map(|i| lists[i].clone()) }
     }
 
     /// The slots, by number.

@@ -22,10 +22,12 @@ pub(crate) struct Facts {
 }
 
 /// The candidates of each target, as places among the facts, and whether this is panic.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Lists {
-    /// One list a target, in the order of [`Target::index`].
-    pub(crate) lists: [Vec<u32>; LISTS],
+    /// The lists that there are: several targets can have the same.
+    pub(crate) distinct: Vec<Vec<u32>>,
+    /// Which of them each target has, in the order of [`Target::index`].
+    pub(crate) of: [usize; LISTS],
     /// No Pod is healthy, so the ejected ones are used.
     pub(crate) panic: bool,
 }
@@ -40,31 +42,52 @@ pub(crate) struct Lists {
 pub(crate) fn candidates(facts: &[Facts], fallback: LagFallback) -> Lists {
     let panic = !facts.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
     let usable = if panic { State::Ejected } else { State::Healthy };
-    let list = |fits: &dyn Fn(&Facts) -> bool| -> Vec<u32> {
-        let serves = |pod: &Facts| pod.state == usable && !pod.fenced && !pod.late;
-        let places = facts.iter().enumerate().filter(|(_, pod)| serves(pod) && fits(pod));
-        places.map(|(place, _)| place as u32).collect()
-    };
-    let any = list(&|_| true);
-    let primary = list(&|pod| pod.role == Role::Primary);
-    let standby = list(&|pod| pod.role == Role::Standby);
-    let all_late = facts.iter().any(|pod| pod.late) && standby.is_empty();
-    let stand_in = all_late && fallback == LagFallback::Primary;
-    let or_any = |list: &Vec<u32>| if list.is_empty() { any.clone() } else { list.clone() };
-    let mut lists = Lists { panic: panic && !any.is_empty(), ..Lists::default() };
+    let serves = |pod: &Facts| pod.state == usable && !pod.fenced && !pod.late;
+    let room = || Vec::with_capacity(facts.len());
+    let (mut any, mut standby, mut primary, mut writable) = (room(), room(), Vec::new(), Vec::new());
+    for (place, pod) in facts.iter().enumerate().filter(|(_, pod)| serves(pod)) {
+        let place = place as u32;
+        any.push(place);
+        match pod.role {
+            Role::Primary => {
+                primary.push(place);
+                if !pod.read_only {
+                    writable.push(place);
+                }
+            }
+            Role::Standby => standby.push(place),
+            Role::Unknown => {}
+        }
+    }
+    let stand_in = fallback == LagFallback::Primary && standby.is_empty() && facts.iter().any(|pod| pod.late);
+    let (no_standby, no_primary) = (standby.is_empty(), primary.is_empty());
+    let all_write = writable.len() == primary.len();
+    let panic = panic && !any.is_empty();
+
+    let (of_any, of_primary, of_standby) = (0, 1, 2);
+    let mut distinct = vec![any, primary, standby];
+    let (mut of_writable, mut of_read_only) = (of_primary, of_standby);
+    if !all_write {
+        let reads = |pod: &Facts| pod.role == Role::Standby || pod.role == Role::Primary && pod.read_only;
+        let places = facts.iter().enumerate().filter(|(_, pod)| serves(pod) && reads(pod));
+        let read_only = places.map(|(place, _)| place as u32).collect();
+        (of_writable, of_read_only) = (distinct.len(), distinct.len() + 1);
+        distinct.extend([writable, read_only]);
+    }
+    let mut of = [of_any; LISTS];
     for target in Target::ALL {
-        lists.lists[target.index()] = match target {
-            Target::Any => any.clone(),
-            Target::ReadWrite => list(&|pod| pod.role == Role::Primary && !pod.read_only),
-            Target::ReadOnly | Target::Standby if stand_in => primary.clone(),
-            Target::ReadOnly => list(&|pod| pod.role == Role::Standby || pod.role == Role::Primary && pod.read_only),
-            Target::Primary => primary.clone(),
-            Target::Standby => standby.clone(),
-            Target::PreferStandby => or_any(&standby),
-            Target::PreferPrimary => or_any(&primary),
+        of[target.index()] = match target {
+            Target::ReadWrite => of_writable,
+            Target::ReadOnly | Target::Standby if stand_in => of_primary,
+            Target::ReadOnly => of_read_only,
+            Target::Primary => of_primary,
+            Target::Standby => of_standby,
+            Target::PreferStandby if !no_standby => of_standby,
+            Target::PreferPrimary if !no_primary => of_primary,
+            Target::Any | Target::PreferStandby | Target::PreferPrimary => of_any,
         };
     }
-    lists
+    Lists { distinct, of, panic }
 }
 
 #[cfg(test)]
@@ -81,7 +104,7 @@ mod tests {
     }
 
     fn of(lists: &Lists, target: Target) -> &[u32] {
-        &lists.lists[target.index()]
+        &lists.distinct[lists.of[target.index()]]
     }
 
     #[test]
@@ -139,15 +162,15 @@ mod tests {
                 .collect();
             let lists = candidates(&facts, LagFallback::Fail);
             let any_healthy = facts.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
-            for (target, list) in Target::ALL.iter().zip(&lists.lists) {
-                for &place in list {
+            for target in Target::ALL {
+                for &place in of(&lists, target) {
                     let pod = facts[place as usize];
                     // Nobody unproven or on the way out; nobody ejected while another serves.
                     prop_assert!(pod.state == State::Healthy || (!any_healthy && pod.state == State::Ejected));
                     prop_assert!(!pod.fenced);
                     // A role that is demanded is had.
-                    prop_assert!(*target != Target::Primary || pod.role == Role::Primary);
-                    prop_assert!(*target != Target::Standby || pod.role == Role::Standby);
+                    prop_assert!(target != Target::Primary || pod.role == Role::Primary);
+                    prop_assert!(target != Target::Standby || pod.role == Role::Standby);
                 }
             }
             let usable = facts.iter().any(|pod| matches!(pod.state, State::Healthy | State::Ejected) && !pod.fenced);

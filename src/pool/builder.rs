@@ -21,7 +21,11 @@ use crate::{
     balance::{Chooser, Policy},
     config::{Config, Discovery, Host},
     discovery::{Dns, DnsOptions, Fixed, Resolve},
-    endpoint::{Endpoint, slot::Slab, snapshot::Snapshot},
+    endpoint::{
+        Endpoint,
+        slot::Slab,
+        snapshot::{LISTS, Snapshot},
+    },
     error::{ConfigError, Error, Kind},
     event::Emitter,
     time::Instant,
@@ -132,7 +136,7 @@ fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
 /// The view before anything is known, and after everything is over.
 pub(super) fn nobody() -> View {
     View {
-        snapshot: Snapshot::new(Slab::default().slots(), Vec::new(), &Default::default(), |_| 0),
+        snapshot: Snapshot::new(Slab::default().slots(), Vec::new(), &[Vec::new()], [0; LISTS], |_| 0),
         health: Vec::new(),
         silent_since: None,
         resolved: Resolved::default(),

@@ -5,7 +5,7 @@ use crate::{
     config::{LagFallback, Target},
     endpoint::{
         Endpoint,
-        set::diff,
+        set::{Diff, Known},
         slot::{Slab, SlotHandle},
         snapshot::Snapshot,
     },
@@ -24,12 +24,13 @@ pub(crate) trait Member {
 pub(crate) struct Roster<M> {
     slab: Slab,
     members: Vec<M>,
+    known: Known,
 }
 
 impl<M: Member> Roster<M> {
     /// Nobody.
     pub(crate) fn new() -> Self {
-        Self { slab: Slab::default(), members: Vec::new() }
+        Self { slab: Slab::default(), members: Vec::new(), known: Known::default() }
     }
 
     pub(crate) fn members(&self) -> &[M] {
@@ -40,48 +41,64 @@ impl<M: Member> Roster<M> {
         &mut self.members
     }
 
-    /// Makes the set what it is named to be: `named` is sorted and without duplicates. Members that stay are not
-    /// touched; those that go are given back, and `make` makes the new ones. `None` where nothing changes.
+    /// Makes the set what it is named to be, in any order and with any duplicates. Members that stay are not touched;
+    /// those that go are given back, and `make` makes the new ones. `None` where nothing changes.
     pub(crate) fn replace(
         &mut self,
         named: &[Endpoint],
         mut make: impl FnMut(&Endpoint, SlotHandle) -> M,
     ) -> Option<Vec<M>> {
-        let diff = diff(self.members.iter().map(Member::endpoint), named);
-        if diff.is_empty() {
+        if self.known.is(named) {
             return None;
         }
-        let gone = diff.removed.into_iter().rev().map(|position| self.members.remove(position)).collect();
-        for endpoint in &diff.added {
+        let Diff { added, removed } = self.known.replace(named);
+        if added.is_empty() && removed.is_empty() {
+            return None;
+        }
+        let gone = removed.iter().map(|endpoint| self.members.remove(place(&self.members, endpoint))).collect();
+        for endpoint in &added {
             let member = make(endpoint, self.slab.take());
-            let position = self.members.partition_point(|known| known.endpoint() < endpoint);
-            self.members.insert(position, member);
+            self.members.insert(place(&self.members, endpoint), member);
         }
         Some(gone)
     }
 
     /// Everybody goes.
     pub(crate) fn clear(&mut self) -> Vec<M> {
+        self.known.clear();
         std::mem::take(&mut self.members)
     }
 
     /// The members as a checkout sees them, and whether this is panic. Tells each slot the targets that it serves.
     pub(crate) fn snapshot<P>(&self, fallback: LagFallback, payload: impl Fn(&M) -> P) -> (Snapshot<P>, bool) {
-        let facts: Vec<_> = self.members.iter().map(Member::facts).collect();
+        let count = self.members.len();
+        let (mut facts, mut pods, mut numbers) =
+            (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
+        // Once over the members, which lie all over the memory.
+        for member in &self.members {
+            facts.push(member.facts());
+            pods.push(payload(member));
+            numbers.push(member.slot().number());
+        }
         let lists = candidates(&facts, fallback);
-        let mut served = vec![0; self.members.len()];
-        for target in Target::ALL {
-            for &place in &lists.lists[target.index()] {
-                served[place as usize] |= target.bit();
-            }
+        let mut served = vec![0; count];
+        for (i, list) in lists.distinct.iter().enumerate() {
+            let targets = Target::ALL.iter().filter(|target| lists.of[target.index()] == i);
+            let bits = targets.fold(0, |bits, target| bits | target.bit());
+            list.iter().for_each(|&place| served[place as usize] |= bits);
         }
-        for (member, targets) in self.members.iter().zip(served) {
-            member.slot().set_targets(targets);
+        let slots = self.slab.slots();
+        for (number, targets) in numbers.iter().zip(served) {
+            slots.slot(*number).set_targets(targets);
         }
-        let pods = self.members.iter().map(payload).collect();
-        let slot = |place: u32| self.members[place as usize].slot().number();
-        (Snapshot::new(self.slab.slots(), pods, &lists.lists, slot), lists.panic)
+        let slot = |place: u32| numbers[place as usize];
+        (Snapshot::new(slots, pods, &lists.distinct, lists.of, slot), lists.panic)
     }
+}
+
+/// Where the endpoint's member stands, or would stand.
+fn place<M: Member>(members: &[M], endpoint: &Endpoint) -> usize {
+    members.partition_point(|member| member.endpoint() < endpoint)
 }
 
 #[cfg(test)]
