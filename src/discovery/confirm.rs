@@ -113,6 +113,12 @@ impl Confirm {
 
     /// Takes an error, which says nothing about anybody.
     pub(crate) fn error(&mut self) {}
+
+    /// An answer that names exactly who is known: nobody is missing, and the name stands for somebody.
+    pub(crate) fn unchanged(&mut self) {
+        self.missing.clear();
+        self.negative = None;
+    }
 }
 
 fn all(known: &[(Endpoint, bool)]) -> Vec<Endpoint> {

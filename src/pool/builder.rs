@@ -14,7 +14,7 @@ use super::{
     owner::Owner,
     refresher,
     urgency::Urgency,
-    view::{Resolved, View},
+    view::View,
     waiters::Waiters,
 };
 use crate::{
@@ -28,6 +28,7 @@ use crate::{
     },
     error::{ConfigError, Error, Kind},
     event::Emitter,
+    sync::Mutex,
     time::Instant,
     wire::dial::Dialer,
 };
@@ -100,6 +101,7 @@ impl Builder {
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
             events: Emitter::new(),
             counters: Counters::default(),
+            resolved: Mutex::default(),
             inbox,
             trouble: Notify::new(),
             gone: Notify::new(),
@@ -139,7 +141,6 @@ pub(super) fn nobody() -> View {
         snapshot: Snapshot::new(Slab::default().slots(), Vec::new(), &[Vec::new()], [0; LISTS], |_| 0),
         health: Vec::new(),
         silent_since: None,
-        resolved: Resolved::default(),
         closed: false,
     }
 }

@@ -10,8 +10,8 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 
-use super::{message::Message, urgency::Urgency, waiters::Waiters};
-use crate::{config::Limits, event::Emitter, time::Duration, wire::dial::Dialer};
+use super::{message::Message, resolved::Resolved, urgency::Urgency, waiters::Waiters};
+use crate::{config::Limits, event::Emitter, sync::Mutex, time::Duration, wire::dial::Dialer};
 
 /// The shared part.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(crate) struct Common {
     pub(crate) ping_after: u64,
     pub(crate) events: Emitter,
     pub(crate) counters: Counters,
+    pub(crate) resolved: Mutex<Resolved>,
     /// To the directory.
     pub(crate) inbox: mpsc::UnboundedSender<Message>,
     /// To the refresher: something is wrong, ask again.

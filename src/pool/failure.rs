@@ -39,11 +39,12 @@ pub(crate) fn timed_out(view: &View, target: Target, common: &Common) -> Error {
 
 fn of(view: &View, target: Target, common: &Common) -> Error {
     if view.snapshot.pods().is_empty() {
-        return match &view.resolved.error {
+        let resolved = lock(&common.resolved);
+        return match &resolved.error {
             Some(error) => {
                 Error::new(Kind::Dns, "the Service's name could not be resolved").with_source(error.to_string())
             }
-            None if view.resolved.at.is_none() => Error::new(Kind::Dns, "the Service's name has not been resolved yet"),
+            None if resolved.at.is_none() => Error::new(Kind::Dns, "the Service's name has not been resolved yet"),
             None => Error::new(Kind::NoEndpoints, "there is no Pod behind the Service's name"),
         };
     }

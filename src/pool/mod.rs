@@ -21,6 +21,7 @@ mod owner;
 mod pod;
 mod prober;
 mod refresher;
+mod resolved;
 mod retry;
 pub(crate) mod roster;
 mod settle;

@@ -63,6 +63,11 @@ impl<M: Member> Roster<M> {
         Some(gone)
     }
 
+    /// Whether exactly these are the members.
+    pub(crate) fn is(&self, named: &[Endpoint]) -> bool {
+        self.known.is(named)
+    }
+
     /// Everybody goes.
     pub(crate) fn clear(&mut self) -> Vec<M> {
         self.known.clear();

@@ -126,12 +126,13 @@ impl Inner {
                 trouble: lock(&pod.trouble).last().map(|(_, attempt)| attempt.to_string()),
             })
             .collect();
+        let resolved = lock(&common.resolved).clone();
         let resolve = ResolveStatus {
             source: self.resolver.source(),
-            age: view.resolved.at.map(|at| at.elapsed()),
-            ok: view.resolved.at.is_some() && view.resolved.failures == 0,
-            failures: view.resolved.failures,
-            error: view.resolved.error.as_deref().map(str::to_owned),
+            age: resolved.at.map(|at| at.elapsed()),
+            ok: resolved.at.is_some() && resolved.failures == 0,
+            failures: resolved.failures,
+            error: resolved.error.as_deref().map(str::to_owned),
         };
         let counters = &common.counters;
         let counters = CounterStatus {

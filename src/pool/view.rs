@@ -17,20 +17,8 @@ pub(crate) struct View {
     pub(crate) health: Vec<PodHealth>,
     /// Since when no Pod has passed a probe, while none does.
     pub(crate) silent_since: Option<Instant>,
-    pub(crate) resolved: Resolved,
     /// The pool is closed, or closing.
     pub(crate) closed: bool,
-}
-
-/// How the name's resolution goes.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Resolved {
-    /// When the name was resolved last.
-    pub(crate) at: Option<Instant>,
-    /// Failures in a row since.
-    pub(crate) failures: u64,
-    /// The last failure, if nothing came after it.
-    pub(crate) error: Option<Arc<str>>,
 }
 
 /// How one Pod is.

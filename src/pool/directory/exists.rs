@@ -7,12 +7,21 @@ use crate::{
     error::BoxError,
     event::{Event, chain},
     health::state::Fact,
-    pool::{entry::Entry, pod::Pod, view::Resolved},
+    pool::{entry::Entry, pod::Pod, resolved::Resolved},
+    sync::lock,
     time::Instant,
 };
 
 impl Directory {
     pub(super) fn resolved(&mut self, result: Result<Resolution, ResolveError>, now: Instant) -> Option<Instant> {
+        if let Ok(resolution) = &result
+            && !resolution.endpoints.is_empty()
+            && self.roster.is(&resolution.endpoints)
+        {
+            self.resolve_succeeded(now);
+            self.confirm.unchanged();
+            return None;
+        }
         let known: Vec<(Endpoint, bool)> =
             self.roster.members().iter().map(|entry| (entry.pod.endpoint.clone(), entry.health.passing())).collect();
         let decision = match result {
@@ -36,23 +45,28 @@ impl Directory {
     }
 
     fn resolve_succeeded(&mut self, now: Instant) {
-        if self.resolved.failures > 0 {
+        let before = std::mem::replace(
+            &mut *lock(&self.inner.common.resolved),
+            Resolved { at: Some(now), failures: 0, error: None },
+        );
+        if before.failures > 0 {
             self.inner.common.events.emit(Event::ResolveRecovered);
         }
-        self.resolved = Resolved { at: Some(now), failures: 0, error: None };
-        self.changed = true;
     }
 
     fn resolve_failed(&mut self, error: ResolveError) {
         let cause = chain(&(Box::new(error) as BoxError));
-        if self.resolved.failures == 0 {
-            self.inner.common.events.emit(Event::ResolveFailed { cause: cause.clone() });
+        let failures = {
+            let mut resolved = lock(&self.inner.common.resolved);
+            resolved.failures += 1;
+            resolved.error = Some(cause.clone());
+            resolved.failures
+        };
+        if failures == 1 {
+            self.inner.common.events.emit(Event::ResolveFailed { cause });
         } else {
-            tracing::debug!(error = %cause, failures = self.resolved.failures + 1, "the name still does not resolve");
+            tracing::debug!(error = %cause, failures, "the name still does not resolve");
         }
-        self.resolved.failures += 1;
-        self.resolved.error = Some(cause);
-        self.changed = true;
     }
 
     /// Makes the set what it is named to be. Unchanged Pods are not touched.

@@ -21,7 +21,7 @@ use super::{
     inner::Inner,
     message::Message,
     roster::Roster,
-    view::{PodHealth, Resolved, View},
+    view::{PodHealth, View},
 };
 use crate::{
     discovery::Confirm,
@@ -40,7 +40,6 @@ pub(crate) struct Directory {
     roster: Roster<Entry>,
     drain: Drain,
     confirm: Confirm,
-    resolved: Resolved,
     next_serial: u64,
     lineage: Lineage,
     /// The primary whose positions these are, newest last.
@@ -60,7 +59,6 @@ impl Directory {
             roster: Roster::new(),
             drain: Drain::default(),
             confirm: Confirm::new(),
-            resolved: Resolved::default(),
             next_serial: 0,
             lineage: Lineage::default(),
             primary: None,
@@ -145,8 +143,7 @@ impl Directory {
             _ if healthy || health.is_empty() => None,
             since => since.or_else(|| Some(Instant::now())),
         };
-        let (silent_since, resolved) = (self.silent_since, self.resolved.clone());
-        View { snapshot, health, silent_since, resolved, closed }
+        View { snapshot, health, silent_since: self.silent_since, closed }
     }
 }
 
