@@ -29,10 +29,10 @@ fn late(pool: &Pool, address: IpAddr) -> bool {
     pool.status().endpoints.iter().any(|pod| pod.endpoint.address().ip() == address && pod.late)
 }
 
-/// The longest time between two probes of a healthy Pod, and for one to be answered.
+/// The longest time between two probes of a healthy Pod, and for one to be answered and looked at twice.
 fn one_probe(pool: &Pool) -> Duration {
     let limits = pool.config().limits();
-    limits.probe_interval.mul_f64(1.2) + limits.probe_timeout
+    limits.probe_interval.mul_f64(1.2) + limits.probe_timeout * 2
 }
 
 /// Writes a row on the primary, ten times a second, until dropped.
