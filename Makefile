@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-once lint components programs
+.PHONY: help demo test failover-table bench bench-once lint components programs
 
 # Every benchmark of benches/: a file, or a folder with a main.rs that is no package of its own.
 BENCHES := $(strip $(notdir $(basename $(wildcard benches/*.rs))) \
@@ -25,6 +25,9 @@ test: programs ## Run every test, on real PostgreSQL servers
 	$$run --all-features --lib --bins --tests
 	cargo test --all-features --doc
 	cargo build --all-features --examples
+
+failover-table: programs ## Inject each fault on real servers and print what callers see of it, and for how long
+	@scripts/failover-table
 
 bench: programs ## Measure every benchmark
 	$(if $(BENCHES),cargo bench --all-features $(BENCHES:%=--bench %),@echo "no benchmarks")

@@ -76,7 +76,7 @@ async fn inside() {
     let (pool, pods) = (pool(&cluster).await, addresses(&cluster));
     let begin = async || drop_packets(pods[1]);
     let end = async || nft("delete table ip podpool");
-    silent(&pool, &pods, pods[1], begin, end).await;
+    silent("packets dropped (the node is gone)", &pool, &pods, pods[1], begin, end).await;
     drop(pool);
     cluster.shutdown().await.expect("an orderly end");
 }

@@ -18,7 +18,7 @@ use crate::{
         until,
     },
     ledger::{Ledger, TABLE},
-    stage::{addresses, alone, pool},
+    stage::{addresses, alone, pool, row},
 };
 
 const TRIALS: usize = 20;
@@ -154,6 +154,11 @@ async fn writes_go_on(reading: bool) {
          {acknowledged} acknowledged, {unknown} unknown",
         if reading { "with" } else { "without" },
     );
+    row(
+        &format!("primary killed, standby promoted, {} reads", if reading { "with" } else { "without" }),
+        "writes wait and succeed; those in flight at the kill answer `Unknown`; none lost, doubled or denied",
+        &format!("first write {:.1?} after the new primary takes any (p95)", delays.at(0.95)),
+    );
     assert!(delays.at(0.95) <= WRITES, "{delays}");
     cluster.shutdown().await.expect("an orderly end");
 }
@@ -217,6 +222,11 @@ async fn a_former_primary_that_comes_back_gets_nothing_until_it_follows() {
     let written = writes.stop().await;
     let reads = reads.stop().await;
     println!("fenced {fenced:.2?} after its start: {cause}; answering {back:.2?} after it was told to follow");
+    row(
+        "the former primary comes back as it was",
+        "nothing: it is fenced from every target until it follows",
+        &format!("fenced {fenced:.1?} after its start"),
+    );
     let there = reads.iter().filter(|read| {
         let tries = read.tries.iter().filter(|one| one.address == pods[0]);
         tries.filter(|one| (started..reattached).contains(&one.got)).count() > 0
@@ -257,6 +267,12 @@ async fn a_planned_switchover_fails_no_read() {
         written.acknowledged.len(),
         written.no.len(),
         written.unknown.len(),
+    );
+    let unknown = written.unknown.len();
+    row(
+        "planned switchover: fast shutdown, promotion",
+        &format!("no failed read; writes wait and succeed, {unknown} of those in flight answered `Unknown`"),
+        &format!("promoted {promoted:.1?} after the request"),
     );
     assert_eq!(failures(&reads), BTreeMap::new());
     assert_eq!(written.no, BTreeMap::new());

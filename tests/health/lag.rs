@@ -14,7 +14,7 @@ use crate::{
         paced::{Paced, failures},
         until,
     },
-    stage::{addresses, alone, pool_of, state_of},
+    stage::{addresses, alone, pool_of, row, state_of},
 };
 
 const LIMIT: Duration = Duration::from_secs(2);
@@ -91,6 +91,11 @@ async fn a_replica_that_falls_behind_gets_no_read_within_one_probe() {
         "no read {out:.2?} after its replay stopped (limit and probe: {bound:.2?}), back {back:.2?} after it went on"
     );
     assert_eq!(failures(&requests), BTreeMap::new());
+    row(
+        "a replica stops replaying, `max_lag=2s`",
+        "no read there, from the probe that sees it",
+        &format!("out {out:.1?} after it stopped, back {back:.1?} after it went on"),
+    );
     // What the threads saw of the list before: a moment.
     let grace = seen + Duration::from_millis(50);
     let tries = requests.iter().flat_map(|request| &request.tries);
