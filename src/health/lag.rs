@@ -28,6 +28,14 @@ impl Limit {
     pub(crate) fn is_set(&self) -> bool {
         self.bytes.is_some() || self.time.is_some()
     }
+
+    /// Whether a standby that said this before the primary had come so far may be too far behind by now: it is worth
+    /// asking again.
+    pub(crate) fn may_be_passed(&self, standby: &Standby, primary: &Reading) -> bool {
+        let lacks = primary.position.saturating_sub(standby.reading.position);
+        let old = standby.replayed_ago.unwrap_or_default();
+        lacks > 0 && (self.bytes.is_some_and(|limit| lacks > limit) || self.time.is_some_and(|limit| old > limit))
+    }
 }
 
 /// A position, and when it was read.
@@ -73,7 +81,11 @@ pub(crate) fn judge(limit: Limit, standby: &Standby, primary: &[Reading], advanc
     let Some(newest) = known(Duration::ZERO) else { return before };
     let bytes = newest.position.saturating_sub(position);
     let old = standby.replayed_ago.unwrap_or(Duration::ZERO);
-    let lacks_old = known(GRACE).is_some_and(|earlier| position < earlier.position);
+    let lacks_old = match known(GRACE) {
+        Some(earlier) => position < earlier.position,
+        // Nothing is that old yet: the last judgement stands for one that still lacks something.
+        None => before.late && position < newest.position,
+    };
     let late_in_time = lacks_old && limit.time.is_some_and(|limit| old > limit);
     let cut_off = !standby.receiving;
     let late = limit.is_set() && (cut_off || over(bytes) || late_in_time);
@@ -133,6 +145,23 @@ mod tests {
         assert!(!judge(LIMIT, &cut_off, &[], Some(5000), Lag::default()).late);
         let unlimited = judge(Limit::default(), &cut_off, &primary(5000, now), None, Lag::default());
         assert!(unlimited.cut_off && !unlimited.late);
+    }
+
+    #[test]
+    fn one_that_was_late_stays_so_until_enough_is_known_of_a_new_primary() {
+        let now = Instant::now();
+        let late = Lag { late: true, ..Lag::default() };
+        assert!(judge(LIMIT, &standby(4900, now, 11), &primary(5000, now), None, late).late);
+        assert!(!judge(LIMIT, &standby(5000, now, 11), &primary(5000, now), None, late).late);
+    }
+
+    #[test]
+    fn only_one_that_lacks_something_is_worth_a_second_look() {
+        let now = Instant::now();
+        let passed = |position, ago| LIMIT.may_be_passed(&standby(position, now, ago), &primary(5000, now)[0]);
+        assert!(!passed(5000, 86_400) && !passed(4500, 1));
+        assert!(passed(4999, 11) && passed(3999, 1));
+        assert!(!Limit::default().may_be_passed(&standby(0, now, 99), &primary(5000, now)[0]));
     }
 
     #[test]

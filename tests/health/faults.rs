@@ -19,7 +19,7 @@ use crate::{
         until,
     },
     proxy::Proxy,
-    stage::{addresses, alone, pool, state_of, warm},
+    stage::{addresses, alone, pool, row, state_of, warm},
 };
 
 /// Requests after the fault that still belong to it.
@@ -45,6 +45,7 @@ where
     let whole = Spread::new(since.iter().map(Request::took));
     println!("{what}: the Pod is {state}; {retries} repetitions; checkouts: {checkouts}; requests: {whole}");
     assert_eq!(failures(&since), BTreeMap::new(), "{what}");
+    row(what, &format!("no failed read, {retries} repeated"), &format!("slowest read {:.1?}", whole.at(1.0)));
     drop(pool);
 }
 

@@ -5,10 +5,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod lag;
 mod ledger;
 mod proxy;
 mod stage;
 
+mod blackhole;
 mod failover;
 mod faults;
 mod shares;

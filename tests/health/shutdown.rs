@@ -16,7 +16,7 @@ use crate::{
         paced::{Paced, Request, Spread, failures},
         until,
     },
-    stage::{addresses, alone, pool, state_of, warm},
+    stage::{addresses, alone, pool, row, state_of, warm},
 };
 
 const TRIALS: usize = 20;
@@ -50,6 +50,12 @@ async fn nothing_is_checked_out_50_ms_after_a_fast_shutdown() {
     }
     let last = Spread::new(last);
     println!("the last checkout of a Pod after it was asked to stop, in {TRIALS} trials: {last}");
+    let most = last.at(0.95);
+    row(
+        "fast shutdown",
+        "nothing: no new checkout there",
+        &format!("last checkout {most:.1?} after the request (p95)"),
+    );
     assert!(last.at(0.95) <= LAST_CHECKOUT, "{last}");
     cluster.shutdown().await.expect("an orderly end");
 }
@@ -95,6 +101,11 @@ async fn a_smart_shutdown_ends_within_a_second_of_the_confirmed_removal() {
     println!("removal confirmed after it left DNS, in {TRIALS} trials: {gone}");
     println!("end of the server after that: {ended}; {} reads meanwhile", requests.len());
     assert_eq!(failures(&requests), BTreeMap::new());
+    row(
+        "out of DNS, then smart shutdown",
+        "nothing: borrowed connections are given back first",
+        &format!("noticed {:.1?}, server ended {:.1?} later (p95)", gone.at(0.95), ended.at(0.95)),
+    );
     assert!(ended.at(0.95) < LET_GO, "{ended}");
     drop(pool);
     cluster.shutdown().await.expect("an orderly end");

@@ -13,7 +13,7 @@ use crate::{
         paced::{Paced, Request, Spread, failures},
         until,
     },
-    stage::{addresses, alone, pool, state_of, warm},
+    stage::{addresses, alone, pool, row, state_of, warm},
 };
 
 /// How long a Pod may say nothing before it is out.
@@ -27,6 +27,7 @@ const BACK: Duration = Duration::from_secs(5);
 
 /// What is seen while a Pod is silent, under load: `silence` begins it and `speak` ends it.
 pub async fn silent(
+    what: &str,
     pool: &Pool,
     pods: &[IpAddr],
     victim: IpAddr,
@@ -61,6 +62,11 @@ pub async fn silent(
          {sent_late} of them sent after it fell silent, for {stuck:.2?} at most; checkouts meanwhile: {checkouts}"
     );
     assert_eq!(failures(&requests), BTreeMap::new());
+    row(
+        what,
+        "no failed read; what was in flight there waits, every other checkout takes its usual time",
+        &format!("out {out:.1?}, stuck {stuck:.1?}, p99.9 of checkouts {:.1?}, back {back:.1?}", checkouts.at(0.999)),
+    );
     assert!(out < OUT, "{out:?}");
     assert!(stuck < MOVED_ON, "{stuck:?}");
     assert!(back < BACK, "{back:?}");
@@ -74,7 +80,7 @@ async fn a_pod_that_is_stopped_costs_only_what_was_in_flight_there() {
     let (pool, pods) = (pool(&cluster).await, addresses(&cluster));
     let stop = async || cluster.pause(1).await.expect("SIGSTOP");
     let go_on = async || cluster.resume(1).await.expect("SIGCONT");
-    silent(&pool, &pods, pods[1], stop, go_on).await;
+    silent("SIGSTOP (the server hangs)", &pool, &pods, pods[1], stop, go_on).await;
     drop(pool);
     cluster.shutdown().await.expect("an orderly end");
 }

@@ -52,3 +52,8 @@ pub fn addresses(cluster: &Cluster) -> Vec<IpAddr> {
 pub fn state_of(pool: &Pool, address: IpAddr) -> Option<State> {
     pool.status().endpoints.iter().find(|pod| pod.endpoint.address().ip() == address).map(|pod| pod.state)
 }
+
+/// A line of the table that `make failover-table` collects.
+pub fn row(fault: &str, caller_sees: &str, how_long: &str) {
+    println!("\nTABLE | {fault} | {caller_sees} | {how_long} |");
+}

@@ -1,15 +1,23 @@
 //! Whom to believe: roles, lineage, and how far behind a standby is.
 
+use std::sync::Arc;
+
+use tokio::time::sleep;
+
 use super::Directory;
 use crate::{
     endpoint::Role,
     event::Event,
     health::lag::{self, Limit, Reading},
-    pool::entry::Entry,
+    pool::{entry::Entry, pod::Pod},
+    time::Duration,
 };
 
 /// Positions of the primary that are kept: what a standby lacks is compared with one from a while before.
-pub(super) const READINGS: usize = 4;
+pub(super) const READINGS: usize = 8;
+/// The least time between two of them, so that they reach far enough back while the primary is probed often.
+const SPACING: Duration = Duration::from_millis(250);
+const _: () = assert!(SPACING.as_millis() * (READINGS as u128 - 2) > lag::GRACE.as_millis());
 
 impl Directory {
     pub(super) fn role(&mut self, serial: u64, role: Role) {
@@ -64,6 +72,11 @@ impl Directory {
         let limits = &self.inner.common.limits;
         let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
         let readings = std::mem::take(&mut self.readings);
+        // Nobody knows how far the primary has come since.
+        let outdated = readings.last().is_none_or(|reading| reading.at + lag::GRACE < standby.reading.asked);
+        if let (true, true, Some(primary)) = (limit.is_set(), outdated, self.primary) {
+            self.hurry(primary);
+        }
         if let Some(entry) = self.find(serial) {
             let lag = lag::judge(limit, &standby, &readings, advanced, entry.lag);
             let changed = entry.lag != lag;
@@ -79,9 +92,34 @@ impl Directory {
             self.primary = Some(serial);
             self.readings.clear();
         }
+        if let [.., before, last] = self.readings[..]
+            && last.at < before.at + SPACING
+        {
+            self.readings.pop();
+        }
         if self.readings.len() == READINGS {
             self.readings.remove(0);
         }
         self.readings.extend(reading);
+        let limits = &self.inner.common.limits;
+        let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
+        let suspects = |entry: &&Entry| {
+            let (Some(standby), Some(reading)) = (entry.standby(), reading) else { return false };
+            limit.may_be_passed(&standby, &reading)
+        };
+        for entry in self.roster.members().iter().filter(suspects) {
+            look_again(&entry.pod);
+        }
     }
+}
+
+/// Has a standby asked once more, as soon as what it lacks is old enough to be held against it.
+fn look_again(pod: &Arc<Pod>) {
+    let later = Arc::downgrade(pod);
+    drop(pod.common().runtime.spawn(async move {
+        sleep(lag::GRACE).await;
+        if let Some(pod) = later.upgrade() {
+            pod.suspect.notify_one();
+        }
+    }));
 }
