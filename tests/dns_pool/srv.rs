@@ -95,7 +95,8 @@ async fn f18_a_port_that_changes_is_followed_and_weights_are_not() {
         ports.insert(client.endpoint().address().port());
     }
     assert_eq!(ports, [port, other.port()].into());
-    assert_eq!(site.sessions(0).await, a);
+    // There may be more by now, but those that were open still are.
+    assert!(site.sessions(0).await.is_superset(&a));
     site.end(pool).await;
     task.abort();
 }
