@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::pin,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use podpool::{Config, Pool, State, testkit::Cluster};
@@ -26,12 +26,20 @@ fn at_rest(pool: &Pool) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_get_loses_nothing() {
     let cluster = Cluster::start(2).await.expect("a cluster");
-    for size in [1, 3] {
-        let config = config(&cluster, &format!("pool_size={size}&min_idle=0&acquire_timeout=30s"));
+    // With and without connections that want a ping first.
+    for (size, rounds, rest) in [(1, 300, 0), (3, 300, 0), (1, 60, 250)] {
+        let mut config = config(&cluster, &format!("pool_size={size}&min_idle=0&acquire_timeout=30s"));
+        if rest > 0 {
+            let mut limits = *config.limits();
+            limits.ping_after = Duration::ZERO;
+            config = config.with_limits(limits);
+        }
         let pool = Pool::builder(config).build().expect("a pool");
         until(Duration::from_secs(10), "two Pods are healthy", || in_state(&pool, State::Healthy) == 2).await;
         let mut cancelled = 0;
-        for round in 0..300 {
+        for round in 0..rounds {
+            let began = Instant::now();
+            until(Duration::from_secs(5), "they have rested", || began.elapsed().as_millis() >= rest).await;
             let polls = round % 6;
             // In every third round somebody holds everything, in every third one.
             let hold = [0, 1, 2 * size][round / 6 % 3];
@@ -58,8 +66,8 @@ async fn a_cancelled_get_loses_nothing() {
         }
         until(Duration::from_secs(10), "everything is back", || at_rest(&pool)).await;
         let status = pool.status();
-        println!("{cancelled} of 300 calls cancelled; {:?}", status.counters);
-        assert!(cancelled > 50, "the calls were to be cancelled: {cancelled}");
+        println!("{cancelled} of {rounds} calls cancelled; {:?}", status.counters);
+        assert!(cancelled > rounds / 8, "the calls were to be cancelled: {cancelled}");
         for pod in &status.endpoints {
             assert!(pod.open <= size, "{pod:?}");
         }
