@@ -38,8 +38,15 @@ fn by_srv(server: &Server) -> Dns {
 }
 
 async fn resolved(dns: &Dns) -> Vec<String> {
-    let resolution = dns.resolve().await.expect("an answer");
-    resolution.endpoints.iter().map(ToString::to_string).collect()
+    let deadline = Instant::now() + CHANGE;
+    loop {
+        match dns.resolve().await {
+            Ok(resolution) => return resolution.endpoints.iter().map(ToString::to_string).collect(),
+            // A server that has just come up may still refuse one of its ways.
+            Err(error) if error.kind() == ResolveErrorKind::Io && Instant::now() < deadline => {}
+            Err(error) => panic!("an answer: {error:?}"),
+        }
+    }
 }
 
 /// Asks until the answer is this.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, ErrorKind, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -96,7 +96,8 @@ impl Server {
             if self.child.try_wait().expect("its state").is_some() {
                 return false;
             }
-            if ask(self.address, "cluster.local", 6, None).is_ok() {
+            // By both: a server that answers UDP does not listen for TCP yet.
+            if ask(self.address, "cluster.local", 6, None).is_ok() && TcpStream::connect(self.address).is_ok() {
                 return true;
             }
         }
