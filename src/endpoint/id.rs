@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::error::{Attempt, BoxError, Phase};
+
 /// One Pod: its address, and its name where discovery tells it (SRV records do, A and AAAA records do not).
 ///
 /// Equality is over name and address together, so that "same name, new address" and "same address, new name" are both
@@ -41,6 +43,11 @@ impl Endpoint {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
+    }
+
+    /// What went wrong with this Pod, with its name on it.
+    pub(crate) fn attempt(&self, phase: Phase, cause: impl Into<BoxError>) -> Attempt {
+        Attempt::new(self.shared_name(), self.address(), phase, cause)
     }
 
     pub(crate) fn shared_name(&self) -> Option<Arc<str>> {

@@ -193,8 +193,7 @@ impl Inner {
             None if deadline < limit => return Err(None),
             None => "no answer to a ping".into(),
         };
-        let endpoint = client.endpoint();
-        let attempt = Attempt::new(endpoint.shared_name(), endpoint.address(), Phase::Ping, cause);
+        let attempt = client.endpoint().attempt(Phase::Ping, cause);
         client.pod().suspect.notify_one();
         client.retire();
         Err(Some(attempt))

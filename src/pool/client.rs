@@ -68,14 +68,7 @@ impl Client {
     /// same name, whose token does not know the Pod's address.
     #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
-        let pod = self.conn().pod();
-        let common = pod.common();
-        CancelToken::new(
-            self.conn().wrapper.cancel_token(),
-            pod.endpoint.address(),
-            common.dialer.clone(),
-            common.runtime.clone(),
-        )
+        self.conn().cancel_token()
     }
 
     // A mutable deref would let a swap part a connection from its record.

@@ -7,6 +7,7 @@ use tokio::task::AbortHandle;
 
 use super::{common::count, pod::Pod};
 use crate::wire::{
+    CancelToken,
     dial::Dialled,
     record::{Hold, Record},
 };
@@ -48,6 +49,18 @@ impl Conn {
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
         !self.record.has_ended() && self.generation == self.pod().generation()
+    }
+
+    /// A token that cancels what runs on it.
+    pub(crate) fn cancel_token(&self) -> CancelToken {
+        let pod = self.pod();
+        let common = pod.common();
+        CancelToken::new(
+            self.wrapper.cancel_token(),
+            pod.endpoint.address(),
+            common.dialer.clone(),
+            common.runtime.clone(),
+        )
     }
 
     /// Whether it has lived long enough.

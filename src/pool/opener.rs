@@ -88,8 +88,7 @@ async fn run(berth: Berth, opening: Opening) {
                 pod.park(conn);
             } else if conn.record.has_ended() {
                 let cause = "the session ended as soon as it had begun";
-                let endpoint = &pod.endpoint;
-                let attempt = Attempt::new(endpoint.shared_name(), endpoint.address(), Phase::Startup, cause);
+                let attempt = pod.endpoint.attempt(Phase::Startup, cause);
                 lock(&pod.trouble).dial_failed(Class::NotReady, attempt, Instant::now());
             }
         }
@@ -107,8 +106,7 @@ async fn run(berth: Berth, opening: Opening) {
 /// A dial's error, with the Pod's name on it.
 pub(crate) fn failed(pod: &Pod, error: DialError) -> (Class, Attempt) {
     let (class, phase) = (error.class, error.phase);
-    let endpoint = &pod.endpoint;
-    (class, Attempt::new(endpoint.shared_name(), endpoint.address(), phase, error.into_cause()))
+    (class, pod.endpoint.attempt(phase, error.into_cause()))
 }
 
 /// Sends what a connection of this Pod sees to the directory.

@@ -15,7 +15,7 @@ use super::{
     pod::Pod,
 };
 use crate::{
-    error::{Attempt, BoxError, Phase},
+    error::{BoxError, Phase},
     time::{Duration, Instant},
     wire::{Class, classify, dial::Dialled, facts},
 };
@@ -92,8 +92,7 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
 }
 
 fn told(pod: &Pod, proven: bool, silent: Option<Instant>, class: Class, cause: BoxError) -> Probed {
-    let endpoint = &pod.endpoint;
-    let attempt = Attempt::new(endpoint.shared_name(), endpoint.address(), Phase::Probe, cause);
+    let attempt = pod.endpoint.attempt(Phase::Probe, cause);
     Probed::Failed { proven, silent, class, attempt }
 }
 

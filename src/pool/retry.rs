@@ -103,7 +103,7 @@ impl Inner {
                     .with_elapsed(started.elapsed())
                     .with_source(error));
             }
-            attempts.push(Attempt::new(watch.endpoint.shared_name(), watch.endpoint.address(), Phase::Query, error));
+            attempts.push(watch.endpoint.attempt(Phase::Query, error));
             count(&self.common.counters.retries);
             if tries > 0 {
                 let pause = PAUSE * 2u32.pow(tries - 1);

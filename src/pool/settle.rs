@@ -9,10 +9,7 @@ use deadpool::unmanaged::Object;
 use tokio::time::timeout;
 
 use super::{common::count, conn::Conn, pod::Pod};
-use crate::{
-    time::Duration,
-    wire::{CancelToken, record::IDLE},
-};
+use crate::{time::Duration, wire::record::IDLE};
 
 /// How long a statement that nobody waits for any more may still run before it is cancelled.
 pub(crate) const QUIET: Duration = Duration::from_millis(100);
@@ -54,16 +51,8 @@ async fn come_to_rest(conn: &Conn) -> bool {
     let record = &conn.record;
     // Most of the time the driver was merely still at work on the last answer.
     if timeout(QUIET, record.rest()).await.is_err() {
-        let pod = conn.pod();
-        let common = pod.common();
-        let token = CancelToken::new(
-            conn.wrapper.cancel_token(),
-            pod.endpoint.address(),
-            common.dialer.clone(),
-            common.runtime.clone(),
-        );
-        if let Err(error) = token.cancel().await {
-            tracing::debug!(endpoint = %pod.endpoint, %error, "could not cancel what nobody waits for");
+        if let Err(error) = conn.cancel_token().cancel().await {
+            tracing::debug!(endpoint = %conn.pod().endpoint, %error, "could not cancel what nobody waits for");
             return false;
         }
         if timeout(CANCELLED, record.rest()).await.is_err() {

@@ -117,8 +117,7 @@ impl Directory {
     /// Traffic shows that a Pod does not serve.
     pub(super) fn evidence(&mut self, serial: u64, cause: BoxError, now: Instant) {
         let Some(entry) = self.find(serial) else { return };
-        let endpoint = &entry.pod.endpoint;
-        let attempt = Attempt::new(endpoint.shared_name(), endpoint.address(), Phase::Query, cause);
+        let attempt = entry.pod.endpoint.attempt(Phase::Query, cause);
         self.fact(serial, Fact::Evidence, now, Some(attempt));
     }
 
