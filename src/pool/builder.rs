@@ -22,11 +22,7 @@ use crate::{
     balance::{Chooser, Policy},
     config::{Config, Discovery, Host},
     discovery::{Dns, DnsOptions, Fixed, Resolve},
-    endpoint::{
-        Endpoint,
-        slot::Slab,
-        snapshot::{LISTS, Snapshot},
-    },
+    endpoint::{Endpoint, snapshot::Snapshot},
     error::{ConfigError, Error, Kind},
     event::Emitter,
     observer::{self, Observer},
@@ -160,10 +156,5 @@ fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
 
 /// The view before anything is known, and after everything is over.
 pub(super) fn nobody() -> View {
-    View {
-        snapshot: Snapshot::new(Slab::default().slots(), Vec::new(), &[Vec::new()], [0; LISTS], |_| 0),
-        health: Vec::new(),
-        silent_since: None,
-        closed: false,
-    }
+    View { snapshot: Snapshot::empty(), health: Vec::new(), silent_since: None, closed: false }
 }
