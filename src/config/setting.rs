@@ -10,9 +10,11 @@ use super::{
 use crate::error::ConfigError;
 
 /// The name of every parameter: libpq's where libpq has one.
-const NAMES: [&str; 32] = [
+const NAMES: [&str; 38] = [
     "acquire_timeout",
     "application_name",
+    "client_id",
+    "clients",
     "close_timeout",
     "connect_timeout",
     "dbname",
@@ -25,6 +27,7 @@ const NAMES: [&str; 32] = [
     "keepalives_idle",
     "keepalives_interval",
     "lag_fallback",
+    "max_connections",
     "max_lag",
     "max_lag_bytes",
     "max_lifetime",
@@ -39,7 +42,10 @@ const NAMES: [&str; 32] = [
     "probe_timeout",
     "refresh_max",
     "refresh_min",
+    "reset",
     "sslmode",
+    "statement_cache_size",
+    "subset_size",
     "target_session_attrs",
     "tcp_user_timeout",
     "user",
@@ -102,6 +108,8 @@ impl Config {
         match *name {
             "acquire_timeout" => self.limits.acquire_timeout = seconds()?,
             "application_name" => self.application_name = text(),
+            "client_id" => self.client_id = text(),
+            "clients" => self.limits.clients = Some(number(name, value)?),
             "close_timeout" => self.limits.close_timeout = seconds()?,
             "connect_timeout" => self.limits.connect_timeout = seconds()?,
             "dbname" => self.dbname = text(),
@@ -112,6 +120,7 @@ impl Config {
             "keepalives_idle" => self.limits.keepalives_idle = seconds()?,
             "keepalives_interval" => self.limits.keepalives_interval = seconds()?,
             "lag_fallback" => self.limits.lag_fallback = value.parse()?,
+            "max_connections" => self.limits.max_connections = Some(number(name, value)?),
             "max_lag" => self.limits.max_lag = Some(seconds()?),
             "max_lag_bytes" => self.limits.max_lag_bytes = Some(number(name, value)?),
             "max_lifetime" => self.limits.max_lifetime = seconds()?,
@@ -125,7 +134,10 @@ impl Config {
             "probe_timeout" => self.limits.probe_timeout = seconds()?,
             "refresh_max" => self.limits.refresh_max = seconds()?,
             "refresh_min" => self.limits.refresh_min = seconds()?,
+            "reset" => self.limits.reset = value.parse()?,
             "sslmode" => self.ssl_mode = value.parse()?,
+            "statement_cache_size" => self.limits.statement_cache_size = number(name, value)?,
+            "subset_size" => self.limits.subset_size = Some(number(name, value)?),
             "target_session_attrs" => self.target = value.parse()?,
             "tcp_user_timeout" => {
                 self.limits.tcp_user_timeout = duration::parse(name, value, Bare::Milliseconds)?;

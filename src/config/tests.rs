@@ -68,7 +68,8 @@ fn reads_every_limit_of_a_url() {
         "postgres://app@{SERVICE}/?acquire_timeout=1&connect_timeout=500ms&tcp_user_timeout=4000&keepalives_idle=7\
          &keepalives_interval=2s&keepalives_count=4&pool_size=16&min_idle=2&max_lifetime=1h&idle_timeout=5min\
          &refresh_min=2&refresh_max=20&dns_timeout=3&probe_interval=4&probe_timeout=900ms&drain_timeout=1min\
-         &close_timeout=0"
+         &close_timeout=0&max_connections=40&subset_size=3&clients=500&statement_cache_size=64&reset=discard\
+         &client_id=web-7"
     );
     let config: Config = url.parse().unwrap();
     let limits = Limits {
@@ -89,9 +90,15 @@ fn reads_every_limit_of_a_url() {
         probe_timeout: Duration::from_millis(900),
         drain_timeout: Duration::from_secs(60),
         close_timeout: Duration::ZERO,
+        max_connections: Some(40),
+        subset_size: Some(3),
+        clients: Some(500),
+        statement_cache_size: 64,
+        reset: Reset::Discard,
         ..Limits::default()
     };
     assert_eq!(config.limits(), &limits);
+    assert_eq!(config.client_id(), Some("web-7"));
 }
 
 #[test]

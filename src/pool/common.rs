@@ -72,6 +72,8 @@ pub(crate) struct Counters {
     pub(crate) closed: AtomicU64,
     pub(crate) settled: AtomicU64,
     pub(crate) discarded: AtomicU64,
+    pub(crate) reset: AtomicU64,
+    pub(crate) relieved: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) resolve_ok: AtomicU64,
     pub(crate) resolve_failed: AtomicU64,

@@ -26,6 +26,7 @@ mod retry;
 pub(crate) mod roster;
 mod settle;
 mod status;
+mod tidy;
 mod trouble;
 mod urgency;
 mod view;
@@ -144,8 +145,9 @@ impl Pool {
     /// Pod when it failed with the connection, until `acquire_timeout` is up, [`RETRIES`] times at most.
     ///
     /// The work gets the connection by value. It is done again when the chain of causes of its error holds an error of
-    /// the driver that is of a [connection class](crate::Verdict::is_connection_class), and when a Pod turned out to
-    /// have another role than the target asks for. Any other error is returned as it is, as the
+    /// the driver that is of a [connection class](crate::Verdict::is_connection_class), when a prepared statement
+    /// [is of no use any more](crate::Class::StalePlan), and when a Pod turned out to have another role than the target
+    /// asks for. Any other error is returned as it is, as the
     /// [source](std::error::Error::source) of the error, to be had back with [`Error::downcast`].
     ///
     /// # Errors

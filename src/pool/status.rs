@@ -96,6 +96,11 @@ pub struct CounterStatus {
     pub settled: u64,
     /// Connections closed instead of being lent out again.
     pub discarded: u64,
+    /// Connections whose session was reset, see [`Reset`](crate::config::Reset).
+    pub reset: u64,
+    /// Connections that were relieved of the prepared statements they kept: of more than `statement_cache_size`, or of
+    /// outdated ones.
+    pub relieved: u64,
     /// Repetitions made by [`Pool::retry`](crate::Pool::retry).
     pub retries: u64,
     /// Good answers to the name.
@@ -143,6 +148,8 @@ impl Inner {
             closed: read(&counters.closed),
             settled: read(&counters.settled),
             discarded: read(&counters.discarded),
+            reset: read(&counters.reset),
+            relieved: read(&counters.relieved),
             retries: read(&counters.retries),
             resolve_ok: read(&counters.resolve_ok),
             resolve_failed: read(&counters.resolve_failed),
