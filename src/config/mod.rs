@@ -64,6 +64,7 @@ mod host;
 mod lag_fallback;
 mod limits;
 mod nameservers;
+mod parameter;
 mod percent;
 mod reset;
 mod secret;
@@ -72,6 +73,7 @@ mod setting;
 mod ssl_mode;
 mod target;
 mod url;
+mod value;
 mod words;
 
 use std::{net::SocketAddr, str::FromStr};

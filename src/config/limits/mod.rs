@@ -48,7 +48,7 @@ pub struct Limits {
     /// The most connections to one Pod, without the one of its probe. 1 to 1000; default
     /// [`POOL_SIZE`](Self::POOL_SIZE), 8.
     pub pool_size: usize,
-    /// The most connections of this client to all Pods together, those of the probes counted. 2 to 1,000,000; no bound
+    /// The most connections of this client to all Pods together, those of the probes counted. 3 to 1,000,000; no bound
     /// of its own by default. What the probes leave is divided evenly among the Pods in use, so it also bounds how many
     /// those are: see [`subset_size`](Self::subset_size).
     pub max_connections: Option<usize>,

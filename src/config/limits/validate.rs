@@ -36,7 +36,7 @@ impl Limits {
         within("keepalives_count", self.keepalives_count, 0..=KEEPALIVE_COUNT)?;
         within("pool_size", self.pool_size, 1..=MANY)?;
         if let Some(connections) = self.max_connections {
-            within("max_connections", connections, 2..=MOST)?;
+            within("max_connections", connections, 3..=MOST)?;
         }
         if let Some(pods) = self.subset_size {
             within("subset_size", pods, 1..=PODS)?;
@@ -167,7 +167,7 @@ mod tests {
             ("keepalives_interval", |l| l.keepalives_interval = KEEPALIVE + SECOND),
             ("keepalives_count", |l| l.keepalives_count = 128),
             ("pool_size", |l| l.pool_size = 1_001),
-            ("max_connections", |l| l.max_connections = Some(1)),
+            ("max_connections", |l| l.max_connections = Some(2)),
             ("subset_size", |l| l.subset_size = Some(0)),
             ("clients", |l| l.clients = Some(0)),
             ("statement_cache_size", |l| l.statement_cache_size = 2_000_000),
