@@ -64,6 +64,15 @@ pub enum Event {
         /// The Pod.
         endpoint: Endpoint,
     },
+    /// The connections that clients like this one may open are more than a Pod has. Said once a Pod, as soon as its
+    /// server has told how many it has. How many clients there are is known only from `clients`; without that, one is
+    /// compared.
+    BudgetExceeded {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The arithmetic.
+        cause: Arc<str>,
+    },
     /// The name could not be resolved. The set stays as it was. Said once, at the first failure in a row.
     ResolveFailed {
         /// Why.
@@ -87,6 +96,7 @@ impl Event {
             Self::EndpointRemoved { .. } => "endpoint_removed",
             Self::EndpointFenced { .. } => "endpoint_fenced",
             Self::EndpointUnfenced { .. } => "endpoint_unfenced",
+            Self::BudgetExceeded { .. } => "budget_exceeded",
             Self::StateChanged { .. } => "state_changed",
             Self::RoleChanged { .. } => "role_changed",
             Self::ResolveFailed { .. } => "resolve_failed",
@@ -103,6 +113,7 @@ impl Event {
             Self::EndpointAdded { endpoint }
             | Self::EndpointDrained { endpoint }
             | Self::EndpointRemoved { endpoint }
+            | Self::BudgetExceeded { endpoint, .. }
             | Self::EndpointFenced { endpoint, .. }
             | Self::EndpointUnfenced { endpoint }
             | Self::StateChanged { endpoint, .. }
@@ -124,7 +135,9 @@ impl fmt::Display for Event {
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
             Self::RoleChanged { from, to, .. } => write!(f, " {from} -> {to}"),
-            Self::EndpointFenced { cause, .. } | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
+            Self::BudgetExceeded { cause, .. } | Self::EndpointFenced { cause, .. } | Self::ResolveFailed { cause } => {
+                write!(f, ": {cause}")
+            }
             _ => Ok(()),
         }
     }
@@ -177,7 +190,10 @@ impl Emitter {
     /// Sends an event to whoever reads, and to the log.
     pub(crate) fn emit(&self, event: Event) {
         match &event {
-            Event::EndpointFenced { .. } | Event::ResolveFailed { .. } | Event::PanicBegan => {
+            Event::BudgetExceeded { .. }
+            | Event::EndpointFenced { .. }
+            | Event::ResolveFailed { .. }
+            | Event::PanicBegan => {
                 tracing::warn!(event = event.name(), "{event}")
             }
             Event::StateChanged { to, .. } if *to == "ejected" => tracing::warn!(event = event.name(), "{event}"),

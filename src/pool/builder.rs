@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU8};
 
 use tokio::{
     runtime::Handle,
@@ -7,8 +7,9 @@ use tokio::{
 
 use super::{
     Pool,
+    budget::Budget,
     common::{Clock, Common, Counters},
-    directory::Directory,
+    directory::{Directory, Subset},
     inner::Inner,
     maintenance,
     owner::Owner,
@@ -90,6 +91,8 @@ impl Builder {
         };
         let limits = *config.limits();
         let start = Instant::now();
+        let subset = Subset::new(&config);
+        let wanted = if subset.is_some() { config.target().roles() } else { u8::MAX };
         let (inbox, messages) = mpsc::unbounded_channel();
         let common = Arc::new(Common {
             limits,
@@ -102,13 +105,15 @@ impl Builder {
             events: Emitter::new(),
             counters: Counters::default(),
             resolved: Mutex::default(),
+            budget: Budget::new(limits.max_connections),
+            wanted: AtomicU8::new(wanted),
             inbox,
             trouble: Notify::new(),
             gone: Notify::new(),
         });
         let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), nobody()));
         let (close, closing) = mpsc::unbounded_channel();
-        let directory = Directory::new(inner.clone());
+        let directory = Directory::new(inner.clone(), subset);
         let tasks = vec![
             runtime.spawn(directory.run(messages, closing)).abort_handle(),
             runtime.spawn(refresher::run(resolver, common)).abort_handle(),
@@ -140,6 +145,7 @@ pub(super) fn nobody() -> View {
     View {
         snapshot: Snapshot::new(Slab::default().slots(), Vec::new(), &[Vec::new()], [0; LISTS], |_| 0),
         health: Vec::new(),
+        spare: Arc::from([]),
         silent_since: None,
         closed: false,
     }

@@ -136,7 +136,7 @@ impl Drop for Client {
 fn give_back(object: Object<Box<Conn>>) {
     let conn = &**object;
     if conn.record.is_clean() {
-        if !conn.is_current() || conn.is_old() {
+        if !conn.is_current() || conn.is_old() || conn.pod().is_over() {
             Pod::check_out_for_good(object);
         } else if tidy::is_due(conn) {
             settle::settle(object);

@@ -4,6 +4,7 @@
 //! every connection who serves, and publishes one view of it all. A checkout reads its thread's copy of that view,
 //! picks, and takes an idle connection; everything slower than that happens in a task of the pool.
 
+mod budget;
 mod builder;
 mod checkout;
 mod client;

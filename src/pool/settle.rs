@@ -49,7 +49,7 @@ async fn run(mut settling: Settling) {
         tracing::debug!(endpoint = %object.pod().endpoint, "closed a connection that could not be tidied");
         return;
     }
-    let keep = object.is_current() && !object.is_old();
+    let keep = object.is_current() && !object.is_old() && !object.pod().is_over();
     if let Some(object) = settling.0.take_if(|_| keep) {
         Pod::check_in(object);
     }
