@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
-.PHONY: help demo failover-table loom screenshots test soak fuzz bench bench-once lint components fuzzer programs
+.PHONY: help demo facts failover-table loom package screenshots test soak fuzz bench bench-once lint components fuzzer programs
 
 # Every benchmark of benches/: a file, or a folder with a main.rs that is no package of its own.
 BENCHES := $(strip $(notdir $(basename $(wildcard benches/*.rs))) \
@@ -58,6 +58,12 @@ bench-once: programs ## Compile every benchmark and run each once, unmeasured
 	    echo "cargo bench --all-features --bench $$bench -- --test"; \
 	    cargo bench --all-features --bench "$$bench" -- --test || exit 1; \
 	done
+
+package: ## Check dependencies, features alone and together, lowest versions, and the packed crate
+	@scripts/package
+
+facts: ## Print the crate's size, its number of dependencies and the time of a first build
+	@scripts/package facts
 
 loom: ## Check the shared-state files under every order of their steps
 	RUSTFLAGS="--cfg podpool_loom" cargo test --release --lib --target-dir target/loom loom_tests

@@ -10,9 +10,13 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 
-use super::{budget::Budget, message::Message, resolved::Resolved, urgency::Urgency, waiters::Waiters};
+use super::{
+    budget::Budget, conn::Reason, message::Message, meter::Meter, resolved::Resolved, tally::Tally, urgency::Urgency,
+    waiters::Waiters,
+};
 use crate::{
     config::{Limits, Target},
+    error::Phase,
     event::Emitter,
     sync::Mutex,
     time::Duration,
@@ -33,6 +37,7 @@ pub(crate) struct Common {
     pub(crate) ping_after: u64,
     pub(crate) events: Emitter,
     pub(crate) counters: Counters,
+    pub(crate) meter: Meter,
     pub(crate) resolved: Mutex<Resolved>,
     pub(crate) budget: Budget,
     /// The [roles](crate::Target::roles) that the directory knows are asked for. All, where it need not know.
@@ -102,6 +107,14 @@ pub(crate) struct Counters {
     pub(crate) retries: AtomicU64,
     pub(crate) resolve_ok: AtomicU64,
     pub(crate) resolve_failed: AtomicU64,
+    /// What was given up when its time was up, by where.
+    pub(crate) timed_out: Tally<Phase>,
+    /// Connections that could not be opened, by where.
+    pub(crate) failed_in: Tally<Phase>,
+    /// Pods that were ejected, by what failed.
+    pub(crate) ejected: Tally<Phase>,
+    /// Connections closed, by why.
+    pub(crate) closed_for: Tally<Reason>,
 }
 
 /// Counts one more.

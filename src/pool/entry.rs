@@ -143,6 +143,8 @@ impl Entry {
 }
 
 impl Member for Entry {
+    type Pod = Arc<Pod>;
+
     fn endpoint(&self) -> &Endpoint {
         &self.pod.endpoint
     }
@@ -159,6 +161,10 @@ impl Member for Entry {
             fenced: self.fence.is_some(),
             late: self.role == Role::Standby && self.lag.late,
         }
+    }
+
+    fn pod(&self) -> Arc<Pod> {
+        self.pod.clone()
     }
 }
 

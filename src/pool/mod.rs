@@ -17,6 +17,11 @@ mod failure;
 mod inner;
 mod maintenance;
 mod message;
+#[cfg(feature = "metrics")]
+mod meter;
+#[cfg(not(feature = "metrics"))]
+#[path = "meter_off.rs"]
+mod meter;
 mod opener;
 mod owner;
 mod pod;
@@ -27,6 +32,7 @@ mod retry;
 pub(crate) mod roster;
 mod settle;
 mod status;
+mod tally;
 mod tidy;
 mod trouble;
 mod urgency;

@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) snapshot: Snapshot<Arc<Pod>>,
-    /// How each of the snapshot's Pods is.
+    /// How each of the snapshot's Pods is, in the same order.
     pub(crate) health: Vec<PodHealth>,
     /// Pods behind the name that this client does not use.
     pub(crate) spare: Arc<[Endpoint]>,
@@ -44,6 +44,6 @@ impl PodHealth {
 impl View {
     /// The Pods, and how each of them is.
     pub(crate) fn pods(&self) -> impl Iterator<Item = (&Arc<Pod>, &PodHealth)> {
-        self.snapshot.pods().iter().zip(&self.health)
+        self.snapshot.pods().map(|(_, pod)| pod).zip(&self.health)
     }
 }

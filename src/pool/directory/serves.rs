@@ -173,6 +173,7 @@ impl Directory {
             State::Healthy => self.healed.push(pod.clone()),
             State::Ejected => {
                 if let Some(cause) = &cause {
+                    self.inner.common.counters.ejected.count(cause.phase());
                     lock(&pod.trouble).probe_failed(Class::NotReady, cause.clone());
                 }
                 pod.purge();
