@@ -25,6 +25,7 @@ mod resolved;
 mod retry;
 pub(crate) mod roster;
 mod settle;
+mod speeds;
 mod status;
 mod trouble;
 mod urgency;
