@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
-.PHONY: help demo failover-table loom test soak fuzz bench bench-once lint components fuzzer programs
+.PHONY: help demo failover-table loom screenshots test soak fuzz bench bench-once lint components fuzzer programs
 
 # Every benchmark of benches/: a file, or a folder with a main.rs that is no package of its own.
 BENCHES := $(strip $(notdir $(basename $(wildcard benches/*.rs))) \
@@ -42,6 +42,9 @@ fuzz: fuzzer ## Feed each fuzz target for ten minutes, or FUZZ_SECONDS
 	    cargo fuzz run --fuzz-dir . --sanitizer none "$$target" "found/$$target" "corpus/$$target" -- \
 	        -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 || exit 1; \
 	done
+
+screenshots: programs ## Take the pictures of the live page that README shows, from a live cluster
+	PODPOOL_SCREENSHOTS=$(CURDIR)/docs/screenshots cargo test --all-features --test microservice page::sees_a_pod -- --nocapture
 
 failover-table: programs ## Inject each fault on real servers and print what callers see of it, and for how long
 	@scripts/failover-table
