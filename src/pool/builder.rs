@@ -12,6 +12,7 @@ use super::{
     inner::Inner,
     maintenance,
     owner::Owner,
+    prober::Asks,
     refresher,
     urgency::Urgency,
     view::View,
@@ -41,11 +42,12 @@ pub struct Builder {
     chooser: Chooser,
     resolver: Option<Arc<dyn Resolve>>,
     runtime: Option<Handle>,
+    asks: Asks,
 }
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, chooser: Chooser::default(), resolver: None, runtime: None }
+        Self { config, chooser: Chooser::default(), resolver: None, runtime: None, asks: Asks::default() }
     }
 
     /// Chooses Pods by this policy. Default: [`LeastInFlight`](crate::balance::LeastInFlight).
@@ -68,6 +70,13 @@ impl Builder {
         self
     }
 
+    /// Asks the Pods how they are in this way, instead of over the network.
+    #[cfg(test)]
+    pub(super) fn asks(mut self, asks: Asks) -> Self {
+        self.asks = asks;
+        self
+    }
+
     /// Makes the pool. Touches no network and does not wait: it succeeds with the name servers and every Pod down, and
     /// what is missing is found in the background as it comes up.
     ///
@@ -75,7 +84,7 @@ impl Builder {
     ///
     /// [`Kind::Config`] for a setting that cannot be used, and where no runtime is given and this is not one.
     pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, runtime } = self;
+        let Self { config, chooser, resolver, runtime, asks } = self;
         config.validate()?;
         let runtime = match runtime.map_or_else(Handle::try_current, Ok) {
             Ok(runtime) => runtime,
@@ -94,6 +103,7 @@ impl Builder {
         let common = Arc::new(Common {
             limits,
             dialer: Arc::new(Dialer::new(&config)),
+            asks,
             runtime: runtime.clone(),
             waiters: Waiters::default(),
             urgency: Urgency::default(),

@@ -10,7 +10,7 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 
-use super::{message::Message, resolved::Resolved, urgency::Urgency, waiters::Waiters};
+use super::{message::Message, prober::Asks, resolved::Resolved, urgency::Urgency, waiters::Waiters};
 use crate::{config::Limits, event::Emitter, sync::Mutex, time::Duration, wire::dial::Dialer};
 
 /// The shared part.
@@ -18,6 +18,7 @@ use crate::{config::Limits, event::Emitter, sync::Mutex, time::Duration, wire::d
 pub(crate) struct Common {
     pub(crate) limits: Limits,
     pub(crate) dialer: Arc<Dialer>,
+    pub(crate) asks: Asks,
     /// Where every socket, driver and task of the pool runs.
     pub(crate) runtime: Handle,
     pub(crate) waiters: Waiters,

@@ -18,6 +18,7 @@ mod maintenance;
 mod message;
 mod opener;
 mod owner;
+mod ping;
 mod pod;
 mod prober;
 mod refresher;
@@ -26,6 +27,8 @@ mod retry;
 pub(crate) mod roster;
 mod settle;
 mod status;
+#[cfg(test)]
+mod tests;
 mod trouble;
 mod urgency;
 mod view;
@@ -106,7 +109,8 @@ impl Pool {
     /// Takes an idle connection at once where a fitting Pod has one. Waits otherwise, for `acquire_timeout` (5 s by
     /// default), for the first connection that comes back or is opened on any fitting Pod, in the order of the callers.
     /// A connection that was idle for more than a second is pinged first; what fails the ping is closed and the next
-    /// one taken.
+    /// one taken. A ping that is not answered within a millisecond is left to the pool, and another Pod's connection is
+    /// taken, or whichever answers first.
     ///
     /// Cancel-safe at every await: nothing is lost, and a connection on its way goes to the next caller.
     ///

@@ -38,8 +38,8 @@ impl Directory {
         self.inner.common.events.emit(Event::RoleChanged { endpoint, from: before, to: role });
     }
 
-    /// Judges everybody's claims, and how far behind this Pod is, after it has said something new.
-    pub(super) fn judge(&mut self, serial: u64) {
+    /// Judges everybody's claims, after one is new or gone.
+    pub(super) fn judge_claims(&mut self) {
         let claims: Vec<_> = self.roster.members().iter().map(Entry::claim).collect();
         let fences = self.lineage.judge(&claims);
         for (entry, fence) in self.roster.members_mut().iter_mut().zip(fences) {
@@ -57,6 +57,11 @@ impl Directory {
                 None => Event::EndpointUnfenced { endpoint },
             });
         }
+    }
+
+    /// Judges everybody's claims, and how far behind this Pod is, after it has said something new.
+    pub(super) fn judge(&mut self, serial: u64) {
+        self.judge_claims();
         let Some(entry) = self.find(serial) else { return };
         let (reading, standby) = (entry.reading(), entry.standby());
         if entry.is_primary() {
