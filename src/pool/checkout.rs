@@ -11,6 +11,7 @@ use tokio::{
     select,
     time::{Sleep, sleep_until, timeout_at},
 };
+use tracing::Instrument as _;
 
 use super::{client::Client, common::count, failure, inner::Inner, opener, ping, pod::Pod, view::View};
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     error::{Attempt, BoxError, Error, Phase},
     sync::lock,
     time::{Duration, Instant},
+    trace::{SYSTEM, TARGET, WAIT},
     wire::record::Record,
 };
 
@@ -110,12 +112,17 @@ impl Inner {
 
     /// A connection, by the deadline.
     pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
+        self.common.ask_for(target);
         match self.try_checkout(target, Mute::Last, opener::grow) {
             Some(client) if !client.is_stale() && self.fits(client.record(), target) => Ok(client),
             // The slow path is a future of its own, made when it is needed.
             found => {
                 let deadline = deadline.unwrap_or_else(|| Instant::now() + self.common.limits.acquire_timeout);
-                Box::pin(self.wait(target, deadline, found)).await
+                let span = tracing::debug_span!(target: TARGET, WAIT, "db.system.name" = SYSTEM, target = %target);
+                let started = Instant::now();
+                let result = Box::pin(self.wait(target, deadline, found)).instrument(span).await;
+                self.common.meter.waited(started.elapsed(), &result);
+                result
             }
         }
     }
@@ -170,6 +177,7 @@ impl Inner {
             }
             if now >= deadline {
                 count(&common.counters.timeouts);
+                common.counters.timed_out.count(Phase::Wait);
                 return Err(failure::timed_out(&view, target, common).with_elapsed(now - started));
             }
             let candidates = view.snapshot.candidates(target.index());

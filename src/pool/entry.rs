@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     pub(crate) found: Option<(Facts, Instant, Instant)>,
     pub(crate) fence: Option<Fence>,
     pub(crate) lag: Lag,
+    /// What was said last of its connections being too few.
+    pub(crate) shortfall: Option<String>,
     /// Since when nothing at all was heard from it while it was asked, and how many reads had brought something then.
     silence: Option<(Instant, u64)>,
     /// What the prober reads to choose its pace. Relaxed: a hint.
@@ -59,6 +61,7 @@ impl Entry {
             found: None,
             fence: None,
             lag: Lag::default(),
+            shortfall: None,
             silence: None,
             healthy,
             prober,
@@ -101,6 +104,11 @@ impl Entry {
         Some(Standby { reading: self.reading()?, receiving: facts.receiving?, replayed_ago: facts.replayed_ago })
     }
 
+    /// Connections that its server has for roles like ours.
+    pub(crate) fn slots(&self) -> Option<u32> {
+        self.found.and_then(|(facts, ..)| facts.slots)
+    }
+
     /// Whether it serves as a primary.
     pub(crate) fn is_primary(&self) -> bool {
         self.facts().role == Role::Primary && self.serves()
@@ -135,6 +143,8 @@ impl Entry {
 }
 
 impl Member for Entry {
+    type Pod = Arc<Pod>;
+
     fn endpoint(&self) -> &Endpoint {
         &self.pod.endpoint
     }
@@ -151,6 +161,10 @@ impl Member for Entry {
             fenced: self.fence.is_some(),
             late: self.role == Role::Standby && self.lag.late,
         }
+    }
+
+    fn pod(&self) -> Arc<Pod> {
+        self.pod.clone()
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{
     common::TICK,
     inner::Inner,
+    meter::Exporter,
     opener,
     pod::{Pod, Totals},
     watch::Watch,
@@ -27,12 +28,14 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();
     let mut readings = HashMap::new();
+    let mut exporter = Exporter::new(inner.clone());
     for tick in 0u32.. {
         ticks.tick().await;
         inner.common.clock.set(start.elapsed());
         watch.tick(&inner, Instant::now());
         if tick % ROUND == 0 {
             round(&inner, &mut readings);
+            exporter.export();
         }
     }
 }
@@ -82,7 +85,7 @@ fn reap(pod: &Arc<Pod>) {
     // The most recently used come first.
     pod.reap(|conn| {
         let idle = now.saturating_sub(conn.parked) > limit && kept >= common.limits.min_idle;
-        let keep = conn.is_current() && !conn.is_old() && !idle;
+        let keep = conn.is_current() && !conn.is_old() && !idle && !pod.is_over();
         kept += usize::from(keep);
         keep
     });

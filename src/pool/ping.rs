@@ -10,7 +10,10 @@ use deadpool::unmanaged::Object;
 use tokio::time::timeout_at;
 
 use super::{client::Client, conn::Conn, pod::Pod};
-use crate::time::{Duration, Instant};
+use crate::{
+    error::Phase,
+    time::{Duration, Instant},
+};
 
 /// How long a caller waits for the answer to a ping before it goes elsewhere: some round trips within a zone, and with
 /// the clock's own millisecond and a second Pod that is slow to answer still under 5 ms. Where a round trip takes longer,
@@ -44,13 +47,14 @@ async fn run(mut left: Left, limit: Instant) {
     let Some(object) = left.0.as_ref() else { return };
     let rested = timeout_at(limit, object.record.rest()).await.is_ok();
     if !rested {
+        object.pod().common().counters.timed_out.count(Phase::Ping);
         tracing::debug!(endpoint = %object.pod().endpoint, "closed a connection that did not answer a ping");
     }
     if !rested || object.record.has_ended() {
         object.pod().suspect.notify_one();
         return;
     }
-    let keep = object.record.is_clean() && object.is_current() && !object.is_old();
+    let keep = object.record.is_clean() && object.is_current() && !object.is_old() && !object.pod().is_over();
     if let Some(object) = left.0.take_if(|_| keep) {
         let pod = object.pod().clone();
         Pod::check_in(object);
