@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use super::{
-    budget::Budget, conn::Reason, message::Message, meter::Meter, prober::Asks, resolved::Resolved, tally::Tally, urgency::Urgency,
-    waiters::Waiters,
+    budget::Budget, conn::Reason, message::Message, meter::Meter, prober::Asks, resolved::Resolved, tally::Tally,
+    urgency::Urgency, waiters::Waiters,
 };
 use crate::{
     config::{Limits, Target},
