@@ -149,7 +149,7 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, chooser, resolver, runtime, observers } = self;
+        let Self { config, chooser, resolver, runtime, asks: _, observers } = self;
         let mut all = f.debug_struct("Builder");
         all.field("config", config).field("chooser", chooser).field("resolver", resolver);
         all.field("runtime", runtime).field("observers", &observers.len()).finish()
