@@ -391,7 +391,7 @@ impl Simulation {
         };
         let serves =
             |pod: &Pod| Target::ALL.into_iter().any(|target| candidates(target).any(|c| c.serial == pod.serial));
-        let pods = || view.snapshot.pods().iter();
+        let pods = || view.pods().map(|(pod, _)| pod);
 
         // What may be told from all that was told. With two clusters about, whom to believe is not ours to say.
         let systems: BTreeSet<_> = pods().filter_map(|pod| facts(pod)?.system).collect();
@@ -472,7 +472,7 @@ impl Simulation {
         let view = self.inner.published.load();
         let world = lock(&self.world.0);
         let systems: BTreeSet<_> =
-            view.snapshot.pods().iter().filter_map(|pod| world.told.get(&pod.serial)?.facts?.system).collect();
+            view.pods().filter_map(|(pod, _)| world.told.get(&pod.serial)?.facts?.system).collect();
         for (pod, health) in view.pods() {
             let server = &world.servers[number(pod)];
             let standby = server.facts.role == Role::Standby;
