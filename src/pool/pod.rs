@@ -3,7 +3,7 @@
 //! # Orderings
 //!
 //! `open` is a count of places: taken by compare-and-exchange so that it never passes the size, given back when a
-//! connection has gone. It guards no data. `generation` is raised by the directory alone when everything that is open
+//! connection has gone. It guards no data, and neither does `unanswered`: a stale reading of it costs a detour. `generation` is raised by the directory alone when everything that is open
 //! is to go; a connection that slips through on an old reading is refused when it comes back.
 
 use std::sync::{
@@ -79,6 +79,8 @@ pub(crate) struct Pod {
     dialled: AtomicU64,
     /// How many probes were answered, and below that the microseconds that the last one took.
     probed: AtomicU64,
+    /// Pings that callers no longer wait for.
+    unanswered: AtomicUsize,
     /// Handshakes at once.
     pub(crate) handshakes: Semaphore,
     generation: AtomicU64,
@@ -101,6 +103,7 @@ impl Pod {
             opening: AtomicUsize::new(0),
             dialled: AtomicU64::new(0),
             probed: AtomicU64::new(0),
+            unanswered: AtomicUsize::new(0),
             handshakes: Semaphore::new(common.limits.handshakes_per_pod),
             generation: AtomicU64::new(0),
             trouble: Mutex::default(),
@@ -289,6 +292,24 @@ impl Pod {
     /// Whether there is no connection at all, open or being opened.
     pub(crate) fn is_deserted(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether a ping takes longer here than a ping does: whoever has a choice goes elsewhere.
+    #[inline]
+    pub(crate) fn is_mute(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed) > 0
+    }
+
+    /// A ping was not answered at once.
+    pub(crate) fn falls_mute(&self) {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was answered, or given up.
+    pub(crate) fn speaks(&self) {
+        self.unanswered.fetch_sub(1, Ordering::Relaxed);
+        // Whoever waited although something was idle here. The slot's word orders this against who begins to wait.
+        self.attend(self.slot.touch());
     }
 
     /// Connections that nobody has borrowed.

@@ -6,15 +6,12 @@ use crate::{
     error::{Attempt, BoxError, Phase},
     event::Event,
     health::{State, state::Fact},
-    pool::{entry::Entry, message::Probed, opener, prober::PROBES},
+    pool::{drain::patience, entry::Entry, message::Probed, prober::PROBES},
     sync::lock,
     time::{Duration, Instant},
     wire::{Class, classify::class, witness::Evidence},
 };
 
-/// The least time of silence after which a Pod's connections are cut, where the TCP user time-out is shorter or the
-/// system's own.
-const GIVEN_UP_MIN: Duration = Duration::from_secs(3);
 /// How long a probe's word that a Pod is a primary stands against a refused write.
 const VERIFIED_FOR: Duration = Duration::from_secs(1);
 
@@ -160,7 +157,7 @@ impl Directory {
 
     /// How long a Pod may be silent before it is given up.
     pub(super) fn patience(&self) -> Duration {
-        self.inner.common.limits.tcp_user_timeout.max(GIVEN_UP_MIN)
+        patience(&self.inner.common.limits)
     }
 
     /// Says whether it serves now, and did not before.
