@@ -71,6 +71,15 @@ pub enum Event {
         /// The Pod.
         endpoint: Endpoint,
     },
+    /// The connections that clients like this one may open are more than a Pod has. Said once a Pod, as soon as its
+    /// server has told how many it has. How many clients there are is known only from `clients`; without that, one is
+    /// compared.
+    BudgetExceeded {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The arithmetic.
+        cause: Arc<str>,
+    },
     /// The name could not be resolved. The set stays as it was. Said once, at the first failure in a row.
     ResolveFailed {
         /// Why.
@@ -85,7 +94,8 @@ pub enum Event {
 }
 
 /// The names of all events.
-pub(crate) const NAMES: [&str; 11] = [
+pub(crate) const NAMES: [&str; 12] = [
+    "budget_exceeded",
     "endpoint_added",
     "endpoint_drained",
     "endpoint_fenced",
@@ -112,6 +122,7 @@ impl Event {
             Self::EndpointRemoved { .. } => "endpoint_removed",
             Self::EndpointFenced { .. } => "endpoint_fenced",
             Self::EndpointUnfenced { .. } => "endpoint_unfenced",
+            Self::BudgetExceeded { .. } => "budget_exceeded",
             Self::StateChanged { .. } => "state_changed",
             Self::RoleChanged { .. } => "role_changed",
             Self::ResolveFailed { .. } => "resolve_failed",
@@ -128,6 +139,7 @@ impl Event {
             Self::EndpointAdded { endpoint }
             | Self::EndpointDrained { endpoint }
             | Self::EndpointRemoved { endpoint }
+            | Self::BudgetExceeded { endpoint, .. }
             | Self::EndpointFenced { endpoint, .. }
             | Self::EndpointUnfenced { endpoint }
             | Self::StateChanged { endpoint, .. }
@@ -149,7 +161,9 @@ impl fmt::Display for Event {
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
             Self::RoleChanged { from, to, .. } => write!(f, " {from} -> {to}"),
-            Self::EndpointFenced { cause, .. } | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
+            Self::BudgetExceeded { cause, .. } | Self::EndpointFenced { cause, .. } | Self::ResolveFailed { cause } => {
+                write!(f, ": {cause}")
+            }
             _ => Ok(()),
         }
     }
@@ -251,7 +265,10 @@ fn log(event: &Event) {
         };
     }
     match event {
-        Event::EndpointFenced { .. } | Event::ResolveFailed { .. } | Event::PanicBegan => line!(warn),
+        Event::BudgetExceeded { .. }
+        | Event::EndpointFenced { .. }
+        | Event::ResolveFailed { .. }
+        | Event::PanicBegan => line!(warn),
         Event::StateChanged { to, .. } if *to == "ejected" => line!(warn),
         _ => line!(info),
     }

@@ -25,6 +25,12 @@ pub(crate) struct Conn {
     pub(crate) generation: u64,
     /// The pool's clock when it came back last.
     pub(crate) parked: u64,
+    /// Requests sent when it was as it should be last.
+    pub(super) tidied: u64,
+    /// Up to so many statements parsed, its cache cannot be over its bound.
+    pub(super) uncounted: u64,
+    /// It was relieved of its statements because one was missing.
+    pub(super) relieved: bool,
     /// Goes last: with it, the connection's place at the Pod is free.
     pub(crate) berth: Berth,
 }
@@ -36,7 +42,9 @@ impl Conn {
         let Dialled { client, record, driver } = dialled;
         let parked = berth.common().clock.now();
         let wrapper = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
-        Box::new(Self { record, wrapper, driver, dies, generation, parked, berth })
+        let tidied = record.sent();
+        let uncounted = record.parsed() + berth.common().limits.statement_cache_size as u64;
+        Box::new(Self { record, wrapper, driver, dies, generation, parked, tidied, uncounted, relieved: false, berth })
     }
 
     /// The connection's Pod.
@@ -88,8 +96,14 @@ pub(crate) enum Reason {
     Ended,
     /// It has been idle for too long.
     Idle,
+<<<<<<< HEAD
     /// It has lived long enough.
     Lifetime,
+=======
+    /// It did not come clean, failed a ping, turned out to be to a server of another role, or was
+    /// more than its Pod may have.
+    Discarded,
+>>>>>>> m-budget
 }
 
 impl Word for Reason {
