@@ -131,8 +131,7 @@
 //!
 //! # Not yet
 //!
-//! TLS: `sslmode=require` and stricter are refused, `prefer` connects in plain text as a libpq without TLS does. A limit
-//! on replication lag. Subsets for many clients of many Pods.
+//! TLS: `sslmode=require` and stricter are refused, `prefer` connects in plain text as a libpq without TLS does.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
 

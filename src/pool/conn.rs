@@ -86,7 +86,8 @@ impl Conn {
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reason {
-    /// It did not come clean, failed a ping, or turned out to be to a server of another role.
+    /// It did not come clean, failed a ping, turned out to be to a server of another role, or was more than its Pod may
+    /// have.
     Discarded,
     /// Its Pod has left, or the pool is closed.
     Drained,
@@ -96,14 +97,8 @@ pub(crate) enum Reason {
     Ended,
     /// It has been idle for too long.
     Idle,
-<<<<<<< HEAD
     /// It has lived long enough.
     Lifetime,
-=======
-    /// It did not come clean, failed a ping, turned out to be to a server of another role, or was
-    /// more than its Pod may have.
-    Discarded,
->>>>>>> m-budget
 }
 
 impl Word for Reason {
