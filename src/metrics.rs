@@ -80,6 +80,9 @@ metrics! {
          did not come clean).";
     Counter CONNECTIONS_SETTLED = "podpool_connections_settled_total" &[],
         "Connections that came back in the middle of something.";
+    Counter CONNECTIONS_RESET = "podpool_connections_reset_total" &[], "Connections whose session was reset (`reset=discard`).";
+    Counter CONNECTIONS_RELIEVED = "podpool_connections_relieved_total" &[],
+        "Connections that were relieved of prepared statements they kept.";
     Counter EJECTIONS = "podpool_ejections_total" &["cause"],
         "Pods that were put out of traffic. `cause` is the phase that failed: `query` where traffic showed it.";
     Counter EVENTS = "podpool_events_total" &["event"],

@@ -99,6 +99,8 @@ impl Exporter {
             (names::RETRIES, &counters.retries),
             (names::CONNECTIONS_OPENED, &counters.opened),
             (names::CONNECTIONS_SETTLED, &counters.settled),
+            (names::CONNECTIONS_RESET, &counters.reset),
+            (names::CONNECTIONS_RELIEVED, &counters.relieved),
             (names::RESOLVE_ANSWERS, &counters.resolve_ok),
             (names::RESOLVE_FAILURES, &counters.resolve_failed),
         ] {
