@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc},
+    sync::{Notify, Semaphore, mpsc},
 };
 
 use super::{
@@ -101,6 +101,7 @@ impl Builder {
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
             events: Emitter::new(),
             counters: Counters::default(),
+            handshakes: Semaphore::new(limits.handshakes),
             resolved: Mutex::default(),
             inbox,
             trouble: Notify::new(),

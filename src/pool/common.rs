@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc},
+    sync::{Notify, Semaphore, mpsc},
 };
 
 use super::{message::Message, resolved::Resolved, urgency::Urgency, waiters::Waiters};
@@ -27,6 +27,8 @@ pub(crate) struct Common {
     pub(crate) ping_after: u64,
     pub(crate) events: Emitter,
     pub(crate) counters: Counters,
+    /// Handshakes at once, with all Pods together.
+    pub(crate) handshakes: Semaphore,
     pub(crate) resolved: Mutex<Resolved>,
     /// To the directory.
     pub(crate) inbox: mpsc::UnboundedSender<Message>,

@@ -2,14 +2,24 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
+
 use super::{entry::Entry, pod::Pod};
-use crate::{endpoint::Endpoint, time::Instant};
+use crate::{endpoint::Endpoint, time::Instant, wire::CancelToken};
+
+async fn cancel(token: CancelToken) {
+    if let Err(error) = token.cancel().await {
+        tracing::debug!(%error, "could not cancel what ran on a connection that was cut");
+    }
+}
 
 /// The Pods that are being drained.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     pods: Vec<(Arc<Pod>, Instant)>,
     cut: usize,
+    /// Requests to the server to end what ran on the connections that were cut: it would not notice by itself.
+    cancelling: Vec<JoinHandle<()>>,
 }
 
 impl Drain {
@@ -31,10 +41,12 @@ impl Drain {
     /// Takes out the Pods whose last connection has gone. Those whose time is up are cut first.
     pub(crate) fn finished(&mut self, now: Instant) -> Vec<Endpoint> {
         let mut finished = Vec::new();
-        let cut = &mut self.cut;
-        self.pods.retain(|(pod, until)| {
+        let Self { pods, cut, cancelling } = self;
+        cancelling.retain(|task| !task.is_finished());
+        pods.retain(|(pod, until)| {
             let deserted = pod.is_deserted();
             if !deserted && now >= *until {
+                cancelling.extend(pod.at_work().into_iter().map(|token| tokio::spawn(cancel(token))));
                 let lines = pod.cut();
                 if lines > 0 {
                     tracing::warn!(endpoint = %pod.endpoint, connections = lines, "cut what was not given back in time");
@@ -54,6 +66,13 @@ impl Drain {
     /// When the first of them is to be cut, if any is left.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.pods.iter().map(|(_, until)| *until).min()
+    }
+
+    /// Waits until the servers have been told to end what was cut. Each is told within `connect_timeout`, or not at all.
+    pub(crate) async fn cancelled(&mut self) {
+        for task in self.cancelling.drain(..) {
+            drop(task.await); // it does not panic
+        }
     }
 
     /// Connections that were cut so far.
