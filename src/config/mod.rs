@@ -45,6 +45,7 @@
 //! | `keepalives_idle`, `keepalives_interval` | duration of whole seconds | 5 s, 1 s |
 //! | `keepalives_count` | number | 3 |
 //! | `pool_size`, `min_idle` | number | 8, 1 |
+//! | `handshakes`, `handshakes_per_pod` | number | 32, 2 |
 //! | `max_lifetime`, `idle_timeout` | duration | 30 min, 10 min |
 //! | `refresh_min`, `refresh_max`, `dns_timeout` | duration | 1 s, 10 s, 2 s |
 //! | `probe_interval`, `probe_timeout` | duration | 5 s, 1 s |
@@ -59,6 +60,7 @@ mod host;
 mod lag_fallback;
 mod limits;
 mod nameservers;
+mod parameter;
 mod percent;
 mod secret;
 mod service_name;
@@ -66,6 +68,7 @@ mod setting;
 mod ssl_mode;
 mod target;
 mod url;
+mod value;
 mod words;
 
 use std::{net::SocketAddr, str::FromStr};

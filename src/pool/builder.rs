@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use tokio::{
     runtime::Handle,
@@ -11,6 +11,7 @@ use super::{
     directory::Directory,
     inner::Inner,
     maintenance,
+    meter::Meter,
     owner::Owner,
     refresher,
     urgency::Urgency,
@@ -21,31 +22,28 @@ use crate::{
     balance::{Chooser, Policy},
     config::{Config, Discovery, Host},
     discovery::{Dns, DnsOptions, Fixed, Resolve},
-    endpoint::{
-        Endpoint,
-        slot::Slab,
-        snapshot::{LISTS, Snapshot},
-    },
+    endpoint::{Endpoint, snapshot::Snapshot},
     error::{ConfigError, Error, Kind},
     event::Emitter,
+    observer::{self, Observer},
     sync::Mutex,
     time::Instant,
     wire::dial::Dialer,
 };
 
 /// Makes a [`Pool`]. Begin with [`Pool::builder`].
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
     config: Config,
     chooser: Chooser,
     resolver: Option<Arc<dyn Resolve>>,
     runtime: Option<Handle>,
+    observers: Vec<Box<dyn Observer>>,
 }
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, chooser: Chooser::default(), resolver: None, runtime: None }
+        Self { config, chooser: Chooser::default(), resolver: None, runtime: None, observers: Vec::new() }
     }
 
     /// Chooses Pods by this policy. Default: [`LeastInFlight`](crate::balance::LeastInFlight).
@@ -68,6 +66,13 @@ impl Builder {
         self
     }
 
+    /// Tells this observer what happens to the set of Pods, from the first Pod to the pool's end. It must not block. There
+    /// may be several.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
     /// Makes the pool. Touches no network and does not wait: it succeeds with the name servers and every Pod down, and
     /// what is missing is found in the background as it comes up.
     ///
@@ -75,7 +80,7 @@ impl Builder {
     ///
     /// [`Kind::Config`] for a setting that cannot be used, and where no runtime is given and this is not one.
     pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, runtime } = self;
+        let Self { config, chooser, resolver, runtime, observers } = self;
         config.validate()?;
         let runtime = match runtime.map_or_else(Handle::try_current, Ok) {
             Ok(runtime) => runtime,
@@ -102,11 +107,16 @@ impl Builder {
             events: Emitter::new(),
             counters: Counters::default(),
             handshakes: Semaphore::new(limits.handshakes),
+            meter: Meter::new(&config),
             resolved: Mutex::default(),
             inbox,
             trouble: Notify::new(),
             gone: Notify::new(),
         });
+        for observer in observers {
+            // Ends with the events.
+            drop(runtime.spawn(observer::run(observer, common.events.subscribe())));
+        }
         let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), nobody()));
         let (close, closing) = mpsc::unbounded_channel();
         let directory = Directory::new(inner.clone());
@@ -116,6 +126,15 @@ impl Builder {
             runtime.spawn(maintenance::run(inner.clone(), start)).abort_handle(),
         ];
         Ok(Pool::new(Owner::new(inner, tasks, close)))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config, chooser, resolver, runtime, observers } = self;
+        let mut all = f.debug_struct("Builder");
+        all.field("config", config).field("chooser", chooser).field("resolver", resolver);
+        all.field("runtime", runtime).field("observers", &observers.len()).finish()
     }
 }
 
@@ -138,10 +157,5 @@ fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
 
 /// The view before anything is known, and after everything is over.
 pub(super) fn nobody() -> View {
-    View {
-        snapshot: Snapshot::new(Slab::default().slots(), Vec::new(), &[Vec::new()], [0; LISTS], |_| 0),
-        health: Vec::new(),
-        silent_since: None,
-        closed: false,
-    }
+    View { snapshot: Snapshot::empty(), health: Vec::new(), silent_since: None, closed: false }
 }
