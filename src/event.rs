@@ -17,6 +17,13 @@ pub const EVENT_CAPACITY: usize = 256;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// Files of certificates have changed and cannot be used: the last good ones stay in use. Said once for each change.
+    CertificatesRefused {
+        /// Which file, and what is wrong with it.
+        cause: Arc<str>,
+    },
+    /// Files of certificates have changed: new connections use the new ones.
+    CertificatesReloaded,
     /// A Pod is behind the name that was not before. It serves once a probe has passed.
     EndpointAdded {
         /// The Pod.
@@ -82,6 +89,8 @@ impl Event {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::CertificatesRefused { .. } => "certificates_refused",
+            Self::CertificatesReloaded => "certificates_reloaded",
             Self::EndpointAdded { .. } => "endpoint_added",
             Self::EndpointDrained { .. } => "endpoint_drained",
             Self::EndpointRemoved { .. } => "endpoint_removed",
@@ -124,7 +133,11 @@ impl fmt::Display for Event {
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
             Self::RoleChanged { from, to, .. } => write!(f, " {from} -> {to}"),
-            Self::EndpointFenced { cause, .. } | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
+            Self::CertificatesRefused { cause }
+            | Self::EndpointFenced { cause, .. }
+            | Self::ResolveFailed { cause } => {
+                write!(f, ": {cause}")
+            }
             _ => Ok(()),
         }
     }
@@ -177,9 +190,10 @@ impl Emitter {
     /// Sends an event to whoever reads, and to the log.
     pub(crate) fn emit(&self, event: Event) {
         match &event {
-            Event::EndpointFenced { .. } | Event::ResolveFailed { .. } | Event::PanicBegan => {
-                tracing::warn!(event = event.name(), "{event}")
-            }
+            Event::CertificatesRefused { .. }
+            | Event::EndpointFenced { .. }
+            | Event::ResolveFailed { .. }
+            | Event::PanicBegan => tracing::warn!(event = event.name(), "{event}"),
             Event::StateChanged { to, .. } if *to == "ejected" => tracing::warn!(event = event.name(), "{event}"),
             _ => tracing::info!(event = event.name(), "{event}"),
         }

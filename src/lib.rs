@@ -72,6 +72,12 @@
 //! every 5 s, and is out at once when a probe fails, a connection breaks, or the server says that it shuts down. While
 //! no Pod passes, those that did are tried all the same.
 //!
+//! # TLS
+//!
+//! libpq's parameters with libpq's meaning; see [`config::ssl`] for the modes, what each verifies, rotation of
+//! certificates, and a recipe for Kubernetes. The default, `prefer`, is libpq's: it encrypts where the server offers it,
+//! and protects from nobody who can change packets. `verify-full` does.
+//!
 //! # Runtime
 //!
 //! [`Builder::build`] is synchronous and touches no network; it succeeds with DNS and every Pod down. Every socket and
@@ -88,12 +94,12 @@
 //!
 //! | feature | meaning | default |
 //! |---|---|---|
+//! | `rustls` | TLS by rustls with `ring`, see [`config::ssl`] | yes |
 //! | `testkit` | `podpool::testkit`: real local Pods and a name server that can be broken, for tests | no |
 //!
 //! # Not yet
 //!
-//! TLS: `sslmode=require` and stricter are refused, `prefer` connects in plain text as a libpq without TLS does. A limit
-//! on replication lag. Subsets for many clients of many Pods.
+//! Subsets for many clients of many Pods.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
 
@@ -120,7 +126,7 @@ mod wire;
 pub use config::{Config, Target};
 pub use deadpool_postgres;
 pub use endpoint::{Endpoint, Role};
-pub use error::{Applied, Attempt, BoxError, ConfigError, Error, Kind, Phase};
+pub use error::{Applied, Attempt, BoxError, ConfigError, Error, Kind, Phase, TlsError, TlsReason};
 pub use event::{EVENT_CAPACITY, Event, Events, Lagged};
 pub use health::State;
 pub use pool::{Builder, Client, CounterStatus, EndpointStatus, Pool, RETRIES, ResolveStatus, Status};

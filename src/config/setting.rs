@@ -5,12 +5,12 @@ use std::str::FromStr;
 use super::{
     Config, Discovery, Host, Secret,
     duration::{self, Bare},
-    nameservers, words,
+    nameservers, ssl, words,
 };
 use crate::error::ConfigError;
 
-/// The name of every parameter: libpq's where libpq has one.
-const NAMES: [&str; 32] = [
+/// The name of every parameter but those of [`ssl`]: libpq's where libpq has one.
+const NAMES: [&str; 31] = [
     "acquire_timeout",
     "application_name",
     "close_timeout",
@@ -39,7 +39,6 @@ const NAMES: [&str; 32] = [
     "probe_timeout",
     "refresh_max",
     "refresh_min",
-    "sslmode",
     "target_session_attrs",
     "tcp_user_timeout",
     "user",
@@ -47,7 +46,7 @@ const NAMES: [&str; 32] = [
 
 /// A parameter and its value. Has no `Debug`, for the value may be a password.
 pub(super) struct Setting {
-    /// One of [`NAMES`].
+    /// One of [`names`].
     pub(super) name: &'static str,
     /// The value, decoded.
     pub(super) value: String,
@@ -55,14 +54,18 @@ pub(super) struct Setting {
     pub(super) quiet: bool,
 }
 
+fn names() -> Vec<&'static str> {
+    NAMES.into_iter().chain(ssl::NAMES).collect()
+}
+
 /// The parameter of that name.
 pub(super) fn known(name: &str) -> Option<&'static str> {
-    NAMES.into_iter().find(|known| *known == name)
+    names().into_iter().find(|known| *known == name)
 }
 
 /// The error for a parameter that does not exist: names it and the nearest that does.
 pub(super) fn unknown(name: &str) -> ConfigError {
-    let nearest = words::nearest(name, &NAMES).unwrap_or_default();
+    let nearest = words::nearest(name, &names()).unwrap_or_default();
     ConfigError::new(words::clip(name), format!("a known parameter; the nearest is `{nearest}`"))
 }
 
@@ -125,13 +128,13 @@ impl Config {
             "probe_timeout" => self.limits.probe_timeout = seconds()?,
             "refresh_max" => self.limits.refresh_max = seconds()?,
             "refresh_min" => self.limits.refresh_min = seconds()?,
-            "sslmode" => self.ssl_mode = value.parse()?,
             "target_session_attrs" => self.target = value.parse()?,
             "tcp_user_timeout" => {
                 self.limits.tcp_user_timeout = duration::parse(name, value, Bare::Milliseconds)?;
             }
             // Taken before the others, for each of them says something together with another.
             "discovery" | "host" | "port_name" | "user" => {}
+            name if ssl::NAMES.contains(&name) => self.ssl.set(name, value)?,
             _ => return Err(unknown(name)),
         }
         Ok(())

@@ -16,6 +16,7 @@ pub struct Endpoint(Arc<Inner>);
 
 struct Inner {
     name: Option<Arc<str>>,
+    host: Option<Arc<str>>,
     address: SocketAddr,
 }
 
@@ -23,14 +24,21 @@ impl Endpoint {
     /// A Pod known by its address alone.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self(Arc::new(Inner { name: None, address }))
+        Self(Arc::new(Inner { name: None, host: None, address }))
     }
 
     /// A Pod known by name, as SRV records tell it: the first label of the target
     /// (`postgresql-sfs-0` of `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`).
     #[must_use]
     pub fn named(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
-        Self(Arc::new(Inner { name: Some(name.into()), address }))
+        Self(Arc::new(Inner { name: Some(name.into()), host: None, address }))
+    }
+
+    /// The same Pod, with its own name in DNS: the target of its SRV record without the last dot, which is what its
+    /// certificate is checked against with `ssl_verify_name=pod`. No part of equality.
+    #[must_use]
+    pub fn with_host(self, host: impl Into<Arc<str>>) -> Self {
+        Self(Arc::new(Inner { name: self.shared_name(), host: Some(host.into()), address: self.address() }))
     }
 
     /// The Pod's address and port.
@@ -43,6 +51,12 @@ impl Endpoint {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
+    }
+
+    /// The Pod's own name in DNS, where discovery tells it.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.0.host.as_deref()
     }
 
     /// What went wrong with this Pod, with its name on it.

@@ -1,6 +1,7 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use tokio::{
+    net::TcpStream,
     runtime::Handle,
     sync::{Notify, mpsc},
 };
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     balance::{Chooser, Policy},
-    config::{Config, Discovery, Host},
+    config::{Config, Discovery, Host, ssl::VerifiedName},
     discovery::{Dns, DnsOptions, Fixed, Resolve},
     endpoint::{
         Endpoint,
@@ -30,22 +31,25 @@ use crate::{
     event::Emitter,
     sync::Mutex,
     time::Instant,
-    wire::dial::Dialer,
+    wire::{
+        dial::Dialer,
+        tls::{Connector, MakeTlsConnect, TlsConnect, erase},
+    },
 };
 
 /// Makes a [`Pool`]. Begin with [`Pool::builder`].
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
     config: Config,
     chooser: Chooser,
     resolver: Option<Arc<dyn Resolve>>,
     runtime: Option<Handle>,
+    connector: Option<Arc<dyn Connector>>,
 }
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, chooser: Chooser::default(), resolver: None, runtime: None }
+        Self { config, chooser: Chooser::default(), resolver: None, runtime: None, connector: None }
     }
 
     /// Chooses Pods by this policy. Default: [`LeastInFlight`](crate::balance::LeastInFlight).
@@ -68,14 +72,32 @@ impl Builder {
         self
     }
 
-    /// Makes the pool. Touches no network and does not wait: it succeeds with the name servers and every Pod down, and
+    /// Does TLS with this connector, such as `tokio_postgres_rustls::MakeRustlsConnect`,
+    /// `postgres_openssl::MakeTlsConnector` or `postgres_native_tls::MakeTlsConnector`, instead of the feature `rustls`.
+    ///
+    /// `sslmode` says whether it is used: `disable` to `require`. How certificates are checked is the connector's, so
+    /// `verify-ca`, `verify-full`, `sslrootcert`, `sslcert`, `sslkey` and `sslsni=0` are refused with it. It is told the
+    /// [verified name](crate::config::ssl::VerifiedName), and given the socket to the Pod's address.
+    pub fn tls_connector<M>(mut self, connector: M) -> Self
+    where
+        M: MakeTlsConnect<TcpStream> + Clone + Send + Sync + 'static,
+        M::Stream: Send + 'static,
+        M::TlsConnect: Send + 'static,
+        <M::TlsConnect as TlsConnect<TcpStream>>::Future: Send + 'static,
+    {
+        self.connector = Some(erase(connector));
+        self
+    }
+
+    /// Makes the pool. Reads the files of certificates that the configuration names. Touches no network and does not wait: it succeeds with the name servers and every Pod down, and
     /// what is missing is found in the background as it comes up.
     ///
     /// # Errors
     ///
-    /// [`Kind::Config`] for a setting that cannot be used, and where no runtime is given and this is not one.
+    /// [`Kind::Config`] for a setting or a file that cannot be used, for a `sslmode` that needs TLS where there is none,
+    /// and where no runtime is given and this is not one.
     pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, runtime } = self;
+        let Self { config, chooser, resolver, runtime, connector } = self;
         config.validate()?;
         let runtime = match runtime.map_or_else(Handle::try_current, Ok) {
             Ok(runtime) => runtime,
@@ -89,17 +111,19 @@ impl Builder {
             None => resolver_of(&config)?,
         };
         let limits = *config.limits();
+        let events = Arc::new(Emitter::new());
+        let dialer = Arc::new(Dialer::new(&config, connector, &events)?);
         let start = Instant::now();
         let (inbox, messages) = mpsc::unbounded_channel();
         let common = Arc::new(Common {
             limits,
-            dialer: Arc::new(Dialer::new(&config)),
+            dialer,
             runtime: runtime.clone(),
             waiters: Waiters::default(),
             urgency: Urgency::default(),
             clock: Clock::default(),
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
-            events: Emitter::new(),
+            events,
             counters: Counters::default(),
             resolved: Mutex::default(),
             inbox,
@@ -118,6 +142,12 @@ impl Builder {
     }
 }
 
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
 fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
     Ok(match config.host() {
         Host::Address(address) => Arc::new(Fixed::new([Endpoint::new((*address, config.port()).into())])),
@@ -127,8 +157,13 @@ fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
             options.nameservers = config.nameservers().to_vec();
             options.timeout = config.limits().dns_timeout;
             options.hedge = config.limits().dns_hedge;
-            if let Discovery::Srv { port_name } = config.discovery() {
-                options.srv_port_name = Some(port_name.clone());
+            match config.discovery() {
+                Discovery::Srv { port_name } => options.srv_port_name = Some(port_name.clone()),
+                _ if *config.ssl().verified_name() == VerifiedName::Pod => {
+                    let expected = "`service` or a name, for `discovery=srv` alone tells the Pods' own names";
+                    return Err(ConfigError::new("ssl_verify_name", expected).got("pod"));
+                }
+                _ => {}
             }
             Arc::new(Dns::new(options)?)
         }

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{
     common::TICK,
@@ -18,6 +21,8 @@ use crate::{
 
 /// Ticks between two rounds through the Pods: one round a second.
 const ROUND: u32 = 10;
+/// Ticks between two looks at the files of certificates: ten seconds.
+const CERTIFICATES: u32 = 100;
 /// How much of a new reading goes into a Pod's latency.
 const WEIGHT: f64 = 0.3;
 
@@ -33,6 +38,12 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
         watch.tick(&inner, Instant::now());
         if tick % ROUND == 0 {
             round(&inner, &mut readings);
+        }
+        if tick % CERTIFICATES == 0
+            && let Some(refresh) = inner.common.dialer.refresher()
+        {
+            // Nobody waits for it: what it finds is an event.
+            drop(spawn_blocking(refresh));
         }
     }
 }

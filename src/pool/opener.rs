@@ -75,7 +75,7 @@ async fn run(berth: Berth, opening: Opening) {
         return;
     }
     let generation = pod.generation();
-    match common.dialer.dial(pod.endpoint.address(), witness(&pod, generation)).await {
+    match common.dialer.dial(&pod.endpoint, witness(&pod, generation)).await {
         Ok(dialled) => {
             count(&common.counters.opened);
             let life = jittered(common.limits.max_lifetime, rand::random_range(0.0..1.0));

@@ -21,6 +21,7 @@ pub(crate) mod fuzz;
 pub(crate) mod record;
 mod reply;
 mod tap;
+pub(crate) mod tls;
 pub(crate) mod witness;
 
 pub use cancel::CancelToken;
