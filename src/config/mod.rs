@@ -59,6 +59,7 @@ mod host;
 mod lag_fallback;
 mod limits;
 mod nameservers;
+mod parameter;
 mod percent;
 mod secret;
 mod service_name;
@@ -66,6 +67,7 @@ mod setting;
 pub mod ssl;
 mod target;
 mod url;
+mod value;
 mod words;
 
 use std::{net::SocketAddr, str::FromStr};

@@ -68,7 +68,8 @@ fn reads_every_limit_of_a_url() {
         "postgres://app@{SERVICE}/?acquire_timeout=1&connect_timeout=500ms&tcp_user_timeout=4000&keepalives_idle=7\
          &keepalives_interval=2s&keepalives_count=4&pool_size=16&min_idle=2&max_lifetime=1h&idle_timeout=5min\
          &refresh_min=2&refresh_max=20&dns_timeout=3&probe_interval=4&probe_timeout=900ms&drain_timeout=1min\
-         &close_timeout=0"
+         &close_timeout=0&dns_hedge=200ms&handshakes_per_pod=3&ping_after=2&outlier_consecutive=6\
+         &outlier_success_rate=0.7&outlier_window=1min&max_lag=2s&max_lag_bytes=4096&lag_fallback=primary"
     );
     let config: Config = url.parse().unwrap();
     let limits = Limits {
@@ -89,7 +90,15 @@ fn reads_every_limit_of_a_url() {
         probe_timeout: Duration::from_millis(900),
         drain_timeout: Duration::from_secs(60),
         close_timeout: Duration::ZERO,
-        ..Limits::default()
+        dns_hedge: Duration::from_millis(200),
+        handshakes_per_pod: 3,
+        ping_after: Duration::from_secs(2),
+        outlier_consecutive: 6,
+        outlier_success_rate: 0.7,
+        outlier_window: Duration::from_secs(60),
+        max_lag: Some(Duration::from_secs(2)),
+        max_lag_bytes: Some(4096),
+        lag_fallback: LagFallback::Primary,
     };
     assert_eq!(config.limits(), &limits);
 }
@@ -143,6 +152,7 @@ fn names_what_is_wrong_and_what_was_expected() {
     refuses("postgres://app@db/?acquire_timeout=5sec", "acquire_timeout", "a duration");
     refuses("postgres://app@db/?connect_timeout=0", "connect_timeout", "from 1ms to 1h");
     refuses("postgres://app@db/?pool_size=-1", "pool_size", "a whole number, got `-1`");
+    refuses("postgres://app@db/?outlier_success_rate=80%25", "outlier_success_rate", "from 0 to 1, such as `0.8`");
     refuses("postgres://app@db/?min_idle=9", "min_idle", "at most `pool_size`, which is 8");
     refuses("postgres://app@db/?refresh_max=1ms", "refresh_max", "from 10ms to 1h");
     refuses("postgres://app@db/?sslmode=required", "sslmode", "the nearest is `require`");
@@ -232,9 +242,11 @@ fn validate_checks_what_setters_took() {
 const FIXED: &str = concat!(
     include_str!("discovery.rs"),
     include_str!("host.rs"),
+    include_str!("parameter.rs"),
     include_str!("percent.rs"),
     include_str!("setting.rs"),
     include_str!("url.rs"),
+    include_str!("value.rs"),
     include_str!("../error/config.rs"),
 );
 

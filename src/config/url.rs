@@ -8,8 +8,9 @@
 //! have made it.
 
 use super::{
+    parameter::known,
     percent,
-    setting::{Setting, known, unknown},
+    setting::{Setting, unknown},
 };
 use crate::error::ConfigError;
 
@@ -123,7 +124,7 @@ fn parameters(query: &str, settings: &mut Vec<Setting>) -> Result<(), ConfigErro
             _ => return Err(ConfigError::new("url", "`name=value` between the `&` of its query")),
         };
         let decoded = percent::decode("url", raw)?;
-        let Some(name) = known(&decoded) else {
+        let Some(name) = known(&decoded).map(|parameter| parameter.name) else {
             return Err(match quiet {
                 true => ConfigError::new("url", format!("known parameters after `password`, in which {ENCODED}")),
                 false => unknown(&decoded),

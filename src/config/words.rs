@@ -8,14 +8,15 @@ const ECHO: usize = 64;
 /// The error for a value that has to be one of `known`: names all of them and the nearest.
 pub(super) fn unknown(parameter: &'static str, known: &[&str], got: &str) -> ConfigError {
     let all = known.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
-    let nearest = nearest(got, known).unwrap_or_default();
+    let nearest = nearest(got, known.iter().copied()).unwrap_or_default();
     ConfigError::new(parameter, format!("one of {all}; the nearest is `{nearest}`")).got(clip(got))
 }
 
-/// The known word that takes the fewest edits to reach; the first of several. `None` only where none is known.
-pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let word: Vec<char> = word.chars().take(ECHO).flat_map(char::to_lowercase).collect();
-    known.iter().copied().min_by_key(|known| distance(&word, known))
+/// The known word that takes the fewest edits to reach, where two letters that changed places count as one; the first
+/// of several. `None` only where none is known.
+pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word: String = word.chars().take(ECHO).flat_map(char::to_lowercase).collect();
+    known.into_iter().min_by_key(|known| strsim::osa_distance(&word, known))
 }
 
 /// `text` in at most [`ECHO`] characters, with control characters escaped, so that a message stays one line of a log.
@@ -27,44 +28,17 @@ pub(super) fn clip(text: &str) -> String {
     out
 }
 
-/// Levenshtein's distance, one row at a time: insertions, deletions and substitutions each count one.
-fn distance(from: &[char], to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=from.len()).collect();
-    for (i, b) in to.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, a) in from.iter().enumerate() {
-            let substituted = diagonal + usize::from(*a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[from.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn edits(a: &str, b: &str) -> usize {
-        distance(&a.chars().collect::<Vec<_>>(), b)
-    }
-
-    #[test]
-    fn counts_edits() {
-        assert_eq!(edits("", ""), 0);
-        assert_eq!(edits("", "abc"), 3);
-        assert_eq!(edits("abc", ""), 3);
-        assert_eq!(edits("kitten", "sitting"), 3);
-        assert_eq!(edits("pool_size", "pool_size"), 0);
-    }
-
     #[test]
     fn finds_the_nearest_word() {
-        let known = ["acquire_timeout", "pool_size", "port"];
-        assert_eq!(nearest("poolsize", &known), Some("pool_size"));
-        assert_eq!(nearest("AQUIRE_TIMEOUT", &known), Some("acquire_timeout"));
-        assert_eq!(nearest("x", &[]), None);
+        let known = ["acquire_timeout", "pool_size", "port", "user"];
+        assert_eq!(nearest("prot", known), Some("port"));
+        assert_eq!(nearest("poolsize", known), Some("pool_size"));
+        assert_eq!(nearest("AQUIRE_TIMEOUT", known), Some("acquire_timeout"));
+        assert_eq!(nearest("x", []), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
     directory::Directory,
     inner::Inner,
     maintenance,
+    meter::Meter,
     owner::Owner,
     refresher,
     urgency::Urgency,
@@ -22,13 +23,10 @@ use crate::{
     balance::{Chooser, Policy},
     config::{Config, Discovery, Host, ssl::VerifiedName},
     discovery::{Dns, DnsOptions, Fixed, Resolve},
-    endpoint::{
-        Endpoint,
-        slot::Slab,
-        snapshot::{LISTS, Snapshot},
-    },
+    endpoint::{Endpoint, snapshot::Snapshot},
     error::{ConfigError, Error, Kind},
     event::Emitter,
+    observer::{self, Observer},
     sync::Mutex,
     time::Instant,
     wire::{
@@ -45,11 +43,19 @@ pub struct Builder {
     resolver: Option<Arc<dyn Resolve>>,
     runtime: Option<Handle>,
     connector: Option<Arc<dyn Connector>>,
+    observers: Vec<Box<dyn Observer>>,
 }
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, chooser: Chooser::default(), resolver: None, runtime: None, connector: None }
+        Self {
+            config,
+            chooser: Chooser::default(),
+            resolver: None,
+            runtime: None,
+            connector: None,
+            observers: Vec::new(),
+        }
     }
 
     /// Chooses Pods by this policy. Default: [`LeastInFlight`](crate::balance::LeastInFlight).
@@ -89,7 +95,15 @@ impl Builder {
         self
     }
 
-    /// Makes the pool. Reads the files of certificates that the configuration names. Touches no network and does not wait: it succeeds with the name servers and every Pod down, and
+    /// Tells this observer what happens to the set of Pods, from the first Pod to the pool's end. It must not block. There
+    /// may be several.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
+    /// Makes the pool. Reads the files of certificates that the configuration names. Touches no network and does not
+    /// wait: it succeeds with the name servers and every Pod down, and
     /// what is missing is found in the background as it comes up.
     ///
     /// # Errors
@@ -97,7 +111,7 @@ impl Builder {
     /// [`Kind::Config`] for a setting or a file that cannot be used, for a `sslmode` that needs TLS where there is none,
     /// and where no runtime is given and this is not one.
     pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, runtime, connector } = self;
+        let Self { config, chooser, resolver, runtime, connector, observers } = self;
         config.validate()?;
         let runtime = match runtime.map_or_else(Handle::try_current, Ok) {
             Ok(runtime) => runtime,
@@ -125,11 +139,16 @@ impl Builder {
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
             events,
             counters: Counters::default(),
+            meter: Meter::new(&config),
             resolved: Mutex::default(),
             inbox,
             trouble: Notify::new(),
             gone: Notify::new(),
         });
+        for observer in observers {
+            // Ends with the events.
+            drop(runtime.spawn(observer::run(observer, common.events.subscribe())));
+        }
         let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), nobody()));
         let (close, closing) = mpsc::unbounded_channel();
         let directory = Directory::new(inner.clone());
@@ -144,7 +163,11 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+        let Self { config, chooser, resolver, runtime, connector, observers } = self;
+        let mut all = f.debug_struct("Builder");
+        all.field("config", config).field("chooser", chooser).field("resolver", resolver);
+        all.field("runtime", runtime).field("tls_connector", &connector.is_some());
+        all.field("observers", &observers.len()).finish()
     }
 }
 
@@ -172,10 +195,5 @@ fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
 
 /// The view before anything is known, and after everything is over.
 pub(super) fn nobody() -> View {
-    View {
-        snapshot: Snapshot::new(Slab::default().slots(), Vec::new(), &[Vec::new()], [0; LISTS], |_| 0),
-        health: Vec::new(),
-        silent_since: None,
-        closed: false,
-    }
+    View { snapshot: Snapshot::empty(), health: Vec::new(), silent_since: None, closed: false }
 }

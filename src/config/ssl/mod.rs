@@ -135,10 +135,6 @@ pub use verified_name::VerifiedName;
 use super::words;
 use crate::error::ConfigError;
 
-/// The parameters that this file reads.
-pub(super) const NAMES: [&str; 8] =
-    ["channel_binding", "ssl_verify_name", "sslcert", "sslkey", "sslmode", "sslnegotiation", "sslrootcert", "sslsni"];
-
 /// Everything about TLS: see the [module](self).
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use]
@@ -300,7 +296,7 @@ impl Ssl {
         Ok(())
     }
 
-    /// Sets the parameter of that name, one of [`NAMES`]. An empty text counts as left out.
+    /// Sets the parameter of that name. An empty path counts as left out.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let path = || Some(value).filter(|path| !path.is_empty()).map(PathBuf::from);
         match name {
