@@ -78,6 +78,15 @@ pub enum Event {
         /// The Pod.
         endpoint: Endpoint,
     },
+    /// The connections that clients like this one may open are more than a Pod has. Said once a Pod, as soon as its
+    /// server has told how many it has. How many clients there are is known only from `clients`; without that, one is
+    /// compared.
+    BudgetExceeded {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The arithmetic.
+        cause: Arc<str>,
+    },
     /// The name could not be resolved. The set stays as it was. Said once, at the first failure in a row.
     ResolveFailed {
         /// Why.
@@ -92,7 +101,8 @@ pub enum Event {
 }
 
 /// The names of all events.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 14] = [
+    "budget_exceeded",
     "certificates_refused",
     "certificates_reloaded",
     "endpoint_added",
@@ -123,6 +133,7 @@ impl Event {
             Self::EndpointRemoved { .. } => "endpoint_removed",
             Self::EndpointFenced { .. } => "endpoint_fenced",
             Self::EndpointUnfenced { .. } => "endpoint_unfenced",
+            Self::BudgetExceeded { .. } => "budget_exceeded",
             Self::StateChanged { .. } => "state_changed",
             Self::RoleChanged { .. } => "role_changed",
             Self::ResolveFailed { .. } => "resolve_failed",
@@ -139,6 +150,7 @@ impl Event {
             Self::EndpointAdded { endpoint }
             | Self::EndpointDrained { endpoint }
             | Self::EndpointRemoved { endpoint }
+            | Self::BudgetExceeded { endpoint, .. }
             | Self::EndpointFenced { endpoint, .. }
             | Self::EndpointUnfenced { endpoint }
             | Self::StateChanged { endpoint, .. }
@@ -160,7 +172,8 @@ impl fmt::Display for Event {
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
             Self::RoleChanged { from, to, .. } => write!(f, " {from} -> {to}"),
-            Self::CertificatesRefused { cause }
+            Self::BudgetExceeded { cause, .. }
+            | Self::CertificatesRefused { cause }
             | Self::EndpointFenced { cause, .. }
             | Self::ResolveFailed { cause } => {
                 write!(f, ": {cause}")
@@ -266,7 +279,8 @@ fn log(event: &Event) {
         };
     }
     match event {
-        Event::CertificatesRefused { .. }
+        Event::BudgetExceeded { .. }
+        | Event::CertificatesRefused { .. }
         | Event::EndpointFenced { .. }
         | Event::ResolveFailed { .. }
         | Event::PanicBegan => line!(warn),

@@ -1,4 +1,7 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU8},
+};
 
 use tokio::{
     net::TcpStream,
@@ -8,8 +11,9 @@ use tokio::{
 
 use super::{
     Pool,
+    budget::Budget,
     common::{Clock, Common, Counters},
-    directory::Directory,
+    directory::{Directory, Subset},
     inner::Inner,
     maintenance,
     meter::Meter,
@@ -128,6 +132,8 @@ impl Builder {
         let events = Arc::new(Emitter::new());
         let dialer = Arc::new(Dialer::new(&config, connector, &events)?);
         let start = Instant::now();
+        let subset = Subset::new(&config);
+        let wanted = if subset.is_some() { config.target().roles() } else { u8::MAX };
         let (inbox, messages) = mpsc::unbounded_channel();
         let common = Arc::new(Common {
             limits,
@@ -141,6 +147,8 @@ impl Builder {
             counters: Counters::default(),
             meter: Meter::new(&config),
             resolved: Mutex::default(),
+            budget: Budget::new(limits.max_connections),
+            wanted: AtomicU8::new(wanted),
             inbox,
             trouble: Notify::new(),
             gone: Notify::new(),
@@ -151,7 +159,7 @@ impl Builder {
         }
         let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), nobody()));
         let (close, closing) = mpsc::unbounded_channel();
-        let directory = Directory::new(inner.clone());
+        let directory = Directory::new(inner.clone(), subset);
         let tasks = vec![
             runtime.spawn(directory.run(messages, closing)).abort_handle(),
             runtime.spawn(refresher::run(resolver, common)).abort_handle(),
@@ -195,5 +203,5 @@ fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
 
 /// The view before anything is known, and after everything is over.
 pub(super) fn nobody() -> View {
-    View { snapshot: Snapshot::empty(), health: Vec::new(), silent_since: None, closed: false }
+    View { snapshot: Snapshot::empty(), health: Vec::new(), spare: Arc::from([]), silent_since: None, closed: false }
 }
