@@ -24,6 +24,13 @@ pub const EVENT_CAPACITY: usize = 256;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
+    /// Files of certificates have changed and cannot be used: the last good ones stay in use. Said once for each change.
+    CertificatesRefused {
+        /// Which file, and what is wrong with it.
+        cause: Arc<str>,
+    },
+    /// Files of certificates have changed: new connections use the new ones.
+    CertificatesReloaded,
     /// A Pod is behind the name that was not before. It serves once a probe has passed.
     EndpointAdded {
         /// The Pod.
@@ -94,8 +101,10 @@ pub enum Event {
 }
 
 /// The names of all events.
-pub(crate) const NAMES: [&str; 12] = [
+pub(crate) const NAMES: [&str; 14] = [
     "budget_exceeded",
+    "certificates_refused",
+    "certificates_reloaded",
     "endpoint_added",
     "endpoint_drained",
     "endpoint_fenced",
@@ -117,6 +126,8 @@ impl Event {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::CertificatesRefused { .. } => "certificates_refused",
+            Self::CertificatesReloaded => "certificates_reloaded",
             Self::EndpointAdded { .. } => "endpoint_added",
             Self::EndpointDrained { .. } => "endpoint_drained",
             Self::EndpointRemoved { .. } => "endpoint_removed",
@@ -161,7 +172,10 @@ impl fmt::Display for Event {
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
             Self::RoleChanged { from, to, .. } => write!(f, " {from} -> {to}"),
-            Self::BudgetExceeded { cause, .. } | Self::EndpointFenced { cause, .. } | Self::ResolveFailed { cause } => {
+            Self::BudgetExceeded { cause, .. }
+            | Self::CertificatesRefused { cause }
+            | Self::EndpointFenced { cause, .. }
+            | Self::ResolveFailed { cause } => {
                 write!(f, ": {cause}")
             }
             _ => Ok(()),
@@ -266,6 +280,7 @@ fn log(event: &Event) {
     }
     match event {
         Event::BudgetExceeded { .. }
+        | Event::CertificatesRefused { .. }
         | Event::EndpointFenced { .. }
         | Event::ResolveFailed { .. }
         | Event::PanicBegan => line!(warn),

@@ -111,6 +111,12 @@
 //! - [limits](guide::limits): what it does not do;
 //! - [comparison](guide::comparison), and [moving](guide::moving) from deadpool-postgres, bb8, sqlx or pgxpool.
 //!
+//! # TLS
+//!
+//! libpq's parameters with libpq's meaning; see [`config::ssl`] for the modes, what each verifies, rotation of
+//! certificates, and a recipe for Kubernetes. The default, `prefer`, is libpq's: it encrypts where the server offers it,
+//! and protects from nobody who can change packets. `verify-full` does.
+//!
 //! # Runtime
 //!
 //! [`Builder::build`] is synchronous and touches no network; it succeeds with DNS and every Pod down. Every socket and
@@ -128,11 +134,8 @@
 //! | feature | meaning | default |
 //! |---|---|---|
 //! | `metrics` | the pool's counts and times for the recorder of the `metrics` facade, by the names in [`metrics`] | no |
+//! | `rustls` | TLS by rustls with `ring`, see [`config::ssl`] | yes |
 //! | `testkit` | `podpool::testkit`: real local Pods and a name server that can be broken, for tests | no |
-//!
-//! # Not yet
-//!
-//! TLS: `sslmode=require` and stricter are refused, `prefer` connects in plain text as a libpq without TLS does.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
 
@@ -164,7 +167,7 @@ mod wire;
 pub use config::{Config, Target};
 pub use deadpool_postgres;
 pub use endpoint::{Endpoint, Role};
-pub use error::{Applied, Attempt, BoxError, ConfigError, Error, Kind, Phase};
+pub use error::{Applied, Attempt, BoxError, ConfigError, Error, Kind, Phase, TlsError, TlsReason};
 pub use event::{EVENT_CAPACITY, Event, Events, Lagged};
 pub use health::State;
 pub use observer::Observer;

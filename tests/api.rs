@@ -1,6 +1,13 @@
 //! What the public types promise to the compiler.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use podpool::{CancelToken, Client, Config, Endpoint, Error, Event, Events, Pool, Status, Target, tokio_postgres};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
 fn shared<T: Send + Sync + 'static>() {}
 fn sendable<T: Send>(_: &T) {}
@@ -55,4 +62,70 @@ async fn a_client_is_the_client_that_users_know(mut client: Client) -> Result<()
     generic(&**client);
     let _ = (client.endpoint(), client.role(), client.cancel_token(), client.is_closed());
     Ok(())
+}
+
+/// A connector of a user's own, for tokio's socket alone.
+#[derive(Clone)]
+struct Own;
+
+/// What it makes.
+struct OwnStream(tokio::net::TcpStream);
+
+impl MakeTlsConnect<tokio::net::TcpStream> for Own {
+    type Stream = OwnStream;
+    type TlsConnect = Own;
+    type Error = std::io::Error;
+
+    fn make_tls_connect(&mut self, _domain: &str) -> Result<Own, std::io::Error> {
+        Ok(Own)
+    }
+}
+
+impl TlsConnect<tokio::net::TcpStream> for Own {
+    type Stream = OwnStream;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<OwnStream, std::io::Error>> + Send>>;
+
+    fn connect(self, socket: tokio::net::TcpStream) -> Self::Future {
+        Box::pin(async move { Ok(OwnStream(socket)) })
+    }
+}
+
+impl TlsStream for OwnStream {
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
+impl AsyncRead for OwnStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for OwnStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_connector_of_the_users_fits_whatever_its_types() {
+    let config = || "postgres://app@127.0.0.1/shop?sslmode=require".parse::<Config>().expect("a URL");
+    let pool: Pool = Pool::builder(config()).tls_connector(Own).build().expect("a pool without type parameters");
+    drop(pool);
+    #[cfg(not(feature = "rustls"))]
+    {
+        let error = Pool::builder(config()).build().expect_err("no TLS");
+        assert_eq!(error.kind(), podpool::Kind::Config);
+        assert!(error.to_string().contains("feature `rustls`"), "{error}");
+    }
 }

@@ -34,7 +34,7 @@
 //! | `dbname` | text | the same as `user` |
 //! | `application_name` | text | none |
 //! | `options` | the server's command-line options, such as `-c statement_timeout=5s` | none |
-//! | `sslmode` | `disable`, `prefer`, `require`, `verify-ca`, `verify-full` ([`SslMode`]) | `prefer` |
+//! | `sslmode` and what else is about TLS | see [`ssl`] | `prefer` |
 //! | `target_session_attrs` | `any`, `read-write`, `read-only`, `primary`, `standby`, `prefer-standby`, `prefer-primary` ([`Target`]) | `any` |
 //! | `discovery` | `dns`, `srv` ([`Discovery`]) | `dns` |
 //! | `port_name` | the Service's port for `discovery=srv` | none |
@@ -71,7 +71,7 @@ mod reset;
 mod secret;
 mod service_name;
 mod setting;
-mod ssl_mode;
+pub mod ssl;
 mod target;
 mod url;
 mod value;
@@ -86,7 +86,7 @@ pub use limits::Limits;
 pub use reset::Reset;
 pub use secret::Secret;
 pub use service_name::ServiceName;
-pub use ssl_mode::SslMode;
+pub use ssl::{Ssl, SslMode};
 pub use target::Target;
 
 use crate::error::ConfigError;
@@ -96,8 +96,8 @@ pub const DEFAULT_PORT: u16 = 5432;
 
 /// Everything a pool is told: see the [module](self).
 ///
-/// A URL is checked when it is parsed, but for what a setter can still mend: a missing user, and a mode of TLS that
-/// this build cannot do. [`validate`](Config::validate) checks everything; building a pool calls it.
+/// A URL is checked when it is parsed, but for what a setter can still mend: a missing user, and parameters of TLS that
+/// contradict each other. [`validate`](Config::validate) checks everything; building a pool calls it.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Config {
@@ -108,7 +108,7 @@ pub struct Config {
     dbname: Option<String>,
     application_name: Option<String>,
     options: Option<String>,
-    ssl_mode: SslMode,
+    ssl: Ssl,
     target: Target,
     discovery: Discovery,
     nameservers: Vec<SocketAddr>,
@@ -140,7 +140,7 @@ impl Config {
             dbname: None,
             application_name: None,
             options: None,
-            ssl_mode: SslMode::default(),
+            ssl: Ssl::default(),
             target: Target::default(),
             discovery: Discovery::default(),
             nameservers: Vec::new(),
@@ -149,7 +149,7 @@ impl Config {
         }
     }
 
-    /// Checks what can be checked without a network: ranges, contradictions, and what this build can do.
+    /// Checks what can be checked without a network and without files: ranges and contradictions.
     ///
     /// # Errors
     ///
@@ -189,7 +189,7 @@ impl Config {
         self.discovery.validate()?;
         nameservers::validate(&self.nameservers)?;
         self.limits.validate()?;
-        self.ssl_mode.validate()
+        self.ssl.validate()
     }
 
     /// Sets the port of every Pod. Default 5432.
@@ -230,7 +230,13 @@ impl Config {
 
     /// Sets whether and how TLS is used. Default: [`SslMode::Prefer`].
     pub fn with_ssl_mode(mut self, mode: SslMode) -> Self {
-        self.ssl_mode = mode;
+        self.ssl = self.ssl.with_mode(mode);
+        self
+    }
+
+    /// Sets everything about TLS at once. Default: [`Ssl::default`].
+    pub fn with_ssl(mut self, ssl: Ssl) -> Self {
+        self.ssl = ssl;
         self
     }
 
@@ -313,7 +319,12 @@ impl Config {
     /// Whether and how TLS is used.
     #[must_use]
     pub fn ssl_mode(&self) -> SslMode {
-        self.ssl_mode
+        self.ssl.mode()
+    }
+
+    /// Everything about TLS.
+    pub fn ssl(&self) -> &Ssl {
+        &self.ssl
     }
 
     /// Which Pods serve a check-out that names no target.

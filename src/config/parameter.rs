@@ -39,12 +39,15 @@ macro_rules! field {
 }
 
 const TOGETHER: Set = |_, _| Ok(());
+/// Those of [`super::ssl`].
+const TLS: Set = |config, value| config.ssl.set(value.name, value.text);
 
 /// Every parameter, by name.
 #[rustfmt::skip]
 pub(super) const PARAMETERS: &[Parameter] = &[
     ours("acquire_timeout", field!(limits.acquire_timeout = Value::seconds)),
     libpq("application_name", Some("PGAPPNAME"), field!(application_name = Value::text)),
+    libpq("channel_binding", Some("PGCHANNELBINDING"), TLS),
     ours("client_id", field!(client_id = Value::text)),
     ours("clients", field!(limits.clients = |value: Value<'_>| value.number().map(Some))),
     ours("close_timeout", field!(limits.close_timeout = Value::seconds)),
@@ -82,7 +85,13 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     ours("refresh_max", field!(limits.refresh_max = Value::seconds)),
     ours("refresh_min", field!(limits.refresh_min = Value::seconds)),
     ours("reset", field!(limits.reset = Value::word)),
-    libpq("sslmode", Some("PGSSLMODE"), field!(ssl_mode = Value::word)),
+    ours("ssl_verify_name", TLS),
+    libpq("sslcert", Some("PGSSLCERT"), TLS),
+    libpq("sslkey", Some("PGSSLKEY"), TLS),
+    libpq("sslmode", Some("PGSSLMODE"), TLS),
+    libpq("sslnegotiation", Some("PGSSLNEGOTIATION"), TLS),
+    libpq("sslrootcert", Some("PGSSLROOTCERT"), TLS),
+    libpq("sslsni", Some("PGSSLSNI"), TLS),
     ours("statement_cache_size", field!(limits.statement_cache_size = Value::number)),
     ours("subset_size", field!(limits.subset_size = |value: Value<'_>| value.number().map(Some))),
     libpq("target_session_attrs", Some("PGTARGETSESSIONATTRS"), field!(target = Value::word)),

@@ -164,7 +164,6 @@ fn names_what_is_wrong_and_what_was_expected() {
     refuses("postgres://app@db/?min_idle=9", "min_idle", "at most `pool_size`, which is 8");
     refuses("postgres://app@db/?refresh_max=1ms", "refresh_max", "from 10ms to 1h");
     refuses("postgres://app@db/?sslmode=required", "sslmode", "the nearest is `require`");
-    refuses("postgres://app@db/?sslmode=verify-full", "sslmode", "TLS is not compiled in");
     refuses("postgres://app@db/?target_session_attrs=master", "target_session_attrs", "one of `any`");
     refuses("postgres://app@db/?discovery=srv", "port_name", "`discovery=srv`");
     refuses("postgres://app@db/?port_name=pg", "port_name", "`discovery=srv`");
@@ -237,7 +236,8 @@ fn validate_checks_what_setters_took() {
         (config().with_application_name("\0"), "application_name"),
         (config().with_options("\0"), "options"),
         (config().with_port(0), "port"),
-        (config().with_ssl_mode(SslMode::Require), "sslmode"),
+        (config().with_ssl(Ssl::new(SslMode::Require).with_root_cert("system")), "sslmode"),
+        (config().with_ssl(Ssl::default().with_client_cert("", "")), "sslcert"),
         (config().with_discovery(Discovery::Srv { port_name: String::new() }), "port_name"),
         (config().with_nameservers(["10.0.0.1:0".parse().unwrap()]), "nameservers"),
         (config().with_limits(limits), "min_idle"),

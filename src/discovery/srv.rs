@@ -74,7 +74,7 @@ impl Targets {
             };
             if let Some(ip) = ip {
                 self.0.insert(target.clone(), ip);
-                found.endpoints.push(Endpoint::named(pod(target), (ip, *port).into()));
+                found.endpoints.push(Endpoint::named(pod(target), (ip, *port).into()).with_host(host(target)));
             }
         }
         errors
@@ -85,6 +85,11 @@ impl Targets {
 fn pod(target: &Name) -> String {
     let label = target.iter().next().unwrap_or_default();
     String::from_utf8_lossy(label).to_ascii_lowercase()
+}
+
+/// The Pod's own name in DNS: the target without its last dot, in lower case.
+fn host(target: &Name) -> String {
+    target.to_ascii().trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// Asks for the address of each target, A first and AAAA where there is none.

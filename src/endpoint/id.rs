@@ -16,6 +16,7 @@ pub struct Endpoint(Arc<Inner>);
 
 struct Inner {
     name: Option<Arc<str>>,
+    host: Option<Arc<str>>,
     address: SocketAddr,
     weight: u16,
 }
@@ -27,14 +28,22 @@ impl Endpoint {
     /// A Pod known by its address alone.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self(Arc::new(Inner { name: None, address, weight: 1 }))
+        Self(Arc::new(Inner { name: None, host: None, address, weight: 1 }))
     }
 
     /// A Pod known by name, as SRV records tell it: the first label of the target
     /// (`postgresql-sfs-0` of `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`).
     #[must_use]
     pub fn named(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
-        Self(Arc::new(Inner { name: Some(name.into()), address, weight: 1 }))
+        Self(Arc::new(Inner { name: Some(name.into()), host: None, address, weight: 1 }))
+    }
+
+    /// The same Pod, with its own name in DNS: the target of its SRV record without the last dot, which is what its
+    /// certificate is checked against with `ssl_verify_name=pod`. No part of equality.
+    #[must_use]
+    pub fn with_host(&self, host: impl Into<Arc<str>>) -> Self {
+        let Inner { name, address, weight, .. } = &*self.0;
+        Self(Arc::new(Inner { name: name.clone(), host: Some(host.into()), address: *address, weight: *weight }))
     }
 
     /// The same Pod with another weight, 1 to [`WEIGHT_MAX`](Self::WEIGHT_MAX), and anything beyond counts as the
@@ -47,7 +56,8 @@ impl Endpoint {
     #[must_use]
     pub fn with_weight(&self, weight: u16) -> Self {
         let weight = weight.clamp(1, Self::WEIGHT_MAX);
-        Self(Arc::new(Inner { name: self.0.name.clone(), address: self.0.address, weight }))
+        let Inner { name, host, address, .. } = &*self.0;
+        Self(Arc::new(Inner { name: name.clone(), host: host.clone(), address: *address, weight }))
     }
 
     /// The Pod's weight.
@@ -66,6 +76,12 @@ impl Endpoint {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
+    }
+
+    /// The Pod's own name in DNS, where discovery tells it.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.0.host.as_deref()
     }
 
     /// What went wrong with this Pod, with its name on it.

@@ -6,6 +6,7 @@ mod attempt;
 mod config;
 mod kind;
 mod phase;
+mod tls;
 
 use std::{error, fmt, time::Duration};
 
@@ -14,6 +15,7 @@ pub use attempt::Attempt;
 pub use config::ConfigError;
 pub use kind::Kind;
 pub use phase::Phase;
+pub use tls::{TlsError, TlsReason};
 
 /// A boxed cause, as the standard library's error traits want it.
 pub type BoxError = Box<dyn error::Error + Send + Sync>;

@@ -4,6 +4,7 @@ use std::{
 };
 
 use tokio::{
+    net::TcpStream,
     runtime::Handle,
     sync::{Notify, Semaphore, mpsc},
 };
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     balance::{Chooser, Policy},
-    config::{Config, Discovery, Host},
+    config::{Config, Discovery, Host, ssl::VerifiedName},
     discovery::{Dns, DnsOptions, Fixed, Resolve},
     endpoint::{Endpoint, snapshot::Snapshot},
     error::{ConfigError, Error, Kind},
@@ -33,7 +34,10 @@ use crate::{
     observer::{self, Observer},
     sync::Mutex,
     time::Instant,
-    wire::dial::Dialer,
+    wire::{
+        dial::Dialer,
+        tls::{Connector, MakeTlsConnect, TlsConnect, erase},
+    },
 };
 
 /// Makes a [`Pool`]. Begin with [`Pool::builder`].
@@ -44,13 +48,21 @@ pub struct Builder {
     resolver: Option<Arc<dyn Resolve>>,
     runtime: Option<Handle>,
     asks: Asks,
+    connector: Option<Arc<dyn Connector>>,
     observers: Vec<Box<dyn Observer>>,
 }
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        let (chooser, asks, observers) = (Chooser::default(), Asks::default(), Vec::new());
-        Self { config, chooser, resolver: None, runtime: None, asks, observers }
+        Self {
+            config,
+            chooser: Chooser::default(),
+            resolver: None,
+            runtime: None,
+            asks: Asks::default(),
+            connector: None,
+            observers: Vec::new(),
+        }
     }
 
     /// Chooses Pods by this policy. Default: [`LeastCost`](crate::balance::LeastCost).
@@ -80,6 +92,23 @@ impl Builder {
         self
     }
 
+    /// Does TLS with this connector, such as `tokio_postgres_rustls::MakeRustlsConnect`,
+    /// `postgres_openssl::MakeTlsConnector` or `postgres_native_tls::MakeTlsConnector`, instead of the feature `rustls`.
+    ///
+    /// `sslmode` says whether it is used: `disable` to `require`. How certificates are checked is the connector's, so
+    /// `verify-ca`, `verify-full`, `sslrootcert`, `sslcert`, `sslkey` and `sslsni=0` are refused with it. It is told the
+    /// [verified name](crate::config::ssl::VerifiedName), and given the socket to the Pod's address.
+    pub fn tls_connector<M>(mut self, connector: M) -> Self
+    where
+        M: MakeTlsConnect<TcpStream> + Clone + Send + Sync + 'static,
+        M::Stream: Send + 'static,
+        M::TlsConnect: Send + 'static,
+        <M::TlsConnect as TlsConnect<TcpStream>>::Future: Send + 'static,
+    {
+        self.connector = Some(erase(connector));
+        self
+    }
+
     /// Tells this observer what happens to the set of Pods, from the first Pod to the pool's end. It must not block. There
     /// may be several.
     pub fn observer(mut self, observer: impl Observer) -> Self {
@@ -87,14 +116,16 @@ impl Builder {
         self
     }
 
-    /// Makes the pool. Touches no network and does not wait: it succeeds with the name servers and every Pod down, and
+    /// Makes the pool. Reads the files of certificates that the configuration names. Touches no network and does not
+    /// wait: it succeeds with the name servers and every Pod down, and
     /// what is missing is found in the background as it comes up.
     ///
     /// # Errors
     ///
-    /// [`Kind::Config`] for a setting that cannot be used, and where no runtime is given and this is not one.
+    /// [`Kind::Config`] for a setting or a file that cannot be used, for a `sslmode` that needs TLS where there is none,
+    /// and where no runtime is given and this is not one.
     pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, runtime, asks, observers } = self;
+        let Self { config, chooser, resolver, runtime, asks, connector, observers } = self;
         config.validate()?;
         let runtime = match runtime.map_or_else(Handle::try_current, Ok) {
             Ok(runtime) => runtime,
@@ -108,20 +139,22 @@ impl Builder {
             None => resolver_of(&config)?,
         };
         let limits = *config.limits();
+        let events = Arc::new(Emitter::new());
+        let dialer = Arc::new(Dialer::new(&config, connector, &events)?);
         let start = Instant::now();
         let subset = Subset::new(&config);
         let wanted = if subset.is_some() { config.target().roles() } else { u8::MAX };
         let (inbox, messages) = mpsc::unbounded_channel();
         let common = Arc::new(Common {
             limits,
-            dialer: Arc::new(Dialer::new(&config)),
+            dialer,
             asks,
             runtime: runtime.clone(),
             waiters: Waiters::default(),
             urgency: Urgency::default(),
             clock: Clock::default(),
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
-            events: Emitter::new(),
+            events,
             counters: Counters::default(),
             handshakes: Semaphore::new(limits.handshakes),
             meter: Meter::new(&config),
@@ -150,10 +183,11 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, chooser, resolver, runtime, asks: _, observers } = self;
+        let Self { config, chooser, resolver, runtime, asks: _, connector, observers } = self;
         let mut all = f.debug_struct("Builder");
         all.field("config", config).field("chooser", chooser).field("resolver", resolver);
-        all.field("runtime", runtime).field("observers", &observers.len()).finish()
+        all.field("runtime", runtime).field("tls_connector", &connector.is_some());
+        all.field("observers", &observers.len()).finish()
     }
 }
 
@@ -166,8 +200,13 @@ fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
             options.nameservers = config.nameservers().to_vec();
             options.timeout = config.limits().dns_timeout;
             options.hedge = config.limits().dns_hedge;
-            if let Discovery::Srv { port_name } = config.discovery() {
-                options.srv_port_name = Some(port_name.clone());
+            match config.discovery() {
+                Discovery::Srv { port_name } => options.srv_port_name = Some(port_name.clone()),
+                _ if *config.ssl().verified_name() == VerifiedName::Pod => {
+                    let expected = "`service` or a name, for `discovery=srv` alone tells the Pods' own names";
+                    return Err(ConfigError::new("ssl_verify_name", expected).got("pod"));
+                }
+                _ => {}
             }
             Arc::new(Dns::new(options)?)
         }

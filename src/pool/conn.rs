@@ -19,6 +19,7 @@ pub(crate) struct Conn {
     pub(crate) record: Hold,
     pub(crate) wrapper: ClientWrapper,
     driver: AbortHandle,
+    encrypted: bool,
     /// When it has lived long enough, by the pool's clock.
     dies: u64,
     /// The Pod's generation when it was opened.
@@ -39,12 +40,24 @@ impl Conn {
     /// Pools a connection. `wrapper` wants a task that it ends when it goes; ours ends by itself, and says goodbye
     /// first, so it gets one that is over.
     pub(crate) fn new(dialled: Dialled, berth: Berth, generation: u64, dies: u64) -> Box<Self> {
-        let Dialled { client, record, driver } = dialled;
+        let Dialled { client, record, driver, encrypted } = dialled;
         let parked = berth.common().clock.now();
         let wrapper = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
         let tidied = record.sent();
         let uncounted = record.parsed() + berth.common().limits.statement_cache_size as u64;
-        Box::new(Self { record, wrapper, driver, dies, generation, parked, tidied, uncounted, relieved: false, berth })
+        Box::new(Self {
+            record,
+            wrapper,
+            driver,
+            encrypted,
+            dies,
+            generation,
+            parked,
+            tidied,
+            uncounted,
+            relieved: false,
+            berth,
+        })
     }
 
     /// The connection's Pod.
@@ -65,7 +78,8 @@ impl Conn {
         let common = pod.common();
         CancelToken::new(
             self.wrapper.cancel_token(),
-            pod.endpoint.address(),
+            pod.endpoint.clone(),
+            self.encrypted,
             common.dialer.clone(),
             common.runtime.clone(),
         )

@@ -89,7 +89,9 @@ impl Drain {
             let deserted = pod.is_deserted();
             let silent = silent.load(Ordering::Relaxed);
             if !deserted && (now >= *deadline || silent) {
-                cancelling.extend(pod.at_work().into_iter().map(|token| tokio::spawn(cancel(token))));
+                if !silent {
+                    cancelling.extend(pod.at_work().into_iter().map(|token| tokio::spawn(cancel(token))));
+                }
                 let lines = pod.cut();
                 if lines > 0 {
                     let why = if silent { "silent for too long" } else { "not given back in time" };
@@ -138,7 +140,7 @@ async fn watch(pod: Arc<Pod>, silent: Arc<AtomicBool>) {
         }
         let asked = Instant::now();
         // Any reaction will do, a refusal too: then it is the statement that takes long.
-        let dialled = common.dialer.dial(pod.endpoint.address(), Witness::new(|_| {})).await;
+        let dialled = common.dialer.dial(&pod.endpoint, Witness::new(|_| {})).await;
         if dialled.is_err_and(|error| error.silent) {
             sleep_until(asked + patience(&common.limits)).await;
             if pod.totals().heard == heard {

@@ -27,8 +27,7 @@ pub(crate) fn hopeless(view: &View, target: Target, common: &Common, now: Instan
         return None;
     }
     let silent = view.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-    let refused =
-        || view.pods().all(|(pod, health)| health.state != State::Healthy && last_class(pod) == Some(Class::Access));
+    let refused = || view.pods().all(|(pod, health)| health.state != State::Healthy && is_permanent(last_class(pod)));
     (silent > common.limits.acquire_timeout || refused()).then(|| of(view, target, common))
 }
 
@@ -52,10 +51,18 @@ fn of(view: &View, target: Target, common: &Common) -> Error {
     let candidates = view.snapshot.candidates(target.index());
     if candidates.is_empty() && view.health.iter().any(|pod| pod.state == State::Healthy) {
         let roles: Vec<_> = view.pods().map(|(pod, health)| describe(pod, health)).collect();
-        return Error::new(Kind::NoEndpoints, format!("no Pod can serve `{target}`: {}", roles.join(", ")));
+        let sick = view.pods().filter(|(_, health)| health.state != State::Healthy);
+        let troubles = sick.filter_map(|(pod, _)| lock(&pod.trouble).last().map(|(_, attempt)| attempt)).collect();
+        let message = format!("no Pod can serve `{target}`: {}", roles.join(", "));
+        return Error::new(Kind::NoEndpoints, message).with_attempts(troubles);
     }
-    if view.pods().all(|(pod, _)| last_class(pod) == Some(Class::Access)) {
-        return Error::new(Kind::Auth, "every Pod refused the session").with_attempts(attempts);
+    let classes: Vec<_> = view.pods().map(|(pod, _)| last_class(pod)).collect();
+    if classes.iter().copied().all(is_permanent) {
+        let (kind, message) = match classes.contains(&Some(Class::Tls)) {
+            true => (Kind::Tls, "no Pod could be connected to over TLS"),
+            false => (Kind::Auth, "every Pod refused the session"),
+        };
+        return Error::new(kind, message).with_attempts(attempts);
     }
     let busy = candidates.iter().any(|candidate| {
         let class = last_class(view.snapshot.pod(*candidate));
@@ -79,6 +86,10 @@ fn describe(pod: &Pod, health: &PodHealth) -> String {
         (state, Role::Unknown) => format!("{} is {state}", pod.endpoint),
         (state, role) => format!("{} is {state}, last {role}", pod.endpoint),
     }
+}
+
+fn is_permanent(class: Option<Class>) -> bool {
+    class.is_some_and(Class::is_permanent)
 }
 
 fn last_class(pod: &Pod) -> Option<Class> {

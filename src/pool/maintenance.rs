@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{
     common::TICK, inner::Inner, meter::Exporter, opener, pod::Pod, speeds::Speeds, view::View, watch::Watch,
@@ -11,6 +14,8 @@ use crate::{health::State, time::Instant};
 
 /// Ticks between two rounds through the Pods: one round a second.
 const ROUND: u32 = 10;
+/// Ticks between two looks at the files of certificates: ten seconds.
+const CERTIFICATES: u32 = 100;
 
 /// Keeps the pool until cut short.
 pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
@@ -28,6 +33,12 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
         if tick % ROUND == 0 {
             round(&view);
             exporter.export();
+        }
+        if tick % CERTIFICATES == 0
+            && let Some(refresh) = inner.common.dialer.refresher()
+        {
+            // Nobody waits for it: what it finds is an event.
+            drop(spawn_blocking(refresh));
         }
     }
 }

@@ -129,7 +129,8 @@ impl Pool {
     /// fitting Pods are up and busy; [`Kind::Connect`](crate::Kind::Connect) if none could be connected to;
     /// [`Kind::NoEndpoints`](crate::Kind::NoEndpoints) if none has the role, or none exists;
     /// [`Kind::Dns`](crate::Kind::Dns) if the name never resolved; [`Kind::Auth`](crate::Kind::Auth) at once if every
-    /// Pod refuses the session; [`Kind::Shutdown`](crate::Kind::Shutdown) if the pool is closed. Fails before the
+    /// Pod refuses the session, and [`Kind::Tls`](crate::Kind::Tls) if TLS fails with some in a way that time does not
+    /// mend; [`Kind::Shutdown`](crate::Kind::Shutdown) if the pool is closed. Fails before the
     /// deadline also where no Pod has passed a probe for longer than `acquire_timeout`.
     pub async fn get(&self) -> Result<Client, Error> {
         self.get_for(self.0.inner.config.target()).await

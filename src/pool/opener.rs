@@ -83,7 +83,7 @@ async fn run(berth: Berth, opening: Opening) {
     }
     let generation = pod.generation();
     let began = Instant::now();
-    let dial = common.dialer.dial(pod.endpoint.address(), witness(&pod, generation));
+    let dial = common.dialer.dial(&pod.endpoint, witness(&pod, generation));
     match dial.instrument(endpoint_span!(CONNECT, pod.endpoint)).await {
         Ok(dialled) => {
             count(&common.counters.opened);

@@ -112,7 +112,7 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
     // A connection that has ended says nothing about the Pod now; a new one does.
     let open = match connection.take_if(|open| !open.record.has_ended()) {
         Some(open) => open,
-        None => match common.dialer.dial(pod.endpoint.address(), witness(pod, PROBES)).await {
+        None => match common.dialer.dial(&pod.endpoint, witness(pod, PROBES)).await {
             Ok(open) => open,
             Err(error) => {
                 let silent = error.silent.then_some(asked);

@@ -1,6 +1,6 @@
 use std::{path::PathBuf, time::Duration};
 
-use super::{Cluster, Error, dns::DEFAULT_PORT_NAME};
+use super::{Cluster, Error, certificate::Certificate, dns::DEFAULT_PORT_NAME};
 
 /// How a [`Cluster`] shall be. Every setting has a default that suits most tests.
 #[derive(Clone, Debug)]
@@ -17,6 +17,9 @@ pub struct ClusterBuilder {
     pub(super) password: String,
     pub(super) database: String,
     pub(super) settings: Vec<(String, String)>,
+    pub(super) certificate: Option<Certificate>,
+    pub(super) client_ca: Option<String>,
+    pub(super) hba: Option<String>,
     pub(super) directory: Option<PathBuf>,
 }
 
@@ -34,6 +37,9 @@ impl ClusterBuilder {
             password: "p@ss:w/rd%".to_owned(),
             database: "database".to_owned(),
             settings: Vec::new(),
+            certificate: None,
+            client_ca: None,
+            hba: None,
             directory: None,
         }
     }
@@ -108,6 +114,27 @@ impl ClusterBuilder {
         self
     }
 
+    /// Has every server offer TLS with this certificate and its key, both PEM; none unless set. A certificate is
+    /// followed by those that lead to its authority. [`Cluster::set_certificate`] changes one server's.
+    pub fn certificate(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
+        self.certificate = Some(Certificate { certificate: certificate.into(), key: key.into() });
+        self
+    }
+
+    /// The PEM certificates of the authorities whose client certificates the servers accept: `ssl_ca_file`. Goes with
+    /// [`certificate`](Self::certificate).
+    pub fn client_ca(mut self, certificates: impl Into<String>) -> Self {
+        self.client_ca = Some(certificates.into());
+        self
+    }
+
+    /// The lines of `pg_hba.conf` for everybody but the superuser, such as `hostssl all all 127.0.0.0/8 scram-sha-256
+    /// clientcert=verify-ca`. Unless set, everybody comes in from this machine with a SCRAM password, over TLS or not.
+    pub fn hba(mut self, lines: impl Into<String>) -> Self {
+        self.hba = Some(lines.into());
+        self
+    }
+
     /// Where the cluster's own directory is made. Unless set: in memory (`/dev/shm`) where that has a gigabyte free,
     /// which starts a cluster several times as fast; otherwise in the system's directory for temporary files. The
     /// servers' user has to be able to write to it, which is not root.
@@ -136,6 +163,9 @@ impl ClusterBuilder {
             if value.is_empty() || value.contains('\0') {
                 return refuse(setting, "something, without a zero byte");
             }
+        }
+        if self.client_ca.is_some() && self.certificate.is_none() {
+            return refuse("client_ca", "a `certificate` beside it");
         }
         let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if self.name.is_empty() || self.name.len() > 50 || !self.name.chars().all(label) {

@@ -236,6 +236,9 @@ impl Cluster {
             password: builder.password,
             database: builder.database,
             secret: (0..32).map(|_| char::from(b'a' + rand::random_range(0..26))).collect(),
+            certificate: builder.certificate,
+            client_ca: builder.client_ca,
+            hba: builder.hba,
             settings: builder.settings,
         });
         let first = SocketAddr::from((addresses[0], site.port));

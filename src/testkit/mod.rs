@@ -31,6 +31,7 @@
 
 mod account;
 mod builder;
+mod certificate;
 mod cluster;
 mod command;
 mod dns;

@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
-use super::{Cluster, Error, Role, Shutdown, State, lock, replication, server::Server};
+use super::{Cluster, Error, Role, Shutdown, State, certificate::Certificate, lock, replication, server::Server};
 
 /// How long a standby may take to begin to stream, or to catch up.
 const STREAMING_DEADLINE: Duration = Duration::from_secs(30);
@@ -88,6 +88,24 @@ impl Cluster {
         let server = self.server(ordinal)?;
         server.resume().await?;
         self.readiness(&server, true)
+    }
+
+    /// Gives a Pod another certificate and key, both PEM. New connections get it, also of a Pod that offered no TLS
+    /// before; those that are open stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchPod`], and [`Error::Timeout`] (90 s) where the server does not read its files. What the server
+    /// thinks of the certificate is in its log: one that it cannot use is not used.
+    pub async fn set_certificate(
+        &self,
+        ordinal: usize,
+        certificate: impl Into<String>,
+        key: impl Into<String>,
+    ) -> Result<(), Error> {
+        let _operation = self.operation.lock().await;
+        let certificate = Certificate { certificate: certificate.into(), key: key.into() };
+        self.server(ordinal)?.set_certificate(certificate).await
     }
 
     /// Puts a Pod into DNS, whatever it is doing.

@@ -12,9 +12,11 @@ use tokio_postgres::Client;
 use tracing::warn;
 
 use super::{
-    Error, Role, Shutdown, State, account, lock,
+    Error, Role, Shutdown, State, account,
+    certificate::Certificate,
+    lock,
     processes::{self, POLL, Processes},
-    site::{PG_HBA, Site},
+    site::Site,
 };
 use crate::{
     Endpoint,
@@ -43,6 +45,8 @@ struct Inner {
     role: Role,
     /// The primary that a standby follows.
     follows: Option<SocketAddr>,
+    /// What it shows over TLS.
+    certificate: Option<Certificate>,
     postmaster: Option<Child>,
     paused: bool,
 }
@@ -54,7 +58,8 @@ impl Server {
         if !directory.exists() {
             account::make_directory(&directory, site.account)?;
         }
-        let inner = Inner { address, role, follows: None, postmaster: None, paused: false };
+        let certificate = site.certificate.clone();
+        let inner = Inner { address, role, follows: None, certificate, postmaster: None, paused: false };
         let processes = Processes { directory: directory.clone(), account: site.account };
         Ok(Self { site, name, directory, processes, inner: Mutex::new(inner) })
     }
@@ -124,6 +129,37 @@ impl Server {
             inner.role = if follows.is_some() { Role::Standby } else { Role::Primary };
             inner.follows = follows;
         }
+        self.reload()
+    }
+
+    /// Gives it another certificate: in the files, and a running server uses it from the next connection on.
+    pub(super) async fn set_certificate(&self, certificate: Certificate) -> Result<(), Error> {
+        lock(&self.inner).certificate = Some(certificate);
+        if self.state().0 != State::Running {
+            return self.write_files();
+        }
+        let before = self.loaded_at().await?;
+        self.reload()?;
+        let deadline = Instant::now() + DEADLINE;
+        while self.loaded_at().await? == before {
+            if Instant::now() > deadline {
+                return Err(self.timeout(format!("the new certificate of {}", self.name), DEADLINE));
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// When a new connection's settings were read.
+    async fn loaded_at(&self) -> Result<String, Error> {
+        let failed = |source| Error::sql("ask when the settings were read", source);
+        let client = self.connect("postgres").await?;
+        let row = client.query_one("SELECT pg_conf_load_time()::text", &[]).await.map_err(failed)?;
+        row.try_get(0).map_err(failed)
+    }
+
+    /// Writes the files, and has a running server read them.
+    fn reload(&self) -> Result<(), Error> {
         self.write_files()?;
         match self.state() {
             (_, Some(pid)) => processes::send(pid.cast_signed(), Signal::HUP),
@@ -193,15 +229,19 @@ impl Server {
 
     /// Makes the files say what the role is: `postgresql.conf`, `pg_hba.conf` and `standby.signal`.
     fn write_files(&self) -> Result<(), Error> {
-        let (address, follows) = {
+        let (address, follows, certificate) = {
             let inner = lock(&self.inner);
-            (inner.address, inner.follows)
+            (inner.address, inner.follows, inner.certificate.clone())
         };
         let account = self.site.account;
         let hba = self.directory.join("pg_hba.conf");
-        account::write_file(&hba, PG_HBA, account)?;
+        account::write_file(&hba, &self.site.pg_hba(), account)?;
+        let tls = match certificate {
+            Some(certificate) => certificate.install(self.site.client_ca.as_deref(), &self.directory, account)?,
+            None => Vec::new(),
+        };
         let primary = follows.map(|primary| self.site.conninfo(primary, &self.name));
-        let conf = self.site.postgresql_conf(&self.name, address, &hba, primary.as_deref());
+        let conf = self.site.postgresql_conf(&self.name, address, &hba, primary.as_deref(), &tls);
         account::write_file(&self.directory.join("postgresql.conf"), &conf, account)?;
         let signal = self.data().join("standby.signal");
         if follows.is_some() { account::write_file(&signal, "", account) } else { remove_if_there(&signal) }

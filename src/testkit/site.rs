@@ -9,7 +9,7 @@ use std::{
 use tokio_postgres::{Client, Config, NoTls};
 use tracing::debug;
 
-use super::{Account, Error, Programs, command};
+use super::{Account, Error, Programs, certificate::Certificate, command};
 
 /// Who administers the servers, and replicates from them.
 pub(super) const SUPERUSER: &str = "postgres";
@@ -28,6 +28,12 @@ pub(super) struct Site {
     pub(super) database: String,
     /// The password of [`SUPERUSER`]: drawn at random for each cluster, of letters and digits.
     pub(super) secret: String,
+    /// What a server shows over TLS, unless it has one of its own.
+    pub(super) certificate: Option<Certificate>,
+    /// Whose client certificates are accepted.
+    pub(super) client_ca: Option<String>,
+    /// Who may come in, beside the superuser.
+    pub(super) hba: Option<String>,
     /// Lines for `postgresql.conf`, the last word over our own.
     pub(super) settings: Vec<(String, String)>,
 }
@@ -74,7 +80,14 @@ impl Site {
     }
 
     /// The whole `postgresql.conf` of a Pod. Speed before safety: nobody keeps this data.
-    pub(super) fn postgresql_conf(&self, name: &str, address: SocketAddr, hba: &Path, primary: Option<&str>) -> String {
+    pub(super) fn postgresql_conf(
+        &self,
+        name: &str,
+        address: SocketAddr,
+        hba: &Path,
+        primary: Option<&str>,
+        tls: &[(&'static str, String)],
+    ) -> String {
         let mut conf = String::from("# Written by podpool::testkit, again at every start and every change of role.\n");
         let mut set = |name: &str, value: &str| {
             // Writing to a string does not fail.
@@ -103,16 +116,25 @@ impl Site {
         if let Some(primary) = primary {
             set("primary_conninfo", primary);
         }
+        for (name, value) in tls {
+            set(name, value);
+        }
         for (name, value) in &self.settings {
             set(name, value);
         }
         conf
     }
-}
 
-/// Who may come in: everybody of this machine, with a password.
-pub(super) const PG_HBA: &str = "host all         all 127.0.0.0/8 scram-sha-256\n\
-                                 host replication all 127.0.0.0/8 scram-sha-256\n";
+    /// Who may come in: everybody of this machine, with a password, unless something else is said.
+    pub(super) fn pg_hba(&self) -> String {
+        let others = self.hba.as_deref().unwrap_or("host all all 127.0.0.0/8 scram-sha-256");
+        format!(
+            "host all {SUPERUSER} 127.0.0.0/8 scram-sha-256\n\
+             host replication {SUPERUSER} 127.0.0.0/8 scram-sha-256\n\
+             {others}\n"
+        )
+    }
+}
 
 /// A value for `postgresql.conf`, or a literal for SQL without backslashes.
 pub(super) fn quoted(value: &str) -> String {

@@ -30,6 +30,16 @@ pub enum Class {
     /// The statement itself: bad SQL, a constraint, a deadlock, a cancelled query, a value that does not fit. The Pod
     /// is well.
     Statement,
+    /// TLS could not be agreed on, or a certificate was refused, by us or by the server. It will be the same at the next
+    /// try.
+    Tls,
+}
+
+impl Class {
+    /// Whether it will be the same at the next try, until somebody changes something.
+    pub(crate) fn is_permanent(self) -> bool {
+        matches!(self, Self::Access | Self::Tls)
+    }
 }
 
 /// What [`classify`] found.

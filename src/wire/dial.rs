@@ -8,26 +8,33 @@ use tokio::{
     task::AbortHandle,
     time::timeout_at,
 };
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{
+    Client, SimpleQueryMessage,
+    config::{self, SslMode, SslNegotiation},
+    error::SqlState,
+};
 
 use super::{
     classify::{Class, class, classify},
     driver::Driver,
     record::{Hold, Record},
-    tap::{Io, Tap},
+    tap::Tap,
+    tls::{self, Connector, Encryption, Io, Through, Tls, TlsFailure},
     witness::Witness,
 };
 use crate::{
-    config::Config,
-    endpoint::Role,
-    error::{BoxError, Phase},
+    config::{Config, ssl::ChannelBinding},
+    endpoint::{Endpoint, Role},
+    error::{BoxError, ConfigError, Phase},
+    event::Emitter,
     time::{Duration, Instant},
 };
 
 /// How to dial: the same for every Pod of a Service.
 pub(crate) struct Dialer {
     postgres: tokio_postgres::Config,
-    socket: SocketOptions,
+    pub(super) socket: SocketOptions,
+    pub(super) tls: Tls,
     timeout: Duration,
 }
 
@@ -48,6 +55,8 @@ pub(crate) struct Dialled {
     pub(crate) client: Client,
     /// Cuts the connection.
     pub(crate) driver: AbortHandle,
+    /// Over TLS.
+    pub(crate) encrypted: bool,
 }
 
 /// A dial that failed: where, and of what.
@@ -57,12 +66,25 @@ pub(crate) struct DialError {
     pub(crate) class: Class,
     /// Nothing was heard until the deadline.
     pub(crate) silent: bool,
+    /// What the trouble was: TLS, or the lack of it.
+    encryption: bool,
     cause: BoxError,
 }
 
+/// A dial that failed the second way too.
+#[derive(Debug)]
+struct BothWays {
+    first: String,
+    second: BoxError,
+}
+
 impl Dialer {
-    /// A dialer for this configuration.
-    pub(crate) fn new(config: &Config) -> Self {
+    /// A dialer for this configuration. Reads the files of certificates.
+    pub(crate) fn new(
+        config: &Config,
+        connector: Option<Arc<dyn Connector>>,
+        events: &Arc<Emitter>,
+    ) -> Result<Self, ConfigError> {
         let mut postgres = tokio_postgres::Config::new();
         postgres.user(config.user()).dbname(config.dbname());
         if let Some(password) = config.password() {
@@ -74,7 +96,12 @@ impl Dialer {
         if let Some(options) = config.options() {
             postgres.options(options);
         }
-        postgres.ssl_mode(tokio_postgres::config::SslMode::Disable);
+        postgres.channel_binding(match config.ssl().channel_binding() {
+            ChannelBinding::Disable => config::ChannelBinding::Disable,
+            ChannelBinding::Prefer => config::ChannelBinding::Prefer,
+            ChannelBinding::Require => config::ChannelBinding::Require,
+        });
+        let tls = Tls::new(config, connector, events)?;
         let limits = config.limits();
         let socket = SocketOptions {
             user_timeout: limits.tcp_user_timeout,
@@ -82,18 +109,46 @@ impl Dialer {
             keepalive_interval: limits.keepalives_interval,
             keepalive_count: limits.keepalives_count,
         };
-        Self { postgres, socket, timeout: limits.connect_timeout }
+        Ok(Self { postgres, socket, tls, timeout: limits.connect_timeout })
     }
 
     /// Opens a connection and starts its driver on the current runtime. What is seen on it goes to `witness`.
     ///
     /// Cancel-safe: dropping the future closes the socket.
-    pub(crate) async fn dial(&self, address: SocketAddr, witness: Witness) -> Result<Dialled, DialError> {
+    pub(crate) async fn dial(&self, endpoint: &Endpoint, witness: Witness) -> Result<Dialled, DialError> {
         let deadline = Instant::now() + self.timeout;
+        let plan = self.tls.plan();
+        match (self.once(endpoint, &witness, plan.first, deadline).await, plan.then) {
+            (Err(first), Some(other)) if first.encryption => {
+                tracing::debug!(%endpoint, error = %first.chain(), "not this way: with or without TLS, it is tried the other");
+                let second = self.once(endpoint, &witness, other, deadline).await;
+                second.map_err(|second| second.after(first))
+            }
+            (done, _) => done,
+        }
+    }
+
+    /// One connection, encrypted or not.
+    async fn once(
+        &self,
+        endpoint: &Endpoint,
+        witness: &Witness,
+        encryption: Encryption,
+        deadline: Instant,
+    ) -> Result<Dialled, DialError> {
         let record = Arc::new(Record::default());
-        let socket = self.stage(Phase::Tcp, deadline, &record, self.tcp(address)).await?;
-        let start = self.start(Box::new(socket), record.clone(), witness);
-        self.stage(Phase::Startup, deadline, &record, start).await
+        let socket = self.stage(Phase::Tcp, deadline, &record, self.tcp(endpoint.address())).await?;
+        let secure = async {
+            let secured = self.tls.secure(socket, endpoint, encryption, || record.count_heard()).await;
+            secured.map_err(DialError::from)
+        };
+        let (stream, encrypted) = self.stage(Phase::Tls, deadline, &record, secure).await?;
+        let start = self.start(stream, encrypted, record.clone(), witness.clone());
+        self.stage(Phase::Startup, deadline, &record, start).await.map_err(|mut error| {
+            // `allow` and `prefer` try the other way where `pg_hba.conf` has nothing for this one.
+            error.encryption |= error.refused() && (encrypted || encryption == Encryption::Plain);
+            error
+        })
     }
 
     async fn stage<T>(
@@ -105,7 +160,8 @@ impl Dialer {
     ) -> Result<T, DialError> {
         timeout_at(deadline, work).await.unwrap_or_else(|_| {
             let cause = format!("no answer within {:?}", self.timeout).into();
-            Err(DialError { phase, class: Class::NotReady, silent: record.heard() == 0, cause })
+            let silent = record.heard() == 0;
+            Err(DialError { phase, class: Class::NotReady, silent, encryption: false, cause })
         })
     }
 
@@ -114,6 +170,7 @@ impl Dialer {
             phase: Phase::Tcp,
             class: Class::NotReady,
             silent: false,
+            encryption: false,
             cause: error.into(),
         })
     }
@@ -121,13 +178,21 @@ impl Dialer {
     pub(super) async fn start(
         &self,
         stream: Box<dyn Io>,
+        encrypted: bool,
         record: Arc<Record>,
         witness: Witness,
     ) -> Result<Dialled, DialError> {
+        let mut postgres = self.postgres.clone();
+        if encrypted {
+            // The handshake is done: the driver is to begin "at once", and gets what there is.
+            postgres.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+        } else {
+            postgres.ssl_mode(SslMode::Disable);
+        }
         let tap = Tap::new(stream, record.clone(), witness.clone());
-        let (client, connection) = self.postgres.connect_raw(tap, NoTls).await.map_err(DialError::startup)?;
+        let (client, connection) = postgres.connect_raw(tap, Through).await.map_err(DialError::startup)?;
         let driver = tokio::spawn(Driver::new(connection, record.clone(), witness)).abort_handle();
-        let dialled = Dialled { record: Hold::new(record), client, driver };
+        let dialled = Dialled { record: Hold::new(record), client, driver, encrypted };
         if dialled.record.role() == Role::Unknown {
             dialled.ask_role().await.map_err(DialError::startup)?;
         }
@@ -149,19 +214,19 @@ impl Dialled {
 }
 
 impl Dialer {
-    /// A bare socket to the Pod, for a CancelRequest.
-    pub(super) async fn socket(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
-        self.socket.connect(address).await
-    }
-
     /// How long a dial may take.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }
+
+    /// Reads the files of certificates again, if there are any that can change. Blocks.
+    pub(crate) fn refresher(&self) -> Option<impl FnOnce() + Send + 'static> {
+        self.tls.refresher()
+    }
 }
 
 impl SocketOptions {
-    async fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
+    pub(super) async fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
         // Zero means the system's own, as in libpq (PostgreSQL manual, "Parameter Key Words").
@@ -191,6 +256,10 @@ impl SocketOptions {
 
 impl DialError {
     fn startup(error: tokio_postgres::Error) -> Self {
+        if let Some(alert) = tls::told(&error) {
+            let cause = alert.into();
+            return Self { phase: Phase::Tls, class: Class::Tls, silent: false, encryption: true, cause };
+        }
         // What the server refuses during start-up was never open, hence never "lost".
         let class = match error.code() {
             Some(code) => match class(code.code(), true) {
@@ -199,10 +268,32 @@ impl DialError {
             },
             None => match classify(&error).class {
                 Class::Connection => Class::NotReady,
+                // The driver tells its kinds by their texts alone. These are its own refusals: of a server that does
+                // not prove who it is, or wants what we have not got.
+                _ if matches!(error.to_string().as_str(), "authentication error" | "invalid configuration") => {
+                    Class::Access
+                }
                 class => class,
             },
         };
-        Self { phase: Phase::Startup, class, silent: false, cause: error.into() }
+        Self { phase: Phase::Startup, class, silent: false, encryption: false, cause: error.into() }
+    }
+
+    /// Whether the server lets nobody in this way: PostgreSQL's word for "no entry in `pg_hba.conf`".
+    fn refused(&self) -> bool {
+        let error = self.cause.downcast_ref::<tokio_postgres::Error>();
+        error.and_then(tokio_postgres::Error::code) == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+    }
+
+    /// The same error, with what had been tried before it.
+    fn after(self, first: Self) -> Self {
+        let cause = BothWays { first: first.chain(), second: self.cause };
+        Self { cause: cause.into(), ..self }
+    }
+
+    /// Everything in one line.
+    fn chain(&self) -> String {
+        format!("{self}: {}", crate::event::chain(&self.cause))
     }
 
     /// The cause by itself.
@@ -223,9 +314,30 @@ impl error::Error for DialError {
     }
 }
 
+impl From<TlsFailure> for DialError {
+    fn from(failure: TlsFailure) -> Self {
+        let TlsFailure { class, in_handshake, cause } = failure;
+        Self { phase: Phase::Tls, class, silent: false, encryption: in_handshake, cause }
+    }
+}
+
+impl fmt::Display for BothWays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, after a try that {}", self.second, self.first)
+    }
+}
+
+impl error::Error for BothWays {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.second.source()
+    }
+}
+
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The driver's configuration holds the password; it redacts it, and is left out all the same.
-        f.debug_struct("Dialer").field("socket", &self.socket).field("timeout", &self.timeout).finish_non_exhaustive()
+        let Self { postgres: _, socket, tls, timeout } = self;
+        let mut out = f.debug_struct("Dialer");
+        out.field("socket", socket).field("tls", tls).field("timeout", timeout).finish_non_exhaustive()
     }
 }

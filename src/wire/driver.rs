@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::time::{Sleep, sleep};
-use tokio_postgres::{AsyncMessage, Connection, tls::NoTlsStream};
+use tokio_postgres::{AsyncMessage, Connection};
 
 use super::{
     record::Record,
@@ -22,7 +22,7 @@ const FAREWELL: Duration = Limits::FAREWELL;
 
 /// Runs a connection until it ends. Cutting it short closes the socket.
 pub(super) struct Driver {
-    connection: Connection<Tap, NoTlsStream>,
+    connection: Connection<Tap, Tap>,
     record: Arc<Record>,
     witness: Witness,
     waker: Option<(Arc<Flagged>, Waker)>,
@@ -47,7 +47,7 @@ impl Wake for Flagged {
 }
 
 impl Driver {
-    pub(super) fn new(connection: Connection<Tap, NoTlsStream>, record: Arc<Record>, witness: Witness) -> Self {
+    pub(super) fn new(connection: Connection<Tap, Tap>, record: Arc<Record>, witness: Witness) -> Self {
         Self { connection, record, witness, waker: None, farewell: None }
     }
 

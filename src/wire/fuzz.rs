@@ -14,6 +14,7 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::tls::ChannelBinding;
 
 use super::{
     bounds::{self, Allowed, Violation},
@@ -23,9 +24,10 @@ use super::{
     record::Record,
     reply::{Replies, Reply},
     tap::Tap,
+    tls::Io,
     witness::Witness,
 };
-use crate::{config::Config, error::Phase};
+use crate::{config::Config, error::Phase, event::Emitter};
 
 /// Pieces of the rest, each as long as the first byte says.
 fn pieces(bytes: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[u8]>)> {
@@ -124,6 +126,12 @@ impl AsyncWrite for Server {
     }
 }
 
+impl Io for Server {
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
 fn nobody() -> Witness {
     Witness::new(|_| {})
 }
@@ -186,12 +194,13 @@ pub fn dial(bytes: &[u8]) {
         let (runtime, dialer) = dialling.get_or_insert_with(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let config: Config = "postgres://user:password@127.0.0.1/database".parse().expect("a URL");
-            (runtime, Dialer::new(&config))
+            let dialer = Dialer::new(&config, None, &Arc::new(Emitter::new())).expect("a dialer");
+            (runtime, dialer)
         });
         let (server, taken) = Server::new(bytes, piece);
         let record = Arc::new(Record::default());
         runtime.block_on(async {
-            match dialer.start(Box::new(server), record.clone(), nobody()).await {
+            match dialer.start(Box::new(server), false, record.clone(), nobody()).await {
                 Ok(dialled) => drop(facts::probe(&dialled).await),
                 Err(error) => {
                     assert_ne!(error.phase, Phase::Tcp, "that is behind us");

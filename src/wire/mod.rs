@@ -23,6 +23,7 @@ pub(crate) mod record;
 mod reply;
 pub(crate) mod reset;
 mod tap;
+pub(crate) mod tls;
 pub(crate) mod witness;
 
 pub use cancel::CancelToken;

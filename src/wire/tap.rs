@@ -9,20 +9,17 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::{
     bounds::{Allowed, Violation},
     frontend::Frontend,
     record::{Doubt, Record},
     reply::{Replies, Reply},
+    tls::Io,
     witness::{Evidence, Witness},
 };
 use crate::time::Instant;
-
-/// A socket, or what lies on top of one.
-pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// The tap.
 pub(crate) struct Tap {
@@ -167,5 +164,11 @@ impl AsyncWrite for Tap {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+impl TlsStream for Tap {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.inner.channel_binding()
     }
 }

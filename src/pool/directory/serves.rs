@@ -56,12 +56,12 @@ impl Directory {
             Probed::Failed { proven, silent, class, attempt } => {
                 let Some(entry) = self.find(serial) else { return };
                 lock(&entry.pod.trouble).probe_failed(class, attempt.clone());
-                if class == Class::Access {
+                if class.is_permanent() {
                     // Perhaps nobody need wait any longer.
                     entry.pod.common().waiters.look_again();
                 }
                 let endpoint = entry.pod.endpoint.clone();
-                if matches!(class, Class::Access | Class::Full) && entry.serves() {
+                if (class.is_permanent() || class == Class::Full) && entry.serves() {
                     // Full, or closed to those who come now: those who are in are served all the same.
                     tracing::warn!(endpoint = %entry.pod.endpoint, error = %attempt, "a probe was not let in");
                     return if class == Class::Full {

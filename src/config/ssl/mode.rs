@@ -1,22 +1,20 @@
 use std::{fmt, str::FromStr};
 
-use super::words;
-use crate::error::ConfigError;
+use crate::{config::words, error::ConfigError};
 
 /// Whether connections use TLS, and how far the server's certificate is checked: libpq's `sslmode` (PostgreSQL manual,
-/// "SSL Support").
-///
-/// This build has no TLS. As with a libpq that was built without it, `prefer` connects in plain text, and `require` and
-/// above are refused by [`Config::validate`](crate::Config::validate).
+/// "SSL Support"). The table is [on this page](crate::config::ssl).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum SslMode {
     /// Plain text only.
     Disable,
-    /// TLS where the server offers it, else plain text. The default, as libpq's.
+    /// Plain text, and TLS where the server lets nobody in without.
+    Allow,
+    /// TLS where the server offers it and it can be agreed on, else plain text. The default, as libpq's.
     #[default]
     Prefer,
-    /// TLS, with any certificate.
+    /// TLS, with any certificate; where a file of trusted authorities is given or found, as `verify-ca`.
     Require,
     /// TLS, with a certificate of a trusted authority.
     VerifyCa,
@@ -25,23 +23,13 @@ pub enum SslMode {
 }
 
 impl SslMode {
-    const ALL: [Self; 5] = [Self::Disable, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
-    const WORDS: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
+    const ALL: [Self; 6] = [Self::Disable, Self::Allow, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
+    const WORDS: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
     /// The mode as it is written in a URL: `disable`, `prefer`, `verify-full`, and so on.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         Self::WORDS[self as usize]
-    }
-
-    /// Refuses what this build cannot do. The only place that knows.
-    pub(super) fn validate(self) -> Result<(), ConfigError> {
-        match self {
-            Self::Disable | Self::Prefer => Ok(()),
-            Self::Require | Self::VerifyCa | Self::VerifyFull => {
-                Err(ConfigError::new("sslmode", "`disable` or `prefer`: TLS is not compiled in").got(self.as_str()))
-            }
-        }
     }
 }
 
@@ -79,13 +67,5 @@ mod tests {
         let error = "verify_full".parse::<SslMode>().unwrap_err();
         assert_eq!(error.parameter(), "sslmode");
         assert!(error.expected().ends_with("the nearest is `verify-full`"), "{error}");
-    }
-
-    #[test]
-    fn refuses_the_modes_that_insist_on_tls() {
-        for mode in SslMode::ALL {
-            let refused = mode.validate().is_err_and(|error| error.expected().contains("not compiled in"));
-            assert_eq!(refused, mode >= SslMode::Require, "{mode}");
-        }
     }
 }
