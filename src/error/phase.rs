@@ -22,6 +22,7 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in the order of the declaration.
+    #[cfg(any(feature = "metrics", test))]
     pub(crate) const ALL: [Self; 7] =
         [Self::Tcp, Self::Tls, Self::Startup, Self::Wait, Self::Ping, Self::Probe, Self::Query];
 

@@ -50,9 +50,9 @@ impl Builder {
         Self { config, chooser: Chooser::default(), resolver: None, runtime: None, observers: Vec::new() }
     }
 
-    /// Chooses Pods by this policy. Default: [`LeastInFlight`](crate::balance::LeastInFlight).
+    /// Chooses Pods by this policy. Default: [`LeastCost`](crate::balance::LeastCost).
     pub fn policy(mut self, policy: impl Policy) -> Self {
-        self.chooser = Chooser::Custom(Arc::new(policy));
+        self.chooser = Chooser::new(policy);
         self
     }
 

@@ -173,7 +173,7 @@ impl Inner {
         while !open.is_empty() {
             let picked = with_local(|local| {
                 let rng = local.rng.get_or_insert_with(Rng::from_os);
-                self.chooser.pick(&Candidates::new(view.snapshot.slots(), &open), rng)
+                self.chooser.pick(&Candidates::new(&view.snapshot, &open), rng)
             })?;
             if opener::open(pod(&open.swap_remove(picked))) {
                 return None;

@@ -86,36 +86,38 @@ impl Conn {
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reason {
-    /// The server or the network has ended it.
-    Ended,
+    /// It did not come clean, failed a ping, turned out to be to a server of another role, or was more than its Pod may
+    /// have.
+    Discarded,
     /// Its Pod has left, or the pool is closed.
     Drained,
     /// Its Pod was ejected, or fenced.
     Ejected,
-    /// It has lived long enough.
-    Lifetime,
+    /// The server or the network has ended it.
+    Ended,
     /// It has been idle for too long.
     Idle,
-    /// It did not come clean, failed a ping, turned out to be to a server of another role, or was
-    /// more than its Pod may have.
-    Discarded,
+    /// It has lived long enough.
+    Lifetime,
 }
 
 impl Word for Reason {
-    const ALL: &[Self] = &[Self::Ended, Self::Drained, Self::Ejected, Self::Lifetime, Self::Idle, Self::Discarded];
+    #[cfg(any(feature = "metrics", test))]
+    const ALL: &[Self] = &[Self::Discarded, Self::Drained, Self::Ejected, Self::Ended, Self::Idle, Self::Lifetime];
 
     fn place(self) -> usize {
         self as usize
     }
 
+    #[cfg(any(feature = "metrics", test))]
     fn word(self) -> &'static str {
         match self {
-            Self::Ended => "ended",
+            Self::Discarded => "discarded",
             Self::Drained => "drained",
             Self::Ejected => "ejected",
-            Self::Lifetime => "lifetime",
+            Self::Ended => "ended",
             Self::Idle => "idle",
-            Self::Discarded => "discarded",
+            Self::Lifetime => "lifetime",
         }
     }
 }

@@ -31,6 +31,7 @@ mod resolved;
 mod retry;
 pub(crate) mod roster;
 mod settle;
+mod speeds;
 mod status;
 mod tally;
 mod tidy;

@@ -77,6 +77,8 @@ pub(crate) struct Pod {
     opening: AtomicUsize,
     /// The pool's clock when the last dial began.
     dialled: AtomicU64,
+    /// How many probes were answered, and below that the microseconds that the last one took.
+    probed: AtomicU64,
     /// Handshakes at once.
     pub(crate) handshakes: Semaphore,
     generation: AtomicU64,
@@ -98,6 +100,7 @@ impl Pod {
             size: AtomicUsize::new(common.limits.pool_size),
             opening: AtomicUsize::new(0),
             dialled: AtomicU64::new(0),
+            probed: AtomicU64::new(0),
             handshakes: Semaphore::new(common.limits.handshakes_per_pod),
             generation: AtomicU64::new(0),
             trouble: Mutex::default(),
@@ -314,6 +317,20 @@ impl Pod {
         let mut totals = lines.gone;
         lines.live.iter().for_each(|line| totals.add(line));
         totals
+    }
+
+    /// A probe was answered. Only the directory says so.
+    pub(crate) fn probe_took(&self, took: Duration) {
+        let (probes, _) = self.probes_took();
+        let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        // Relaxed: count and time are one word.
+        self.probed.store((u64::from(probes.wrapping_add(1)) << 32) | u64::from(micros), Ordering::Relaxed);
+    }
+
+    /// How many probes were answered, and how long the last one took.
+    pub(crate) fn probes_took(&self) -> (u32, Duration) {
+        let probed = self.probed.load(Ordering::Relaxed);
+        ((probed >> 32) as u32, Duration::from_micros(probed & u64::from(u32::MAX)))
     }
 
     /// Whether something was sent that has not been answered, and the longest run of failures through the server's own

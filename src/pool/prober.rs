@@ -26,6 +26,9 @@ use crate::{
 pub(crate) const PROBES: u64 = u64::MAX;
 /// Between probes of a Pod that is not healthy.
 pub(crate) const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
+/// Between probes of a Pod that counts as slower than the others: it gets little else that would tell when it has
+/// healed.
+pub(crate) const SLOW_INTERVAL: Duration = Duration::from_secs(2);
 /// The interval of a healthy Pod varies by this much either way, so that the probes of many clients spread out.
 const JITTER: f64 = 0.2;
 
@@ -45,7 +48,11 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
             let interval = match common.urgency.pace(Instant::now()) {
                 Some(pace) => pace,
                 None if failed || !healthy() => SUSPECT_INTERVAL,
-                None => jittered(common.limits.probe_interval, rand::random_range(-1.0..1.0)),
+                None => {
+                    let slow = pod.slot.load().class > 1;
+                    let interval = common.limits.probe_interval;
+                    jittered(if slow { interval.min(SLOW_INTERVAL) } else { interval }, rand::random_range(-1.0..1.0))
+                }
             };
             select! {
                 () = sleep((began + interval).saturating_duration_since(Instant::now())) => break,

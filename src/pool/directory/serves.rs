@@ -6,7 +6,7 @@ use crate::{
     error::{Attempt, BoxError, Phase},
     event::Event,
     health::{State, state::Fact},
-    pool::{entry::Entry, maintenance::sample, message::Probed, prober::PROBES},
+    pool::{entry::Entry, message::Probed, opener, prober::PROBES},
     sync::lock,
     time::{Duration, Instant},
     wire::{Class, classify::class, witness::Evidence},
@@ -46,7 +46,7 @@ impl Directory {
                 self.changed |= believed || changed;
                 let Some(entry) = self.find(serial) else { return };
                 lock(&entry.pod.trouble).clear();
-                sample(&entry.pod, took);
+                entry.pod.probe_took(took);
                 let endpoint = entry.pod.endpoint.clone();
                 self.role(serial, facts.role);
                 let returned = self.fact(serial, Fact::Passed { alone }, now, None);
