@@ -6,7 +6,7 @@ use std::{
     hint::black_box,
     sync::{
         Arc, Barrier,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -15,6 +15,7 @@ use std::{
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use podpool::{
     Endpoint,
+    balance::{LeastCost, LeastInFlight, PeakEwma, Policy, Random, RoundRobin},
     bench::{Picker, Set},
 };
 
@@ -56,20 +57,21 @@ fn counted(picker: &Picker) {
     drop(black_box(picker.pick_counted().expect("a Pod")));
 }
 
-fn select(c: &mut Criterion) {
-    let mut group = c.benchmark_group("select");
-    group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    for n in [3, 20, 100, 1000] {
-        for (name, work) in [("pick", pick as Work), ("counted", counted as Work)] {
+/// A policy's pick among so many Pods, alone and counted, on one thread and on two, in peace and with a writer.
+fn measure<P: Policy>(c: &mut Criterion, name: &str, policy: fn() -> P, sizes: &[u32], writer: bool) {
+    for &n in sizes {
+        for (group, work) in [("pick", pick as Work), ("counted", counted as Work)] {
+            let mut group = c.benchmark_group(group);
+            group.measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(300));
             for threads in [1, 2] {
                 let mut set = set(n);
-                let picker = set.picker();
-                group.bench_function(
-                    BenchmarkId::new(format!("{name}/least_in_flight/{n}Pods"), format!("{threads}threads")),
-                    |b| {
-                        b.iter_custom(|iterations| on_threads(threads, iterations, &picker, work));
-                    },
-                );
+                let picker = set.picker(policy());
+                group.bench_function(BenchmarkId::new(format!("{name}/{n}Pods"), format!("{threads}threads")), |b| {
+                    b.iter_custom(|iterations| on_threads(threads, iterations, &picker, work));
+                });
+                if !writer {
+                    continue;
+                }
                 let stop = Arc::new(AtomicBool::new(false));
                 let writer = thread::spawn({
                     let stop = stop.clone();
@@ -80,17 +82,39 @@ fn select(c: &mut Criterion) {
                         }
                     }
                 });
-                let id =
-                    BenchmarkId::new(format!("{name}/least_in_flight/{n}Pods"), format!("{threads}threads+writer10Hz"));
+                let id = BenchmarkId::new(format!("{name}/{n}Pods"), format!("{threads}threads+writer10Hz"));
                 group.bench_function(id, |b| {
                     b.iter_custom(|iterations| on_threads(threads, iterations, &picker, work));
                 });
                 stop.store(true, Ordering::Relaxed);
                 writer.join().expect("no panic");
             }
+            group.finish();
         }
     }
+}
+
+/// What a counted pick is made of at the least: a reference count up and down, and one atomic addition.
+fn floor(c: &mut Criterion) {
+    let mut group = c.benchmark_group("floor");
+    group.measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(300));
+    let (shared, count) = (Arc::new(0u64), AtomicU64::new(0));
+    group.bench_function("Arc clone and drop, one fetch_add", |b| {
+        b.iter(|| {
+            count.fetch_add(1, Ordering::Relaxed);
+            drop(black_box(shared.clone()));
+        });
+    });
     group.finish();
+}
+
+fn select(c: &mut Criterion) {
+    floor(c);
+    measure(c, "LeastCost", LeastCost::new, &[3, 20, 100, 1000], true);
+    measure(c, "LeastInFlight", LeastInFlight::new, &[3, 1000], false);
+    measure(c, "PeakEwma", PeakEwma::new, &[3, 1000], false);
+    measure(c, "RoundRobin", RoundRobin::new, &[3, 1000], false);
+    measure(c, "Random", Random::new, &[3, 1000], false);
 }
 
 criterion_group!(benches, select);

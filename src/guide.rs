@@ -28,6 +28,10 @@ pub mod observability {}
 #[doc = include_str!("../docs/operators.md")]
 pub mod operators {}
 
+/// What works in front of a PgBouncer.
+#[doc = include_str!("../docs/pgbouncer.md")]
+pub mod pgbouncer {}
+
 /// Sizes, deadlines, and the arithmetic of `max_connections`.
 #[doc = include_str!("../docs/tuning.md")]
 pub mod tuning {}

@@ -60,7 +60,8 @@
 //! It reads its thread's copy of one snapshot, lets the policy pick among the Pods that fit, and takes an idle
 //! connection. It never resolves, probes or dials. When no fitting Pod has an idle connection, it stands in a queue for
 //! the first one that comes back or is opened, for `acquire_timeout` at most; connections are opened by tasks of the
-//! pool. A connection that was idle for more than a second is pinged first.
+//! pool. A connection that was idle for more than a second is pinged first; where the answer does not come at once, the
+//! caller goes to another Pod.
 //!
 //! Prefer `prepare_cached` to giving a statement as text: the driver closes a statement given as text with one more
 //! request when it is dropped, and the connection is lent out again only when that has been answered.

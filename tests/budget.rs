@@ -80,6 +80,16 @@ async fn a_client_connects_and_probes_its_subset_alone_and_replaces_who_fails() 
     let report = load.stop().await;
     println!("{} answers; {mine:?}, then {replaced:?}", report.answers.len());
     assert_eq!(report.failures, Vec::<String>::new());
+
+    // All die, and come back: so does the client to its own.
+    for ordinal in 0..4 {
+        cluster.kill(ordinal).await.expect("SIGKILL");
+    }
+    until(LONG, "nobody serves", || in_state(&pool, State::Healthy) == 0).await;
+    for ordinal in 0..4 {
+        cluster.start_pod(ordinal).await.expect("its start");
+    }
+    until(LONG, "they are back", || settled(&pool) && addresses(&pool) == mine).await;
     drop(pool);
     cluster.shutdown().await.expect("an orderly end");
 }

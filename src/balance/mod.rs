@@ -1,7 +1,8 @@
 //! Which Pod gets the next checkout.
 //!
 //! A [`Policy`] looks at the [`Candidates`] of the wanted target and names one of them. It runs inside every checkout:
-//! no lock, no allocation, no clock, nothing asynchronous. [`LeastInFlight`] is the default.
+//! no lock, no allocation, no clock, nothing asynchronous. [`LeastCost`] is the default; the others are for those who know
+//! why.
 //!
 //! ```
 //! use podpool::balance::{Candidates, Policy, Rng};
@@ -19,15 +20,25 @@
 
 mod candidates;
 mod chooser;
+mod least_cost;
 mod least_in_flight;
+mod peak_ewma;
 mod policy;
+mod random;
 mod rng;
+mod round_robin;
 mod select;
 pub(crate) mod subset;
+#[cfg(test)]
+mod tests;
 
 pub use candidates::Candidates;
 pub(crate) use chooser::Chooser;
+pub use least_cost::LeastCost;
 pub use least_in_flight::LeastInFlight;
+pub use peak_ewma::PeakEwma;
 pub use policy::Policy;
+pub use random::Random;
 pub use rng::Rng;
+pub use round_robin::RoundRobin;
 pub(crate) use select::select;

@@ -17,20 +17,43 @@ pub struct Endpoint(Arc<Inner>);
 struct Inner {
     name: Option<Arc<str>>,
     address: SocketAddr,
+    weight: u16,
 }
 
 impl Endpoint {
+    /// The greatest weight.
+    pub const WEIGHT_MAX: u16 = 100;
+
     /// A Pod known by its address alone.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self(Arc::new(Inner { name: None, address }))
+        Self(Arc::new(Inner { name: None, address, weight: 1 }))
     }
 
     /// A Pod known by name, as SRV records tell it: the first label of the target
     /// (`postgresql-sfs-0` of `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`).
     #[must_use]
     pub fn named(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
-        Self(Arc::new(Inner { name: Some(name.into()), address }))
+        Self(Arc::new(Inner { name: Some(name.into()), address, weight: 1 }))
+    }
+
+    /// The same Pod with another weight, 1 to [`WEIGHT_MAX`](Self::WEIGHT_MAX), and anything beyond counts as the
+    /// nearest of these. A Pod of weight 2 gets twice the share of one of weight 1, as far as their load allows; every
+    /// Pod's weight is 1 by default. It is no part of the Pod's identity: with another weight, a Pod keeps its
+    /// connections.
+    ///
+    /// For a [`Resolve`](crate::discovery::Resolve) of your own, where the Pods' machines differ. The weights of SRV
+    /// records are not used: the Kubernetes DNS specification leaves them to the implementation.
+    #[must_use]
+    pub fn with_weight(&self, weight: u16) -> Self {
+        let weight = weight.clamp(1, Self::WEIGHT_MAX);
+        Self(Arc::new(Inner { name: self.0.name.clone(), address: self.0.address, weight }))
+    }
+
+    /// The Pod's weight.
+    #[must_use]
+    pub fn weight(&self) -> u16 {
+        self.0.weight
     }
 
     /// The Pod's address and port.

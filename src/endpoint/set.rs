@@ -11,6 +11,8 @@ pub(crate) struct Diff {
     pub(crate) added: Vec<Endpoint>,
     /// Known before and not named any more.
     pub(crate) removed: Vec<Endpoint>,
+    /// Known before and named now, with another weight.
+    pub(crate) reweighed: Vec<Endpoint>,
 }
 
 /// How many parts a set is compared in.
@@ -65,7 +67,14 @@ impl Known {
         for (endpoint, hash) in named.iter().zip(hashes).filter(|(_, hash)| !same[part_of(*hash)]) {
             let pods = &mut self.parts[part_of(hash)].pods;
             match pods.iter_mut().find(|pod| pod.hash == hash && pod.endpoint == *endpoint) {
-                Some(pod) => pod.comparison = self.comparison,
+                Some(pod) => {
+                    // The last one counts, where a Pod is named with two.
+                    if pod.endpoint.weight() != endpoint.weight() {
+                        pod.endpoint = endpoint.clone();
+                        diff.reweighed.push(endpoint.clone());
+                    }
+                    pod.comparison = self.comparison;
+                }
                 None => {
                     diff.added.push(endpoint.clone());
                     pods.push(Pod { hash, comparison: self.comparison, endpoint: endpoint.clone() });
@@ -82,7 +91,7 @@ impl Known {
                 named
             });
             part.fingerprint = Fingerprint::default();
-            part.pods.iter().for_each(|pod| part.fingerprint.add(pod.hash));
+            part.pods.iter().for_each(|pod| part.fingerprint.add(pod.hash, pod.endpoint.weight()));
         }
         self.len = self.len + diff.added.len() - diff.removed.len();
         diff.added.sort_unstable();
@@ -106,7 +115,7 @@ fn fingerprints(named: &[Endpoint], mut hashed: impl FnMut(u64)) -> [Fingerprint
     let mut fingerprints = [Fingerprint::default(); PARTS];
     for endpoint in named {
         let hash = hash(endpoint);
-        fingerprints[part_of(hash)].add(hash);
+        fingerprints[part_of(hash)].add(hash, endpoint.weight());
         hashed(hash);
     }
     fingerprints
@@ -130,8 +139,9 @@ struct Fingerprint(u64, u64);
 
 impl Fingerprint {
     #[inline]
-    fn add(&mut self, hash: u64) {
-        *self = Self(self.0.wrapping_add(hash), self.1.wrapping_add(mix(hash, Mixer::OTHER)));
+    fn add(&mut self, hash: u64, weight: u16) {
+        let other = mix(hash, Mixer::OTHER + u64::from(weight) * 2);
+        *self = Self(self.0.wrapping_add(hash), self.1.wrapping_add(other));
     }
 }
 
@@ -232,6 +242,20 @@ mod tests {
             }
         }
         assert_eq!(hashes.len(), 40_000);
+    }
+
+    #[test]
+    fn another_weight_is_a_change_and_the_same_pod() {
+        let pods = endpoints(&(1..200).collect());
+        let mut known = Known::default();
+        known.replace(&pods);
+        let mut named = pods.clone();
+        named[7] = named[7].with_weight(3);
+        assert!(!known.is(&named));
+        let diff = known.replace(&named);
+        assert_eq!((diff.added.len(), diff.removed.len(), diff.reweighed.as_slice()), (0, 0, &named[7..8]));
+        assert_eq!(diff.reweighed[0].weight(), 3);
+        assert!(known.is(&named) && !known.is(&pods));
     }
 
     proptest! {

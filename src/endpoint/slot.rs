@@ -4,11 +4,12 @@
 //!
 //! Everything that a checkout and a check-in must change together stands in one word, so that each of them is one
 //! atomic read-modify-write: the connections lent out, the flags that the returning side must see, and the picks so
-//! far.
+//! far. The latency class stands there too, so that a pick reads one word of each Pod. The picks begin anew after
+//! 2^40.
 //!
 //! ```text
-//! 63 ………… 22      21       20      19 ………… 0
-//! picks so far   closed   waited   in flight
+//! 63 ………… 24     23 … 18        17       16      15 ………… 0
+//! picks so far   class less 1   closed   waited   in flight
 //! ```
 //!
 //! # Orderings
@@ -21,17 +22,31 @@
 //!
 //! Whichever change of the word comes first, the other side sees it: either the one giving back sees `waited` and goes
 //! to the queue, or the waiter's acquire pairs with the giver's release and it finds the connection. `closed` works
-//! the same way against the final sweep of a Pod that is being drained. The latency and the targets are plain values
-//! that need no ordering: a pick made on an old one is a pick made a moment earlier.
+//! the same way against the final sweep of a Pod that is being drained. The class, the latencies and the targets are plain
+//! values that need no ordering: a pick made on an old one is a pick made a moment earlier. The class has one writer,
+//! the pool's upkeep, so adding the difference to the word changes no other part of it.
 
 use std::{ops::Deref, time::Duration};
 
 use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering, lock};
 
-const IN_FLIGHT: u64 = (1 << 20) - 1;
-const WAITED: u64 = 1 << 20;
-const CLOSED: u64 = 1 << 21;
-const PICK: u64 = 1 << 22;
+const IN_FLIGHT: u64 = (1 << 16) - 1;
+const WAITED: u64 = 1 << 16;
+const CLOSED: u64 = 1 << 17;
+const CLASS: u64 = 1 << 18;
+const PICK: u64 = 1 << 24;
+
+/// The slowest latency class.
+pub(crate) const CLASS_MAX: u32 = (PICK / CLASS) as u32;
+
+/// What a pick reads of a Pod, in one load.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Load {
+    /// Connections lent out.
+    pub(crate) in_flight: u32,
+    /// How many times slower than the fastest it counts as, from 1.
+    pub(crate) class: u32,
+}
 
 /// What the returning side must see in the word it has just changed.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +73,8 @@ pub(crate) struct Slot {
     targets: AtomicU32,
     /// Microseconds; 0 while nothing is known.
     latency: AtomicU32,
+    /// The same, at its peak and decaying from there.
+    peak: AtomicU32,
 }
 
 impl Slot {
@@ -112,11 +129,28 @@ impl Slot {
         self.word.load(Ordering::Acquire) & CLOSED != 0
     }
 
+    /// What a pick needs to know.
+    #[inline]
+    pub(crate) fn load(&self) -> Load {
+        // Relaxed: a hint for choosing.
+        let word = self.word.load(Ordering::Relaxed);
+        Load { in_flight: (word & IN_FLIGHT) as u32, class: (word / CLASS) as u32 % CLASS_MAX + 1 }
+    }
+
     /// Connections lent out at this moment.
     #[inline]
     pub(crate) fn in_flight(&self) -> u32 {
-        // Relaxed: a hint for choosing.
-        (self.word.load(Ordering::Relaxed) & IN_FLIGHT) as u32
+        self.load().in_flight
+    }
+
+    /// Sets the latency class, 1 to [`CLASS_MAX`]. One writer at a time.
+    pub(crate) fn set_class(&self, class: u32) {
+        let (class, before) = (class.clamp(1, CLASS_MAX), self.load().class);
+        if class != before {
+            let difference = u64::from(class).wrapping_sub(u64::from(before));
+            // Relaxed: see the module's text.
+            self.word.fetch_add(difference.wrapping_mul(CLASS), Ordering::Relaxed);
+        }
     }
 
     /// Checkouts since the Pod was added.
@@ -141,17 +175,21 @@ impl Slot {
     #[inline]
     pub(crate) fn latency(&self) -> Option<Duration> {
         // Relaxed: see the module's text.
-        match self.latency.load(Ordering::Relaxed) {
-            0 => None,
-            micros => Some(Duration::from_micros(micros.into())),
-        }
+        duration(self.latency.load(Ordering::Relaxed))
     }
 
-    /// Sets the Pod's latency; anything under a microsecond counts as one.
-    pub(crate) fn set_latency(&self, latency: Duration) {
-        let micros = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX).max(1);
+    /// The Pod's latency at its peak, decaying from there.
+    #[inline]
+    pub(crate) fn peak(&self) -> Option<Duration> {
         // Relaxed: see the module's text.
-        self.latency.store(micros, Ordering::Relaxed);
+        duration(self.peak.load(Ordering::Relaxed))
+    }
+
+    /// Sets the Pod's latency, and that at its peak; anything under a microsecond counts as one.
+    pub(crate) fn set_latency(&self, latency: Duration, peak: Duration) {
+        // Relaxed: see the module's text.
+        self.latency.store(micros(latency), Ordering::Relaxed);
+        self.peak.store(micros(peak), Ordering::Relaxed);
     }
 
     fn reset(&self) {
@@ -159,7 +197,17 @@ impl Slot {
         self.word.store(0, Ordering::Relaxed);
         self.targets.store(0, Ordering::Relaxed);
         self.latency.store(0, Ordering::Relaxed);
+        self.peak.store(0, Ordering::Relaxed);
     }
+}
+
+#[inline]
+fn duration(micros: u32) -> Option<Duration> {
+    (micros > 0).then(|| Duration::from_micros(micros.into()))
+}
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX).max(1)
 }
 
 /// Slots a chunk: 4 KiB.
@@ -255,6 +303,10 @@ mod tests {
         slot.checkout();
         slot.checkout();
         slot.set_waited();
+        for class in [CLASS_MAX, 1, 5, CLASS_MAX + 1, 2] {
+            slot.set_class(class);
+            assert_eq!(slot.load(), Load { in_flight: 2, class: class.min(CLASS_MAX) });
+        }
         assert_eq!((slot.in_flight(), slot.picks(), slot.is_closed()), (2, 2, false));
         let flags = slot.checkin();
         assert!(flags.waited() && !flags.closed());
@@ -273,12 +325,14 @@ mod tests {
         let numbers: Vec<_> = handles.iter().map(SlotHandle::number).collect();
         assert_eq!(numbers, (0..130).collect::<Vec<_>>());
         handles[7].checkout();
-        handles[7].set_latency(Duration::from_millis(3));
+        handles[7].set_latency(Duration::from_millis(3), Duration::from_millis(4));
+        handles[7].set_class(9);
         assert_eq!(slab.slots().slot(7).in_flight(), 1);
         drop(handles.remove(7));
         let again = slab.take();
         assert_eq!(again.number(), 7);
-        assert_eq!((again.in_flight(), again.picks(), again.latency()), (0, 0, None));
+        assert_eq!((again.load(), again.picks()), (Load { in_flight: 0, class: 1 }, 0));
+        assert_eq!((again.latency(), again.peak()), (None, None));
     }
 }
 
@@ -344,10 +398,11 @@ mod loom_tests {
                 })
             };
             slot.checkout();
-            slot.lent_on();
+            slot.set_class(7);
             slot.checkin();
+            slot.set_class(3);
             other.join().unwrap();
-            assert_eq!((slot.in_flight(), slot.picks()), (0, 3));
+            assert_eq!((slot.load(), slot.picks()), (Load { in_flight: 0, class: 3 }, 2));
         });
     }
 }

@@ -11,6 +11,8 @@ pub(crate) const LISTS: usize = 7;
 pub(crate) struct Candidate {
     /// The number of its slot, which is its place among the snapshot's Pods too.
     pub(crate) slot: u32,
+    /// Its weight; 1 where all are the same.
+    pub(crate) weight: u32,
 }
 
 /// The Pods, each at the number of its slot. Kept in chunks, so that the next set shares with this one what has not
@@ -42,12 +44,16 @@ pub(crate) struct Snapshot<P> {
     pods: Places<P>,
     /// Targets with the same candidates share a list.
     lists: [Arc<[Candidate]>; LISTS],
+    /// The greatest weight; 1 where all are the same.
+    heaviest: u32,
 }
 
 impl<P> Snapshot<P> {
     /// A snapshot of these Pods. `of` says which of the lists each target has.
     pub(crate) fn new(slots: Slots, pods: Places<P>, lists: &[Arc<[Candidate]>], of: [usize; LISTS]) -> Self {
-        Self { slots, pods, lists: of.map(|i| lists[i].clone()) }
+        let all = lists.iter().flat_map(|list| list.iter());
+        let heaviest = all.map(|candidate| candidate.weight).max().unwrap_or(1);
+        Self { slots, pods, lists: of.map(|i| lists[i].clone()), heaviest }
     }
 
     /// Nobody.
@@ -59,6 +65,12 @@ impl<P> Snapshot<P> {
     #[inline]
     pub(crate) fn slots(&self) -> &Slots {
         &self.slots
+    }
+
+    /// The greatest weight of a candidate; 1 where all weights are the same.
+    #[inline]
+    pub(crate) fn heaviest(&self) -> u32 {
+        self.heaviest
     }
 
     /// All Pods, candidates or not, each with the number of its slot.

@@ -2,12 +2,13 @@
 //!
 //! DNS tells who exists, health tells who serves. [`state`] is one Pod's state and the one transition that changes
 //! it; [`lineage`] says whom to believe, [`lag`] who is too far behind, [`outlier`] whose statements fail through the
-//! server's fault; [`candidates`] turns the facts of all Pods into the lists that checkouts choose from.
+//! server's fault, [`speed`] who is slower than the others; [`candidates`] turns the facts of all Pods into the lists that checkouts choose from.
 
 pub(crate) mod candidates;
 pub(crate) mod lag;
 pub(crate) mod lineage;
 pub(crate) mod outlier;
+pub(crate) mod speed;
 pub(crate) mod state;
 
 pub use state::State;

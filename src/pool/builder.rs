@@ -17,6 +17,7 @@ use super::{
     maintenance,
     meter::Meter,
     owner::Owner,
+    prober::Asks,
     refresher,
     urgency::Urgency,
     view::View,
@@ -42,17 +43,19 @@ pub struct Builder {
     chooser: Chooser,
     resolver: Option<Arc<dyn Resolve>>,
     runtime: Option<Handle>,
+    asks: Asks,
     observers: Vec<Box<dyn Observer>>,
 }
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, chooser: Chooser::default(), resolver: None, runtime: None, observers: Vec::new() }
+        let (chooser, asks, observers) = (Chooser::default(), Asks::default(), Vec::new());
+        Self { config, chooser, resolver: None, runtime: None, asks, observers }
     }
 
-    /// Chooses Pods by this policy. Default: [`LeastInFlight`](crate::balance::LeastInFlight).
+    /// Chooses Pods by this policy. Default: [`LeastCost`](crate::balance::LeastCost).
     pub fn policy(mut self, policy: impl Policy) -> Self {
-        self.chooser = Chooser::Custom(Arc::new(policy));
+        self.chooser = Chooser::new(policy);
         self
     }
 
@@ -70,6 +73,13 @@ impl Builder {
         self
     }
 
+    /// Asks the Pods how they are in this way, instead of over the network.
+    #[cfg(test)]
+    pub(super) fn asks(mut self, asks: Asks) -> Self {
+        self.asks = asks;
+        self
+    }
+
     /// Tells this observer what happens to the set of Pods, from the first Pod to the pool's end. It must not block. There
     /// may be several.
     pub fn observer(mut self, observer: impl Observer) -> Self {
@@ -84,7 +94,7 @@ impl Builder {
     ///
     /// [`Kind::Config`] for a setting that cannot be used, and where no runtime is given and this is not one.
     pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, runtime, observers } = self;
+        let Self { config, chooser, resolver, runtime, asks, observers } = self;
         config.validate()?;
         let runtime = match runtime.map_or_else(Handle::try_current, Ok) {
             Ok(runtime) => runtime,
@@ -105,6 +115,7 @@ impl Builder {
         let common = Arc::new(Common {
             limits,
             dialer: Arc::new(Dialer::new(&config)),
+            asks,
             runtime: runtime.clone(),
             waiters: Waiters::default(),
             urgency: Urgency::default(),
@@ -138,7 +149,7 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, chooser, resolver, runtime, observers } = self;
+        let Self { config, chooser, resolver, runtime, asks: _, observers } = self;
         let mut all = f.debug_struct("Builder");
         all.field("config", config).field("chooser", chooser).field("resolver", resolver);
         all.field("runtime", runtime).field("observers", &observers.len()).finish()

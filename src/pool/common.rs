@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use super::{
-    budget::Budget, conn::Reason, message::Message, meter::Meter, resolved::Resolved, tally::Tally, urgency::Urgency,
-    waiters::Waiters,
+    budget::Budget, conn::Reason, message::Message, meter::Meter, prober::Asks, resolved::Resolved, tally::Tally,
+    urgency::Urgency, waiters::Waiters,
 };
 use crate::{
     config::{Limits, Target},
@@ -28,6 +28,7 @@ use crate::{
 pub(crate) struct Common {
     pub(crate) limits: Limits,
     pub(crate) dialer: Arc<Dialer>,
+    pub(crate) asks: Asks,
     /// Where every socket, driver and task of the pool runs.
     pub(crate) runtime: Handle,
     pub(crate) waiters: Waiters,

@@ -1,74 +1,44 @@
 //! The pool's upkeep: its clock, its idle connections, its Pods' latency.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
-    common::TICK,
-    inner::Inner,
-    meter::Exporter,
-    opener,
-    pod::{Pod, Totals},
-    watch::Watch,
+    common::TICK, inner::Inner, meter::Exporter, opener, pod::Pod, speeds::Speeds, view::View, watch::Watch,
 };
-use crate::{
-    health::State,
-    time::{Duration, Instant},
-};
+use crate::{health::State, time::Instant};
 
 /// Ticks between two rounds through the Pods: one round a second.
 const ROUND: u32 = 10;
-/// How much of a new reading goes into a Pod's latency.
-const WEIGHT: f64 = 0.3;
 
 /// Keeps the pool until cut short.
 pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();
-    let mut readings = HashMap::new();
+    let mut speeds = Speeds::default();
     let mut exporter = Exporter::new(inner.clone());
     for tick in 0u32.. {
         ticks.tick().await;
         inner.common.clock.set(start.elapsed());
         watch.tick(&inner, Instant::now());
+        let view = inner.published.load();
+        speeds.tick(&view, Instant::now());
         if tick % ROUND == 0 {
-            round(&inner, &mut readings);
+            round(&view);
             exporter.export();
         }
     }
 }
 
-/// Requests answered so far and the time they took.
-type Reading = (u64, Duration);
-
-fn round(inner: &Inner, readings: &mut HashMap<u64, Reading>) {
-    let view = inner.published.load();
-    let mut kept = HashMap::with_capacity(readings.len());
+fn round(view: &View) {
     for (pod, health) in view.pods() {
-        let Totals { answered, time, .. } = pod.totals();
-        let (before, time_before) = readings.get(&pod.serial).copied().unwrap_or_default();
-        let (more, took) = (answered.saturating_sub(before), time.saturating_sub(time_before));
-        if let (1.., Ok(more)) = (more, u32::try_from(more)) {
-            sample(pod, took / more);
-        }
-        kept.insert(pod.serial, (answered, time));
         reap(pod);
         if health.state == State::Healthy {
             opener::warm(pod);
         }
     }
-    *readings = kept;
-}
-
-/// Takes a reading into a Pod's latency.
-pub(crate) fn sample(pod: &Pod, latency: Duration) {
-    let latency = match pod.slot.latency() {
-        Some(before) => before.mul_f64(1.0 - WEIGHT) + latency.mul_f64(WEIGHT),
-        None => latency,
-    };
-    pod.slot.set_latency(latency);
 }
 
 /// Closes idle connections that are over, have lived long enough, or have been idle for too long; of the last, as many

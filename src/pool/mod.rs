@@ -24,6 +24,7 @@ mod meter;
 mod meter;
 mod opener;
 mod owner;
+mod ping;
 mod pod;
 mod prober;
 mod refresher;
@@ -31,8 +32,11 @@ mod resolved;
 mod retry;
 pub(crate) mod roster;
 mod settle;
+mod speeds;
 mod status;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod tidy;
 mod trouble;
 mod urgency;
@@ -114,7 +118,8 @@ impl Pool {
     /// Takes an idle connection at once where a fitting Pod has one. Waits otherwise, for `acquire_timeout` (5 s by
     /// default), for the first connection that comes back or is opened on any fitting Pod, in the order of the callers.
     /// A connection that was idle for more than a second is pinged first; what fails the ping is closed and the next
-    /// one taken.
+    /// one taken. A ping that is not answered within a millisecond is left to the pool, and another Pod's connection is
+    /// taken, or whichever answers first.
     ///
     /// Cancel-safe at every await: nothing is lost, and a connection on its way goes to the next caller.
     ///

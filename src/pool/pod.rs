@@ -3,7 +3,7 @@
 //! # Orderings
 //!
 //! `open` is a count of places: taken by compare-and-exchange so that it never passes the size, given back when a
-//! connection has gone. It guards no data. `generation` is raised by the directory alone when everything that is open
+//! connection has gone. It guards no data, and neither does `unanswered`: a stale reading of it costs a detour. `generation` is raised by the directory alone when everything that is open
 //! is to go; a connection that slips through on an old reading is refused when it comes back.
 
 use std::sync::{
@@ -77,6 +77,10 @@ pub(crate) struct Pod {
     opening: AtomicUsize,
     /// The pool's clock when the last dial began.
     dialled: AtomicU64,
+    /// How many probes were answered, and below that the microseconds that the last one took.
+    probed: AtomicU64,
+    /// Pings that callers no longer wait for.
+    unanswered: AtomicUsize,
     /// Handshakes at once.
     pub(crate) handshakes: Semaphore,
     generation: AtomicU64,
@@ -98,6 +102,8 @@ impl Pod {
             size: AtomicUsize::new(common.limits.pool_size),
             opening: AtomicUsize::new(0),
             dialled: AtomicU64::new(0),
+            probed: AtomicU64::new(0),
+            unanswered: AtomicUsize::new(0),
             handshakes: Semaphore::new(common.limits.handshakes_per_pod),
             generation: AtomicU64::new(0),
             trouble: Mutex::default(),
@@ -288,6 +294,24 @@ impl Pod {
         self.open.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether a ping takes longer here than a ping does: whoever has a choice goes elsewhere.
+    #[inline]
+    pub(crate) fn is_mute(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed) > 0
+    }
+
+    /// A ping was not answered at once.
+    pub(crate) fn falls_mute(&self) {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was answered, or given up.
+    pub(crate) fn speaks(&self) {
+        self.unanswered.fetch_sub(1, Ordering::Relaxed);
+        // Whoever waited although something was idle here. The slot's word orders this against who begins to wait.
+        self.attend(self.slot.touch());
+    }
+
     /// Connections that nobody has borrowed.
     pub(crate) fn idle(&self) -> usize {
         self.idle.status().available
@@ -314,6 +338,20 @@ impl Pod {
         let mut totals = lines.gone;
         lines.live.iter().for_each(|line| totals.add(line));
         totals
+    }
+
+    /// A probe was answered. Only the directory says so.
+    pub(crate) fn probe_took(&self, took: Duration) {
+        let (probes, _) = self.probes_took();
+        let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        // Relaxed: count and time are one word.
+        self.probed.store((u64::from(probes.wrapping_add(1)) << 32) | u64::from(micros), Ordering::Relaxed);
+    }
+
+    /// How many probes were answered, and how long the last one took.
+    pub(crate) fn probes_took(&self) -> (u32, Duration) {
+        let probed = self.probed.load(Ordering::Relaxed);
+        ((probed >> 32) as u32, Duration::from_micros(probed & u64::from(u32::MAX)))
     }
 
     /// Whether something was sent that has not been answered, and the longest run of failures through the server's own

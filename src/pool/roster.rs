@@ -37,6 +37,7 @@ pub(crate) struct Roster<M: Member> {
 #[derive(Clone, Copy, Debug)]
 struct Stand {
     slot: u32,
+    weight: u32,
     /// The targets that the slot was told it serves.
     targets: u32,
 }
@@ -73,8 +74,8 @@ impl<M: Member> Roster<M> {
         named: &[Endpoint],
         mut make: impl FnMut(&Endpoint, SlotHandle) -> M,
     ) -> Option<Vec<M>> {
-        let Diff { added, removed } = self.known.replace(named);
-        if added.is_empty() && removed.is_empty() {
+        let Diff { added, removed, reweighed } = self.known.replace(named);
+        if added.is_empty() && removed.is_empty() && reweighed.is_empty() {
             return None;
         }
         let mut gone = Vec::with_capacity(removed.len());
@@ -88,8 +89,12 @@ impl<M: Member> Roster<M> {
             let member = make(endpoint, self.slab.take());
             let slot = member.slot().number();
             self.pods.set(slot, Some(member.pod()));
-            self.stands.insert(place, Stand { slot, targets: 0 });
+            self.stands.insert(place, Stand { slot, weight: endpoint.weight().into(), targets: 0 });
             self.members.insert(place, member);
+        }
+        for endpoint in &reweighed {
+            let place = place(&self.members, endpoint);
+            self.stands[place].weight = endpoint.weight().into();
         }
         Some(gone)
     }
@@ -113,12 +118,14 @@ impl<M: Member> Roster<M> {
         let lists = candidates(&facts, fallback);
         let mut served = vec![0; self.stands.len()];
         let mut made = Vec::with_capacity(lists.distinct.len());
+        let even = self.stands.windows(2).all(|pair| pair[0].weight == pair[1].weight);
         for (i, list) in lists.distinct.iter().enumerate() {
             let targets = Target::ALL.iter().filter(|target| lists.of[target.index()] == i);
             let bits = targets.fold(0, |bits, target| bits | target.bit());
             let candidate = |&place: &u32| {
                 served[place as usize] |= bits;
-                Candidate { slot: self.stands[place as usize].slot }
+                let stand = self.stands[place as usize];
+                Candidate { slot: stand.slot, weight: if even { 1 } else { stand.weight } }
             };
             made.push(list.iter().map(candidate).collect());
         }

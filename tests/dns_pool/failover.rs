@@ -9,15 +9,13 @@ use podpool::{
 
 use crate::site::SVC;
 
-const TRIALS: usize = 24;
-
 /// The times of all trials, the shortest first. Each trial is a resolver that knows nothing of either server yet.
-async fn trials(fault: Fault) -> Vec<Duration> {
+async fn trials(count: usize, fault: Fault) -> Vec<Duration> {
     let (bad, good) = (FaultDns::start().await.expect("a server"), FaultDns::start().await.expect("a server"));
     bad.always(fault);
     good.set(SVC, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     let mut times = Vec::new();
-    for _ in 0..TRIALS {
+    for _ in 0..count {
         let mut options = DnsOptions::new(SVC, 5432);
         options.nameservers = vec![bad.address(), good.address()];
         let dns = Dns::new(options).expect("a resolver");
@@ -30,14 +28,14 @@ async fn trials(fault: Fault) -> Vec<Duration> {
     times
 }
 
-/// Nine of ten are within the limit, in one of three rounds: the machine may be busy with other tests.
-async fn within(limit: Duration, what: &str, fault: Fault) {
+/// Nineteen of twenty are within the limit, in one of three rounds: the machine may be busy with other tests.
+async fn within(limit: Duration, count: usize, what: &str, fault: Fault) {
     let mut missed = Vec::new();
     for _ in 0..3 {
-        let times = trials(fault.clone()).await;
+        let times = trials(count, fault.clone()).await;
         let at = |percent: usize| times[(times.len() - 1) * percent / 100];
-        println!("first server {what}: p50 {:?}, p90 {:?}, max {:?} of {}", at(50), at(90), at(100), times.len());
-        if at(90) <= limit {
+        println!("first server {what}: p50 {:?}, p95 {:?}, max {:?} of {}", at(50), at(95), at(100), times.len());
+        if at(95) <= limit {
             return;
         }
         missed.push(times);
@@ -47,6 +45,6 @@ async fn within(limit: Duration, what: &str, fault: Fault) {
 
 #[tokio::test]
 async fn f07_a_good_second_server_answers_within_350_ms_of_silence_and_10_ms_of_servfail() {
-    within(Duration::from_millis(350), "is silent", Fault::Drop).await;
-    within(Duration::from_millis(10), "says SERVFAIL", Fault::Code(2)).await;
+    within(Duration::from_millis(350), 24, "is silent", Fault::Drop).await;
+    within(Duration::from_millis(10), 60, "says SERVFAIL", Fault::Code(2)).await;
 }

@@ -41,8 +41,8 @@ impl Directory {
         self.reckon(serial);
     }
 
-    /// Judges everybody's claims, and how far behind this Pod is, after it has said something new.
-    pub(super) fn judge(&mut self, serial: u64) {
+    /// Judges everybody's claims, after one is new or gone.
+    pub(super) fn judge_claims(&mut self) {
         let claims: Vec<_> = self.roster.members().iter().map(Entry::claim).collect();
         let fences = self.lineage.judge(&claims);
         let mut useless = Vec::new();
@@ -65,6 +65,11 @@ impl Directory {
         for endpoint in useless {
             self.failed(&endpoint, false, Instant::now());
         }
+    }
+
+    /// Judges everybody's claims, and how far behind this Pod is, after it has said something new.
+    pub(super) fn judge(&mut self, serial: u64) {
+        self.judge_claims();
         let Some(entry) = self.find(serial) else { return };
         let (reading, standby) = (entry.reading(), entry.standby());
         if entry.is_primary() {

@@ -107,6 +107,8 @@ impl Directory {
             let given_up_at = entry.silent_since().map_or(until, |since| since + patience);
             self.drain.begin(entry, until.min(given_up_at));
         }
+        // Who was fenced for another's sake may be free of it.
+        self.judge_claims();
         self.changed = true;
     }
 }

@@ -6,15 +6,12 @@ use crate::{
     error::{Attempt, BoxError, Phase},
     event::Event,
     health::{State, state::Fact},
-    pool::{entry::Entry, maintenance::sample, message::Probed, prober::PROBES},
+    pool::{drain::patience, entry::Entry, message::Probed, prober::PROBES},
     sync::lock,
     time::{Duration, Instant},
     wire::{Class, classify::class, witness::Evidence},
 };
 
-/// The least time of silence after which a Pod's connections are cut, where the TCP user time-out is shorter or the
-/// system's own.
-const GIVEN_UP_MIN: Duration = Duration::from_secs(3);
 /// How long a probe's word that a Pod is a primary stands against a refused write.
 const VERIFIED_FOR: Duration = Duration::from_secs(1);
 
@@ -46,7 +43,7 @@ impl Directory {
                 self.changed |= believed || changed;
                 let Some(entry) = self.find(serial) else { return };
                 lock(&entry.pod.trouble).clear();
-                sample(&entry.pod, took);
+                entry.pod.probe_took(took);
                 let endpoint = entry.pod.endpoint.clone();
                 self.role(serial, facts.role);
                 let returned = self.fact(serial, Fact::Passed { alone }, now, None);
@@ -160,7 +157,7 @@ impl Directory {
 
     /// How long a Pod may be silent before it is given up.
     pub(super) fn patience(&self) -> Duration {
-        self.inner.common.limits.tcp_user_timeout.max(GIVEN_UP_MIN)
+        patience(&self.inner.common.limits)
     }
 
     /// Says whether it serves now, and did not before.

@@ -1,10 +1,14 @@
 //! For this crate's own benchmarks: the functions that a checkout and the directory call, without Pods behind them.
 //! Not part of the public API.
 
+mod simulated;
+
 use std::{cell::RefCell, sync::Arc};
 
+pub use simulated::SimulatedClient;
+
 use crate::{
-    balance::{Chooser, Rng, select},
+    balance::{Chooser, Policy, Rng, select},
     config::{LagFallback, Target},
     endpoint::{
         Endpoint, Role,
@@ -104,10 +108,10 @@ impl Set {
         self.published.publish(Arc::new(snapshot));
     }
 
-    /// A reader.
+    /// A reader that picks by this policy.
     #[must_use]
-    pub fn picker(&self) -> Picker {
-        Picker { published: self.published.clone(), chooser: Chooser::default() }
+    pub fn picker(&self, policy: impl Policy) -> Picker {
+        Picker { published: self.published.clone(), chooser: Chooser::new(policy) }
     }
 }
 

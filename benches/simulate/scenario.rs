@@ -1,0 +1,127 @@
+//! What is simulated.
+
+/// What happens to the first Pod.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fault {
+    None,
+    /// It takes so many times as long, until then (seconds).
+    Slow {
+        times: f64,
+        until: f64,
+    },
+    /// It stops for a while.
+    Stall {
+        at: f64,
+        seconds: f64,
+    },
+    /// From then on each of its connections breaks a millisecond after a statement is sent, and probes fail.
+    Breaks {
+        at: f64,
+    },
+    /// From then on each statement fails within a millisecond, and probes pass.
+    Fails {
+        at: f64,
+    },
+    /// It is not there before, and takes so many times as long for its first seconds.
+    Joins {
+        at: f64,
+        times: f64,
+        seconds: f64,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) clients: usize,
+    pub(crate) pods: usize,
+    /// Of the capacity of all Pods together, in percent; a slow Pod's is as many times less.
+    pub(crate) load: u32,
+    pub(crate) fault: Fault,
+    /// One statement of twenty takes twelve times as long as the mean.
+    pub(crate) long: bool,
+    /// What is measured: from, to, in seconds.
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+}
+
+/// Statements that a Pod works on at once.
+pub(crate) const WORKERS: usize = 4;
+/// The mean time of a statement, in nanoseconds.
+pub(crate) const MEAN: f64 = 1e6;
+
+impl Scenario {
+    pub(crate) const fn new(name: &'static str, clients: usize, pods: usize, load: u32, fault: Fault) -> Self {
+        Self { name, clients, pods, load, fault, long: false, from: 10.0, to: 40.0 }
+    }
+
+    /// Statements a second, of all clients.
+    pub(crate) fn rate(&self) -> f64 {
+        let pods = match self.fault {
+            Fault::Slow { times, .. } => (self.pods - 1) as f64 + 1.0 / times,
+            Fault::Joins { .. } => (self.pods - 1) as f64,
+            _ => self.pods as f64,
+        };
+        let mean = if self.long { MEAN * 0.95 + MEAN * 12.0 * 0.05 } else { MEAN };
+        f64::from(self.load) / 100.0 * pods * WORKERS as f64 * 1e9 / mean
+    }
+
+    /// The same without the fault.
+    pub(crate) fn without_fault(mut self) -> Self {
+        self.fault = Fault::None;
+        self
+    }
+}
+
+const SLOW: Fault = Fault::Slow { times: 5.0, until: 1e9 };
+
+pub(crate) const EQUAL: Scenario = Scenario::new("equal Pods", 10, 3, 80, Fault::None);
+pub(crate) const ONE_SLOW_60: Scenario = Scenario::new("one Pod 5 times slow", 10, 3, 60, SLOW);
+pub(crate) const ONE_SLOW_80: Scenario = Scenario::new("one Pod 5 times slow", 10, 3, 80, SLOW);
+pub(crate) const MANY_SLOW: Scenario =
+    Scenario { from: 15.0, to: 35.0, ..Scenario::new("one Pod 5 times slow", 500, 20, 75, SLOW) };
+pub(crate) const BREAKS: Scenario =
+    Scenario { to: 60.0, ..Scenario::new("one Pod breaks every connection", 10, 3, 60, Fault::Breaks { at: 15.0 }) };
+pub(crate) const MANY_BREAKS: Scenario =
+    Scenario { to: 50.0, ..Scenario::new("one Pod breaks every connection", 500, 20, 75, Fault::Breaks { at: 15.0 }) };
+/// Measured: the five seconds that begin five seconds after it has healed.
+pub(crate) const HEALED: Scenario = Scenario {
+    from: 25.0,
+    to: 30.0,
+    ..Scenario::new("a slow Pod that has healed 5 s ago", 10, 3, 60, Fault::Slow { times: 5.0, until: 20.0 })
+};
+pub(crate) const MANY_HEALED: Scenario = Scenario {
+    from: 25.0,
+    to: 30.0,
+    ..Scenario::new("a slow Pod that has healed 5 s ago", 500, 20, 60, Fault::Slow { times: 5.0, until: 20.0 })
+};
+const JOINS: Fault = Fault::Joins { at: 15.0, times: 3.0, seconds: 3.0 };
+pub(crate) const NEW: Scenario = Scenario::new("a cold Pod joins", 10, 4, 75, JOINS);
+pub(crate) const MANY_NEW: Scenario = Scenario { to: 30.0, ..Scenario::new("a cold Pod joins", 500, 21, 75, JOINS) };
+
+pub(crate) const ALL: &[Scenario] = &[
+    Scenario::new("equal Pods", 1, 3, 80, Fault::None),
+    EQUAL,
+    Scenario::new("equal Pods", 10, 3, 95, Fault::None),
+    Scenario::new("equal Pods", 50, 10, 80, Fault::None),
+    Scenario::new("equal Pods", 10, 10, 95, Fault::None),
+    Scenario { to: 25.0, ..Scenario::new("equal Pods", 500, 20, 75, Fault::None) },
+    Scenario { to: 20.0, ..Scenario::new("equal Pods", 10, 100, 80, Fault::None) },
+    Scenario { long: true, ..Scenario::new("long statements among short ones", 10, 10, 80, Fault::None) },
+    Scenario { long: true, ..Scenario::new("long statements among short ones", 50, 3, 80, Fault::None) },
+    ONE_SLOW_60,
+    ONE_SLOW_80,
+    Scenario::new("one Pod 5 times slow", 1, 3, 80, SLOW),
+    Scenario::new("one Pod 5 times slow", 50, 10, 80, SLOW),
+    MANY_SLOW,
+    Scenario { to: 20.0, ..Scenario::new("one Pod 5 times slow", 10, 100, 80, SLOW) },
+    Scenario::new("one Pod stops for 5 s", 10, 3, 60, Fault::Stall { at: 15.0, seconds: 5.0 }),
+    Scenario::new("one Pod stops for 5 s", 10, 10, 60, Fault::Stall { at: 15.0, seconds: 5.0 }),
+    BREAKS,
+    MANY_BREAKS,
+    Scenario { to: 60.0, ..Scenario::new("one Pod fails every statement", 10, 3, 60, Fault::Fails { at: 15.0 }) },
+    HEALED,
+    MANY_HEALED,
+    NEW,
+    MANY_NEW,
+];
