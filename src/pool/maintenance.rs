@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{
-    common::TICK, inner::Inner, meter::Exporter, opener, pod::Pod, speeds::Speeds, view::View, watch::Watch,
-};
+use super::{common::TICK, inner::Inner, meter::Exporter, opener, pod::Pod, speeds::Speeds, view::View, watch::Watch};
 use crate::{health::State, time::Instant};
 
 /// Ticks between two rounds through the Pods: one round a second.
