@@ -6,7 +6,7 @@
 use crate::{Config, config::Host};
 pub use crate::{
     discovery::fuzz::{answer, records, resolv_conf},
-    wire::fuzz::{replies, requests},
+    wire::fuzz::{dial, replies, requests, tap},
 };
 
 /// A URL: refused with an error that never shows the password, or accepted whole.

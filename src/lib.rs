@@ -119,9 +119,9 @@
 //!
 //! # Defaults
 //!
-//! Each is a constant of [`config::Limits`]: checkout within 5 s, dial within 2 s, 8 connections a Pod and 1 kept idle,
-//! life 30 min less up to a tenth, idle 10 min, TCP user time-out 3 s, keepalive 5 s/1 s/3, refresh by TTL within
-//! 1–10 s, drain 60 s, close 30 s.
+//! Each is a constant of [`config::Limits`], where a table says when each stage ends: checkout within 5 s, dial within
+//! 2 s, 8 connections a Pod and 1 kept idle, life 30 min less up to a tenth, idle 10 min, TCP user time-out 3 s, keepalive
+//! 5 s/1 s/3, refresh by TTL within 1–10 s, drain 60 s, close 30 s.
 //!
 //! # Features
 //!

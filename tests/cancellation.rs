@@ -137,6 +137,112 @@ async fn ten_thousand_pools_leave_no_task_descriptor_or_memory_behind() {
     cluster.shutdown().await.expect("an orderly end");
 }
 
+/// 10,000 calls that are dropped while they wait: for a connection that is lent out, for one that is being opened, for a
+/// ping, and with a connection just handed to them.
+async fn ten_thousand_cancelled_checkouts() {
+    const CANCELLED: usize = 10_000;
+    const SIZE: usize = 3;
+    let cluster = Cluster::start(1).await.expect("a cluster");
+    let observer = cluster.client(0).await.expect("a superuser");
+    let mut limits = *config(&cluster, "min_idle=0&acquire_timeout=30s&idle_timeout=365d").limits();
+    limits.ping_after = Duration::ZERO; // wherever the clock has moved
+    limits.pool_size = SIZE;
+    let pool = Pool::builder(config(&cluster, "pool_size=3").with_limits(limits)).build().expect("a pool");
+    // Until every place is taken by a connection that works: some that were terminated may not have been used since.
+    let fill = async || {
+        loop {
+            let (mut all, mut work) = (Vec::new(), true);
+            for _ in 0..SIZE {
+                all.push(pool.get().await.expect("a connection"));
+            }
+            for client in &all {
+                work &= client.simple_query("SELECT 1").await.is_ok();
+            }
+            if work {
+                break;
+            }
+        }
+    };
+    let backends = async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'user'";
+        observer.query_one(sql, &[]).await.expect("an answer").get::<_, i64>(0) as usize
+    };
+    let metrics = tokio::runtime::Handle::current().metrics();
+    fill().await;
+    until(Duration::from_secs(10), "everything is back", || at_rest(&pool)).await;
+    let (tasks, files, sessions) = (metrics.num_alive_tasks(), descriptors(), backends().await);
+    assert_eq!(sessions, SIZE + 1, "the pool's, and the probe's");
+
+    let (mut cancelled, mut handed, mut round) = (0, 0, 0);
+    while cancelled < CANCELLED {
+        round += 1;
+        assert!(round < 4 * CANCELLED, "only {cancelled} of {round} calls had to wait");
+        let mut held = Vec::new();
+        for _ in 0..[SIZE, SIZE, SIZE - 1, 0][round % 4] {
+            held.push(pool.get().await.expect("a connection"));
+        }
+        if round % 97 == 0 {
+            // One fewer is open, so one is opened for whoever waits.
+            let sql = "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity \
+                       WHERE usename = 'user' AND query NOT LIKE '%pg_is_in_recovery%' LIMIT 1) one";
+            observer.query_one(sql, &[]).await.expect("an answer");
+        }
+        let mut gets: Vec<_> = (0..4).map(|_| Box::pin(pool.get())).collect();
+        let mut cx = Context::from_waker(Waker::noop());
+        for poll in 0..1 + round % 3 {
+            // What is ready is given back at once, and so to the next.
+            gets.retain_mut(|get| get.as_mut().poll(&mut cx).is_pending());
+            if poll == 1 {
+                // To those who wait; they are dropped before they see it.
+                handed += held.len().min(gets.len());
+                held.clear();
+            }
+            if round % 5 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        cancelled += gets.len();
+        // In any order, the first of the queue first or last.
+        if round % 2 == 0 {
+            gets.reverse();
+        }
+        drop(gets);
+    }
+
+    until(Duration::from_secs(10), "everything is back", || at_rest(&pool)).await;
+    fill().await;
+    until(Duration::from_secs(10), "everything is back", || at_rest(&pool)).await;
+    until(Duration::from_secs(10), "no task and no descriptor is left", || {
+        metrics.num_alive_tasks() <= tasks && descriptors() <= files
+    })
+    .await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while backends().await != sessions {
+        assert!(Instant::now() < deadline, "{} sessions at the server", backends().await);
+    }
+    let status = pool.status();
+    let (pod, counters) = (&status.endpoints[0], status.counters);
+    println!(
+        "{cancelled} cancelled, up to {handed} of them with a connection in their hands; {} tasks (before: {tasks}), \
+         {} descriptors (before: {files}), {sessions} sessions; {counters:?}",
+        metrics.num_alive_tasks(),
+        descriptors()
+    );
+    assert_eq!((pod.open, pod.idle, pod.in_use, pod.waiting), (SIZE, SIZE, 0, 0), "{pod:?}");
+    assert_eq!(counters.opened - counters.closed, SIZE as u64, "{counters:?}");
+    cluster.shutdown().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn ten_thousand_cancelled_checkouts_leave_nothing_behind_on_one_thread() {
+    ten_thousand_cancelled_checkouts().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_cancelled_checkouts_leave_nothing_behind_on_many_threads() {
+    ten_thousand_cancelled_checkouts().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn close_waits_for_what_is_lent_and_cuts_what_does_not_come_back() {
     let cluster = Cluster::start(1).await.expect("a cluster");

@@ -113,3 +113,50 @@ async fn a_cancel_token_cancels() {
     until(Duration::from_secs(5), "the connection is back", || pool.status().endpoints[0].in_use == 0).await;
     cluster.shutdown().await.expect("an orderly end");
 }
+
+/// What nobody waits for any more does not run on at the server: whether the client is dropped, or the pool before it, or
+/// the pool is closed and does not wait any longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_nobody_waits_for_is_cancelled_on_the_server() {
+    let cluster = Cluster::start(1).await.expect("a cluster");
+    let watch = cluster.client(0).await.expect("a superuser's connection");
+    let running = async |count: i64, what: &str| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let sql =
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(6%' AND state = 'active'";
+            if watch.query_one(sql, &[]).await.expect("an answer").get::<_, i64>(0) == count {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{what}: not {count} running");
+        }
+    };
+    let mut ended = [const { Vec::new() }; 3];
+    for round in 0..20 {
+        for (way, ended) in ended.iter_mut().enumerate() {
+            let what = format!("round {round}, way {way}");
+            let config: Config = format!("{}&pool_size=2&close_timeout=0", cluster.url()).parse().expect("a URL");
+            let pool = Pool::builder(config).build().expect("a pool");
+            let client = pool.get().await.expect("a connection");
+            let query = tokio::spawn(async move { client.query_one("SELECT pg_sleep(600)", &[]).await.map(drop) });
+            running(1, &what).await;
+            let began = Instant::now();
+            match way {
+                0 => query.abort(),
+                1 => {
+                    drop(pool);
+                    query.abort();
+                }
+                _ => assert_eq!(pool.close().await, 1),
+            }
+            running(0, &what).await;
+            ended.push(began.elapsed());
+        }
+    }
+    for (way, ended) in ["client dropped", "pool dropped, then client", "pool closed"].iter().zip(&mut ended) {
+        ended.sort();
+        println!("{way}: the statement ended after {:?} (p95 of 20), {:?} at most", ended[18], ended[19]);
+        assert!(ended[18] < Duration::from_secs(1), "{way}: {ended:?}");
+    }
+    cluster.shutdown().await.expect("an orderly end");
+}

@@ -27,4 +27,6 @@ fn every_input_of_the_corpora_holds() {
     replay("answer", fuzzing::answer);
     replay("requests", fuzzing::requests);
     replay("replies", fuzzing::replies);
+    replay("tap", fuzzing::tap);
+    replay("dial", fuzzing::dial);
 }

@@ -50,6 +50,7 @@
 //! | `clients` | number | unknown |
 //! | `statement_cache_size` | number | 256 |
 //! | `reset` | `none`, `discard` ([`Reset`]) | `none` |
+//! | `handshakes`, `handshakes_per_pod` | number | 32, 2 |
 //! | `max_lifetime`, `idle_timeout` | duration | 30 min, 10 min |
 //! | `refresh_min`, `refresh_max`, `dns_timeout` | duration | 1 s, 10 s, 2 s |
 //! | `probe_interval`, `probe_timeout` | duration | 5 s, 1 s |

@@ -54,6 +54,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     ours("dns_hedge", field!(limits.dns_hedge = Value::seconds)),
     ours("dns_timeout", field!(limits.dns_timeout = Value::seconds)),
     ours("drain_timeout", field!(limits.drain_timeout = Value::seconds)),
+    ours("handshakes", field!(limits.handshakes = Value::number)),
     ours("handshakes_per_pod", field!(limits.handshakes_per_pod = Value::number)),
     libpq("host", Some("PGHOST"), TOGETHER),
     ours("idle_timeout", field!(limits.idle_timeout = Value::seconds)),

@@ -69,7 +69,7 @@ fn reads_every_limit_of_a_url() {
          &keepalives_interval=2s&keepalives_count=4&pool_size=16&min_idle=2&max_lifetime=1h&idle_timeout=5min\
          &refresh_min=2&refresh_max=20&dns_timeout=3&probe_interval=4&probe_timeout=900ms&drain_timeout=1min\
          &max_connections=40&subset_size=3&clients=500&statement_cache_size=64&reset=discard&client_id=web-7\
-         &close_timeout=0&dns_hedge=200ms&handshakes_per_pod=3&ping_after=2&outlier_consecutive=6\
+         &close_timeout=0&dns_hedge=200ms&handshakes=9&handshakes_per_pod=3&ping_after=2&outlier_consecutive=6\
          &outlier_success_rate=0.7&outlier_window=1min&max_lag=2s&max_lag_bytes=4096&lag_fallback=primary"
     );
     let config: Config = url.parse().unwrap();
@@ -97,6 +97,7 @@ fn reads_every_limit_of_a_url() {
         statement_cache_size: 64,
         reset: Reset::Discard,
         dns_hedge: Duration::from_millis(200),
+        handshakes: 9,
         handshakes_per_pod: 3,
         ping_after: Duration::from_secs(2),
         outlier_consecutive: 6,

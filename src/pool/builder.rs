@@ -5,7 +5,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc},
+    sync::{Notify, Semaphore, mpsc},
 };
 
 use super::{
@@ -123,6 +123,7 @@ impl Builder {
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
             events: Emitter::new(),
             counters: Counters::default(),
+            handshakes: Semaphore::new(limits.handshakes),
             meter: Meter::new(&config),
             resolved: Mutex::default(),
             budget: Budget::new(limits.max_connections),

@@ -114,7 +114,7 @@ impl Inner {
     pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
         self.common.ask_for(target);
         match self.try_checkout(target, Mute::Last, opener::grow) {
-            Some(client) if !client.is_stale() && self.fits(client.record(), target) => Ok(client),
+            Some(client) if client.is_fresh() && self.fits(client.record(), target) => Ok(client),
             // The slow path is a future of its own, made when it is needed.
             found => {
                 let deadline = deadline.unwrap_or_else(|| Instant::now() + self.common.limits.acquire_timeout);
@@ -243,8 +243,12 @@ impl Inner {
     }
 
     /// Pings a connection that nobody has used for a while, and one whose server was something else when it was heard of
-    /// last: the answer brings the role up to date.
+    /// last: the answer brings the role up to date. Gives one back that is at work: a statement that outlived its
+    /// connection's borrower has been closed on it.
     async fn ready(&self, client: Client, target: Target, deadline: Instant) -> Result<Client, NotReady> {
+        if !client.record().is_clean() {
+            return Err(NotReady::Gone(None));
+        }
         if !client.is_stale() && self.fits(client.record(), target) {
             return Ok(client);
         }

@@ -101,6 +101,12 @@ impl Client {
         common.clock.now().saturating_sub(self.conn().parked) > common.ping_after
     }
 
+    /// Whether it can be handed out as it is: nothing is under way on it, and it wants no ping.
+    #[inline]
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.record().is_clean() && !self.is_stale()
+    }
+
     /// The connection without the guard.
     pub(crate) fn into_object(mut self) -> Object<Box<Conn>> {
         self.object.take().expect("taken only by what ends the guard")

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc},
+    sync::{Notify, Semaphore, mpsc},
 };
 
 use super::{
@@ -38,6 +38,8 @@ pub(crate) struct Common {
     pub(crate) ping_after: u64,
     pub(crate) events: Emitter,
     pub(crate) counters: Counters,
+    /// Handshakes at once, with all Pods together.
+    pub(crate) handshakes: Semaphore,
     pub(crate) meter: Meter,
     pub(crate) resolved: Mutex<Resolved>,
     pub(crate) budget: Budget,

@@ -79,7 +79,7 @@ impl Conn {
 
     /// To cut the connection from outside, whoever holds it.
     pub(crate) fn line(&self) -> Line {
-        Line { record: self.record.shared(), driver: self.driver.clone() }
+        Line { record: self.record.shared(), driver: self.driver.clone(), token: self.cancel_token() }
     }
 }
 
@@ -156,9 +156,15 @@ impl Drop for Conn {
 pub(crate) struct Line {
     pub(crate) record: Arc<Record>,
     driver: AbortHandle,
+    token: CancelToken,
 }
 
 impl Line {
+    /// What cancels the statement under way, if there is one.
+    pub(crate) fn at_work(&self) -> Option<CancelToken> {
+        (!self.record.has_ended() && self.record.outstanding() > 0).then(|| self.token.clone())
+    }
+
     /// Closes the socket at once.
     pub(crate) fn cut(&self) {
         self.driver.abort();

@@ -10,7 +10,7 @@ use std::sync::{
 };
 
 use tokio::{
-    task::AbortHandle,
+    task::{AbortHandle, JoinHandle},
     time::{sleep, sleep_until},
 };
 
@@ -19,7 +19,7 @@ use crate::{
     config::Limits,
     endpoint::Endpoint,
     time::{Duration, Instant},
-    wire::witness::Witness,
+    wire::{CancelToken, witness::Witness},
 };
 
 /// The least time of silence after which a Pod's connections are cut, where the TCP user time-out is shorter or the
@@ -31,11 +31,19 @@ pub(crate) fn patience(limits: &Limits) -> Duration {
     limits.tcp_user_timeout.max(GIVEN_UP_MIN)
 }
 
+async fn cancel(token: CancelToken) {
+    if let Err(error) = token.cancel().await {
+        tracing::debug!(%error, "could not cancel what ran on a connection that was cut");
+    }
+}
+
 /// The Pods that are being drained.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     pods: Vec<Draining>,
     cut: usize,
+    /// Requests to the server to end what ran on the connections that were cut: it would not notice by itself.
+    cancelling: Vec<JoinHandle<()>>,
 }
 
 /// One of them.
@@ -75,11 +83,13 @@ impl Drain {
     /// Takes out the Pods whose last connection has gone. Those whose time is up are cut first.
     pub(crate) fn finished(&mut self, now: Instant) -> Vec<Endpoint> {
         let mut finished = Vec::new();
-        let cut = &mut self.cut;
-        self.pods.retain(|Draining { pod, deadline, silent, .. }| {
+        let Self { pods, cut, cancelling } = self;
+        cancelling.retain(|task| !task.is_finished());
+        pods.retain(|Draining { pod, deadline, silent, .. }| {
             let deserted = pod.is_deserted();
             let silent = silent.load(Ordering::Relaxed);
             if !deserted && (now >= *deadline || silent) {
+                cancelling.extend(pod.at_work().into_iter().map(|token| tokio::spawn(cancel(token))));
                 let lines = pod.cut();
                 if lines > 0 {
                     let why = if silent { "silent for too long" } else { "not given back in time" };
@@ -100,6 +110,13 @@ impl Drain {
     /// When the first of them is to be cut, if any is left.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.pods.iter().map(|draining| draining.deadline).min()
+    }
+
+    /// Waits until the servers have been told to end what was cut. Each is told within `connect_timeout`, or not at all.
+    pub(crate) async fn cancelled(&mut self) {
+        for task in self.cancelling.drain(..) {
+            drop(task.await); // it does not panic
+        }
     }
 
     /// Connections that were cut so far.

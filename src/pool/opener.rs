@@ -72,9 +72,13 @@ pub(crate) fn warm(pod: &Arc<Pod>) {
 async fn run(berth: Berth, opening: Opening) {
     let pod = Arc::clone(&berth);
     let common = pod.common().clone();
-    // Never closed, so the only error there is cannot come.
+    // Never closed, so the only error there is cannot come. The Pod's own first: who waits for a Pod that is busy takes
+    // nothing from the others.
     let Ok(_permit) = pod.handshakes.acquire().await else { return };
-    if pod.slot.is_closed() {
+    let Ok(_of_all) = common.handshakes.acquire().await else { return };
+    // While it stood in line, another may have been refused.
+    let not_now = lock(&pod.trouble).not_before(Instant::now()).is_some();
+    if pod.slot.is_closed() || not_now {
         return;
     }
     let generation = pod.generation();
@@ -83,6 +87,7 @@ async fn run(berth: Berth, opening: Opening) {
     match dial.instrument(endpoint_span!(CONNECT, pod.endpoint)).await {
         Ok(dialled) => {
             count(&common.counters.opened);
+            dialled.record.trust();
             common.meter.connected(began.elapsed());
             let life = jittered(common.limits.max_lifetime, rand::random_range(0.0..1.0));
             let dies = common.clock.now().saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));

@@ -27,6 +27,7 @@ use crate::{
     },
     sync::{Mutex, lock},
     time::Duration,
+    wire::CancelToken,
 };
 
 /// Milliseconds after which a dial is slow.
@@ -203,11 +204,16 @@ impl Pod {
         }
     }
 
-    /// Cuts every connection, whoever holds it. Gives how many there were.
+    /// What cancels the statements that are under way.
+    pub(crate) fn at_work(&self) -> Vec<CancelToken> {
+        lock(&self.lines).live.iter().filter_map(Line::at_work).collect()
+    }
+
+    /// Cuts every connection, whoever holds it. Gives how many somebody held; the others were saying goodbye.
     pub(crate) fn cut(&self) -> usize {
         let lines = lock(&self.lines);
         let live = lines.live.iter().filter(|line| !line.record.has_ended());
-        live.map(Line::cut).count()
+        live.inspect(|line| line.cut()).filter(|line| !line.record.is_released()).count()
     }
 
     // === counts ===

@@ -11,12 +11,10 @@ use deadpool::unmanaged::Object;
 use tokio::time::timeout;
 
 use super::{common::count, conn::Conn, pod::Pod, tidy};
-use crate::{time::Duration, wire::record::IDLE};
+use crate::{config::Limits, time::Duration, wire::record::IDLE};
 
-/// How long a statement that nobody waits for any more may still run before it is cancelled.
-pub(crate) const QUIET: Duration = Duration::from_millis(100);
-/// How long a cancelled statement, or a rollback, may take before the connection is closed.
-pub(crate) const CANCELLED: Duration = Duration::from_secs(1);
+pub(crate) const QUIET: Duration = Limits::SETTLE_QUIET;
+pub(crate) const CANCELLED: Duration = Limits::SETTLE_CANCELLED;
 
 /// A connection on its way to rest. Dropped on the way (the runtime has ended), it is closed.
 struct Settling(Option<Object<Box<Conn>>>);

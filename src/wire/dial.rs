@@ -118,7 +118,12 @@ impl Dialer {
         })
     }
 
-    async fn start(&self, stream: Box<dyn Io>, record: Arc<Record>, witness: Witness) -> Result<Dialled, DialError> {
+    pub(super) async fn start(
+        &self,
+        stream: Box<dyn Io>,
+        record: Arc<Record>,
+        witness: Witness,
+    ) -> Result<Dialled, DialError> {
         let tap = Tap::new(stream, record.clone(), witness.clone());
         let (client, connection) = self.postgres.connect_raw(tap, NoTls).await.map_err(DialError::startup)?;
         let driver = tokio::spawn(Driver::new(connection, record.clone(), witness)).abort_handle();

@@ -15,10 +15,10 @@ use super::{
     tap::Tap,
     witness::{Evidence, Witness},
 };
-use crate::time::Duration;
+use crate::{config::Limits, time::Duration};
 
-/// How long a connection that we let go may take to say goodbye (Terminate, flush, shutdown) before it is cut.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// For Terminate, flush and shutdown.
+const FAREWELL: Duration = Limits::FAREWELL;
 
 /// Runs a connection until it ends. Cutting it short closes the socket.
 pub(super) struct Driver {

@@ -10,6 +10,7 @@
 //! connection is learnt here: the [`tap`] reads message headers as they pass, the [`driver`] runs the connection, and
 //! both write what they see into the connection's [`record`].
 
+mod bounds;
 mod cancel;
 pub(crate) mod classify;
 pub(crate) mod dial;

@@ -66,6 +66,8 @@ pub(crate) struct Record {
     told: AtomicBool,
     /// Our side has let the connection go.
     released: AtomicBool,
+    /// The connection is for callers, who may ask for much.
+    trusted: AtomicBool,
     /// Requests written so far.
     sent: AtomicU64,
     /// Reads so far that brought something.
@@ -169,6 +171,22 @@ impl Record {
     /// Our side lets go: what ends from here on is no evidence against the Pod.
     fn release(&self) {
         self.released.store(true, Ordering::Release);
+    }
+
+    /// Whether what the server answers may be long.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.trusted.load(Ordering::Relaxed)
+    }
+
+    /// From here on the connection is for callers. A relaxed store will do: whoever sends the first request does so
+    /// after, and the driver reads that from a channel.
+    pub(crate) fn trust(&self) {
+        self.trusted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a COPY from the client is under way.
+    pub(super) fn is_copying(&self) -> bool {
+        self.copying.load(Ordering::Relaxed)
     }
 
     /// The status byte of the last ReadyForQuery.

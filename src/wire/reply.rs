@@ -1,9 +1,11 @@
 //! Reads the headers of what the server sends, and the little of the bodies that the pool lives by: the status of
 //! ReadyForQuery, severity and SQLSTATE of ErrorResponse, the parameters that tell a server's role, and the tags of the
-//! commands after which a prepared statement is gone.
+//! commands after which a prepared statement is gone. What goes beyond its [`bounds`](super::bounds) ends the reading.
+
+use super::bounds::{self, AUTHENTICATION, Allowed, Parameters, Violation};
 
 /// Bytes of a body that are kept to be read. The fields we want stand at the front of an ErrorResponse, and the
-/// parameters we want are short.
+/// parameters we want are short. Of a request for authentication all is kept.
 const KEPT: usize = 128;
 
 /// Something that the server said.
@@ -31,57 +33,84 @@ pub(super) struct Replies {
     header: [u8; 5],
     have: usize,
     body: usize,
-    kept: [u8; KEPT],
-    kept_len: usize,
+    kept: Vec<u8>,
+    /// Bytes since the last ReadyForQuery.
+    answer: usize,
+    parameters: Parameters,
 }
 
 impl Replies {
     /// At the first message.
     pub(super) fn new() -> Self {
-        Self { header: [0; 5], have: 0, body: 0, kept: [0; KEPT], kept_len: 0 }
+        let (kept, parameters) = (Vec::with_capacity(KEPT), Parameters::default());
+        Self { header: [0; 5], have: 0, body: 0, kept, answer: 0, parameters }
     }
 
-    /// Takes in bytes that were read, and tells what was said in them.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], mut heard: impl FnMut(Reply)) {
+    /// Takes in bytes that were read, up to the next message that says something. `None` where nothing more is said in
+    /// them.
+    pub(super) fn next(&mut self, bytes: &mut &[u8], allowed: Allowed) -> Result<Option<Reply>, Violation> {
         while !bytes.is_empty() {
             if self.have < 5 {
-                let take = (5 - self.have).min(bytes.len());
-                self.header[self.have..self.have + take].copy_from_slice(&bytes[..take]);
-                self.have += take;
-                bytes = &bytes[take..];
+                let header = self.take(bytes, 5 - self.have, allowed)?;
+                self.header[self.have..self.have + header.len()].copy_from_slice(header);
+                self.have += header.len();
                 if self.have < 5 {
-                    return;
+                    break;
                 }
-                let [_, length @ ..] = self.header;
-                self.body = (u32::from_be_bytes(length) as usize).saturating_sub(4);
-                self.kept_len = 0;
+                let [kind, length @ ..] = self.header;
+                let length = u32::from_be_bytes(length) as usize;
+                bounds::announced(kind, length, allowed)?;
+                self.body = length.saturating_sub(4);
+                self.kept.clear();
             }
-            let take = self.body.min(bytes.len());
-            if matches!(self.header[0], b'Z' | b'C' | b'E' | b'S') {
-                let keep = take.min(KEPT - self.kept_len);
-                self.kept[self.kept_len..self.kept_len + keep].copy_from_slice(&bytes[..keep]);
-                self.kept_len += keep;
-            }
-            self.body -= take;
-            bytes = &bytes[take..];
+            let body = self.take(bytes, self.body, allowed)?;
+            let keep = match self.header[0] {
+                b'Z' | b'C' | b'E' | b'S' => KEPT,
+                b'R' => AUTHENTICATION,
+                _ => 0,
+            };
+            self.kept.extend_from_slice(&body[..body.len().min(keep - self.kept.len())]);
+            self.body -= body.len();
             if self.body == 0 {
                 self.have = 0;
-                if let Some(reply) = read(self.header[0], &self.kept[..self.kept_len]) {
-                    heard(reply);
+                if let Some(reply) = self.read()? {
+                    return Ok(Some(reply));
                 }
             }
         }
+        Ok(None)
     }
-}
 
-fn read(kind: u8, body: &[u8]) -> Option<Reply> {
-    match kind {
-        b'Z' => body.first().copied().map(Reply::Ready),
-        b'C' => matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0").then_some(Reply::Deallocated),
-        b'G' => Some(Reply::CopyIn),
-        b'E' => error(body),
-        b'S' => parameter(body),
-        _ => None,
+    /// At most so many of the bytes, counted.
+    fn take<'a>(&mut self, bytes: &mut &'a [u8], most: usize, allowed: Allowed) -> Result<&'a [u8], Violation> {
+        let (taken, rest) = bytes.split_at(most.min(bytes.len()));
+        *bytes = rest;
+        self.answer = self.answer.saturating_add(taken.len());
+        bounds::answered(self.answer, allowed)?;
+        Ok(taken)
+    }
+
+    /// What the message that has ended says.
+    fn read(&mut self) -> Result<Option<Reply>, Violation> {
+        let body = &self.kept[..];
+        Ok(match self.header[0] {
+            b'Z' => {
+                self.answer = 0;
+                body.first().copied().map(Reply::Ready)
+            }
+            b'C' => matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0").then_some(Reply::Deallocated),
+            b'G' => Some(Reply::CopyIn),
+            b'E' => error(body),
+            b'S' => {
+                self.parameters.told(body)?;
+                parameter(body)
+            }
+            b'R' => {
+                bounds::asked_for(body)?;
+                None
+            }
+            _ => None,
+        })
     }
 }
 
@@ -112,6 +141,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const ANY: Allowed = Allowed { trusted: true, asked: true };
+
+    fn feed(replies: &mut Replies, mut bytes: &[u8], allowed: Allowed) -> Result<Vec<Reply>, Violation> {
+        let mut heard = Vec::new();
+        while let Some(reply) = replies.next(&mut bytes, allowed)? {
+            heard.push(reply);
+        }
+        Ok(heard)
+    }
 
     fn message(kind: u8, body: &[u8]) -> Vec<u8> {
         let mut message = vec![kind];
@@ -161,7 +200,7 @@ mod tests {
             let (mut rest, mut heard) = (&bytes[..], Vec::new());
             for cut in cuts.into_iter().cycle() {
                 let (head, tail) = rest.split_at(cut.min(rest.len()));
-                replies.feed(head, |reply| heard.push(reply));
+                heard.extend(feed(&mut replies, head, ANY).unwrap());
                 rest = tail;
                 if rest.is_empty() {
                     break;
@@ -174,8 +213,69 @@ mod tests {
         fn no_bytes_make_it_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20)) {
             let mut replies = Replies::new();
             for chunk in chunks {
-                replies.feed(&chunk, |_| {});
+                if feed(&mut replies, &chunk, ANY).is_err() {
+                    break;
+                }
             }
         }
+    }
+
+    #[test]
+    fn what_goes_beyond_a_bound_is_refused_by_its_name() {
+        let asked = Allowed { trusted: true, asked: true };
+        let idle = Allowed { trusted: true, asked: false };
+        let strange = Allowed { trusted: false, asked: true };
+        let announces = |kind, length: u32| [&[kind][..], &length.to_be_bytes()].concat();
+        let sasl = |iterations: &str| message(b'R', format!("\0\0\0\x0br=x,s=eA==,i={iterations}").as_bytes());
+        for (bytes, allowed, refused) in [
+            (announces(b'D', 1 << 30), asked, None),
+            (announces(b'D', (1 << 30) + 1), asked, Some("announces a message `D` of 1073741825 bytes")),
+            (announces(b'D', 1 << 20), idle, Some("announces a message `D` of 1048576 bytes")),
+            (announces(b'D', 1 << 20), strange, Some("announces a message `D` of 1048576 bytes")),
+            (announces(b'C', 1 << 20), asked, Some("announces a message `C` of 1048576 bytes")),
+            (announces(0, u32::MAX), asked, Some("announces a message `\\x00` of 4294967295 bytes")),
+            (announces(b't', 4 + 2 + 4 * 65_535), asked, None),
+            (announces(b'R', 2_001), strange, Some("announces a message `R` of 2001 bytes")),
+            (sasl("4096"), strange, None),
+            (sasl("100000"), strange, None),
+            (sasl("100001"), strange, Some("100001 rounds of SCRAM")),
+            (sasl("99999999999999999999"), strange, Some("99999999999999999999 rounds of SCRAM")),
+            (message(b'S', &[b'x'; 200]), strange, Some("a parameter's name is longer than 127 bytes")),
+        ] {
+            let heard = feed(&mut Replies::new(), &bytes, allowed);
+            match refused {
+                None => drop(heard.unwrap()),
+                Some(why) => {
+                    let violation = heard.unwrap_err().to_string();
+                    assert!(violation.contains(why), "{violation}, not: {why}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_endless_answer_to_us_is_cut_short_and_to_a_caller_is_not() {
+        let row = message(b'D', &[0; 1000]);
+        let (mut strange, mut trusted) = (Replies::new(), Replies::new());
+        let mut refused = None;
+        for n in 1..1_000 {
+            assert!(feed(&mut trusted, &row, ANY).is_ok());
+            if feed(&mut strange, &row, Allowed { trusted: false, asked: true }).is_err() {
+                refused = refused.or(Some(n * row.len()));
+            }
+        }
+        let refused = refused.unwrap();
+        assert!((bounds::ANSWER..bounds::ANSWER + 2 * row.len()).contains(&refused), "{refused}");
+    }
+
+    #[test]
+    fn parameters_may_change_for_ever_but_not_be_ever_more() {
+        let mut replies = Replies::new();
+        let mut tell = |name: &str| feed(&mut replies, &message(b'S', format!("{name}\0value\0").as_bytes()), ANY);
+        for _ in 0..10_000 {
+            tell("application_name").unwrap();
+        }
+        let taken = (0..1_000).take_while(|n| tell(&format!("p{n}")).is_ok()).count();
+        assert_eq!(taken, bounds::PARAMETERS - 1);
     }
 }

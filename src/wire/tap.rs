@@ -11,6 +11,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
+    bounds::{Allowed, Violation},
     frontend::Frontend,
     record::{Doubt, Record},
     reply::{Replies, Reply},
@@ -36,13 +37,15 @@ pub(crate) struct Tap {
     since: Option<Instant>,
     /// The answer that is being read says that the server itself is in trouble.
     failed: bool,
+    /// The server went beyond its bounds; nothing more is read.
+    violation: Option<Violation>,
 }
 
 impl Tap {
     /// A tap at the start of a connection.
     pub(crate) fn new(inner: Box<dyn Io>, record: Arc<Record>, witness: Witness) -> Self {
         let (frontend, replies) = (Frontend::new(), Replies::new());
-        Self { inner, record, witness, frontend, replies, outstanding: 0, since: None, failed: false }
+        Self { inner, record, witness, frontend, replies, outstanding: 0, since: None, failed: false, violation: None }
     }
 
     fn wrote(&mut self, bytes: &[u8]) {
@@ -60,10 +63,21 @@ impl Tap {
         }
     }
 
-    fn read(&mut self, bytes: &[u8]) {
-        let Self { record, witness, replies, outstanding, since, failed, .. } = self;
-        record.count_heard();
-        replies.feed(bytes, |reply| match reply {
+    fn read(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
+        self.record.count_heard();
+        loop {
+            let asked = self.outstanding > 0 || self.record.is_copying();
+            let allowed = Allowed { trusted: self.record.is_trusted(), asked };
+            match self.replies.next(&mut bytes, allowed)? {
+                Some(reply) => self.hear(reply),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn hear(&mut self, reply: Reply) {
+        let Self { record, witness, outstanding, since, failed, .. } = self;
+        match reply {
             Reply::Ready(status) => {
                 *outstanding = outstanding.saturating_sub(1);
                 record.set_status(status);
@@ -104,7 +118,7 @@ impl Tap {
             }
             // Of this session alone, which may have set it itself.
             Reply::ReadOnly(read_only) => record.set_read_only(read_only),
-        });
+        }
     }
 }
 
@@ -116,10 +130,16 @@ fn is_servers_fault(sqlstate: [u8; 5]) -> bool {
 
 impl AsyncRead for Tap {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(violation) = &self.violation {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation.clone())));
+        }
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.read(&buf.filled()[before..]);
+        if buf.filled().len() > before
+            && let Err(violation) = self.read(&buf.filled()[before..])
+        {
+            self.violation = Some(violation.clone());
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
         }
         if poll.is_pending() {
             // Read to the end: the driver holds nothing back.

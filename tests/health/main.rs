@@ -7,6 +7,8 @@
 mod common;
 mod lag;
 mod ledger;
+#[path = "../common/namespace.rs"]
+mod namespace;
 mod proxy;
 mod stage;
 

@@ -29,6 +29,9 @@ impl Limits {
     pub const PING_AFTER: Duration = Duration::from_secs(1);
     /// 2: a Pod that comes back is not met by every handshake at once.
     pub const HANDSHAKES_PER_POD: usize = 2;
+    /// 32: at some milliseconds of processor time for each, no storm; and sixteen Pods in a black hole, until they are
+    /// ejected, hold up no other.
+    pub const HANDSHAKES: usize = 32;
     /// 1 s: a TTL of zero does not make a storm of queries.
     pub const REFRESH_MIN: Duration = Duration::from_secs(1);
     /// 10 s: a long TTL does not hide a new Pod for half a minute.
@@ -51,6 +54,12 @@ impl Limits {
     pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
     /// 30 s: Kubernetes' default `terminationGracePeriodSeconds`.
     pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+    /// 100 ms: how long a statement that nobody waits for any more may still run before it is cancelled. Fixed.
+    pub const SETTLE_QUIET: Duration = Duration::from_millis(100);
+    /// 1 s: how long a cancelled statement, and then a rollback, may take before the connection is closed. Fixed.
+    pub const SETTLE_CANCELLED: Duration = Duration::from_secs(1);
+    /// 2 s: how long a connection that is closed may take to say goodbye before it is cut. Fixed.
+    pub const FAREWELL: Duration = Duration::from_secs(2);
 }
 
 impl Default for Limits {
@@ -73,6 +82,7 @@ impl Default for Limits {
             idle_timeout: Self::IDLE_TIMEOUT,
             ping_after: Self::PING_AFTER,
             handshakes_per_pod: Self::HANDSHAKES_PER_POD,
+            handshakes: Self::HANDSHAKES,
             refresh_min: Self::REFRESH_MIN,
             refresh_max: Self::REFRESH_MAX,
             dns_timeout: Self::DNS_TIMEOUT,

@@ -9,6 +9,25 @@ use super::{LagFallback, Reset};
 
 /// How long, how many and how often: plain data, with a default for each field that is a constant of this type.
 ///
+/// Every stage ends:
+///
+/// | stage | ends after | constant |
+/// |---|---|---|
+/// | resolve the name | 2 s; another name server is asked beside after 300 ms | [`DNS_TIMEOUT`](Self::DNS_TIMEOUT), [`DNS_HEDGE`](Self::DNS_HEDGE) |
+/// | dial: TCP, TLS, start-up, authentication together | 2 s | [`CONNECT_TIMEOUT`](Self::CONNECT_TIMEOUT) |
+/// | wait for a connection, with every dial and ping in it | 5 s | [`ACQUIRE_TIMEOUT`](Self::ACQUIRE_TIMEOUT) |
+/// | ping a connection that has rested; a probe | 1 s | [`PROBE_TIMEOUT`](Self::PROBE_TIMEOUT) |
+/// | settle: let a statement end, cancel it, roll back | 100 ms, then 2 s for the request and 1 s, then 1 s | [`SETTLE_QUIET`](Self::SETTLE_QUIET), [`CONNECT_TIMEOUT`](Self::CONNECT_TIMEOUT), [`SETTLE_CANCELLED`](Self::SETTLE_CANCELLED) |
+/// | say goodbye | 2 s | [`FAREWELL`](Self::FAREWELL) |
+/// | drain a Pod that left the Service | 60 s, then what runs is cancelled and the connection cut | [`DRAIN_TIMEOUT`](Self::DRAIN_TIMEOUT) |
+/// | close the pool | 30 s, then the same, in 2 s more | [`CLOSE_TIMEOUT`](Self::CLOSE_TIMEOUT), [`CONNECT_TIMEOUT`](Self::CONNECT_TIMEOUT) |
+/// | notice a peer that says nothing: something was sent and not acknowledged | 3 s | [`TCP_USER_TIMEOUT`](Self::TCP_USER_TIMEOUT) |
+/// | the same, nothing was sent | 8 s | [`KEEPALIVES_IDLE`](Self::KEEPALIVES_IDLE), [`KEEPALIVES_INTERVAL`](Self::KEEPALIVES_INTERVAL), [`KEEPALIVES_COUNT`](Self::KEEPALIVES_COUNT) |
+///
+/// The last two are the kernel's to keep. Where it has no TCP user time-out (everything but Linux, Android and Fuchsia),
+/// and where no program may set the interval and the number of keepalives (OpenBSD), the system's own hold. On every
+/// platform the probes find a Pod that is silent as a whole, and what still waits there is cut 3 s after.
+///
 /// The range of each field is checked by [`Config::validate`](crate::Config::validate). A field that a URL can set has
 /// the same name there.
 ///
@@ -34,16 +53,16 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// How long sent data may stay without acknowledgement before the kernel gives the connection up. 1 ms to 1 h, or
     /// zero for the system's own, as in libpq; default [`TCP_USER_TIMEOUT`](Self::TCP_USER_TIMEOUT), 3 s. In a URL a
-    /// number without a unit counts milliseconds, as in libpq. Linux only: elsewhere it has no effect.
+    /// number without a unit counts milliseconds, as in libpq. Linux, Android and Fuchsia only: elsewhere it has no effect.
     pub tcp_user_timeout: Duration,
     /// How long a connection is silent before the first TCP keepalive. Whole seconds, 1 s to 32767 s (Linux's bound),
     /// or zero for the system's own, as in libpq; default [`KEEPALIVES_IDLE`](Self::KEEPALIVES_IDLE), 5 s.
     pub keepalives_idle: Duration,
     /// How long a keepalive may stay without an answer before the next. Whole seconds, 1 s to 32767 s, or zero for the
-    /// system's own, as in libpq; default [`KEEPALIVES_INTERVAL`](Self::KEEPALIVES_INTERVAL), 1 s.
+    /// system's own, as in libpq; default [`KEEPALIVES_INTERVAL`](Self::KEEPALIVES_INTERVAL), 1 s. No effect on OpenBSD.
     pub keepalives_interval: Duration,
     /// How many keepalives may stay without an answer. 1 to 127 (Linux's bound), or zero for the system's own, as in
-    /// libpq; default [`KEEPALIVES_COUNT`](Self::KEEPALIVES_COUNT), 3.
+    /// libpq; default [`KEEPALIVES_COUNT`](Self::KEEPALIVES_COUNT), 3. No effect on OpenBSD.
     pub keepalives_count: u32,
     /// The most connections to one Pod, without the one of its probe. 1 to 1000; default
     /// [`POOL_SIZE`](Self::POOL_SIZE), 8.
@@ -80,6 +99,9 @@ pub struct Limits {
     /// The most handshakes at once with one Pod. 1 to 1000; default
     /// [`HANDSHAKES_PER_POD`](Self::HANDSHAKES_PER_POD), 2.
     pub handshakes_per_pod: usize,
+    /// The most handshakes at once with all Pods together, the probes' not counted. 1 to 1000; default
+    /// [`HANDSHAKES`](Self::HANDSHAKES), 32.
+    pub handshakes: usize,
     /// The name is resolved again when its records' TTL is over, but never sooner than this. 10 ms to 1 h; default
     /// [`REFRESH_MIN`](Self::REFRESH_MIN), 1 s.
     pub refresh_min: Duration,

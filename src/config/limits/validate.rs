@@ -53,6 +53,7 @@ impl Limits {
         time("idle_timeout", self.idle_timeout, SECOND..=YEAR)?;
         time("ping_after", self.ping_after, Duration::ZERO..=HOUR)?;
         within("handshakes_per_pod", self.handshakes_per_pod, 1..=MANY)?;
+        within("handshakes", self.handshakes, 1..=MANY)?;
         time("refresh_min", self.refresh_min, PAUSE..=HOUR)?;
         time("refresh_max", self.refresh_max, PAUSE..=HOUR)?;
         if self.refresh_max < self.refresh_min {
@@ -160,7 +161,7 @@ mod tests {
     #[test]
     fn refuses_zero_where_it_is_senseless_and_what_nobody_means() {
         type Change = fn(&mut Limits);
-        let cases: [(&str, Change); 25] = [
+        let cases: [(&str, Change); 26] = [
             ("connect_timeout", |l| l.connect_timeout = Duration::ZERO),
             ("tcp_user_timeout", |l| l.tcp_user_timeout = Duration::from_micros(1)),
             ("keepalives_idle", |l| l.keepalives_idle = Duration::from_millis(1_500)),
@@ -175,6 +176,7 @@ mod tests {
             ("idle_timeout", |l| l.idle_timeout = Duration::MAX),
             ("ping_after", |l| l.ping_after = DAY),
             ("handshakes_per_pod", |l| l.handshakes_per_pod = 0),
+            ("handshakes", |l| l.handshakes = 0),
             ("refresh_min", |l| l.refresh_min = Duration::ZERO),
             ("refresh_max", |l| l.refresh_max = DAY),
             ("dns_timeout", |l| l.dns_timeout = Duration::ZERO),

@@ -31,6 +31,7 @@ impl Directory {
                 Some(request) = more.recv() => requests.push(request),
             }
         }
+        self.drain.cancelled().await;
         while let Ok(request) = more.try_recv() {
             requests.push(request);
         }
