@@ -12,8 +12,8 @@ use podpool::{
 /// The Pod with the least latency times load. What a Pod that nothing is known of would take is guessed low, so that it
 /// is tried.
 ///
-/// All clients that choose so go to the same Pod at once; the default, [`LeastInFlight`](podpool::balance::LeastInFlight),
-/// compares two at random, which does not herd. This one is for few clients, of Pods that differ in distance.
+/// All clients that choose so go to the same Pod at once; the default, [`LeastCost`](podpool::balance::LeastCost), knows
+/// latency in coarse classes only, which does not herd. This one is for few clients, of Pods that differ in distance.
 #[derive(Debug)]
 struct Fastest;
 

@@ -168,7 +168,7 @@ pub(crate) fn run(scenario: Scenario, choice: Choice, seed: u64) -> Outcome {
         errors: 0,
     };
     simulation.begin(present);
-    simulation.to_the_end()
+    simulation.into_outcome()
 }
 
 impl Simulation {
@@ -189,7 +189,7 @@ impl Simulation {
         self.events.at(0, Event::Arrival);
     }
 
-    fn to_the_end(mut self) -> Outcome {
+    fn into_outcome(mut self) -> Outcome {
         while let Some((now, event)) = self.events.next() {
             if now as f64 > self.scenario.to * SECOND {
                 break;
