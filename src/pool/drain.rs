@@ -2,14 +2,23 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::sleep};
 
 use super::{entry::Entry, pod::Pod};
-use crate::{endpoint::Endpoint, time::Instant, wire::CancelToken};
+use crate::{
+    config::Limits,
+    endpoint::Endpoint,
+    time::{Duration, Instant},
+    wire::CancelToken,
+};
 
+/// Twice: what was on its way when the connection was cut may begin after the first request.
 async fn cancel(token: CancelToken) {
-    if let Err(error) = token.cancel().await {
-        tracing::debug!(%error, "could not cancel what ran on a connection that was cut");
+    for pause in [Duration::ZERO, Limits::SETTLE_QUIET] {
+        sleep(pause).await;
+        if let Err(error) = token.cancel().await {
+            tracing::debug!(%error, "could not cancel what ran on a connection that was cut");
+        }
     }
 }
 
