@@ -31,9 +31,13 @@ pub(crate) fn patience(limits: &Limits) -> Duration {
     limits.tcp_user_timeout.max(GIVEN_UP_MIN)
 }
 
+/// Twice: what was on its way when the connection was cut may begin after the first request.
 async fn cancel(token: CancelToken) {
-    if let Err(error) = token.cancel().await {
-        tracing::debug!(%error, "could not cancel what ran on a connection that was cut");
+    for pause in [Duration::ZERO, Limits::SETTLE_QUIET] {
+        sleep(pause).await;
+        if let Err(error) = token.cancel().await {
+            tracing::debug!(%error, "could not cancel what ran on a connection that was cut");
+        }
     }
 }
 

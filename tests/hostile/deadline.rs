@@ -75,7 +75,17 @@ fn pools(url: &str, count: u64) -> Vec<Pool> {
 
 async fn hostile(manner: Manner, says: &[&str]) {
     let server = Server::start(manner).await;
-    let pools = pools(&server.url("sslmode=prefer"), POOLS);
+    // A flood takes processor time, and all of these share the two threads of this process.
+    let floods = matches!(
+        manner,
+        Manner::Garbage
+            | Manner::GarbageBodies
+            | Manner::AnnouncesMuch
+            | Manner::EndlessNotices
+            | Manner::EndlessParameters
+            | Manner::EndlessRows
+    );
+    let pools = pools(&server.url("sslmode=prefer"), if floods { POOLS / 2 } else { POOLS });
     let trials = calls(&pools).await;
     judge(&format!("{manner:?}"), &trials);
     let address = server.address().to_string();
