@@ -61,6 +61,7 @@ mod limits;
 mod nameservers;
 mod parameter;
 mod percent;
+mod policy_name;
 mod secret;
 mod service_name;
 mod setting;
@@ -76,6 +77,7 @@ pub use discovery::Discovery;
 pub use host::Host;
 pub use lag_fallback::LagFallback;
 pub use limits::Limits;
+pub use policy_name::PolicyName;
 pub use secret::Secret;
 pub use service_name::ServiceName;
 pub use ssl_mode::SslMode;
@@ -102,6 +104,7 @@ pub struct Config {
     options: Option<String>,
     ssl_mode: SslMode,
     target: Target,
+    policy: PolicyName,
     discovery: Discovery,
     nameservers: Vec<SocketAddr>,
     limits: Limits,
@@ -133,6 +136,7 @@ impl Config {
             options: None,
             ssl_mode: SslMode::default(),
             target: Target::default(),
+            policy: PolicyName::default(),
             discovery: Discovery::default(),
             nameservers: Vec::new(),
             limits: Limits::default(),
@@ -230,6 +234,12 @@ impl Config {
         self
     }
 
+    /// Sets which policy chooses among the Pods: `policy`. Default: [`PolicyName::LeastCost`].
+    pub fn with_policy(mut self, policy: PolicyName) -> Self {
+        self.policy = policy;
+        self
+    }
+
     /// Sets which records tell the Pods. Default: [`Discovery::Dns`].
     pub fn with_discovery(mut self, discovery: Discovery) -> Self {
         self.discovery = discovery;
@@ -301,6 +311,12 @@ impl Config {
     #[must_use]
     pub fn target(&self) -> Target {
         self.target
+    }
+
+    /// Which policy chooses among the Pods.
+    #[must_use]
+    pub fn policy(&self) -> PolicyName {
+        self.policy
     }
 
     /// Which records tell the Pods.

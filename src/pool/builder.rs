@@ -34,19 +34,20 @@ use crate::{
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
     config: Config,
-    chooser: Chooser,
+    chooser: Option<Chooser>,
     resolver: Option<Arc<dyn Resolve>>,
     runtime: Option<Handle>,
 }
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, chooser: Chooser::default(), resolver: None, runtime: None }
+        Self { config, chooser: None, resolver: None, runtime: None }
     }
 
-    /// Chooses Pods by this policy. Default: [`LeastCost`](crate::balance::LeastCost).
+    /// Chooses Pods by this policy, whichever the configuration names. Default: that one, which is
+    /// [`LeastCost`](crate::balance::LeastCost) if it names none.
     pub fn policy(mut self, policy: impl Policy) -> Self {
-        self.chooser = Chooser::new(policy);
+        self.chooser = Some(Chooser::new(policy));
         self
     }
 
@@ -85,6 +86,7 @@ impl Builder {
             None => resolver_of(&config)?,
         };
         let limits = *config.limits();
+        let chooser = chooser.unwrap_or_else(|| Chooser::named(config.policy()));
         let start = Instant::now();
         let (inbox, messages) = mpsc::unbounded_channel();
         let common = Arc::new(Common {

@@ -50,6 +50,8 @@ pub struct EndpointStatus {
     pub picks: u64,
     /// How long it takes to answer a statement, as seen lately.
     pub latency: Option<Duration>,
+    /// How many times slower than the fastest Pods it counts as; 1 for those within twice the time of the fastest.
+    pub slowness: u32,
     /// What went wrong with it last, if nothing went right since.
     pub trouble: Option<String>,
 }
@@ -123,6 +125,7 @@ impl Inner {
                 waiting: common.waiters.count(|target: Target| pod.slot.serves(target.bit())),
                 picks: pod.slot.picks(),
                 latency: pod.slot.latency(),
+                slowness: pod.slot.load().class,
                 trouble: lock(&pod.trouble).last().map(|(_, attempt)| attempt.to_string()),
             })
             .collect();
