@@ -1,6 +1,12 @@
 //! What happened to the set of Pods, as a bounded stream that slows nobody down.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use tokio::sync::broadcast;
 
@@ -8,6 +14,7 @@ use crate::{
     endpoint::{Endpoint, Role},
     error::BoxError,
     sync::{Mutex, lock},
+    trace::{SYSTEM, TARGET},
 };
 
 /// Events that are kept for a reader who is behind. Who is further behind is told how many were lost.
@@ -64,6 +71,15 @@ pub enum Event {
         /// The Pod.
         endpoint: Endpoint,
     },
+    /// The connections that clients like this one may open are more than a Pod has. Said once a Pod, as soon as its
+    /// server has told how many it has. How many clients there are is known only from `clients`; without that, one is
+    /// compared.
+    BudgetExceeded {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The arithmetic.
+        cause: Arc<str>,
+    },
     /// The name could not be resolved. The set stays as it was. Said once, at the first failure in a row.
     ResolveFailed {
         /// Why.
@@ -77,7 +93,26 @@ pub enum Event {
     PanicEnded,
 }
 
+/// The names of all events.
+pub(crate) const NAMES: [&str; 12] = [
+    "budget_exceeded",
+    "endpoint_added",
+    "endpoint_drained",
+    "endpoint_fenced",
+    "endpoint_removed",
+    "endpoint_unfenced",
+    "panic_began",
+    "panic_ended",
+    "resolve_failed",
+    "resolve_recovered",
+    "role_changed",
+    "state_changed",
+];
+
 impl Event {
+    /// The names of all events.
+    pub const NAMES: &[&str] = &NAMES;
+
     /// The event's name in lower case with underscores, as in the logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -87,6 +122,7 @@ impl Event {
             Self::EndpointRemoved { .. } => "endpoint_removed",
             Self::EndpointFenced { .. } => "endpoint_fenced",
             Self::EndpointUnfenced { .. } => "endpoint_unfenced",
+            Self::BudgetExceeded { .. } => "budget_exceeded",
             Self::StateChanged { .. } => "state_changed",
             Self::RoleChanged { .. } => "role_changed",
             Self::ResolveFailed { .. } => "resolve_failed",
@@ -103,6 +139,7 @@ impl Event {
             Self::EndpointAdded { endpoint }
             | Self::EndpointDrained { endpoint }
             | Self::EndpointRemoved { endpoint }
+            | Self::BudgetExceeded { endpoint, .. }
             | Self::EndpointFenced { endpoint, .. }
             | Self::EndpointUnfenced { endpoint }
             | Self::StateChanged { endpoint, .. }
@@ -124,7 +161,9 @@ impl fmt::Display for Event {
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
             Self::RoleChanged { from, to, .. } => write!(f, " {from} -> {to}"),
-            Self::EndpointFenced { cause, .. } | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
+            Self::BudgetExceeded { cause, .. } | Self::EndpointFenced { cause, .. } | Self::ResolveFailed { cause } => {
+                write!(f, ": {cause}")
+            }
             _ => Ok(()),
         }
     }
@@ -167,38 +206,71 @@ impl Events {
 
 /// The sending end.
 #[derive(Debug)]
-pub(crate) struct Emitter(Mutex<Option<broadcast::Sender<Event>>>);
+pub(crate) struct Emitter {
+    sender: Mutex<Option<broadcast::Sender<Event>>>,
+    /// How often each event has happened, in the order of [`NAMES`].
+    counts: [AtomicU64; NAMES.len()],
+}
 
 impl Emitter {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Some(broadcast::Sender::new(EVENT_CAPACITY))))
+        Self { sender: Mutex::new(Some(broadcast::Sender::new(EVENT_CAPACITY))), counts: Default::default() }
     }
 
     /// Sends an event to whoever reads, and to the log.
     pub(crate) fn emit(&self, event: Event) {
-        match &event {
-            Event::EndpointFenced { .. } | Event::ResolveFailed { .. } | Event::PanicBegan => {
-                tracing::warn!(event = event.name(), "{event}")
-            }
-            Event::StateChanged { to, .. } if *to == "ejected" => tracing::warn!(event = event.name(), "{event}"),
-            _ => tracing::info!(event = event.name(), "{event}"),
+        if let Some(place) = NAMES.iter().position(|name| *name == event.name()) {
+            // Relaxed: a plain counter.
+            self.counts[place].fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(sender) = &*lock(&self.0) {
+        log(&event);
+        if let Some(sender) = &*lock(&self.sender) {
             // An error only says that nobody reads at the moment.
             drop(sender.send(event));
         }
     }
 
+    /// How often each event has happened, by its name.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        NAMES.into_iter().zip(&self.counts).map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+
     /// Nothing more will happen: readers come to the end.
     pub(crate) fn close(&self) {
-        drop(lock(&self.0).take());
+        drop(lock(&self.sender).take());
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        match &*lock(&self.0) {
+        match &*lock(&self.sender) {
             Some(sender) => Events(sender.subscribe()),
             None => Events(broadcast::channel(1).1),
         }
+    }
+}
+
+fn log(event: &Event) {
+    let (name, address) = (event.name(), event.endpoint().map(Endpoint::address));
+    let (address, port) = (address.map(|it| tracing::field::display(it.ip())), address.map(|it| it.port()));
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                target: TARGET,
+                event = name,
+                "db.system.name" = SYSTEM,
+                "server.address" = address,
+                "server.port" = port,
+                "{event}"
+            )
+        };
+    }
+    match event {
+        Event::BudgetExceeded { .. }
+        | Event::EndpointFenced { .. }
+        | Event::ResolveFailed { .. }
+        | Event::PanicBegan => line!(warn),
+        Event::StateChanged { to, .. } if *to == "ejected" => line!(warn),
+        _ => line!(info),
     }
 }
 

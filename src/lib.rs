@@ -60,7 +60,8 @@
 //! It reads its thread's copy of one snapshot, lets the policy pick among the Pods that fit, and takes an idle
 //! connection. It never resolves, probes or dials. When no fitting Pod has an idle connection, it stands in a queue for
 //! the first one that comes back or is opened, for `acquire_timeout` at most; connections are opened by tasks of the
-//! pool. A connection that was idle for more than a second is pinged first.
+//! pool. A connection that was idle for more than a second is pinged first; where the answer does not come at once, the
+//! caller goes to another Pod.
 //!
 //! Prefer `prepare_cached` to giving a statement as text: the driver closes a statement given as text with one more
 //! request when it is dropped, and the connection is lent out again only when that has been answered.
@@ -71,6 +72,44 @@
 //! answer removes nobody while a Pod serves. Health tells who serves: each Pod is probed on a connection of its own
 //! every 5 s, and is out at once when a probe fails, a connection breaks, or the server says that it shuts down. While
 //! no Pod passes, those that did are tried all the same.
+//!
+//! # What it tells
+//!
+//! [`Pool::status`] is the pool at one moment; [`Pool::events`] is a stream of what happens to the set of Pods, and
+//! [`Builder::observer`] a call for each; log lines and spans go to `tracing`, and metrics, with the feature, to the
+//! recorder that the application installs. All names are in [`metrics`] and [`trace`].
+//!
+//! ```
+//! use podpool::{Config, Event, Observer, Pool};
+//!
+//! struct Print;
+//!
+//! impl Observer for Print {
+//!     fn event(&mut self, event: &Event) {
+//!         println!("{event}");
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config: Config = "postgres://app@postgresql-svc.k8s-training.svc.cluster.local/shop".parse()?;
+//! let pool = Pool::builder(config).observer(Print).build()?; // touches no network
+//! assert_eq!(pool.status().endpoints.len(), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The guide
+//!
+//! Prose, beside the repository's code in `docs/` and on docs.rs as the module [`guide`]:
+//!
+//! - [architecture](guide::architecture): how it is built, and why;
+//! - [failure modes](guide::failure_modes): every fault, and what is seen of it;
+//! - [tuning](guide::tuning): sizes, deadlines, the arithmetic of `max_connections`;
+//! - [observability](guide::observability): log lines, spans, events and metrics, by name;
+//! - [operators](guide::operators): the headless Service that CloudNativePG, Zalando's and Crunchy's operators need;
+//! - [limits](guide::limits): what it does not do;
+//! - [comparison](guide::comparison), and [moving](guide::moving) from deadpool-postgres, bb8, sqlx or pgxpool.
 //!
 //! # Runtime
 //!
@@ -88,12 +127,12 @@
 //!
 //! | feature | meaning | default |
 //! |---|---|---|
+//! | `metrics` | the pool's counts and times for the recorder of the `metrics` facade, by the names in [`metrics`] | no |
 //! | `testkit` | `podpool::testkit`: real local Pods and a name server that can be broken, for tests | no |
 //!
 //! # Not yet
 //!
-//! TLS: `sslmode=require` and stricter are refused, `prefer` connects in plain text as a libpq without TLS does. A limit
-//! on replication lag. Subsets for many clients of many Pods.
+//! TLS: `sslmode=require` and stricter are refused, `prefer` connects in plain text as a libpq without TLS does.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
 
@@ -109,12 +148,17 @@ mod event;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod health;
+pub mod metrics;
+mod observer;
 mod pool;
 mod sync;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod time;
+pub mod trace;
 mod wire;
 
 pub use config::{Config, Target};
@@ -123,6 +167,7 @@ pub use endpoint::{Endpoint, Role};
 pub use error::{Applied, Attempt, BoxError, ConfigError, Error, Kind, Phase};
 pub use event::{EVENT_CAPACITY, Event, Events, Lagged};
 pub use health::State;
+pub use observer::Observer;
 pub use pool::{Builder, Client, CounterStatus, EndpointStatus, Pool, RETRIES, ResolveStatus, Status};
 pub use tokio_postgres;
 pub use wire::{CancelToken, Class, Verdict, classify};

@@ -28,6 +28,7 @@ mod random;
 mod rng;
 mod round_robin;
 mod select;
+pub(crate) mod subset;
 #[cfg(test)]
 mod tests;
 

@@ -45,6 +45,11 @@
 //! | `keepalives_idle`, `keepalives_interval` | duration of whole seconds | 5 s, 1 s |
 //! | `keepalives_count` | number | 3 |
 //! | `pool_size`, `min_idle` | number | 8, 1 |
+//! | `max_connections`, `subset_size` | number | no bound, all Pods |
+//! | `client_id` | text that tells this client from the others, such as its Pod's name | drawn at random |
+//! | `clients` | number | unknown |
+//! | `statement_cache_size` | number | 256 |
+//! | `reset` | `none`, `discard` ([`Reset`]) | `none` |
 //! | `max_lifetime`, `idle_timeout` | duration | 30 min, 10 min |
 //! | `refresh_min`, `refresh_max`, `dns_timeout` | duration | 1 s, 10 s, 2 s |
 //! | `probe_interval`, `probe_timeout` | duration | 5 s, 1 s |
@@ -62,6 +67,7 @@ mod nameservers;
 mod parameter;
 mod percent;
 mod policy_name;
+mod reset;
 mod secret;
 mod service_name;
 mod setting;
@@ -78,6 +84,7 @@ pub use host::Host;
 pub use lag_fallback::LagFallback;
 pub use limits::Limits;
 pub use policy_name::PolicyName;
+pub use reset::Reset;
 pub use secret::Secret;
 pub use service_name::ServiceName;
 pub use ssl_mode::SslMode;
@@ -107,6 +114,7 @@ pub struct Config {
     policy: PolicyName,
     discovery: Discovery,
     nameservers: Vec<SocketAddr>,
+    client_id: Option<String>,
     limits: Limits,
 }
 
@@ -139,6 +147,7 @@ impl Config {
             policy: PolicyName::default(),
             discovery: Discovery::default(),
             nameservers: Vec::new(),
+            client_id: None,
             limits: Limits::default(),
         }
     }
@@ -252,6 +261,15 @@ impl Config {
         self
     }
 
+    /// Sets what tells this client from the others, so that each uses other Pods: see
+    /// [`subset_size`](Limits::subset_size). The name of the application's own Pod does (Kubernetes sets `HOSTNAME` to
+    /// it), if there is one client in each. Default: drawn at random when the pool is built, which spreads clients just
+    /// as evenly; a name only makes it known beforehand who uses what.
+    pub fn with_client_id(mut self, id: impl Into<String>) -> Self {
+        self.client_id = Some(id.into());
+        self
+    }
+
     /// Sets every bound at once. Default: [`Limits::default`].
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -329,6 +347,12 @@ impl Config {
     #[must_use]
     pub fn nameservers(&self) -> &[SocketAddr] {
         &self.nameservers
+    }
+
+    /// What tells this client from the others, unless that is to be drawn at random.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        self.client_id.as_deref()
     }
 
     /// Every bound.

@@ -21,6 +21,11 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase, in the order of the declaration.
+    #[cfg(any(feature = "metrics", test))]
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Tcp, Self::Tls, Self::Startup, Self::Wait, Self::Ping, Self::Probe, Self::Query];
+
     /// The phase in lower case.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU8},
+};
 
 use tokio::{
     runtime::Handle,
@@ -7,11 +10,14 @@ use tokio::{
 
 use super::{
     Pool,
+    budget::Budget,
     common::{Clock, Common, Counters},
-    directory::Directory,
+    directory::{Directory, Subset},
     inner::Inner,
     maintenance,
+    meter::Meter,
     owner::Owner,
+    prober::Asks,
     refresher,
     urgency::Urgency,
     view::View,
@@ -24,24 +30,27 @@ use crate::{
     endpoint::{Endpoint, snapshot::Snapshot},
     error::{ConfigError, Error, Kind},
     event::Emitter,
+    observer::{self, Observer},
     sync::Mutex,
     time::Instant,
     wire::dial::Dialer,
 };
 
 /// Makes a [`Pool`]. Begin with [`Pool::builder`].
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
     config: Config,
     chooser: Option<Chooser>,
     resolver: Option<Arc<dyn Resolve>>,
     runtime: Option<Handle>,
+    asks: Asks,
+    observers: Vec<Box<dyn Observer>>,
 }
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, chooser: None, resolver: None, runtime: None }
+        let (asks, observers) = (Asks::default(), Vec::new());
+        Self { config, chooser: None, resolver: None, runtime: None, asks, observers }
     }
 
     /// Chooses Pods by this policy, whichever the configuration names. Default: that one, which is
@@ -65,6 +74,20 @@ impl Builder {
         self
     }
 
+    /// Asks the Pods how they are in this way, instead of over the network.
+    #[cfg(test)]
+    pub(super) fn asks(mut self, asks: Asks) -> Self {
+        self.asks = asks;
+        self
+    }
+
+    /// Tells this observer what happens to the set of Pods, from the first Pod to the pool's end. It must not block. There
+    /// may be several.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
     /// Makes the pool. Touches no network and does not wait: it succeeds with the name servers and every Pod down, and
     /// what is missing is found in the background as it comes up.
     ///
@@ -72,7 +95,7 @@ impl Builder {
     ///
     /// [`Kind::Config`] for a setting that cannot be used, and where no runtime is given and this is not one.
     pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, runtime } = self;
+        let Self { config, chooser, resolver, runtime, asks, observers } = self;
         config.validate()?;
         let runtime = match runtime.map_or_else(Handle::try_current, Ok) {
             Ok(runtime) => runtime,
@@ -88,10 +111,13 @@ impl Builder {
         let limits = *config.limits();
         let chooser = chooser.unwrap_or_else(|| Chooser::named(config.policy()));
         let start = Instant::now();
+        let subset = Subset::new(&config);
+        let wanted = if subset.is_some() { config.target().roles() } else { u8::MAX };
         let (inbox, messages) = mpsc::unbounded_channel();
         let common = Arc::new(Common {
             limits,
             dialer: Arc::new(Dialer::new(&config)),
+            asks,
             runtime: runtime.clone(),
             waiters: Waiters::default(),
             urgency: Urgency::default(),
@@ -99,20 +125,36 @@ impl Builder {
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
             events: Emitter::new(),
             counters: Counters::default(),
+            meter: Meter::new(&config),
             resolved: Mutex::default(),
+            budget: Budget::new(limits.max_connections),
+            wanted: AtomicU8::new(wanted),
             inbox,
             trouble: Notify::new(),
             gone: Notify::new(),
         });
+        for observer in observers {
+            // Ends with the events.
+            drop(runtime.spawn(observer::run(observer, common.events.subscribe())));
+        }
         let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), nobody()));
         let (close, closing) = mpsc::unbounded_channel();
-        let directory = Directory::new(inner.clone());
+        let directory = Directory::new(inner.clone(), subset);
         let tasks = vec![
             runtime.spawn(directory.run(messages, closing)).abort_handle(),
             runtime.spawn(refresher::run(resolver, common)).abort_handle(),
             runtime.spawn(maintenance::run(inner.clone(), start)).abort_handle(),
         ];
         Ok(Pool::new(Owner::new(inner, tasks, close)))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config, chooser, resolver, runtime, asks: _, observers } = self;
+        let mut all = f.debug_struct("Builder");
+        all.field("config", config).field("chooser", chooser).field("resolver", resolver);
+        all.field("runtime", runtime).field("observers", &observers.len()).finish()
     }
 }
 
@@ -135,5 +177,5 @@ fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
 
 /// The view before anything is known, and after everything is over.
 pub(super) fn nobody() -> View {
-    View { snapshot: Snapshot::empty(), health: Vec::new(), silent_since: None, closed: false }
+    View { snapshot: Snapshot::empty(), health: Vec::new(), spare: Arc::from([]), silent_since: None, closed: false }
 }

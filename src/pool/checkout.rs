@@ -1,13 +1,19 @@
 //! From a target to a connection: at once where one is idle, else by waiting for one.
 
-use std::{cell::RefCell, future::Future, pin::pin, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::pin,
+    sync::Arc,
+};
 
 use tokio::{
     select,
     time::{Sleep, sleep_until, timeout_at},
 };
+use tracing::Instrument as _;
 
-use super::{client::Client, common::count, failure, inner::Inner, opener, pod::Pod, view::View};
+use super::{client::Client, common::count, failure, inner::Inner, opener, ping, pod::Pod, view::View};
 use crate::{
     balance::{Candidates, Rng, select as select_pod},
     config::{LagFallback, Target},
@@ -15,6 +21,7 @@ use crate::{
     error::{Attempt, BoxError, Error, Phase},
     sync::lock,
     time::{Duration, Instant},
+    trace::{SYSTEM, TARGET, WAIT},
     wire::record::Record,
 };
 
@@ -29,6 +36,24 @@ impl Local {
     const fn new() -> Self {
         Self { copies: Copies::new(), rng: None, rest: Vec::new() }
     }
+}
+
+/// What a checkout does about Pods that are [mute](Pod::is_mute).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mute {
+    /// Takes one where no other has anything idle.
+    Last,
+    /// Leaves them alone: a ping is on its way there already, and its answer comes to the queue. Where there is no other
+    /// Pod, a new connection is opened after this moment: it may be the old one that is dead.
+    Never(Instant),
+}
+
+/// A connection that could not be made ready.
+enum NotReady {
+    /// It failed, or has another role than it had.
+    Gone(Option<Attempt>),
+    /// Its Pod has not answered yet.
+    Left(Attempt),
 }
 
 thread_local! {
@@ -60,22 +85,44 @@ impl Inner {
     /// A connection, if a fitting Pod has an idle one. It may have to be [made ready](Inner::ready). `missed` hears of
     /// the first choice, if that has none.
     #[inline]
-    fn try_checkout(&self, target: Target, missed: impl FnOnce(&Arc<Pod>)) -> Option<Client> {
+    fn try_checkout(&self, target: Target, mute: Mute, missed: impl FnOnce(&Arc<Pod>)) -> Option<Client> {
         with_local(|Local { copies, rng, rest }| {
             let snapshot = &copies.get(&self.published).snapshot;
             let rng = rng.get_or_insert_with(Rng::from_os);
-            select_pod(snapshot, target.index(), &self.chooser, rng, rest, |pod: &Arc<Pod>| pod.try_take(), missed)
+            let passed_by = Cell::new(false);
+            let speaking = |pod: &Arc<Pod>| {
+                if pod.is_mute() {
+                    passed_by.set(true);
+                    return None;
+                }
+                pod.try_take()
+            };
+            let missed = |pod: &Arc<Pod>| {
+                if !pod.is_mute() {
+                    missed(pod);
+                }
+            };
+            let taken = select_pod(snapshot, target.index(), &self.chooser, rng, rest, speaking, missed);
+            if taken.is_some() || mute != Mute::Last || !passed_by.get() {
+                return taken;
+            }
+            select_pod(snapshot, target.index(), &self.chooser, rng, rest, |pod: &Arc<Pod>| pod.try_take(), |_| {})
         })
     }
 
     /// A connection, by the deadline.
     pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
-        match self.try_checkout(target, opener::grow) {
+        self.common.ask_for(target);
+        match self.try_checkout(target, Mute::Last, opener::grow) {
             Some(client) if !client.is_stale() && self.fits(client.record(), target) => Ok(client),
             // The slow path is a future of its own, made when it is needed.
             found => {
                 let deadline = deadline.unwrap_or_else(|| Instant::now() + self.common.limits.acquire_timeout);
-                Box::pin(self.wait(target, deadline, found)).await
+                let span = tracing::debug_span!(target: TARGET, WAIT, "db.system.name" = SYSTEM, target = %target);
+                let started = Instant::now();
+                let result = Box::pin(self.wait(target, deadline, found)).instrument(span).await;
+                self.common.meter.waited(started.elapsed(), &result);
+                result
             }
         }
     }
@@ -85,11 +132,12 @@ impl Inner {
         count(&self.common.counters.waits);
         let mut pinged = Vec::new();
         let mut again = false;
+        let mut mute = Mute::Last;
         let mut found = found;
         loop {
             let client = match found.take() {
                 Some(client) => client,
-                None => match self.queue(target, started, deadline, again).await {
+                None => match self.queue(target, started, deadline, again, mute).await {
                     Ok(client) => client,
                     Err(error) => return Err(error.with_earlier(pinged)),
                 },
@@ -97,14 +145,24 @@ impl Inner {
             again = true;
             match self.ready(client, target, deadline).await {
                 Ok(client) => return Ok(client),
-                Err(Some(attempt)) => pinged.push(attempt),
-                Err(None) => {}
+                Err(NotReady::Gone(attempt)) => pinged.extend(attempt),
+                Err(NotReady::Left(attempt)) => {
+                    mute = Mute::Never(Instant::now() + ping::PATIENCE);
+                    pinged.push(attempt);
+                }
             }
         }
     }
 
     /// Stands in the queue until there is a connection: at its end, or at its head who has been there before.
-    async fn queue(&self, target: Target, started: Instant, deadline: Instant, again: bool) -> Result<Client, Error> {
+    async fn queue(
+        &self,
+        target: Target,
+        started: Instant,
+        deadline: Instant,
+        again: bool,
+        mute: Mute,
+    ) -> Result<Client, Error> {
         let common = &self.common;
         let place = common.waiters.enter(target, again);
         let mut urgent = None;
@@ -119,6 +177,7 @@ impl Inner {
             }
             if now >= deadline {
                 count(&common.counters.timeouts);
+                common.counters.timed_out.count(Phase::Wait);
                 return Err(failure::timed_out(&view, target, common).with_elapsed(now - started));
             }
             let candidates = view.snapshot.candidates(target.index());
@@ -126,7 +185,7 @@ impl Inner {
                 view.snapshot.pod(*candidate).slot.set_waited();
             }
             // Only after saying that somebody waits: see the orderings of `endpoint::slot`.
-            if let Some(client) = self.try_checkout(target, |_| {}) {
+            if let Some(client) = self.try_checkout(target, mute, |_| {}) {
                 return Ok(client);
             }
             if !candidates.is_empty() {
@@ -134,7 +193,7 @@ impl Inner {
             } else if urgent.is_none() {
                 urgent = Some(common.urgency.begin(now));
             }
-            let again = self.open_for(&view, candidates, now);
+            let again = self.open_for(&view, candidates, mute, now);
             let until = again.map_or(deadline, |again| again.min(deadline));
             select! {
                 biased;
@@ -146,9 +205,10 @@ impl Inner {
 
     /// Has a connection opened, if those being opened are fewer than those who wait for one of these Pods. Where every
     /// Pod that has room failed just now: when the first of them may be tried again.
-    fn open_for(&self, view: &View, candidates: &[Candidate], now: Instant) -> Option<Instant> {
+    fn open_for(&self, view: &View, candidates: &[Candidate], mute: Mute, now: Instant) -> Option<Instant> {
         let pod = |candidate: &Candidate| view.snapshot.pod(*candidate);
-        let opening: usize = candidates.iter().map(|candidate| pod(candidate).opening_lately()).sum();
+        let speaks = |candidate: &&Candidate| !pod(candidate).is_mute();
+        let opening: usize = candidates.iter().filter(speaks).map(|candidate| pod(candidate).opening_lately()).sum();
         let serves = |target: Target| candidates.iter().any(|candidate| pod(candidate).slot.serves(target.bit()));
         if opening >= self.common.waiters.count(serves) {
             return None;
@@ -162,6 +222,14 @@ impl Inner {
             }
             None => true,
         });
+        if open.iter().any(|candidate| speaks(&candidate)) {
+            open.retain(|candidate| speaks(&candidate));
+        } else if let Mute::Never(until) = mute
+            && until > now
+            && !open.is_empty()
+        {
+            return Some(again.map_or(until, |again: Instant| again.min(until)));
+        }
         while !open.is_empty() {
             let picked = with_local(|local| {
                 let rng = local.rng.get_or_insert_with(Rng::from_os);
@@ -176,27 +244,35 @@ impl Inner {
 
     /// Pings a connection that nobody has used for a while, and one whose server was something else when it was heard of
     /// last: the answer brings the role up to date.
-    async fn ready(&self, client: Client, target: Target, deadline: Instant) -> Result<Client, Option<Attempt>> {
+    async fn ready(&self, client: Client, target: Target, deadline: Instant) -> Result<Client, NotReady> {
         if !client.is_stale() && self.fits(client.record(), target) {
             return Ok(client);
         }
-        let limit = Instant::now() + self.common.limits.probe_timeout;
-        let cause: BoxError = match self.within(limit.min(deadline), client.check_connection()).await {
-            Some(Ok(())) if self.fits(client.record(), target) => return Ok(client),
+        let asked = Instant::now();
+        let hedge = asked + ping::HEDGE;
+        let answer = self.within(hedge.min(deadline), client.check_connection()).await;
+        let attempt = |cause: BoxError| client.endpoint().attempt(Phase::Ping, cause);
+        match answer {
+            Some(Ok(())) if self.fits(client.record(), target) => Ok(client),
             Some(Ok(())) => {
                 // Not what is asked for, nor will it be. Given back, it would only be found again.
                 client.retire();
-                return Err(None);
+                Err(NotReady::Gone(None))
             }
-            Some(Err(error)) => error.into(),
+            Some(Err(error)) => {
+                let attempt = attempt(error.into());
+                client.pod().suspect.notify_one();
+                client.retire();
+                Err(NotReady::Gone(Some(attempt)))
+            }
             // The caller's time is up, not the connection's: given back, and settled.
-            None if deadline < limit => return Err(None),
-            None => "no answer to a ping".into(),
-        };
-        let attempt = client.endpoint().attempt(Phase::Ping, cause);
-        client.pod().suspect.notify_one();
-        client.retire();
-        Err(Some(attempt))
+            None if deadline < hedge => Err(NotReady::Gone(None)),
+            None => {
+                let attempt = attempt("no answer to a ping yet".into());
+                ping::leave(client, asked + self.common.limits.probe_timeout);
+                Err(NotReady::Left(attempt))
+            }
+        }
     }
 
     /// Whether a server is what the target asks for, as it said last. Where the primary may stand in for standbys that

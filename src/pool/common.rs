@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
 use tokio::{
@@ -10,14 +10,25 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 
-use super::{message::Message, resolved::Resolved, urgency::Urgency, waiters::Waiters};
-use crate::{config::Limits, event::Emitter, sync::Mutex, time::Duration, wire::dial::Dialer};
+use super::{
+    budget::Budget, conn::Reason, message::Message, meter::Meter, prober::Asks, resolved::Resolved, tally::Tally,
+    urgency::Urgency, waiters::Waiters,
+};
+use crate::{
+    config::{Limits, Target},
+    error::Phase,
+    event::Emitter,
+    sync::Mutex,
+    time::Duration,
+    wire::dial::Dialer,
+};
 
 /// The shared part.
 #[derive(Debug)]
 pub(crate) struct Common {
     pub(crate) limits: Limits,
     pub(crate) dialer: Arc<Dialer>,
+    pub(crate) asks: Asks,
     /// Where every socket, driver and task of the pool runs.
     pub(crate) runtime: Handle,
     pub(crate) waiters: Waiters,
@@ -27,7 +38,11 @@ pub(crate) struct Common {
     pub(crate) ping_after: u64,
     pub(crate) events: Emitter,
     pub(crate) counters: Counters,
+    pub(crate) meter: Meter,
     pub(crate) resolved: Mutex<Resolved>,
+    pub(crate) budget: Budget,
+    /// The [roles](crate::Target::roles) that the directory knows are asked for. All, where it need not know.
+    pub(crate) wanted: AtomicU8,
     /// To the directory.
     pub(crate) inbox: mpsc::UnboundedSender<Message>,
     /// To the refresher: something is wrong, ask again.
@@ -40,6 +55,22 @@ impl Common {
     /// Tells the directory. After the pool's end there is nobody to tell, and nothing left to say.
     pub(crate) fn tell(&self, message: Message) {
         drop(self.inbox.send(message));
+    }
+
+    /// Tells the directory of a target that is asked for, the first time.
+    #[inline]
+    pub(crate) fn ask_for(&self, target: Target) {
+        let roles = target.roles();
+        // Relaxed: a hint; told twice does no harm.
+        if self.wanted.load(Ordering::Relaxed) & roles != roles {
+            self.want(roles);
+        }
+    }
+
+    #[cold]
+    fn want(&self, roles: u8) {
+        let all = self.wanted.fetch_or(roles, Ordering::Relaxed) | roles;
+        self.tell(Message::Wanted { roles: all });
     }
 }
 
@@ -72,9 +103,19 @@ pub(crate) struct Counters {
     pub(crate) closed: AtomicU64,
     pub(crate) settled: AtomicU64,
     pub(crate) discarded: AtomicU64,
+    pub(crate) reset: AtomicU64,
+    pub(crate) relieved: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) resolve_ok: AtomicU64,
     pub(crate) resolve_failed: AtomicU64,
+    /// What was given up when its time was up, by where.
+    pub(crate) timed_out: Tally<Phase>,
+    /// Connections that could not be opened, by where.
+    pub(crate) failed_in: Tally<Phase>,
+    /// Pods that were ejected, by what failed.
+    pub(crate) ejected: Tally<Phase>,
+    /// Connections closed, by why.
+    pub(crate) closed_for: Tally<Reason>,
 }
 
 /// Counts one more.

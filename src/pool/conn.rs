@@ -5,7 +5,7 @@ use std::{ops::Deref, sync::Arc};
 use deadpool_postgres::ClientWrapper;
 use tokio::task::AbortHandle;
 
-use super::{common::count, pod::Pod};
+use super::{common::count, pod::Pod, tally::Word};
 use crate::wire::{
     CancelToken,
     dial::Dialled,
@@ -25,6 +25,12 @@ pub(crate) struct Conn {
     pub(crate) generation: u64,
     /// The pool's clock when it came back last.
     pub(crate) parked: u64,
+    /// Requests sent when it was as it should be last.
+    pub(super) tidied: u64,
+    /// Up to so many statements parsed, its cache cannot be over its bound.
+    pub(super) uncounted: u64,
+    /// It was relieved of its statements because one was missing.
+    pub(super) relieved: bool,
     /// Goes last: with it, the connection's place at the Pod is free.
     pub(crate) berth: Berth,
 }
@@ -36,7 +42,9 @@ impl Conn {
         let Dialled { client, record, driver } = dialled;
         let parked = berth.common().clock.now();
         let wrapper = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
-        Box::new(Self { record, wrapper, driver, dies, generation, parked, berth })
+        let tidied = record.sent();
+        let uncounted = record.parsed() + berth.common().limits.statement_cache_size as u64;
+        Box::new(Self { record, wrapper, driver, dies, generation, parked, tidied, uncounted, relieved: false, berth })
     }
 
     /// The connection's Pod.
@@ -75,9 +83,71 @@ impl Conn {
     }
 }
 
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reason {
+    /// It did not come clean, failed a ping, turned out to be to a server of another role, or was more than its Pod may
+    /// have.
+    Discarded,
+    /// Its Pod has left, or the pool is closed.
+    Drained,
+    /// Its Pod was ejected, or fenced.
+    Ejected,
+    /// The server or the network has ended it.
+    Ended,
+    /// It has been idle for too long.
+    Idle,
+    /// It has lived long enough.
+    Lifetime,
+}
+
+impl Word for Reason {
+    #[cfg(any(feature = "metrics", test))]
+    const ALL: &[Self] = &[Self::Discarded, Self::Drained, Self::Ejected, Self::Ended, Self::Idle, Self::Lifetime];
+
+    fn place(self) -> usize {
+        self as usize
+    }
+
+    #[cfg(any(feature = "metrics", test))]
+    fn word(self) -> &'static str {
+        match self {
+            Self::Discarded => "discarded",
+            Self::Drained => "drained",
+            Self::Ejected => "ejected",
+            Self::Ended => "ended",
+            Self::Idle => "idle",
+            Self::Lifetime => "lifetime",
+        }
+    }
+}
+
+impl Conn {
+    /// Why it is closed now, as its state tells.
+    fn reason(&self) -> Reason {
+        let common = self.pod().common();
+        let idle = u128::from(common.clock.now().saturating_sub(self.parked));
+        if self.record.has_ended() {
+            Reason::Ended
+        } else if self.pod().slot.is_closed() {
+            Reason::Drained
+        } else if self.generation != self.pod().generation() {
+            Reason::Ejected
+        } else if self.is_old() {
+            Reason::Lifetime
+        } else if idle > common.limits.idle_timeout.as_millis() && self.record.is_clean() {
+            Reason::Idle
+        } else {
+            Reason::Discarded
+        }
+    }
+}
+
 impl Drop for Conn {
     fn drop(&mut self) {
-        count(&self.pod().common().counters.closed);
+        let counters = &self.pod().common().counters;
+        count(&counters.closed);
+        counters.closed_for.count(self.reason());
     }
 }
 

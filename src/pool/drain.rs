@@ -1,15 +1,57 @@
 //! Pods on their way out: nothing new is lent, what is borrowed may finish until a deadline.
+//!
+//! Their probe's connection is closed with the idle ones, because a server that shuts down smart waits for it. What is
+//! still borrowed is watched from outside: a Pod that owes an answer and sends nothing is dialled, and one that does not
+//! react to that either is given up after the same time as any other silent Pod, long before the deadline.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use super::{entry::Entry, pod::Pod};
-use crate::{endpoint::Endpoint, time::Instant};
+use tokio::{
+    task::AbortHandle,
+    time::{sleep, sleep_until},
+};
+
+use super::{common::TICK, entry::Entry, pod::Pod, prober::SUSPECT_INTERVAL, watch::Silence};
+use crate::{
+    config::Limits,
+    endpoint::Endpoint,
+    time::{Duration, Instant},
+    wire::witness::Witness,
+};
+
+/// The least time of silence after which a Pod's connections are cut, where the TCP user time-out is shorter or the
+/// system's own.
+const GIVEN_UP_MIN: Duration = Duration::from_secs(3);
+
+/// How long a Pod may be silent before it is given up.
+pub(crate) fn patience(limits: &Limits) -> Duration {
+    limits.tcp_user_timeout.max(GIVEN_UP_MIN)
+}
 
 /// The Pods that are being drained.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
-    pods: Vec<(Arc<Pod>, Instant)>,
+    pods: Vec<Draining>,
     cut: usize,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Draining {
+    pod: Arc<Pod>,
+    deadline: Instant,
+    /// It has been silent for too long. Relaxed: `gone` is notified after it is set.
+    silent: Arc<AtomicBool>,
+    watch: AbortHandle,
+}
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
 }
 
 impl Drain {
@@ -18,13 +60,15 @@ impl Drain {
         let pod = entry.pod.clone();
         drop(entry);
         pod.close();
-        self.pods.push((pod, deadline));
+        let silent = Arc::new(AtomicBool::new(false));
+        let watch = pod.common().runtime.spawn(watch(pod.clone(), silent.clone())).abort_handle();
+        self.pods.push(Draining { pod, deadline, silent, watch });
     }
 
     /// No Pod may take longer than this.
     pub(crate) fn shorten(&mut self, deadline: Instant) {
-        for (_, until) in &mut self.pods {
-            *until = deadline.min(*until);
+        for draining in &mut self.pods {
+            draining.deadline = deadline.min(draining.deadline);
         }
     }
 
@@ -32,12 +76,14 @@ impl Drain {
     pub(crate) fn finished(&mut self, now: Instant) -> Vec<Endpoint> {
         let mut finished = Vec::new();
         let cut = &mut self.cut;
-        self.pods.retain(|(pod, until)| {
+        self.pods.retain(|Draining { pod, deadline, silent, .. }| {
             let deserted = pod.is_deserted();
-            if !deserted && now >= *until {
+            let silent = silent.load(Ordering::Relaxed);
+            if !deserted && (now >= *deadline || silent) {
                 let lines = pod.cut();
                 if lines > 0 {
-                    tracing::warn!(endpoint = %pod.endpoint, connections = lines, "cut what was not given back in time");
+                    let why = if silent { "silent for too long" } else { "not given back in time" };
+                    tracing::warn!(endpoint = %pod.endpoint, connections = lines, "cut while draining: {why}");
                 }
                 *cut += lines;
                 finished.push(pod.endpoint.clone());
@@ -53,11 +99,38 @@ impl Drain {
 
     /// When the first of them is to be cut, if any is left.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.pods.iter().map(|(_, until)| *until).min()
+        self.pods.iter().map(|draining| draining.deadline).min()
     }
 
     /// Connections that were cut so far.
     pub(crate) fn cut(&self) -> usize {
         self.cut
+    }
+}
+
+/// Watches until the Pod has been silent for too long.
+async fn watch(pod: Arc<Pod>, silent: Arc<AtomicBool>) {
+    let common = pod.common().clone();
+    let mut silence = Silence::new(Instant::now());
+    loop {
+        sleep(TICK).await;
+        let (outstanding, _) = pod.under_way();
+        let heard = pod.totals().heard;
+        if !silence.look(outstanding, heard, Instant::now()) {
+            continue;
+        }
+        let asked = Instant::now();
+        // Any reaction will do, a refusal too: then it is the statement that takes long.
+        let dialled = common.dialer.dial(pod.endpoint.address(), Witness::new(|_| {})).await;
+        if dialled.is_err_and(|error| error.silent) {
+            sleep_until(asked + patience(&common.limits)).await;
+            if pod.totals().heard == heard {
+                silent.store(true, Ordering::Relaxed);
+                common.gone.notify_waiters();
+                return;
+            }
+        } else {
+            sleep(SUSPECT_INTERVAL).await;
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{common::TICK, inner::Inner, opener, pod::Pod, speeds::Speeds, view::View, watch::Watch};
+use super::{common::TICK, inner::Inner, meter::Exporter, opener, pod::Pod, speeds::Speeds, view::View, watch::Watch};
 use crate::{health::State, time::Instant};
 
 /// Ticks between two rounds through the Pods: one round a second.
@@ -16,6 +16,7 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();
     let mut speeds = Speeds::default();
+    let mut exporter = Exporter::new(inner.clone());
     for tick in 0u32.. {
         ticks.tick().await;
         inner.common.clock.set(start.elapsed());
@@ -24,6 +25,7 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
         speeds.tick(&view, Instant::now());
         if tick % ROUND == 0 {
             round(&view);
+            exporter.export();
         }
     }
 }
@@ -51,7 +53,7 @@ fn reap(pod: &Arc<Pod>) {
     // The most recently used come first.
     pod.reap(|conn| {
         let idle = now.saturating_sub(conn.parked) > limit && kept >= common.limits.min_idle;
-        let keep = conn.is_current() && !conn.is_old() && !idle;
+        let keep = conn.is_current() && !conn.is_old() && !idle && !pod.is_over();
         kept += usize::from(keep);
         keep
     });

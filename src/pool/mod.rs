@@ -4,6 +4,7 @@
 //! every connection who serves, and publishes one view of it all. A checkout reads its thread's copy of that view,
 //! picks, and takes an idle connection; everything slower than that happens in a task of the pool.
 
+mod budget;
 mod builder;
 mod checkout;
 mod client;
@@ -16,8 +17,14 @@ mod failure;
 mod inner;
 mod maintenance;
 mod message;
+#[cfg(feature = "metrics")]
+mod meter;
+#[cfg(not(feature = "metrics"))]
+#[path = "meter_off.rs"]
+mod meter;
 mod opener;
 mod owner;
+mod ping;
 mod pod;
 mod prober;
 mod refresher;
@@ -27,6 +34,10 @@ pub(crate) mod roster;
 mod settle;
 mod speeds;
 mod status;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod tidy;
 mod trouble;
 mod urgency;
 mod view;
@@ -107,7 +118,8 @@ impl Pool {
     /// Takes an idle connection at once where a fitting Pod has one. Waits otherwise, for `acquire_timeout` (5 s by
     /// default), for the first connection that comes back or is opened on any fitting Pod, in the order of the callers.
     /// A connection that was idle for more than a second is pinged first; what fails the ping is closed and the next
-    /// one taken.
+    /// one taken. A ping that is not answered within a millisecond is left to the pool, and another Pod's connection is
+    /// taken, or whichever answers first.
     ///
     /// Cancel-safe at every await: nothing is lost, and a connection on its way goes to the next caller.
     ///
@@ -145,8 +157,9 @@ impl Pool {
     /// Pod when it failed with the connection, until `acquire_timeout` is up, [`RETRIES`] times at most.
     ///
     /// The work gets the connection by value. It is done again when the chain of causes of its error holds an error of
-    /// the driver that is of a [connection class](crate::Verdict::is_connection_class), and when a Pod turned out to
-    /// have another role than the target asks for. Any other error is returned as it is, as the
+    /// the driver that is of a [connection class](crate::Verdict::is_connection_class), when a prepared statement
+    /// [is of no use any more](crate::Class::StalePlan), and when a Pod turned out to have another role than the target
+    /// asks for. Any other error is returned as it is, as the
     /// [source](std::error::Error::source) of the error, to be had back with [`Error::downcast`].
     ///
     /// # Errors

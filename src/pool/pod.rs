@@ -3,7 +3,7 @@
 //! # Orderings
 //!
 //! `open` is a count of places: taken by compare-and-exchange so that it never passes the size, given back when a
-//! connection has gone. It guards no data. `generation` is raised by the directory alone when everything that is open
+//! connection has gone. It guards no data, and neither does `unanswered`: a stale reading of it costs a detour. `generation` is raised by the directory alone when everything that is open
 //! is to go; a connection that slips through on an old reading is refused when it comes back.
 
 use std::sync::{
@@ -71,12 +71,16 @@ pub(crate) struct Pod {
     idle: unmanaged::Pool<Box<Conn>>,
     /// Connections open, and being opened.
     open: AtomicUsize,
+    /// How many there may be.
+    size: AtomicUsize,
     /// Connections being opened.
     opening: AtomicUsize,
     /// The pool's clock when the last dial began.
     dialled: AtomicU64,
     /// How many probes were answered, and below that the microseconds that the last one took.
     probed: AtomicU64,
+    /// Pings that callers no longer wait for.
+    unanswered: AtomicUsize,
     /// Handshakes at once.
     pub(crate) handshakes: Semaphore,
     generation: AtomicU64,
@@ -95,9 +99,11 @@ impl Pod {
             slot,
             idle: unmanaged::Pool::new(common.limits.pool_size),
             open: AtomicUsize::new(0),
+            size: AtomicUsize::new(common.limits.pool_size),
             opening: AtomicUsize::new(0),
             dialled: AtomicU64::new(0),
             probed: AtomicU64::new(0),
+            unanswered: AtomicUsize::new(0),
             handshakes: Semaphore::new(common.limits.handshakes_per_pod),
             generation: AtomicU64::new(0),
             trouble: Mutex::default(),
@@ -215,18 +221,46 @@ impl Pod {
 
     // Relaxed: see the module's text.
     pub(crate) fn take_berth(&self) -> bool {
-        let size = self.common.limits.pool_size;
-        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < size).then_some(open + 1)).is_ok()
+        let size = self.size();
+        let more = |open| (open < size).then_some(open + 1);
+        if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+            return false;
+        }
+        let taken = self.common.budget.take();
+        if !taken {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// How many connections there may be: `pool_size`, or less where the pool as a whole is bounded.
+    pub(crate) fn size(&self) -> usize {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Sets how many there may be. More than that are closed when they are idle, or come back.
+    pub(crate) fn set_size(&self, size: usize) {
+        self.size.store(size, Ordering::Relaxed);
+    }
+
+    /// Whether there are more than there may be.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.common.limits.max_connections.is_some() && self.open.load(Ordering::Relaxed) > self.size()
     }
 
     pub(crate) fn free_berth(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.common.gone.notify_waiters();
+        if self.common.budget.free() {
+            // It may be another Pod's turn.
+            self.common.waiters.look_again();
+        }
         self.common.waiters.berth_freed(&self.slot);
     }
 
     pub(crate) fn has_berth(&self) -> bool {
-        self.open.load(Ordering::Relaxed) < self.common.limits.pool_size
+        self.open.load(Ordering::Relaxed) < self.size() && self.common.budget.has_room()
     }
 
     /// Connections that are open, without those being opened.
@@ -258,6 +292,24 @@ impl Pod {
     /// Whether there is no connection at all, open or being opened.
     pub(crate) fn is_deserted(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether a ping takes longer here than a ping does: whoever has a choice goes elsewhere.
+    #[inline]
+    pub(crate) fn is_mute(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed) > 0
+    }
+
+    /// A ping was not answered at once.
+    pub(crate) fn falls_mute(&self) {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It was answered, or given up.
+    pub(crate) fn speaks(&self) {
+        self.unanswered.fetch_sub(1, Ordering::Relaxed);
+        // Whoever waited although something was idle here. The slot's word orders this against who begins to wait.
+        self.attend(self.slot.touch());
     }
 
     /// Connections that nobody has borrowed.

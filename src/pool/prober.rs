@@ -2,12 +2,18 @@
 //! healthy Pod look sick. The connection stays open between probes, because it is also how an idle Pod tells at once
 //! that it shuts down.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use tokio::{
     select,
     time::{sleep, timeout},
 };
+use tracing::Instrument as _;
 
 use super::{
     message::{Message, Probed},
@@ -17,6 +23,7 @@ use super::{
 use crate::{
     error::{BoxError, Phase},
     time::{Duration, Instant},
+    trace::{PROBE, endpoint_span},
     wire::{Class, classify, dial::Dialled, facts},
 };
 
@@ -30,12 +37,48 @@ pub(crate) const SLOW_INTERVAL: Duration = Duration::from_secs(2);
 /// The interval of a healthy Pod varies by this much either way, so that the probes of many clients spread out.
 const JITTER: f64 = 0.2;
 
+/// Asks one Pod how it is.
+pub(crate) trait Ask: Send {
+    /// Asks once. Keeps what it needs for the next time.
+    fn ask<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>>;
+}
+
+/// How the Pods of a pool are asked: over the network, but in a simulation.
+pub(crate) struct Asks(Box<dyn Fn() -> Box<dyn Ask> + Send + Sync>);
+
+impl Asks {
+    pub(crate) fn new(each: impl Fn() -> Box<dyn Ask> + Send + Sync + 'static) -> Self {
+        Self(Box::new(each))
+    }
+}
+
+impl Default for Asks {
+    fn default() -> Self {
+        Self::new(|| Box::new(OnConnection(None)))
+    }
+}
+
+impl fmt::Debug for Asks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Asks")
+    }
+}
+
+/// Asks on a connection of its own.
+struct OnConnection(Option<Dialled>);
+
+impl Ask for OnConnection {
+    fn ask<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>> {
+        Box::pin(probe(pod, &mut self.0))
+    }
+}
+
 /// Probes until cut short. `healthy` says what the directory thinks of the Pod at the moment.
 pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
     let common = pod.common().clone();
-    let mut connection = None;
+    let mut prober = (common.asks.0)();
     loop {
-        let outcome = probe(&pod, &mut connection).await;
+        let outcome = prober.ask(&pod).instrument(endpoint_span!(PROBE, pod.endpoint)).await;
         let failed = matches!(outcome, Probed::Failed { .. });
         common.tell(Message::Probed { pod: pod.serial, outcome });
         let began = Instant::now();
@@ -92,6 +135,7 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
         }
         // Silence on this connection proves something only if nothing else was heard from the Pod meanwhile.
         Err(_) => {
+            common.counters.timed_out.count(Phase::Probe);
             let silent = pod.totals().heard == heard;
             told(pod, silent, silent.then_some(asked), Class::NotReady, format!("no answer within {limit:?}").into())
         }

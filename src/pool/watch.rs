@@ -14,15 +14,35 @@ use crate::{
 /// by a passing probe; a hung server is not.
 pub(crate) const SUSPICION: Duration = Duration::from_millis(250);
 
+/// How long a Pod has owed an answer and sent nothing at all.
+#[derive(Debug)]
+pub(crate) struct Silence {
+    /// Reads that had brought something, and since when there has been no other.
+    heard: u64,
+    since: Instant,
+}
+
+impl Silence {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { heard: 0, since: now }
+    }
+
+    /// Looks at a Pod, of whom so many reads had brought something by now. Whether its silence is suspicious.
+    pub(crate) fn look(&mut self, outstanding: bool, heard: u64, now: Instant) -> bool {
+        if !outstanding || heard != self.heard {
+            *self = Self { heard, since: now };
+        }
+        now.saturating_duration_since(self.since) >= SUSPICION
+    }
+}
+
 /// What is remembered of each Pod from one look to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Watch(HashMap<u64, Watched>);
 
 #[derive(Debug)]
 struct Watched {
-    /// Reads that had brought something, and since when there has been no other.
-    heard: u64,
-    quiet_since: Instant,
+    silence: Silence,
     suspected: bool,
     answered: u64,
     failed: u64,
@@ -45,17 +65,14 @@ impl Watch {
 
 impl Watched {
     fn new(now: Instant) -> Self {
-        Self { heard: 0, quiet_since: now, suspected: false, answered: 0, failed: 0, outlier: Outlier::default() }
+        Self { silence: Silence::new(now), suspected: false, answered: 0, failed: 0, outlier: Outlier::default() }
     }
 
     fn look(&mut self, pod: &Pod, limits: &Limits, now: Instant) {
         let (outstanding, run) = pod.under_way();
         let totals = pod.totals();
-        let heard = totals.heard;
-        if !outstanding || heard != self.heard {
-            (self.heard, self.quiet_since, self.suspected) = (heard, now, false);
-        } else if !self.suspected && now.saturating_duration_since(self.quiet_since) >= SUSPICION {
-            self.suspected = true;
+        let before = std::mem::replace(&mut self.suspected, self.silence.look(outstanding, totals.heard, now));
+        if self.suspected && !before {
             pod.suspect.notify_one();
         }
 
@@ -74,5 +91,23 @@ impl Watched {
             let cause = format!("statements fail through the server's own fault, {run} in a row just now");
             pod.common().tell(Message::Outlier { pod: pod.serial, cause });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_owes_an_answer_and_sends_nothing_is_suspicious() {
+        let start = Instant::now();
+        let mut silence = Silence::new(start);
+        assert!(!silence.look(true, 7, start), "it has just said something");
+        assert!(!silence.look(true, 7, start + SUSPICION / 2));
+        assert!(silence.look(true, 7, start + SUSPICION));
+        assert!(!silence.look(true, 8, start + SUSPICION), "a byte of anything");
+        assert!(!silence.look(false, 8, start + SUSPICION * 9), "nothing is asked");
+        assert!(!silence.look(true, 8, start + SUSPICION * 9), "just asked");
+        assert!(silence.look(true, 8, start + SUSPICION * 10));
     }
 }

@@ -53,13 +53,18 @@ pub struct Try {
 impl Paced {
     /// Starts 500 requests a second through `retry`.
     pub fn start(pool: &Pool, target: Target) -> Self {
+        Self::every(PACE, pool, target)
+    }
+
+    /// Starts a request every so often through `retry`.
+    pub fn every(pace: Duration, pool: &Pool, target: Target) -> Self {
         let done = Arc::new(Mutex::new(Vec::new()));
         let (stop, mut stopped) = oneshot::channel();
         let ticker = tokio::spawn({
             let (pool, done) = (pool.clone(), done.clone());
             async move {
                 let mut requests = JoinSet::new();
-                let mut ticks = interval(PACE);
+                let mut ticks = interval(pace);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 loop {
                     tokio::select! {

@@ -9,8 +9,8 @@ use std::{
 use podpool::testkit::Cluster;
 
 use crate::{
-    silence::silent,
-    stage::{addresses, alone, pool},
+    silence::{PODS, silent},
+    stage::{addresses, alone},
 };
 
 /// Set inside the namespace.
@@ -41,11 +41,11 @@ fn nft(rules: &str) {
     run(Command::new("nft").arg(rules)).expect("nftables");
 }
 
-/// Drops every packet to and from an address.
-fn drop_packets(address: IpAddr) {
+/// Drops every packet to and from an address, in a table of this name.
+fn drop_packets(table: &str, address: IpAddr) {
     nft(&format!(
-        "add table ip podpool; add chain ip podpool drops {{ type filter hook input priority 0; }}; \
-         add rule ip podpool drops ip daddr {address} drop; add rule ip podpool drops ip saddr {address} drop"
+        "add table ip {table}; add chain ip {table} drops {{ type filter hook input priority 0; }}; \
+         add rule ip {table} drops ip daddr {address} drop; add rule ip {table} drops ip saddr {address} drop"
     ));
 }
 
@@ -72,11 +72,10 @@ async fn a_pod_in_a_black_hole_costs_only_what_was_in_flight_there() {
 
 async fn inside() {
     run(Command::new("ip").args(["link", "set", "lo", "up"])).expect("the loopback interface");
-    let cluster = Cluster::start(3).await.expect("a cluster");
-    let (pool, pods) = (pool(&cluster).await, addresses(&cluster));
-    let begin = async || drop_packets(pods[1]);
-    let end = async || nft("delete table ip podpool");
-    silent("packets dropped (the node is gone)", &pool, &pods, pods[1], begin, end).await;
-    drop(pool);
+    let cluster = Cluster::start(PODS).await.expect("a cluster");
+    let pods = addresses(&cluster);
+    let begin = async |pod: usize| drop_packets(&format!("pod{pod}"), pods[pod]);
+    let end = async |pod| nft(&format!("delete table ip pod{pod}"));
+    silent("packets dropped (the node is gone)", &cluster, begin, end).await;
     cluster.shutdown().await.expect("an orderly end");
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use podpool::{
-    Target,
+    Pool, Target,
     testkit::{Cluster, Shutdown},
     tokio_postgres::SimpleQueryMessage,
 };
@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     common::{
-        paced::{Paced, Spread, failures},
+        paced::{Paced, Request, Spread, failures},
         until,
     },
     ledger::{Ledger, TABLE},
@@ -26,6 +26,8 @@ const TRIALS: usize = 20;
 const WRITES: Duration = Duration::from_millis(100);
 /// Tasks that write.
 const WRITERS: usize = 8;
+/// A former primary waits for nobody: nobody follows it.
+const ALONE: &str = "ALTER SYSTEM SET synchronous_standby_names = ''";
 
 /// Makes the primary wait for every other Pod's word on every commit; the others wait for nobody, should they become one.
 async fn synchronous(cluster: &Cluster) {
@@ -98,6 +100,47 @@ async fn first_accepted(cluster: &Cluster, ordinal: usize) -> JoinHandle<Instant
     })
 }
 
+/// Starts a former primary as it was: a primary on the old timeline, which takes writes. Gives how long it takes until it
+/// is fenced, and asserts that from its start on nobody is sent there, whatever the target.
+async fn stays_fenced(cluster: &Cluster, pool: &Pool, old: usize) -> Duration {
+    let address = cluster.pod(old).address().ip();
+    let reads = Paced::start(pool, Target::Any);
+    let before = Instant::now();
+    cluster.start_pod(old).await.expect("a start");
+    let started = Instant::now();
+    let stale = cluster.client(old).await.expect("a superuser's connection");
+    stale.batch_execute(ALONE).await.expect("a setting");
+    stale.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
+    let is_fenced = || {
+        let status = pool.status();
+        status.endpoints.iter().any(|pod| pod.endpoint.address().ip() == address && pod.fenced.is_some())
+    };
+    let asked = async {
+        let mut clients = 0;
+        // Before it is known, when it becomes known, and after.
+        while !is_fenced() || clients < 200 {
+            for target in Target::ALL {
+                // A standby may be short of connections, but nobody is sent to the wrong Pod.
+                if let Ok(client) = pool.get_for(target).await {
+                    assert_ne!(client.endpoint().address().ip(), address, "{target}");
+                    clients += 1;
+                }
+            }
+            assert!(started.elapsed() < Duration::from_secs(10), "it is not fenced");
+        }
+    };
+    let fenced = async {
+        until(Duration::from_secs(10), "the former primary is fenced", is_fenced).await;
+        started.elapsed()
+    };
+    let ((), fenced) = tokio::join!(asked, fenced);
+    let reads = reads.stop().await;
+    let there = |read: &&Request| read.tries.iter().any(|one| one.address == address && one.got >= before);
+    assert_eq!(reads.iter().filter(there).count(), 0, "reads on the former primary");
+    assert_eq!(failures(&reads), BTreeMap::new());
+    fenced
+}
+
 async fn cluster() -> Cluster {
     let cluster = Cluster::start(3).await.expect("a cluster");
     let superuser = cluster.client(0).await.expect("a superuser's connection");
@@ -110,7 +153,7 @@ async fn cluster() -> Cluster {
 async fn writes_go_on(reading: bool) {
     let _alone = alone().await;
     let cluster = cluster().await;
-    let (mut delays, mut acknowledged, mut unknown) = (Vec::new(), 0, 0);
+    let (mut delays, mut fenced, mut acknowledged, mut unknown) = (Vec::new(), Vec::new(), 0, 0);
     for trial in 0..TRIALS {
         synchronous(&cluster).await;
         let old = cluster.primary().expect("a primary");
@@ -145,8 +188,20 @@ async fn writes_go_on(reading: bool) {
         written.check(&cluster.client(new).await.expect("a superuser's connection")).await;
         acknowledged += written.acknowledged.len();
         unknown += written.unknown.len();
+        if reading {
+            fenced.push(stays_fenced(&cluster, &pool, old).await);
+        }
         drop(pool);
         cluster.reattach(old).await.expect("the old primary follows");
+    }
+    if reading {
+        let fenced = Spread::new(fenced);
+        println!("the former primary, back as it was {TRIALS} times: fenced after {fenced}, and nobody was sent there");
+        row(
+            "the former primary comes back as it was",
+            "nothing: it is fenced from every target until it follows",
+            &format!("fenced {:.1?} after it takes connections (p95 of {TRIALS})", fenced.at(0.95)),
+        );
     }
     let delays = Spread::new(delays);
     println!(
@@ -192,8 +247,7 @@ async fn a_former_primary_that_comes_back_gets_nothing_until_it_follows() {
     cluster.start_pod(0).await.expect("a start");
     let started = Instant::now();
     let stale = cluster.client(0).await.expect("a superuser's connection");
-    let lonely = "ALTER SYSTEM SET synchronous_standby_names = ''";
-    stale.batch_execute(lonely).await.expect("a setting");
+    stale.batch_execute(ALONE).await.expect("a setting");
     stale.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
     let fence = || {
         let status = pool.status();
@@ -222,11 +276,6 @@ async fn a_former_primary_that_comes_back_gets_nothing_until_it_follows() {
     let written = writes.stop().await;
     let reads = reads.stop().await;
     println!("fenced {fenced:.2?} after its start: {cause}; answering {back:.2?} after it was told to follow");
-    row(
-        "the former primary comes back as it was",
-        "nothing: it is fenced from every target until it follows",
-        &format!("fenced {fenced:.1?} after its start"),
-    );
     let there = reads.iter().filter(|read| {
         let tries = read.tries.iter().filter(|one| one.address == pods[0]);
         tries.filter(|one| (started..reattached).contains(&one.got)).count() > 0
@@ -243,41 +292,46 @@ async fn a_former_primary_that_comes_back_gets_nothing_until_it_follows() {
 async fn a_planned_switchover_fails_no_read() {
     let _alone = alone().await;
     let cluster = cluster().await;
-    synchronous(&cluster).await;
-    let pods = addresses(&cluster);
-    let pool = pool(&cluster).await;
-    let reads = Paced::start(&pool, Target::Any);
-    let writes = Ledger::start(&pool, WRITERS, 0);
-    writes.acknowledges(200).await;
-    let asked = Instant::now();
-    cluster.stop(0, Shutdown::Fast).await.expect("a fast shutdown");
-    let stopped = asked.elapsed();
-    cluster.promote(1).await.expect("a promotion");
-    let promoted = asked.elapsed();
-    let count = writes.acknowledged();
-    writes.acknowledges(count + 200).await;
-    cluster.reattach(0).await.expect("the former primary follows");
-    let reattached = Instant::now();
-    until(Duration::from_secs(20), "it serves again", || reads.answered_since(pods[0], reattached)).await;
-    let (written, reads) = (writes.stop().await, reads.stop().await);
+    let (mut gaps, mut reads_done, mut acknowledged, mut unknown) = (Vec::new(), 0, 0, 0);
+    for trial in 0..TRIALS {
+        synchronous(&cluster).await;
+        let old = cluster.primary().expect("a primary");
+        let new = (old + 1) % cluster.len();
+        let pool = pool(&cluster).await;
+        let reads = Paced::start(&pool, Target::Any);
+        let writes = Ledger::start(&pool, WRITERS, i64::try_from(trial).expect("a small number") * 1_000_000);
+        writes.acknowledges(200).await;
+        let asked = Instant::now();
+        cluster.stop(old, Shutdown::Fast).await.expect("a fast shutdown");
+        cluster.promote(new).await.expect("a promotion");
+        let promoted = Instant::now();
+        until(Duration::from_secs(10), "a write is acknowledged", || writes.first_after(promoted).is_some()).await;
+        writes.acknowledges(writes.acknowledged() + 200).await;
+        let (written, reads) = (writes.stop().await, reads.stop().await);
+        // From the last write on the old primary to the first on the new one.
+        let times: Vec<_> = written.acknowledged.values().copied().filter(|at| *at >= asked).collect();
+        let mut times = Vec::from_iter(std::iter::once(asked).chain(times));
+        times.sort();
+        gaps.extend(times.windows(2).map(|pair| pair[1] - pair[0]).max());
+        assert_eq!(failures(&reads), BTreeMap::new());
+        assert_eq!(written.no, BTreeMap::new());
+        assert!(written.unknown.len() <= WRITERS, "only what was in flight: {:?}", written.unknown);
+        written.check(&cluster.client(new).await.expect("a superuser's connection")).await;
+        reads_done += reads.len();
+        acknowledged += written.acknowledged.len();
+        unknown += written.unknown.len();
+        drop(pool);
+        cluster.reattach(old).await.expect("the former primary follows");
+    }
+    let gaps = Spread::new(gaps);
     println!(
-        "stopped after {stopped:.2?}, promoted after {promoted:.2?}: {} reads, {} writes acknowledged, {} not applied, \
-         {} unknown",
-        reads.len(),
-        written.acknowledged.len(),
-        written.no.len(),
-        written.unknown.len(),
+        "{TRIALS} switchovers: the longest time without a write: {gaps}; {reads_done} reads, {acknowledged} writes \
+         acknowledged, none said not to be applied, {unknown} unknown"
     );
-    let unknown = written.unknown.len();
     row(
         "planned switchover: fast shutdown, promotion",
-        &format!("no failed read; writes wait and succeed, {unknown} of those in flight answered `Unknown`"),
-        &format!("promoted {promoted:.1?} after the request"),
+        &format!("no failed read; writes wait and succeed, {unknown} in {TRIALS} switchovers answered `Unknown`"),
+        &format!("no write for {:.1?} (p95 of {TRIALS})", gaps.at(0.95)),
     );
-    assert_eq!(failures(&reads), BTreeMap::new());
-    assert_eq!(written.no, BTreeMap::new());
-    assert!(written.unknown.len() <= WRITERS, "only what was in flight: {:?}", written.unknown);
-    written.check(&cluster.client(1).await.expect("a superuser's connection")).await;
-    drop(pool);
     cluster.shutdown().await.expect("an orderly end");
 }

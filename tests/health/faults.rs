@@ -1,17 +1,17 @@
-//! Faults that must not fail a read.
+//! Faults that must not fail a read, each of them twenty times: ten while DNS goes on naming the Pod, ten while it
+//! takes the Pod out at that moment.
 
 use std::{
     collections::BTreeMap,
-    future::Future,
     net::IpAddr,
     time::{Duration, Instant},
 };
 
 use podpool::{
-    Pool, Target,
-    testkit::{Cluster, Shutdown},
+    Endpoint, Target,
+    testkit::{Cluster, Shutdown, State},
 };
-use tokio::time::timeout;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     common::{
@@ -19,118 +19,154 @@ use crate::{
         until,
     },
     proxy::Proxy,
-    stage::{addresses, alone, pool, row, state_of, warm},
+    stage::{alone, pool, row, warm},
 };
 
-/// Requests after the fault that still belong to it.
-const AFTER: usize = 1500;
+/// Pods that it happens to, one after the other, under one load; a primary and another Pod are left alone.
+const VICTIMS: usize = 5;
+/// Loads, with DNS stale and with DNS that follows.
+const ROUNDS: usize = 2;
+/// Requests between a fault and the next, and after the last one.
+const BETWEEN: usize = 100;
+const AFTER: usize = 500;
 
-/// Does something bad to a Pod under load and asserts that no read fails.
-async fn survives<F, Fut>(what: &str, pool: Pool, pods: &[IpAddr], victim: IpAddr, fault: F)
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = ()>,
-{
-    let load = Paced::start(&pool, Target::Any);
-    warm(&load, pods).await;
-    let began = Instant::now();
-    fault().await;
-    let count = load.count();
-    until(Duration::from_secs(30), "the load goes on", || load.count() >= count + AFTER).await;
-    let state = state_of(&pool, victim).map_or("gone", |state| state.as_str());
-    let retries = pool.status().counters.retries;
-    let requests = load.stop().await;
-    let since: Vec<Request> = requests.into_iter().filter(|request| request.done >= began).collect();
-    let checkouts = Spread::new(since.iter().filter_map(Request::checkout));
-    let whole = Spread::new(since.iter().map(Request::took));
-    println!("{what}: the Pod is {state}; {retries} repetitions; checkouts: {checkouts}; requests: {whole}");
-    assert_eq!(failures(&since), BTreeMap::new(), "{what}");
-    row(what, &format!("no failed read, {retries} repeated"), &format!("slowest read {:.1?}", whole.at(1.0)));
-    drop(pool);
+/// A cluster, and the addresses by which its Pods are named.
+struct Stage {
+    cluster: Cluster,
+    named: Vec<Endpoint>,
 }
 
-/// A cluster whose DNS follows the Pods' readiness, or does not.
-async fn cluster(dns_follows: bool) -> (Cluster, &'static str) {
-    let cluster = Cluster::builder().follow_readiness(dns_follows).start().await.expect("a cluster");
-    (cluster, if dns_follows { "DNS follows" } else { "DNS stale" })
+impl Stage {
+    async fn new() -> Self {
+        let cluster = Cluster::start(VICTIMS + 2).await.expect("a cluster");
+        let named = cluster.pods().iter().map(|pod| pod.endpoint().clone()).collect();
+        Self { cluster, named }
+    }
+
+    fn name(&self, ordinal: usize) {
+        self.cluster.dns().add(self.cluster.service(), self.named[ordinal].clone()).expect("in DNS");
+    }
+
+    fn forget(&self, ordinal: usize) {
+        self.cluster.dns().remove(self.cluster.service(), &self.named[ordinal]).expect("out of DNS");
+    }
+
+    /// Does something bad to one Pod after the other under load and asserts that no read fails. `restore` undoes it.
+    async fn survives(self, what: &str, fault: impl AsyncFn(&Cluster, usize), restore: impl AsyncFn(&Cluster, usize)) {
+        let pods: Vec<IpAddr> = self.named.iter().map(|endpoint| endpoint.address().ip()).collect();
+        let (mut slowest, mut retries, mut faults) = (Vec::new(), 0, 0);
+        for round in 0..ROUNDS * 2 {
+            let dns_follows = round % 2 == 1;
+            // Of its own each time: a Pod that traffic ejects again and again is let back later and later.
+            let pool = pool(&self.cluster).await;
+            let load = Paced::start(&pool, Target::Any);
+            warm(&load, &pods).await;
+            let mut moments = Vec::new();
+            for victim in 1..=VICTIMS {
+                moments.push(Instant::now());
+                if dns_follows {
+                    self.forget(victim);
+                }
+                fault(&self.cluster, victim).await;
+                let count = load.count() + if victim < VICTIMS { BETWEEN } else { AFTER };
+                until(Duration::from_secs(30), "the load goes on", || load.count() >= count).await;
+            }
+            retries += pool.status().counters.retries;
+            let requests = load.stop().await;
+            assert_eq!(failures(&requests), BTreeMap::new(), "{what}, DNS follows: {dns_follows}");
+            for (i, from) in moments.iter().enumerate() {
+                let belongs = |request: &&Request| {
+                    request.done >= *from && moments.get(i + 1).is_none_or(|next| request.done < *next)
+                };
+                slowest.extend(requests.iter().filter(belongs).map(Request::took).max());
+            }
+            faults += moments.len();
+            drop(pool);
+            for victim in 1..=VICTIMS {
+                restore(&self.cluster, victim).await;
+                if dns_follows {
+                    self.name(victim);
+                }
+            }
+        }
+        let slowest = Spread::new(slowest);
+        println!("{what}, {faults} faults: no failed read, {retries} repeated; the slowest read after each: {slowest}");
+        row(
+            &format!("{what}, DNS stale or not"),
+            &format!("no failed read in {faults} faults, {retries} reads repeated"),
+            &format!("slowest read {:.1?} (p95)", slowest.at(0.95)),
+        );
+        self.cluster.shutdown().await.expect("an orderly end");
+    }
+}
+
+async fn start(cluster: &Cluster, ordinal: usize) {
+    cluster.start_pod(ordinal).await.expect("a start");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_pod_fails_no_read() {
     let _alone = alone().await;
-    for dns_follows in [false, true] {
-        let (cluster, dns) = cluster(dns_follows).await;
-        let pods = addresses(&cluster);
-        let kill = || async { cluster.kill(1).await.expect("SIGKILL") };
-        survives(&format!("SIGKILL, {dns}"), pool(&cluster).await, &pods, pods[1], kill).await;
-        cluster.shutdown().await.expect("an orderly end");
-    }
+    let kill = async |cluster: &Cluster, pod| cluster.kill(pod).await.expect("SIGKILL");
+    Stage::new().await.survives("SIGKILL", kill, start).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fast_shutdown_fails_no_read() {
     let _alone = alone().await;
-    for dns_follows in [false, true] {
-        let (cluster, dns) = cluster(dns_follows).await;
-        let pods = addresses(&cluster);
-        let stop = || async { cluster.stop(1, Shutdown::Fast).await.expect("a fast shutdown") };
-        survives(&format!("fast shutdown, {dns}"), pool(&cluster).await, &pods, pods[1], stop).await;
-        cluster.shutdown().await.expect("an orderly end");
-    }
+    let stop = async |cluster: &Cluster, pod| cluster.stop(pod, Shutdown::Fast).await.expect("a fast shutdown");
+    Stage::new().await.survives("fast shutdown", stop, start).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_smart_shutdown_fails_no_read() {
     let _alone = alone().await;
-    for dns_follows in [false, true] {
-        let (cluster, dns) = cluster(dns_follows).await;
-        let pods = addresses(&cluster);
-        let stop = || async {
-            // While the Pod is named and answers, the sessions stay, and the server waits for them.
-            match timeout(Duration::from_secs(8), cluster.stop(1, Shutdown::Smart)).await {
-                Ok(stopped) => stopped.expect("a smart shutdown"),
-                Err(_) => assert!(!dns_follows, "the server waits for a session of a Pod that is gone from DNS"),
-            }
-        };
-        survives(&format!("smart shutdown, {dns}"), pool(&cluster).await, &pods, pods[1], stop).await;
-        cluster.shutdown().await.expect("an orderly end");
-    }
+    // Nobody waits for its end: while the Pod is named, the sessions stay, and the server waits for them.
+    let stop = async |cluster: &Cluster, pod: usize| {
+        let pid = cluster.pod(pod).pid().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        kill_process(pid.expect("it runs"), Signal::TERM).expect("SIGTERM");
+        // As a caller sees it: whoever comes now is refused.
+        until(Duration::from_secs(5), "it is shutting down", || {
+            let log = std::fs::read_to_string(cluster.directory().join(cluster.pod(pod).name()).join("log"));
+            log.is_ok_and(|log| log.rfind("received smart shutdown request") > log.rfind("ready to accept"))
+        })
+        .await;
+    };
+    let start_again = async |cluster: &Cluster, pod: usize| {
+        if cluster.pod(pod).state() != State::Down {
+            cluster.stop(pod, Shutdown::Fast).await.expect("an end");
+        }
+        start(cluster, pod).await;
+    };
+    let stage = Stage::new().await;
+    stage.survives("smart shutdown", stop, start_again).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn terminated_backends_fail_no_read() {
     let _alone = alone().await;
-    let (cluster, dns) = cluster(false).await;
-    let pods = addresses(&cluster);
-    let superuser = cluster.client(1).await.expect("a superuser's connection");
-    let user = cluster.user();
-    let terminate = || async {
+    let terminate = async |cluster: &Cluster, pod| {
+        let superuser = cluster.client(pod).await.expect("a superuser's connection");
         let all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = $1";
-        let ended: i64 = superuser.query_one(all, &[&user]).await.expect("an answer").get(0);
-        println!("{ended} backends ended");
+        let ended: i64 = superuser.query_one(all, &[&cluster.user()]).await.expect("an answer").get(0);
         assert!(ended > 0);
     };
-    survives(&format!("pg_terminate_backend, {dns}"), pool(&cluster).await, &pods, pods[1], terminate).await;
-    drop(superuser);
-    cluster.shutdown().await.expect("an orderly end");
+    Stage::new().await.survives("`pg_terminate_backend` of every session", terminate, async |_, _| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reset_connections_fail_no_read() {
     let _alone = alone().await;
-    let (cluster, dns) = cluster(false).await;
-    // Pod 1 is named by the address of a proxy that can reset what it carries.
-    let real = cluster.pod(1).address();
-    let proxy = Proxy::start(real).await;
-    cluster.unpublish(1).expect("out of DNS");
-    cluster.dns().add(cluster.service(), podpool::Endpoint::new(proxy.address())).expect("the proxy in DNS");
-    let reset = || async {
-        let count = proxy.reset();
-        println!("{count} connections reset");
-        assert!(count > 0);
-    };
-    let mut pods = addresses(&cluster);
-    pods[1] = proxy.address().ip();
-    survives(&format!("RST of all connections, {dns}"), pool(&cluster).await, &pods, pods[1], reset).await;
-    cluster.shutdown().await.expect("an orderly end");
+    let mut stage = Stage::new().await;
+    // The Pods are named by the addresses of proxies that can reset what they carry.
+    let mut proxies = BTreeMap::new();
+    for ordinal in 1..=VICTIMS {
+        let proxy = Proxy::start(stage.cluster.pod(ordinal).address()).await;
+        stage.forget(ordinal);
+        stage.named[ordinal] = Endpoint::new(proxy.address());
+        stage.name(ordinal);
+        proxies.insert(ordinal, proxy);
+    }
+    let reset = async |_: &Cluster, ordinal: usize| assert!(proxies[&ordinal].reset() > 0, "nothing was carried");
+    stage.survives("RST of all connections", reset, async |_, _| {}).await;
 }

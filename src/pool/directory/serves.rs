@@ -6,15 +6,12 @@ use crate::{
     error::{Attempt, BoxError, Phase},
     event::Event,
     health::{State, state::Fact},
-    pool::{entry::Entry, message::Probed, opener, prober::PROBES},
+    pool::{drain::patience, entry::Entry, message::Probed, prober::PROBES},
     sync::lock,
     time::{Duration, Instant},
     wire::{Class, classify::class, witness::Evidence},
 };
 
-/// The least time of silence after which a Pod's connections are cut, where the TCP user time-out is shorter or the
-/// system's own.
-const GIVEN_UP_MIN: Duration = Duration::from_secs(3);
 /// How long a probe's word that a Pod is a primary stands against a refused write.
 const VERIFIED_FOR: Duration = Duration::from_secs(1);
 
@@ -41,13 +38,19 @@ impl Directory {
                 let believed = std::mem::take(&mut entry.doubted);
                 let changed = entry.read_only != read_only;
                 entry.read_only = read_only;
+                let told = entry.slots() != facts.slots;
                 entry.found = Some((facts, asked, at));
                 self.changed |= believed || changed;
                 let Some(entry) = self.find(serial) else { return };
                 lock(&entry.pod.trouble).clear();
                 entry.pod.probe_took(took);
+                let endpoint = entry.pod.endpoint.clone();
                 self.role(serial, facts.role);
-                self.fact(serial, Fact::Passed { alone }, now, None);
+                let returned = self.fact(serial, Fact::Passed { alone }, now, None);
+                self.looked_at(&endpoint, returned, now);
+                if told {
+                    self.reckon(serial);
+                }
                 self.judge(serial);
             }
             Probed::Failed { proven, silent, class, attempt } => {
@@ -57,16 +60,22 @@ impl Directory {
                     // Perhaps nobody need wait any longer.
                     entry.pod.common().waiters.look_again();
                 }
+                let endpoint = entry.pod.endpoint.clone();
                 if matches!(class, Class::Access | Class::Full) && entry.serves() {
                     // Full, or closed to those who come now: those who are in are served all the same.
                     tracing::warn!(endpoint = %entry.pod.endpoint, error = %attempt, "a probe was not let in");
-                    return;
+                    return if class == Class::Full {
+                        self.full(serial, now)
+                    };
                 }
                 match silent {
                     Some(asked) => entry.fell_silent(asked),
                     None => entry.spoke(),
                 }
                 self.fact(serial, Fact::Failed { proven }, now, Some(attempt));
+                if self.find(serial).is_some_and(|entry| !entry.serves()) {
+                    self.failed(&endpoint, class == Class::Full, now);
+                }
             }
         }
     }
@@ -148,23 +157,26 @@ impl Directory {
 
     /// How long a Pod may be silent before it is given up.
     pub(super) fn patience(&self) -> Duration {
-        self.inner.common.limits.tcp_user_timeout.max(GIVEN_UP_MIN)
+        patience(&self.inner.common.limits)
     }
 
-    fn fact(&mut self, serial: u64, fact: Fact, now: Instant, cause: Option<Attempt>) {
-        let Some(entry) = self.find(serial) else { return };
-        let Some(before) = entry.apply(fact, now) else { return };
+    /// Says whether it serves now, and did not before.
+    fn fact(&mut self, serial: u64, fact: Fact, now: Instant, cause: Option<Attempt>) -> bool {
+        let Some(entry) = self.find(serial) else { return false };
+        let Some(before) = entry.apply(fact, now) else { return false };
         let state = entry.health.state();
         let pod = entry.pod.clone();
         match state {
-            State::Healthy => opener::warm(&pod),
+            State::Healthy => self.healed.push(pod.clone()),
             State::Ejected => {
                 if let Some(cause) = &cause {
+                    self.inner.common.counters.ejected.count(cause.phase());
                     lock(&pod.trouble).probe_failed(Class::NotReady, cause.clone());
                 }
                 pod.purge();
                 pod.suspect.notify_one();
                 self.inner.common.trouble.notify_one();
+                self.failed(&pod.endpoint, false, now);
             }
             State::Probing | State::Draining => {}
         }
@@ -175,5 +187,6 @@ impl Directory {
             to: state.as_str(),
             cause: cause.map(|attempt| attempt.to_string().into()),
         });
+        state == State::Healthy
     }
 }
