@@ -1,6 +1,7 @@
 use std::{any::Any, sync::Arc};
 
 use super::{Candidates, LeastCost, LeastInFlight, PeakEwma, Policy, Random, Rng, RoundRobin};
+use crate::config::PolicyName;
 
 /// The policy in use: ours without a virtual call, a user's with one.
 #[derive(Clone, Debug)]
@@ -32,6 +33,17 @@ impl Chooser {
         }
     }
 
+    /// The policy of that name.
+    pub(crate) fn named(name: PolicyName) -> Self {
+        match name {
+            PolicyName::LeastCost => Self::new(LeastCost::new()),
+            PolicyName::LeastInFlight => Self::new(LeastInFlight::new()),
+            PolicyName::PeakEwma => Self::new(PeakEwma::new()),
+            PolicyName::Random => Self::new(Random::new()),
+            PolicyName::RoundRobin => Self::new(RoundRobin::new()),
+        }
+    }
+
     #[inline]
     pub(crate) fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         match self {
@@ -42,12 +54,6 @@ impl Chooser {
             Self::RoundRobin(policy) => policy.pick(candidates, rng),
             Self::Custom(policy) => policy.pick(candidates, rng).filter(|&place| place < candidates.len()),
         }
-    }
-}
-
-impl Default for Chooser {
-    fn default() -> Self {
-        Self::LeastCost(LeastCost::new())
     }
 }
 
@@ -75,6 +81,15 @@ mod tests {
         let custom = Chooser::new(Beyond);
         assert!(matches!(custom, Chooser::Custom(_)));
         assert_eq!(Pods::new(3).with(|candidates| custom.pick(candidates, &mut Rng::seeded(1))), None);
+    }
+
+    #[test]
+    fn a_name_stands_for_its_policy() {
+        for name in ["least-cost", "least-in-flight", "peak-ewma", "random", "round-robin"] {
+            let chooser = format!("{:?}", Chooser::named(name.parse().unwrap()));
+            let variant: String = chooser.chars().take_while(|c| *c != '(').collect();
+            assert_eq!(variant.to_lowercase(), name.replace('-', ""));
+        }
     }
 
     #[test]

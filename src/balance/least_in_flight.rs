@@ -9,8 +9,8 @@ use super::{Candidates, Policy, Rng};
 /// Pods: drawn with replacement, a busy Pod could be compared with itself and win.
 ///
 /// It sees this process's connections only. Where each of many clients has next to nothing in flight, the counts are
-/// nearly always zero and it comes down to a fair random choice, which one slow Pod turns into a queue that grows without
-/// end.
+/// nearly always zero and it comes down to a fair random choice: in the simulation (docs/simulation.md), with 500 clients
+/// of 20 Pods, one of them five times slow, the 99th percentile is 470 ms beside 9 ms by [`LeastCost`](super::LeastCost).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LeastInFlight;

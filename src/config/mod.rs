@@ -67,6 +67,7 @@ mod limits;
 mod nameservers;
 mod parameter;
 mod percent;
+mod policy_name;
 mod reset;
 mod secret;
 mod service_name;
@@ -83,6 +84,7 @@ pub use discovery::Discovery;
 pub use host::Host;
 pub use lag_fallback::LagFallback;
 pub use limits::Limits;
+pub use policy_name::PolicyName;
 pub use reset::Reset;
 pub use secret::Secret;
 pub use service_name::ServiceName;
@@ -110,6 +112,7 @@ pub struct Config {
     options: Option<String>,
     ssl: Ssl,
     target: Target,
+    policy: PolicyName,
     discovery: Discovery,
     nameservers: Vec<SocketAddr>,
     client_id: Option<String>,
@@ -142,6 +145,7 @@ impl Config {
             options: None,
             ssl: Ssl::default(),
             target: Target::default(),
+            policy: PolicyName::default(),
             discovery: Discovery::default(),
             nameservers: Vec::new(),
             client_id: None,
@@ -246,6 +250,12 @@ impl Config {
         self
     }
 
+    /// Sets which policy chooses among the Pods: `policy`. Default: [`PolicyName::LeastCost`].
+    pub fn with_policy(mut self, policy: PolicyName) -> Self {
+        self.policy = policy;
+        self
+    }
+
     /// Sets which records tell the Pods. Default: [`Discovery::Dns`].
     pub fn with_discovery(mut self, discovery: Discovery) -> Self {
         self.discovery = discovery;
@@ -331,6 +341,12 @@ impl Config {
     #[must_use]
     pub fn target(&self) -> Target {
         self.target
+    }
+
+    /// Which policy chooses among the Pods.
+    #[must_use]
+    pub fn policy(&self) -> PolicyName {
+        self.policy
     }
 
     /// Which records tell the Pods.

@@ -78,6 +78,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     libpq("password", Some("PGPASSWORD"), field!(password = |value: Value<'_>| value.text().map(|text| text.map(Secret::from)))),
     ours("ping_after", field!(limits.ping_after = Value::seconds)),
     ours("pool_size", field!(limits.pool_size = Value::number)),
+    ours("policy", field!(policy = Value::word)),
     libpq("port", Some("PGPORT"), field!(port = Value::port)),
     ours("port_name", TOGETHER),
     ours("probe_interval", field!(limits.probe_interval = Value::seconds)),

@@ -44,7 +44,7 @@ use crate::{
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
     config: Config,
-    chooser: Chooser,
+    chooser: Option<Chooser>,
     resolver: Option<Arc<dyn Resolve>>,
     runtime: Option<Handle>,
     asks: Asks,
@@ -56,7 +56,7 @@ impl Builder {
     pub(super) fn new(config: Config) -> Self {
         Self {
             config,
-            chooser: Chooser::default(),
+            chooser: None,
             resolver: None,
             runtime: None,
             asks: Asks::default(),
@@ -65,9 +65,10 @@ impl Builder {
         }
     }
 
-    /// Chooses Pods by this policy. Default: [`LeastCost`](crate::balance::LeastCost).
+    /// Chooses Pods by this policy, whichever the configuration names. Default: that one, which is
+    /// [`LeastCost`](crate::balance::LeastCost) if it names none.
     pub fn policy(mut self, policy: impl Policy) -> Self {
-        self.chooser = Chooser::new(policy);
+        self.chooser = Some(Chooser::new(policy));
         self
     }
 
@@ -141,6 +142,7 @@ impl Builder {
         let limits = *config.limits();
         let events = Arc::new(Emitter::new());
         let dialer = Arc::new(Dialer::new(&config, connector, &events)?);
+        let chooser = chooser.unwrap_or_else(|| Chooser::named(config.policy()));
         let start = Instant::now();
         let subset = Subset::new(&config);
         let wanted = if subset.is_some() { config.target().roles() } else { u8::MAX };

@@ -53,6 +53,8 @@ pub struct EndpointStatus {
     pub picks: u64,
     /// How long it takes to answer a statement, as seen lately.
     pub latency: Option<Duration>,
+    /// How many times slower than the fastest Pods it counts as; 1 for those within twice the time of the fastest.
+    pub slowness: u32,
     /// The most connections that its server has for the sessions of this role and database, all clients together, as it
     /// said: `max_connections` without those that are reserved, or a lower limit of the role or the database.
     pub slots: Option<u32>,
@@ -134,6 +136,7 @@ impl Inner {
                 waiting: common.waiters.count(|target: Target| pod.slot.serves(target.bit())),
                 picks: pod.slot.picks(),
                 latency: pod.slot.latency(),
+                slowness: pod.slot.load().class,
                 slots: health.slots,
                 trouble: lock(&pod.trouble).last().map(|(_, attempt)| attempt.to_string()),
             })
