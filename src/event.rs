@@ -1,6 +1,6 @@
 //! What happened to the set of Pods, as a bounded stream that slows nobody down.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use tokio::sync::broadcast;
 
@@ -64,6 +64,21 @@ pub enum Event {
         /// The Pod.
         endpoint: Endpoint,
     },
+    /// A Pod lets nobody in: the server refuses who we are, or the database that is asked for, or there are no credentials
+    /// to come with. What is open goes on to serve. Said once, until the Pod lets somebody in.
+    LoginFailed {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// In which phase, why, and with which SQLSTATE.
+        cause: Arc<str>,
+    },
+    /// libpq's password file is ignored: others may read it, it is no plain file, or it cannot be read. Said once.
+    PassfileIgnored {
+        /// Which file.
+        path: Arc<Path>,
+        /// Why.
+        cause: Arc<str>,
+    },
     /// The name could not be resolved. The set stays as it was. Said once, at the first failure in a row.
     ResolveFailed {
         /// Why.
@@ -87,6 +102,8 @@ impl Event {
             Self::EndpointRemoved { .. } => "endpoint_removed",
             Self::EndpointFenced { .. } => "endpoint_fenced",
             Self::EndpointUnfenced { .. } => "endpoint_unfenced",
+            Self::LoginFailed { .. } => "login_failed",
+            Self::PassfileIgnored { .. } => "passfile_ignored",
             Self::StateChanged { .. } => "state_changed",
             Self::RoleChanged { .. } => "role_changed",
             Self::ResolveFailed { .. } => "resolve_failed",
@@ -105,6 +122,7 @@ impl Event {
             | Self::EndpointRemoved { endpoint }
             | Self::EndpointFenced { endpoint, .. }
             | Self::EndpointUnfenced { endpoint }
+            | Self::LoginFailed { endpoint, .. }
             | Self::StateChanged { endpoint, .. }
             | Self::RoleChanged { endpoint, .. } => Some(endpoint),
             _ => None,
@@ -124,7 +142,10 @@ impl fmt::Display for Event {
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
             Self::RoleChanged { from, to, .. } => write!(f, " {from} -> {to}"),
-            Self::EndpointFenced { cause, .. } | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
+            Self::EndpointFenced { cause, .. } | Self::LoginFailed { cause, .. } | Self::ResolveFailed { cause } => {
+                write!(f, ": {cause}")
+            }
+            Self::PassfileIgnored { path, cause } => write!(f, " {}: {cause}", path.display()),
             _ => Ok(()),
         }
     }
@@ -177,9 +198,11 @@ impl Emitter {
     /// Sends an event to whoever reads, and to the log.
     pub(crate) fn emit(&self, event: Event) {
         match &event {
-            Event::EndpointFenced { .. } | Event::ResolveFailed { .. } | Event::PanicBegan => {
-                tracing::warn!(event = event.name(), "{event}")
-            }
+            Event::EndpointFenced { .. }
+            | Event::LoginFailed { .. }
+            | Event::PanicBegan
+            | Event::PassfileIgnored { .. }
+            | Event::ResolveFailed { .. } => tracing::warn!(event = event.name(), "{event}"),
             Event::StateChanged { to, .. } if *to == "ejected" => tracing::warn!(event = event.name(), "{event}"),
             _ => tracing::info!(event = event.name(), "{event}"),
         }

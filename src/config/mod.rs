@@ -1,6 +1,8 @@
 //! What the pool is told: one Service name, who connects, and the bounds.
 //!
-//! A [`Config`] comes from a URL or is built up from [`Config::new`]; both forms know the same settings.
+//! A [`Config`] is read from a text ([a URL or keywords and values](#the-two-text-forms)), from
+//! [libpq's environment variables](#the-environment), from a configuration file by way of serde (feature `serde`), or is
+//! built up from [`Config::new`]. All of them know the same parameters.
 //!
 //! ```
 //! use podpool::{Config, Target};
@@ -18,49 +20,22 @@
 //! # }
 //! ```
 //!
-//! # The URL
-//!
-//! `postgres://user:password@SERVICE:PORT/database?param=value&…`, as libpq has it (PostgreSQL manual, "Connection
-//! URIs"), with one host. Everything but the host may be left out. In each part the reserved characters
-//! `@ : / ? # % & =` and blanks are percent-encoded. Each parameter may be given once, in the query or in its place
-//! before it; an empty text counts as left out.
-//!
-//! | parameter | value | default |
-//! |---|---|---|
-//! | `host` | the name of a headless Service, or one IP address (IPv6 in brackets) | required |
-//! | `port` | 1 to 65535 | 5432 |
-//! | `user` | text | the operating system's user |
-//! | `password` | text | none |
-//! | `dbname` | text | the same as `user` |
-//! | `application_name` | text | none |
-//! | `options` | the server's command-line options, such as `-c statement_timeout=5s` | none |
-//! | `sslmode` | `disable`, `prefer`, `require`, `verify-ca`, `verify-full` ([`SslMode`]) | `prefer` |
-//! | `target_session_attrs` | `any`, `read-write`, `read-only`, `primary`, `standby`, `prefer-standby`, `prefer-primary` ([`Target`]) | `any` |
-//! | `discovery` | `dns`, `srv` ([`Discovery`]) | `dns` |
-//! | `port_name` | the Service's port for `discovery=srv` | none |
-//! | `nameservers` | `ip` or `ip:port`, separated by commas, IPv6 in brackets | resolv.conf |
-//! | `acquire_timeout` | duration | 5 s |
-//! | `connect_timeout` | duration | 2 s |
-//! | `tcp_user_timeout` | duration; without a unit milliseconds | 3 s |
-//! | `keepalives_idle`, `keepalives_interval` | duration of whole seconds | 5 s, 1 s |
-//! | `keepalives_count` | number | 3 |
-//! | `pool_size`, `min_idle` | number | 8, 1 |
-//! | `max_lifetime`, `idle_timeout` | duration | 30 min, 10 min |
-//! | `refresh_min`, `refresh_max`, `dns_timeout` | duration | 1 s, 10 s, 2 s |
-//! | `probe_interval`, `probe_timeout` | duration | 5 s, 1 s |
-//! | `drain_timeout`, `close_timeout` | duration | 60 s, 30 s |
-//!
-//! A duration is a whole number with a unit of `us`, `ms`, `s`, `min`, `h` or `d` (PostgreSQL's units), and without
-//! one a number of seconds. Meanings and ranges are those of the fields of [`Limits`].
+#![doc = include_str!("parameters.md")]
 
+#[cfg(feature = "serde")]
+mod deserialize;
 mod discovery;
 mod duration;
+mod env;
+mod foreign;
 mod host;
+mod keyword_value;
 mod lag_fallback;
 mod limits;
 mod nameservers;
 mod parameter;
 mod percent;
+pub(crate) mod pgpass;
 mod secret;
 mod service_name;
 mod setting;
@@ -70,7 +45,12 @@ mod url;
 mod value;
 mod words;
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 pub use discovery::Discovery;
 pub use host::Host;
@@ -81,6 +61,7 @@ pub use service_name::ServiceName;
 pub use ssl_mode::SslMode;
 pub use target::Target;
 
+use self::setting::Settings;
 use crate::error::ConfigError;
 
 /// PostgreSQL's port: IANA's `postgresql`, and libpq's default.
@@ -88,7 +69,7 @@ pub const DEFAULT_PORT: u16 = 5432;
 
 /// Everything a pool is told: see the [module](self).
 ///
-/// A URL is checked when it is parsed, but for what a setter can still mend: a missing user, and a mode of TLS that
+/// A text is checked when it is parsed, but for what a setter can still mend: a missing user, and a mode of TLS that
 /// this build cannot do. [`validate`](Config::validate) checks everything; building a pool calls it.
 #[derive(Clone, Debug)]
 #[must_use]
@@ -97,6 +78,8 @@ pub struct Config {
     port: u16,
     user: String,
     password: Option<Secret>,
+    password_file: Option<PathBuf>,
+    passfile: Option<PathBuf>,
     dbname: Option<String>,
     application_name: Option<String>,
     options: Option<String>,
@@ -117,6 +100,44 @@ impl Config {
         host.parse().map(Self::for_host)
     }
 
+    /// What libpq's environment variables say: `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD` and the others of the
+    /// [table](self#parameters), and `~/.pgpass`. `PGHOST` has to be there.
+    ///
+    /// # Errors
+    ///
+    /// Names the variable, the parameter, and what was expected of it.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::parse_with_env("")
+    }
+
+    /// Reads a text, a URL or keywords and values, and takes from libpq's environment variables what it leaves out: as
+    /// `psql` does with its argument, and every program on libpq. Reading a text alone, as [`str::parse`] does, heeds
+    /// no variable, so that what a program connects to is what it was told.
+    ///
+    /// ```
+    /// # use podpool::Config;
+    /// # fn main() -> Result<(), podpool::ConfigError> {
+    /// let config = Config::parse_with_env("postgres://postgresql-svc.k8s-training.svc.cluster.local/?pool_size=4")?;
+    /// # let _ = config;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Names the parameter, the variable if it came from one, and what was expected of it.
+    pub fn parse_with_env(text: &str) -> Result<Self, ConfigError> {
+        Self::parse_with(text, env::process)
+    }
+
+    fn parse_with(text: &str, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let mut settings = settings_of(text)?;
+        env::add_defaults(&mut settings, &variable)?;
+        let mut config = settings.into_config()?;
+        config.passfile = config.passfile.or_else(|| env::passfile(variable));
+        Ok(config)
+    }
+
     fn for_host(host: Host) -> Self {
         // Without a user of the system's, `validate` asks for one.
         Self::for_user(host, whoami::username().unwrap_or_default())
@@ -128,6 +149,8 @@ impl Config {
             port: DEFAULT_PORT,
             user,
             password: None,
+            password_file: None,
+            passfile: None,
             dbname: None,
             application_name: None,
             options: None,
@@ -164,6 +187,7 @@ impl Config {
                 return Err(ConfigError::new(name, "a text without a zero byte, at which PostgreSQL's texts end"));
             }
         }
+        self.check_password_sources()?;
         if self.port == 0 {
             return Err(ConfigError::new("port", "a number from 1 to 65535").got("0"));
         }
@@ -182,6 +206,14 @@ impl Config {
         self.ssl_mode.validate()
     }
 
+    /// Refuses two passwords, of which nobody could say which is meant.
+    fn check_password_sources(&self) -> Result<(), ConfigError> {
+        if self.password.is_some() && self.password_file.is_some() {
+            return Err(ConfigError::new("password_file", "to be left out: `password` is given too"));
+        }
+        Ok(())
+    }
+
     /// Sets the port of every Pod. Default 5432.
     pub fn with_port(mut self, port: u16) -> Self {
         self.port = port;
@@ -197,6 +229,21 @@ impl Config {
     /// Sets the password. Default: none.
     pub fn with_password(mut self, password: impl Into<Secret>) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// Sets the file that holds the password and nothing else, such as a mounted Secret. It is read again for each
+    /// connection that is opened. Default: none.
+    pub fn with_password_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.password_file = Some(path.into());
+        self
+    }
+
+    /// Sets libpq's password file, which is looked up for each connection that is opened where nothing else gives a
+    /// password. Default: none; [`from_env`](Self::from_env) and [`parse_with_env`](Self::parse_with_env) name
+    /// `PGPASSFILE` or `~/.pgpass`.
+    pub fn with_passfile(mut self, path: impl Into<PathBuf>) -> Self {
+        self.passfile = Some(path.into());
         self
     }
 
@@ -273,6 +320,18 @@ impl Config {
         self.password.as_ref()
     }
 
+    /// The file that holds the password.
+    #[must_use]
+    pub fn password_file(&self) -> Option<&Path> {
+        self.password_file.as_deref()
+    }
+
+    /// libpq's password file, for where nothing else gives a password.
+    #[must_use]
+    pub fn passfile(&self) -> Option<&Path> {
+        self.passfile.as_deref()
+    }
+
     /// The database.
     #[must_use]
     pub fn dbname(&self) -> &str {
@@ -322,13 +381,19 @@ impl Config {
     }
 }
 
-/// Reads a URL: see the [module](self).
+/// Reads a URL, or keywords and values: see the [module](self#the-two-text-forms). No environment variable is heeded.
 impl FromStr for Config {
     type Err = ConfigError;
 
-    fn from_str(url: &str) -> Result<Self, ConfigError> {
-        Self::from_settings(&url::parse(url)?)
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        settings_of(text)?.into_config()
     }
+}
+
+/// Splits a text of either form. What begins like a URL of any scheme is meant as one.
+fn settings_of(text: &str) -> Result<Settings, ConfigError> {
+    let is_url = text.find("://").is_some_and(|at| !text[..at].trim_start().contains(['=', ' ']));
+    if is_url { url::parse(text) } else { keyword_value::parse(text) }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Phase {
+    /// Getting the password: from a file, or from a provider.
+    Credentials,
     /// Opening the TCP connection.
     Tcp,
     /// The TLS handshake.
@@ -25,6 +27,7 @@ impl Phase {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Credentials => "credentials",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Startup => "startup",

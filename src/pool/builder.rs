@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use tokio::{
     runtime::Handle,
@@ -30,22 +30,22 @@ use crate::{
     event::Emitter,
     sync::Mutex,
     time::Instant,
-    wire::dial::Dialer,
+    wire::{ProvideCredentials, credentials::Source, dial::Dialer},
 };
 
 /// Makes a [`Pool`]. Begin with [`Pool::builder`].
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
     config: Config,
     chooser: Chooser,
     resolver: Option<Arc<dyn Resolve>>,
+    credentials: Option<Arc<dyn ProvideCredentials>>,
     runtime: Option<Handle>,
 }
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, chooser: Chooser::default(), resolver: None, runtime: None }
+        Self { config, chooser: Chooser::default(), resolver: None, credentials: None, runtime: None }
     }
 
     /// Chooses Pods by this policy. Default: [`LeastInFlight`](crate::balance::LeastInFlight).
@@ -61,6 +61,13 @@ impl Builder {
         self
     }
 
+    /// Asks this provider for the password of each connection, and for its user if it likes: an async closure, or a
+    /// [`ProvideCredentials`]. The configuration's `passfile` is not read then.
+    pub fn credentials(mut self, provider: impl ProvideCredentials) -> Self {
+        self.credentials = Some(Arc::new(provider));
+        self
+    }
+
     /// Runs every socket and task of the pool on this runtime. Default: the one that [`build`](Builder::build) is
     /// called in. Callers may be on any other.
     pub fn runtime(mut self, runtime: Handle) -> Self {
@@ -73,10 +80,13 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`Kind::Config`] for a setting that cannot be used, and where no runtime is given and this is not one.
+    /// [`Kind::Config`] for a setting that cannot be used, for a password beside a provider of credentials, and where no runtime is given and this is not one.
     pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, runtime } = self;
+        let Self { config, chooser, resolver, credentials, runtime } = self;
         config.validate()?;
+        if credentials.is_some() {
+            refuse_passwords(&config)?;
+        }
         let runtime = match runtime.map_or_else(Handle::try_current, Ok) {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -90,16 +100,17 @@ impl Builder {
         };
         let limits = *config.limits();
         let start = Instant::now();
+        let events = Arc::new(Emitter::new());
         let (inbox, messages) = mpsc::unbounded_channel();
         let common = Arc::new(Common {
             limits,
-            dialer: Arc::new(Dialer::new(&config)),
+            dialer: Arc::new(Dialer::new(&config, Source::new(&config, credentials, events.clone()))),
             runtime: runtime.clone(),
             waiters: Waiters::default(),
             urgency: Urgency::default(),
             clock: Clock::default(),
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
-            events: Emitter::new(),
+            events,
             counters: Counters::default(),
             resolved: Mutex::default(),
             inbox,
@@ -118,6 +129,15 @@ impl Builder {
     }
 }
 
+/// Nobody could say whether a password or the provider is meant.
+fn refuse_passwords(config: &Config) -> Result<(), ConfigError> {
+    let given = [("password", config.password().is_some()), ("password_file", config.password_file().is_some())];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(ConfigError::new(name, "to be left out: the builder has a provider of credentials")),
+        None => Ok(()),
+    }
+}
+
 fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
     Ok(match config.host() {
         Host::Address(address) => Arc::new(Fixed::new([Endpoint::new((*address, config.port()).into())])),
@@ -133,6 +153,19 @@ fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
             Arc::new(Dns::new(options)?)
         }
     })
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config, chooser, resolver, credentials, runtime } = self;
+        f.debug_struct("Builder")
+            .field("config", config)
+            .field("chooser", chooser)
+            .field("resolver", resolver)
+            .field("credentials", &credentials.is_some())
+            .field("runtime", runtime)
+            .finish()
+    }
 }
 
 /// The view before anything is known, and after everything is over.

@@ -25,7 +25,7 @@ pub(crate) struct Common {
     pub(crate) clock: Clock,
     /// Milliseconds of idleness after which a connection is pinged at checkout.
     pub(crate) ping_after: u64,
-    pub(crate) events: Emitter,
+    pub(crate) events: Arc<Emitter>,
     pub(crate) counters: Counters,
     pub(crate) resolved: Mutex<Resolved>,
     /// To the directory.

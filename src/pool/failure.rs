@@ -57,6 +57,9 @@ fn of(view: &View, target: Target, common: &Common) -> Error {
     if view.pods().all(|(pod, _)| last_class(pod) == Some(Class::Access)) {
         return Error::new(Kind::Auth, "every Pod refused the session").with_attempts(attempts);
     }
+    if view.pods().all(|(pod, _)| matches!(last_class(pod), Some(Class::Access | Class::Credentials))) {
+        return Error::new(Kind::Auth, "no Pod could be logged in to").with_attempts(attempts);
+    }
     let busy = candidates.iter().any(|candidate| {
         let class = last_class(view.snapshot.pod(*candidate));
         matches!(class, None | Some(Class::Full))

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     error::{Attempt, Phase},
+    event::Event,
     sync::lock,
     time::{Duration, Instant},
     wire::{Class, dial::DialError, witness::Witness},
@@ -96,11 +97,19 @@ async fn run(berth: Berth, opening: Opening) {
             count(&common.counters.open_failed);
             let (class, attempt) = failed(&pod, error);
             tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
-            lock(&pod.trouble).dial_failed(class, attempt, Instant::now());
+            if lock(&pod.trouble).dial_failed(class, attempt.clone(), Instant::now()) {
+                login_failed(&pod, &attempt);
+            }
             common.tell(Message::DialFailed { pod: pod.serial, class });
             drop((opening, berth)); // whoever waits looks again when the berth is free
         }
     }
+}
+
+/// Says that a Pod lets nobody in.
+pub(crate) fn login_failed(pod: &Pod, attempt: &Attempt) {
+    let (endpoint, cause) = (pod.endpoint.clone(), attempt.reason().into());
+    pod.common().events.emit(Event::LoginFailed { endpoint, cause });
 }
 
 /// A dial's error, with the Pod's name on it.

@@ -1,6 +1,12 @@
 //! Opening one connection: TCP, TLS where there is any, start-up and authentication, under one deadline.
 
-use std::{error, fmt, future::Future, net::SocketAddr, sync::Arc};
+use std::{
+    error::{self, Error as _},
+    fmt,
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -8,10 +14,11 @@ use tokio::{
     task::AbortHandle,
     time::timeout_at,
 };
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, error::SqlState};
 
 use super::{
     classify::{Class, class, classify},
+    credentials::{CredentialsError, Login, Source},
     driver::Driver,
     record::{Hold, Record},
     tap::{Io, Tap},
@@ -26,7 +33,9 @@ use crate::{
 
 /// How to dial: the same for every Pod of a Service.
 pub(crate) struct Dialer {
+    /// Everything but who connects.
     postgres: tokio_postgres::Config,
+    source: Source,
     socket: SocketOptions,
     timeout: Duration,
 }
@@ -57,17 +66,16 @@ pub(crate) struct DialError {
     pub(crate) class: Class,
     /// Nothing was heard until the deadline.
     pub(crate) silent: bool,
+    /// The server did not take the user, or the password (28P01; 28000 where it asks another system).
+    unwelcome: bool,
     cause: BoxError,
 }
 
 impl Dialer {
-    /// A dialer for this configuration.
-    pub(crate) fn new(config: &Config) -> Self {
+    /// A dialer for this configuration, with credentials from there.
+    pub(crate) fn new(config: &Config, source: Source) -> Self {
         let mut postgres = tokio_postgres::Config::new();
-        postgres.user(config.user()).dbname(config.dbname());
-        if let Some(password) = config.password() {
-            postgres.password(password.expose());
-        }
+        postgres.dbname(config.dbname());
         if let Some(name) = config.application_name() {
             postgres.application_name(name);
         }
@@ -82,7 +90,7 @@ impl Dialer {
             keepalive_interval: limits.keepalives_interval,
             keepalive_count: limits.keepalives_count,
         };
-        Self { postgres, socket, timeout: limits.connect_timeout }
+        Self { postgres, source, socket, timeout: limits.connect_timeout }
     }
 
     /// Opens a connection and starts its driver on the current runtime. What is seen on it goes to `witness`.
@@ -90,10 +98,40 @@ impl Dialer {
     /// Cancel-safe: dropping the future closes the socket.
     pub(crate) async fn dial(&self, address: SocketAddr, witness: Witness) -> Result<Dialled, DialError> {
         let deadline = Instant::now() + self.timeout;
+        let login = self.login(address, false, deadline).await?;
+        let refused = match self.open(address, &login, deadline, witness.clone()).await {
+            Err(refused) if refused.unwelcome && self.source.can_change() => refused,
+            result => return result,
+        };
+        // Perhaps the password was changed a moment ago, here and there.
+        let again = self.login(address, true, deadline).await?;
+        if again.is(&login) {
+            return Err(refused);
+        }
+        self.open(address, &again, deadline, witness).await
+    }
+
+    async fn login(&self, address: SocketAddr, refused: bool, deadline: Instant) -> Result<Login, DialError> {
+        let cause: BoxError = match timeout_at(deadline, self.source.login(address, refused)).await {
+            Ok(Ok(login)) => return Ok(login),
+            Ok(Err(error)) => error.into(),
+            Err(_) => format!("no credentials within {:?}", self.timeout).into(),
+        };
+        Err(DialError { phase: Phase::Credentials, class: Class::Credentials, silent: false, unwelcome: false, cause })
+    }
+
+    async fn open(
+        &self,
+        address: SocketAddr,
+        login: &Login,
+        deadline: Instant,
+        witness: Witness,
+    ) -> Result<Dialled, DialError> {
         let record = Arc::new(Record::default());
         let socket = self.stage(Phase::Tcp, deadline, &record, self.tcp(address)).await?;
-        let start = self.start(Box::new(socket), record.clone(), witness);
-        self.stage(Phase::Startup, deadline, &record, start).await
+        let start = self.start(Box::new(socket), login, record.clone(), witness);
+        let result = self.stage(Phase::Startup, deadline, &record, start).await;
+        result.map_err(|error| error.explained(&self.source, login, address.port()))
     }
 
     async fn stage<T>(
@@ -105,7 +143,7 @@ impl Dialer {
     ) -> Result<T, DialError> {
         timeout_at(deadline, work).await.unwrap_or_else(|_| {
             let cause = format!("no answer within {:?}", self.timeout).into();
-            Err(DialError { phase, class: Class::NotReady, silent: record.heard() == 0, cause })
+            Err(DialError { phase, class: Class::NotReady, silent: record.heard() == 0, unwelcome: false, cause })
         })
     }
 
@@ -114,13 +152,25 @@ impl Dialer {
             phase: Phase::Tcp,
             class: Class::NotReady,
             silent: false,
+            unwelcome: false,
             cause: error.into(),
         })
     }
 
-    async fn start(&self, stream: Box<dyn Io>, record: Arc<Record>, witness: Witness) -> Result<Dialled, DialError> {
+    async fn start(
+        &self,
+        stream: Box<dyn Io>,
+        login: &Login,
+        record: Arc<Record>,
+        witness: Witness,
+    ) -> Result<Dialled, DialError> {
         let tap = Tap::new(stream, record.clone(), witness.clone());
-        let (client, connection) = self.postgres.connect_raw(tap, NoTls).await.map_err(DialError::startup)?;
+        let mut postgres = self.postgres.clone();
+        postgres.user(&login.user);
+        if let Some(password) = &login.password {
+            postgres.password(password.expose());
+        }
+        let (client, connection) = postgres.connect_raw(tap, NoTls).await.map_err(DialError::startup)?;
         let driver = tokio::spawn(Driver::new(connection, record.clone(), witness)).abort_handle();
         let dialled = Dialled { record: Hold::new(record), client, driver };
         if dialled.record.role() == Role::Unknown {
@@ -197,7 +247,24 @@ impl DialError {
                 class => class,
             },
         };
-        Self { phase: Phase::Startup, class, silent: false, cause: error.into() }
+        let unwelcome = matches!(error.code().map(SqlState::code), Some("28P01" | "28000"));
+        Self { phase: Phase::Startup, class, silent: false, unwelcome, cause: error.into() }
+    }
+
+    /// The same, with what the driver's error does not say: the SQLSTATE, where a refused password came from, and where
+    /// one that is missing was looked for.
+    fn explained(mut self, source: &Source, login: &Login, port: u16) -> Self {
+        let Some(error) = self.cause.downcast_ref::<tokio_postgres::Error>() else { return self };
+        if let Some(code) = error.code() {
+            let origin = source.origin().filter(|_| self.unwelcome);
+            let with = origin.map(|origin| format!(", with {origin}")).unwrap_or_default();
+            self.cause = Box::new(Refused { text: format!("SQLSTATE {}{with}", code.code()), source: self.cause });
+        } else if login.password.is_none() && error.source().is_some_and(|cause| cause.to_string() == MISSING) {
+            let missing: CredentialsError = source.missing(port);
+            self.class = Class::Access;
+            self.cause = missing.into();
+        }
+        self
     }
 
     /// The cause by itself.
@@ -218,9 +285,30 @@ impl error::Error for DialError {
     }
 }
 
+/// What the driver says where the server asks for a password and it was given none.
+const MISSING: &str = "password missing";
+
+/// The server ended the start of a session.
+#[derive(Debug)]
+struct Refused {
+    text: String,
+    source: BoxError,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl error::Error for Refused {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The driver's configuration holds the password; it redacts it, and is left out all the same.
         f.debug_struct("Dialer").field("socket", &self.socket).field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }

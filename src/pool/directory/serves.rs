@@ -44,7 +44,7 @@ impl Directory {
                 entry.found = Some((facts, asked, at));
                 self.changed |= believed || changed;
                 let Some(entry) = self.find(serial) else { return };
-                lock(&entry.pod.trouble).clear();
+                lock(&entry.pod.trouble).probe_passed();
                 sample(&entry.pod, took);
                 self.role(serial, facts.role);
                 self.fact(serial, Fact::Passed { alone }, now, None);
@@ -52,7 +52,13 @@ impl Directory {
             }
             Probed::Failed { proven, silent, class, attempt } => {
                 let Some(entry) = self.find(serial) else { return };
-                lock(&entry.pod.trouble).probe_failed(class, attempt.clone());
+                let pod = entry.pod.clone();
+                if lock(&pod.trouble).probe_failed(class, attempt.clone()) {
+                    opener::login_failed(&pod, &attempt);
+                }
+                if class == Class::Credentials {
+                    return; // the Pod was not asked
+                }
                 if class == Class::Access {
                     // Perhaps nobody need wait any longer.
                     entry.pod.common().waiters.look_again();
