@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
-.PHONY: help demo failover-table loom test soak fuzz bench bench-once lint components fuzzer programs
+.PHONY: help demo facts failover-table loom package screenshots test soak fuzz bench bench-once lint components fuzzer programs
 
 # Every benchmark of benches/: a file, or a folder with a main.rs that is no package of its own.
 BENCHES := $(strip $(notdir $(basename $(wildcard benches/*.rs))) \
@@ -43,6 +43,9 @@ fuzz: fuzzer ## Feed each fuzz target for ten minutes, or FUZZ_SECONDS
 	        -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 || exit 1; \
 	done
 
+screenshots: programs ## Take the pictures of the live page that README shows, from a live cluster
+	PODPOOL_SCREENSHOTS=$(CURDIR)/docs/screenshots cargo test --all-features --test microservice page::sees_a_pod -- --nocapture
+
 failover-table: programs ## Inject each fault on real servers and print what callers see of it, and for how long
 	@scripts/failover-table
 
@@ -55,6 +58,12 @@ bench-once: programs ## Compile every benchmark and run each once, unmeasured
 	    echo "cargo bench --all-features --bench $$bench -- --test"; \
 	    cargo bench --all-features --bench "$$bench" -- --test || exit 1; \
 	done
+
+package: ## Check dependencies, features alone and together, lowest versions, and the packed crate
+	@scripts/package
+
+facts: ## Print the crate's size, its number of dependencies and the time of a first build
+	@scripts/package facts
 
 loom: ## Check the shared-state files under every order of their steps
 	RUSTFLAGS="--cfg podpool_loom" cargo test --release --lib --target-dir target/loom loom_tests

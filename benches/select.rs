@@ -62,7 +62,7 @@ fn select(c: &mut Criterion) {
     for n in [3, 20, 100, 1000] {
         for (name, work) in [("pick", pick as Work), ("counted", counted as Work)] {
             for threads in [1, 2] {
-                let set = set(n);
+                let mut set = set(n);
                 let picker = set.picker();
                 group.bench_function(
                     BenchmarkId::new(format!("{name}/least_in_flight/{n}Pods"), format!("{threads}threads")),

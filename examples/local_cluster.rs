@@ -34,6 +34,9 @@ const HELP: &str = "\
   unpublish N       take Pod N out of DNS
   dns stop|start    close or open the name server's port
   dns pause|resume  receive questions and never answer
+  history           the commands so far, with their numbers
+  !N, !!            command N once more, the last one once more
+  help              this list
   quit              end everything";
 
 #[tokio::main]
@@ -68,13 +71,24 @@ async fn take_commands(cluster: &Cluster) -> Outcome<()> {
     // A thread of its own, because nothing interrupts it: it ends with the process.
     thread::spawn(move || stdin().lines().try_for_each(|line| typed.send(line)));
     println!("`help` lists the commands");
+    let mut history: Vec<String> = Vec::new();
     while let Some(line) = lines.recv().await {
-        let line = line?;
+        let line = match recalled(&history, line?.trim()) {
+            Ok(line) => line,
+            Err(error) => {
+                println!("{error}");
+                continue;
+            }
+        };
+        if !line.is_empty() {
+            history.push(line.clone());
+        }
         let words: Vec<&str> = line.split_whitespace().collect();
         let begun = Instant::now();
         match *words {
             [] => {}
             ["help"] => println!("{HELP}"),
+            ["history"] => history.iter().zip(1..).for_each(|(line, number)| println!("{number:>4}  {line}")),
             ["quit" | "exit"] => return Ok(()),
             ["status"] => status(cluster),
             _ => match run(cluster, &words).await {
@@ -84,6 +98,16 @@ async fn take_commands(cluster: &Cluster) -> Outcome<()> {
         }
     }
     if stdin().is_terminal() { Ok(()) } else { std::future::pending().await }
+}
+
+/// What was typed; for `!N` and `!!` the command that they stand for, which is shown.
+fn recalled(history: &[String], line: &str) -> Result<String, String> {
+    let Some(which) = line.strip_prefix('!') else { return Ok(line.to_owned()) };
+    let number = if which == "!" { history.len() } else { which.parse().unwrap_or(0) };
+    let found = number.checked_sub(1).and_then(|place| history.get(place));
+    let line = found.ok_or_else(|| format!("`{line}` is no command so far; `history` lists them"))?;
+    println!("{line}");
+    Ok(line.clone())
 }
 
 async fn run(cluster: &Cluster, words: &[&str]) -> Outcome<()> {
@@ -126,6 +150,7 @@ fn ordinal(word: &str) -> Result<usize, String> {
 
 fn status(cluster: &Cluster) {
     println!("{:<20} {:<18} {:<8} {:<8} {:>7}  DNS", "POD", "ADDRESS", "ROLE", "STATE", "PID");
+    println!("{}", "-".repeat(20 + 1 + 18 + 1 + 8 + 1 + 8 + 1 + 7 + 2 + 3));
     for pod in cluster.pods() {
         let pid = pod.pid().map_or_else(|| "-".to_owned(), |pid| pid.to_string());
         let dns = if pod.is_published() { "yes" } else { "no" };

@@ -41,6 +41,8 @@ struct Inner {
 }
 
 impl Member for Pod {
+    type Pod = Arc<Inner>;
+
     fn endpoint(&self) -> &Endpoint {
         &self.0.endpoint
     }
@@ -51,6 +53,10 @@ impl Member for Pod {
 
     fn facts(&self) -> Facts {
         Facts { state: State::Healthy, role: self.0.role, read_only: false, fenced: false, late: false }
+    }
+
+    fn pod(&self) -> Arc<Inner> {
+        self.0.clone()
     }
 }
 
@@ -70,7 +76,7 @@ impl Set {
     pub fn new(pods: &[Endpoint]) -> Self {
         let mut roster = Roster::new();
         Self::replace(&mut roster, pods);
-        let (snapshot, _) = roster.snapshot(LagFallback::Fail, |pod| pod.0.clone());
+        let (snapshot, _) = roster.snapshot(LagFallback::Fail);
         Self { roster, published: Arc::new(Published::new(snapshot)) }
     }
 
@@ -93,8 +99,8 @@ impl Set {
     }
 
     /// Publishes the set again.
-    pub fn publish(&self) {
-        let (snapshot, _) = self.roster.snapshot(LagFallback::Fail, |pod| pod.0.clone());
+    pub fn publish(&mut self) {
+        let (snapshot, _) = self.roster.snapshot(LagFallback::Fail);
         self.published.publish(Arc::new(snapshot));
     }
 

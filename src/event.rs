@@ -1,6 +1,13 @@
 //! What happened to the set of Pods, as a bounded stream that slows nobody down.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use tokio::sync::broadcast;
 
@@ -8,6 +15,7 @@ use crate::{
     endpoint::{Endpoint, Role},
     error::BoxError,
     sync::{Mutex, lock},
+    trace::{SYSTEM, TARGET},
 };
 
 /// Events that are kept for a reader who is behind. Who is further behind is told how many were lost.
@@ -92,7 +100,27 @@ pub enum Event {
     PanicEnded,
 }
 
+/// The names of all events.
+pub(crate) const NAMES: [&str; 13] = [
+    "endpoint_added",
+    "endpoint_drained",
+    "endpoint_fenced",
+    "endpoint_removed",
+    "endpoint_unfenced",
+    "login_failed",
+    "panic_began",
+    "panic_ended",
+    "passfile_ignored",
+    "resolve_failed",
+    "resolve_recovered",
+    "role_changed",
+    "state_changed",
+];
+
 impl Event {
+    /// The names of all events.
+    pub const NAMES: &[&str] = &NAMES;
+
     /// The event's name in lower case with underscores, as in the logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -188,40 +216,72 @@ impl Events {
 
 /// The sending end.
 #[derive(Debug)]
-pub(crate) struct Emitter(Mutex<Option<broadcast::Sender<Event>>>);
+pub(crate) struct Emitter {
+    sender: Mutex<Option<broadcast::Sender<Event>>>,
+    /// How often each event has happened, in the order of [`NAMES`].
+    counts: [AtomicU64; NAMES.len()],
+}
 
 impl Emitter {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Some(broadcast::Sender::new(EVENT_CAPACITY))))
+        Self { sender: Mutex::new(Some(broadcast::Sender::new(EVENT_CAPACITY))), counts: Default::default() }
     }
 
     /// Sends an event to whoever reads, and to the log.
     pub(crate) fn emit(&self, event: Event) {
-        match &event {
-            Event::EndpointFenced { .. }
-            | Event::LoginFailed { .. }
-            | Event::PanicBegan
-            | Event::PassfileIgnored { .. }
-            | Event::ResolveFailed { .. } => tracing::warn!(event = event.name(), "{event}"),
-            Event::StateChanged { to, .. } if *to == "ejected" => tracing::warn!(event = event.name(), "{event}"),
-            _ => tracing::info!(event = event.name(), "{event}"),
+        if let Some(place) = NAMES.iter().position(|name| *name == event.name()) {
+            // Relaxed: a plain counter.
+            self.counts[place].fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(sender) = &*lock(&self.0) {
+        log(&event);
+        if let Some(sender) = &*lock(&self.sender) {
             // An error only says that nobody reads at the moment.
             drop(sender.send(event));
         }
     }
 
+    /// How often each event has happened, by its name.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        NAMES.into_iter().zip(&self.counts).map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+
     /// Nothing more will happen: readers come to the end.
     pub(crate) fn close(&self) {
-        drop(lock(&self.0).take());
+        drop(lock(&self.sender).take());
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        match &*lock(&self.0) {
+        match &*lock(&self.sender) {
             Some(sender) => Events(sender.subscribe()),
             None => Events(broadcast::channel(1).1),
         }
+    }
+}
+
+fn log(event: &Event) {
+    let (name, address) = (event.name(), event.endpoint().map(Endpoint::address));
+    let (address, port) = (address.map(|it| tracing::field::display(it.ip())), address.map(|it| it.port()));
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                target: TARGET,
+                event = name,
+                "db.system.name" = SYSTEM,
+                "server.address" = address,
+                "server.port" = port,
+                "{event}"
+            )
+        };
+    }
+    match event {
+        Event::EndpointFenced { .. }
+        | Event::LoginFailed { .. }
+        | Event::PanicBegan
+        | Event::PassfileIgnored { .. }
+        | Event::ResolveFailed { .. } => line!(warn),
+        Event::StateChanged { to, .. } if *to == "ejected" => line!(warn),
+        _ => line!(info),
     }
 }
 

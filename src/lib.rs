@@ -73,6 +73,44 @@
 //! every 5 s, and is out at once when a probe fails, a connection breaks, or the server says that it shuts down. While
 //! no Pod passes, those that did are tried all the same.
 //!
+//! # What it tells
+//!
+//! [`Pool::status`] is the pool at one moment; [`Pool::events`] is a stream of what happens to the set of Pods, and
+//! [`Builder::observer`] a call for each; log lines and spans go to `tracing`, and metrics, with the feature, to the
+//! recorder that the application installs. All names are in [`metrics`] and [`trace`].
+//!
+//! ```
+//! use podpool::{Config, Event, Observer, Pool};
+//!
+//! struct Print;
+//!
+//! impl Observer for Print {
+//!     fn event(&mut self, event: &Event) {
+//!         println!("{event}");
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config: Config = "postgres://app@postgresql-svc.k8s-training.svc.cluster.local/shop".parse()?;
+//! let pool = Pool::builder(config).observer(Print).build()?; // touches no network
+//! assert_eq!(pool.status().endpoints.len(), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The guide
+//!
+//! Prose, beside the repository's code in `docs/` and on docs.rs as the module [`guide`]:
+//!
+//! - [architecture](guide::architecture): how it is built, and why;
+//! - [failure modes](guide::failure_modes): every fault, and what is seen of it;
+//! - [tuning](guide::tuning): sizes, deadlines, the arithmetic of `max_connections`;
+//! - [observability](guide::observability): log lines, spans, events and metrics, by name;
+//! - [operators](guide::operators): the headless Service that CloudNativePG, Zalando's and Crunchy's operators need;
+//! - [limits](guide::limits): what it does not do;
+//! - [comparison](guide::comparison), and [moving](guide::moving) from deadpool-postgres, bb8, sqlx or pgxpool.
+//!
 //! # Runtime
 //!
 //! [`Builder::build`] is synchronous and touches no network; it succeeds with DNS and every Pod down. Every socket and
@@ -89,6 +127,7 @@
 //!
 //! | feature | meaning | default |
 //! |---|---|---|
+//! | `metrics` | the pool's counts and times for the recorder of the `metrics` facade, by the names in [`metrics`] | no |
 //! | `serde` | [`Config`] is read from a configuration file by way of serde | no |
 //! | `testkit` | `podpool::testkit`: real local Pods and a name server that can be broken, for tests | no |
 //!
@@ -111,12 +150,17 @@ mod event;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod health;
+pub mod metrics;
+mod observer;
 mod pool;
 mod sync;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod time;
+pub mod trace;
 mod wire;
 
 pub use config::{Config, Target};
@@ -125,6 +169,7 @@ pub use endpoint::{Endpoint, Role};
 pub use error::{Applied, Attempt, BoxError, ConfigError, Error, Kind, Phase};
 pub use event::{EVENT_CAPACITY, Event, Events, Lagged};
 pub use health::State;
+pub use observer::Observer;
 pub use pool::{Builder, Client, CounterStatus, EndpointStatus, Pool, RETRIES, ResolveStatus, Status};
 pub use tokio_postgres;
 pub use wire::{

@@ -68,10 +68,18 @@ async fn counted(State(app): State<App>, request: Request, next: Next) -> Respon
     response
 }
 
-/// The live page: one file, which asks nobody but this service.
+/// The live page: one answer with everything in it, which asks nobody but this service.
 async fn page() -> impl IntoResponse {
     const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; style-src 'unsafe-inline'; \
                           script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
     let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, POLICY)];
-    (headers, include_str!("page.html"))
+    let page = concat!(
+        include_str!("page/head.html"),
+        include_str!("page/style.css"),
+        include_str!("page/body.html"),
+        include_str!("page/plot.js"),
+        include_str!("page/page.js"),
+        include_str!("page/tail.html"),
+    );
+    (headers, page)
 }

@@ -53,7 +53,7 @@ mod tests {
     fn pods(n: u32) -> Pods {
         let mut slab = Slab::default();
         let handles: Vec<_> = (0..n).map(|_| slab.take()).collect();
-        let list = handles.iter().map(|h| Candidate { slot: h.number(), pod: h.number() }).collect();
+        let list = handles.iter().map(|h| Candidate { slot: h.number() }).collect();
         Pods { slab, handles, list }
     }
 

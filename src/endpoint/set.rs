@@ -1,9 +1,6 @@
 //! What changed between the set we have and the set that was named. Pure.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher as _, BuildHasherDefault, Hasher},
-};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 
 use super::Endpoint;
 
@@ -16,49 +13,80 @@ pub(crate) struct Diff {
     pub(crate) removed: Vec<Endpoint>,
 }
 
-/// The known set, made to be compared with answers, which come in any order: one of the same Pods is told by its
-/// fingerprint alone, and in any other each Pod is looked up, so that nothing is sorted but what changed.
+/// How many parts a set is compared in.
+const PARTS: usize = 64;
+
+/// The known set, made to be compared with answers, which come in any order. It is kept in parts, by the Pods' hashes:
+/// that a part is the same is told by its fingerprint alone, and only in one that differs each Pod is looked up. So an
+/// answer with one change costs little more than one without, which costs a hash a Pod; nothing is sorted but what
+/// changed.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// Each Pod, with the number of the last comparison that named it.
-    pods: HashMap<Endpoint, u64, BuildHasherDefault<Mixer>>,
-    fingerprint: Fingerprint,
+    parts: Vec<Part>,
+    len: usize,
     comparison: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Part {
+    fingerprint: Fingerprint,
+    pods: Vec<Pod>,
+}
+
+#[derive(Clone, Debug)]
+struct Pod {
+    hash: u64,
+    /// The last comparison that named it.
+    comparison: u64,
+    endpoint: Endpoint,
 }
 
 impl Known {
     /// Whether the named Pods are the known ones, each once, in any order.
     pub(crate) fn is(&self, named: &[Endpoint]) -> bool {
-        let mut fingerprint = Fingerprint::default();
-        if named.len() == self.pods.len() {
-            named.iter().for_each(|endpoint| fingerprint.add(endpoint));
+        if named.len() != self.len {
+            return false;
         }
-        named.len() == self.pods.len() && fingerprint == self.fingerprint
+        let fingerprints = fingerprints(named, |_| {});
+        (0..PARTS).all(|part| self.is_same(part, &fingerprints))
     }
 
     /// Compares with the named Pods, in any order and with any duplicates, which are the known ones from now on.
     pub(crate) fn replace(&mut self, named: &[Endpoint]) -> Diff {
         let mut diff = Diff::default();
+        let mut hashes = Vec::with_capacity(named.len());
+        let fingerprints = fingerprints(named, |hash| hashes.push(hash));
+        let same: [bool; PARTS] = std::array::from_fn(|part| self.is_same(part, &fingerprints));
+        if same == [true; PARTS] {
+            return diff;
+        }
         self.comparison += 1;
-        for endpoint in named {
-            match self.pods.get_mut(endpoint) {
-                Some(comparison) => *comparison = self.comparison,
-                None => diff.added.push(endpoint.clone()),
+        self.parts.resize_with(PARTS, Part::default);
+        for (endpoint, hash) in named.iter().zip(hashes).filter(|(_, hash)| !same[part_of(*hash)]) {
+            let pods = &mut self.parts[part_of(hash)].pods;
+            match pods.iter_mut().find(|pod| pod.hash == hash && pod.endpoint == *endpoint) {
+                Some(pod) => pod.comparison = self.comparison,
+                None => {
+                    diff.added.push(endpoint.clone());
+                    pods.push(Pod { hash, comparison: self.comparison, endpoint: endpoint.clone() });
+                }
             }
         }
-        let unnamed = self.pods.iter().filter(|(_, comparison)| **comparison != self.comparison);
-        diff.removed.extend(unnamed.map(|(endpoint, _)| endpoint.clone()));
+        let changed = self.parts.iter_mut().zip(same).filter(|(_, same)| !same);
+        for (part, _) in changed {
+            part.pods.retain(|pod| {
+                let named = pod.comparison == self.comparison;
+                if !named {
+                    diff.removed.push(pod.endpoint.clone());
+                }
+                named
+            });
+            part.fingerprint = Fingerprint::default();
+            part.pods.iter().for_each(|pod| part.fingerprint.add(pod.hash));
+        }
+        self.len = self.len + diff.added.len() - diff.removed.len();
         diff.added.sort_unstable();
-        diff.added.dedup();
         diff.removed.sort_unstable();
-        for endpoint in &diff.removed {
-            self.pods.remove(endpoint);
-            self.fingerprint.remove(endpoint);
-        }
-        for endpoint in &diff.added {
-            self.pods.insert(endpoint.clone(), self.comparison);
-            self.fingerprint.add(endpoint);
-        }
         diff
     }
 
@@ -66,6 +94,32 @@ impl Known {
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
+
+    fn is_same(&self, part: usize, fingerprints: &[Fingerprint; PARTS]) -> bool {
+        self.parts.get(part).map_or(Fingerprint::default(), |part| part.fingerprint) == fingerprints[part]
+    }
+}
+
+/// The fingerprint of each part of the named Pods. Tells each one's hash.
+#[inline]
+fn fingerprints(named: &[Endpoint], mut hashed: impl FnMut(u64)) -> [Fingerprint; PARTS] {
+    let mut fingerprints = [Fingerprint::default(); PARTS];
+    for endpoint in named {
+        let hash = hash(endpoint);
+        fingerprints[part_of(hash)].add(hash);
+        hashed(hash);
+    }
+    fingerprints
+}
+
+#[inline]
+fn hash(endpoint: &Endpoint) -> u64 {
+    BuildHasherDefault::<Mixer>::default().hash_one(endpoint)
+}
+
+#[inline]
+fn part_of(hash: u64) -> usize {
+    hash as usize % PARTS
 }
 
 /// Two sums over the Pods' hashes: the same for the same Pods in any order. That two sets that differ have the same one
@@ -75,19 +129,9 @@ impl Known {
 struct Fingerprint(u64, u64);
 
 impl Fingerprint {
-    fn of(endpoint: &Endpoint) -> (u64, u64) {
-        let hash = BuildHasherDefault::<Mixer>::default().hash_one(endpoint);
-        (hash, mix(hash, Mixer::OTHER))
-    }
-
-    fn add(&mut self, endpoint: &Endpoint) {
-        let (one, other) = Self::of(endpoint);
-        *self = Self(self.0.wrapping_add(one), self.1.wrapping_add(other));
-    }
-
-    fn remove(&mut self, endpoint: &Endpoint) {
-        let (one, other) = Self::of(endpoint);
-        *self = Self(self.0.wrapping_sub(one), self.1.wrapping_sub(other));
+    #[inline]
+    fn add(&mut self, hash: u64) {
+        *self = Self(self.0.wrapping_add(hash), self.1.wrapping_add(mix(hash, Mixer::OTHER)));
     }
 }
 
@@ -183,8 +227,8 @@ mod tests {
         for n in 0..10_000u32 {
             for port in [5432, 5433] {
                 let address = ((0x0a00_0000 + n).to_be_bytes(), port).into();
-                hashes.insert(Fingerprint::of(&Endpoint::new(address)));
-                hashes.insert(Fingerprint::of(&Endpoint::named(format!("postgresql-sfs-{n}"), address)));
+                hashes.insert(hash(&Endpoint::new(address)));
+                hashes.insert(hash(&Endpoint::named(format!("postgresql-sfs-{n}"), address)));
             }
         }
         assert_eq!(hashes.len(), 40_000);

@@ -163,7 +163,7 @@ impl Slot {
 }
 
 /// Slots a chunk: 4 KiB.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 
 type Chunk = Arc<[Slot]>;
 

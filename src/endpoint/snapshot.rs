@@ -1,6 +1,6 @@
 //! The set of Pods as one checkout sees it: never changed, replaced whole.
 
-use super::slot::Slots;
+use super::slot::{CHUNK, Slab, Slots};
 use crate::sync::Arc;
 
 /// How many lists of candidates there are: one a target.
@@ -9,34 +9,50 @@ pub(crate) const LISTS: usize = 7;
 /// One Pod in a list of candidates.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Candidate {
-    /// The number of its slot.
+    /// The number of its slot, which is its place among the snapshot's Pods too.
     pub(crate) slot: u32,
-    /// Its place among the snapshot's Pods.
-    pub(crate) pod: u32,
+}
+
+/// The Pods, each at the number of its slot. Kept in chunks, so that the next set shares with this one what has not
+/// changed: one Pod more or less costs a chunk, not a reference count for each of a thousand.
+#[derive(Clone, Debug)]
+pub(crate) struct Places<P>(Vec<Arc<[Option<P>]>>);
+
+impl<P> Default for Places<P> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<P: Clone> Places<P> {
+    /// Puts a Pod, or nobody, in a place.
+    pub(crate) fn set(&mut self, slot: u32, pod: Option<P>) {
+        let chunk = slot as usize / CHUNK;
+        while self.0.len() <= chunk {
+            self.0.push((0..CHUNK).map(|_| None).collect());
+        }
+        Arc::make_mut(&mut self.0[chunk])[slot as usize % CHUNK] = pod;
+    }
 }
 
 /// The Pods, their slots, and the candidates of each target, ready made.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot<P> {
     slots: Slots,
-    pods: Box<[P]>,
+    pods: Places<P>,
     /// Targets with the same candidates share a list.
     lists: [Arc<[Candidate]>; LISTS],
 }
 
 impl<P> Snapshot<P> {
-    /// A snapshot of these Pods. Each list holds places among `pods`, `of` says which list each target has, and `slot`
-    /// tells the number of the slot of each Pod.
-    pub(crate) fn new(
-        slots: Slots,
-        pods: Vec<P>,
-        lists: &[Vec<u32>],
-        of: [usize; LISTS],
-        slot: impl Fn(u32) -> u32,
-    ) -> Self {
-        let list = |list: &Vec<u32>| list.iter().map(|&pod| Candidate { slot: slot(pod), pod }).collect();
-        let lists: Vec<Arc<[Candidate]>> = lists.iter().map(list).collect();
-        Self { slots, pods: pods.into(), lists: of.map(|i| lists[i].clone()) }
+    /// A snapshot of these Pods. `of` says which of the lists each target has.
+    pub(crate) fn new(slots: Slots, pods: Places<P>, lists: &[Arc<[Candidate]>], of: [usize; LISTS]) -> Self {
+        Self { slots, pods, lists: of.map(|i| lists[i].clone()) }
+    }
+
+    /// Nobody.
+    pub(crate) fn empty() -> Self {
+        Self::new(Slab::default().slots(), Places::default(), &[Arc::default()], [0; LISTS])
     }
 
     /// The slots, by number.
@@ -45,15 +61,17 @@ impl<P> Snapshot<P> {
         &self.slots
     }
 
-    /// All Pods, candidates or not.
-    pub(crate) fn pods(&self) -> &[P] {
-        &self.pods
+    /// All Pods, candidates or not, each with the number of its slot.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = (u32, &P)> {
+        let places = self.pods.0.iter().flat_map(|chunk| chunk.iter());
+        (0..).zip(places).filter_map(|(slot, pod)| Some((slot, pod.as_ref()?)))
     }
 
     /// The Pod of a candidate from one of this snapshot's lists.
     #[inline]
     pub(crate) fn pod(&self, candidate: Candidate) -> &P {
-        &self.pods[candidate.pod as usize]
+        let slot = candidate.slot as usize;
+        self.pods.0[slot / CHUNK][slot % CHUNK].as_ref().expect("a candidate is a Pod of its snapshot")
     }
 
     /// The candidates of the target with this index.

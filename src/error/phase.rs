@@ -23,6 +23,10 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase, in the order of the declaration.
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Credentials, Self::Tcp, Self::Tls, Self::Startup, Self::Wait, Self::Ping, Self::Probe, Self::Query];
+
     /// The phase in lower case.
     #[must_use]
     pub fn as_str(self) -> &'static str {

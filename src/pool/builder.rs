@@ -11,6 +11,7 @@ use super::{
     directory::Directory,
     inner::Inner,
     maintenance,
+    meter::Meter,
     owner::Owner,
     refresher,
     urgency::Urgency,
@@ -21,13 +22,10 @@ use crate::{
     balance::{Chooser, Policy},
     config::{Config, Discovery, Host},
     discovery::{Dns, DnsOptions, Fixed, Resolve},
-    endpoint::{
-        Endpoint,
-        slot::Slab,
-        snapshot::{LISTS, Snapshot},
-    },
+    endpoint::{Endpoint, snapshot::Snapshot},
     error::{ConfigError, Error, Kind},
     event::Emitter,
+    observer::{self, Observer},
     sync::Mutex,
     time::Instant,
     wire::{ProvideCredentials, credentials::Source, dial::Dialer},
@@ -41,11 +39,13 @@ pub struct Builder {
     resolver: Option<Arc<dyn Resolve>>,
     credentials: Option<Arc<dyn ProvideCredentials>>,
     runtime: Option<Handle>,
+    observers: Vec<Box<dyn Observer>>,
 }
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, chooser: Chooser::default(), resolver: None, credentials: None, runtime: None }
+        let chooser = Chooser::default();
+        Self { config, chooser, resolver: None, credentials: None, runtime: None, observers: Vec::new() }
     }
 
     /// Chooses Pods by this policy. Default: [`LeastInFlight`](crate::balance::LeastInFlight).
@@ -75,14 +75,22 @@ impl Builder {
         self
     }
 
+    /// Tells this observer what happens to the set of Pods, from the first Pod to the pool's end. It must not block. There
+    /// may be several.
+    pub fn observer(mut self, observer: impl Observer) -> Self {
+        self.observers.push(Box::new(observer));
+        self
+    }
+
     /// Makes the pool. Touches no network and does not wait: it succeeds with the name servers and every Pod down, and
     /// what is missing is found in the background as it comes up.
     ///
     /// # Errors
     ///
-    /// [`Kind::Config`] for a setting that cannot be used, for a password beside a provider of credentials, and where no runtime is given and this is not one.
+    /// [`Kind::Config`] for a setting that cannot be used, for a password beside a provider of credentials, and where no
+    /// runtime is given and this is not one.
     pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, credentials, runtime } = self;
+        let Self { config, chooser, resolver, credentials, runtime, observers } = self;
         config.validate()?;
         if credentials.is_some() {
             refuse_passwords(&config)?;
@@ -112,11 +120,16 @@ impl Builder {
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
             events,
             counters: Counters::default(),
+            meter: Meter::new(&config),
             resolved: Mutex::default(),
             inbox,
             trouble: Notify::new(),
             gone: Notify::new(),
         });
+        for observer in observers {
+            // Ends with the events.
+            drop(runtime.spawn(observer::run(observer, common.events.subscribe())));
+        }
         let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), nobody()));
         let (close, closing) = mpsc::unbounded_channel();
         let directory = Directory::new(inner.clone());
@@ -157,23 +170,19 @@ fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, chooser, resolver, credentials, runtime } = self;
+        let Self { config, chooser, resolver, credentials, runtime, observers } = self;
         f.debug_struct("Builder")
             .field("config", config)
             .field("chooser", chooser)
             .field("resolver", resolver)
             .field("credentials", &credentials.is_some())
             .field("runtime", runtime)
+            .field("observers", &observers.len())
             .finish()
     }
 }
 
 /// The view before anything is known, and after everything is over.
 pub(super) fn nobody() -> View {
-    View {
-        snapshot: Snapshot::new(Slab::default().slots(), Vec::new(), &[Vec::new()], [0; LISTS], |_| 0),
-        health: Vec::new(),
-        silent_since: None,
-        closed: false,
-    }
+    View { snapshot: Snapshot::empty(), health: Vec::new(), silent_since: None, closed: false }
 }

@@ -6,6 +6,7 @@ use tokio::{
     select,
     time::{Sleep, sleep_until, timeout_at},
 };
+use tracing::Instrument as _;
 
 use super::{client::Client, common::count, failure, inner::Inner, opener, pod::Pod, view::View};
 use crate::{
@@ -15,6 +16,7 @@ use crate::{
     error::{Attempt, BoxError, Error, Phase},
     sync::lock,
     time::{Duration, Instant},
+    trace::{SYSTEM, TARGET, WAIT},
     wire::record::Record,
 };
 
@@ -75,7 +77,11 @@ impl Inner {
             // The slow path is a future of its own, made when it is needed.
             found => {
                 let deadline = deadline.unwrap_or_else(|| Instant::now() + self.common.limits.acquire_timeout);
-                Box::pin(self.wait(target, deadline, found)).await
+                let span = tracing::debug_span!(target: TARGET, WAIT, "db.system.name" = SYSTEM, target = %target);
+                let started = Instant::now();
+                let result = Box::pin(self.wait(target, deadline, found)).instrument(span).await;
+                self.common.meter.waited(started.elapsed(), &result);
+                result
             }
         }
     }
@@ -119,6 +125,7 @@ impl Inner {
             }
             if now >= deadline {
                 count(&common.counters.timeouts);
+                common.counters.timed_out.count(Phase::Wait);
                 return Err(failure::timed_out(&view, target, common).with_elapsed(now - started));
             }
             let candidates = view.snapshot.candidates(target.index());
@@ -191,7 +198,10 @@ impl Inner {
             Some(Err(error)) => error.into(),
             // The caller's time is up, not the connection's: given back, and settled.
             None if deadline < limit => return Err(None),
-            None => "no answer to a ping".into(),
+            None => {
+                self.common.counters.timed_out.count(Phase::Ping);
+                "no answer to a ping".into()
+            }
         };
         let attempt = client.endpoint().attempt(Phase::Ping, cause);
         client.pod().suspect.notify_one();

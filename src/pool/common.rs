@@ -10,8 +10,10 @@ use tokio::{
     sync::{Notify, mpsc},
 };
 
-use super::{message::Message, resolved::Resolved, urgency::Urgency, waiters::Waiters};
-use crate::{config::Limits, event::Emitter, sync::Mutex, time::Duration, wire::dial::Dialer};
+use super::{
+    conn::Reason, message::Message, meter::Meter, resolved::Resolved, tally::Tally, urgency::Urgency, waiters::Waiters,
+};
+use crate::{config::Limits, error::Phase, event::Emitter, sync::Mutex, time::Duration, wire::dial::Dialer};
 
 /// The shared part.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub(crate) struct Common {
     pub(crate) ping_after: u64,
     pub(crate) events: Arc<Emitter>,
     pub(crate) counters: Counters,
+    pub(crate) meter: Meter,
     pub(crate) resolved: Mutex<Resolved>,
     /// To the directory.
     pub(crate) inbox: mpsc::UnboundedSender<Message>,
@@ -75,6 +78,14 @@ pub(crate) struct Counters {
     pub(crate) retries: AtomicU64,
     pub(crate) resolve_ok: AtomicU64,
     pub(crate) resolve_failed: AtomicU64,
+    /// What was given up when its time was up, by where.
+    pub(crate) timed_out: Tally<Phase>,
+    /// Connections that could not be opened, by where.
+    pub(crate) failed_in: Tally<Phase>,
+    /// Pods that were ejected, by what failed.
+    pub(crate) ejected: Tally<Phase>,
+    /// Connections closed, by why.
+    pub(crate) closed_for: Tally<Reason>,
 }
 
 /// Counts one more.

@@ -5,7 +5,7 @@ use std::{ops::Deref, sync::Arc};
 use deadpool_postgres::ClientWrapper;
 use tokio::task::AbortHandle;
 
-use super::{common::count, pod::Pod};
+use super::{common::count, pod::Pod, tally::Word};
 use crate::wire::{
     CancelToken,
     dial::Dialled,
@@ -75,9 +75,68 @@ impl Conn {
     }
 }
 
+/// Why a connection is closed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reason {
+    /// The server or the network has ended it.
+    Ended,
+    /// Its Pod has left, or the pool is closed.
+    Drained,
+    /// Its Pod was ejected, or fenced.
+    Ejected,
+    /// It has lived long enough.
+    Lifetime,
+    /// It has been idle for too long.
+    Idle,
+    /// It did not come clean, failed a ping, or turned out to be to a server of another role.
+    Discarded,
+}
+
+impl Word for Reason {
+    const ALL: &[Self] = &[Self::Ended, Self::Drained, Self::Ejected, Self::Lifetime, Self::Idle, Self::Discarded];
+
+    fn place(self) -> usize {
+        self as usize
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Drained => "drained",
+            Self::Ejected => "ejected",
+            Self::Lifetime => "lifetime",
+            Self::Idle => "idle",
+            Self::Discarded => "discarded",
+        }
+    }
+}
+
+impl Conn {
+    /// Why it is closed now, as its state tells.
+    fn reason(&self) -> Reason {
+        let common = self.pod().common();
+        let idle = u128::from(common.clock.now().saturating_sub(self.parked));
+        if self.record.has_ended() {
+            Reason::Ended
+        } else if self.pod().slot.is_closed() {
+            Reason::Drained
+        } else if self.generation != self.pod().generation() {
+            Reason::Ejected
+        } else if self.is_old() {
+            Reason::Lifetime
+        } else if idle > common.limits.idle_timeout.as_millis() && self.record.is_clean() {
+            Reason::Idle
+        } else {
+            Reason::Discarded
+        }
+    }
+}
+
 impl Drop for Conn {
     fn drop(&mut self) {
-        count(&self.pod().common().counters.closed);
+        let counters = &self.pod().common().counters;
+        count(&counters.closed);
+        counters.closed_for.count(self.reason());
     }
 }
 

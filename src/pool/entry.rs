@@ -135,6 +135,8 @@ impl Entry {
 }
 
 impl Member for Entry {
+    type Pod = Arc<Pod>;
+
     fn endpoint(&self) -> &Endpoint {
         &self.pod.endpoint
     }
@@ -151,6 +153,10 @@ impl Member for Entry {
             fenced: self.fence.is_some(),
             late: self.role == Role::Standby && self.lag.late,
         }
+    }
+
+    fn pod(&self) -> Arc<Pod> {
+        self.pod.clone()
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn hopeless(view: &View, target: Target, common: &Common, now: Instan
     if view.closed {
         return Some(Error::new(Kind::Shutdown, "the pool is closed"));
     }
-    if view.snapshot.pods().is_empty() {
+    if view.health.is_empty() {
         return None;
     }
     let silent = view.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
@@ -38,7 +38,7 @@ pub(crate) fn timed_out(view: &View, target: Target, common: &Common) -> Error {
 }
 
 fn of(view: &View, target: Target, common: &Common) -> Error {
-    if view.snapshot.pods().is_empty() {
+    if view.health.is_empty() {
         let resolved = lock(&common.resolved);
         return match &resolved.error {
             Some(error) => {

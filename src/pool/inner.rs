@@ -51,7 +51,7 @@ impl Inner {
         {
             let mut ended = lock(&self.ended);
             *ended = true;
-            for pod in self.published.load().snapshot.pods() {
+            for (_, pod) in self.published.load().snapshot.pods() {
                 pod.close();
             }
             self.published.publish(Arc::new(last));

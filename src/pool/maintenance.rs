@@ -7,6 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{
     common::TICK,
     inner::Inner,
+    meter::Exporter,
     opener,
     pod::{Pod, Totals},
     watch::Watch,
@@ -27,12 +28,14 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();
     let mut readings = HashMap::new();
+    let mut exporter = Exporter::new(inner.clone());
     for tick in 0u32.. {
         ticks.tick().await;
         inner.common.clock.set(start.elapsed());
         watch.tick(&inner, Instant::now());
         if tick % ROUND == 0 {
             round(&inner, &mut readings);
+            exporter.export();
         }
     }
 }

@@ -16,6 +16,11 @@ mod failure;
 mod inner;
 mod maintenance;
 mod message;
+#[cfg(feature = "metrics")]
+mod meter;
+#[cfg(not(feature = "metrics"))]
+#[path = "meter_off.rs"]
+mod meter;
 mod opener;
 mod owner;
 mod pod;
@@ -26,6 +31,7 @@ mod retry;
 pub(crate) mod roster;
 mod settle;
 mod status;
+mod tally;
 mod trouble;
 mod urgency;
 mod view;

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
+
 use super::{
     common::count,
     conn::{Berth, Conn},
@@ -14,6 +16,7 @@ use crate::{
     event::Event,
     sync::lock,
     time::{Duration, Instant},
+    trace::{CONNECT, endpoint_span},
     wire::{Class, dial::DialError, witness::Witness},
 };
 
@@ -76,9 +79,12 @@ async fn run(berth: Berth, opening: Opening) {
         return;
     }
     let generation = pod.generation();
-    match common.dialer.dial(pod.endpoint.address(), witness(&pod, generation)).await {
+    let began = Instant::now();
+    let dial = common.dialer.dial(pod.endpoint.address(), witness(&pod, generation));
+    match dial.instrument(endpoint_span!(CONNECT, pod.endpoint)).await {
         Ok(dialled) => {
             count(&common.counters.opened);
+            common.meter.connected(began.elapsed());
             let life = jittered(common.limits.max_lifetime, rand::random_range(0.0..1.0));
             let dies = common.clock.now().saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
             let conn = Conn::new(dialled, berth, generation, dies);
@@ -95,6 +101,11 @@ async fn run(berth: Berth, opening: Opening) {
         }
         Err(error) => {
             count(&common.counters.open_failed);
+            common.counters.failed_in.count(error.phase);
+            // It ends at its deadline and not a moment later.
+            if began.elapsed() >= common.limits.connect_timeout {
+                common.counters.timed_out.count(error.phase);
+            }
             let (class, attempt) = failed(&pod, error);
             tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
             if lock(&pod.trouble).dial_failed(class, attempt.clone(), Instant::now()) {

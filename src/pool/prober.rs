@@ -8,6 +8,7 @@ use tokio::{
     select,
     time::{sleep, timeout},
 };
+use tracing::Instrument as _;
 
 use super::{
     message::{Message, Probed},
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     error::{BoxError, Phase},
     time::{Duration, Instant},
+    trace::{PROBE, endpoint_span},
     wire::{Class, classify, dial::Dialled, facts},
 };
 
@@ -32,7 +34,7 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
     let common = pod.common().clone();
     let mut connection = None;
     loop {
-        let outcome = probe(&pod, &mut connection).await;
+        let outcome = probe(&pod, &mut connection).instrument(endpoint_span!(PROBE, pod.endpoint)).await;
         let failed = matches!(outcome, Probed::Failed { .. });
         common.tell(Message::Probed { pod: pod.serial, outcome });
         let began = Instant::now();
@@ -85,6 +87,7 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
         }
         // Silence on this connection proves something only if nothing else was heard from the Pod meanwhile.
         Err(_) => {
+            common.counters.timed_out.count(Phase::Probe);
             let silent = pod.totals().heard == heard;
             told(pod, silent, silent.then_some(asked), Class::NotReady, format!("no answer within {limit:?}").into())
         }

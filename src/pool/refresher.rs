@@ -7,6 +7,7 @@ use tokio::{
     sync::oneshot,
     time::{sleep_until, timeout},
 };
+use tracing::Instrument as _;
 
 use super::{
     common::{Common, count},
@@ -15,6 +16,7 @@ use super::{
 use crate::{
     discovery::{Resolve, ResolveError, Schedule},
     time::{Duration, Instant},
+    trace::{RESOLVE, SYSTEM, TARGET},
 };
 
 /// The longest that a resolver may take: ours keeps to its own, shorter, deadline, a user's may forget to.
@@ -24,7 +26,8 @@ const LIMIT: Duration = Duration::from_secs(15);
 pub(crate) async fn run(resolver: Arc<dyn Resolve>, common: Arc<Common>) {
     let mut schedule = Schedule::new(common.limits.refresh_min, common.limits.refresh_max);
     loop {
-        let result = match timeout(LIMIT, resolver.resolve()).await {
+        let span = tracing::debug_span!(target: TARGET, RESOLVE, "db.system.name" = SYSTEM, source = resolver.source());
+        let result = match timeout(LIMIT, resolver.resolve()).instrument(span).await {
             Ok(result) => result,
             Err(_) => Err(ResolveError::other(format!("no answer from {} within {LIMIT:?}", resolver.source()))),
         };

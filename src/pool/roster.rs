@@ -7,30 +7,50 @@ use crate::{
         Endpoint,
         set::{Diff, Known},
         slot::{Slab, SlotHandle},
-        snapshot::Snapshot,
+        snapshot::{Candidate, Places, Snapshot},
     },
     health::candidates::{Facts, candidates},
 };
 
 /// What stands in a roster.
 pub(crate) trait Member {
+    /// What a snapshot holds of it.
+    type Pod: Clone;
+
     fn endpoint(&self) -> &Endpoint;
     fn slot(&self) -> &SlotHandle;
     fn facts(&self) -> Facts;
+    fn pod(&self) -> Self::Pod;
 }
 
 /// The members, sorted by endpoint.
 #[derive(Debug)]
-pub(crate) struct Roster<M> {
+pub(crate) struct Roster<M: Member> {
     slab: Slab,
     members: Vec<M>,
+    /// What is read of each member for every snapshot, side by side: the members lie all over the memory.
+    stands: Vec<Stand>,
+    pods: Places<M::Pod>,
     known: Known,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stand {
+    slot: u32,
+    /// The targets that the slot was told it serves.
+    targets: u32,
 }
 
 impl<M: Member> Roster<M> {
     /// Nobody.
     pub(crate) fn new() -> Self {
-        Self { slab: Slab::default(), members: Vec::new(), known: Known::default() }
+        Self {
+            slab: Slab::default(),
+            members: Vec::new(),
+            stands: Vec::new(),
+            pods: Places::default(),
+            known: Known::default(),
+        }
     }
 
     pub(crate) fn members(&self) -> &[M] {
@@ -48,17 +68,23 @@ impl<M: Member> Roster<M> {
         named: &[Endpoint],
         mut make: impl FnMut(&Endpoint, SlotHandle) -> M,
     ) -> Option<Vec<M>> {
-        if self.known.is(named) {
-            return None;
-        }
         let Diff { added, removed } = self.known.replace(named);
         if added.is_empty() && removed.is_empty() {
             return None;
         }
-        let gone = removed.iter().map(|endpoint| self.members.remove(place(&self.members, endpoint))).collect();
+        let mut gone = Vec::with_capacity(removed.len());
+        for endpoint in &removed {
+            let place = place(&self.members, endpoint);
+            self.pods.set(self.stands.remove(place).slot, None);
+            gone.push(self.members.remove(place));
+        }
         for endpoint in &added {
+            let place = place(&self.members, endpoint);
             let member = make(endpoint, self.slab.take());
-            self.members.insert(place(&self.members, endpoint), member);
+            let slot = member.slot().number();
+            self.pods.set(slot, Some(member.pod()));
+            self.stands.insert(place, Stand { slot, targets: 0 });
+            self.members.insert(place, member);
         }
         Some(gone)
     }
@@ -71,33 +97,41 @@ impl<M: Member> Roster<M> {
     /// Everybody goes.
     pub(crate) fn clear(&mut self) -> Vec<M> {
         self.known.clear();
+        self.pods = Places::default();
+        self.stands.clear();
         std::mem::take(&mut self.members)
     }
 
     /// The members as a checkout sees them, and whether this is panic. Tells each slot the targets that it serves.
-    pub(crate) fn snapshot<P>(&self, fallback: LagFallback, payload: impl Fn(&M) -> P) -> (Snapshot<P>, bool) {
-        let count = self.members.len();
-        let (mut facts, mut pods, mut numbers) =
-            (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
-        // Once over the members, which lie all over the memory.
-        for member in &self.members {
-            facts.push(member.facts());
-            pods.push(payload(member));
-            numbers.push(member.slot().number());
-        }
+    pub(crate) fn snapshot(&mut self, fallback: LagFallback) -> (Snapshot<M::Pod>, bool) {
+        let facts: Vec<_> = self.members.iter().map(Member::facts).collect();
         let lists = candidates(&facts, fallback);
-        let mut served = vec![0; count];
+        let mut served = vec![0; self.stands.len()];
+        let mut made = Vec::with_capacity(lists.distinct.len());
         for (i, list) in lists.distinct.iter().enumerate() {
             let targets = Target::ALL.iter().filter(|target| lists.of[target.index()] == i);
             let bits = targets.fold(0, |bits, target| bits | target.bit());
-            list.iter().for_each(|&place| served[place as usize] |= bits);
+            let candidate = |&place: &u32| {
+                served[place as usize] |= bits;
+                Candidate { slot: self.stands[place as usize].slot }
+            };
+            made.push(list.iter().map(candidate).collect());
         }
         let slots = self.slab.slots();
-        for (number, targets) in numbers.iter().zip(served) {
-            slots.slot(*number).set_targets(targets);
+        for (stand, targets) in self.stands.iter_mut().zip(served) {
+            if stand.targets != targets {
+                stand.targets = targets;
+                slots.slot(stand.slot).set_targets(targets);
+            }
         }
-        let slot = |place: u32| numbers[place as usize];
-        (Snapshot::new(slots, pods, &lists.distinct, lists.of, slot), lists.panic)
+        (Snapshot::new(slots, self.pods.clone(), &made, lists.of), lists.panic)
+    }
+
+    /// Something of each member, in the order of the snapshot's Pods.
+    pub(crate) fn in_order_of_slots<T>(&self, of: impl Fn(&M) -> T) -> Vec<T> {
+        let mut found: Vec<_> = self.stands.iter().zip(&self.members).map(|(stand, m)| (stand.slot, of(m))).collect();
+        found.sort_unstable_by_key(|(slot, _)| *slot);
+        found.into_iter().map(|(_, found)| found).collect()
     }
 }
 
@@ -120,6 +154,8 @@ mod tests {
     }
 
     impl Member for Pod {
+        type Pod = usize;
+
         fn endpoint(&self) -> &Endpoint {
             &self.endpoint
         }
@@ -130,6 +166,10 @@ mod tests {
 
         fn facts(&self) -> Facts {
             Facts { state: State::Healthy, role: Role::Standby, read_only: false, fenced: false, late: false }
+        }
+
+        fn pod(&self) -> usize {
+            self.serial
         }
     }
 
@@ -151,11 +191,16 @@ mod tests {
         let gone = roster.replace(&named(&[1, 3, 4]), make).unwrap();
         assert_eq!(gone.iter().map(|pod| pod.serial).collect::<Vec<_>>(), [1]);
         assert_eq!(roster.members().iter().map(|pod| pod.serial).collect::<Vec<_>>(), [3, 4, 2]);
-        let (snapshot, panic) = roster.snapshot(LagFallback::Fail, |pod| pod.serial);
+        let (snapshot, panic) = roster.snapshot(LagFallback::Fail);
         assert!(!panic);
         let standby = snapshot.candidates(Target::Standby.index());
         assert_eq!(standby.iter().map(|&candidate| *snapshot.pod(candidate)).collect::<Vec<_>>(), [3, 4, 2]);
         assert_eq!(snapshot.slots().slot(standby[2].slot).in_flight(), 1);
+        let in_order: Vec<_> = snapshot.pods().map(|(_, serial)| *serial).collect();
+        assert_eq!(roster.in_order_of_slots(|pod| pod.serial), in_order);
+        assert!(snapshot.pods().all(|(slot, serial)| {
+            roster.members().iter().any(|pod| (pod.slot.number(), pod.serial) == (slot, *serial))
+        }));
         assert!(snapshot.candidates(Target::Primary.index()).is_empty());
         assert!(roster.members()[0].slot.serves(Target::Any.bit()));
         assert!(!roster.members()[0].slot.serves(Target::Primary.bit()));

@@ -108,7 +108,7 @@ impl Inner {
     pub(crate) fn status(&self) -> Status {
         let view = self.published.load();
         let common = &self.common;
-        let endpoints = view
+        let mut endpoints: Vec<_> = view
             .pods()
             .map(|(pod, health)| EndpointStatus {
                 endpoint: pod.endpoint.clone(),
@@ -126,6 +126,7 @@ impl Inner {
                 trouble: lock(&pod.trouble).last().map(|(_, attempt)| attempt.to_string()),
             })
             .collect();
+        endpoints.sort_unstable_by(|one, other| one.endpoint.cmp(&other.endpoint));
         let resolved = lock(&common.resolved).clone();
         let resolve = ResolveStatus {
             source: self.resolver.source(),

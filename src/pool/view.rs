@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct View {
     pub(crate) snapshot: Snapshot<Arc<Pod>>,
-    /// How each of the snapshot's Pods is.
+    /// How each of the snapshot's Pods is, in the same order.
     pub(crate) health: Vec<PodHealth>,
     /// Since when no Pod has passed a probe, while none does.
     pub(crate) silent_since: Option<Instant>,
@@ -40,6 +40,6 @@ impl PodHealth {
 impl View {
     /// The Pods, and how each of them is.
     pub(crate) fn pods(&self) -> impl Iterator<Item = (&Arc<Pod>, &PodHealth)> {
-        self.snapshot.pods().iter().zip(&self.health)
+        self.snapshot.pods().map(|(_, pod)| pod).zip(&self.health)
     }
 }

@@ -33,11 +33,10 @@ impl Watch {
     /// Looks at every Pod.
     pub(crate) fn tick(&mut self, inner: &Inner, now: Instant) {
         let view = inner.published.load();
-        let pods = view.snapshot.pods();
-        if self.0.len() > pods.len() {
-            self.0.retain(|serial, _| pods.iter().any(|pod| pod.serial == *serial));
+        if self.0.len() > view.health.len() {
+            self.0.retain(|serial, _| view.pods().any(|(pod, _)| pod.serial == *serial));
         }
-        for pod in pods {
+        for (pod, _) in view.pods() {
             let watched = self.0.entry(pod.serial).or_insert_with(|| Watched::new(now));
             watched.look(pod, &inner.common.limits, now);
         }

@@ -3,6 +3,7 @@
 
 pub mod load;
 pub mod paced;
+pub mod programs;
 
 use std::time::{Duration, Instant};
 

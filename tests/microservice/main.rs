@@ -1,6 +1,7 @@
 //! The example microservice as its users meet it: a program, its environment, HTTP and signals.
 #![allow(clippy::print_stdout, reason = "a test says what it counted")]
 
+mod browser;
 #[path = "../common/mod.rs"]
 mod common;
 mod exposition;
@@ -13,4 +14,5 @@ mod stream;
 mod contract;
 mod ending;
 mod outage;
+mod page;
 mod writing;

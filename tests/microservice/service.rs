@@ -97,6 +97,10 @@ impl Service {
         service
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) async fn connect(&self) -> Connection {
         Connection::open(self.address).await.expect("a connection to the service")
     }

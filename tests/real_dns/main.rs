@@ -14,11 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::programs::programs;
 use podpool::{
     Config, Pool,
     discovery::{Dns, DnsOptions, Resolve as _, ResolveErrorKind},
 };
-use server::{Server, ask, programs, run};
+use server::{Server, ask, run};
 
 const SVC: &str = "postgresql-svc.k8s-training.svc.cluster.local";
 /// How long a change may take to be answered.

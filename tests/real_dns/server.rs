@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, ErrorKind, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -15,25 +15,6 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(10);
 /// How many ports are tried: another program may take one between its choice and the server's start.
 const TRIES: usize = 5;
-
-/// Where packages put servers' programs, beside `PATH`, which has these for root alone.
-const DIRECTORIES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
-
-/// The programs of these names; `None`, and a line that says so, where one is missing. Where everything has to be
-/// tested, that is a failure.
-pub(crate) fn programs<const N: usize>(names: [&str; N]) -> Option<[PathBuf; N]> {
-    let found = names.map(|name| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let directories = std::env::split_paths(&path).chain(DIRECTORIES.map(PathBuf::from));
-        directories.map(|directory| directory.join(name)).find(|program| program.is_file())
-    });
-    if let Some(missing) = found.iter().position(Option::is_none) {
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{} is not installed", names[missing]);
-        println!("skipped: {} is not installed", names[missing]);
-        return None;
-    }
-    Some(found.map(Option::unwrap_or_default))
-}
 
 /// The server. Dropping it ends its process and removes its directory.
 pub(crate) struct Server {

@@ -131,12 +131,12 @@ impl Directory {
     }
 
     fn view(&mut self, closed: bool) -> View {
-        let (snapshot, panic) = self.roster.snapshot(self.inner.common.limits.lag_fallback, |entry| entry.pod.clone());
+        let (snapshot, panic) = self.roster.snapshot(self.inner.common.limits.lag_fallback);
         if panic != self.panic {
             self.panic = panic;
             self.inner.common.events.emit(if panic { Event::PanicBegan } else { Event::PanicEnded });
         }
-        let health: Vec<_> = self.roster.members().iter().map(PodHealth::of).collect();
+        let health = self.roster.in_order_of_slots(PodHealth::of);
         let healthy = health.iter().any(|pod| pod.state == State::Healthy && pod.fence.is_none());
         self.silent_since = match self.silent_since {
             // Nobody to be silent.

@@ -166,6 +166,7 @@ impl Directory {
             State::Healthy => opener::warm(&pod),
             State::Ejected => {
                 if let Some(cause) = &cause {
+                    self.inner.common.counters.ejected.count(cause.phase());
                     lock(&pod.trouble).probe_failed(Class::NotReady, cause.clone());
                 }
                 pod.purge();

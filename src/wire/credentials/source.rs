@@ -216,7 +216,10 @@ mod tests {
         for (content, expected) in [(&b""[..], "empty"), (b"\n", "empty"), (b"a\0b", "zero byte"), (b"\xff", "UTF-8")] {
             std::fs::write(file.path(), content).unwrap();
             let error = source.login(address(), false).await.unwrap_err();
-            assert!(matches!(error, CredentialsError::Content { .. }) && error.to_string().contains(expected), "{error}");
+            assert!(
+                matches!(error, CredentialsError::Content { .. }) && error.to_string().contains(expected),
+                "{error}"
+            );
         }
         let path = file.path().to_owned();
         drop(file);

@@ -1,0 +1,82 @@
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::error::Phase;
+
+/// What a count can be divided by: a few words.
+pub(crate) trait Word: Copy + 'static {
+    /// Every word, at its place.
+    const ALL: &[Self];
+
+    /// The word's place.
+    fn place(self) -> usize;
+
+    /// The word itself.
+    fn word(self) -> &'static str;
+}
+
+/// The most words that there are of one sort.
+const WORDS: usize = 8;
+
+/// A count for each word.
+pub(crate) struct Tally<W>([AtomicU64; WORDS], PhantomData<W>);
+
+// Relaxed: plain counters.
+impl<W: Word> Tally<W> {
+    /// Counts one more.
+    pub(crate) fn count(&self, word: W) {
+        self.0[word.place()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Every word with its count.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        W::ALL.iter().map(|word| (word.word(), self.0[word.place()].load(Ordering::Relaxed)))
+    }
+}
+
+impl<W> Default for Tally<W> {
+    fn default() -> Self {
+        Self(Default::default(), PhantomData)
+    }
+}
+
+impl<W> fmt::Debug for Tally<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tally").field(&self.0).finish()
+    }
+}
+
+impl Word for Phase {
+    const ALL: &[Self] = &Phase::ALL;
+
+    fn place(self) -> usize {
+        self as usize
+    }
+
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::conn::Reason;
+
+    fn check<W: Word>() {
+        assert!(W::ALL.len() <= WORDS);
+        for (place, word) in W::ALL.iter().enumerate() {
+            assert_eq!(word.place(), place, "{}", word.word());
+        }
+    }
+
+    #[test]
+    fn every_word_has_a_place_of_its_own() {
+        check::<Phase>();
+        check::<Reason>();
+    }
+}

@@ -1,0 +1,192 @@
+//! Every example, run as its users run it, on one cluster.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use podpool::testkit::Cluster;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
+
+/// Many times what an example takes.
+const LIMIT: Duration = Duration::from_secs(30);
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+
+/// Those that other tests run: the microservice and its load, the DNS tests' program, and the cluster itself.
+const ELSEWHERE: [&str; 4] = ["load", "local_cluster", "microservice", "resolve"];
+
+/// The folder with the programs, built anew where need be.
+fn programs() -> PathBuf {
+    let test = env::current_exe().expect("the test's own path");
+    // target/PROFILE/deps/examples-HASH
+    let profile = test.parent().and_then(Path::parent).expect("the profile's directory");
+    let mut cargo = std::process::Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.args(["build", "--quiet", "--all-features", "--examples", "--target-dir"]);
+    cargo.arg(profile.parent().expect("the target directory"));
+    match profile.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => {}
+        Some(name) => drop(cargo.args(["--profile", name])),
+    }
+    assert!(cargo.status().expect("cargo").success(), "cargo build --examples");
+    profile.join("examples")
+}
+
+struct Stage {
+    cluster: Cluster,
+    programs: PathBuf,
+    url: String,
+    ran: BTreeSet<&'static str>,
+}
+
+impl Stage {
+    fn command(&mut self, name: &'static str) -> Command {
+        self.ran.insert(name);
+        let mut command = Command::new(self.programs.join(name));
+        command.env("DATABASE_URL", &self.url).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// Runs an example to its end, which has to be a good one. Gives what it printed.
+    async fn run(&mut self, name: &'static str, arguments: &[&str]) -> String {
+        let output = self.command(name).args(arguments).output();
+        let output: Output = timeout(LIMIT, output).await.expect("it ends").expect("it runs");
+        let text = String::from_utf8(output.stdout).expect("text");
+        assert!(
+            output.status.success(),
+            "{name}: {}: {text}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        println!("== {name}\n{text}");
+        text
+    }
+
+    /// Starts an example that runs until it is asked to end.
+    fn start(&mut self, name: &'static str) -> Running {
+        let mut child = self.command(name).spawn().expect("it starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        Running { name, child, lines, said: Vec::new() }
+    }
+}
+
+struct Running {
+    name: &'static str,
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    said: Vec<String>,
+}
+
+impl Running {
+    /// Waits for a line that has this in it.
+    async fn says(&mut self, what: &str) {
+        let waiting = async {
+            while let Some(line) = self.lines.next_line().await.expect("text") {
+                self.said.push(line);
+                if self.said.last().is_some_and(|line| line.contains(what)) {
+                    return true;
+                }
+            }
+            false
+        };
+        let found = timeout(LIMIT, waiting).await;
+        assert!(matches!(found, Ok(true)), "{} never says {what:?}: {:?}", self.name, self.said);
+    }
+
+    /// Ends it with SIGTERM, and gives everything it said.
+    async fn end(mut self) -> String {
+        let pid = self.child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())).expect("running");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it takes a signal");
+        while let Some(line) = timeout(LIMIT, self.lines.next_line()).await.expect("it ends").expect("text") {
+            self.said.push(line);
+        }
+        let status = timeout(LIMIT, self.child.wait()).await.expect("it ends").expect("a status");
+        let mut errors = String::new();
+        self.child.stderr.take().expect("piped").read_to_string(&mut errors).await.expect("text");
+        let text = self.said.join("\n");
+        assert!(status.success(), "{}: {status}: {text}{errors}", self.name);
+        println!("== {}\n{text}\n", self.name);
+        text
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_example_does_what_it_says() {
+    let programs = programs();
+    let cluster = Cluster::start(3).await.expect("a cluster");
+    let url = cluster.srv_url();
+    let mut stage = Stage { cluster, programs, url, ran: BTreeSet::new() };
+
+    let text = stage.run("quickstart", &[]).await;
+    assert!(text.contains(" is PostgreSQL ") && text.contains("and it is 20"));
+
+    let text = stage.run("transactions", &[]).await;
+    let (done, before) = (text.matches(": done\n").count(), text.matches(": was done before\n").count());
+    assert_eq!((done, before), (1, 1));
+
+    let text = stage.run("read_write_split", &[]).await;
+    let by = |what: &str| text.lines().find_map(|line| Some(line.split_once(what)?.1.to_owned())).expect(what);
+    assert!(by("was written by ").starts_with("postgresql-sfs-0 "));
+    assert!(!by("counted by ").starts_with("postgresql-sfs-0 "));
+    assert!(by("says ").starts_with("postgresql-sfs-0 "));
+
+    let text = stage.run("custom_policy", &[]).await;
+    assert_eq!(text.matches(" of 200, latency ").count(), 3);
+
+    let pods = tempfile::NamedTempFile::new().expect("a file");
+    let line = |pod: &podpool::testkit::Pod| format!("{} {}\n", pod.name(), pod.address());
+    let lines: String = stage.cluster.pods().iter().map(line).collect();
+    fs::write(pods.path(), lines).expect("a file");
+    let text = stage.run("custom_resolver", &[pods.path().to_str().expect("a plain path")]).await;
+    assert!(text.contains("3 Pods by the file ") && text.matches("answered by postgresql-sfs-").count() == 10);
+
+    let mut shutdown = stage.start("graceful_shutdown");
+    shutdown.says("working").await;
+    let text = shutdown.end().await;
+    assert!(text.contains("asked to end") && text.contains("every connection came back"));
+    assert_eq!(text.matches(" pieces of work").count(), 4);
+
+    let mut observer = stage.start("observer");
+    for _ in 0..3 {
+        observer.says("probing -> healthy").await;
+    }
+    stage.cluster.kill(2).await.expect("killed");
+    observer.says("ALARM: postgresql-sfs-2 ").await;
+    let text = observer.end().await;
+    assert!(text.contains("postgresql-sfs-0") && text.contains(" is primary now") && text.ends_with("the end"));
+
+    stage.cluster.shutdown().await.expect("an orderly end");
+    let mut ran: BTreeSet<String> = stage.ran.iter().map(|name| (*name).to_owned()).collect();
+    ran.extend(ELSEWHERE.map(str::to_owned));
+    assert_eq!(ran, there_are(), "run, and there");
+}
+
+/// The examples in the folder.
+fn there_are() -> BTreeSet<String> {
+    let entries = fs::read_dir(FOLDER).expect("the folder").map(|entry| entry.expect("an entry").path());
+    let programs = entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").exists());
+    programs.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn each_is_short_and_in_the_table() {
+    let table = fs::read_to_string(format!("{FOLDER}/README.md")).expect("a README");
+    for name in there_are() {
+        assert!(table.contains(&format!("| [`{name}`](")), "{name} is not in the table");
+        let file = format!("{FOLDER}/{name}.rs");
+        if !ELSEWHERE.contains(&&*name) {
+            let lines = fs::read_to_string(&file).expect("a file").lines().count();
+            assert!(lines < 100, "{file} has {lines} lines");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+#!/bin/bash
+# The StatefulSet's Pods on this machine: its own script and its own command, in namespaces of their own, where a Pod's
+# address, its paths and the names of DNS are what they are in Kubernetes.
+#
+# Run by replication.rs inside `unshare --mount --net --pid`, with the directory $WORK:
+#   config/ secrets/   the ConfigMap and the Secret, a file a key
+#   environment        the containers' variables, as `export` lines that name $POD_NAME
+#   command            the server's command line, a word a line
+set -euo pipefail
+export PATH=$BIN:$PATH
+
+pods=3
+user=postgres
+: >"$WORK/hosts"
+
+fail() { echo "FAILED: $*"; exit 1; }
+address() { echo "127.0.0.$((2 + $1))"; }
+log() { echo "$WORK/log$1"; }
+
+# What DNS says: each Pod's own name, and under the Service's name the Pods that are ready.
+declare -A ready=()
+resolve() {
+    {
+        echo '127.0.0.1 localhost'
+        for ((pod = 0; pod < pods; pod++)); do
+            echo "$(address $pod) postgresql-sfs-$pod.postgresql-svc ${ready[$pod]:+postgresql-svc}"
+        done
+    } >"$WORK/hosts"
+}
+
+# Something in a Pod: with its paths, its variables, and an ordinary user.
+in_pod() { # in_pod POD COMMAND…
+    POD=$1 unshare --mount bash -euc '
+        mount --bind "$WORK/hosts" /etc/hosts
+        mount --bind "$WORK/host.conf" /etc/host.conf
+        mount --bind "$WORK/config" /etc/postgresql
+        mount -t tmpfs tmpfs /var/lib/postgresql
+        mkdir /var/lib/postgresql/data
+        mount --bind "$WORK/volume$POD" /var/lib/postgresql/data
+        mount -t tmpfs -o mode=755 tmpfs /run
+        mkdir -p /run/secrets/postgresql
+        mkdir -m 777 /run/postgresql
+        mount --bind "$WORK/secrets" /run/secrets/postgresql
+        POD_NAME=postgresql-sfs-$POD
+        . "$WORK/environment"
+        shift
+        cd /
+        if [ "$(id -u)" = 0 ]; then exec setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; fi
+        exec "$@"' - "$@"
+}
+
+prepare() { in_pod "$1" bash /etc/postgresql/prepare.sh 2>>"$(log "$1")"; }
+
+# Three servers share one network here, so each is told its address. The rest is the manifest's.
+declare -A running=()
+serve() { # serve POD
+    local words
+    mapfile -t words < <(sed "s/\$(POD_NAME)/postgresql-sfs-$1/" "$WORK/command")
+    in_pod "$1" "${words[@]}" -c listen_addresses="$(address "$1")" -c fsync=off >>"$(log "$1")" 2>&1 &
+    running[$1]=$!
+    for ((tries = 0; tries < 300; tries++)); do
+        if pg_isready --quiet --host="$(address "$1")"; then
+            ready[$1]=yes
+            resolve
+            return
+        fi
+        kill -0 "${running[$1]}" 2>/dev/null || break
+        sleep 0.1
+    done
+    tail -n 20 "$(log "$1")"
+    fail "Pod $1 is not ready"
+}
+
+start() { prepare "$1" || { tail -n 20 "$(log "$1")"; fail "prepare.sh of Pod $1"; }; serve "$1"; }
+
+stop() { # stop POD SIGNAL
+    unset "ready[$1]"
+    resolve
+    kill -"$2" "$(head -n 1 "$WORK/volume$1/pgdata/postmaster.pid")"
+    wait "${running[$1]}" || true
+}
+
+sql() { # sql POD STATEMENT: as the application
+    PGPASSWORD=$(cat "$WORK/secrets/app-password") PGCONNECT_TIMEOUT=5 psql --no-psqlrc -qAtX --host="$(address "$1")" \
+        --username="$APP_USER" --dbname="$APP_DATABASE" --set=ON_ERROR_STOP=1 --command="$2"
+}
+
+super() { # super POD STATEMENT
+    PGPASSWORD=$(cat "$WORK/secrets/postgres-password") PGCONNECT_TIMEOUT=5 psql --no-psqlrc -qAtX \
+        --host="$(address "$1")" --username=$user --dbname=postgres --set=ON_ERROR_STOP=1 --command="$2"
+}
+
+within() { # within SECONDS WHAT COMMAND…: until it answers yes
+    local end=$((SECONDS + $1)) what=$2
+    shift 2
+    until [ "$("$@" 2>/dev/null)" = yes ]; do
+        [ $SECONDS -lt $end ] || { tail -n 20 "$WORK"/log*; fail "not in time: $what"; }
+        sleep 0.1
+    done
+    echo "ok: $what"
+}
+
+streams() { # streams PRIMARY STANDBY
+    super "$1" "SELECT 'yes' FROM pg_stat_replication WHERE application_name = 'postgresql-sfs-$2' AND state = 'streaming'"
+}
+has() { sql "$1" "SELECT 'yes' FROM tb_writes WHERE id = '$2'"; }
+is_primary() { [ "$(super "$1" 'SELECT pg_is_in_recovery()')" = f ] || fail "Pod $1 is no primary"; }
+is_standby() { [ "$(super "$1" 'SELECT pg_is_in_recovery()')" = t ] || fail "Pod $1 is no standby"; }
+
+POD_NAME=
+. "$WORK/environment"
+ip link set lo up
+echo 'multi on' >"$WORK/host.conf"
+resolve
+
+# 1. All at once, with nothing there: Pod 0 makes the database, the others wait and copy it.
+prepare 1 &
+waiting=$!
+start 0
+wait $waiting || fail 'Pod 1 did not come to copy Pod 0'
+grep -q 'waiting for one' "$(log 1)" || fail 'Pod 1 did not wait'
+serve 1
+start 2
+is_primary 0
+is_standby 1
+is_standby 2
+within 20 'Pod 0 streams to Pod 1' streams 0 1
+within 20 'Pod 0 streams to Pod 2' streams 0 2
+sql 0 "INSERT INTO tb_writes VALUES ('first')"
+within 20 'Pod 1 has what was written on Pod 0' has 1 first
+within 20 'Pod 2 has what was written on Pod 0' has 2 first
+
+# 2. A restart changes no role, after an orderly end and after a crash.
+stop 1 QUIT
+start 1
+stop 0 QUIT
+start 0
+is_primary 0
+within 30 'after restarts, Pod 0 streams to Pod 1' streams 0 1
+within 30 'after restarts, Pod 0 streams to Pod 2' streams 0 2
+within 5 'and has its data' has 0 first
+
+# 3. The primary crashes, and Pod 1 is promoted: Pod 0 comes back as its standby, and Pod 2 follows after a restart.
+super 0 'SELECT pg_switch_wal()' >"$WORK/ignored"
+stop 0 QUIT
+super 1 'SELECT pg_promote()' >"$WORK/ignored"
+sql 1 "INSERT INTO tb_writes VALUES ('second')"
+start 0
+is_standby 0
+within 30 'a former primary follows the one that was promoted' streams 1 0
+within 20 'and has what was written there' has 0 second
+stop 2 INT
+start 2
+within 30 'Pod 2 follows the new primary too' streams 1 2
+sql 1 "INSERT INTO tb_writes VALUES ('third')"
+within 20 'Pod 2 has what was written there' has 2 third
+
+# 4. The whole set goes down and comes back at once: the roles are kept.
+stop 0 INT
+stop 2 INT
+stop 1 INT
+start 0
+start 1
+start 2
+is_standby 0
+is_primary 1
+is_standby 2
+within 30 'after all were down, Pod 1 streams to Pod 0' streams 1 0
+within 30 'after all were down, Pod 1 streams to Pod 2' streams 1 2
+
+# 5. A start that was cut short, and a volume that was lost: a copy of the primary, never a second database.
+stop 2 INT
+find "$WORK/volume2" -mindepth 1 -delete
+in_pod 2 sh -c 'mkdir "$PGDATA.new" && echo half >"$PGDATA.new/PG_VERSION"'
+start 2
+within 30 'a lost volume is copied anew' streams 1 2
+[ ! -e "$WORK/volume2/pgdata.new" ] || fail 'what was cut short is still there'
+stop 0 INT
+find "$WORK/volume0" -mindepth 1 -delete
+start 0
+is_standby 0
+within 30 'that of Pod 0 too' streams 1 0
+within 20 'with all the data' has 0 third
+
+# 6. Pod 0 has lost its volume and the primary is down: it waits, and makes nothing of its own.
+stop 0 INT
+find "$WORK/volume0" -mindepth 1 -delete
+stop 1 INT
+: >"$(log 0)"
+prepare 0 &
+waiting=$!
+waits() { grep -q 'waiting for one' "$(log 0)" && echo yes; }
+within 20 'without a primary, an empty Pod 0 waits' waits
+[ ! -e "$WORK/volume0/pgdata" ] || fail 'Pod 0 has made a database beside the one there is'
+start 1
+wait $waiting || fail 'Pod 0 did not come to copy Pod 1'
+serve 0
+within 30 'and copies it when it is back' streams 1 0
+stop 2 INT
+stop 0 INT
+stop 1 INT
+echo 'all done'
