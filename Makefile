@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
-.PHONY: help demo facts failover-table loom package screenshots test soak fuzz bench bench-once lint components fuzzer programs
+.PHONY: help demo facts failover-table loom peers package screenshots test soak fuzz bench bench-once lint components fuzzer programs
 
 # Every benchmark of benches/: a file, or a folder with a main.rs that is no package of its own.
 BENCHES := $(strip $(notdir $(basename $(wildcard benches/*.rs))) \
@@ -42,6 +42,10 @@ fuzz: fuzzer ## Feed each fuzz target for ten minutes, or FUZZ_SECONDS
 	    cargo fuzz run --fuzz-dir . --sanitizer none "$$target" "found/$$target" "corpus/$$target" -- \
 	        -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0 || exit 1; \
 	done
+
+peers: programs ## Measure podpool beside what people use today (building it needs cmake), and print the tables
+	@command -v cmake >/dev/null || { echo "error: cmake is missing; install your system's package of it" >&2; exit 1; }
+	cargo run --release --locked --manifest-path benches/peers/Cargo.toml
 
 screenshots: programs ## Take the pictures of the live page that README shows, from a live cluster
 	PODPOOL_SCREENSHOTS=$(CURDIR)/docs/screenshots cargo test --all-features --test microservice page::sees_a_pod -- --nocapture

@@ -72,6 +72,15 @@ pub enum Event {
         /// The Pod.
         endpoint: Endpoint,
     },
+    /// The connections that clients like this one may open are more than a Pod has. Said once a Pod, as soon as its
+    /// server has told how many it has. How many clients there are is known only from `clients`; without that, one is
+    /// compared.
+    BudgetExceeded {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The arithmetic.
+        cause: Arc<str>,
+    },
     /// A Pod lets nobody in: the server refuses who we are, or the database that is asked for, or there are no credentials
     /// to come with. What is open goes on to serve. Said once, until the Pod lets somebody in.
     LoginFailed {
@@ -101,7 +110,8 @@ pub enum Event {
 }
 
 /// The names of all events.
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 14] = [
+    "budget_exceeded",
     "endpoint_added",
     "endpoint_drained",
     "endpoint_fenced",
@@ -130,6 +140,7 @@ impl Event {
             Self::EndpointRemoved { .. } => "endpoint_removed",
             Self::EndpointFenced { .. } => "endpoint_fenced",
             Self::EndpointUnfenced { .. } => "endpoint_unfenced",
+            Self::BudgetExceeded { .. } => "budget_exceeded",
             Self::LoginFailed { .. } => "login_failed",
             Self::PassfileIgnored { .. } => "passfile_ignored",
             Self::StateChanged { .. } => "state_changed",
@@ -148,6 +159,7 @@ impl Event {
             Self::EndpointAdded { endpoint }
             | Self::EndpointDrained { endpoint }
             | Self::EndpointRemoved { endpoint }
+            | Self::BudgetExceeded { endpoint, .. }
             | Self::EndpointFenced { endpoint, .. }
             | Self::EndpointUnfenced { endpoint }
             | Self::LoginFailed { endpoint, .. }
@@ -170,9 +182,10 @@ impl fmt::Display for Event {
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
             Self::RoleChanged { from, to, .. } => write!(f, " {from} -> {to}"),
-            Self::EndpointFenced { cause, .. } | Self::LoginFailed { cause, .. } | Self::ResolveFailed { cause } => {
-                write!(f, ": {cause}")
-            }
+            Self::BudgetExceeded { cause, .. }
+            | Self::EndpointFenced { cause, .. }
+            | Self::LoginFailed { cause, .. }
+            | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
             Self::PassfileIgnored { path, cause } => write!(f, " {}: {cause}", path.display()),
             _ => Ok(()),
         }
@@ -275,7 +288,8 @@ fn log(event: &Event) {
         };
     }
     match event {
-        Event::EndpointFenced { .. }
+        Event::BudgetExceeded { .. }
+        | Event::EndpointFenced { .. }
         | Event::LoginFailed { .. }
         | Event::PanicBegan
         | Event::PassfileIgnored { .. }

@@ -9,19 +9,23 @@ use std::{
 };
 
 use podpool::testkit::Cluster;
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
     time::timeout,
 };
+
+mod common;
+use common::programs::programs as installed;
 
 /// Many times what an example takes.
 const LIMIT: Duration = Duration::from_secs(30);
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
 
-/// Those that other tests run: the microservice and its load, the DNS tests' program, and the cluster itself.
-const ELSEWHERE: [&str; 4] = ["load", "local_cluster", "microservice", "resolve"];
+/// Programs more than examples, which other tests and the demo run; they may be longer.
+const ELSEWHERE: [&str; 3] = ["load", "microservice", "resolve"];
 
 /// The folder with the programs, built anew where need be.
 fn programs() -> PathBuf {
@@ -104,8 +108,8 @@ impl Running {
 
     /// Ends it with SIGTERM, and gives everything it said.
     async fn end(mut self) -> String {
-        let pid = self.child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())).expect("running");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it takes a signal");
+        let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("running");
+        kill_process(pid, Signal::TERM).expect("it takes a signal");
         while let Some(line) = timeout(LIMIT, self.lines.next_line()).await.expect("it ends").expect("text") {
             self.said.push(line);
         }
@@ -167,7 +171,87 @@ async fn every_example_does_what_it_says() {
     stage.cluster.shutdown().await.expect("an orderly end");
     let mut ran: BTreeSet<String> = stage.ran.iter().map(|name| (*name).to_owned()).collect();
     ran.extend(ELSEWHERE.map(str::to_owned));
+    ran.extend(["local_cluster", "pgbouncer"].map(str::to_owned)); // below
     assert_eq!(ran, there_are(), "run, and there");
+}
+
+/// A PgBouncer in front of a Pod, in transaction mode, with two server connections. `None` where it is not installed.
+async fn bouncer(cluster: &Cluster, directory: &Path) -> Option<(Child, u16)> {
+    let [program] = installed(["pgbouncer"])?;
+    let pod = cluster.pod(0).address();
+    // Free a moment ago; it says so if it is not any more.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
+    let users = directory.join("users");
+    fs::write(&users, format!("\"{}\" \"{}\"\n", cluster.user(), cluster.password())).expect("a file");
+    let ini = directory.join("pgbouncer.ini");
+    let text = format!(
+        "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+         auth_type = scram-sha-256\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 2\n",
+        pod.ip(),
+        pod.port(),
+        users.display(),
+    );
+    fs::write(&ini, text).expect("a file");
+    let mut command = Command::new(program);
+    command.arg("--quiet").arg(&ini).stdin(Stdio::null()).kill_on_drop(true);
+    if geteuid().is_root() {
+        // It refuses to run as root.
+        let passwd = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
+        let line = passwd.lines().find(|line| line.starts_with("postgres:")).expect("a user `postgres`");
+        let mut ids = line.split(':').skip(2).map(|id| id.parse::<u32>().expect("a number"));
+        let (uid, gid) = (ids.next().expect("a uid"), ids.next().expect("a gid"));
+        for path in [directory, &users, &ini] {
+            std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("an owner");
+        }
+        command.uid(uid).gid(gid);
+    }
+    let mut child = command.spawn().expect("it starts");
+    common::until(LIMIT, "PgBouncer listens", || {
+        assert!(child.try_wait().expect("a status").is_none(), "PgBouncer ended");
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    })
+    .await;
+    Some((child, port))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pgbouncer_gives_few_server_processes_to_many_requests() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cluster = Cluster::start(1).await.expect("a cluster");
+    let Some((mut bouncer, port)) = bouncer(&cluster, directory.path()).await else { return };
+    let (account, rest) = cluster.url().split_once('@').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a URL");
+    let database = rest.split_once('/').expect("a database").1.split('?').next().expect("a database").to_owned();
+    let url = format!("{account}@127.0.0.1:{port}/{database}");
+    let mut stage = Stage { cluster, programs: programs(), url, ran: BTreeSet::new() };
+    let text = stage.run("pgbouncer", &[]).await;
+    assert!(text.contains("40 and 2 are 42\n") && text.contains("the limit is 2s\n"));
+    assert!(text.contains("by 1 server processes") || text.contains("by 2 server processes"));
+    bouncer.kill().await.expect("it ends");
+    stage.cluster.shutdown().await.expect("an orderly end");
+}
+
+#[tokio::test]
+async fn the_local_cluster_takes_commands_and_remembers_them() {
+    let program = programs().join("local_cluster");
+    let mut child = Command::new(program);
+    child.arg("2").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = child.spawn().expect("it starts");
+    let mut input = child.stdin.take().expect("piped");
+    input.write_all(b"kill 1\nhelp\nnonsense\nhistory\nstart 1\n!99\n!1\nstatus\nquit\n").await.expect("it reads");
+    let output = timeout(LIMIT, child.wait_with_output()).await.expect("it ends").expect("it runs");
+    let text = String::from_utf8(output.stdout).expect("text");
+    println!("{text}");
+    assert!(output.status.success(), "{}", output.status);
+    assert!(text.contains("DATABASE_URL=postgres://"));
+    // Done three times: killed, started, and killed once more.
+    assert_eq!(text.matches("done in ").count(), 3);
+    assert!(text.contains("   1  kill 1\n   2  help\n   3  nonsense\n   4  history\n"));
+    assert!(text.contains("`nonsense` is no command") && text.contains("`!99` is no command so far"));
+    let (_, last) = text.rsplit_once("POD  ").expect("a table");
+    let row = |pod: &str| {
+        last.lines().find(|line| line.starts_with(pod)).expect("a row").split_whitespace().collect::<Vec<_>>()
+    };
+    assert_eq!((row("postgresql-sfs-0")[3], row("postgresql-sfs-1")[3]), ("running", "down"));
 }
 
 /// The examples in the folder.
@@ -184,7 +268,7 @@ fn each_is_short_and_in_the_table() {
     for name in there_are() {
         assert!(table.contains(&format!("| [`{name}`](")), "{name} is not in the table");
         let file = format!("{FOLDER}/{name}.rs");
-        if !ELSEWHERE.contains(&&*name) {
+        if !ELSEWHERE.contains(&&*name) && name != "local_cluster" {
             let lines = fs::read_to_string(&file).expect("a file").lines().count();
             assert!(lines < 100, "{file} has {lines} lines");
         }

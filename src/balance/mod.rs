@@ -23,6 +23,7 @@ mod least_in_flight;
 mod policy;
 mod rng;
 mod select;
+pub(crate) mod subset;
 
 pub use candidates::Candidates;
 pub(crate) use chooser::Chooser;

@@ -36,32 +36,32 @@ mod nameservers;
 mod parameter;
 mod percent;
 pub(crate) mod pgpass;
+mod reset;
 mod secret;
 mod service_name;
 mod setting;
 mod ssl_mode;
 mod target;
+mod text;
 mod url;
 mod value;
 mod words;
 
 use std::{
-    ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 pub use discovery::Discovery;
 pub use host::Host;
 pub use lag_fallback::LagFallback;
 pub use limits::Limits;
+pub use reset::Reset;
 pub use secret::Secret;
 pub use service_name::ServiceName;
 pub use ssl_mode::SslMode;
 pub use target::Target;
 
-use self::setting::Settings;
 use crate::error::ConfigError;
 
 /// PostgreSQL's port: IANA's `postgresql`, and libpq's default.
@@ -87,6 +87,7 @@ pub struct Config {
     target: Target,
     discovery: Discovery,
     nameservers: Vec<SocketAddr>,
+    client_id: Option<String>,
     limits: Limits,
 }
 
@@ -98,44 +99,6 @@ impl Config {
     /// When the host is neither.
     pub fn new(host: &str) -> Result<Self, ConfigError> {
         host.parse().map(Self::for_host)
-    }
-
-    /// What libpq's environment variables say: `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD` and the others of the
-    /// [table](self#parameters), and `~/.pgpass`. `PGHOST` has to be there.
-    ///
-    /// # Errors
-    ///
-    /// Names the variable, the parameter, and what was expected of it.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        Self::parse_with_env("")
-    }
-
-    /// Reads a text, a URL or keywords and values, and takes from libpq's environment variables what it leaves out: as
-    /// `psql` does with its argument, and every program on libpq. Reading a text alone, as [`str::parse`] does, heeds
-    /// no variable, so that what a program connects to is what it was told.
-    ///
-    /// ```
-    /// # use podpool::Config;
-    /// # fn main() -> Result<(), podpool::ConfigError> {
-    /// let config = Config::parse_with_env("postgres://postgresql-svc.k8s-training.svc.cluster.local/?pool_size=4")?;
-    /// # let _ = config;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Names the parameter, the variable if it came from one, and what was expected of it.
-    pub fn parse_with_env(text: &str) -> Result<Self, ConfigError> {
-        Self::parse_with(text, env::process)
-    }
-
-    fn parse_with(text: &str, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
-        let mut settings = settings_of(text)?;
-        env::add_defaults(&mut settings, &variable)?;
-        let mut config = settings.into_config()?;
-        config.passfile = config.passfile.or_else(|| env::passfile(variable));
-        Ok(config)
     }
 
     fn for_host(host: Host) -> Self {
@@ -158,6 +121,7 @@ impl Config {
             target: Target::default(),
             discovery: Discovery::default(),
             nameservers: Vec::new(),
+            client_id: None,
             limits: Limits::default(),
         }
     }
@@ -289,6 +253,15 @@ impl Config {
         self
     }
 
+    /// Sets what tells this client from the others, so that each uses other Pods: see
+    /// [`subset_size`](Limits::subset_size). The name of the application's own Pod does (Kubernetes sets `HOSTNAME` to
+    /// it), if there is one client in each. Default: drawn at random when the pool is built, which spreads clients just
+    /// as evenly; a name only makes it known beforehand who uses what.
+    pub fn with_client_id(mut self, id: impl Into<String>) -> Self {
+        self.client_id = Some(id.into());
+        self
+    }
+
     /// Sets every bound at once. Default: [`Limits::default`].
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -374,26 +347,17 @@ impl Config {
         &self.nameservers
     }
 
+    /// What tells this client from the others, unless that is to be drawn at random.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        self.client_id.as_deref()
+    }
+
     /// Every bound.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
-}
-
-/// Reads a URL, or keywords and values: see the [module](self#the-two-text-forms). No environment variable is heeded.
-impl FromStr for Config {
-    type Err = ConfigError;
-
-    fn from_str(text: &str) -> Result<Self, ConfigError> {
-        settings_of(text)?.into_config()
-    }
-}
-
-/// Splits a text of either form. What begins like a URL of any scheme is meant as one.
-fn settings_of(text: &str) -> Result<Settings, ConfigError> {
-    let is_url = text.find("://").is_some_and(|at| !text[..at].trim_start().contains(['=', ' ']));
-    if is_url { url::parse(text) } else { keyword_value::parse(text) }
 }
 
 #[cfg(test)]

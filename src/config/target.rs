@@ -54,6 +54,20 @@ impl Target {
         self as usize
     }
 
+    /// The roles that a Pod of this target has, or would best have, a bit each.
+    pub(crate) const fn roles(self) -> u8 {
+        match self {
+            Self::Any => 0,
+            Self::ReadWrite | Self::Primary | Self::PreferPrimary => Self::WRITES,
+            Self::ReadOnly | Self::Standby | Self::PreferStandby => Self::READS,
+        }
+    }
+
+    /// Of [`roles`](Self::roles): a primary.
+    pub(crate) const WRITES: u8 = 1;
+    /// Of [`roles`](Self::roles): a standby.
+    pub(crate) const READS: u8 = 2;
+
     /// This target alone in a set of targets that is a bit each.
     pub(crate) const fn bit(self) -> u32 {
         1 << self.index()

@@ -68,6 +68,7 @@ fn reads_every_limit_of_a_url() {
         "postgres://app@{SERVICE}/?acquire_timeout=1&connect_timeout=500ms&tcp_user_timeout=4000&keepalives_idle=7\
          &keepalives_interval=2s&keepalives_count=4&pool_size=16&min_idle=2&max_lifetime=1h&idle_timeout=5min\
          &refresh_min=2&refresh_max=20&dns_timeout=3&probe_interval=4&probe_timeout=900ms&drain_timeout=1min\
+         &max_connections=40&subset_size=3&clients=500&statement_cache_size=64&reset=discard&client_id=web-7\
          &close_timeout=0&dns_hedge=200ms&handshakes_per_pod=3&ping_after=2&outlier_consecutive=6\
          &outlier_success_rate=0.7&outlier_window=1min&max_lag=2s&max_lag_bytes=4096&lag_fallback=primary"
     );
@@ -90,6 +91,11 @@ fn reads_every_limit_of_a_url() {
         probe_timeout: Duration::from_millis(900),
         drain_timeout: Duration::from_secs(60),
         close_timeout: Duration::ZERO,
+        max_connections: Some(40),
+        subset_size: Some(3),
+        clients: Some(500),
+        statement_cache_size: 64,
+        reset: Reset::Discard,
         dns_hedge: Duration::from_millis(200),
         handshakes_per_pod: 3,
         ping_after: Duration::from_secs(2),
@@ -101,6 +107,7 @@ fn reads_every_limit_of_a_url() {
         lag_fallback: LagFallback::Primary,
     };
     assert_eq!(config.limits(), &limits);
+    assert_eq!(config.client_id(), Some("web-7"));
 }
 
 #[test]

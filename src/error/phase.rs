@@ -24,6 +24,7 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in the order of the declaration.
+    #[cfg(any(feature = "metrics", test))]
     pub(crate) const ALL: [Self; 8] =
         [Self::Credentials, Self::Tcp, Self::Tls, Self::Startup, Self::Wait, Self::Ping, Self::Probe, Self::Query];
 

@@ -1,4 +1,7 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU8},
+};
 
 use tokio::{
     runtime::Handle,
@@ -7,8 +10,9 @@ use tokio::{
 
 use super::{
     Pool,
+    budget::Budget,
     common::{Clock, Common, Counters},
-    directory::Directory,
+    directory::{Directory, Subset},
     inner::Inner,
     maintenance,
     meter::Meter,
@@ -109,6 +113,8 @@ impl Builder {
         let limits = *config.limits();
         let start = Instant::now();
         let events = Arc::new(Emitter::new());
+        let subset = Subset::new(&config);
+        let wanted = if subset.is_some() { config.target().roles() } else { u8::MAX };
         let (inbox, messages) = mpsc::unbounded_channel();
         let common = Arc::new(Common {
             limits,
@@ -122,6 +128,8 @@ impl Builder {
             counters: Counters::default(),
             meter: Meter::new(&config),
             resolved: Mutex::default(),
+            budget: Budget::new(limits.max_connections),
+            wanted: AtomicU8::new(wanted),
             inbox,
             trouble: Notify::new(),
             gone: Notify::new(),
@@ -132,7 +140,7 @@ impl Builder {
         }
         let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), nobody()));
         let (close, closing) = mpsc::unbounded_channel();
-        let directory = Directory::new(inner.clone());
+        let directory = Directory::new(inner.clone(), subset);
         let tasks = vec![
             runtime.spawn(directory.run(messages, closing)).abort_handle(),
             runtime.spawn(refresher::run(resolver, common)).abort_handle(),
@@ -184,5 +192,5 @@ impl fmt::Debug for Builder {
 
 /// The view before anything is known, and after everything is over.
 pub(super) fn nobody() -> View {
-    View { snapshot: Snapshot::empty(), health: Vec::new(), silent_since: None, closed: false }
+    View { snapshot: Snapshot::empty(), health: Vec::new(), spare: Arc::from([]), silent_since: None, closed: false }
 }

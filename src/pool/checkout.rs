@@ -72,6 +72,7 @@ impl Inner {
 
     /// A connection, by the deadline.
     pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
+        self.common.ask_for(target);
         match self.try_checkout(target, opener::grow) {
             Some(client) if !client.is_stale() && self.fits(client.record(), target) => Ok(client),
             // The slow path is a future of its own, made when it is needed.

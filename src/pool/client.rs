@@ -5,7 +5,7 @@ use std::{fmt, ops::Deref};
 use deadpool::unmanaged::Object;
 use deadpool_postgres::{ClientWrapper, Transaction, TransactionBuilder};
 
-use super::{conn::Conn, pod::Pod, settle};
+use super::{conn::Conn, pod::Pod, settle, tidy};
 use crate::{
     endpoint::{Endpoint, Role},
     wire::{CancelToken, record::Record},
@@ -21,6 +21,10 @@ use crate::{
 /// which nothing is open or under way is lent out again at once. Any other is settled in the background first: what
 /// still runs may finish for a moment, is then cancelled on the server, and an open transaction is rolled back. Only a
 /// connection that came clean is lent out again.
+///
+/// What a session keeps beyond its transactions stays, unless [`Reset`](crate::config::Reset) says otherwise. The
+/// statements of `prepare_cached` stay with the connection: `statement_cache_size` of them at most, and none after the
+/// server has found one outdated or missing.
 pub struct Client {
     /// Taken when the connection is given back, and not before.
     object: Option<Object<Box<Conn>>>,
@@ -132,10 +136,12 @@ impl Drop for Client {
 fn give_back(object: Object<Box<Conn>>) {
     let conn = &**object;
     if conn.record.is_clean() {
-        if conn.is_current() && !conn.is_old() {
-            Pod::check_in(object);
-        } else {
+        if !conn.is_current() || conn.is_old() || conn.pod().is_over() {
             Pod::check_out_for_good(object);
+        } else if tidy::is_due(conn) {
+            settle::settle(object);
+        } else {
+            Pod::check_in(object);
         }
     } else if conn.record.has_ended() {
         Pod::check_out_for_good(object);

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
 use tokio::{
@@ -11,9 +11,17 @@ use tokio::{
 };
 
 use super::{
-    conn::Reason, message::Message, meter::Meter, resolved::Resolved, tally::Tally, urgency::Urgency, waiters::Waiters,
+    budget::Budget, conn::Reason, message::Message, meter::Meter, resolved::Resolved, tally::Tally, urgency::Urgency,
+    waiters::Waiters,
 };
-use crate::{config::Limits, error::Phase, event::Emitter, sync::Mutex, time::Duration, wire::dial::Dialer};
+use crate::{
+    config::{Limits, Target},
+    error::Phase,
+    event::Emitter,
+    sync::Mutex,
+    time::Duration,
+    wire::dial::Dialer,
+};
 
 /// The shared part.
 #[derive(Debug)]
@@ -31,6 +39,9 @@ pub(crate) struct Common {
     pub(crate) counters: Counters,
     pub(crate) meter: Meter,
     pub(crate) resolved: Mutex<Resolved>,
+    pub(crate) budget: Budget,
+    /// The [roles](crate::Target::roles) that the directory knows are asked for. All, where it need not know.
+    pub(crate) wanted: AtomicU8,
     /// To the directory.
     pub(crate) inbox: mpsc::UnboundedSender<Message>,
     /// To the refresher: something is wrong, ask again.
@@ -43,6 +54,22 @@ impl Common {
     /// Tells the directory. After the pool's end there is nobody to tell, and nothing left to say.
     pub(crate) fn tell(&self, message: Message) {
         drop(self.inbox.send(message));
+    }
+
+    /// Tells the directory of a target that is asked for, the first time.
+    #[inline]
+    pub(crate) fn ask_for(&self, target: Target) {
+        let roles = target.roles();
+        // Relaxed: a hint; told twice does no harm.
+        if self.wanted.load(Ordering::Relaxed) & roles != roles {
+            self.want(roles);
+        }
+    }
+
+    #[cold]
+    fn want(&self, roles: u8) {
+        let all = self.wanted.fetch_or(roles, Ordering::Relaxed) | roles;
+        self.tell(Message::Wanted { roles: all });
     }
 }
 
@@ -75,6 +102,8 @@ pub(crate) struct Counters {
     pub(crate) closed: AtomicU64,
     pub(crate) settled: AtomicU64,
     pub(crate) discarded: AtomicU64,
+    pub(crate) reset: AtomicU64,
+    pub(crate) relieved: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) resolve_ok: AtomicU64,
     pub(crate) resolve_failed: AtomicU64,

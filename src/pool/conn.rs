@@ -25,6 +25,12 @@ pub(crate) struct Conn {
     pub(crate) generation: u64,
     /// The pool's clock when it came back last.
     pub(crate) parked: u64,
+    /// Requests sent when it was as it should be last.
+    pub(super) tidied: u64,
+    /// Up to so many statements parsed, its cache cannot be over its bound.
+    pub(super) uncounted: u64,
+    /// It was relieved of its statements because one was missing.
+    pub(super) relieved: bool,
     /// Goes last: with it, the connection's place at the Pod is free.
     pub(crate) berth: Berth,
 }
@@ -36,7 +42,9 @@ impl Conn {
         let Dialled { client, record, driver } = dialled;
         let parked = berth.common().clock.now();
         let wrapper = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
-        Box::new(Self { record, wrapper, driver, dies, generation, parked, berth })
+        let tidied = record.sent();
+        let uncounted = record.parsed() + berth.common().limits.statement_cache_size as u64;
+        Box::new(Self { record, wrapper, driver, dies, generation, parked, tidied, uncounted, relieved: false, berth })
     }
 
     /// The connection's Pod.
@@ -78,35 +86,38 @@ impl Conn {
 /// Why a connection is closed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reason {
-    /// The server or the network has ended it.
-    Ended,
+    /// It did not come clean, failed a ping, turned out to be to a server of another role, or was more than its Pod may
+    /// have.
+    Discarded,
     /// Its Pod has left, or the pool is closed.
     Drained,
     /// Its Pod was ejected, or fenced.
     Ejected,
-    /// It has lived long enough.
-    Lifetime,
+    /// The server or the network has ended it.
+    Ended,
     /// It has been idle for too long.
     Idle,
-    /// It did not come clean, failed a ping, or turned out to be to a server of another role.
-    Discarded,
+    /// It has lived long enough.
+    Lifetime,
 }
 
 impl Word for Reason {
-    const ALL: &[Self] = &[Self::Ended, Self::Drained, Self::Ejected, Self::Lifetime, Self::Idle, Self::Discarded];
+    #[cfg(any(feature = "metrics", test))]
+    const ALL: &[Self] = &[Self::Discarded, Self::Drained, Self::Ejected, Self::Ended, Self::Idle, Self::Lifetime];
 
     fn place(self) -> usize {
         self as usize
     }
 
+    #[cfg(any(feature = "metrics", test))]
     fn word(self) -> &'static str {
         match self {
-            Self::Ended => "ended",
+            Self::Discarded => "discarded",
             Self::Drained => "drained",
             Self::Ejected => "ejected",
-            Self::Lifetime => "lifetime",
+            Self::Ended => "ended",
             Self::Idle => "idle",
-            Self::Discarded => "discarded",
+            Self::Lifetime => "lifetime",
         }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     pub(crate) found: Option<(Facts, Instant, Instant)>,
     pub(crate) fence: Option<Fence>,
     pub(crate) lag: Lag,
+    /// What was said last of its connections being too few.
+    pub(crate) shortfall: Option<String>,
     /// Since when nothing at all was heard from it while it was asked, and how many reads had brought something then.
     silence: Option<(Instant, u64)>,
     /// What the prober reads to choose its pace. Relaxed: a hint.
@@ -59,6 +61,7 @@ impl Entry {
             found: None,
             fence: None,
             lag: Lag::default(),
+            shortfall: None,
             silence: None,
             healthy,
             prober,
@@ -99,6 +102,11 @@ impl Entry {
     pub(crate) fn standby(&self) -> Option<Standby> {
         let (facts, ..) = self.found.filter(|(facts, ..)| facts.role == Role::Standby)?;
         Some(Standby { reading: self.reading()?, receiving: facts.receiving?, replayed_ago: facts.replayed_ago })
+    }
+
+    /// Connections that its server has for roles like ours.
+    pub(crate) fn slots(&self) -> Option<u32> {
+        self.found.and_then(|(facts, ..)| facts.slots)
     }
 
     /// Whether it serves as a primary.

@@ -48,7 +48,7 @@ fn of(view: &View, target: Target, common: &Common) -> Error {
             None => Error::new(Kind::NoEndpoints, "there is no Pod behind the Service's name"),
         };
     }
-    let attempts = view.pods().map(|(pod, _)| attempt(pod, common)).collect();
+    let attempts = view.pods().map(|(pod, _)| attempt(pod)).collect();
     let candidates = view.snapshot.candidates(target.index());
     if candidates.is_empty() && view.health.iter().any(|pod| pod.state == State::Healthy) {
         let roles: Vec<_> = view.pods().map(|(pod, health)| describe(pod, health)).collect();
@@ -88,12 +88,12 @@ fn last_class(pod: &Pod) -> Option<Class> {
     lock(&pod.trouble).last().map(|(class, _)| class)
 }
 
-fn attempt(pod: &Pod, common: &Common) -> Attempt {
+fn attempt(pod: &Pod) -> Attempt {
     match lock(&pod.trouble).last() {
         Some((_, attempt)) => attempt,
         None => {
             let in_use = pod.slot.in_flight() as usize;
-            Attempt::busy(pod.endpoint.shared_name(), pod.endpoint.address(), in_use, common.limits.pool_size)
+            Attempt::busy(pod.endpoint.shared_name(), pod.endpoint.address(), in_use, pod.size())
         }
     }
 }

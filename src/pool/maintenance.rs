@@ -85,7 +85,7 @@ fn reap(pod: &Arc<Pod>) {
     // The most recently used come first.
     pod.reap(|conn| {
         let idle = now.saturating_sub(conn.parked) > limit && kept >= common.limits.min_idle;
-        let keep = conn.is_current() && !conn.is_old() && !idle;
+        let keep = conn.is_current() && !conn.is_old() && !idle && !pod.is_over();
         kept += usize::from(keep);
         keep
     });

@@ -18,6 +18,8 @@ pub(crate) enum Message {
     Seen { pod: u64, generation: u64, evidence: Evidence },
     /// A Pod's statements fail through the server's own fault.
     Outlier { pod: u64, cause: String },
+    /// These [roles](crate::Target::roles) are asked for.
+    Wanted { roles: u8 },
     /// A connection to this Pod could not be opened.
     DialFailed { pod: u64, class: Class },
 }

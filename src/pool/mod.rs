@@ -4,6 +4,7 @@
 //! every connection who serves, and publishes one view of it all. A checkout reads its thread's copy of that view,
 //! picks, and takes an idle connection; everything slower than that happens in a task of the pool.
 
+mod budget;
 mod builder;
 mod checkout;
 mod client;
@@ -32,6 +33,7 @@ pub(crate) mod roster;
 mod settle;
 mod status;
 mod tally;
+mod tidy;
 mod trouble;
 mod urgency;
 mod view;
@@ -150,8 +152,9 @@ impl Pool {
     /// Pod when it failed with the connection, until `acquire_timeout` is up, [`RETRIES`] times at most.
     ///
     /// The work gets the connection by value. It is done again when the chain of causes of its error holds an error of
-    /// the driver that is of a [connection class](crate::Verdict::is_connection_class), and when a Pod turned out to
-    /// have another role than the target asks for. Any other error is returned as it is, as the
+    /// the driver that is of a [connection class](crate::Verdict::is_connection_class), when a prepared statement
+    /// [is of no use any more](crate::Class::StalePlan), and when a Pod turned out to have another role than the target
+    /// asks for. Any other error is returned as it is, as the
     /// [source](std::error::Error::source) of the error, to be had back with [`Error::downcast`].
     ///
     /// # Errors

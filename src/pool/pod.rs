@@ -71,6 +71,8 @@ pub(crate) struct Pod {
     idle: unmanaged::Pool<Box<Conn>>,
     /// Connections open, and being opened.
     open: AtomicUsize,
+    /// How many there may be.
+    size: AtomicUsize,
     /// Connections being opened.
     opening: AtomicUsize,
     /// The pool's clock when the last dial began.
@@ -93,6 +95,7 @@ impl Pod {
             slot,
             idle: unmanaged::Pool::new(common.limits.pool_size),
             open: AtomicUsize::new(0),
+            size: AtomicUsize::new(common.limits.pool_size),
             opening: AtomicUsize::new(0),
             dialled: AtomicU64::new(0),
             handshakes: Semaphore::new(common.limits.handshakes_per_pod),
@@ -212,18 +215,46 @@ impl Pod {
 
     // Relaxed: see the module's text.
     pub(crate) fn take_berth(&self) -> bool {
-        let size = self.common.limits.pool_size;
-        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < size).then_some(open + 1)).is_ok()
+        let size = self.size();
+        let more = |open| (open < size).then_some(open + 1);
+        if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
+            return false;
+        }
+        let taken = self.common.budget.take();
+        if !taken {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// How many connections there may be: `pool_size`, or less where the pool as a whole is bounded.
+    pub(crate) fn size(&self) -> usize {
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Sets how many there may be. More than that are closed when they are idle, or come back.
+    pub(crate) fn set_size(&self, size: usize) {
+        self.size.store(size, Ordering::Relaxed);
+    }
+
+    /// Whether there are more than there may be.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.common.limits.max_connections.is_some() && self.open.load(Ordering::Relaxed) > self.size()
     }
 
     pub(crate) fn free_berth(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.common.gone.notify_waiters();
+        if self.common.budget.free() {
+            // It may be another Pod's turn.
+            self.common.waiters.look_again();
+        }
         self.common.waiters.berth_freed(&self.slot);
     }
 
     pub(crate) fn has_berth(&self) -> bool {
-        self.open.load(Ordering::Relaxed) < self.common.limits.pool_size
+        self.open.load(Ordering::Relaxed) < self.size() && self.common.budget.has_room()
     }
 
     /// Connections that are open, without those being opened.

@@ -71,6 +71,7 @@ impl Inner {
         // Of all tries: one that may have been applied may have been, whatever the next one says.
         let mut applied = Applied::No;
         let mut tries = 0;
+        let mut outdated = false;
         loop {
             let client = match self.checkout(target, Some(deadline)).await {
                 Ok(client) => client,
@@ -79,6 +80,10 @@ impl Inner {
                     return Err(error.with_elapsed(started.elapsed()));
                 }
             };
+            if outdated {
+                // What outdated one connection's statements has outdated those of them all.
+                client.statement_cache.clear();
+            }
             let watch = Watch::new(&client);
             let error: BoxError = match work(client).await {
                 Ok(value) if repeat == Repeat::Unapplied || self.answered_as_asked(&watch, target) => return Ok(value),
@@ -87,7 +92,10 @@ impl Inner {
             };
             let verdict = watch.judge(&*error);
             let wrong_role = !self.fits(&watch.record, target);
+            outdated |= verdict.is_some_and(|verdict| verdict.class == Class::StalePlan);
             let again = match verdict {
+                // Nothing of that statement was applied; of those before it nobody knows.
+                Some(Verdict { class: Class::StalePlan, .. }) => repeat == Repeat::Always,
                 Some(verdict) => {
                     verdict.is_connection_class() && (repeat == Repeat::Always || verdict.applied == Applied::No)
                 }

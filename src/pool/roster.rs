@@ -57,6 +57,11 @@ impl<M: Member> Roster<M> {
         &self.members
     }
 
+    /// The member of this endpoint.
+    pub(crate) fn get(&self, endpoint: &Endpoint) -> Option<&M> {
+        self.members.get(place(&self.members, endpoint)).filter(|member| member.endpoint() == endpoint)
+    }
+
     pub(crate) fn members_mut(&mut self) -> &mut [M] {
         &mut self.members
     }

@@ -1,14 +1,16 @@
-//! A connection that came back in the middle of something is brought to rest in the background, or closed.
+//! A connection that came back in the middle of something, or with something that is not to stay, is brought to rest in
+//! the background, or closed.
 //!
 //! 1. What was sent is waited for, for [`QUIET`].
 //! 2. What still runs then is cancelled on the server, and waited for as long again as [`CANCELLED`].
 //! 3. A transaction that is open is rolled back.
-//! 4. Only a connection that is clean now is lent out again; any other is closed.
+//! 4. What its session kept is tidied, where that is due; see [`tidy`](super::tidy).
+//! 5. Only a connection that is clean now is lent out again; any other is closed.
 
 use deadpool::unmanaged::Object;
 use tokio::time::timeout;
 
-use super::{common::count, conn::Conn, pod::Pod};
+use super::{common::count, conn::Conn, pod::Pod, tidy};
 use crate::{time::Duration, wire::record::IDLE};
 
 /// How long a statement that nobody waits for any more may still run before it is cancelled.
@@ -35,13 +37,19 @@ pub(crate) fn settle(object: Object<Box<Conn>>) {
 }
 
 async fn run(mut settling: Settling) {
-    let Some(object) = settling.0.as_ref() else { return };
-    count(&object.pod().common().counters.settled);
+    let Some(object) = settling.0.as_mut() else { return };
+    if !object.record.is_clean() {
+        count(&object.pod().common().counters.settled);
+    }
     if !come_to_rest(object).await {
         tracing::debug!(endpoint = %object.pod().endpoint, "closed a connection that did not come to rest");
         return;
     }
-    let keep = object.is_current() && !object.is_old();
+    if tidy::is_due(object) && !tidy::tidy(object).await {
+        tracing::debug!(endpoint = %object.pod().endpoint, "closed a connection that could not be tidied");
+        return;
+    }
+    let keep = object.is_current() && !object.is_old() && !object.pod().is_over();
     if let Some(object) = settling.0.take_if(|_| keep) {
         Pod::check_in(object);
     }

@@ -14,6 +14,9 @@ use crate::{
 pub struct Status {
     /// Every Pod, sorted by name and address.
     pub endpoints: Vec<EndpointStatus>,
+    /// Pods behind the name that this client does not use: see [`subset_size`](crate::config::Limits::subset_size). They
+    /// are neither connected nor probed.
+    pub spare: Vec<Endpoint>,
     /// How the name's resolution goes.
     pub resolve: ResolveStatus,
     /// What has been counted since the pool was made.
@@ -50,6 +53,9 @@ pub struct EndpointStatus {
     pub picks: u64,
     /// How long it takes to answer a statement, as seen lately.
     pub latency: Option<Duration>,
+    /// The most connections that its server has for the sessions of this role and database, all clients together, as it
+    /// said: `max_connections` without those that are reserved, or a lower limit of the role or the database.
+    pub slots: Option<u32>,
     /// What went wrong with it last, if nothing went right since.
     pub trouble: Option<String>,
 }
@@ -96,6 +102,11 @@ pub struct CounterStatus {
     pub settled: u64,
     /// Connections closed instead of being lent out again.
     pub discarded: u64,
+    /// Connections whose session was reset, see [`Reset`](crate::config::Reset).
+    pub reset: u64,
+    /// Connections that were relieved of the prepared statements they kept: of more than `statement_cache_size`, or of
+    /// outdated ones.
+    pub relieved: u64,
     /// Repetitions made by [`Pool::retry`](crate::Pool::retry).
     pub retries: u64,
     /// Good answers to the name.
@@ -123,6 +134,7 @@ impl Inner {
                 waiting: common.waiters.count(|target: Target| pod.slot.serves(target.bit())),
                 picks: pod.slot.picks(),
                 latency: pod.slot.latency(),
+                slots: health.slots,
                 trouble: lock(&pod.trouble).last().map(|(_, attempt)| attempt.to_string()),
             })
             .collect();
@@ -144,10 +156,12 @@ impl Inner {
             closed: read(&counters.closed),
             settled: read(&counters.settled),
             discarded: read(&counters.discarded),
+            reset: read(&counters.reset),
+            relieved: read(&counters.relieved),
             retries: read(&counters.retries),
             resolve_ok: read(&counters.resolve_ok),
             resolve_failed: read(&counters.resolve_failed),
         };
-        Status { endpoints, resolve, counters, closed: view.closed }
+        Status { endpoints, spare: view.spare.to_vec(), resolve, counters, closed: view.closed }
     }
 }

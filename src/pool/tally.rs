@@ -9,12 +9,14 @@ use crate::error::Phase;
 /// What a count can be divided by: a few words.
 pub(crate) trait Word: Copy + 'static {
     /// Every word, at its place.
+    #[cfg(any(feature = "metrics", test))]
     const ALL: &[Self];
 
     /// The word's place.
     fn place(self) -> usize;
 
     /// The word itself.
+    #[cfg(any(feature = "metrics", test))]
     fn word(self) -> &'static str;
 }
 
@@ -51,12 +53,14 @@ impl<W> fmt::Debug for Tally<W> {
 }
 
 impl Word for Phase {
+    #[cfg(any(feature = "metrics", test))]
     const ALL: &[Self] = &Phase::ALL;
 
     fn place(self) -> usize {
         self as usize
     }
 
+    #[cfg(any(feature = "metrics", test))]
     fn word(self) -> &'static str {
         self.as_str()
     }

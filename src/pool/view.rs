@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{entry::Entry, pod::Pod};
 use crate::{
-    endpoint::{Role, snapshot::Snapshot},
+    endpoint::{Endpoint, Role, snapshot::Snapshot},
     health::{State, lag::Lag, lineage::Fence},
     time::Instant,
 };
@@ -15,6 +15,8 @@ pub(crate) struct View {
     pub(crate) snapshot: Snapshot<Arc<Pod>>,
     /// How each of the snapshot's Pods is, in the same order.
     pub(crate) health: Vec<PodHealth>,
+    /// Pods behind the name that this client does not use.
+    pub(crate) spare: Arc<[Endpoint]>,
     /// Since when no Pod has passed a probe, while none does.
     pub(crate) silent_since: Option<Instant>,
     /// The pool is closed, or closing.
@@ -28,12 +30,14 @@ pub(crate) struct PodHealth {
     pub(crate) role: Role,
     pub(crate) fence: Option<Fence>,
     pub(crate) lag: Option<Lag>,
+    /// Connections that its server has for roles like ours.
+    pub(crate) slots: Option<u32>,
 }
 
 impl PodHealth {
     pub(crate) fn of(entry: &Entry) -> Self {
         let lag = (entry.role == Role::Standby).then_some(entry.lag);
-        Self { state: entry.health.state(), role: entry.role, fence: entry.fence, lag }
+        Self { state: entry.health.state(), role: entry.role, fence: entry.fence, lag, slots: entry.slots() }
     }
 }
 

@@ -27,6 +27,9 @@ pub enum Class {
     NotReady,
     /// A write was sent to a Pod that does not take any (25006).
     ReadOnly,
+    /// A prepared statement is of no use any more: its plan no longer fits the tables (0A000, "cached plan must not
+    /// change result type"), or the server does not know it (26000). Prepared again, it does what it did.
+    StalePlan,
     /// The statement itself: bad SQL, a constraint, a deadlock, a cancelled query, a value that does not fit. The Pod
     /// is well.
     Statement,
@@ -49,6 +52,9 @@ impl Verdict {
         matches!(self.class, Class::Connection | Class::Full | Class::NotReady | Class::ReadOnly)
     }
 }
+
+/// The server's functions that find a plan outdated: `RevalidateCachedQuery`, and `RevalidateCachedPlan` of old.
+const REPLANS: &str = "RevalidateCached";
 
 /// Says whose trouble an error is, and whether the work behind it can have been applied.
 ///
@@ -86,7 +92,12 @@ pub fn classify(error: &Error) -> Verdict {
     let code = db.code();
     // 40003: the server itself says that it does not know.
     let unknown = fatal || *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN;
-    Verdict { class: class(code.code(), fatal), applied: if unknown { Applied::Unknown } else { Applied::No } }
+    let replanned = db.routine().is_some_and(|routine| routine.starts_with(REPLANS));
+    let class = match class(code.code(), fatal) {
+        Class::Statement if *code == SqlState::FEATURE_NOT_SUPPORTED && replanned => Class::StalePlan,
+        class => class,
+    };
+    Verdict { class, applied: if unknown { Applied::Unknown } else { Applied::No } }
 }
 
 /// [`classify`], of the driver's error in a chain of causes, if there is one.
@@ -108,6 +119,7 @@ pub(crate) fn class(sqlstate: &str, fatal: bool) -> Class {
         "57P01" | "57P02" | "57P03" if fatal => Class::NotReady,
         "53300" if fatal => Class::Full,
         "25006" => Class::ReadOnly,
+        "26000" if !fatal => Class::StalePlan,
         "3D000" => Class::Access,
         code if code.starts_with("28") => Class::Access,
         _ if fatal => Class::Connection,
@@ -149,6 +161,8 @@ mod tests {
             ("40001", true, Class::Connection),
             ("40001", false, Class::Statement),
             ("40P01", false, Class::Statement),
+            ("26000", false, Class::StalePlan),
+            ("0A000", false, Class::Statement),
             ("57014", false, Class::Statement),
             ("23505", false, Class::Statement),
         ] {

@@ -29,6 +29,8 @@ pub(crate) struct Facts {
     pub(crate) receiving: Option<bool>,
     /// How long ago the last transaction that a standby has replayed was committed.
     pub(crate) replayed_ago: Option<Duration>,
+    /// How many connections there can be of roles like ours to this database.
+    pub(crate) slots: Option<u32>,
 }
 
 /// One row. Recovery only ever ends, so a function that a primary alone has is called only where recovery had ended.
@@ -40,7 +42,11 @@ ELSE pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_inse
 CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
 ELSE pg_catalog.pg_current_wal_lsn() END, \
 EXISTS (SELECT 1 FROM pg_catalog.pg_stat_wal_receiver), \
-EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp())";
+EXTRACT(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()), \
+LEAST(pg_catalog.current_setting('max_connections')::int4 - pg_catalog.current_setting('superuser_reserved_connections')::int4 \
+- COALESCE(pg_catalog.current_setting('reserved_connections', true)::int4, 0), \
+(SELECT NULLIF(rolconnlimit, -1) FROM pg_catalog.pg_roles WHERE rolname = session_user), \
+(SELECT NULLIF(datconnlimit, -1) FROM pg_catalog.pg_database WHERE datname = current_database()))";
 
 /// Whether the server answers, and how soon: a bare Sync, which also brings the role of a server that has just been
 /// promoted. Then, where it stands; one that does not tell is as well as one that does.
@@ -78,6 +84,7 @@ fn read(row: &SimpleQueryRow) -> Facts {
         replayed_ago: text(5)
             .and_then(|seconds| seconds.parse().ok())
             .and_then(|seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),
+        slots: text(6).and_then(|slots| slots.parse().ok()),
     }
 }
 

@@ -10,12 +10,14 @@ pub(super) struct Frontend {
     have: usize,
     /// Bytes of the current body still to come.
     body: usize,
+    /// Parse messages so far.
+    parsed: u64,
 }
 
 impl Frontend {
     /// At the start-up message.
     pub(super) fn new() -> Self {
-        Self { startup: true, header: [0; 5], have: 0, body: 0 }
+        Self { startup: true, header: [0; 5], have: 0, body: 0, parsed: 0 }
     }
 
     /// Takes in bytes that the socket accepted. Gives how many requests ended their header in them.
@@ -40,12 +42,18 @@ impl Frontend {
                 let [kind, length @ ..] = self.header;
                 // Query, Sync, FunctionCall; the start-up is answered with a ReadyForQuery as well.
                 requests += u32::from(self.startup || matches!(kind, b'Q' | b'S' | b'F'));
+                self.parsed += u64::from(!self.startup && kind == b'P');
                 self.body = (u32::from_be_bytes(length) as usize).saturating_sub(4);
                 self.startup = false;
                 self.have = 0;
             }
         }
         requests
+    }
+
+    /// How many statements the server was asked to prepare so far, named or not.
+    pub(super) fn parsed(&self) -> u64 {
+        self.parsed
     }
 }
 
@@ -69,9 +77,10 @@ mod tests {
             cuts in prop::collection::vec(1..50usize, 1..200),
         ) {
             let mut bytes = message(0, 10).split_off(1); // the start-up message
-            let mut expected = 1;
+            let (mut expected, mut parsed) = (1, 0);
             for (kind, body) in messages {
                 expected += u32::from(b"QSF".contains(&kind));
+                parsed += u64::from(kind == b'P');
                 bytes.extend(message(kind, body));
             }
             let mut frontend = Frontend::new();
@@ -84,7 +93,7 @@ mod tests {
                     break;
                 }
             }
-            prop_assert_eq!(counted, expected);
+            prop_assert_eq!((counted, frontend.parsed()), (expected, parsed));
         }
 
         #[test]

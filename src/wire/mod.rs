@@ -21,6 +21,7 @@ mod frontend;
 pub(crate) mod fuzz;
 pub(crate) mod record;
 mod reply;
+pub(crate) mod reset;
 mod tap;
 pub(crate) mod witness;
 

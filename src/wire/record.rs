@@ -28,6 +28,15 @@ use crate::{
     time::Duration,
 };
 
+/// What was heard against the prepared statements of a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Doubt {
+    /// Plans no longer fit (0A000), or statements are gone for good (`DEALLOCATE ALL`, `DISCARD ALL`).
+    Stale = 1,
+    /// One was used that the server does not know (26000).
+    Missing = 2,
+}
+
 const POLLING: u8 = 1;
 const WOKEN: u8 = 2;
 const WATCHED: u8 = 4;
@@ -71,6 +80,10 @@ pub(crate) struct Record {
     standby: AtomicU8,
     /// `default_transaction_read_only` is on.
     read_only: AtomicBool,
+    /// Statements that the server was asked to prepare so far.
+    parsed: AtomicU64,
+    /// What was heard against them: 0, or a [`Doubt`].
+    doubt: AtomicU8,
 }
 
 // Relaxed, where no other word is said: see the module's text.
@@ -210,6 +223,35 @@ impl Record {
 
     pub(crate) fn set_read_only(&self, read_only: bool) {
         self.read_only.store(read_only, Ordering::Relaxed);
+    }
+
+    /// Statements that the server was asked to prepare so far, named or not.
+    #[inline]
+    pub(crate) fn parsed(&self) -> u64 {
+        self.parsed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_parsed(&self, parsed: u64) {
+        self.parsed.store(parsed, Ordering::Relaxed);
+    }
+
+    /// Whether anything was heard against the prepared statements.
+    #[inline]
+    pub(crate) fn doubts_statements(&self) -> bool {
+        self.doubt.load(Ordering::Relaxed) != 0
+    }
+
+    /// What was heard against the prepared statements, which is forgotten with that.
+    pub(crate) fn take_doubt(&self) -> Option<Doubt> {
+        match self.doubt.swap(0, Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Doubt::Stale),
+            _ => Some(Doubt::Missing),
+        }
+    }
+
+    pub(super) fn doubt_statements(&self, doubt: Doubt) {
+        self.doubt.fetch_max(doubt as u8, Ordering::Relaxed);
     }
 
     pub(super) fn set_status(&self, status: u8) {

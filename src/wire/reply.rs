@@ -1,5 +1,6 @@
 //! Reads the headers of what the server sends, and the little of the bodies that the pool lives by: the status of
-//! ReadyForQuery, severity and SQLSTATE of ErrorResponse, and the parameters that tell a server's role.
+//! ReadyForQuery, severity and SQLSTATE of ErrorResponse, the parameters that tell a server's role, and the tags of the
+//! commands after which a prepared statement is gone.
 
 /// Bytes of a body that are kept to be read. The fields we want stand at the front of an ErrorResponse, and the
 /// parameters we want are short.
@@ -16,6 +17,8 @@ pub(super) enum Reply {
     Fatal([u8; 5]),
     /// ErrorResponse of a lower severity, with its SQLSTATE.
     Error([u8; 5]),
+    /// CommandComplete of `DEALLOCATE ALL` or `DISCARD ALL`: the server has forgotten every prepared statement.
+    Deallocated,
     /// ParameterStatus `in_hot_standby`.
     HotStandby(bool),
     /// ParameterStatus `default_transaction_read_only`.
@@ -54,7 +57,7 @@ impl Replies {
                 self.kept_len = 0;
             }
             let take = self.body.min(bytes.len());
-            if matches!(self.header[0], b'Z' | b'E' | b'S') {
+            if matches!(self.header[0], b'Z' | b'C' | b'E' | b'S') {
                 let keep = take.min(KEPT - self.kept_len);
                 self.kept[self.kept_len..self.kept_len + keep].copy_from_slice(&bytes[..keep]);
                 self.kept_len += keep;
@@ -74,6 +77,7 @@ impl Replies {
 fn read(kind: u8, body: &[u8]) -> Option<Reply> {
     match kind {
         b'Z' => body.first().copied().map(Reply::Ready),
+        b'C' => matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0").then_some(Reply::Deallocated),
         b'G' => Some(Reply::CopyIn),
         b'E' => error(body),
         b'S' => parameter(body),
@@ -124,6 +128,9 @@ mod tests {
         bytes.extend(message(b'S', b"default_transaction_read_only\0off\0"));
         bytes.extend(message(b'Z', b"I"));
         bytes.extend(message(b'1', b""));
+        bytes.extend(message(b'C', b"DEALLOCATE\0"));
+        bytes.extend(message(b'C', b"DISCARD ALL\0"));
+        bytes.extend(message(b'C', b"DEALLOCATE ALL\0"));
         bytes.extend(message(b'D', &[b'Z'; 3000]));
         bytes.extend(message(b'E', b"SERROR\0VERROR\0C25006\0Mcannot execute INSERT\0\0"));
         bytes.extend(message(b'Z', b"E"));
@@ -136,6 +143,8 @@ mod tests {
             Reply::HotStandby(true),
             Reply::ReadOnly(false),
             Reply::Ready(b'I'),
+            Reply::Deallocated,
+            Reply::Deallocated,
             Reply::Error(*b"25006"),
             Reply::Ready(b'E'),
             Reply::CopyIn,

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     frontend::Frontend,
-    record::Record,
+    record::{Doubt, Record},
     reply::{Replies, Reply},
     witness::{Evidence, Witness},
 };
@@ -50,6 +50,7 @@ impl Tap {
         for _ in 0..requests {
             self.record.count_sent();
         }
+        self.record.set_parsed(self.frontend.parsed());
         if requests > 0 {
             if self.outstanding == 0 {
                 self.since = Some(Instant::now());
@@ -88,8 +89,15 @@ impl Tap {
                 if &sqlstate == b"25006" {
                     witness.testify(Evidence::WriteRefused);
                 }
+                match &sqlstate {
+                    b"26000" => record.doubt_statements(Doubt::Missing),
+                    // Of all that is not supported, only a plan that no longer fits is meant; the rest are rare.
+                    b"0A000" => record.doubt_statements(Doubt::Stale),
+                    _ => {}
+                }
                 *failed |= is_servers_fault(sqlstate);
             }
+            Reply::Deallocated => record.doubt_statements(Doubt::Stale),
             Reply::HotStandby(standby) => {
                 record.set_standby(standby);
                 witness.testify(Evidence::Role(record.role()));

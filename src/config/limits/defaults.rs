@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{LagFallback, Limits};
+use super::{LagFallback, Limits, Reset};
 
 impl Limits {
     /// 5 s: a request of a web page that waits longer has lost its reader.
@@ -17,6 +17,8 @@ impl Limits {
     pub const KEEPALIVES_COUNT: u32 = 3;
     /// 8: a dozen clients fit into PostgreSQL's 100 `max_connections`.
     pub const POOL_SIZE: usize = 8;
+    /// 256: pgJDBC's `preparedStatementCacheQueries`.
+    pub const STATEMENT_CACHE_SIZE: usize = 256;
     /// 1: the first request after a pause does not wait for a handshake.
     pub const MIN_IDLE: usize = 1;
     /// 30 min: bounds the memory that a backend's caches gather.
@@ -61,6 +63,11 @@ impl Default for Limits {
             keepalives_interval: Self::KEEPALIVES_INTERVAL,
             keepalives_count: Self::KEEPALIVES_COUNT,
             pool_size: Self::POOL_SIZE,
+            max_connections: None,
+            subset_size: None,
+            clients: None,
+            statement_cache_size: Self::STATEMENT_CACHE_SIZE,
+            reset: Reset::default(),
             min_idle: Self::MIN_IDLE,
             max_lifetime: Self::MAX_LIFETIME,
             idle_timeout: Self::IDLE_TIMEOUT,

@@ -5,7 +5,7 @@ mod validate;
 
 use std::time::Duration;
 
-use super::LagFallback;
+use super::{LagFallback, Reset};
 
 /// How long, how many and how often: plain data, with a default for each field that is a constant of this type.
 ///
@@ -48,6 +48,23 @@ pub struct Limits {
     /// The most connections to one Pod, without the one of its probe. 1 to 1000; default
     /// [`POOL_SIZE`](Self::POOL_SIZE), 8.
     pub pool_size: usize,
+    /// The most connections of this client to all Pods together, those of the probes counted. 3 to 1,000,000; no bound
+    /// of its own by default. What the probes leave is divided evenly among the Pods in use, so it also bounds how many
+    /// those are: see [`subset_size`](Self::subset_size).
+    pub max_connections: Option<usize>,
+    /// How many Pods this client uses, where there are more. Which ones follows from `client_id`, so that many clients
+    /// spread evenly over all Pods; one that fails or is full is replaced. 1 to 100,000; all of them by default, and no
+    /// more than `max_connections` has room for.
+    pub subset_size: Option<usize>,
+    /// How many clients like this one there are: only for the arithmetic whose result is told at the start, see
+    /// [`Event::BudgetExceeded`](crate::Event::BudgetExceeded). 1 to 1,000,000; unknown by default.
+    pub clients: Option<usize>,
+    /// The most prepared statements that a connection keeps for `prepare_cached`. One that comes back with more is
+    /// relieved of all of them. 0 to 1,000,000; default
+    /// [`STATEMENT_CACHE_SIZE`](Self::STATEMENT_CACHE_SIZE), 256.
+    pub statement_cache_size: usize,
+    /// What becomes of a session's own state when its connection is given back. [`Reset::None`] by default.
+    pub reset: Reset,
     /// How many connections to each Pod are kept open and idle. 0 to `pool_size`; default
     /// [`MIN_IDLE`](Self::MIN_IDLE), 1.
     pub min_idle: usize,

@@ -17,6 +17,10 @@ const KEEPALIVE: Duration = Duration::from_secs(32_767);
 const KEEPALIVE_COUNT: u32 = 127;
 /// The most connections and handshakes per Pod, and the most failures in a row, that anyone means.
 const MANY: usize = 1_000;
+/// The most Pods of one Service.
+const PODS: usize = 100_000;
+/// More connections, clients and statements than anyone has.
+const MOST: usize = 1_000_000;
 
 impl Limits {
     /// Refuses a field outside its range, and two fields that contradict each other.
@@ -31,6 +35,16 @@ impl Limits {
         whole_seconds("keepalives_interval", self.keepalives_interval)?;
         within("keepalives_count", self.keepalives_count, 0..=KEEPALIVE_COUNT)?;
         within("pool_size", self.pool_size, 1..=MANY)?;
+        if let Some(connections) = self.max_connections {
+            within("max_connections", connections, 3..=MOST)?;
+        }
+        if let Some(pods) = self.subset_size {
+            within("subset_size", pods, 1..=PODS)?;
+        }
+        if let Some(clients) = self.clients {
+            within("clients", clients, 1..=MOST)?;
+        }
+        within("statement_cache_size", self.statement_cache_size, 0..=MOST)?;
         if self.min_idle > self.pool_size {
             let expected = format!("at most `pool_size`, which is {}", self.pool_size);
             return Err(ConfigError::new("min_idle", expected).got(self.min_idle.to_string()));
@@ -146,13 +160,17 @@ mod tests {
     #[test]
     fn refuses_zero_where_it_is_senseless_and_what_nobody_means() {
         type Change = fn(&mut Limits);
-        let cases: [(&str, Change); 21] = [
+        let cases: [(&str, Change); 25] = [
             ("connect_timeout", |l| l.connect_timeout = Duration::ZERO),
             ("tcp_user_timeout", |l| l.tcp_user_timeout = Duration::from_micros(1)),
             ("keepalives_idle", |l| l.keepalives_idle = Duration::from_millis(1_500)),
             ("keepalives_interval", |l| l.keepalives_interval = KEEPALIVE + SECOND),
             ("keepalives_count", |l| l.keepalives_count = 128),
             ("pool_size", |l| l.pool_size = 1_001),
+            ("max_connections", |l| l.max_connections = Some(2)),
+            ("subset_size", |l| l.subset_size = Some(0)),
+            ("clients", |l| l.clients = Some(0)),
+            ("statement_cache_size", |l| l.statement_cache_size = 2_000_000),
             ("max_lifetime", |l| l.max_lifetime = Duration::ZERO),
             ("idle_timeout", |l| l.idle_timeout = Duration::MAX),
             ("ping_after", |l| l.ping_after = DAY),

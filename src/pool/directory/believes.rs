@@ -10,7 +10,7 @@ use crate::{
     event::Event,
     health::lag::{self, Limit, Reading},
     pool::{entry::Entry, pod::Pod},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Positions of the primary that are kept: what a standby lacks is compared with one from a while before.
@@ -27,6 +27,8 @@ impl Directory {
             return;
         }
         entry.role = role;
+        self.reconsider = true;
+        let Some(entry) = self.find(serial) else { return };
         // Who says that it has become a primary must say of which timeline.
         let verified = entry.found.is_some_and(|(facts, ..)| facts.role == role);
         if role == Role::Primary && !verified {
@@ -36,12 +38,14 @@ impl Directory {
         let endpoint = entry.pod.endpoint.clone();
         self.changed = true;
         self.inner.common.events.emit(Event::RoleChanged { endpoint, from: before, to: role });
+        self.reckon(serial);
     }
 
     /// Judges everybody's claims, and how far behind this Pod is, after it has said something new.
     pub(super) fn judge(&mut self, serial: u64) {
         let claims: Vec<_> = self.roster.members().iter().map(Entry::claim).collect();
         let fences = self.lineage.judge(&claims);
+        let mut useless = Vec::new();
         for (entry, fence) in self.roster.members_mut().iter_mut().zip(fences) {
             if entry.fence == fence {
                 continue;
@@ -52,10 +56,14 @@ impl Directory {
             self.inner.common.events.emit(match fence {
                 Some(fence) => {
                     entry.pod.purge();
+                    useless.push(endpoint.clone());
                     Event::EndpointFenced { endpoint, cause: fence.to_string().into() }
                 }
                 None => Event::EndpointUnfenced { endpoint },
             });
+        }
+        for endpoint in useless {
+            self.failed(&endpoint, false, Instant::now());
         }
         let Some(entry) = self.find(serial) else { return };
         let (reading, standby) = (entry.reading(), entry.standby());
@@ -80,8 +88,13 @@ impl Directory {
         if let Some(entry) = self.find(serial) {
             let lag = lag::judge(limit, &standby, &readings, advanced, entry.lag);
             let changed = entry.lag != lag;
+            let late = lag.late && !entry.lag.late;
             entry.lag = lag;
+            let endpoint = entry.pod.endpoint.clone();
             self.changed |= changed;
+            if late {
+                self.failed(&endpoint, false, Instant::now());
+            }
         }
         self.readings = readings;
     }

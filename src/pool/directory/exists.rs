@@ -16,14 +16,13 @@ impl Directory {
     pub(super) fn resolved(&mut self, result: Result<Resolution, ResolveError>, now: Instant) -> Option<Instant> {
         if let Ok(resolution) = &result
             && !resolution.endpoints.is_empty()
-            && self.roster.is(&resolution.endpoints)
+            && self.is_known(&resolution.endpoints)
         {
             self.resolve_succeeded(now);
             self.confirm.unchanged();
             return None;
         }
-        let known: Vec<(Endpoint, bool)> =
-            self.roster.members().iter().map(|entry| (entry.pod.endpoint.clone(), entry.health.passing())).collect();
+        let known = self.known();
         let decision = match result {
             Ok(resolution) => {
                 self.resolve_succeeded(now);
@@ -40,8 +39,28 @@ impl Directory {
                 return None;
             }
         };
-        self.replace(&decision.set, now);
+        self.exist(&decision.set, now);
         decision.again
+    }
+
+    /// Whether exactly these are known to exist.
+    fn is_known(&self, named: &[Endpoint]) -> bool {
+        match &self.subset {
+            Some(subset) => subset.is(named),
+            None => self.roster.is(named),
+        }
+    }
+
+    /// Everybody who is known to exist, with whether he passes his health check.
+    fn known(&self) -> Vec<(Endpoint, bool)> {
+        let passing = |endpoint| self.roster.get(endpoint).is_some_and(|entry| entry.health.passing());
+        match &self.subset {
+            Some(subset) => subset.everybody().map(|endpoint| (endpoint.clone(), passing(endpoint))).collect(),
+            None => {
+                let members = self.roster.members().iter();
+                members.map(|entry| (entry.pod.endpoint.clone(), entry.health.passing())).collect()
+            }
+        }
     }
 
     fn resolve_succeeded(&mut self, now: Instant) {
@@ -69,8 +88,8 @@ impl Directory {
         }
     }
 
-    /// Makes the set what it is named to be. Unchanged Pods are not touched.
-    fn replace(&mut self, named: &[Endpoint], now: Instant) {
+    /// Makes the set in use what it is named to be. Unchanged Pods are not touched.
+    pub(super) fn replace(&mut self, named: &[Endpoint], now: Instant) {
         let patience = self.patience();
         let Self { inner, roster, next_serial, .. } = self;
         let common = &inner.common;

@@ -4,6 +4,7 @@ mod believes;
 mod ends;
 mod exists;
 mod serves;
+mod uses;
 
 use std::sync::Arc;
 
@@ -14,17 +15,21 @@ use tokio::{
 };
 
 use self::believes::READINGS;
+pub(crate) use self::uses::Subset;
 use super::{
     builder::nobody,
     drain::Drain,
     entry::Entry,
     inner::Inner,
     message::Message,
+    opener,
+    pod::Pod,
     roster::Roster,
     view::{PodHealth, View},
 };
 use crate::{
     discovery::Confirm,
+    endpoint::Endpoint,
     event::Event,
     health::{State, lag::Reading, lineage::Lineage},
     time::Instant,
@@ -38,6 +43,13 @@ pub(crate) type CloseRequest = oneshot::Sender<usize>;
 pub(crate) struct Directory {
     inner: Arc<Inner>,
     roster: Roster<Entry>,
+    /// Everybody, where the roster may hold some of them only.
+    subset: Option<Subset>,
+    /// Whom to use is to be decided anew.
+    reconsider: bool,
+    spare: Arc<[Endpoint]>,
+    /// To be warmed, if they are still used when everything is decided.
+    healed: Vec<Arc<Pod>>,
     drain: Drain,
     confirm: Confirm,
     next_serial: u64,
@@ -53,10 +65,14 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>, subset: Option<Subset>) -> Self {
         Self {
             inner,
             roster: Roster::new(),
+            subset,
+            reconsider: false,
+            spare: Arc::from([]),
+            healed: Vec::new(),
             drain: Drain::default(),
             confirm: Confirm::new(),
             next_serial: 0,
@@ -85,6 +101,7 @@ impl Directory {
             }
             let drained_by = self.drain.next_deadline();
             let given_up_at = self.next_given_up();
+            let chosen_at = self.subset.as_ref().and_then(Subset::again);
             select! {
                 Some(message) = inbox.recv() => {
                     self.take(message, Instant::now());
@@ -92,11 +109,15 @@ impl Directory {
                     while let Ok(message) = inbox.try_recv() {
                         self.take(message, Instant::now());
                     }
-                    self.publish();
+                    self.publish(Instant::now());
                 }
                 Some(request) = close.recv() => break request,
                 () = gone, if drained_by.is_some() => {}
                 () = sleep_until(drained_by.unwrap_or_else(Instant::now)), if drained_by.is_some() => {}
+                () = sleep_until(chosen_at.unwrap_or_else(Instant::now)), if chosen_at.is_some() => {
+                    self.reconsider = true;
+                    self.publish(Instant::now());
+                }
                 () = sleep_until(given_up_at.unwrap_or_else(Instant::now)), if given_up_at.is_some() => {
                     self.give_up(Instant::now());
                 }
@@ -116,13 +137,19 @@ impl Directory {
             Message::Outlier { pod, cause } => self.outlier(pod, cause, now),
             // The probe finds out; a dial that failed for want of a slot, or of a password, is no evidence.
             Message::DialFailed { pod, class: Class::NotReady } => self.hurry(pod),
+            Message::DialFailed { pod, class: Class::Full } => self.full(pod, now),
             Message::DialFailed { .. } => {}
+            Message::Wanted { roles } => self.wanted(roles),
         }
     }
 
     // === what follows ===
 
-    fn publish(&mut self) {
+    fn publish(&mut self, now: Instant) {
+        self.choose(now);
+        for pod in self.healed.drain(..).filter(|pod| !pod.slot.is_closed()) {
+            opener::warm(&pod);
+        }
         if !std::mem::take(&mut self.changed) {
             return;
         }
@@ -143,7 +170,7 @@ impl Directory {
             _ if healthy || health.is_empty() => None,
             since => since.or_else(|| Some(Instant::now())),
         };
-        View { snapshot, health, silent_since: self.silent_since, closed }
+        View { snapshot, health, spare: self.spare.clone(), silent_since: self.silent_since, closed }
     }
 }
 

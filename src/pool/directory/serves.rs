@@ -6,7 +6,7 @@ use crate::{
     error::{Attempt, BoxError, Phase},
     event::Event,
     health::{State, state::Fact},
-    pool::{entry::Entry, maintenance::sample, message::Probed, opener, prober::PROBES},
+    pool::{entry::Entry, maintenance::sample, message::Probed, prober::PROBES},
     sync::lock,
     time::{Duration, Instant},
     wire::{Class, classify::class, witness::Evidence},
@@ -41,13 +41,19 @@ impl Directory {
                 let believed = std::mem::take(&mut entry.doubted);
                 let changed = entry.read_only != read_only;
                 entry.read_only = read_only;
+                let told = entry.slots() != facts.slots;
                 entry.found = Some((facts, asked, at));
                 self.changed |= believed || changed;
                 let Some(entry) = self.find(serial) else { return };
                 lock(&entry.pod.trouble).probe_passed();
                 sample(&entry.pod, took);
+                let endpoint = entry.pod.endpoint.clone();
                 self.role(serial, facts.role);
-                self.fact(serial, Fact::Passed { alone }, now, None);
+                let returned = self.fact(serial, Fact::Passed { alone }, now, None);
+                self.looked_at(&endpoint, returned, now);
+                if told {
+                    self.reckon(serial);
+                }
                 self.judge(serial);
             }
             Probed::Failed { proven, silent, class, attempt } => {
@@ -63,16 +69,22 @@ impl Directory {
                     // Perhaps nobody need wait any longer.
                     entry.pod.common().waiters.look_again();
                 }
+                let endpoint = entry.pod.endpoint.clone();
                 if matches!(class, Class::Access | Class::Full) && entry.serves() {
                     // Full, or closed to those who come now: those who are in are served all the same.
                     tracing::warn!(endpoint = %entry.pod.endpoint, error = %attempt, "a probe was not let in");
-                    return;
+                    return if class == Class::Full {
+                        self.full(serial, now)
+                    };
                 }
                 match silent {
                     Some(asked) => entry.fell_silent(asked),
                     None => entry.spoke(),
                 }
                 self.fact(serial, Fact::Failed { proven }, now, Some(attempt));
+                if self.find(serial).is_some_and(|entry| !entry.serves()) {
+                    self.failed(&endpoint, class == Class::Full, now);
+                }
             }
         }
     }
@@ -157,13 +169,14 @@ impl Directory {
         self.inner.common.limits.tcp_user_timeout.max(GIVEN_UP_MIN)
     }
 
-    fn fact(&mut self, serial: u64, fact: Fact, now: Instant, cause: Option<Attempt>) {
-        let Some(entry) = self.find(serial) else { return };
-        let Some(before) = entry.apply(fact, now) else { return };
+    /// Says whether it serves now, and did not before.
+    fn fact(&mut self, serial: u64, fact: Fact, now: Instant, cause: Option<Attempt>) -> bool {
+        let Some(entry) = self.find(serial) else { return false };
+        let Some(before) = entry.apply(fact, now) else { return false };
         let state = entry.health.state();
         let pod = entry.pod.clone();
         match state {
-            State::Healthy => opener::warm(&pod),
+            State::Healthy => self.healed.push(pod.clone()),
             State::Ejected => {
                 if let Some(cause) = &cause {
                     self.inner.common.counters.ejected.count(cause.phase());
@@ -172,6 +185,7 @@ impl Directory {
                 pod.purge();
                 pod.suspect.notify_one();
                 self.inner.common.trouble.notify_one();
+                self.failed(&pod.endpoint, false, now);
             }
             State::Probing | State::Draining => {}
         }
@@ -182,5 +196,6 @@ impl Directory {
             to: state.as_str(),
             cause: cause.map(|attempt| attempt.to_string().into()),
         });
+        state == State::Healthy
     }
 }

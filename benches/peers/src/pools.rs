@@ -1,0 +1,253 @@
+//! Taking a warm connection and giving it back, on three real servers.
+
+use std::{
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
+use podpool::{Target, testkit::Cluster};
+use tokio::runtime::Runtime;
+use tokio_postgres::{Config, NoTls};
+
+use crate::{
+    rounds::{Case, measure},
+    table::Table,
+};
+
+/// Connections to one Pod, of the pools that know of Pods.
+pub const SIZE: usize = 8;
+pub const PODS: usize = 3;
+
+pub fn compare() {
+    let title = "Taking a warm connection and giving it back (ratio to podpool's default; above 1 is slower)";
+    let mut table = Table::new(title, "ns", false);
+    for (workers, tasks) in [(1, 1), (2, 2), (2, 8)] {
+        let servers = Servers::start(workers);
+        let mut cases = servers.cases(tasks);
+        let names: Vec<_> = cases.iter().map(|case| case.name).collect();
+        let readings = measure(&mut cases);
+        let title =
+            if tasks == 1 { "1 thread, 1 task".to_owned() } else { format!("{workers} threads, {tasks} tasks") };
+        table.column(title, &names, &readings);
+        drop(cases);
+        servers.end();
+    }
+    table.print();
+}
+
+/// A runtime with a cluster on it.
+pub struct Servers {
+    pub runtime: &'static Runtime,
+    pub cluster: Cluster,
+}
+
+impl Servers {
+    pub fn start(workers: usize) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+        // A runtime for each number of threads, until the process ends.
+        let runtime: &'static Runtime = Box::leak(Box::new(runtime.expect("a runtime")));
+        let cluster = runtime.block_on(Cluster::builder().pods(PODS).setting("max_connections", "400").start());
+        Self { runtime, cluster: cluster.expect("three Pods") }
+    }
+
+    pub fn end(self) {
+        self.runtime.block_on(self.cluster.shutdown()).expect("an orderly end");
+    }
+
+    /// One pool to one Pod.
+    pub fn deadpool(&self, pod: usize, size: usize, configure: impl Fn(Builder) -> Builder) -> deadpool_postgres::Pool {
+        self.deadpool_to(self.cluster.pod_url(pod).parse().expect("a URL"), size, configure)
+    }
+
+    pub fn deadpool_to(
+        &self,
+        config: Config,
+        size: usize,
+        configure: impl Fn(Builder) -> Builder,
+    ) -> deadpool_postgres::Pool {
+        let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let pool = configure(deadpool_postgres::Pool::builder(manager).max_size(size)).build().expect("a pool");
+        self.runtime.block_on(async {
+            let mut all = Vec::new();
+            for _ in 0..size {
+                all.push(pool.get().await.expect("a connection"));
+            }
+        });
+        pool
+    }
+
+    /// A pool to each Pod.
+    pub fn deadpools(&self) -> Vec<deadpool_postgres::Pool> {
+        (0..PODS).map(|pod| self.deadpool(pod, SIZE, |builder| builder)).collect()
+    }
+
+    /// Every Pod in one list of hosts, one of which is chosen at random for each connection.
+    pub fn multi_host(&self) -> deadpool_postgres::Pool {
+        let mut config: Config = self.cluster.pod_url(0).parse().expect("a URL");
+        for pod in 1..PODS {
+            let other: Config = self.cluster.pod_url(pod).parse().expect("a URL");
+            let (host, port) = (other.get_hosts()[0].clone(), other.get_ports()[0]);
+            let tokio_postgres::config::Host::Tcp(host) = host else { unreachable!("a TCP host") };
+            config.host(host).port(port);
+        }
+        config.load_balance_hosts(tokio_postgres::config::LoadBalanceHosts::Random);
+        self.deadpool_to(config, PODS * SIZE, |builder| builder)
+    }
+
+    pub fn podpool(&self) -> podpool::Pool {
+        let url = format!("{}&pool_size={SIZE}&min_idle={SIZE}", self.cluster.url());
+        self.runtime.block_on(async {
+            let pool = podpool::Pool::connect(&url).await.expect("a pool");
+            pool.wait_ready(Target::Any, Duration::from_secs(10)).await.expect("ready");
+            let mut all = Vec::new();
+            for _ in 0..PODS * SIZE {
+                all.push(pool.get().await.expect("a connection"));
+            }
+            drop(all);
+            pool
+        })
+    }
+
+    pub fn bb8(&self, test: bool) -> Bb8 {
+        let config: Config = self.cluster.pod_url(0).parse().expect("a URL");
+        let size = u32::try_from(PODS * SIZE).expect("a small number");
+        let builder = bb8::Pool::builder().max_size(size).min_idle(size).test_on_check_out(test);
+        let manager = bb8_postgres::PostgresConnectionManager::new(config, NoTls);
+        self.runtime.block_on(builder.build(manager)).expect("a pool")
+    }
+
+    pub fn sqlx(&self, test: bool) -> sqlx::PgPool {
+        let size = u32::try_from(PODS * SIZE).expect("a small number");
+        let options = sqlx::postgres::PgPoolOptions::new();
+        let options = options.max_connections(size).min_connections(size).test_before_acquire(test);
+        let url = self.cluster.pod_url(0);
+        let url = url.split('?').next().expect("a URL").to_owned();
+        self.runtime.block_on(options.connect(&url)).expect("a pool")
+    }
+
+    pub fn qorb(&self) -> Arc<qorb::pool::Pool<Connection>> {
+        let addresses = (0..PODS).map(|pod| self.cluster.pod(pod).address());
+        let resolver = Box::new(qorb::resolvers::fixed::FixedResolver::new(addresses));
+        let connector = Arc::new(Connector(self.cluster.pod_url(0).parse().expect("a URL")));
+        let policy =
+            qorb::policy::Policy { spares_wanted: PODS * SIZE, max_slots: 2 * PODS * SIZE, ..Default::default() };
+        self.runtime.block_on(async {
+            let pool = Arc::new(qorb::pool::Pool::new("peers".into(), resolver, connector, policy).expect("a pool"));
+            drop(pool.claim().await.expect("a connection"));
+            pool
+        })
+    }
+
+    fn cases(&self, tasks: u64) -> Vec<Case> {
+        let runtime = self.runtime;
+        macro_rules! case {
+            ($name:expr, $pool:expr, $take:expr) => {{
+                let pool = $pool;
+                Case::on_tasks($name, runtime, tasks, move || {
+                    let pool = pool.clone();
+                    async move { $take(&pool).await }
+                })
+            }};
+        }
+        let limit = Some(Duration::from_secs(5));
+        let timed = |builder: Builder| {
+            let builder = builder.wait_timeout(limit).create_timeout(limit).recycle_timeout(limit);
+            builder.runtime(deadpool_postgres::Runtime::Tokio1)
+        };
+        let same = |builder| builder;
+        let deadpool = async |pool: &deadpool_postgres::Pool| drop(pool.get().await.expect("a connection"));
+        let bb8 = async |pool: &Bb8| drop(pool.get().await.expect("a connection"));
+        let sqlx = async |pool: &sqlx::PgPool| drop(pool.acquire().await.expect("a connection"));
+        let whole = PODS * SIZE;
+        vec![
+            case!("podpool, three Pods", self.podpool(), async |pool: &podpool::Pool| {
+                drop(pool.get().await.expect("a connection"));
+            }),
+            case!("deadpool-postgres, one Pod", self.deadpool(0, whole, same), deadpool),
+            case!("the same again", self.deadpool(0, whole, same), deadpool),
+            case!("deadpool-postgres with its three time-outs, one Pod", self.deadpool(0, whole, timed), deadpool),
+            case!("deadpool-postgres, tokio-postgres multi-host", self.multi_host(), deadpool),
+            case!(
+                "Vec<Pool>, round robin, three Pods",
+                Arc::new(RoundRobin::new(self.deadpools())),
+                async |pools: &Arc<RoundRobin>| drop(pools.next().get().await.expect("a connection"))
+            ),
+            case!(
+                "RwLock<Vec<Pool>>, round robin, three Pods",
+                Arc::new(Locked::new(self.deadpools())),
+                async |pools: &Arc<Locked>| drop(pools.next().get().await.expect("a connection"))
+            ),
+            case!("bb8-postgres, one Pod", self.bb8(true), bb8),
+            case!("bb8-postgres without its test, one Pod", self.bb8(false), bb8),
+            case!("sqlx, one Pod", self.sqlx(true), sqlx),
+            case!("sqlx without its test, one Pod", self.sqlx(false), sqlx),
+            case!("qorb, three Pods", self.qorb(), async |pool: &Arc<qorb::pool::Pool<Connection>>| {
+                drop(pool.claim().await.expect("a connection"));
+            }),
+        ]
+    }
+}
+
+pub type Builder = deadpool_postgres::PoolBuilder;
+pub type Bb8 = bb8::Pool<bb8_postgres::PostgresConnectionManager<NoTls>>;
+
+/// What is written by hand where the Pods never change.
+pub struct RoundRobin {
+    pools: Vec<deadpool_postgres::Pool>,
+    next: AtomicUsize,
+}
+
+impl RoundRobin {
+    pub fn new(pools: Vec<deadpool_postgres::Pool>) -> Self {
+        Self { pools, next: AtomicUsize::new(0) }
+    }
+
+    pub fn next(&self) -> &deadpool_postgres::Pool {
+        &self.pools[self.next.fetch_add(1, Ordering::Relaxed) % self.pools.len()]
+    }
+}
+
+/// What is written by hand where they do.
+pub struct Locked {
+    pools: RwLock<Vec<deadpool_postgres::Pool>>,
+    next: AtomicUsize,
+}
+
+impl Locked {
+    pub fn new(pools: Vec<deadpool_postgres::Pool>) -> Self {
+        Self { pools: RwLock::new(pools), next: AtomicUsize::new(0) }
+    }
+
+    pub fn next(&self) -> deadpool_postgres::Pool {
+        let pools = self.pools.read().expect("no panic");
+        pools[self.next.fetch_add(1, Ordering::Relaxed) % pools.len()].clone()
+    }
+}
+
+/// A connection of qorb's pool. The driver ends with it.
+pub struct Connection {
+    pub client: tokio_postgres::Client,
+    _driver: tokio::task::AbortHandle,
+}
+
+struct Connector(Config);
+
+#[async_trait::async_trait]
+impl qorb::backend::Connector for Connector {
+    type Connection = Connection;
+
+    async fn connect(&self, backend: &qorb::backend::Backend) -> Result<Connection, qorb::backend::Error> {
+        let mut config = Config::new();
+        config.host(backend.address.ip().to_string()).port(backend.address.port());
+        config.user(self.0.get_user().expect("a user")).dbname(self.0.get_dbname().expect("a database"));
+        config.password(self.0.get_password().expect("a password"));
+        let connected = config.connect(NoTls).await;
+        let (client, connection) = connected.map_err(|error| qorb::backend::Error::Other(error.into()))?;
+        let driver = tokio::spawn(connection).abort_handle();
+        Ok(Connection { client, _driver: driver })
+    }
+}
