@@ -6,7 +6,7 @@ use crate::{
     error::{Attempt, BoxError, Phase},
     event::Event,
     health::{State, state::Fact},
-    pool::{entry::Entry, maintenance::sample, message::Probed, prober::PROBES},
+    pool::{entry::Entry, maintenance::sample, message::Probed, opener, prober::PROBES},
     sync::lock,
     time::{Duration, Instant},
     wire::{Class, classify::class, witness::Evidence},
