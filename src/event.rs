@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -87,6 +88,21 @@ pub enum Event {
         /// The arithmetic.
         cause: Arc<str>,
     },
+    /// A Pod lets nobody in: the server refuses who we are, or the database that is asked for, or there are no credentials
+    /// to come with. What is open goes on to serve. Said once, until the Pod lets somebody in.
+    LoginFailed {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// In which phase, why, and with which SQLSTATE.
+        cause: Arc<str>,
+    },
+    /// libpq's password file is ignored: others may read it, it is no plain file, or it cannot be read. Said once.
+    PassfileIgnored {
+        /// Which file.
+        path: Arc<Path>,
+        /// Why.
+        cause: Arc<str>,
+    },
     /// The name could not be resolved. The set stays as it was. Said once, at the first failure in a row.
     ResolveFailed {
         /// Why.
@@ -101,7 +117,7 @@ pub enum Event {
 }
 
 /// The names of all events.
-pub(crate) const NAMES: [&str; 14] = [
+pub(crate) const NAMES: [&str; 16] = [
     "budget_exceeded",
     "certificates_refused",
     "certificates_reloaded",
@@ -110,8 +126,10 @@ pub(crate) const NAMES: [&str; 14] = [
     "endpoint_fenced",
     "endpoint_removed",
     "endpoint_unfenced",
+    "login_failed",
     "panic_began",
     "panic_ended",
+    "passfile_ignored",
     "resolve_failed",
     "resolve_recovered",
     "role_changed",
@@ -134,6 +152,8 @@ impl Event {
             Self::EndpointFenced { .. } => "endpoint_fenced",
             Self::EndpointUnfenced { .. } => "endpoint_unfenced",
             Self::BudgetExceeded { .. } => "budget_exceeded",
+            Self::LoginFailed { .. } => "login_failed",
+            Self::PassfileIgnored { .. } => "passfile_ignored",
             Self::StateChanged { .. } => "state_changed",
             Self::RoleChanged { .. } => "role_changed",
             Self::ResolveFailed { .. } => "resolve_failed",
@@ -153,6 +173,7 @@ impl Event {
             | Self::BudgetExceeded { endpoint, .. }
             | Self::EndpointFenced { endpoint, .. }
             | Self::EndpointUnfenced { endpoint }
+            | Self::LoginFailed { endpoint, .. }
             | Self::StateChanged { endpoint, .. }
             | Self::RoleChanged { endpoint, .. } => Some(endpoint),
             _ => None,
@@ -175,9 +196,9 @@ impl fmt::Display for Event {
             Self::BudgetExceeded { cause, .. }
             | Self::CertificatesRefused { cause }
             | Self::EndpointFenced { cause, .. }
-            | Self::ResolveFailed { cause } => {
-                write!(f, ": {cause}")
-            }
+            | Self::LoginFailed { cause, .. }
+            | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
+            Self::PassfileIgnored { path, cause } => write!(f, " {}: {cause}", path.display()),
             _ => Ok(()),
         }
     }
@@ -282,8 +303,10 @@ fn log(event: &Event) {
         Event::BudgetExceeded { .. }
         | Event::CertificatesRefused { .. }
         | Event::EndpointFenced { .. }
-        | Event::ResolveFailed { .. }
-        | Event::PanicBegan => line!(warn),
+        | Event::LoginFailed { .. }
+        | Event::PanicBegan
+        | Event::PassfileIgnored { .. }
+        | Event::ResolveFailed { .. } => line!(warn),
         Event::StateChanged { to, .. } if *to == "ejected" => line!(warn),
         _ => line!(info),
     }

@@ -24,6 +24,7 @@
 //! - [`Client`]: a connection on loan. Every method of deadpool-postgres's `ClientWrapper` and of
 //!   [`tokio_postgres::Client`] is there. Dropping it gives it back, clean or not at all.
 //! - [`Config`]: everything that can be set, from a URL or by setters, with libpq's names where libpq has one.
+//! - [`ProvideCredentials`]: passwords and tokens from anywhere, asked for at each connection.
 //! - [`Error`]: what went wrong, with every Pod that was tried, and whether anything can have been [`Applied`].
 //! - [`Status`] and [`Events`]: what the pool knows, and what happens to it.
 //! - [`balance::Policy`] and [`discovery::Resolve`]: choose Pods, or find them, your own way.
@@ -135,6 +136,7 @@
 //! |---|---|---|
 //! | `metrics` | the pool's counts and times for the recorder of the `metrics` facade, by the names in [`metrics`] | no |
 //! | `rustls` | TLS by rustls with `ring`, see [`config::ssl`] | yes |
+//! | `serde` | [`Config`] is read from a configuration file by way of serde | no |
 //! | `testkit` | `podpool::testkit`: real local Pods and a name server that can be broken, for tests | no |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
@@ -173,4 +175,6 @@ pub use health::State;
 pub use observer::Observer;
 pub use pool::{Builder, Client, CounterStatus, EndpointStatus, Pool, RETRIES, ResolveStatus, Status};
 pub use tokio_postgres;
-pub use wire::{CancelToken, Class, Verdict, classify};
+pub use wire::{
+    CancelToken, Class, Credentials, CredentialsError, CredentialsRequest, ProvideCredentials, Verdict, classify,
+};

@@ -22,6 +22,8 @@ fn replay(target: &str, feed: fn(&[u8])) {
 #[test]
 fn every_input_of_the_corpora_holds() {
     replay("url", fuzzing::url);
+    replay("keyword_value", fuzzing::keyword_value);
+    replay("pgpass", fuzzing::pgpass);
     replay("resolv_conf", fuzzing::resolv_conf);
     replay("records", fuzzing::records);
     replay("answer", fuzzing::answer);

@@ -68,10 +68,28 @@ async fn a_password_is_in_no_error_log_line_or_debug() {
     assert_eq!(error.attempts().len(), 1);
     assert!(error.elapsed().expect("measured").as_millis() < 1000, "it fails at once, not at the deadline: {error}");
 
+    // The same from a file and from a provider, each asked again after the refusal.
+    let config = || -> Config {
+        let (user, port, dns) = (cluster.user(), cluster.port(), cluster.dns().address());
+        let text = format!("host={} port={port} user={user} nameservers={dns}", cluster.service());
+        text.parse().expect("keywords and values")
+    };
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "f1le-Tr0ub4dor\n").expect("a password");
+    let from_file = Pool::builder(config().with_password_file(file.path())).build().expect("a pool");
+    let provided = |_| async { Ok::<_, io::Error>("pr0vided-Tr0ub4dor") };
+    let from_provider = Pool::builder(config()).credentials(provided).build().expect("a pool");
     let mut said = format!("{error} {error:?} {wrong:?} {right:?} {:?} {:?}", wrong.status(), right.config());
+    for pool in [from_file, from_provider] {
+        let error = pool.get().await.expect_err("the wrong password");
+        println!("{error}");
+        assert_eq!(error.kind(), Kind::Auth);
+        said.push_str(&format!("{error} {error:?} {pool:?} {:?} {:?}", pool.status(), pool.config()));
+    }
+
     said.push_str(&String::from_utf8_lossy(&log.0.lock().unwrap()));
     assert!(said.contains("state_changed"), "the log was heard");
-    for secret in [secret, cluster.password()] {
+    for secret in [secret, "f1le-Tr0ub4dor", "pr0vided-Tr0ub4dor", &cluster.password()] {
         let leaks: Vec<_> =
             said.lines().filter(|line| line.contains(secret)).map(|line| line.replace(secret, "…")).collect();
         assert!(leaks.is_empty(), "a password came out: {leaks:?}");

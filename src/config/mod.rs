@@ -1,6 +1,8 @@
 //! What the pool is told: one Service name, who connects, and the bounds.
 //!
-//! A [`Config`] comes from a URL or is built up from [`Config::new`]; both forms know the same settings.
+//! A [`Config`] is read from a text ([a URL or keywords and values](#the-two-text-forms)), from
+//! [libpq's environment variables](#the-environment), from a configuration file by way of serde (feature `serde`), or is
+//! built up from [`Config::new`]. All of them know the same parameters.
 //!
 //! ```
 //! use podpool::{Config, Target};
@@ -18,55 +20,22 @@
 //! # }
 //! ```
 //!
-//! # The URL
-//!
-//! `postgres://user:password@SERVICE:PORT/database?param=value&…`, as libpq has it (PostgreSQL manual, "Connection
-//! URIs"), with one host. Everything but the host may be left out. In each part the reserved characters
-//! `@ : / ? # % & =` and blanks are percent-encoded. Each parameter may be given once, in the query or in its place
-//! before it; an empty text counts as left out.
-//!
-//! | parameter | value | default |
-//! |---|---|---|
-//! | `host` | the name of a headless Service, or one IP address (IPv6 in brackets) | required |
-//! | `port` | 1 to 65535 | 5432 |
-//! | `user` | text | the operating system's user |
-//! | `password` | text | none |
-//! | `dbname` | text | the same as `user` |
-//! | `application_name` | text | none |
-//! | `options` | the server's command-line options, such as `-c statement_timeout=5s` | none |
-//! | `sslmode` and what else is about TLS | see [`ssl`] | `prefer` |
-//! | `target_session_attrs` | `any`, `read-write`, `read-only`, `primary`, `standby`, `prefer-standby`, `prefer-primary` ([`Target`]) | `any` |
-//! | `discovery` | `dns`, `srv` ([`Discovery`]) | `dns` |
-//! | `port_name` | the Service's port for `discovery=srv` | none |
-//! | `nameservers` | `ip` or `ip:port`, separated by commas, IPv6 in brackets | resolv.conf |
-//! | `acquire_timeout` | duration | 5 s |
-//! | `connect_timeout` | duration | 2 s |
-//! | `tcp_user_timeout` | duration; without a unit milliseconds | 3 s |
-//! | `keepalives_idle`, `keepalives_interval` | duration of whole seconds | 5 s, 1 s |
-//! | `keepalives_count` | number | 3 |
-//! | `pool_size`, `min_idle` | number | 8, 1 |
-//! | `max_connections`, `subset_size` | number | no bound, all Pods |
-//! | `client_id` | text that tells this client from the others, such as its Pod's name | drawn at random |
-//! | `clients` | number | unknown |
-//! | `statement_cache_size` | number | 256 |
-//! | `reset` | `none`, `discard` ([`Reset`]) | `none` |
-//! | `handshakes`, `handshakes_per_pod` | number | 32, 2 |
-//! | `max_lifetime`, `idle_timeout` | duration | 30 min, 10 min |
-//! | `refresh_min`, `refresh_max`, `dns_timeout` | duration | 1 s, 10 s, 2 s |
-//! | `probe_interval`, `probe_timeout` | duration | 5 s, 1 s |
-//! | `drain_timeout`, `close_timeout` | duration | 60 s, 30 s |
-//!
-//! A duration is a whole number with a unit of `us`, `ms`, `s`, `min`, `h` or `d` (PostgreSQL's units), and without
-//! one a number of seconds. Meanings and ranges are those of the fields of [`Limits`].
+#![doc = include_str!("parameters.md")]
 
+#[cfg(feature = "serde")]
+mod deserialize;
 mod discovery;
 mod duration;
+mod env;
+mod foreign;
 mod host;
+mod keyword_value;
 mod lag_fallback;
 mod limits;
 mod nameservers;
 mod parameter;
 mod percent;
+pub(crate) mod pgpass;
 mod policy_name;
 mod reset;
 mod secret;
@@ -74,11 +43,15 @@ mod service_name;
 mod setting;
 pub mod ssl;
 mod target;
+mod text;
 mod url;
 mod value;
 mod words;
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 pub use discovery::Discovery;
 pub use host::Host;
@@ -98,8 +71,9 @@ pub const DEFAULT_PORT: u16 = 5432;
 
 /// Everything a pool is told: see the [module](self).
 ///
-/// A URL is checked when it is parsed, but for what a setter can still mend: a missing user, and parameters of TLS that
-/// contradict each other. [`validate`](Config::validate) checks everything; building a pool calls it.
+/// A text is checked when it is parsed, but for what a setter can still mend: a missing user, and parameters of TLS that
+/// contradict each other or that this build cannot do. [`validate`](Config::validate) checks everything; building a pool
+/// calls it.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Config {
@@ -107,6 +81,8 @@ pub struct Config {
     port: u16,
     user: String,
     password: Option<Secret>,
+    password_file: Option<PathBuf>,
+    passfile: Option<PathBuf>,
     dbname: Option<String>,
     application_name: Option<String>,
     options: Option<String>,
@@ -140,6 +116,8 @@ impl Config {
             port: DEFAULT_PORT,
             user,
             password: None,
+            password_file: None,
+            passfile: None,
             dbname: None,
             application_name: None,
             options: None,
@@ -178,6 +156,7 @@ impl Config {
                 return Err(ConfigError::new(name, "a text without a zero byte, at which PostgreSQL's texts end"));
             }
         }
+        self.check_password_sources()?;
         if self.port == 0 {
             return Err(ConfigError::new("port", "a number from 1 to 65535").got("0"));
         }
@@ -196,6 +175,14 @@ impl Config {
         self.ssl.validate()
     }
 
+    /// Refuses two passwords, of which nobody could say which is meant.
+    fn check_password_sources(&self) -> Result<(), ConfigError> {
+        if self.password.is_some() && self.password_file.is_some() {
+            return Err(ConfigError::new("password_file", "to be left out: `password` is given too"));
+        }
+        Ok(())
+    }
+
     /// Sets the port of every Pod. Default 5432.
     pub fn with_port(mut self, port: u16) -> Self {
         self.port = port;
@@ -211,6 +198,21 @@ impl Config {
     /// Sets the password. Default: none.
     pub fn with_password(mut self, password: impl Into<Secret>) -> Self {
         self.password = Some(password.into());
+        self
+    }
+
+    /// Sets the file that holds the password and nothing else, such as a mounted Secret. It is read again for each
+    /// connection that is opened. Default: none.
+    pub fn with_password_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.password_file = Some(path.into());
+        self
+    }
+
+    /// Sets libpq's password file, which is looked up for each connection that is opened where nothing else gives a
+    /// password. Default: none; [`from_env`](Self::from_env) and [`parse_with_env`](Self::parse_with_env) name
+    /// `PGPASSFILE` or `~/.pgpass`.
+    pub fn with_passfile(mut self, path: impl Into<PathBuf>) -> Self {
+        self.passfile = Some(path.into());
         self
     }
 
@@ -308,6 +310,18 @@ impl Config {
         self.password.as_ref()
     }
 
+    /// The file that holds the password.
+    #[must_use]
+    pub fn password_file(&self) -> Option<&Path> {
+        self.password_file.as_deref()
+    }
+
+    /// libpq's password file, for where nothing else gives a password.
+    #[must_use]
+    pub fn passfile(&self) -> Option<&Path> {
+        self.passfile.as_deref()
+    }
+
     /// The database.
     #[must_use]
     pub fn dbname(&self) -> &str {
@@ -371,15 +385,6 @@ impl Config {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
-    }
-}
-
-/// Reads a URL: see the [module](self).
-impl FromStr for Config {
-    type Err = ConfigError;
-
-    fn from_str(url: &str) -> Result<Self, ConfigError> {
-        Self::from_settings(&url::parse(url)?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The table of all parameters: the name of each, libpq's environment variable for it, and how a value gets into a
 //! [`Config`]. One line a parameter; every text form of a configuration reads it.
 
-use super::{Config, Secret, nameservers, value::Value};
+use super::{Config, nameservers, value::Value};
 use crate::error::ConfigError;
 
 /// One parameter.
@@ -9,8 +9,10 @@ pub(super) struct Parameter {
     /// libpq's name where libpq has the parameter.
     pub(super) name: &'static str,
     /// libpq's environment variable for it, where there is one (PostgreSQL manual, "Environment Variables").
-    #[cfg_attr(not(test), expect(dead_code, reason = "the environment is not read yet"))]
     pub(super) variable: Option<&'static str>,
+    /// Whether libpq has it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the documentation, which a test compares with it"))]
+    pub(super) libpq: bool,
     pub(super) set: Set,
 }
 
@@ -20,12 +22,12 @@ type Set = fn(&mut Config, Value<'_>) -> Result<(), ConfigError>;
 
 /// A parameter that libpq has too, and its environment variable.
 const fn libpq(name: &'static str, variable: Option<&'static str>, set: Set) -> Parameter {
-    Parameter { name, variable, set }
+    Parameter { name, variable, libpq: true, set }
 }
 
 /// A parameter that libpq has not.
 const fn ours(name: &'static str, set: Set) -> Parameter {
-    Parameter { name, variable: None, set }
+    Parameter { name, variable: None, libpq: false, set }
 }
 
 /// Takes `Ok(value)` over into a field.
@@ -75,10 +77,12 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     ours("outlier_consecutive", field!(limits.outlier_consecutive = Value::number)),
     ours("outlier_success_rate", field!(limits.outlier_success_rate = Value::share)),
     ours("outlier_window", field!(limits.outlier_window = Value::seconds)),
-    libpq("password", Some("PGPASSWORD"), field!(password = |value: Value<'_>| value.text().map(|text| text.map(Secret::from)))),
+    libpq("passfile", Some("PGPASSFILE"), field!(passfile = Value::path)),
+    libpq("password", Some("PGPASSWORD"), field!(password = Value::secret)),
+    ours("password_file", field!(password_file = Value::path)),
     ours("ping_after", field!(limits.ping_after = Value::seconds)),
-    ours("pool_size", field!(limits.pool_size = Value::number)),
     ours("policy", field!(policy = Value::word)),
+    ours("pool_size", field!(limits.pool_size = Value::number)),
     libpq("port", Some("PGPORT"), field!(port = Value::port)),
     ours("port_name", TOGETHER),
     ours("probe_interval", field!(limits.probe_interval = Value::seconds)),

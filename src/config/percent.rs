@@ -1,12 +1,16 @@
 //! Percent-decoding (RFC 3986, section 2.1) that refuses what it cannot read: a `%` without two hexadecimal digits,
 //! bytes that are no UTF-8, and `%00`, which ends a text in PostgreSQL's protocol.
 
+use zeroize::{Zeroize, Zeroizing};
+
 use crate::error::ConfigError;
 
-/// Decodes a value. The error names the parameter and never the text, which may be a password.
-pub(super) fn decode(parameter: &'static str, text: &str) -> Result<String, ConfigError> {
+/// Decodes a value. The error names the parameter and never the text, which may be a password; what was decoded of it
+/// is overwritten.
+pub(super) fn decode(parameter: &'static str, text: &str) -> Result<Zeroizing<String>, ConfigError> {
+    // Decoding never makes a text longer, so this is the only copy there will be.
+    let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {
         out.push(match byte {
             b'%' => match (bytes.next().and_then(hex), bytes.next().and_then(hex)) {
@@ -21,7 +25,13 @@ pub(super) fn decode(parameter: &'static str, text: &str) -> Result<String, Conf
     if out.contains(&0) {
         return Err(ConfigError::new(parameter, "no `%00`: PostgreSQL's texts end at a zero byte"));
     }
-    String::from_utf8(out).map_err(|_| ConfigError::new(parameter, "UTF-8 in its percent-encoded bytes"))
+    match String::from_utf8(std::mem::take(&mut *out)) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            error.into_bytes().zeroize();
+            Err(ConfigError::new(parameter, "UTF-8 in its percent-encoded bytes"))
+        }
+    }
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -43,7 +53,7 @@ mod tests {
 
     #[test]
     fn decodes() {
-        assert_eq!(decode("user", "a%20b%C3%a9+é").unwrap(), "a bé+é");
+        assert_eq!(*decode("user", "a%20b%C3%a9+é").unwrap(), "a bé+é");
     }
 
     #[test]
@@ -66,7 +76,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(text in "[^\0]*") {
-            prop_assert_eq!(decode("password", &encode(&text)).unwrap(), text);
+            prop_assert_eq!(&*decode("password", &encode(&text)).unwrap(), &text);
         }
 
         #[test]

@@ -127,7 +127,7 @@ fn reads_discovery_and_an_address() {
 #[test]
 fn names_what_is_wrong_and_what_was_expected() {
     refuses("mysql://app@db", "url", "`postgres://`");
-    refuses("", "url", "`postgres://`");
+    refuses(" postgres://app@db", "url", "`postgres://`");
     refuses("postgres://app@db/shop\n", "url", "no blanks");
     refuses("postgres://app@db/shop#1", "url", "%23");
     refuses("postgres://app@db/shop/x", "dbname", "%2F");
@@ -235,6 +235,7 @@ fn validate_checks_what_setters_took() {
         (config().with_dbname("a\0b"), "dbname"),
         (config().with_application_name("\0"), "application_name"),
         (config().with_options("\0"), "options"),
+        (config().with_password("x").with_password_file("/y"), "password_file"),
         (config().with_port(0), "port"),
         (config().with_ssl(Ssl::new(SslMode::Require).with_root_cert("system")), "sslmode"),
         (config().with_ssl(Ssl::default().with_client_cert("", "")), "sslcert"),
@@ -246,9 +247,26 @@ fn validate_checks_what_setters_took() {
     }
 }
 
+#[test]
+fn the_table_of_the_documentation_is_the_table_of_the_code() {
+    let rows: Vec<_> = include_str!("parameters.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .map(|row| {
+            let (name, rest) = row.split_once('`').unwrap();
+            let last = rest.trim_end_matches([' ', '|']).rsplit('|').next().unwrap().trim();
+            let libpq = rest.trim_end().strip_suffix("| |").is_none();
+            (name, libpq, last.strip_prefix('`').map(|name| name.trim_end_matches('`')).filter(|_| libpq))
+        })
+        .collect();
+    let table: Vec<_> = parameter::PARAMETERS.iter().map(|row| (row.name, row.libpq, row.variable)).collect();
+    assert_eq!(rows, table);
+}
+
 /// Everything that a message can say of itself.
 const FIXED: &str = concat!(
     include_str!("discovery.rs"),
+    include_str!("foreign.rs"),
     include_str!("host.rs"),
     include_str!("parameter.rs"),
     include_str!("percent.rs"),

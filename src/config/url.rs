@@ -7,17 +7,13 @@
 //! URL is repeated. And nothing that follows a `password=` in the query is repeated either, for a raw `&` in it may
 //! have made it.
 
-use super::{
-    parameter::known,
-    percent,
-    setting::{Setting, unknown},
-};
+use super::{parameter::known, percent, setting::Settings};
 use crate::error::ConfigError;
 
 const ENCODED: &str = "`@ : / ? # % & =` and blanks in it are percent-encoded: %40 %3A %2F %3F %23 %25 %26 %3D %20";
 
 /// Splits a URL into its settings, decoded, each with a known name. Whether their values make sense is not looked at.
-pub(super) fn parse(url: &str) -> Result<Vec<Setting>, ConfigError> {
+pub(super) fn parse(url: &str) -> Result<Settings, ConfigError> {
     let rest = ["postgres://", "postgresql://"]
         .iter()
         .find_map(|scheme| url.strip_prefix(scheme))
@@ -34,7 +30,7 @@ pub(super) fn parse(url: &str) -> Result<Vec<Setting>, ConfigError> {
     }
     let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
 
-    let mut settings = Vec::new();
+    let mut settings = Settings::new(ENCODED);
     match authority.split_once('@') {
         Some((user, host)) => {
             user_and_password(user, &mut settings)?;
@@ -56,21 +52,21 @@ fn stray_at(rest: &str) -> ConfigError {
     }
 }
 
-fn user_and_password(text: &str, settings: &mut Vec<Setting>) -> Result<(), ConfigError> {
+fn user_and_password(text: &str, settings: &mut Settings) -> Result<(), ConfigError> {
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     if password.contains(':') {
         return Err(ConfigError::new("password", format!("a password in which {ENCODED}")));
     }
     for (name, text) in [("user", user), ("password", password)] {
         if !text.is_empty() {
-            settings.push(Setting { name, value: percent::decode(name, text)?, quiet: name == "password" });
+            settings.push(name, percent::decode(name, text)?, name == "password");
         }
     }
     Ok(())
 }
 
 /// `quiet` where no `@` came before: what looks like a port may then be the password of a URL that lacks its host.
-fn host_and_port(text: &str, quiet: bool, settings: &mut Vec<Setting>) -> Result<(), ConfigError> {
+fn host_and_port(text: &str, quiet: bool, settings: &mut Settings) -> Result<(), ConfigError> {
     let (host, port) = match text.rfind(']') {
         // Two hosts, or an IPv6 address without brackets: left whole, for the host's own error.
         _ if text.contains(',') => (text, None),
@@ -85,7 +81,7 @@ fn host_and_port(text: &str, quiet: bool, settings: &mut Vec<Setting>) -> Result
     };
     if !host.is_empty() {
         let quiet = quiet && host.contains(':');
-        settings.push(Setting { name: "host", value: percent::decode("host", host)?, quiet });
+        settings.push("host", percent::decode("host", host)?, quiet);
     }
     match port {
         Some(port) if quiet && !port.bytes().all(|b| b.is_ascii_digit()) => {
@@ -95,25 +91,25 @@ fn host_and_port(text: &str, quiet: bool, settings: &mut Vec<Setting>) -> Result
             Err(ConfigError::new("port", expected))
         }
         Some(port) => {
-            settings.push(Setting { name: "port", value: percent::decode("port", port)?, quiet });
+            settings.push("port", percent::decode("port", port)?, quiet);
             Ok(())
         }
         None => Ok(()),
     }
 }
 
-fn database(path: &str, settings: &mut Vec<Setting>) -> Result<(), ConfigError> {
+fn database(path: &str, settings: &mut Settings) -> Result<(), ConfigError> {
     let name = path.strip_prefix('/').unwrap_or(path);
     if name.contains('/') {
         return Err(ConfigError::new("dbname", "one name after the host's `/`; a `/` in it is percent-encoded as %2F"));
     }
     if !name.is_empty() {
-        settings.push(Setting { name: "dbname", value: percent::decode("dbname", name)?, quiet: false });
+        settings.push("dbname", percent::decode("dbname", name)?, false);
     }
     Ok(())
 }
 
-fn parameters(query: &str, settings: &mut Vec<Setting>) -> Result<(), ConfigError> {
+fn parameters(query: &str, settings: &mut Settings) -> Result<(), ConfigError> {
     let mut quiet = false;
     for pair in query.split('&') {
         if query.is_empty() {
@@ -124,20 +120,15 @@ fn parameters(query: &str, settings: &mut Vec<Setting>) -> Result<(), ConfigErro
             _ => return Err(ConfigError::new("url", "`name=value` between the `&` of its query")),
         };
         let decoded = percent::decode("url", raw)?;
-        let Some(name) = known(&decoded).map(|parameter| parameter.name) else {
-            return Err(match quiet {
-                true => ConfigError::new("url", format!("known parameters after `password`, in which {ENCODED}")),
-                false => unknown(&decoded),
-            });
-        };
-        quiet |= name == "password";
-        if value.contains('=') {
+        let name = known(&decoded).map_or("url", |parameter| parameter.name);
+        if value.contains('=') && name != "url" {
             return Err(ConfigError::new(
                 name,
                 "one `=`, the one before its value; every other is percent-encoded as %3D",
             ));
         }
-        settings.push(Setting { name, value: percent::decode(name, value)?, quiet });
+        quiet |= name == "password";
+        settings.add(&decoded, percent::decode(name, value)?, quiet)?;
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! A value of a parameter as a text form gives it, and how it is read.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use super::{
+    Secret,
     duration::{self, Bare},
     words,
 };
@@ -21,6 +22,17 @@ impl Value<'_> {
     #[expect(clippy::unnecessary_wraps, reason = "as all the others")]
     pub(super) fn text(self) -> Result<Option<String>, ConfigError> {
         Ok(Some(self.text.to_owned()).filter(|text| !text.is_empty()))
+    }
+
+    /// The path of a file; an empty one counts as left out.
+    pub(super) fn path(self) -> Result<Option<PathBuf>, ConfigError> {
+        self.text().map(|text| text.map(PathBuf::from))
+    }
+
+    /// A secret; an empty one counts as left out.
+    #[expect(clippy::unnecessary_wraps, reason = "as all the others")]
+    pub(super) fn secret(self) -> Result<Option<Secret>, ConfigError> {
+        Ok(Some(self.text).filter(|text| !text.is_empty()).map(Secret::from))
     }
 
     /// A whole number, of digits alone: the standard library's parser would take a `+` too.

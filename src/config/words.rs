@@ -15,8 +15,13 @@ pub(super) fn unknown(parameter: &'static str, known: &[&str], got: &str) -> Con
 /// The known word that takes the fewest edits to reach, where two letters that changed places count as one; the first
 /// of several. `None` only where none is known.
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known.into_iter().min_by_key(|known| distance(word, known))
+}
+
+/// The edits that lead from a word to a known one, whatever its case.
+pub(super) fn distance(word: &str, known: &str) -> usize {
     let word: String = word.chars().take(ECHO).flat_map(char::to_lowercase).collect();
-    known.into_iter().min_by_key(|known| strsim::osa_distance(&word, known))
+    strsim::osa_distance(&word, known)
 }
 
 /// `text` in at most [`ECHO`] characters, with control characters escaped, so that a message stays one line of a log.

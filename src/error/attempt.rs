@@ -54,23 +54,30 @@ impl Attempt {
     }
 }
 
+impl Attempt {
+    /// The text without the Pod's name.
+    pub(crate) fn reason(&self) -> String {
+        match &self.cause {
+            Cause::Busy { in_use, size } => format!("has {in_use} of {size} connections in use"),
+            Cause::Failed(cause) => {
+                let mut text = format!("failed in {}: {cause}", self.phase);
+                let mut source = cause.source();
+                while let Some(cause) = source {
+                    text.push_str(&format!(": {cause}"));
+                    source = cause.source();
+                }
+                text
+            }
+        }
+    }
+}
+
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
             Some(name) => write!(f, "{name} ({})", self.address)?,
             None => write!(f, "{}", self.address)?,
         }
-        match &self.cause {
-            Cause::Busy { in_use, size } => write!(f, " has {in_use} of {size} connections in use"),
-            Cause::Failed(cause) => {
-                write!(f, " failed in {}: {cause}", self.phase)?;
-                let mut source = cause.source();
-                while let Some(cause) = source {
-                    write!(f, ": {cause}")?;
-                    source = cause.source();
-                }
-                Ok(())
-            }
-        }
+        write!(f, " {}", self.reason())
     }
 }

@@ -6,13 +6,14 @@ use std::{borrow::Cow, error, fmt};
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConfigError {
     parameter: Cow<'static, str>,
+    variable: Option<&'static str>,
     expected: Cow<'static, str>,
     got: Option<String>,
 }
 
 impl ConfigError {
     pub(crate) fn new(parameter: impl Into<Cow<'static, str>>, expected: impl Into<Cow<'static, str>>) -> Self {
-        Self { parameter: parameter.into(), expected: expected.into(), got: None }
+        Self { parameter: parameter.into(), variable: None, expected: expected.into(), got: None }
     }
 
     pub(crate) fn got(mut self, got: impl Into<String>) -> Self {
@@ -20,10 +21,29 @@ impl ConfigError {
         self
     }
 
-    /// The parameter, as it is written in a URL.
+    /// Says that the value came from this environment variable.
+    pub(crate) fn of_variable(mut self, variable: Option<&'static str>) -> Self {
+        self.variable = variable;
+        self
+    }
+
+    /// Leaves out what came.
+    pub(crate) fn silent(mut self) -> Self {
+        self.got = None;
+        self
+    }
+
+    /// The parameter, as it is written in a URL; `url` or `conninfo` where a text as a whole cannot be read as one or
+    /// the other.
     #[must_use]
     pub fn parameter(&self) -> &str {
         &self.parameter
+    }
+
+    /// The environment variable that the value came from, if it came from one.
+    #[must_use]
+    pub fn variable(&self) -> Option<&'static str> {
+        self.variable
     }
 
     /// What it should have been.
@@ -41,7 +61,11 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "parameter `{}`: expected {}", self.parameter, self.expected)?;
+        write!(f, "parameter `{}`", self.parameter)?;
+        if let Some(variable) = self.variable {
+            write!(f, " (from `{variable}`)")?;
+        }
+        write!(f, ": expected {}", self.expected)?;
         match &self.got {
             Some(got) => write!(f, ", got `{got}`"),
             None => Ok(()),

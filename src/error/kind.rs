@@ -4,7 +4,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// The server refused who we are: SQLSTATE class 28.
+    /// The server refused who we are (SQLSTATE class 28), or there were no credentials to come with.
     Auth,
     /// A setting is missing, unknown, out of range or contradicts another.
     Config,

@@ -4,6 +4,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Phase {
+    /// Getting the password: from a file, or from a provider.
+    Credentials,
     /// Opening the TCP connection.
     Tcp,
     /// The TLS handshake.
@@ -23,13 +25,14 @@ pub enum Phase {
 impl Phase {
     /// Every phase, in the order of the declaration.
     #[cfg(any(feature = "metrics", test))]
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Tcp, Self::Tls, Self::Startup, Self::Wait, Self::Ping, Self::Probe, Self::Query];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Credentials, Self::Tcp, Self::Tls, Self::Startup, Self::Wait, Self::Ping, Self::Probe, Self::Query];
 
     /// The phase in lower case.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Credentials => "credentials",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Startup => "startup",

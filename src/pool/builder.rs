@@ -35,6 +35,8 @@ use crate::{
     sync::Mutex,
     time::Instant,
     wire::{
+        ProvideCredentials,
+        credentials::Source,
         dial::Dialer,
         tls::{Connector, MakeTlsConnect, TlsConnect, erase},
     },
@@ -46,6 +48,7 @@ pub struct Builder {
     config: Config,
     chooser: Option<Chooser>,
     resolver: Option<Arc<dyn Resolve>>,
+    credentials: Option<Arc<dyn ProvideCredentials>>,
     runtime: Option<Handle>,
     asks: Asks,
     connector: Option<Arc<dyn Connector>>,
@@ -58,6 +61,7 @@ impl Builder {
             config,
             chooser: None,
             resolver: None,
+            credentials: None,
             runtime: None,
             asks: Asks::default(),
             connector: None,
@@ -76,6 +80,13 @@ impl Builder {
     /// names the Service to people, and to nobody else.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
+    /// Asks this provider for the password of each connection, and for its user if it likes: an async closure, or a
+    /// [`ProvideCredentials`]. The configuration's `passfile` is not read then.
+    pub fn credentials(mut self, provider: impl ProvideCredentials) -> Self {
+        self.credentials = Some(Arc::new(provider));
         self
     }
 
@@ -123,11 +134,14 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`Kind::Config`] for a setting or a file that cannot be used, for a `sslmode` that needs TLS where there is none,
-    /// and where no runtime is given and this is not one.
+    /// [`Kind::Config`] for a setting or a file that cannot be used, for a password beside a provider of credentials, for
+    /// a `sslmode` that needs TLS where there is none, and where no runtime is given and this is not one.
     pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, runtime, asks, connector, observers } = self;
+        let Self { config, chooser, resolver, credentials, runtime, asks, connector, observers } = self;
         config.validate()?;
+        if credentials.is_some() {
+            refuse_passwords(&config)?;
+        }
         let runtime = match runtime.map_or_else(Handle::try_current, Ok) {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -141,7 +155,8 @@ impl Builder {
         };
         let limits = *config.limits();
         let events = Arc::new(Emitter::new());
-        let dialer = Arc::new(Dialer::new(&config, connector, &events)?);
+        let source = Source::new(&config, credentials, events.clone());
+        let dialer = Arc::new(Dialer::new(&config, source, connector, &events)?);
         let chooser = chooser.unwrap_or_else(|| Chooser::named(config.policy()));
         let start = Instant::now();
         let subset = Subset::new(&config);
@@ -185,11 +200,21 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, chooser, resolver, runtime, asks: _, connector, observers } = self;
+        let Self { config, chooser, resolver, credentials, runtime, asks: _, connector, observers } = self;
         let mut all = f.debug_struct("Builder");
         all.field("config", config).field("chooser", chooser).field("resolver", resolver);
+        all.field("credentials", &credentials.is_some());
         all.field("runtime", runtime).field("tls_connector", &connector.is_some());
         all.field("observers", &observers.len()).finish()
+    }
+}
+
+/// Nobody could say whether a password or the provider is meant.
+fn refuse_passwords(config: &Config) -> Result<(), ConfigError> {
+    let given = [("password", config.password().is_some()), ("password_file", config.password_file().is_some())];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(ConfigError::new(name, "to be left out: the builder has a provider of credentials")),
+        None => Ok(()),
     }
 }
 

@@ -64,6 +64,9 @@ fn of(view: &View, target: Target, common: &Common) -> Error {
         };
         return Error::new(kind, message).with_attempts(attempts);
     }
+    if view.pods().all(|(pod, _)| matches!(last_class(pod), Some(Class::Access | Class::Credentials))) {
+        return Error::new(Kind::Auth, "no Pod could be logged in to").with_attempts(attempts);
+    }
     let busy = candidates.iter().any(|candidate| {
         let class = last_class(view.snapshot.pod(*candidate));
         matches!(class, None | Some(Class::Full))

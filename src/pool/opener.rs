@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     error::{Attempt, Phase},
+    event::Event,
     sync::lock,
     time::{Duration, Instant},
     trace::{CONNECT, endpoint_span},
@@ -112,11 +113,19 @@ async fn run(berth: Berth, opening: Opening) {
             }
             let (class, attempt) = failed(&pod, error);
             tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
-            lock(&pod.trouble).dial_failed(class, attempt, Instant::now());
+            if lock(&pod.trouble).dial_failed(class, attempt.clone(), Instant::now()) {
+                login_failed(&pod, &attempt);
+            }
             common.tell(Message::DialFailed { pod: pod.serial, class });
             drop((opening, berth)); // whoever waits looks again when the berth is free
         }
     }
+}
+
+/// Says that a Pod lets nobody in.
+pub(crate) fn login_failed(pod: &Pod, attempt: &Attempt) {
+    let (endpoint, cause) = (pod.endpoint.clone(), attempt.reason().into());
+    pod.common().events.emit(Event::LoginFailed { endpoint, cause });
 }
 
 /// A dial's error, with the Pod's name on it.

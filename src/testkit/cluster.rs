@@ -112,10 +112,11 @@ impl Cluster {
         &self.site.user
     }
 
-    /// The application's password, as it is, not as a URL has it.
+    /// The application's password, as it is, not as a URL has it: the last one that was
+    /// [set](Cluster::set_password).
     #[must_use]
-    pub fn password(&self) -> &str {
-        &self.site.password
+    pub fn password(&self) -> String {
+        lock(&self.site.password).clone()
     }
 
     /// The application's database.
@@ -233,7 +234,7 @@ impl Cluster {
             directory: watcher.directory().to_path_buf(),
             port: port.number(),
             user: builder.user,
-            password: builder.password,
+            password: Mutex::new(builder.password),
             database: builder.database,
             secret: (0..32).map(|_| char::from(b'a' + rand::random_range(0..26))).collect(),
             certificate: builder.certificate,
@@ -277,7 +278,7 @@ impl Cluster {
         std::fs::remove_file(&secret).map_err(|source| Error::io("remove the superuser's password", source))?;
         primary.start().await?;
         let user = identifier(&site.user);
-        let role = format!("CREATE ROLE {user} LOGIN PASSWORD {}", quoted(&site.password));
+        let role = format!("CREATE ROLE {user} LOGIN PASSWORD {}", quoted(&self.password()));
         let database = format!("CREATE DATABASE {} OWNER {user}", identifier(&site.database));
         let client = primary.connect("postgres").await?;
         for statement in [role, database] {
@@ -316,8 +317,8 @@ impl Cluster {
     }
 
     fn url_to(&self, host: &str, query: &str) -> String {
-        let Site { user, password, database, port, .. } = &*self.site;
-        let [user, password, database] = [user, password, database].map(|part| url_encoded(part));
+        let Site { user, database, port, .. } = &*self.site;
+        let [user, password, database] = [user, &self.password(), database].map(|part| url_encoded(part));
         format!("postgres://{user}:{password}@{host}:{port}/{database}{query}")
     }
 }

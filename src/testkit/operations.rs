@@ -2,7 +2,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinSet;
 
-use super::{Cluster, Error, Role, Shutdown, State, certificate::Certificate, lock, replication, server::Server};
+use super::{
+    Cluster, Error, Role, Shutdown, State,
+    certificate::Certificate,
+    lock, replication,
+    server::Server,
+    site::{identifier, quoted},
+};
 
 /// How long a standby may take to begin to stream, or to catch up.
 const STREAMING_DEADLINE: Duration = Duration::from_secs(30);
@@ -238,6 +244,26 @@ impl Cluster {
         let mut standbys = self.standbys_of(&primary);
         standbys.retain(|standby| standby.state().0 == State::Running);
         replication::wait_replayed(&primary, &standbys, STREAMING_DEADLINE).await
+    }
+
+    /// Changes the application's password on the primary, and returns when every running standby has it too. Sessions
+    /// that are open stay open; [`password`](Cluster::password) and the URLs are the new one's from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for an empty password or one with a zero byte, [`Error::NoPrimary`], [`Error::Sql`] and
+    /// [`Error::Timeout`].
+    pub async fn set_password(&self, password: &str) -> Result<(), Error> {
+        if password.is_empty() || password.contains('\0') {
+            return Err(Error::Setting { setting: "password", expected: "something, without a zero byte" });
+        }
+        let primary = self.running_primary()?;
+        let client = primary.connect("postgres").await?;
+        let statement = format!("ALTER ROLE {} PASSWORD {}", identifier(&self.site.user), quoted(password));
+        client.batch_execute(&statement).await.map_err(|source| Error::sql("change the password", source))?;
+        self.wait_replicated().await?;
+        *lock(&self.site.password) = password.to_owned();
+        Ok(())
     }
 
     /// Takes the Pod with the highest ordinal, which this is, out of the set; its data stays.

@@ -3,6 +3,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    sync::Mutex,
     time::Duration,
 };
 
@@ -24,7 +25,8 @@ pub(super) struct Site {
     pub(super) directory: PathBuf,
     pub(super) port: u16,
     pub(super) user: String,
-    pub(super) password: String,
+    /// The user's password as it is now.
+    pub(super) password: Mutex<String>,
     pub(super) database: String,
     /// The password of [`SUPERUSER`]: drawn at random for each cluster, of letters and digits.
     pub(super) secret: String,

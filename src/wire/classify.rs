@@ -18,6 +18,9 @@ pub enum Class {
     Access,
     /// The connection is gone: closed, broken, or ended by the server with a FATAL.
     Connection,
+    /// There were no credentials to come with: the file could not be read, or the provider failed. No Pod is to blame, and
+    /// the next try may fare better.
+    Credentials,
     /// The Pod has no connection slot left (53300). It is full, not sick.
     Full,
     /// The Pod does not serve now: it is shutting down or starting up (57P01, 57P02, 57P03), or refuses connections.

@@ -1,6 +1,12 @@
 //! Opening one connection: TCP, TLS where there is any, start-up and authentication, under one deadline.
 
-use std::{error, fmt, future::Future, net::SocketAddr, sync::Arc};
+use std::{
+    error::{self, Error as _},
+    fmt,
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -16,6 +22,7 @@ use tokio_postgres::{
 
 use super::{
     classify::{Class, class, classify},
+    credentials::{CredentialsError, Login, Source},
     driver::Driver,
     record::{Hold, Record},
     tap::Tap,
@@ -32,7 +39,9 @@ use crate::{
 
 /// How to dial: the same for every Pod of a Service.
 pub(crate) struct Dialer {
+    /// Everything but who connects.
     postgres: tokio_postgres::Config,
+    source: Source,
     pub(super) socket: SocketOptions,
     pub(super) tls: Tls,
     timeout: Duration,
@@ -68,6 +77,8 @@ pub(crate) struct DialError {
     pub(crate) silent: bool,
     /// What the trouble was: TLS, or the lack of it.
     encryption: bool,
+    /// The server did not take the user, or the password (28P01; 28000 where it asks another system).
+    unwelcome: bool,
     cause: BoxError,
 }
 
@@ -79,17 +90,15 @@ struct BothWays {
 }
 
 impl Dialer {
-    /// A dialer for this configuration. Reads the files of certificates.
+    /// A dialer for this configuration, with credentials from there. Reads the files of certificates.
     pub(crate) fn new(
         config: &Config,
+        source: Source,
         connector: Option<Arc<dyn Connector>>,
         events: &Arc<Emitter>,
     ) -> Result<Self, ConfigError> {
         let mut postgres = tokio_postgres::Config::new();
-        postgres.user(config.user()).dbname(config.dbname());
-        if let Some(password) = config.password() {
-            postgres.password(password.expose());
-        }
+        postgres.dbname(config.dbname());
         if let Some(name) = config.application_name() {
             postgres.application_name(name);
         }
@@ -109,7 +118,7 @@ impl Dialer {
             keepalive_interval: limits.keepalives_interval,
             keepalive_count: limits.keepalives_count,
         };
-        Ok(Self { postgres, socket, tls, timeout: limits.connect_timeout })
+        Ok(Self { postgres, source, socket, tls, timeout: limits.connect_timeout })
     }
 
     /// Opens a connection and starts its driver on the current runtime. What is seen on it goes to `witness`.
@@ -117,11 +126,41 @@ impl Dialer {
     /// Cancel-safe: dropping the future closes the socket.
     pub(crate) async fn dial(&self, endpoint: &Endpoint, witness: Witness) -> Result<Dialled, DialError> {
         let deadline = Instant::now() + self.timeout;
+        let login = self.login(endpoint.address(), false, deadline).await?;
+        let refused = match self.open(endpoint, &login, &witness, deadline).await {
+            Err(refused) if refused.unwelcome && self.source.can_change() => refused,
+            result => return result,
+        };
+        // Perhaps the password was changed a moment ago, here and there.
+        let again = self.login(endpoint.address(), true, deadline).await?;
+        if again.is(&login) {
+            return Err(refused);
+        }
+        self.open(endpoint, &again, &witness, deadline).await
+    }
+
+    async fn login(&self, address: SocketAddr, refused: bool, deadline: Instant) -> Result<Login, DialError> {
+        let cause: BoxError = match timeout_at(deadline, self.source.login(address, refused)).await {
+            Ok(Ok(login)) => return Ok(login),
+            Ok(Err(error)) => error.into(),
+            Err(_) => format!("no credentials within {:?}", self.timeout).into(),
+        };
+        Err(DialError::new(Phase::Credentials, Class::Credentials, cause))
+    }
+
+    /// A connection, with TLS or without, as the mode has it.
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        login: &Login,
+        witness: &Witness,
+        deadline: Instant,
+    ) -> Result<Dialled, DialError> {
         let plan = self.tls.plan();
-        match (self.once(endpoint, &witness, plan.first, deadline).await, plan.then) {
+        match (self.once(endpoint, login, witness, plan.first, deadline).await, plan.then) {
             (Err(first), Some(other)) if first.encryption => {
                 tracing::debug!(%endpoint, error = %first.chain(), "not this way: with or without TLS, it is tried the other");
-                let second = self.once(endpoint, &witness, other, deadline).await;
+                let second = self.once(endpoint, login, witness, other, deadline).await;
                 second.map_err(|second| second.after(first))
             }
             (done, _) => done,
@@ -132,6 +171,7 @@ impl Dialer {
     async fn once(
         &self,
         endpoint: &Endpoint,
+        login: &Login,
         witness: &Witness,
         encryption: Encryption,
         deadline: Instant,
@@ -143,11 +183,11 @@ impl Dialer {
             secured.map_err(DialError::from)
         };
         let (stream, encrypted) = self.stage(Phase::Tls, deadline, &record, secure).await?;
-        let start = self.start(stream, encrypted, record.clone(), witness.clone());
+        let start = self.start(stream, encrypted, login, record.clone(), witness.clone());
         self.stage(Phase::Startup, deadline, &record, start).await.map_err(|mut error| {
             // `allow` and `prefer` try the other way where `pg_hba.conf` has nothing for this one.
             error.encryption |= error.refused() && (encrypted || encryption == Encryption::Plain);
-            error
+            error.explained(&self.source, login, endpoint.address().port())
         })
     }
 
@@ -160,29 +200,28 @@ impl Dialer {
     ) -> Result<T, DialError> {
         timeout_at(deadline, work).await.unwrap_or_else(|_| {
             let cause = format!("no answer within {:?}", self.timeout).into();
-            let silent = record.heard() == 0;
-            Err(DialError { phase, class: Class::NotReady, silent, encryption: false, cause })
+            Err(DialError { silent: record.heard() == 0, ..DialError::new(phase, Class::NotReady, cause) })
         })
     }
 
     async fn tcp(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
-        self.socket.connect(address).await.map_err(|error| DialError {
-            phase: Phase::Tcp,
-            class: Class::NotReady,
-            silent: false,
-            encryption: false,
-            cause: error.into(),
-        })
+        let connected = self.socket.connect(address).await;
+        connected.map_err(|error| DialError::new(Phase::Tcp, Class::NotReady, error.into()))
     }
 
     pub(super) async fn start(
         &self,
         stream: Box<dyn Io>,
         encrypted: bool,
+        login: &Login,
         record: Arc<Record>,
         witness: Witness,
     ) -> Result<Dialled, DialError> {
         let mut postgres = self.postgres.clone();
+        postgres.user(&login.user);
+        if let Some(password) = &login.password {
+            postgres.password(password.expose());
+        }
         if encrypted {
             // The handshake is done: the driver is to begin "at once", and gets what there is.
             postgres.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
@@ -255,10 +294,13 @@ impl SocketOptions {
 }
 
 impl DialError {
+    fn new(phase: Phase, class: Class, cause: BoxError) -> Self {
+        Self { phase, class, silent: false, encryption: false, unwelcome: false, cause }
+    }
+
     fn startup(error: tokio_postgres::Error) -> Self {
         if let Some(alert) = tls::told(&error) {
-            let cause = alert.into();
-            return Self { phase: Phase::Tls, class: Class::Tls, silent: false, encryption: true, cause };
+            return Self { encryption: true, ..Self::new(Phase::Tls, Class::Tls, alert.into()) };
         }
         // What the server refuses during start-up was never open, hence never "lost".
         let class = match error.code() {
@@ -276,7 +318,8 @@ impl DialError {
                 class => class,
             },
         };
-        Self { phase: Phase::Startup, class, silent: false, encryption: false, cause: error.into() }
+        let unwelcome = matches!(error.code().map(SqlState::code), Some("28P01" | "28000"));
+        Self { unwelcome, ..Self::new(Phase::Startup, class, error.into()) }
     }
 
     /// Whether the server lets nobody in this way: PostgreSQL's word for "no entry in `pg_hba.conf`".
@@ -294,6 +337,22 @@ impl DialError {
     /// Everything in one line.
     fn chain(&self) -> String {
         format!("{self}: {}", crate::event::chain(&self.cause))
+    }
+
+    /// The same, with what the driver's error does not say: the SQLSTATE, where a refused password came from, and where
+    /// one that is missing was looked for.
+    fn explained(mut self, source: &Source, login: &Login, port: u16) -> Self {
+        let Some(error) = self.cause.downcast_ref::<tokio_postgres::Error>() else { return self };
+        if let Some(code) = error.code() {
+            let origin = source.origin().filter(|_| self.unwelcome);
+            let with = origin.map(|origin| format!(", with {origin}")).unwrap_or_default();
+            self.cause = Box::new(Refused { text: format!("SQLSTATE {}{with}", code.code()), source: self.cause });
+        } else if login.password.is_none() && error.source().is_some_and(|cause| cause.to_string() == MISSING) {
+            let missing: CredentialsError = source.missing(port);
+            self.class = Class::Access;
+            self.cause = missing.into();
+        }
+        self
     }
 
     /// The cause by itself.
@@ -317,7 +376,7 @@ impl error::Error for DialError {
 impl From<TlsFailure> for DialError {
     fn from(failure: TlsFailure) -> Self {
         let TlsFailure { class, in_handshake, cause } = failure;
-        Self { phase: Phase::Tls, class, silent: false, encryption: in_handshake, cause }
+        Self { encryption: in_handshake, ..Self::new(Phase::Tls, class, cause) }
     }
 }
 
@@ -333,10 +392,32 @@ impl error::Error for BothWays {
     }
 }
 
+/// What the driver says where the server asks for a password and it was given none.
+const MISSING: &str = "password missing";
+
+/// The server ended the start of a session.
+#[derive(Debug)]
+struct Refused {
+    text: String,
+    source: BoxError,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl error::Error for Refused {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The driver's configuration holds the password; it redacts it, and is left out all the same.
-        let Self { postgres: _, socket, tls, timeout } = self;
+        // The driver's configuration and the source hold the password; they redact it, and are left out all the same.
+        let Self { postgres: _, source: _, socket, tls, timeout } = self;
         let mut out = f.debug_struct("Dialer");
         out.field("socket", socket).field("tls", tls).field("timeout", timeout).finish_non_exhaustive()
     }

@@ -18,6 +18,7 @@ use tokio_postgres::tls::ChannelBinding;
 
 use super::{
     bounds::{self, Allowed, Violation},
+    credentials::{Login, Source},
     dial::Dialer,
     facts,
     frontend::Frontend,
@@ -194,13 +195,18 @@ pub fn dial(bytes: &[u8]) {
         let (runtime, dialer) = dialling.get_or_insert_with(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let config: Config = "postgres://user:password@127.0.0.1/database".parse().expect("a URL");
-            let dialer = Dialer::new(&config, None, &Arc::new(Emitter::new())).expect("a dialer");
+            let dialer = {
+                let events = Arc::new(Emitter::new());
+                let source = Source::new(&config, None, events.clone());
+                Dialer::new(&config, source, None, &events).expect("a dialer")
+            };
             (runtime, dialer)
         });
         let (server, taken) = Server::new(bytes, piece);
         let record = Arc::new(Record::default());
+        let login = Login { user: "user".into(), password: Some("password".into()) };
         runtime.block_on(async {
-            match dialer.start(Box::new(server), false, record.clone(), nobody()).await {
+            match dialer.start(Box::new(server), false, &login, record.clone(), nobody()).await {
                 Ok(dialled) => drop(facts::probe(&dialled).await),
                 Err(error) => {
                     assert_ne!(error.phase, Phase::Tcp, "that is behind us");

@@ -13,6 +13,7 @@
 mod bounds;
 mod cancel;
 pub(crate) mod classify;
+pub(crate) mod credentials;
 pub(crate) mod dial;
 mod driver;
 pub(crate) mod facts;
@@ -28,3 +29,4 @@ pub(crate) mod witness;
 
 pub use cancel::CancelToken;
 pub use classify::{Class, Verdict, classify};
+pub use credentials::{Credentials, CredentialsError, CredentialsRequest, ProvideCredentials};

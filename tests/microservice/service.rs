@@ -175,7 +175,7 @@ impl Service {
 /// Not the password, as it is or as a URL has it.
 pub(crate) fn assert_tells_no_password(output: &str, cluster: &Cluster) {
     let encoded = cluster.url().split_once("://user:").and_then(|(_, rest)| Some(rest.split_once('@')?.0.to_owned()));
-    for secret in [cluster.password(), &encoded.expect("a URL with a password")] {
+    for secret in [&cluster.password(), &encoded.expect("a URL with a password")] {
         assert!(secret.len() > 5 && !output.contains(secret), "the output has the password in it: {output}");
     }
 }

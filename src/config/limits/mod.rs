@@ -47,7 +47,7 @@ pub struct Limits {
     /// The deadline of one check-out, everything in it included. 1 ms to 1 h; default
     /// [`ACQUIRE_TIMEOUT`](Self::ACQUIRE_TIMEOUT), 5 s.
     pub acquire_timeout: Duration,
-    /// How long one dial may take, from the first TCP packet until the server has authenticated us. 1 ms to 1 h;
+    /// How long one dial may take, from getting the password until the server has authenticated us. 1 ms to 1 h;
     /// default [`CONNECT_TIMEOUT`](Self::CONNECT_TIMEOUT), 2 s. libpq's parameter of this name bounds the same, but its
     /// zero (no bound) is refused.
     pub connect_timeout: Duration,

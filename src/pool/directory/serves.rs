@@ -6,7 +6,7 @@ use crate::{
     error::{Attempt, BoxError, Phase},
     event::Event,
     health::{State, state::Fact},
-    pool::{drain::patience, entry::Entry, message::Probed, prober::PROBES},
+    pool::{drain::patience, entry::Entry, message::Probed, opener, prober::PROBES},
     sync::lock,
     time::{Duration, Instant},
     wire::{Class, classify::class, witness::Evidence},
@@ -42,7 +42,7 @@ impl Directory {
                 entry.found = Some((facts, asked, at));
                 self.changed |= believed || changed;
                 let Some(entry) = self.find(serial) else { return };
-                lock(&entry.pod.trouble).clear();
+                lock(&entry.pod.trouble).probe_passed();
                 entry.pod.probe_took(took);
                 let endpoint = entry.pod.endpoint.clone();
                 self.role(serial, facts.role);
@@ -55,7 +55,13 @@ impl Directory {
             }
             Probed::Failed { proven, silent, class, attempt } => {
                 let Some(entry) = self.find(serial) else { return };
-                lock(&entry.pod.trouble).probe_failed(class, attempt.clone());
+                let pod = entry.pod.clone();
+                if lock(&pod.trouble).probe_failed(class, attempt.clone()) {
+                    opener::login_failed(&pod, &attempt);
+                }
+                if class == Class::Credentials {
+                    return; // the Pod was not asked
+                }
                 if class.is_permanent() {
                     // Perhaps nobody need wait any longer.
                     entry.pod.common().waiters.look_again();

@@ -1,0 +1,237 @@
+//! A configuration read from a file by way of serde: the parameters as a map, or one text of either form.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use zeroize::Zeroizing;
+
+use super::{Config, setting::Settings};
+use crate::error::ConfigError;
+
+/// Reads the [parameters](super#parameters) from a map of their names, or a text in [either
+/// form](super#the-two-text-forms). No environment variable is heeded.
+///
+/// A value is a text as in the text forms, or a whole number; `outlier_success_rate` may be any number, `nameservers` a
+/// list of texts. What is null is left out. A text of digits, such as a password, is best quoted: a format may read
+/// `0123` as a number.
+///
+/// There is no `Serialize`, for what holds a password is better not written anywhere. No error of ours repeats one;
+/// some formats add the line of the file to an error, and whether they do is theirs.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// #[derive(serde::Deserialize)]
+/// struct Settings {
+///     database: podpool::Config,
+/// }
+///
+/// let settings: Settings = serde_json::from_str(
+///     r#"{ "database": { "host": "postgresql-svc.k8s-training.svc.cluster.local", "user": "app", "pool_size": 4 } }"#,
+/// )?;
+/// assert_eq!(settings.database.limits().pool_size, 4);
+/// # Ok(())
+/// # }
+/// ```
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(WholeVisitor)
+    }
+}
+
+struct WholeVisitor;
+
+impl<'de> Visitor<'de> for WholeVisitor {
+    type Value = Config;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of parameters, a URL, or keywords and values")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Config, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Config, E> {
+        Zeroizing::new(text).parse().map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Config, A::Error> {
+        let mut settings = Settings::new("texts are quoted as the file's format asks");
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value::<Value>()?;
+            let float = value.kind == Kind::Float && name != "outlier_success_rate";
+            let list = value.kind == Kind::List && name != "nameservers";
+            if float || list {
+                let expected = "a text in quotes, or a whole number";
+                return Err(A::Error::custom(ConfigError::new(super::words::clip(&name), expected)));
+            }
+            if value.kind != Kind::Null {
+                settings.add(&name, value.text, false).map_err(A::Error::custom)?;
+            }
+        }
+        settings.into_config().map_err(A::Error::custom)
+    }
+}
+
+/// A parameter's value as the text forms have it. Has no `Debug`, for it may be a password.
+struct Value {
+    text: Zeroizing<String>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Kind {
+    Null,
+    Text,
+    Float,
+    List,
+}
+
+impl Value {
+    fn new<E>(text: impl Into<String>, kind: Kind) -> Result<Self, E> {
+        Ok(Self { text: Zeroizing::new(text.into()), kind })
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl<'de> Visitor<'de> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a number")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+        Value::new(text, Kind::Text)
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Value, E> {
+        Value::new(text, Kind::Text)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Value, E> {
+        Value::new(number.to_string(), Kind::Text)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Value, E> {
+        Value::new(number.to_string(), Kind::Text)
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Value, E> {
+        Value::new(number.to_string(), Kind::Float)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Value::new("", Kind::Null)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Value, E> {
+        self.visit_unit()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        Value::deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(text) = list.next_element::<String>()? {
+            texts.push(text);
+        }
+        Value::new(texts.join(","), Kind::List)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: serde_json::Value) -> Result<Config, String> {
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_map_and_both_texts_mean_the_same() {
+        let map = json!({
+            "host": "db.svc", "port": 5433, "user": "app", "password": "p@ss", "dbname": null, "pool_size": "4",
+            "acquire_timeout": "250ms", "outlier_success_rate": 0.5, "nameservers": ["10.0.0.1", "10.0.0.2:5353"],
+            "gssencmode": "disable",
+        });
+        let url = json!(
+            "postgres://app:p%40ss@db.svc:5433/?pool_size=4&acquire_timeout=250ms&outlier_success_rate=0.5\
+             &nameservers=10.0.0.1,10.0.0.2:5353"
+        );
+        let pairs = json!(
+            "host=db.svc port=5433 user=app password=p@ss pool_size=4 acquire_timeout=250ms outlier_success_rate=0.5 \
+             nameservers=10.0.0.1,10.0.0.2:5353"
+        );
+        let [map, url, pairs] = [map, url, pairs].map(|value| read(value).unwrap());
+        assert_eq!(format!("{map:?}"), format!("{url:?}"));
+        assert_eq!(format!("{map:?}"), format!("{pairs:?}"));
+        assert!(map.password().unwrap().is(url.password().unwrap()));
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        for (value, expected) in [
+            (json!({ "host": "db", "poolsize": 4 }), "the nearest is `pool_size`"),
+            (json!({ "host": "db", "pool_size": 4.5 }), "parameter `pool_size`: expected a text in quotes"),
+            (json!({ "host": "db", "pool_size": -4 }), "a whole number, got `-4`"),
+            (json!({ "host": "db", "pool_size": [4] }), "expected a string"),
+            (json!({ "host": ["db"] }), "parameter `host`: expected a text in quotes"),
+            (json!({ "pool_size": 4 }), "none is given"),
+            (json!({ "host": "db", "hostaddr": "10.0.0.1" }), "to be left out"),
+            (json!({ "host": "db", "password": "x", "password_file": "y" }), "`password` is given too"),
+            (json!(5), "a map of parameters, a URL, or keywords and values"),
+            (json!("postgres://db/?pool_size=x"), "a whole number"),
+        ] {
+            let text = value.to_string();
+            let error = read(value).expect_err(&text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        let twice = serde_json::from_str::<Config>(r#"{ "host": "db", "host": "db" }"#).unwrap_err();
+        assert!(twice.to_string().contains("given twice"), "{twice}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_error_repeats_a_password(secret in "Zq[a-z]{6}Kx", number in 100_000_000u32..) {
+            let values = [
+                json!({ "host": "db", "password": secret, "pool_size": "x" }),
+                json!({ "host": "db", "password": [secret] }),
+                json!({ "host": "db", "password": { "a": 1 }, "user": secret }),
+                json!({ "host": "db", "password": format!("{secret}\0") }),
+                json!({ "host": "db", "password": f64::from(number) / 7.0 }),
+                json!(format!("postgres://app:{secret}@@db")),
+                json!(format!("host=db password=a {secret}")),
+            ];
+            for value in values {
+                let text = value.to_string();
+                let shown = match read(value).map(|config| (config.validate(), config)) {
+                    Ok((valid, config)) => format!("{config:?} {valid:?}"),
+                    Err(error) => error,
+                };
+                prop_assert!(!shown.contains(&secret) && !shown.contains(&number.to_string()), "{}: {}", text, shown);
+            }
+        }
+
+        #[test]
+        fn any_password_is_read(password in "[^\0]+", digits: u64) {
+            let config = read(json!({ "host": "db", "password": password })).unwrap();
+            prop_assert_eq!(config.password().unwrap().expose(), &password);
+            let config = read(json!({ "host": "db", "password": digits })).unwrap();
+            prop_assert_eq!(config.password().unwrap().expose(), digits.to_string());
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! libpq's environment variables (PostgreSQL manual, "Environment Variables").
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
+
+use zeroize::Zeroizing;
+
+use super::{foreign::FOREIGN, parameter::PARAMETERS, setting::Settings};
+use crate::error::ConfigError;
+
+/// The environment of this process.
+pub(super) fn process(variable: &str) -> Option<OsString> {
+    std::env::var_os(variable)
+}
+
+/// Adds what the environment says of each parameter that `settings` say nothing of, as libpq does. A variable that is
+/// empty counts as one that is not set.
+pub(super) fn add_defaults(
+    settings: &mut Settings,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<(), ConfigError> {
+    let read = |name: &str| variable(name).filter(|value| !value.is_empty());
+    for foreign in FOREIGN {
+        if let Some((name, value)) = foreign.variable.and_then(|name| Some((name, read(name)?))) {
+            let refused = foreign.refuse_unless_harmless(&value.to_string_lossy());
+            refused.map_err(|error| error.of_variable(Some(name)))?;
+        }
+    }
+    for parameter in PARAMETERS {
+        let Some(name) = parameter.variable.filter(|_| !settings.gives(parameter.name)) else { continue };
+        let Some(value) = read(name) else { continue };
+        settings.add_default(parameter.name, parameter.variable, text(parameter.name, name, value)?);
+    }
+    Ok(())
+}
+
+fn text(parameter: &'static str, variable: &'static str, value: OsString) -> Result<Zeroizing<String>, ConfigError> {
+    value.into_string().map(Zeroizing::new).map_err(|value| {
+        drop(Zeroizing::new(value.into_encoded_bytes())); // overwritten
+        ConfigError::new(parameter, "UTF-8").of_variable(Some(variable))
+    })
+}
+
+/// Where libpq looks for the password file that nobody named: `~/.pgpass`, on Windows `%APPDATA%\postgresql\pgpass.conf`.
+pub(super) fn passfile(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let read = |name: &str| variable(name).filter(|value| !value.is_empty());
+    if cfg!(windows) {
+        return Some(PathBuf::from(read("APPDATA")?).join("postgresql").join("pgpass.conf"));
+    }
+    let home = read("HOME").map(PathBuf::from).or_else(std::env::home_dir)?;
+    (home.as_os_str() != OsStr::new("")).then(|| home.join(".pgpass"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{Config, Target};
+
+    /// Reads a text in an environment of these variables.
+    fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let find = |name: &str| Some(OsString::from(variables.iter().find(|(known, _)| *known == name)?.1));
+        Config::parse_with(text, find)
+    }
+
+    #[test]
+    fn every_variable_is_heeded() {
+        let config = read(
+            "",
+            &[
+                ("PGHOST", "db.svc"),
+                ("PGPORT", "5433"),
+                ("PGUSER", "app"),
+                ("PGDATABASE", "shop"),
+                ("PGPASSWORD", "hunter2"),
+                ("PGPASSFILE", "/run/pgpass"),
+                ("PGAPPNAME", "web"),
+                ("PGOPTIONS", "-c a=b"),
+                ("PGCONNECT_TIMEOUT", "7"),
+                ("PGTARGETSESSIONATTRS", "read-write"),
+                ("PGSSLMODE", "disable"),
+            ],
+        );
+        let config = config.unwrap();
+        assert_eq!(config.host().to_string(), "db.svc");
+        assert_eq!((config.port(), config.user(), config.dbname()), (5433, "app", "shop"));
+        assert_eq!(config.password().unwrap().expose(), "hunter2");
+        assert_eq!(config.passfile(), Some(Path::new("/run/pgpass")));
+        assert_eq!((config.application_name(), config.options()), (Some("web"), Some("-c a=b")));
+        assert_eq!(config.limits().connect_timeout.as_secs(), 7);
+        assert_eq!((config.target(), config.ssl_mode().as_str()), (Target::ReadWrite, "disable"));
+    }
+
+    #[test]
+    fn the_text_has_the_last_word() {
+        let variables = [("PGHOST", "other"), ("PGPORT", "1"), ("PGUSER", "them"), ("PGPASSWORD", "theirs")];
+        for text in ["postgres://app:mine@db:5433", "host=db port=5433 user=app password=mine"] {
+            let config = read(text, &variables).unwrap();
+            assert_eq!(config.host().to_string(), "db");
+            assert_eq!((config.port(), config.user()), (5433, "app"));
+            assert_eq!(config.password().unwrap().expose(), "mine");
+        }
+        let config = read("postgres:///shop", &variables).unwrap();
+        assert_eq!((config.host().to_string().as_str(), config.dbname()), ("other", "shop"));
+        assert_eq!(config.password().unwrap().expose(), "theirs");
+        let config = read("password='' host=''", &variables).unwrap();
+        assert_eq!(config.password().unwrap().expose(), "theirs", "an empty text counts as left out");
+        let config = read("password_file=/run/secret", &variables).unwrap();
+        assert!(config.password().is_none(), "the text's password counts, wherever it is");
+    }
+
+    #[test]
+    fn a_text_alone_heeds_no_variable() {
+        // Cargo sets this one for every test.
+        assert!(process("CARGO_PKG_NAME").is_some());
+        let config: Config = "postgres://app@db".parse().unwrap();
+        assert!(config.passfile().is_none() && config.password().is_none());
+    }
+
+    #[test]
+    fn an_error_names_the_variable() {
+        for (variables, parameter, message) in [
+            (
+                [("PGPORT", "x"), ("PGHOST", "db")],
+                "port",
+                "parameter `port` (from `PGPORT`): expected a number from 1 to 65535, got `x`",
+            ),
+            ([("PGSSLMODE", "on"), ("PGHOST", "db")], "sslmode", "(from `PGSSLMODE`)"),
+            ([("PGCONNECT_TIMEOUT", "0"), ("PGHOST", "db")], "connect_timeout", "(from `PGCONNECT_TIMEOUT`)"),
+            ([("PGHOST", "/tmp"), ("PGPORT", "")], "host", "(from `PGHOST`): expected the name"),
+            (
+                [("PGHOSTADDR", "10.0.0.1"), ("PGHOST", "db")],
+                "hostaddr",
+                "(from `PGHOSTADDR`): expected to be left out",
+            ),
+            ([("PGREQUIREAUTH", "scram-sha-256"), ("PGHOST", "db")], "require_auth", "(from `PGREQUIREAUTH`)"),
+        ] {
+            let error = read("", &variables).unwrap_err();
+            assert_eq!(error.parameter(), parameter);
+            assert!(error.variable().is_some());
+            assert!(error.to_string().contains(message), "{error}");
+        }
+        let error = read("", &[("PGHOST", "")]).unwrap_err();
+        assert_eq!((error.parameter(), error.variable()), ("host", None), "an empty variable is not set");
+        let config = read("", &[("PGHOST", "db"), ("PGGSSENCMODE", "prefer"), ("PGCLIENTENCODING", "UTF8")]);
+        assert!(config.is_ok(), "what is so anyway does no harm");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_value_that_is_no_text_is_an_error() {
+        use std::os::unix::ffi::OsStringExt;
+        let bytes = |name: &str| (name == "PGPASSWORD").then(|| OsString::from_vec(b"hunter2\xff".to_vec()));
+        let error = Config::parse_with("host=db", bytes).unwrap_err();
+        assert_eq!(error.to_string(), "parameter `password` (from `PGPASSWORD`): expected UTF-8");
+    }
+
+    #[test]
+    fn the_password_file_is_libpqs() {
+        let named = read("host=db passfile=/a", &[("PGPASSFILE", "/b"), ("HOME", "/home/app")]).unwrap();
+        assert_eq!(named.passfile(), Some(Path::new("/a")));
+        let variable = read("host=db", &[("PGPASSFILE", "/b"), ("HOME", "/home/app")]).unwrap();
+        assert_eq!(variable.passfile(), Some(Path::new("/b")));
+        #[cfg(unix)]
+        {
+            let neither = read("host=db", &[("HOME", "/home/app")]).unwrap();
+            assert_eq!(neither.passfile(), Some(Path::new("/home/app/.pgpass")));
+            let homeless = read("host=db", &[]).unwrap();
+            let home = std::env::home_dir().filter(|home| home.as_os_str() != OsStr::new(""));
+            assert_eq!(homeless.passfile(), home.map(|home| home.join(".pgpass")).as_deref());
+        }
+    }
+}

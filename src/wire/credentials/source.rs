@@ -1,0 +1,255 @@
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{CredentialsError, CredentialsRequest, ProvideCredentials, file, provider::ask};
+use crate::{
+    config::{Config, Host, Secret, pgpass},
+    event::{Emitter, Event},
+    sync::{Mutex, lock},
+};
+
+/// Where the credentials of every connection come from.
+pub(crate) struct Source {
+    origin: Origin,
+    host: String,
+    user: String,
+    dbname: String,
+    events: Arc<Emitter>,
+    /// Why the password file was ignored last: said once.
+    ignored: Mutex<Option<String>>,
+}
+
+enum Origin {
+    None,
+    Fixed(Secret),
+    File(PathBuf),
+    Passfile(PathBuf),
+    Provider(Arc<dyn ProvideCredentials>),
+}
+
+/// Who a connection is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: Option<Secret>,
+}
+
+impl Login {
+    /// Whether a server would say the same to it.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let password = match (&self.password, &other.password) {
+            (Some(a), Some(b)) => a.is(b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        password && self.user == other.user
+    }
+}
+
+impl Source {
+    pub(crate) fn new(config: &Config, provider: Option<Arc<dyn ProvideCredentials>>, events: Arc<Emitter>) -> Self {
+        let origin = match (provider, config.password(), config.password_file(), config.passfile()) {
+            (Some(provider), ..) => Origin::Provider(provider),
+            (None, Some(password), ..) => Origin::Fixed(password.clone()),
+            (None, None, Some(path), _) => Origin::File(path.to_owned()),
+            (None, None, None, Some(path)) => Origin::Passfile(path.to_owned()),
+            (None, None, None, None) => Origin::None,
+        };
+        // In libpq's words: an IPv6 address has no brackets there.
+        let host = match config.host() {
+            Host::Address(address) => address.to_string(),
+            Host::Service(name) => name.to_string(),
+        };
+        let (user, dbname) = (config.user().to_owned(), config.dbname().to_owned());
+        Self { origin, host, user, dbname, events, ignored: Mutex::default() }
+    }
+
+    /// Whether asking again can give something else.
+    pub(crate) fn can_change(&self) -> bool {
+        !matches!(self.origin, Origin::None | Origin::Fixed(_))
+    }
+
+    /// The credentials of one connection. Cancel-safe.
+    pub(crate) async fn login(&self, address: SocketAddr, refused: bool) -> Result<Login, CredentialsError> {
+        let mut user = self.user.clone();
+        let password = match &self.origin {
+            Origin::None => None,
+            Origin::Fixed(password) => Some(password.clone()),
+            Origin::File(path) => Some(from_file(path).await?),
+            Origin::Passfile(path) => self.in_passfile(path, address.port()).await?,
+            Origin::Provider(provider) => {
+                let (host, dbname) = (self.host.clone(), self.dbname.clone());
+                let request = CredentialsRequest { host, address, user: user.clone(), dbname, refused };
+                let (other, password) = ask(&**provider, request).await?;
+                user = other.unwrap_or(user);
+                Some(password)
+            }
+        };
+        Ok(Login { user, password })
+    }
+
+    /// Where a password comes from that a server has refused, if that is worth saying.
+    pub(crate) fn origin(&self) -> Option<String> {
+        match &self.origin {
+            Origin::None | Origin::Fixed(_) => None,
+            Origin::File(path) | Origin::Passfile(path) => Some(format!("the password from `{}`", path.display())),
+            Origin::Provider(_) => Some("the provider's credentials".to_owned()),
+        }
+    }
+
+    /// The error where a server asks for a password that is not there.
+    pub(crate) fn missing(&self, port: u16) -> CredentialsError {
+        let looked = match &self.origin {
+            Origin::Passfile(path) => match &*lock(&self.ignored) {
+                Some(cause) => format!("`{}` was ignored: {cause}", path.display()),
+                None => {
+                    format!("`{}` has no line for {}:{port}:{}:{}", path.display(), self.host, self.dbname, self.user)
+                }
+            },
+            _ => "neither `password` nor `password_file` nor `passfile` is given".to_owned(),
+        };
+        CredentialsError::Missing { looked }
+    }
+
+    /// A file that cannot be used is ignored, as in libpq.
+    async fn in_passfile(&self, path: &Path, port: u16) -> Result<Option<Secret>, CredentialsError> {
+        let file = match blocking(path, file::passfile).await {
+            Ok(file) => {
+                *lock(&self.ignored) = None;
+                file
+            }
+            Err(error) => {
+                self.ignore(path, &error);
+                return Ok(None);
+            }
+        };
+        let key = pgpass::Key { host: &self.host, port, dbname: &self.dbname, user: &self.user };
+        pgpass::find(&file, key).map_err(|_| CredentialsError::Passfile { path: path.to_owned() })
+    }
+
+    fn ignore(&self, path: &Path, error: &io::Error) {
+        let cause = error.to_string();
+        let before = lock(&self.ignored).replace(cause.clone());
+        // A file that is not there is no news: libpq's default need not exist.
+        if error.kind() != io::ErrorKind::NotFound && before.as_ref() != Some(&cause) {
+            self.events.emit(Event::PassfileIgnored { path: path.into(), cause: cause.into() });
+        }
+    }
+}
+
+async fn from_file(path: &Path) -> Result<Secret, CredentialsError> {
+    let failed = |source| CredentialsError::File { path: path.to_owned(), source };
+    let mut bytes = blocking(path, file::password).await.map_err(failed)?;
+    let expected = match Secret::from_utf8(std::mem::take(&mut *bytes)) {
+        Some(secret) if secret.expose().is_empty() => "a password; it is empty",
+        Some(secret) if secret.expose().contains('\0') => "a password without a zero byte",
+        Some(secret) => return Ok(secret),
+        None => "a password of UTF-8",
+    };
+    Err(CredentialsError::Content { path: path.to_owned(), expected })
+}
+
+/// Reads a file where it may take its time.
+async fn blocking<T: Send + 'static>(path: &Path, read: fn(&Path) -> io::Result<T>) -> io::Result<T> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || read(&path)).await.map_err(io::Error::other)?
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("host", &self.host).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        let config: Config = text.parse().unwrap();
+        Source::new(&config, None, Arc::new(Emitter::new()))
+    }
+
+    fn address() -> SocketAddr {
+        "10.0.0.1:5433".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_first_source_that_is_given_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        std::fs::write(path("password"), "from a file\n").unwrap();
+        let pgpass = directory.path().join("pgpass");
+        let line = "10.0.0.1:*:*:*:a Pod's\nfd00::1:5433:shop:app:an address's\ndb.svc:5433:shop:app:a Service's\n";
+        std::fs::write(&pgpass, line).unwrap();
+        #[cfg(unix)]
+        std::fs::set_permissions(&pgpass, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let (file, passfile) = (path("password"), path("pgpass"));
+        for (text, expected) in [
+            ("host=db.svc".to_owned(), None),
+            (format!("host=db.svc password=given passfile={passfile}"), Some("given")),
+            (format!("host=db.svc password_file={file} passfile={passfile}"), Some("from a file")),
+            (format!("host=db.svc dbname=shop user=app passfile={passfile}"), Some("a Service's")),
+            (format!("host=[fd00::1] dbname=shop user=app passfile={passfile}"), Some("an address's")),
+            (format!("host=other.svc dbname=shop user=app passfile={passfile}"), None),
+            (format!("host=db.svc passfile={}", path("none")), None),
+        ] {
+            let login = source(&text).login(address(), false).await.unwrap();
+            assert_eq!(login.password.as_ref().map(Secret::expose), expected, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_each_time_and_what_is_wrong_with_it_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let source = source(&format!("host=db password_file={}", file.path().display()));
+        let mut before: Option<Login> = None;
+        for password in ["one", "two"] {
+            std::fs::write(file.path(), password).unwrap();
+            let login = source.login(address(), false).await.unwrap();
+            assert_eq!(login.password.as_ref().unwrap().expose(), password);
+            assert!(login.is(&login) && before.replace(login.clone()).is_none_or(|before| !before.is(&login)));
+        }
+        for (content, expected) in [(&b""[..], "empty"), (b"\n", "empty"), (b"a\0b", "zero byte"), (b"\xff", "UTF-8")] {
+            std::fs::write(file.path(), content).unwrap();
+            let error = source.login(address(), false).await.unwrap_err();
+            assert!(
+                matches!(error, CredentialsError::Content { .. }) && error.to_string().contains(expected),
+                "{error}"
+            );
+        }
+        let path = file.path().to_owned();
+        drop(file);
+        let error = source.login(address(), false).await.unwrap_err();
+        assert!(matches!(&error, CredentialsError::File { path: named, .. } if *named == path), "{error}");
+    }
+
+    #[tokio::test]
+    async fn that_a_password_file_is_ignored_is_said_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = source(&format!("host=db user=app passfile={}", directory.path().display()));
+        let mut events = source.events.subscribe();
+        for _ in 0..3 {
+            assert!(source.login(address(), false).await.unwrap().password.is_none());
+        }
+        assert!(source.missing(5433).to_string().contains("was ignored: it is no plain file"));
+        source.events.close();
+        let mut said = Vec::new();
+        while let Some(event) = events.next().await {
+            said.push(event.unwrap().to_string());
+        }
+        assert_eq!(said, [format!("passfile_ignored {}: it is no plain file", directory.path().display())]);
+    }
+
+    #[tokio::test]
+    async fn a_password_file_without_a_fitting_line_is_named_with_what_was_looked_for() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let source = source(&format!("host=db.svc user=app dbname=shop passfile={}", file.path().display()));
+        assert!(source.login(address(), false).await.unwrap().password.is_none());
+        let missing = source.missing(5433).to_string();
+        assert!(missing.ends_with("has no line for db.svc:5433:shop:app"), "{missing}");
+    }
+}
