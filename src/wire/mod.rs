@@ -15,6 +15,7 @@ mod cancel;
 pub(crate) mod classify;
 pub(crate) mod credentials;
 pub(crate) mod dial;
+mod dial_error;
 mod driver;
 pub(crate) mod facts;
 mod frontend;

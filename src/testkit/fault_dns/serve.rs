@@ -51,7 +51,9 @@ pub(super) async fn serve_tcp(listener: TcpListener, shared: Arc<Mutex<Shared>>)
                 let _ = serve_connection(stream, shared).await;
             }
         });
-        shared.lock().unwrap_or_else(PoisonError::into_inner).tcp.push(task.abort_handle());
+        let tasks = &mut shared.lock().unwrap_or_else(PoisonError::into_inner).tcp;
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task.abort_handle());
     }
 }
 
@@ -74,7 +76,11 @@ async fn serve_connection(mut stream: TcpStream, shared: Arc<Mutex<Shared>>) -> 
                 socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
                 return Ok(());
             }
-            Tcp::Silent => return std::future::pending().await,
+            // Until the other side hangs up.
+            Tcp::Silent => {
+                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+                return Ok(());
+            }
             Tcp::Answer | Tcp::CloseAfter | Tcp::Slow(_) => {}
         }
         let Some(body) = response(&shared, &request, &question, &fault, true) else { continue };
