@@ -208,6 +208,8 @@ impl Dialer {
         if dialled.record.role() == Role::Unknown {
             dialled.ask_role().await.map_err(DialError::startup)?;
         }
+        // Lent out before the driver's first poll, it would look as if nothing were under way, whatever was sent on it.
+        dialled.record.rest().await;
         Ok(dialled)
     }
 }

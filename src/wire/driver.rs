@@ -48,6 +48,8 @@ impl Wake for Flagged {
 
 impl Driver {
     pub(super) fn new(connection: Connection<Tap, Tap>, record: Arc<Record>, witness: Witness) -> Self {
+        // Until its first poll nobody can wake it, and so nothing would tell of a request on its way.
+        record.wake();
         Self { connection, record, witness, waker: None, farewell: None }
     }
 
