@@ -127,6 +127,14 @@ fn of_faults() -> BTreeSet<(String, Option<(String, String)>)> {
     FAULTS.split("`podpool_").skip(1).map(metric).collect()
 }
 
+/// Events that other tests see, as they need certificates and passwords of their own: the test, and what it waits for.
+const ELSEWHERE: [(&str, &str, &str); 4] = [
+    ("certificates_refused", include_str!("tls/rotation.rs"), "wait_for(&mut events, \"certificates_refused\")"),
+    ("certificates_reloaded", include_str!("tls/rotation.rs"), "wait_for(&mut events, \"certificates_reloaded\")"),
+    ("login_failed", include_str!("credentials.rs"), "Event::LoginFailed { endpoint, cause } => break"),
+    ("passfile_ignored", include_str!("credentials.rs"), "Event::PassfileIgnored"),
+];
+
 #[test]
 fn the_page_on_failure_modes_names_events_and_metrics_that_there_are() {
     let known = own(podpool::metrics::ALL.iter().map(|metric| metric.name));
@@ -255,7 +263,11 @@ async fn every_documented_name_is_seen_in_the_life_of_a_pool() {
     drop(pool);
     cluster.shutdown().await.expect("an orderly end");
 
-    let expected: BTreeSet<_> = documented("Events").into_iter().map(str::to_owned).collect();
+    let mut expected: BTreeSet<_> = documented("Events").into_iter().map(str::to_owned).collect();
+    for (name, test, said) in ELSEWHERE {
+        assert!(test.contains(said), "the test in which {name} is seen has gone");
+        assert!(expected.remove(name), "{name} is not documented");
+    }
     let observed: BTreeSet<_> = observed.lock().unwrap().iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(observed, expected, "what the observer heard");
     let lines = memory.lines.lock().unwrap().clone();

@@ -8,7 +8,11 @@ const SAMPLES: usize = 4;
 const UNIT: u64 = 1 << 16;
 
 /// The Pod that costs the least: the connections lent out there and one more, times how many times slower than the
-/// fastest it is. On a tie, any of them. The default.
+/// fastest it is. On a tie, any of them.
+///
+/// Use it where clients are many or a Pod may be slow for long. It is not the default yet: on a busy machine, real Pods
+/// that are alike can fall into different classes, as their probes take a fraction of a millisecond and chance is as
+/// large as that; and a Pod that stood still for seconds gets less than its share for half a minute.
 ///
 /// Two things make a Pod a bad choice, and each hides from the other's measure. A count of connections shows at once that
 /// a Pod is busy or stuck, but only to one who has several there: of 500 clients each has next to none anywhere, and all

@@ -122,11 +122,11 @@ macro_rules! hostile {
 hostile! {
     a_server_that_refuses: Refuses, ["failed in tcp"];
     a_server_that_never_accepts: NeverAccepts, ["failed in tcp: no answer within"];
-    a_server_that_closes: Closes, ["failed in startup"];
-    a_server_that_resets: Resets, ["failed in startup", "failed in tcp"];
-    a_server_that_is_silent: Silent, ["no answer within"];
-    a_server_that_agrees_to_tls_and_is_silent: TlsThenSilent, ["no answer within"];
-    half_a_tls_handshake: HalfServerHello, ["no answer within"];
+    a_server_that_closes: Closes, ["failed in tls"];
+    a_server_that_resets: Resets, ["failed in tls", "failed in tcp"];
+    a_server_that_is_silent: Silent, ["failed in tls: no answer within"];
+    a_server_that_agrees_to_tls_and_is_silent: TlsThenSilent, ["failed in tls: no answer within"];
+    half_a_tls_handshake: HalfServerHello, ["failed in tls: no answer within"];
     a_server_that_asks_for_scram_and_is_silent: ScramThenSilent, ["failed in startup: no answer within"];
     half_an_authentication: HalfScram, ["failed in startup: no answer within"];
     half_a_start_up: HalfStartup, ["failed in startup: no answer within"];
@@ -134,7 +134,7 @@ hostile! {
     a_server_that_is_ready_and_then_closes: ReadyThenCloses, [];
     one_byte_each_200_ms: Drips, ["failed in startup: no answer within"];
     answers_of_one_byte_each_200_ms: AnswersDrip, [];
-    garbage: Garbage, ["failed in startup"];
+    garbage: Garbage, ["failed in tls"];
     garbage_in_messages: GarbageBodies, ["failed in startup"];
     starting_up_57p03: StartingUp, ["the database system is starting up"];
     full_53300: Full, ["too many clients"];

@@ -94,7 +94,7 @@ impl Patient {
     }
 
     pub fn url(&self, more: &str) -> String {
-        format!("postgres://user@{}/database?{more}", self.address)
+        format!("postgres://user@{}/database?sslmode=disable&{more}", self.address)
     }
 
     pub fn overall(&self) -> Arc<Counts> {

@@ -9,7 +9,14 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use podpool::{Config, Endpoint, Pool, State, Target, config::Limits, discovery::Fixed};
+use podpool::{
+    Config, Endpoint, Pool, State, Target,
+    config::{
+        Limits,
+        ssl::{Ssl, SslMode},
+    },
+    discovery::Fixed,
+};
 
 use crate::{
     common::{in_state, until},
@@ -24,6 +31,8 @@ fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
 
 fn pool(servers: &[&Patient], limits: Limits) -> Pool {
     let config = Config::new("pods").expect("a name").with_user("user").with_dbname("database").with_limits(limits);
+    // These servers know nothing of TLS, not even how to say so.
+    let config = config.with_ssl(Ssl::new(SslMode::Disable));
     let endpoints: Vec<_> = servers.iter().map(|server| Endpoint::new(server.address())).collect();
     Pool::builder(config).resolver(Fixed::new(endpoints)).build().expect("a pool")
 }
