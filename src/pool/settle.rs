@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::{common::count, conn::Conn, pod::Pod, tidy};
 use crate::{config::Limits, time::Duration, wire::record::IDLE};
 
-pub(crate) const QUIET: Duration = Limits::SETTLE_QUIET;
-pub(crate) const CANCELLED: Duration = Limits::SETTLE_CANCELLED;
+const QUIET: Duration = Limits::SETTLE_QUIET;
+const CANCELLED: Duration = Limits::SETTLE_CANCELLED;
 
 /// A connection on its way to rest. Dropped on the way (the runtime has ended), it is closed.
 struct Settling(Option<Object<Box<Conn>>>);

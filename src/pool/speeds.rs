@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::{pod::Totals, view::View};
 use crate::{
+    endpoint::Role,
     health::speed::{Speed, classify},
     time::{Duration, Instant},
 };
@@ -15,6 +16,7 @@ pub(crate) struct Speeds(HashMap<u64, Known>);
 #[derive(Debug)]
 struct Known {
     speed: Speed,
+    role: Role,
     answered: u64,
     time: Duration,
     probes: u32,
@@ -24,15 +26,14 @@ struct Known {
 impl Speeds {
     /// Looks at every Pod.
     pub(crate) fn tick(&mut self, view: &View, now: Instant) {
-        if self.0.len() > view.health.len() {
-            self.0.retain(|serial, _| view.pods().any(|(pod, _)| pod.serial == *serial));
-        }
-        for (pod, _) in view.pods() {
+        for (pod, health) in view.pods() {
             if !self.0.contains_key(&pod.serial) {
                 let speed = Speed::new(self.0.values().map(|known| &known.speed));
-                self.0.insert(pod.serial, Known { speed, answered: 0, time: Duration::ZERO, probes: 0, at: now });
+                let (role, time) = (health.role, Duration::ZERO);
+                self.0.insert(pod.serial, Known { speed, role, answered: 0, time, probes: 0, at: now });
             }
             let Some(known) = self.0.get_mut(&pod.serial) else { continue };
+            known.role = health.role;
             let Totals { answered, time, .. } = pod.totals();
             let (more, took) = (answered.saturating_sub(known.answered), time.saturating_sub(known.time));
             known.speed.answered(more, took, now.saturating_duration_since(known.at));
@@ -43,9 +44,10 @@ impl Speeds {
                 known.speed.probed(took);
             }
         }
-        let roles: HashMap<_, _> = view.pods().map(|(pod, health)| (pod.serial, health.role)).collect();
-        let known = self.0.iter_mut().filter_map(|(serial, known)| Some((*roles.get(serial)?, &mut known.speed)));
-        classify(&mut known.collect::<Vec<_>>());
+        if self.0.len() > view.health.len() {
+            self.0.retain(|serial, _| view.pods().any(|(pod, _)| pod.serial == *serial));
+        }
+        classify(&mut self.0.values_mut().map(|known| (known.role, &mut known.speed)).collect::<Vec<_>>());
         for (pod, _) in view.pods() {
             let Some(Known { speed, .. }) = self.0.get(&pod.serial) else { continue };
             pod.slot.set_class(speed.class());

@@ -18,9 +18,9 @@
 
 use tokio::time::timeout;
 
-use super::{common::count, conn::Conn, settle::CANCELLED};
+use super::{common::count, conn::Conn};
 use crate::{
-    config::Reset,
+    config::{Limits, Reset},
     wire::{record::Doubt, reset},
 };
 
@@ -50,7 +50,7 @@ pub(crate) async fn tidy(conn: &mut Conn) -> bool {
         record.rest().await;
         done
     };
-    match timeout(CANCELLED, work).await {
+    match timeout(Limits::SETTLE_CANCELLED, work).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(endpoint = %conn.pod().endpoint, %error, "could not reset a session");

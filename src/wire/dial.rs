@@ -112,6 +112,16 @@ impl Dialer {
         self.open(endpoint, &again, &witness, deadline).await
     }
 
+    /// How long a dial may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Reads the files of certificates again, if there are any that can change. Blocks.
+    pub(crate) fn refresher(&self) -> Option<impl FnOnce() + Send + 'static> {
+        self.tls.refresher()
+    }
+
     async fn login(&self, address: SocketAddr, refused: bool, deadline: Instant) -> Result<Login, DialError> {
         let cause: BoxError = match timeout_at(deadline, self.source.login(address, refused)).await {
             Ok(Ok(login)) => return Ok(login),
@@ -224,18 +234,6 @@ impl Dialled {
             }
         }
         Ok(())
-    }
-}
-
-impl Dialer {
-    /// How long a dial may take.
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    /// Reads the files of certificates again, if there are any that can change. Blocks.
-    pub(crate) fn refresher(&self) -> Option<impl FnOnce() + Send + 'static> {
-        self.tls.refresher()
     }
 }
 
