@@ -12,7 +12,7 @@ use podpool::{
 /// The Pod with the least latency times load. What a Pod that nothing is known of would take is guessed low, so that it
 /// is tried.
 ///
-/// All clients that choose so go to the same Pod at once; [`LeastCost`](podpool::balance::LeastCost) knows
+/// All clients that choose so go to the same Pod at once; the default, [`LeastCost`](podpool::balance::LeastCost), knows
 /// latency in coarse classes only, which does not herd. This one is for few clients, of Pods that differ in distance.
 #[derive(Debug)]
 struct Fastest;

@@ -239,6 +239,28 @@ async fn a_paused_pod_hangs_until_it_is_resumed() -> Outcome {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttled_pod_gets_a_part_of_its_time() -> Outcome {
+    let cluster = Cluster::start(1).await?;
+    let refused = cluster.throttle(0, 0.0).await.map(drop).unwrap_err();
+    assert_eq!(refused.to_string(), "setting `share`: expected more than 0, and at most 1");
+    let client = application(&cluster, 0).await?;
+    let work = async || {
+        let began = std::time::Instant::now();
+        client.execute("SELECT count(*) FROM generate_series(1, 200000)", &[]).await.map(|_| began.elapsed())
+    };
+    let before = work().await?.min(work().await?);
+    let throttle = cluster.throttle(0, 0.1).await?;
+    let throttled = work().await?;
+    drop(throttle);
+    let after = work().await?.min(work().await?);
+    println!("{before:?}, throttled {throttled:?}, then {after:?}");
+    assert!(throttled > 4 * before, "{before:?}, throttled {throttled:?}");
+    assert!(throttled > 3 * after, "throttled {throttled:?}, then {after:?}");
+    cluster.shutdown().await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_standby_is_promoted_and_the_former_primary_comes_back() -> Outcome {
     let cluster = Cluster::start(3).await?;

@@ -1,4 +1,4 @@
-//! What must hold of `LeastCost`. The figures are exact for the seed, so a change of one is a change of the code.
+//! What must hold of the default policy. The figures are exact for the seed, so a change of one is a change of the code.
 
 use crate::{
     report::run_one,

@@ -8,11 +8,7 @@ const SAMPLES: usize = 4;
 const UNIT: u64 = 1 << 16;
 
 /// The Pod that costs the least: the connections lent out there and one more, times how many times slower than the
-/// fastest it is. On a tie, any of them.
-///
-/// Use it where clients are many or a Pod may be slow for long. It is not the default yet: on a busy machine, real Pods
-/// that are alike can fall into different classes, as their probes take a fraction of a millisecond and chance is as
-/// large as that; and a Pod that stood still for seconds gets less than its share for half a minute.
+/// fastest it is. On a tie, any of them. The default.
 ///
 /// Two things make a Pod a bad choice, and each hides from the other's measure. A count of connections shows at once that
 /// a Pod is busy or stuck, but only to one who has several there: of 500 clients each has next to none anywhere, and all
@@ -23,9 +19,10 @@ const UNIT: u64 = 1 << 16;
 /// "About equally fast" is coarse on purpose: within twice the fastest is equal, as small differences are noise, and who
 /// follows them sends everybody to the same Pod at once. A class is entered later than it is left, so a Pod on the border
 /// does not go to and fro. The times are those of statements, beside the other Pods of the same role (a primary's writes
-/// say nothing about a standby's reads), and of probes, so a Pod that gets nothing is known too, and one that has healed
-/// is found without sending anybody there to try. How long a connection was held never counts: that is the application's
-/// own doing.
+/// say nothing about a standby's reads; where there is no other, of those statements whose callers would have taken any
+/// Pod), and of probes, so a slow Pod that gets nothing is known too, and one that has healed is found without sending
+/// anybody there to try. One whose probes never were slow is tried again after 5 s, and at most every 20 s while it stays
+/// slow. How long a connection was held never counts: that is the application's own doing.
 ///
 /// Up to 32 Pods all are looked at, which costs about as much as counting the connection out; of more, the cheapest of
 /// four different ones drawn at random. No Pod is left to its neighbour: among those that tie each is as likely, by its

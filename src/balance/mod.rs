@@ -1,7 +1,7 @@
 //! Which Pod gets the next checkout.
 //!
 //! A [`Policy`] looks at the [`Candidates`] of the wanted target and names one of them. It runs inside every checkout:
-//! no lock, no allocation, no clock, nothing asynchronous. [`LeastInFlight`] is the default; the others are for those who know
+//! no lock, no allocation, no clock, nothing asynchronous. [`LeastCost`] is the default; the others are for those who know
 //! why.
 //!
 //! ```

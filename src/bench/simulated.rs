@@ -12,7 +12,7 @@ use crate::{
         State,
         candidates::Facts,
         outlier::{Outlier, Rule},
-        speed::{Speed, classify},
+        speed::{Speed, Work, classify},
         state::{Fact, Health},
     },
     pool::roster::{Member, Roster},
@@ -157,7 +157,8 @@ impl SimulatedClient {
         let at = self.start + now;
         let mut outliers = Vec::new();
         for (i, pod) in self.roster.members_mut().iter_mut().enumerate() {
-            pod.speed.answered(pod.answered, pod.took, passed);
+            let work = Work { statements: pod.answered, time: pod.took };
+            pod.speed.answered(work, work, passed);
             if pod.answered > 0 && pod.outlier.count(&rule, pod.answered, pod.failed, pod.run, at) {
                 pod.outlier.clear();
                 outliers.push(i);

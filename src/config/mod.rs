@@ -252,7 +252,7 @@ impl Config {
         self
     }
 
-    /// Sets which policy chooses among the Pods: `policy`. Default: [`PolicyName::LeastInFlight`].
+    /// Sets which policy chooses among the Pods: `policy`. Default: [`PolicyName::LeastCost`].
     pub fn with_policy(mut self, policy: PolicyName) -> Self {
         self.policy = policy;
         self

@@ -8,10 +8,10 @@ use crate::error::ConfigError;
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum PolicyName {
-    /// [`LeastCost`](crate::balance::LeastCost): `least-cost`.
-    LeastCost,
-    /// [`LeastInFlight`](crate::balance::LeastInFlight): `least-in-flight`. The default.
+    /// [`LeastCost`](crate::balance::LeastCost): `least-cost`. The default.
     #[default]
+    LeastCost,
+    /// [`LeastInFlight`](crate::balance::LeastInFlight): `least-in-flight`.
     LeastInFlight,
     /// [`PeakEwma`](crate::balance::PeakEwma): `peak-ewma`.
     PeakEwma,

@@ -70,7 +70,7 @@ impl Builder {
     }
 
     /// Chooses Pods by this policy, whichever the configuration names. Default: that one, which is
-    /// [`LeastInFlight`](crate::balance::LeastInFlight) if it names none.
+    /// [`LeastCost`](crate::balance::LeastCost) if it names none.
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.chooser = Some(Chooser::new(policy));
         self

@@ -113,7 +113,7 @@ impl Inner {
     /// A connection, by the deadline.
     pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
         self.common.ask_for(target);
-        match self.try_checkout(target, Mute::Last, opener::grow) {
+        let result = match self.try_checkout(target, Mute::Last, opener::grow) {
             Some(client) if client.is_fresh() && self.fits(client.record(), target) => Ok(client),
             // The slow path is a future of its own, made when it is needed.
             found => {
@@ -124,7 +124,8 @@ impl Inner {
                 self.common.meter.waited(started.elapsed(), &result);
                 result
             }
-        }
+        };
+        result.inspect(|client| client.record().lend(target == Target::Any))
     }
 
     async fn wait(&self, target: Target, deadline: Instant, found: Option<Client>) -> Result<Client, Error> {

@@ -25,6 +25,7 @@ use crate::{
         Endpoint,
         slot::{Flags, SlotHandle},
     },
+    health::speed::Work,
     sync::{Mutex, lock},
     time::Duration,
     wire::CancelToken,
@@ -43,9 +44,9 @@ struct Lines {
 /// What connections have counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
-    /// Requests answered, and the time they took.
-    pub(crate) answered: u64,
-    pub(crate) time: Duration,
+    /// Requests answered; of those, the ones of callers who would have taken any Pod.
+    pub(crate) work: Work,
+    pub(crate) any: Work,
     /// Of those, the ones that failed through the server's own fault.
     pub(crate) failed: u64,
     /// Reads that brought something.
@@ -54,9 +55,8 @@ pub(crate) struct Totals {
 
 impl Totals {
     fn add(&mut self, line: &Line) {
-        let (answered, time) = line.record.answered();
-        self.answered += answered;
-        self.time += time;
+        self.work.add(line.record.answered());
+        self.any.add(line.record.answered_any());
         self.failed += line.record.failed().0;
         self.heard += line.record.heard();
     }

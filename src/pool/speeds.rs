@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::{pod::Totals, view::View};
 use crate::{
     endpoint::Role,
-    health::speed::{Speed, classify},
-    time::{Duration, Instant},
+    health::speed::{Speed, Work, classify},
+    time::Instant,
 };
 
 /// What is remembered of each Pod from one look to the next.
@@ -17,8 +17,8 @@ pub(crate) struct Speeds(HashMap<u64, Known>);
 struct Known {
     speed: Speed,
     role: Role,
-    answered: u64,
-    time: Duration,
+    work: Work,
+    any: Work,
     probes: u32,
     at: Instant,
 }
@@ -29,15 +29,15 @@ impl Speeds {
         for (pod, health) in view.pods() {
             if !self.0.contains_key(&pod.serial) {
                 let speed = Speed::new(self.0.values().map(|known| &known.speed));
-                let (role, time) = (health.role, Duration::ZERO);
-                self.0.insert(pod.serial, Known { speed, role, answered: 0, time, probes: 0, at: now });
+                let (role, work) = (health.role, Work::default());
+                self.0.insert(pod.serial, Known { speed, role, work, any: work, probes: 0, at: now });
             }
             let Some(known) = self.0.get_mut(&pod.serial) else { continue };
             known.role = health.role;
-            let Totals { answered, time, .. } = pod.totals();
-            let (more, took) = (answered.saturating_sub(known.answered), time.saturating_sub(known.time));
-            known.speed.answered(more, took, now.saturating_duration_since(known.at));
-            (known.answered, known.time, known.at) = (answered, time, now);
+            let Totals { work, any, .. } = pod.totals();
+            let passed = now.saturating_duration_since(known.at);
+            known.speed.answered(work.since(known.work), any.since(known.any), passed);
+            (known.work, known.any, known.at) = (work, any, now);
             let (probes, took) = pod.probes_took();
             if probes != known.probes {
                 known.probes = probes;

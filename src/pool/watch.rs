@@ -76,8 +76,8 @@ impl Watched {
             pod.suspect.notify_one();
         }
 
-        let more = (totals.answered.saturating_sub(self.answered), totals.failed.saturating_sub(self.failed));
-        (self.answered, self.failed) = (totals.answered, totals.failed);
+        let more = (totals.work.statements.saturating_sub(self.answered), totals.failed.saturating_sub(self.failed));
+        (self.answered, self.failed) = (totals.work.statements, totals.failed);
         if more == (0, 0) {
             return;
         }

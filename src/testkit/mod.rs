@@ -45,6 +45,7 @@ mod programs;
 mod replication;
 mod server;
 mod site;
+mod throttle;
 mod watcher;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -56,6 +57,7 @@ pub use dns::{DEFAULT_PORT_NAME, DnsServer, Queries, ResponseCode};
 pub use error::Error;
 pub use pod::{Pod, Role, Shutdown, State};
 use programs::Programs;
+pub use throttle::Throttle;
 
 /// Locks, whether or not a thread panicked while it held the lock: every critical section here leaves its data whole.
 /// The standard library's lock, also under loom, which the testkit has no part in.

@@ -8,6 +8,7 @@ use super::{
     lock, replication,
     server::Server,
     site::{identifier, quoted},
+    throttle::Throttle,
 };
 
 /// How long a standby may take to begin to stream, or to catch up.
@@ -94,6 +95,25 @@ impl Cluster {
         let server = self.server(ordinal)?;
         server.resume().await?;
         self.readiness(&server, true)
+    }
+
+    /// Leaves a Pod so much of its time to run, above 0 and up to 1, until what is returned is dropped: its processes are
+    /// stopped (SIGSTOP) and go on (SIGCONT) a hundred times a second, as under a quota of the kernel's. A process that
+    /// is new runs freely for up to a tenth of a second.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] for any other share; [`Error::State`] where it does not run.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub async fn throttle(&self, ordinal: usize, share: f64) -> Result<Throttle, Error> {
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(Error::Setting { setting: "share", expected: "more than 0, and at most 1" });
+        }
+        let _operation = self.operation.lock().await;
+        self.server(ordinal)?.throttle(share).await
     }
 
     /// Gives a Pod another certificate and key, both PEM. New connections get it, also of a Pod that offered no TLS

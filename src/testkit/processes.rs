@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub(super) const POLL: Duration = Duration::from_millis(5);
 
 /// One Pod's processes, or one cluster's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Processes {
     /// Where they work; canonical.
     pub(super) directory: PathBuf,
@@ -64,8 +64,9 @@ impl Processes {
             sleep(POLL).await;
         }
     }
+
     /// Who is there now.
-    async fn list(&self) -> Result<BTreeSet<i32>, Error> {
+    pub(super) async fn list(&self) -> Result<BTreeSet<i32>, Error> {
         if !Path::new("/proc/self/cwd").exists() {
             let mut ps = command::program(Path::new("ps"), None);
             let listing = command::output(ps.args(["-axo", "pid=,ppid=,command="])).await?;
@@ -102,9 +103,15 @@ impl Processes {
 
 /// Sends a signal; a process that is gone already is no error.
 pub(super) fn send(pid: i32, signal: Signal) -> Result<(), Error> {
-    let Some(process) = Pid::from_raw(pid) else { return Ok(()) };
+    reach(pid, signal).map(drop)
+}
+
+/// Sends a signal. Says whether the process is still there.
+pub(super) fn reach(pid: i32, signal: Signal) -> Result<bool, Error> {
+    let Some(process) = Pid::from_raw(pid) else { return Ok(false) };
     match kill_process(process, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::SRCH) => Ok(false),
         Err(errno) => Err(Error::io(format!("send {signal:?} to process {pid}"), errno.into())),
     }
 }

@@ -17,6 +17,7 @@ use super::{
     lock,
     processes::{self, POLL, Processes},
     site::Site,
+    throttle::Throttle,
 };
 use crate::{
     Endpoint,
@@ -216,6 +217,11 @@ impl Server {
         self.processes.signal(Signal::CONT).await?;
         lock(&self.inner).paused = false;
         Ok(())
+    }
+
+    pub(super) async fn throttle(&self, share: f64) -> Result<Throttle, Error> {
+        self.expect(State::Running, "running")?;
+        Ok(Throttle::start(self.processes.clone(), self.processes.list().await?, share))
     }
 
     /// Connects as the superuser.

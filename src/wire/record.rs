@@ -75,6 +75,10 @@ pub(crate) struct Record {
     /// Requests answered so far, and the microseconds from request to ReadyForQuery of all of them.
     answered: AtomicU64,
     answered_micros: AtomicU64,
+    /// Whoever borrowed the connection would have taken any Pod; of the above, those requests.
+    any: AtomicBool,
+    answered_any: AtomicU64,
+    answered_any_micros: AtomicU64,
     /// Requests that failed through the server's own fault, and how many of them in a row just now.
     failed: AtomicU64,
     run: AtomicU32,
@@ -211,6 +215,20 @@ impl Record {
         (self.answered.load(Ordering::Relaxed), Duration::from_micros(micros))
     }
 
+    /// Of those, the ones of borrowers that would have taken any Pod.
+    pub(crate) fn answered_any(&self) -> (u64, Duration) {
+        let micros = self.answered_any_micros.load(Ordering::Relaxed);
+        (self.answered_any.load(Ordering::Relaxed), Duration::from_micros(micros))
+    }
+
+    /// The connection is lent out, to one who would have taken any Pod or not. Seldom a write: others read nearby.
+    #[inline]
+    pub(crate) fn lend(&self, any: bool) {
+        if self.any.load(Ordering::Relaxed) != any {
+            self.any.store(any, Ordering::Relaxed);
+        }
+    }
+
     /// Requests that failed through the server's own fault so far, and how many of them in a row just now.
     pub(crate) fn failed(&self) -> (u64, u32) {
         (self.failed.load(Ordering::Relaxed), self.run.load(Ordering::Relaxed))
@@ -311,10 +329,14 @@ impl Record {
     }
 
     pub(super) fn count_answered(&self, took: Duration) {
-        let (answered, total) = self.answered();
-        let micros = u64::try_from((total + took).as_micros()).unwrap_or(u64::MAX);
-        self.answered_micros.store(micros, Ordering::Relaxed);
-        self.answered.store(answered + 1, Ordering::Relaxed);
+        let add = |count: &AtomicU64, micros: &AtomicU64, (answered, total): (u64, Duration)| {
+            micros.store(u64::try_from((total + took).as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            count.store(answered + 1, Ordering::Relaxed);
+        };
+        add(&self.answered, &self.answered_micros, self.answered());
+        if self.any.load(Ordering::Relaxed) {
+            add(&self.answered_any, &self.answered_any_micros, self.answered_any());
+        }
     }
 }
 

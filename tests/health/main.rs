@@ -18,3 +18,4 @@ mod faults;
 mod shares;
 mod shutdown;
 mod silence;
+mod throttled;
