@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use metrics_util::debugging::DebuggingRecorder;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use podpool::{Client, Config, Event, Observer, Pool, State, Target, testkit::Cluster, trace};
 use tracing::{
     Metadata, Subscriber,
@@ -311,4 +311,67 @@ async fn every_documented_name_is_seen_in_the_life_of_a_pool() {
         assert_eq!(labels, expected, "{}", metric.name);
     }
     assert!(metrics.is_empty(), "not documented: {metrics:?}");
+}
+
+/// What a recorder was given in all: the sum of each counter and the last value of each gauge, over all labels.
+struct Given(Snapshotter, BTreeMap<String, f64>);
+
+impl Given {
+    fn of(&mut self, name: &str) -> f64 {
+        // A snapshot sets the counters to nothing.
+        let mut gauges = BTreeMap::new();
+        for (key, _, _, value) in self.0.snapshot().into_vec() {
+            let name = key.key().name().to_owned();
+            match value {
+                DebugValue::Counter(more) => *self.1.entry(name).or_default() += more as f64,
+                DebugValue::Gauge(now) => *gauges.entry(name).or_default() += now.into_inner(),
+                DebugValue::Histogram(_) => {}
+            }
+        }
+        self.1.extend(gauges);
+        self.1.get(name).copied().unwrap_or_else(|| panic!("{name} was given to nobody"))
+    }
+}
+
+// On one thread, which has a recorder of its own.
+#[tokio::test]
+async fn a_pool_that_closes_gives_the_recorder_what_it_has_counted_to_the_last() {
+    let cluster = Cluster::start(1).await.expect("a cluster");
+    let config = format!("{}&pool_size=2&close_timeout=500ms", cluster.url()).parse::<Config>().expect("a URL");
+    // What is borrowed comes back while the pool closes, or never, and is cut.
+    for comes_back in [true, false] {
+        let recorder = DebuggingRecorder::new();
+        let mut given = Given(recorder.snapshotter(), BTreeMap::new());
+        let _recorder = metrics::set_default_local_recorder(&recorder);
+        let pool = Pool::builder(config.clone()).build().expect("a pool");
+        pool.wait_ready(Target::Any, SOON).await.expect("a Pod serves");
+        let client = pool.get().await.expect("a connection");
+        for _ in 0..100 {
+            drop(pool.get().await.expect("a connection"));
+        }
+        // All of that within the second between two exports, or nearly.
+        let closing = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.close().await }
+        });
+        until(SOON, "the pool closes", || pool.status().endpoints.is_empty()).await;
+        assert_eq!(given.of("podpool_endpoint_up"), 0.0, "from the beginning of the end");
+        let client = Some(client).filter(|_| !comes_back);
+        let cut = closing.await.expect("closed");
+        assert_eq!(cut, usize::from(!comes_back));
+        // The first one is `wait_ready`'s.
+        assert_eq!(given.of("podpool_checkouts_total"), 102.0);
+        assert_eq!(given.of("podpool_endpoint_picks_total"), 102.0);
+        let (opened, closed) =
+            (given.of("podpool_connections_opened_total"), given.of("podpool_connections_closed_total"));
+        println!("{opened} connections opened, {closed} closed, {cut} cut");
+        assert!(opened >= 1.0);
+        assert_eq!(opened - closed, cut as f64, "all but what its borrower still has in his hands");
+        let removed = given.of("podpool_events_total");
+        drop((client, pool));
+        let mut all = || given.of("podpool_connections_closed_total");
+        until(SOON, "the last connection is counted too", || all() == opened).await;
+        assert_eq!(given.of("podpool_events_total"), removed, "nothing has happened since");
+    }
+    cluster.shutdown().await.expect("an orderly end");
 }
