@@ -96,6 +96,14 @@ pub enum Event {
         /// In which phase, why, and with which SQLSTATE.
         cause: Arc<str>,
     },
+    /// A Pod cannot be spoken to over TLS: its certificate was refused, it refused ours, or it does not offer TLS and has
+    /// to. What is open goes on to serve. Said once, until the Pod lets somebody in.
+    TlsFailed {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// In which phase, and why.
+        cause: Arc<str>,
+    },
     /// libpq's password file is ignored: others may read it, it is no plain file, or it cannot be read. Said once.
     PassfileIgnored {
         /// Which file.
@@ -117,7 +125,7 @@ pub enum Event {
 }
 
 /// The names of all events.
-pub(crate) const NAMES: [&str; 16] = [
+pub(crate) const NAMES: [&str; 17] = [
     "budget_exceeded",
     "certificates_refused",
     "certificates_reloaded",
@@ -134,6 +142,7 @@ pub(crate) const NAMES: [&str; 16] = [
     "resolve_recovered",
     "role_changed",
     "state_changed",
+    "tls_failed",
 ];
 
 impl Event {
@@ -153,6 +162,7 @@ impl Event {
             Self::EndpointUnfenced { .. } => "endpoint_unfenced",
             Self::BudgetExceeded { .. } => "budget_exceeded",
             Self::LoginFailed { .. } => "login_failed",
+            Self::TlsFailed { .. } => "tls_failed",
             Self::PassfileIgnored { .. } => "passfile_ignored",
             Self::StateChanged { .. } => "state_changed",
             Self::RoleChanged { .. } => "role_changed",
@@ -174,6 +184,7 @@ impl Event {
             | Self::EndpointFenced { endpoint, .. }
             | Self::EndpointUnfenced { endpoint }
             | Self::LoginFailed { endpoint, .. }
+            | Self::TlsFailed { endpoint, .. }
             | Self::StateChanged { endpoint, .. }
             | Self::RoleChanged { endpoint, .. } => Some(endpoint),
             _ => None,
@@ -197,6 +208,7 @@ impl fmt::Display for Event {
             | Self::CertificatesRefused { cause }
             | Self::EndpointFenced { cause, .. }
             | Self::LoginFailed { cause, .. }
+            | Self::TlsFailed { cause, .. }
             | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
             Self::PassfileIgnored { path, cause } => write!(f, " {}: {cause}", path.display()),
             _ => Ok(()),
@@ -306,7 +318,8 @@ fn log(event: &Event) {
         | Event::LoginFailed { .. }
         | Event::PanicBegan
         | Event::PassfileIgnored { .. }
-        | Event::ResolveFailed { .. } => line!(warn),
+        | Event::ResolveFailed { .. }
+        | Event::TlsFailed { .. } => line!(warn),
         Event::StateChanged { to, .. } if *to == "ejected" => line!(warn),
         _ => line!(info),
     }

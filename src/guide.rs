@@ -8,6 +8,10 @@ pub mod architecture {}
 #[doc = include_str!("../docs/comparison.md")]
 pub mod comparison {}
 
+/// Where passwords come from, and what becomes of a new one.
+#[doc = include_str!("../docs/credentials.md")]
+pub mod credentials {}
+
 /// Every fault, and what is seen of it.
 #[doc = include_str!("../docs/failure-modes.md")]
 pub mod failure_modes {}
@@ -32,6 +36,10 @@ pub mod operators {}
 #[doc = include_str!("../docs/pgbouncer.md")]
 pub mod pgbouncer {}
 
-/// Sizes, deadlines, and the arithmetic of `max_connections`.
+/// Which mode, which name behind a Service, client certificates, and how to see that it works.
+#[doc = include_str!("../docs/tls.md")]
+pub mod tls {}
+
+/// Sizes, policies, deadlines, and the arithmetic of `max_connections`.
 #[doc = include_str!("../docs/tuning.md")]
 pub mod tuning {}

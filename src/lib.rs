@@ -106,16 +106,19 @@
 //!
 //! - [architecture](guide::architecture): how it is built, and why;
 //! - [failure modes](guide::failure_modes): every fault, and what is seen of it;
-//! - [tuning](guide::tuning): sizes, deadlines, the arithmetic of `max_connections`;
+//! - [tuning](guide::tuning): sizes, policies, deadlines, the arithmetic of `max_connections`;
+//! - [TLS](guide::tls): which mode, which name behind a Service, client certificates, how to see that it works;
+//! - [credentials](guide::credentials): where passwords come from, and what becomes of a new one;
 //! - [observability](guide::observability): log lines, spans, events and metrics, by name;
 //! - [operators](guide::operators): the headless Service that CloudNativePG, Zalando's and Crunchy's operators need;
+//! - [PgBouncer](guide::pgbouncer): what works in front of one;
 //! - [limits](guide::limits): what it does not do;
 //! - [comparison](guide::comparison), and [moving](guide::moving) from deadpool-postgres, bb8, sqlx or pgxpool.
 //!
 //! # TLS
 //!
 //! libpq's parameters with libpq's meaning; see [`config::ssl`] for the modes, what each verifies, rotation of
-//! certificates, and a recipe for Kubernetes. The default, `prefer`, is libpq's: it encrypts where the server offers it,
+//! certificates, and a recipe for Kubernetes, and [the guide](guide::tls) for what to choose. The default, `prefer`, is libpq's: it encrypts where the server offers it,
 //! and protects from nobody who can change packets. `verify-full` does.
 //!
 //! # Runtime

@@ -1,8 +1,10 @@
 //! The metrics of a pool, by name: the feature `metrics` gives them to the recorder of the [`metrics`] facade.
 //!
 //! They are read once a second from what the pool counts anyway, in its upkeep and never in a checkout, so a checkout
-//! costs the same with and without them. Only what has to wait or to dial records its time by itself. Install the
-//! recorder before the pool is built: what was given to nobody is not given again.
+//! costs the same with and without them. Only what has to wait or to dial records its time by itself. They are read once
+//! more when the pool begins to close and before [`Pool::close`](crate::Pool::close) returns: a Pod's gauges are zero
+//! then, and every count is complete but for connections that their borrowers still hold, which are counted when the
+//! last of them has gone. Install the recorder before the pool is built: what was given to nobody is not given again.
 //!
 //! Every metric has the label `service`, the name that the pool was given; those of one Pod have `pod`, its name where
 //! discovery tells it and its address otherwise, and `address` too. The names and labels are stable; another label value may come with

@@ -16,7 +16,11 @@ use tokio::{
     time::timeout,
 };
 
+#[allow(dead_code, reason = "the tests of TLS use the rest")]
+#[path = "tls/authority.rs"]
+mod authority;
 mod common;
+use authority::Authority;
 use common::programs::programs as installed;
 
 /// Many times what an example takes.
@@ -52,10 +56,18 @@ struct Stage {
 }
 
 impl Stage {
+    /// From now on with this URL.
+    fn at(&mut self, url: String) -> &mut Self {
+        self.url = url;
+        self
+    }
+
     fn command(&mut self, name: &'static str) -> Command {
         self.ran.insert(name);
         let mut command = Command::new(self.programs.join(name));
-        command.env("DATABASE_URL", &self.url).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A password beside the URL, for the one whose URL has none; the others do not look at it.
+        command.env("DATABASE_URL", &self.url).env("PGPASSWORD", self.cluster.password());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
         command
     }
@@ -126,7 +138,11 @@ impl Running {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_example_does_what_it_says() {
     let programs = programs();
-    let cluster = Cluster::start(3).await.expect("a cluster");
+    let authority = Authority::new("ours");
+    let service = "postgresql-svc.k8s-training.svc.cluster.local";
+    let identity = authority.issue(&[service, &format!("*.{service}")]);
+    let cluster = Cluster::builder().certificate(&*identity.certificate, &*identity.key).start();
+    let cluster = cluster.await.expect("a cluster");
     let url = cluster.srv_url();
     let mut stage = Stage { cluster, programs, url, ran: BTreeSet::new() };
 
@@ -152,6 +168,37 @@ async fn every_example_does_what_it_says() {
     fs::write(pods.path(), lines).expect("a file");
     let text = stage.run("custom_resolver", &[pods.path().to_str().expect("a plain path")]).await;
     assert!(text.contains("3 Pods by the file ") && text.matches("answered by postgresql-sfs-").count() == 10);
+
+    let ca = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(ca.path(), authority.certificate()).expect("a file");
+    let tls = format!("&sslmode=verify-full&sslrootcert={}", ca.path().display());
+    let pod = |i: usize| format!("postgresql-sfs-{i}.{service}");
+    for (url, name, verified) in [
+        (stage.cluster.url(), "127.", &(|_| service.to_owned()) as &dyn Fn(usize) -> String),
+        (stage.cluster.srv_url() + "&ssl_verify_name=pod", "postgresql-sfs-", &pod),
+    ] {
+        let text = stage.at(format!("{url}{tls}")).run("tls", &[]).await;
+        for i in 0..3 {
+            let is = |line: &&str| {
+                line.starts_with(name)
+                    && line.contains(": TLSv1.3, TLS_")
+                    && line.ends_with(&format!(" as {}", verified(i)))
+            };
+            assert!(text.lines().filter(is).count() >= 1, "Pod {i}");
+        }
+        assert_eq!(text.matches(" verified as ").count(), 3);
+        assert!((1..=3).contains(&text.matches(" wrong_name: ").count()) && text.contains("an error of kind `tls`\n"));
+    }
+
+    let (_, rest) = stage.cluster.srv_url().split_once('@').map(|(a, b)| (a.to_owned(), b.to_owned())).expect("a URL");
+    let url = format!("postgres://{}@{rest}", stage.cluster.user());
+    let text = stage.at(url).run("rotating_password", &[]).await;
+    assert_eq!(text.matches("connections were opened with the new one\n").count(), 2);
+    assert_eq!(text.matches("with the old one: an error of kind `auth`\n").count(), 2);
+    let (requests, failed) = text.lines().last().and_then(|line| line.split_once(" requests, ")).expect("counts");
+    assert!(requests.parse::<u64>().expect("a number") > 500 && failed == "0 failed");
+    let url = stage.cluster.srv_url();
+    stage.at(url);
 
     let mut shutdown = stage.start("graceful_shutdown");
     shutdown.says("working").await;

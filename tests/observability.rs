@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use metrics_util::debugging::DebuggingRecorder;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use podpool::{Client, Config, Event, Observer, Pool, State, Target, testkit::Cluster, trace};
 use tracing::{
     Metadata, Subscriber,
@@ -15,7 +15,11 @@ use tracing::{
     span,
 };
 
+#[allow(dead_code, reason = "the tests of TLS use the rest")]
+#[path = "tls/authority.rs"]
+mod authority;
 mod common;
+use authority::Authority;
 use common::{in_state, until};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -128,11 +132,12 @@ fn of_faults() -> BTreeSet<(String, Option<(String, String)>)> {
 }
 
 /// Events that other tests see, as they need certificates and passwords of their own: the test, and what it waits for.
-const ELSEWHERE: [(&str, &str, &str); 4] = [
+const ELSEWHERE: [(&str, &str, &str); 5] = [
     ("certificates_refused", include_str!("tls/rotation.rs"), "wait_for(&mut events, \"certificates_refused\")"),
     ("certificates_reloaded", include_str!("tls/rotation.rs"), "wait_for(&mut events, \"certificates_reloaded\")"),
     ("login_failed", include_str!("credentials.rs"), "Event::LoginFailed { endpoint, cause } => break"),
     ("passfile_ignored", include_str!("credentials.rs"), "Event::PassfileIgnored"),
+    ("tls_failed", include_str!("tls/refusals.rs"), "if let Event::TlsFailed { endpoint, cause }"),
 ];
 
 #[test]
@@ -154,6 +159,27 @@ fn the_page_on_failure_modes_names_events_and_metrics_that_there_are() {
     let known = own(Event::NAMES.iter().copied());
     assert!(events.is_subset(&known), "{events:?}");
     assert_eq!(known.difference(&events).count(), 0, "of every event it is said when it comes: {events:?}");
+}
+
+/// A pool that serves, until this is done: what is open goes on to serve, and nothing more can be opened.
+async fn refused_in(phase: podpool::Phase, url: &str, change: impl AsyncFnOnce()) {
+    let config = format!("{url}&pool_size=2&acquire_timeout=1s").parse::<Config>().expect("a URL");
+    let pool = Pool::builder(config).build().expect("a pool");
+    pool.wait_ready(Target::Any, SOON).await.expect("a Pod serves");
+    change().await;
+    let mut held = vec![pool.get().await.expect("it is open")];
+    let error = loop {
+        match pool.get().await {
+            Ok(client) => held.push(client),
+            Err(error) => break error,
+        }
+    };
+    println!("{error}");
+    assert!(error.attempts().iter().any(|attempt| attempt.phase() == phase), "{error}");
+    assert!(pool.status().counters.open_failed > 0);
+    held[0].simple_query("SELECT 1").await.expect("what is open goes on");
+    drop(held);
+    pool.close().await;
 }
 
 /// One statement, which waits where it has to.
@@ -217,12 +243,30 @@ async fn every_documented_name_is_seen_in_the_life_of_a_pool() {
     assert_eq!(error.kind(), podpool::Kind::Auth, "{error}");
     stranger.close().await;
 
+    // One whose password is taken away.
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), cluster.password()).expect("a password");
+    let url = cluster.url();
+    let (_, place) = url.split_once('@').expect("a URL");
+    let url = format!("postgres://{}@{place}&password_file={}", cluster.user(), file.path().display());
+    refused_in(podpool::Phase::Credentials, &url, async || drop(file)).await;
+
     // One that insists on TLS, which these servers do not have.
     let insisting = format!("{}&sslmode=require", cluster.url()).parse::<Config>().expect("a URL");
     let insisting = Pool::builder(insisting).build().expect("a pool");
     let error = insisting.get().await.expect_err("refused");
     assert_eq!(error.kind(), podpool::Kind::Tls, "{error}");
     insisting.close().await;
+
+    // One whose Pod has another certificate all at once.
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let (good, bad) = (ours.issue(&[cluster.service()]), other.issue(&[cluster.service()]));
+    cluster.set_certificate(0, good.certificate, good.key).await.expect("a certificate");
+    let root = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(root.path(), ours.certificate()).expect("a certificate");
+    let url = format!("{}?sslmode=verify-ca&sslrootcert={}", cluster.pod_url(0), root.path().display());
+    let change = async || cluster.set_certificate(0, bad.certificate, bad.key).await.expect("a certificate");
+    refused_in(podpool::Phase::Tls, &url, change).await;
 
     // And one that wants more connections than the servers have.
     let crowd = format!("{}&pool_size=12&acquire_timeout=1s", cluster.url()).parse::<Config>().expect("a URL");
@@ -311,4 +355,67 @@ async fn every_documented_name_is_seen_in_the_life_of_a_pool() {
         assert_eq!(labels, expected, "{}", metric.name);
     }
     assert!(metrics.is_empty(), "not documented: {metrics:?}");
+}
+
+/// What a recorder was given in all: the sum of each counter and the last value of each gauge, over all labels.
+struct Given(Snapshotter, BTreeMap<String, f64>);
+
+impl Given {
+    fn of(&mut self, name: &str) -> f64 {
+        // A snapshot sets the counters to nothing.
+        let mut gauges = BTreeMap::new();
+        for (key, _, _, value) in self.0.snapshot().into_vec() {
+            let name = key.key().name().to_owned();
+            match value {
+                DebugValue::Counter(more) => *self.1.entry(name).or_default() += more as f64,
+                DebugValue::Gauge(now) => *gauges.entry(name).or_default() += now.into_inner(),
+                DebugValue::Histogram(_) => {}
+            }
+        }
+        self.1.extend(gauges);
+        self.1.get(name).copied().unwrap_or_else(|| panic!("{name} was given to nobody"))
+    }
+}
+
+// On one thread, which has a recorder of its own.
+#[tokio::test]
+async fn a_pool_that_closes_gives_the_recorder_what_it_has_counted_to_the_last() {
+    let cluster = Cluster::start(1).await.expect("a cluster");
+    let config = format!("{}&pool_size=2&close_timeout=500ms", cluster.url()).parse::<Config>().expect("a URL");
+    // What is borrowed comes back while the pool closes, or never, and is cut.
+    for comes_back in [true, false] {
+        let recorder = DebuggingRecorder::new();
+        let mut given = Given(recorder.snapshotter(), BTreeMap::new());
+        let _recorder = metrics::set_default_local_recorder(&recorder);
+        let pool = Pool::builder(config.clone()).build().expect("a pool");
+        pool.wait_ready(Target::Any, SOON).await.expect("a Pod serves");
+        let client = pool.get().await.expect("a connection");
+        for _ in 0..100 {
+            drop(pool.get().await.expect("a connection"));
+        }
+        // All of that within the second between two exports, or nearly.
+        let closing = tokio::spawn({
+            let pool = pool.clone();
+            async move { pool.close().await }
+        });
+        until(SOON, "the pool closes", || pool.status().endpoints.is_empty()).await;
+        assert_eq!(given.of("podpool_endpoint_up"), 0.0, "from the beginning of the end");
+        let client = Some(client).filter(|_| !comes_back);
+        let cut = closing.await.expect("closed");
+        assert_eq!(cut, usize::from(!comes_back));
+        // The first one is `wait_ready`'s.
+        assert_eq!(given.of("podpool_checkouts_total"), 102.0);
+        assert_eq!(given.of("podpool_endpoint_picks_total"), 102.0);
+        let (opened, closed) =
+            (given.of("podpool_connections_opened_total"), given.of("podpool_connections_closed_total"));
+        println!("{opened} connections opened, {closed} closed, {cut} cut");
+        assert!(opened >= 1.0);
+        assert_eq!(opened - closed, cut as f64, "all but what its borrower still has in his hands");
+        let removed = given.of("podpool_events_total");
+        drop((client, pool));
+        let mut all = || given.of("podpool_connections_closed_total");
+        until(SOON, "the last connection is counted too", || all() == opened).await;
+        assert_eq!(given.of("podpool_events_total"), removed, "nothing has happened since");
+    }
+    cluster.shutdown().await.expect("an orderly end");
 }

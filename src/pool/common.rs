@@ -76,6 +76,13 @@ impl Common {
     }
 }
 
+impl Drop for Common {
+    /// The last connection has gone: what was lent out beyond the pool's end has been counted by now.
+    fn drop(&mut self) {
+        self.meter.counters(self);
+    }
+}
+
 /// Milliseconds since the pool was made, as of the last tick: what a checkout reads instead of a clock.
 #[derive(Debug, Default)]
 pub(crate) struct Clock(AtomicU64);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{common::Common, view::View};
+use super::{common::Common, meter::Exporter, view::View};
 use crate::{
     balance::Chooser,
     config::Config,
@@ -21,6 +21,7 @@ pub(crate) struct Inner {
     pub(crate) published: Published<View>,
     /// Whether the pool has ended; nothing is published after that.
     ended: Mutex<bool>,
+    exporter: Mutex<Exporter>,
 }
 
 impl Inner {
@@ -31,7 +32,8 @@ impl Inner {
         resolver: Arc<dyn Resolve>,
         view: View,
     ) -> Self {
-        Self { config, common, chooser, resolver, published: Published::new(view), ended: Mutex::new(false) }
+        let (published, ended, exporter) = (Published::new(view), Mutex::new(false), Mutex::default());
+        Self { config, common, chooser, resolver, published, ended, exporter }
     }
 
     /// Publishes a view, and wakes whoever may find a Pod in it.
@@ -48,6 +50,7 @@ impl Inner {
 
     /// Ends the pool: what is idle is closed now, what is borrowed when it comes back, and whoever waits hears of it.
     pub(crate) fn end(&self, last: View) {
+        self.export(); // a Pod that it has not met yet would never be told of
         {
             let mut ended = lock(&self.ended);
             *ended = true;
@@ -57,5 +60,13 @@ impl Inner {
             self.published.publish(Arc::new(last));
         }
         self.common.waiters.look_again();
+        self.export();
+    }
+
+    /// Gives the pool's numbers to the recorder of metrics.
+    pub(crate) fn export(&self) {
+        // The view is read under the lock: no later export gives an earlier one.
+        let mut exporter = lock(&self.exporter);
+        exporter.export(&self.common, &self.published.load());
     }
 }

@@ -7,7 +7,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{common::TICK, inner::Inner, meter::Exporter, opener, pod::Pod, speeds::Speeds, view::View, watch::Watch};
+use super::{common::TICK, inner::Inner, opener, pod::Pod, speeds::Speeds, view::View, watch::Watch};
 use crate::{health::State, time::Instant};
 
 /// Ticks between two rounds through the Pods: one round a second.
@@ -21,7 +21,6 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();
     let mut speeds = Speeds::default();
-    let mut exporter = Exporter::new(inner.clone());
     for tick in 0u32.. {
         ticks.tick().await;
         inner.common.clock.set(start.elapsed());
@@ -30,7 +29,7 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
         speeds.tick(&view, Instant::now());
         if tick % ROUND == 0 {
             round(&view);
-            exporter.export();
+            inner.export();
         }
         if tick % CERTIFICATES == 0
             && let Some(refresh) = inner.common.dialer.refresher()

@@ -1,4 +1,5 @@
-//! Gives what the pool counts to the recorder of the `metrics` facade: once a second, and what is left at the end.
+//! Gives what the pool counts to the recorder of the `metrics` facade: once a second, when it has closed, and what is
+//! left when the last of its connections has gone.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,23 +7,24 @@ use metrics::{Label, SharedString, counter, describe_counter, describe_gauge, de
 
 use super::{
     common::{Common, read},
-    inner::Inner,
     pod::Pod,
-    view::PodHealth,
+    view::{PodHealth, View},
 };
 use crate::{
     config::{Config, Host, Target},
     error::Error,
     health::State,
     metrics as names,
-    sync::lock,
+    sync::{Mutex, lock},
     time::Duration,
 };
 
-/// Records the times that nothing counts.
+/// Records the times that nothing counts, and knows how much of each count was given.
 #[derive(Debug)]
 pub(crate) struct Meter {
     service: SharedString,
+    /// Of each counter, by its name and label, what was given so far.
+    given: Mutex<HashMap<(&'static str, &'static str), u64>>,
 }
 
 impl Meter {
@@ -38,7 +40,7 @@ impl Meter {
                 names::MetricKind::Histogram => describe_histogram!(metric.name, metric.help),
             }
         }
-        Self { service: SharedString::from_shared(service.into()) }
+        Self { service: SharedString::from_shared(service.into()), given: Mutex::default() }
     }
 
     fn service(&self) -> Label {
@@ -56,43 +58,9 @@ impl Meter {
     pub(crate) fn connected(&self, took: Duration) {
         histogram!(names::CONNECT_SECONDS, vec![self.service()]).record(took);
     }
-}
 
-/// Gives the pool's counts to the recorder, the last time when it is dropped.
-pub(crate) struct Exporter {
-    inner: Arc<Inner>,
-    /// What was given so far: of each Pod by its serial number, and of each counter by its name and label.
-    pods: HashMap<u64, (Arc<Pod>, u64)>,
-    counts: HashMap<(&'static str, &'static str), u64>,
-}
-
-impl Exporter {
-    pub(crate) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner, pods: HashMap::new(), counts: HashMap::new() }
-    }
-
-    pub(crate) fn export(&mut self) {
-        let inner = self.inner.clone();
-        let common = &inner.common;
-        let view = inner.published.load();
-        let mut picked = 0;
-        let mut before = std::mem::take(&mut self.pods);
-        for (pod, health) in view.pods() {
-            let given = before.remove(&pod.serial).map_or(0, |(_, given)| given);
-            picked += gauges(common, pod, given, Some(health));
-            self.pods.insert(pod.serial, (pod.clone(), pod.slot.picks()));
-        }
-        for (pod, given) in before.into_values() {
-            picked += gauges(common, &pod, given, None);
-        }
-        counter!(names::CHECKOUTS, vec![common.meter.service()]).increment(picked);
-        self.counters(common);
-        if let Some(at) = lock(&common.resolved).at {
-            gauge!(names::RESOLVE_AGE_SECONDS, vec![common.meter.service()]).set(at.elapsed());
-        }
-    }
-
-    fn counters(&mut self, common: &Common) {
+    /// Gives what the counters have grown by.
+    pub(crate) fn counters(&self, common: &Common) {
         let counters = &common.counters;
         for (name, counter) in [
             (names::WAITS, &counters.waits),
@@ -104,45 +72,70 @@ impl Exporter {
             (names::RESOLVE_ANSWERS, &counters.resolve_ok),
             (names::RESOLVE_FAILURES, &counters.resolve_failed),
         ] {
-            self.count(common, name, None, read(counter));
+            self.count(name, None, read(counter));
         }
         for (phase, count) in counters.timed_out.read() {
-            self.count(common, names::TIMEOUTS, Some(("phase", phase)), count);
+            self.count(names::TIMEOUTS, Some(("phase", phase)), count);
         }
         for (phase, count) in counters.failed_in.read() {
-            self.count(common, names::CONNECTIONS_FAILED, Some(("phase", phase)), count);
+            self.count(names::CONNECTIONS_FAILED, Some(("phase", phase)), count);
         }
         for (cause, count) in counters.ejected.read() {
-            self.count(common, names::EJECTIONS, Some(("cause", cause)), count);
+            self.count(names::EJECTIONS, Some(("cause", cause)), count);
         }
         for (reason, count) in counters.closed_for.read() {
-            self.count(common, names::CONNECTIONS_CLOSED, Some(("reason", reason)), count);
+            self.count(names::CONNECTIONS_CLOSED, Some(("reason", reason)), count);
         }
         for (event, count) in common.events.counts() {
-            self.count(common, names::EVENTS, Some(("event", event)), count);
+            self.count(names::EVENTS, Some(("event", event)), count);
         }
     }
 
     /// Gives what a counter has grown by. What has never been counted is not given, unless it has no label.
-    fn count(&mut self, common: &Common, name: &'static str, label: Option<(&'static str, &'static str)>, now: u64) {
+    fn count(&self, name: &'static str, label: Option<(&'static str, &'static str)>, now: u64) {
         if now == 0 && label.is_some() {
             return;
         }
-        let given = self.counts.entry((name, label.map_or("", |(_, value)| value))).or_default();
-        let labels = std::iter::once(common.meter.service()).chain(label.map(|(key, value)| Label::new(key, value)));
-        counter!(name, labels.collect::<Vec<_>>()).increment(now.saturating_sub(*given));
-        *given = now;
+        let grown = {
+            let mut given = lock(&self.given);
+            let given = given.entry((name, label.map_or("", |(_, value)| value))).or_default();
+            now.saturating_sub(std::mem::replace(given, now))
+        };
+        let labels = std::iter::once(self.service()).chain(label.map(|(key, value)| Label::new(key, value)));
+        counter!(name, labels.collect::<Vec<_>>()).increment(grown);
     }
 }
 
-impl Drop for Exporter {
-    fn drop(&mut self) {
-        self.export();
+/// Gives the pool's numbers to the recorder.
+#[derive(Debug, Default)]
+pub(crate) struct Exporter {
+    /// Of each Pod, by its serial number, how many checkouts were given so far.
+    pods: HashMap<u64, (Arc<Pod>, u64)>,
+}
+
+impl Exporter {
+    pub(crate) fn export(&mut self, common: &Common, view: &View) {
+        let mut picked = 0;
+        let mut before = std::mem::take(&mut self.pods);
+        for (pod, health) in view.pods() {
+            let (now, given) = (pod.slot.picks(), before.remove(&pod.serial).map_or(0, |(_, given)| given));
+            picked += gauges(common, pod, now.saturating_sub(given), Some(health));
+            self.pods.insert(pod.serial, (pod.clone(), now));
+        }
+        for (pod, given) in before.into_values() {
+            picked += gauges(common, &pod, pod.slot.picks().saturating_sub(given), None);
+        }
+        counter!(names::CHECKOUTS, vec![common.meter.service()]).increment(picked);
+        common.meter.counters(common);
+        if let Some(at) = lock(&common.resolved).at {
+            gauge!(names::RESOLVE_AGE_SECONDS, vec![common.meter.service()]).set(at.elapsed());
+        }
     }
 }
 
-/// One Pod's numbers. All are zero for one that has gone. Gives how many checkouts there were since the last time.
-fn gauges(common: &Common, pod: &Pod, given: u64, health: Option<&PodHealth>) -> u64 {
+/// One Pod's numbers, and how many checkouts there were since the last time, which it gives back. All gauges are zero for
+/// a Pod that has gone.
+fn gauges(common: &Common, pod: &Pod, picked: u64, health: Option<&PodHealth>) -> u64 {
     let address = SharedString::from_shared(pod.endpoint.address().to_string().into());
     let name = pod.endpoint.name().map_or_else(|| address.clone(), |name| SharedString::from_shared(name.into()));
     let labels =
@@ -161,7 +154,6 @@ fn gauges(common: &Common, pod: &Pod, given: u64, health: Option<&PodHealth>) ->
     if let (Some(latency), Some(_)) = (pod.slot.latency(), health) {
         gauge!(names::ENDPOINT_LATENCY_SECONDS, labels()).set(latency);
     }
-    let picked = pod.slot.picks().saturating_sub(given);
     counter!(names::ENDPOINT_PICKS, labels()).increment(picked);
     picked
 }

@@ -1,8 +1,6 @@
 //! What [`meter`](super) is without the feature `metrics`: nothing, and it costs nothing.
 
-use std::sync::Arc;
-
-use super::inner::Inner;
+use super::{common::Common, view::View};
 use crate::{config::Config, error::Error, time::Duration};
 
 /// Records times.
@@ -17,15 +15,14 @@ impl Meter {
     pub(crate) fn waited<T>(&self, _took: Duration, _result: &Result<T, Error>) {}
 
     pub(crate) fn connected(&self, _took: Duration) {}
+
+    pub(crate) fn counters(&self, _common: &Common) {}
 }
 
-/// Gives the pool's counts to the recorder.
+/// Gives the pool's numbers to the recorder.
+#[derive(Debug, Default)]
 pub(crate) struct Exporter;
 
 impl Exporter {
-    pub(crate) fn new(_inner: Arc<Inner>) -> Self {
-        Self
-    }
-
-    pub(crate) fn export(&mut self) {}
+    pub(crate) fn export(&mut self, _common: &Common, _view: &View) {}
 }

@@ -114,7 +114,7 @@ async fn run(berth: Berth, opening: Opening) {
             let (class, attempt) = failed(&pod, error);
             tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
             if lock(&pod.trouble).dial_failed(class, attempt.clone(), Instant::now()) {
-                login_failed(&pod, &attempt);
+                shut_out(&pod, class, &attempt);
             }
             common.tell(Message::DialFailed { pod: pod.serial, class });
             drop((opening, berth)); // whoever waits looks again when the berth is free
@@ -123,9 +123,12 @@ async fn run(berth: Berth, opening: Opening) {
 }
 
 /// Says that a Pod lets nobody in.
-pub(crate) fn login_failed(pod: &Pod, attempt: &Attempt) {
+pub(crate) fn shut_out(pod: &Pod, class: Class, attempt: &Attempt) {
     let (endpoint, cause) = (pod.endpoint.clone(), attempt.reason().into());
-    pod.common().events.emit(Event::LoginFailed { endpoint, cause });
+    pod.common().events.emit(match class {
+        Class::Tls => Event::TlsFailed { endpoint, cause },
+        _ => Event::LoginFailed { endpoint, cause },
+    });
 }
 
 /// A dial's error, with the Pod's name on it.

@@ -40,7 +40,7 @@ impl Trouble {
 
     /// Whether the Pod lets nobody in, and this has not been said yet.
     fn news(&mut self, class: Class) -> bool {
-        let shut = matches!(class, Class::Access | Class::Credentials);
+        let shut = matches!(class, Class::Access | Class::Credentials | Class::Tls);
         shut && self.said.replace(class) != Some(class)
     }
 

@@ -1,5 +1,5 @@
 use podpool::{
-    Kind, TlsReason,
+    Event, Kind, TlsReason,
     config::ssl::{ChannelBinding, Ssl, SslMode},
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
@@ -88,8 +88,21 @@ async fn a_certificate_that_does_not_do_is_refused_with_the_reason_and_nothing_i
 
     // What is mended is found without a restart.
     let pool = pool(config(&cluster, ssl(full).with_channel_binding(ChannelBinding::Require)));
+    let mut events = pool.events();
     assert_eq!(pool.get().await.expect_err("refused").kind(), Kind::Tls);
     cluster.set_certificate(0, good.certificate, good.key).await.expect("a new certificate");
     assert!(seen_by_server(&mended(&pool).await).await.0);
+    // It was said that nobody was let in, once, however often that was tried.
+    pool.close().await;
+    let mut said = Vec::new();
+    while let Some(event) = events.next().await {
+        if let Event::TlsFailed { endpoint, cause } = event.expect("not behind") {
+            said.push((endpoint.address(), cause));
+        }
+    }
+    let [(address, cause)] = said.as_slice() else { panic!("once: {said:?}") };
+    assert_eq!(*address, cluster.pod(0).address());
+    assert!(cause.contains("UnknownIssuer") || cause.contains("authorit"), "{cause}");
+    println!("{cause}");
     cluster.shutdown().await.expect("an orderly end");
 }

@@ -32,6 +32,7 @@ impl Directory {
             }
         }
         self.drain.cancelled().await;
+        self.inner.export(); // whoever asked finds all of it counted
         while let Ok(request) = more.try_recv() {
             requests.push(request);
         }

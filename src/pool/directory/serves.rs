@@ -57,7 +57,7 @@ impl Directory {
                 let Some(entry) = self.find(serial) else { return };
                 let pod = entry.pod.clone();
                 if lock(&pod.trouble).probe_failed(class, attempt.clone()) {
-                    opener::login_failed(&pod, &attempt);
+                    opener::shut_out(&pod, class, &attempt);
                 }
                 if class == Class::Credentials {
                     return; // the Pod was not asked
