@@ -18,7 +18,7 @@ use pingora_load_balancing::{
     LoadBalancer,
     selection::{Random, RoundRobin},
 };
-use podpool::{Endpoint, bench::Set};
+use podpool::{Endpoint, balance::LeastCost, bench::Set};
 use tower::{
     Service,
     balance::p2c::Balance,
@@ -57,7 +57,7 @@ fn cases(pods: u32, threads: usize) -> Vec<Case> {
         addresses.iter().map(|address| Endpoint::new(address.parse().expect("an address"))).collect();
 
     let set = Set::new(&endpoints);
-    let (pick, counted) = (set.picker(), set.picker());
+    let (pick, counted) = (set.picker(LeastCost::new()), set.picker(LeastCost::new()));
     let pingora = LoadBalancer::<RoundRobin>::try_from_iter(&addresses).expect("a balancer");
     let pingora_random = LoadBalancer::<Random>::try_from_iter(&addresses).expect("a balancer");
     let p2c = Mutex::new(Balance::new(ServiceList::new(services(pods, |service| {
