@@ -13,14 +13,14 @@ use podpool::{
 
 /// Policy, Pods, and the most instructions of a pick alone and of one counted out and in.
 const LIMITS: &[(&str, u32, f64, f64)] = &[
-    ("LeastCost", 3, 350.0, 370.0),
-    ("LeastCost", 20, 1070.0, 1090.0),
-    ("LeastCost", 1000, 445.0, 465.0),
-    ("LeastInFlight", 3, 290.0, 310.0),
-    ("LeastInFlight", 1000, 290.0, 310.0),
-    ("PeakEwma", 3, 390.0, 410.0),
-    ("RoundRobin", 3, 170.0, 190.0),
-    ("Random", 3, 185.0, 205.0),
+    ("LeastCost", 3, 180.0, 190.0),
+    ("LeastCost", 20, 425.0, 435.0),
+    ("LeastCost", 1000, 355.0, 365.0),
+    ("LeastInFlight", 3, 240.0, 250.0),
+    ("LeastInFlight", 1000, 260.0, 270.0),
+    ("PeakEwma", 3, 335.0, 345.0),
+    ("RoundRobin", 3, 140.0, 150.0),
+    ("Random", 3, 155.0, 165.0),
 ];
 const FEW: u64 = 10_000;
 const MANY: u64 = 60_000;

@@ -124,6 +124,19 @@ impl<'a> Candidates<'a> {
         self.slots.slot(self.list[place].slot).load()
     }
 
+    /// Whether none has a connection lent out and all are as fast as the fastest.
+    #[inline]
+    pub(crate) fn are_idle_and_alike(&self) -> bool {
+        self.list.iter().fold(0, |busy, candidate| busy | self.slots.slot(candidate.slot).burden()) == 0
+    }
+
+    /// The load of each, in the order of the places.
+    #[inline]
+    pub(crate) fn loads(&self) -> impl Iterator<Item = Load> + use<'a> {
+        let slots = self.slots;
+        self.list.iter().map(move |candidate| slots.slot(candidate.slot).load())
+    }
+
     /// A place drawn evenly is taken with the likelihood that its weight has beside the greatest. Where that fails too
     /// often, the weights are added up and one point on their sum is drawn: the same likelihoods.
     fn draw_weighted(&self, rng: &mut Rng) -> Option<usize> {

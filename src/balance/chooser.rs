@@ -44,8 +44,17 @@ impl Chooser {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+        match self {
+            Self::LeastCost(policy) => policy.pick(candidates, rng),
+            _ => self.pick_otherwise(candidates, rng),
+        }
+    }
+
+    /// Every policy but the default. Apart, so that the default's pick is part of the checkout.
+    #[inline(never)]
+    fn pick_otherwise(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         match self {
             Self::LeastCost(policy) => policy.pick(candidates, rng),
             Self::LeastInFlight(policy) => policy.pick(candidates, rng),

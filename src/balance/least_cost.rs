@@ -45,13 +45,15 @@ impl LeastCost {
 }
 
 impl Policy for LeastCost {
-    #[inline]
+    // Always: the default's pick is to be part of the checkout.
+    #[inline(always)]
     fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         match candidates.len() {
+            // Often enough, and found out sooner than who is the cheapest.
+            n @ 1..=SCANNED if !candidates.is_weighted() && candidates.are_idle_and_alike() => Some(rng.below(n)),
+            1..=SCANNED if !candidates.is_weighted() => Some(scan(candidates, rng)),
             0 => None,
-            1 => Some(0),
             _ if candidates.is_weighted() => weighted(candidates, rng),
-            2..=SCANNED => Some(scan(candidates, rng)),
             _ => Some(sample(candidates, rng)),
         }
     }
@@ -63,46 +65,50 @@ fn cost(candidates: &Candidates<'_>, place: usize) -> u32 {
     (load.in_flight + 1) * load.class
 }
 
-/// The cheapest of all, any of those that tie.
+/// The cheapest of all, any of those that tie. Without a branch on what is found: who is cheapest cannot be predicted.
 #[inline]
 fn scan(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
-    let (mut least, mut ties) = (u32::MAX, 0u32);
-    for place in 0..candidates.len() {
-        let cost = cost(candidates, place);
-        let bit = 1 << place;
-        if cost < least {
-            (least, ties) = (cost, bit);
-        } else if cost == least {
-            ties |= bit;
-        }
+    // The places of those that tie, so far.
+    let mut tied = [0u8; SCANNED];
+    let (mut least, mut ties) = (u32::MAX, 0usize);
+    for (place, load) in candidates.loads().enumerate() {
+        let cost = (load.in_flight + 1) * load.class;
+        let before = if cost < least { 0 } else { ties };
+        // One that is dearer is written over by the next.
+        tied[before % SCANNED] = place as u8;
+        ties = before + usize::from(cost <= least);
+        least = least.min(cost);
     }
-    let count = ties.count_ones() as usize;
-    if count > 1 {
-        (0..rng.below(count)).for_each(|_| ties &= ties - 1);
-    }
-    ties.trailing_zeros() as usize
+    let drawn = if ties > 1 { rng.below(ties) } else { 0 };
+    usize::from(tied[drawn % SCANNED])
 }
 
 /// The cheapest of a few different ones: one of each part of the list, which is turned by a random angle first so that
 /// parts of unequal length favour nobody.
-#[inline]
+#[inline(never)]
 fn sample(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
     let n = candidates.len();
     let turn = rng.below(n);
+    let begins = |part: usize| n * part / SAMPLES;
+    let length = |part: usize| begins(part + 1) - begins(part);
     let (mut least, mut best) = (u32::MAX, 0);
-    for part in 0..SAMPLES {
-        let (from, to) = (n * part / SAMPLES, n * (part + 1) / SAMPLES);
-        let place = turn + from + rng.below(to - from);
-        let place = if place < n { place } else { place - n };
-        let cost = cost(candidates, place);
-        if cost < least {
-            (least, best) = (cost, place);
+    for part in (0..SAMPLES).step_by(2) {
+        let drawn = rng.below_two([length(part), length(part + 1)]);
+        for (part, drawn) in (part..).zip(drawn) {
+            let place = turn + begins(part) + drawn;
+            // Once round, without a branch that nobody can predict.
+            let place = place.min(place.wrapping_sub(n));
+            let cost = cost(candidates, place);
+            if cost < least {
+                (least, best) = (cost, place);
+            }
         }
     }
     best
 }
 
 /// The same where the weights differ: a connection costs a Pod of weight 2 half as much, and ties go by weight.
+#[inline(never)]
 fn weighted(candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
     let cost = |place: usize| {
         let load = candidates.load(place);

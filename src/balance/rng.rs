@@ -23,6 +23,14 @@ impl Rng {
         ((u64::from(self.0.next_u32()) * bound as u64) >> 32) as usize
     }
 
+    /// A number under each of two bounds, as [`below`](Rng::below) gives them, for one draw.
+    #[inline]
+    pub(crate) fn below_two(&mut self, bounds: [usize; 2]) -> [usize; 2] {
+        let drawn = self.0.next_u64();
+        let halves = [drawn & u64::from(u32::MAX), drawn >> 32];
+        [0, 1].map(|i| ((halves[i] * bounds[i] as u64) >> 32) as usize)
+    }
+
     /// A number from 0.0 up to but not including 1.0.
     #[inline]
     #[must_use]
@@ -42,6 +50,9 @@ mod tests {
         (0..70_000).for_each(|_| seen[rng.below(7)] += 1);
         assert!(seen.iter().all(|&n| (9_500..10_500).contains(&n)), "{seen:?}");
         assert_eq!((rng.below(0), rng.below(1)), (0, 0));
+        let mut pairs = [[0; 7]; 5];
+        (0..350_000).map(|_| rng.below_two([5, 7])).for_each(|[a, b]| pairs[a][b] += 1);
+        assert!(pairs.as_flattened().iter().all(|&n| (9_500..10_500).contains(&n)), "{pairs:?}");
     }
 
     #[test]

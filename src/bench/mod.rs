@@ -3,21 +3,19 @@
 
 mod simulated;
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::Cell, sync::Arc};
 
 pub use simulated::SimulatedClient;
 
 use crate::{
-    balance::{Chooser, Policy, Rng, select},
+    balance::{Chooser, Policy, select},
     config::{LagFallback, Target},
-    endpoint::{
-        Endpoint, Role,
-        publish::{Copies, Published},
-        slot::SlotHandle,
-        snapshot::{Candidate, Snapshot},
-    },
+    endpoint::{Endpoint, Role, publish::Published, slot::SlotHandle, snapshot::Snapshot},
     health::{State, candidates::Facts},
-    pool::roster::{Member, Roster},
+    pool::{
+        local::{Local, Place},
+        roster::{Member, Roster},
+    },
 };
 
 /// A set of healthy Pods, one primary and the rest standbys, kept by the directory's roster.
@@ -115,21 +113,14 @@ impl Set {
     }
 }
 
-struct Local {
-    copies: Copies<Snapshot<Arc<Inner>>>,
-    rng: Option<Rng>,
-    rest: Vec<Candidate>,
-}
-
 thread_local! {
-    static LOCAL: RefCell<Local> = const { RefCell::new(Local { copies: Copies::new(), rng: None, rest: Vec::new() }) };
+    static LOCAL: Place<Snapshot<Arc<Inner>>> = const { Cell::new(None) };
 }
 
 impl Picker {
     fn select<R>(&self, take: impl FnMut(&Arc<Inner>) -> Option<R>) -> Option<R> {
-        LOCAL.with_borrow_mut(|Local { copies, rng, rest }| {
+        Local::with(&LOCAL, |Local { copies, rng, rest }| {
             let snapshot = copies.get(&self.published);
-            let rng = rng.get_or_insert_with(Rng::from_os);
             select(snapshot, Target::Any.index(), &self.chooser, rng, rest, take, |_| {})
         })
     }

@@ -51,7 +51,9 @@ const COPIES: usize = 8;
 /// One thread's copies.
 #[derive(Debug)]
 pub(crate) struct Copies<T> {
-    copies: Vec<Kept<T>>,
+    /// The one that was used last is at hand: a thread seldom goes to and fro between pools.
+    last: Option<Kept<T>>,
+    others: Vec<Kept<T>>,
     next: usize,
 }
 
@@ -65,58 +67,64 @@ struct Kept<T> {
 impl<T> Copies<T> {
     /// None yet.
     pub(crate) const fn new() -> Self {
-        Self { copies: Vec::new(), next: 0 }
+        Self { last: None, others: Vec::new(), next: 0 }
     }
 
     /// This thread's copy of the value, brought up to date if there has been a publication.
     #[inline]
     pub(crate) fn get(&mut self, published: &Published<T>) -> &T {
-        let position = match self.copies.iter().position(|kept| Arc::ptr_eq(&kept.cell, &published.0)) {
-            Some(position) => {
-                // Acquire: see the module's text.
-                if self.copies[position].version != published.0.version.load(Ordering::Acquire) {
-                    self.refresh(position);
-                }
-                position
-            }
-            None => self.keep(published),
-        };
-        &self.copies[position].value
+        let cell = &published.0;
+        // Acquire: see the module's text.
+        let version = cell.version.load(Ordering::Acquire);
+        if !matches!(&self.last, Some(kept) if Arc::ptr_eq(&kept.cell, cell) && kept.version == version) {
+            self.renew(published);
+        }
+        match &self.last {
+            Some(kept) => &kept.value,
+            None => unreachable!("`renew` leaves a copy"),
+        }
     }
 
     /// Lets go of this thread's copy.
     pub(crate) fn forget(&mut self, published: &Published<T>) {
-        self.copies.retain(|kept| !Arc::ptr_eq(&kept.cell, &published.0));
+        self.last.take_if(|kept| Arc::ptr_eq(&kept.cell, &published.0));
+        self.others.retain(|kept| !Arc::ptr_eq(&kept.cell, &published.0));
         self.next = 0;
     }
 
+    /// Has a fresh copy at hand, and puts the one that was away.
     #[cold]
-    fn refresh(&mut self, position: usize) {
-        let kept = &mut self.copies[position];
-        let current = lock(&kept.cell.value);
+    #[inline(never)]
+    fn renew(&mut self, published: &Published<T>) {
+        let is = |kept: &Kept<T>| Arc::ptr_eq(&kept.cell, &published.0);
+        if self.last.as_ref().is_some_and(is) {
+            // Brought up to date below.
+        } else if let Some(position) = self.others.iter().position(is) {
+            let other = self.others.swap_remove(position);
+            self.others.extend(self.last.replace(other));
+        } else {
+            self.put_away();
+        }
+        let current = lock(&published.0.value);
         // Relaxed: written under the lock that is held here.
-        kept.version = kept.cell.version.load(Ordering::Relaxed);
-        let old = std::mem::replace(&mut kept.value, current.clone());
+        let version = published.0.version.load(Ordering::Relaxed);
+        let kept = Kept { cell: published.0.clone(), version, value: current.clone() };
+        let old = self.last.replace(kept);
         drop(current);
         drop(old);
     }
 
-    #[cold]
-    fn keep(&mut self, published: &Published<T>) -> usize {
+    /// Makes room for another copy.
+    fn put_away(&mut self) {
         // What nobody publishes any more goes first; a pool that is gone leaves at most a copy a thread until then.
-        self.copies.retain(|kept| Arc::strong_count(&kept.cell) > 1);
-        let (version, value) = {
-            let current = lock(&published.0.value);
-            (published.0.version.load(Ordering::Relaxed), current.clone())
-        };
-        let kept = Kept { cell: published.0.clone(), version, value };
-        if self.copies.len() < COPIES {
-            self.copies.push(kept);
-            self.copies.len() - 1
+        let is_published = |kept: &Kept<T>| Arc::strong_count(&kept.cell) > 1;
+        self.others.retain(is_published);
+        let Some(last) = self.last.take().filter(is_published) else { return };
+        if self.others.len() + 1 < COPIES {
+            self.others.push(last);
         } else {
-            self.next = (self.next + 1) % COPIES;
-            self.copies[self.next] = kept;
-            self.next
+            self.next = (self.next + 1) % self.others.len();
+            self.others[self.next] = last;
         }
     }
 }
@@ -124,6 +132,10 @@ impl<T> Copies<T> {
 #[cfg(all(test, not(podpool_loom)))]
 mod tests {
     use super::*;
+
+    fn kept<T>(copies: &Copies<T>) -> usize {
+        copies.others.len() + usize::from(copies.last.is_some())
+    }
 
     #[test]
     fn a_reader_sees_each_publication() {
@@ -145,9 +157,21 @@ mod tests {
         }
         let last = Published::new(-1);
         assert_eq!(*copies.get(&last), -1);
-        assert_eq!(copies.copies.len(), 1);
+        assert_eq!(kept(&copies), 1);
         copies.forget(&last);
-        assert!(copies.copies.is_empty());
+        assert_eq!(kept(&copies), 0);
+    }
+
+    #[test]
+    fn two_values_in_turn_are_both_kept_and_both_fresh() {
+        let (one, two) = (Published::new(1), Published::new(2));
+        let mut copies = Copies::new();
+        for round in 0..4 {
+            assert_eq!((*copies.get(&one), *copies.get(&two)), (1 + 10 * round, 2 + 10 * round));
+            assert_eq!(kept(&copies), 2);
+            one.publish(Arc::new(11 + 10 * round));
+            two.publish(Arc::new(12 + 10 * round));
+        }
     }
 
     #[test]
@@ -161,7 +185,7 @@ mod tests {
                 assert_eq!(*copies.get(published), expected);
             }
         }
-        assert_eq!(copies.copies.len(), COPIES);
+        assert_eq!(kept(&copies), COPIES);
     }
 }
 

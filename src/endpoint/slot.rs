@@ -137,6 +137,13 @@ impl Slot {
         Load { in_flight: (word & IN_FLIGHT) as u32, class: (word / CLASS) as u32 % CLASS_MAX + 1 }
     }
 
+    /// 0 where no connection is lent out and the class is the first.
+    #[inline]
+    pub(crate) fn burden(&self) -> u64 {
+        // Relaxed: a hint for choosing.
+        self.word.load(Ordering::Relaxed) & (IN_FLIGHT | (PICK - CLASS))
+    }
+
     /// Connections lent out at this moment.
     #[inline]
     pub(crate) fn in_flight(&self) -> u32 {
@@ -213,7 +220,12 @@ fn micros(duration: Duration) -> u32 {
 /// Slots a chunk: 4 KiB.
 pub(super) const CHUNK: usize = 64;
 
-type Chunk = Arc<[Slot]>;
+/// Of a known length, so that a number's place in it needs no check.
+type Chunk = Arc<[Slot; CHUNK]>;
+
+fn chunk() -> Chunk {
+    Arc::new(std::array::from_fn(|_| Slot::default()))
+}
 
 /// Where slots come from. They lie next to each other and stay where they are while the Pod lives, whatever is added
 /// or removed around it.
@@ -231,7 +243,7 @@ impl Slab {
             Some(number) => number,
             None => {
                 let first = (self.chunks.len() * CHUNK) as u32;
-                self.chunks.push((0..CHUNK).map(|_| Slot::default()).collect());
+                self.chunks.push(chunk());
                 lock(&self.free).extend((first + 1..first + CHUNK as u32).rev());
                 first
             }
@@ -241,19 +253,26 @@ impl Slab {
 
     /// All slots, to look up by number.
     pub(crate) fn slots(&self) -> Slots {
-        Slots(self.chunks.clone().into())
+        let mut chunks = self.chunks.iter().cloned();
+        let first = chunks.next().unwrap_or_else(chunk);
+        Slots { first, more: chunks.collect() }
     }
 }
 
-/// The slots, by number.
+/// The slots, by number. The first chunk is at hand: few sets have more.
 #[derive(Clone, Debug)]
-pub(crate) struct Slots(Box<[Chunk]>);
+pub(crate) struct Slots {
+    first: Chunk,
+    more: Box<[Chunk]>,
+}
 
 impl Slots {
     /// The slot with this number, which must have come from a handle of the same slab.
     #[inline]
     pub(crate) fn slot(&self, number: u32) -> &Slot {
-        &self.0[number as usize / CHUNK][number as usize % CHUNK]
+        let (chunk, place) = (number as usize / CHUNK, number as usize % CHUNK);
+        let chunk = if chunk == 0 { &self.first } else { &self.more[chunk - 1] };
+        &chunk[place]
     }
 }
 

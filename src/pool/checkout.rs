@@ -1,11 +1,6 @@
 //! From a target to a connection: at once where one is idle, else by waiting for one.
 
-use std::{
-    cell::{Cell, RefCell},
-    future::Future,
-    pin::pin,
-    sync::Arc,
-};
+use std::{cell::Cell, future::Future, pin::pin, sync::Arc};
 
 use tokio::{
     select,
@@ -13,30 +8,26 @@ use tokio::{
 };
 use tracing::Instrument as _;
 
-use super::{client::Client, common::count, failure, inner::Inner, opener, ping, pod::Pod, view::View};
+use super::{
+    client::Client,
+    common::count,
+    failure,
+    inner::Inner,
+    local::{Local, Place},
+    opener, ping,
+    pod::Pod,
+    view::View,
+};
 use crate::{
-    balance::{Candidates, Rng, select as select_pod},
+    balance::{Candidates, select as select_pod},
     config::{LagFallback, Target},
-    endpoint::{Role, publish::Copies, snapshot::Candidate},
+    endpoint::{Role, snapshot::Candidate},
     error::{Attempt, BoxError, Error, Phase},
     sync::lock,
     time::{Duration, Instant},
     trace::{SYSTEM, TARGET, WAIT},
     wire::record::Record,
 };
-
-/// What a thread keeps for its checkouts.
-struct Local {
-    copies: Copies<View>,
-    rng: Option<Rng>,
-    rest: Vec<Candidate>,
-}
-
-impl Local {
-    const fn new() -> Self {
-        Self { copies: Copies::new(), rng: None, rest: Vec::new() }
-    }
-}
 
 /// What a checkout does about Pods that are [mute](Pod::is_mute).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,38 +48,21 @@ enum NotReady {
 }
 
 thread_local! {
-    static LOCAL: RefCell<Local> = const { RefCell::new(Local::new()) };
-}
-
-/// Runs `work` on what the thread keeps; on something fresh, where a policy that is being asked checks out itself, and
-/// where the thread is ending.
-#[inline]
-fn with_local<R>(work: impl FnOnce(&mut Local) -> R) -> R {
-    let mut work = Some(work);
-    let done = LOCAL.try_with(|local| {
-        let mut local = local.try_borrow_mut().ok()?;
-        work.take().map(|work| work(&mut local))
-    });
-    match (done, work) {
-        (Ok(Some(result)), _) => result,
-        (_, Some(work)) => work(&mut Local::new()),
-        (_, None) => unreachable!("the work is taken only to be done"),
-    }
+    static LOCAL: Place<View> = const { Cell::new(None) };
 }
 
 impl Inner {
     /// Lets this thread's copy go.
     pub(crate) fn forget(&self) {
-        with_local(|local| local.copies.forget(&self.published));
+        Local::with(&LOCAL, |local| local.copies.forget(&self.published));
     }
 
     /// A connection, if a fitting Pod has an idle one. It may have to be [made ready](Inner::ready). `missed` hears of
     /// the first choice, if that has none.
     #[inline]
     fn try_checkout(&self, target: Target, mute: Mute, missed: impl FnOnce(&Arc<Pod>)) -> Option<Client> {
-        with_local(|Local { copies, rng, rest }| {
+        Local::with(&LOCAL, |Local { copies, rng, rest }| {
             let snapshot = &copies.get(&self.published).snapshot;
-            let rng = rng.get_or_insert_with(Rng::from_os);
             let passed_by = Cell::new(false);
             let speaking = |pod: &Arc<Pod>| {
                 if pod.is_mute() {
@@ -232,9 +206,8 @@ impl Inner {
             return Some(again.map_or(until, |again: Instant| again.min(until)));
         }
         while !open.is_empty() {
-            let picked = with_local(|local| {
-                let rng = local.rng.get_or_insert_with(Rng::from_os);
-                self.chooser.pick(&Candidates::new(&view.snapshot, &open), rng)
+            let picked = Local::with(&LOCAL, |local| {
+                self.chooser.pick(&Candidates::new(&view.snapshot, &open), &mut local.rng)
             })?;
             if opener::open(pod(&open.swap_remove(picked))) {
                 return None;

@@ -15,6 +15,7 @@ mod drain;
 mod entry;
 mod failure;
 mod inner;
+pub(crate) mod local;
 mod maintenance;
 mod message;
 #[cfg(feature = "metrics")]
