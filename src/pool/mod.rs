@@ -36,7 +36,7 @@ mod settle;
 mod speeds;
 mod status;
 mod tally;
-#[cfg(test)]
+#[cfg(all(test, not(podpool_loom)))]
 mod tests;
 mod tidy;
 mod trouble;
