@@ -197,7 +197,12 @@ impl SimulatedClient {
 
     fn fact(&mut self, pod: usize, fact: Fact, now: Duration) {
         let now = self.start + now;
-        if self.roster.members_mut()[pod].health.apply(fact, now).is_some() {
+        let Pod { health, speed, .. } = &mut self.roster.members_mut()[pod];
+        let before = health.state();
+        if health.apply(fact, now).is_some() {
+            if before == State::Healthy && health.state() != State::Healthy {
+                speed.forget();
+            }
             self.publish();
         }
     }

@@ -109,3 +109,18 @@ impl<P> Snapshot<P> {
         &self.lists[target]
     }
 }
+
+#[cfg(all(test, not(podpool_loom)))]
+mod tests {
+    use super::*;
+    use crate::endpoint::slot::Slot;
+
+    /// Its slot, its place, and its part of every list, had each target one of its own.
+    #[test]
+    #[allow(clippy::print_stdout, reason = "a test says what it measured")]
+    fn what_choosing_needs_of_a_pod_is_at_most_320_bytes() {
+        let bytes = size_of::<Slot>() + size_of::<Option<Arc<()>>>() + LISTS * size_of::<Candidate>();
+        println!("{bytes} bytes");
+        assert!(bytes <= 320, "{bytes}");
+    }
+}

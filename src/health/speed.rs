@@ -149,6 +149,11 @@ impl Speed {
         new
     }
 
+    /// The Pod is out of traffic: what it did before, and what hung there, says nothing of how it comes back.
+    pub(crate) fn forget(&mut self) {
+        *self = Self { shown: true, ..Self::default() };
+    }
+
     /// Time passes, in which statements were answered; `any` of them to callers who would have taken any Pod.
     pub(crate) fn answered(&mut self, all: Work, any: Work, passed: Duration) {
         let passed = passed.as_secs_f64();
@@ -185,11 +190,11 @@ impl Speed {
         CLASSES[self.class] as u32
     }
 
-    /// What a probe takes: the one in the middle, the first alone until there are three.
+    /// What a probe takes: the one in the middle, the faster one until there are three.
     fn probe(&self) -> Option<f64> {
         match self.probed {
             0 => None,
-            1 | 2 => Some(self.probes[0]),
+            n @ (1 | 2) => self.probes[..n].iter().copied().reduce(f64::min),
             _ => {
                 let mut sorted = self.probes;
                 sorted.sort_unstable_by(f64::total_cmp);
@@ -429,6 +434,17 @@ mod tests {
         new.probed(Duration::from_millis(1));
         speeds.push(new);
         assert_eq!(run(&mut speeds, &[(10, 2), (10, 60), (10, 2), (0, 0)], 1)[3], 1);
+    }
+
+    #[test]
+    fn a_pod_that_comes_back_is_taken_as_it_comes() {
+        let mut speeds = three();
+        probe(&mut speeds, &[1, 3_000, 1], 3);
+        assert!(run(&mut speeds, &[(10, 2), (3, 3_000), (10, 2)], 10)[1] > 8);
+        speeds[1].forget();
+        probe(&mut speeds, &[1, 900, 1], 1);
+        probe(&mut speeds, &[1, 1, 1], 1);
+        assert_eq!(run(&mut speeds, &[(10, 2), (0, 0), (10, 2)], 1), [1, 1, 1]);
     }
 
     #[test]

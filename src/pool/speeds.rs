@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use super::{pod::Totals, view::View};
 use crate::{
     endpoint::Role,
-    health::speed::{Speed, Work, classify},
+    health::{
+        State,
+        speed::{Speed, Work, classify},
+    },
     time::Instant,
 };
 
@@ -17,6 +20,8 @@ pub(crate) struct Speeds(HashMap<u64, Known>);
 struct Known {
     speed: Speed,
     role: Role,
+    /// It is out of traffic.
+    out: bool,
     work: Work,
     any: Work,
     probes: u32,
@@ -30,13 +35,18 @@ impl Speeds {
             if !self.0.contains_key(&pod.serial) {
                 let speed = Speed::new(self.0.values().map(|known| &known.speed));
                 let (role, work) = (health.role, Work::default());
-                self.0.insert(pod.serial, Known { speed, role, work, any: work, probes: 0, at: now });
+                self.0.insert(pod.serial, Known { speed, role, out: true, work, any: work, probes: 0, at: now });
             }
             let Some(known) = self.0.get_mut(&pod.serial) else { continue };
             known.role = health.role;
+            let was_out = std::mem::replace(&mut known.out, health.state != State::Healthy);
+            if known.out && !was_out {
+                known.speed.forget();
+            }
             let Totals { work, any, .. } = pod.totals();
             let passed = now.saturating_duration_since(known.at);
-            known.speed.answered(work.since(known.work), any.since(known.any), passed);
+            let more = if known.out { Default::default() } else { (work.since(known.work), any.since(known.any)) };
+            known.speed.answered(more.0, more.1, passed);
             (known.work, known.any, known.at) = (work, any, now);
             let (probes, took) = pod.probes_took();
             if probes != known.probes {
