@@ -1,4 +1,5 @@
 use super::{Candidates, Policy, Rng};
+use crate::endpoint::slot::Load;
 
 /// The most Pods that are all looked at; of more, [`SAMPLES`] are.
 const SCANNED: usize = 32;
@@ -49,19 +50,18 @@ impl Policy for LeastCost {
     #[inline(always)]
     fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         match candidates.len() {
-            // Often enough, and found out sooner than who is the cheapest.
-            n @ 1..=SCANNED if !candidates.is_weighted() && candidates.are_idle_and_alike() => Some(rng.below(n)),
-            1..=SCANNED if !candidates.is_weighted() => Some(scan(candidates, rng)),
             0 => None,
             _ if candidates.is_weighted() => weighted(candidates, rng),
+            // Often enough, and found out sooner than who is the cheapest.
+            n @ 1..=SCANNED if candidates.are_idle_and_alike() => Some(rng.below(n)),
+            1..=SCANNED => Some(scan(candidates, rng)),
             _ => Some(sample(candidates, rng)),
         }
     }
 }
 
 #[inline]
-fn cost(candidates: &Candidates<'_>, place: usize) -> u32 {
-    let load = candidates.load(place);
+fn cost(load: Load) -> u32 {
     (load.in_flight + 1) * load.class
 }
 
@@ -72,7 +72,7 @@ fn scan(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
     let mut tied = [0u8; SCANNED];
     let (mut least, mut ties) = (u32::MAX, 0usize);
     for (place, load) in candidates.loads().enumerate() {
-        let cost = (load.in_flight + 1) * load.class;
+        let cost = cost(load);
         let before = if cost < least { 0 } else { ties };
         // One that is dearer is written over by the next.
         tied[before % SCANNED] = place as u8;
@@ -98,7 +98,7 @@ fn sample(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
             let place = turn + begins(part) + drawn;
             // Once round, without a branch that nobody can predict.
             let place = place.min(place.wrapping_sub(n));
-            let cost = cost(candidates, place);
+            let cost = cost(candidates.load(place));
             if cost < least {
                 (least, best) = (cost, place);
             }

@@ -1,5 +1,6 @@
 //! The Pods behind the name: who they are, what is counted for each, and the published set.
 
+pub(crate) mod chunks;
 mod id;
 pub(crate) mod publish;
 mod role;

@@ -32,7 +32,7 @@ impl<T> Published<T> {
         let old = {
             let mut current = lock(&self.0.value);
             let old = std::mem::replace(&mut *current, value);
-            // Relaxed load: only this side writes, under the lock. Release: pairs with the load in `Copies::with`.
+            // Relaxed load: only this side writes, under the lock. Release: pairs with the load in `Copies::get`.
             self.0.version.store(self.0.version.load(Ordering::Relaxed) + 1, Ordering::Release);
             old
         };
@@ -51,7 +51,7 @@ const COPIES: usize = 8;
 /// One thread's copies.
 #[derive(Debug)]
 pub(crate) struct Copies<T> {
-    /// The one that was used last is at hand: a thread seldom goes to and fro between pools.
+    /// The one that was used last is at hand.
     last: Option<Kept<T>>,
     others: Vec<Kept<T>>,
     next: usize,
@@ -77,7 +77,7 @@ impl<T> Copies<T> {
         // Acquire: see the module's text.
         let version = cell.version.load(Ordering::Acquire);
         if !matches!(&self.last, Some(kept) if Arc::ptr_eq(&kept.cell, cell) && kept.version == version) {
-            self.renew(published);
+            self.renew(published, version);
         }
         match &self.last {
             Some(kept) => &kept.value,
@@ -92,18 +92,23 @@ impl<T> Copies<T> {
         self.next = 0;
     }
 
-    /// Has a fresh copy at hand, and puts the one that was away.
+    /// Has a copy of this version, or of a newer one, at hand, and puts the one that was away.
     #[cold]
     #[inline(never)]
-    fn renew(&mut self, published: &Published<T>) {
+    fn renew(&mut self, published: &Published<T>, version: u64) {
         let is = |kept: &Kept<T>| Arc::ptr_eq(&kept.cell, &published.0);
-        if self.last.as_ref().is_some_and(is) {
-            // Brought up to date below.
-        } else if let Some(position) = self.others.iter().position(is) {
-            let other = self.others.swap_remove(position);
-            self.others.extend(self.last.replace(other));
-        } else {
-            self.put_away();
+        if !self.last.as_ref().is_some_and(is) {
+            match self.others.iter().position(is) {
+                Some(position) => {
+                    let other = self.others.swap_remove(position);
+                    self.others.extend(self.last.replace(other));
+                }
+                None => self.put_away(),
+            }
+        }
+        // A thread that goes to and fro between pools takes no lock for it.
+        if self.last.as_ref().is_some_and(|kept| kept.version == version) {
+            return;
         }
         let current = lock(&published.0.value);
         // Relaxed: written under the lock that is held here.

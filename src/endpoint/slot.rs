@@ -28,6 +28,7 @@
 
 use std::{ops::Deref, time::Duration};
 
+use super::chunks::{CHUNK, Chunk, Chunks};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering, lock};
 
 const IN_FLIGHT: u64 = (1 << 16) - 1;
@@ -217,22 +218,18 @@ fn micros(duration: Duration) -> u32 {
     u32::try_from(duration.as_micros()).unwrap_or(u32::MAX).max(1)
 }
 
-/// Slots a chunk: 4 KiB.
-pub(super) const CHUNK: usize = 64;
-
-/// Of a known length, so that a number's place in it needs no check.
-type Chunk = Arc<[Slot; CHUNK]>;
-
-fn chunk() -> Chunk {
-    Arc::new(std::array::from_fn(|_| Slot::default()))
+/// Where slots come from. They lie next to each other, 4 KiB a chunk, and stay where they are while the Pod lives, whatever
+/// is added or removed around it.
+#[derive(Debug)]
+pub(crate) struct Slab {
+    chunks: Chunks<Slot>,
+    free: Arc<Mutex<Vec<u32>>>,
 }
 
-/// Where slots come from. They lie next to each other and stay where they are while the Pod lives, whatever is added
-/// or removed around it.
-#[derive(Debug, Default)]
-pub(crate) struct Slab {
-    chunks: Vec<Chunk>,
-    free: Arc<Mutex<Vec<u32>>>,
+impl Default for Slab {
+    fn default() -> Self {
+        Self { chunks: Chunks::default(), free: Arc::new(Mutex::new((0..CHUNK as u32).rev().collect())) }
+    }
 }
 
 impl Slab {
@@ -242,44 +239,37 @@ impl Slab {
         let number = match recycled {
             Some(number) => number,
             None => {
-                let first = (self.chunks.len() * CHUNK) as u32;
-                self.chunks.push(chunk());
+                let first = self.chunks.len() as u32;
+                self.chunks.grow();
                 lock(&self.free).extend((first + 1..first + CHUNK as u32).rev());
                 first
             }
         };
-        SlotHandle { chunk: self.chunks[number as usize / CHUNK].clone(), number, free: self.free.clone() }
+        SlotHandle { chunk: self.chunks.chunk(number).clone(), number, free: self.free.clone() }
     }
 
     /// All slots, to look up by number.
     pub(crate) fn slots(&self) -> Slots {
-        let mut chunks = self.chunks.iter().cloned();
-        let first = chunks.next().unwrap_or_else(chunk);
-        Slots { first, more: chunks.collect() }
+        Slots(self.chunks.clone())
     }
 }
 
-/// The slots, by number. The first chunk is at hand: few sets have more.
+/// The slots, by number.
 #[derive(Clone, Debug)]
-pub(crate) struct Slots {
-    first: Chunk,
-    more: Box<[Chunk]>,
-}
+pub(crate) struct Slots(Chunks<Slot>);
 
 impl Slots {
     /// The slot with this number, which must have come from a handle of the same slab.
     #[inline]
     pub(crate) fn slot(&self, number: u32) -> &Slot {
-        let (chunk, place) = (number as usize / CHUNK, number as usize % CHUNK);
-        let chunk = if chunk == 0 { &self.first } else { &self.more[chunk - 1] };
-        &chunk[place]
+        self.0.get(number)
     }
 }
 
 /// One Pod's hold on its slot.
 #[derive(Debug)]
 pub(crate) struct SlotHandle {
-    chunk: Chunk,
+    chunk: Chunk<Slot>,
     number: u32,
     free: Arc<Mutex<Vec<u32>>>,
 }

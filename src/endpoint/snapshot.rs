@@ -1,6 +1,9 @@
 //! The set of Pods as one checkout sees it: never changed, replaced whole.
 
-use super::slot::{CHUNK, Slab, Slots};
+use super::{
+    chunks::Chunks,
+    slot::{Slab, Slots},
+};
 use crate::sync::Arc;
 
 /// How many lists of candidates there are: one a target.
@@ -15,42 +18,9 @@ pub(crate) struct Candidate {
     pub(crate) weight: u32,
 }
 
-/// The Pods, each at the number of its slot. Kept in chunks, so that the next set shares with this one what has not
-/// changed: one Pod more or less costs a chunk, not a reference count for each of a thousand. The first chunk is at hand:
-/// few sets have more.
-#[derive(Clone, Debug)]
-pub(crate) struct Places<P> {
-    first: Chunk<P>,
-    more: Vec<Chunk<P>>,
-}
-
-type Chunk<P> = Arc<[Option<P>; CHUNK]>;
-
-fn empty<P>() -> Chunk<P> {
-    Arc::new(std::array::from_fn(|_| None))
-}
-
-impl<P> Default for Places<P> {
-    fn default() -> Self {
-        Self { first: empty(), more: Vec::new() }
-    }
-}
-
-impl<P: Clone> Places<P> {
-    /// Puts a Pod, or nobody, in a place.
-    pub(crate) fn set(&mut self, slot: u32, pod: Option<P>) {
-        let chunk = match (slot as usize / CHUNK).checked_sub(1) {
-            None => &mut self.first,
-            Some(chunk) => {
-                while self.more.len() <= chunk {
-                    self.more.push(empty());
-                }
-                &mut self.more[chunk]
-            }
-        };
-        Arc::make_mut(chunk)[slot as usize % CHUNK] = pod;
-    }
-}
+/// The Pods, each at the number of its slot. In chunks, so that the next set shares with this one what has not changed: one
+/// Pod more or less costs a chunk, not a reference count for each of a thousand.
+pub(crate) type Places<P> = Chunks<Option<P>>;
 
 /// The Pods, their slots, and the candidates of each target, ready made.
 #[derive(Clone, Debug)]
@@ -90,17 +60,13 @@ impl<P> Snapshot<P> {
 
     /// All Pods, candidates or not, each with the number of its slot.
     pub(crate) fn pods(&self) -> impl Iterator<Item = (u32, &P)> {
-        let chunks = std::iter::once(&self.pods.first).chain(&self.pods.more);
-        let places = chunks.flat_map(|chunk| chunk.iter());
-        (0..).zip(places).filter_map(|(slot, pod)| Some((slot, pod.as_ref()?)))
+        (0..).zip(self.pods.iter()).filter_map(|(slot, pod)| Some((slot, pod.as_ref()?)))
     }
 
     /// The Pod of a candidate from one of this snapshot's lists.
     #[inline]
     pub(crate) fn pod(&self, candidate: Candidate) -> &P {
-        let (chunk, place) = (candidate.slot as usize / CHUNK, candidate.slot as usize % CHUNK);
-        let chunk = if chunk == 0 { &self.pods.first } else { &self.pods.more[chunk - 1] };
-        chunk[place].as_ref().expect("a candidate is a Pod of its snapshot")
+        self.pods.get(candidate.slot).as_ref().expect("a candidate is a Pod of its snapshot")
     }
 
     /// The candidates of the target with this index.

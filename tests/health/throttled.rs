@@ -37,8 +37,8 @@ fn until(
     to: Instant,
     wanted: impl Fn(f64) -> bool,
 ) -> Option<Duration> {
-    let starts = (0u32..).map(|i| from + Duration::from_millis(50) * i).take_while(|start| *start + SPAN <= to);
-    starts.into_iter().find(|start| wanted(share(requests, pod, *start, *start + SPAN))).map(|start| start - from)
+    let mut starts = (0u32..).map(|i| from + Duration::from_millis(50) * i).take_while(|start| *start + SPAN <= to);
+    starts.find(|start| wanted(share(requests, pod, *start, *start + SPAN))).map(|start| start - from)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,12 +76,11 @@ async fn a_throttled_standby_gets_little_and_costs_nobody_much() {
         let late = share(&requests, pods[1], from + Duration::from_secs(5), to);
         let back = until(&requests, pods[1], to, to + HEALED, |share| share > 0.8);
         let slow = p99(from, to);
-        println!(
-            "throttled: below a third after {known:.1?}, share after 5 s {late:.2}, p99 {slow:.1?}, {:.1} times; \
-             healed: back after {back:.1?}",
-            slow.as_secs_f64() / well.as_secs_f64()
-        );
         let ratio = slow.as_secs_f64() / well.as_secs_f64();
+        println!(
+            "throttled: below a third after {known:.1?}, share after 5 s {late:.2}, p99 {slow:.1?}, {ratio:.1} times; \
+             healed: back after {back:.1?}"
+        );
         let (known_most, back_most) = (most.0.max(known.unwrap_or(THROTTLED)), most.3.max(back.unwrap_or(HEALED)));
         most = (known_most, most.1.max(late), most.2.max(ratio), back_most);
         if known.is_none_or(|known| known > Duration::from_secs(5))
