@@ -108,8 +108,13 @@ impl Slot {
 
     /// Says that somebody in the queue may want this Pod.
     pub(crate) fn set_waited(&self) {
-        // Release publishes the place in the queue to `checkin`; acquire makes its connection visible here.
-        self.word.fetch_or(WAITED, Ordering::AcqRel);
+        // Where it is said already, it stays said: it is taken back only under the queue's lock, when nobody in the queue
+        // wants this Pod. Whoever gives back after that sees it; whoever gave back before it was said is seen here, because
+        // every later change of the word carries on that release.
+        if self.word.load(Ordering::Acquire) & WAITED == 0 {
+            // Release publishes the place in the queue to `checkin`; acquire makes its connection visible here.
+            self.word.fetch_or(WAITED, Ordering::AcqRel);
+        }
     }
 
     /// Takes that back. Only under the queue's lock, when nobody in the queue wants this Pod.
@@ -368,6 +373,37 @@ mod loom_tests {
             let seen = giver.join().unwrap();
             assert!(found || seen, "the connection lies there and somebody waits for it");
             assert_eq!(slot.in_flight(), 0);
+        });
+    }
+
+    /// The same where `waited` is up from one who has left the queue, and is being taken back.
+    #[test]
+    fn nor_do_they_where_somebody_waited_before() {
+        loom::model(|| {
+            let slot = Arc::new(Slot::default());
+            let idle = Arc::new(Mutex::new(0));
+            let queue = Arc::new(Mutex::new(0));
+            slot.checkout();
+            slot.set_waited();
+            let giver = {
+                let (slot, idle, queue) = (slot.clone(), idle.clone(), queue.clone());
+                loom::thread::spawn(move || {
+                    *lock(&idle) += 1;
+                    if !slot.checkin().waited() {
+                        return false;
+                    }
+                    let queue = lock(&queue);
+                    if *queue == 0 {
+                        slot.clear_waited();
+                    }
+                    *queue > 0
+                })
+            };
+            *lock(&queue) += 1;
+            slot.set_waited();
+            let found = std::mem::take(&mut *lock(&idle)) > 0;
+            let seen = giver.join().unwrap();
+            assert!(found || seen, "the connection lies there and somebody waits for it");
         });
     }
 

@@ -91,19 +91,24 @@ impl Inner {
             Some(client) if client.is_fresh() && self.fits(client.record(), target) => Ok(client),
             // The slow path is a future of its own, made when it is needed.
             found => {
-                let deadline = deadline.unwrap_or_else(|| Instant::now() + self.common.limits.acquire_timeout);
-                let span = tracing::debug_span!(target: TARGET, WAIT, "db.system.name" = SYSTEM, target = %target);
                 let started = Instant::now();
-                let result = Box::pin(self.wait(target, deadline, found)).instrument(span).await;
-                self.common.meter.waited(started.elapsed(), &result);
+                let deadline = deadline.unwrap_or(started + self.common.limits.acquire_timeout);
+                let span = tracing::debug_span!(target: TARGET, WAIT, "db.system.name" = SYSTEM, target = %target);
+                let result = Box::pin(self.wait(target, started, deadline, found)).instrument(span).await;
+                self.common.meter.waited(started, &result);
                 result
             }
         };
         result.inspect(|client| client.record().lend(target == Target::Any))
     }
 
-    async fn wait(&self, target: Target, deadline: Instant, found: Option<Client>) -> Result<Client, Error> {
-        let started = Instant::now();
+    async fn wait(
+        &self,
+        target: Target,
+        started: Instant,
+        deadline: Instant,
+        found: Option<Client>,
+    ) -> Result<Client, Error> {
         count(&self.common.counters.waits);
         let mut pinged = Vec::new();
         let mut again = false;
@@ -139,7 +144,7 @@ impl Inner {
         mute: Mute,
     ) -> Result<Client, Error> {
         let common = &self.common;
-        let place = common.waiters.enter(target, again);
+        let mut place = common.waiters.enter(target, again);
         let mut urgent = None;
         loop {
             if let Some(client) = place.take() {
@@ -182,6 +187,9 @@ impl Inner {
     /// Pod that has room failed just now: when the first of them may be tried again.
     fn open_for(&self, view: &View, candidates: &[Candidate], mute: Mute, now: Instant) -> Option<Instant> {
         let pod = |candidate: &Candidate| view.snapshot.pod(*candidate);
+        if !candidates.iter().any(|candidate| pod(candidate).has_berth()) {
+            return None;
+        }
         let speaks = |candidate: &&Candidate| !pod(candidate).is_mute();
         let opening: usize = candidates.iter().filter(speaks).map(|candidate| pod(candidate).opening_lately()).sum();
         let serves = |target: Target| candidates.iter().any(|candidate| pod(candidate).slot.serves(target.bit()));

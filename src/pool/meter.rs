@@ -16,7 +16,7 @@ use crate::{
     health::State,
     metrics as names,
     sync::{Mutex, lock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Records the times that nothing counts, and knows how much of each count was given.
@@ -47,11 +47,11 @@ impl Meter {
         Label::new("service", self.service.clone())
     }
 
-    /// A checkout that had to wait is over.
-    pub(crate) fn waited<T>(&self, took: Duration, result: &Result<T, Error>) {
+    /// A checkout that had to wait since then is over.
+    pub(crate) fn waited<T>(&self, since: Instant, result: &Result<T, Error>) {
         let outcome = result.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
         let labels = vec![self.service(), Label::new("outcome", outcome)];
-        histogram!(names::WAIT_SECONDS, labels).record(took);
+        histogram!(names::WAIT_SECONDS, labels).record(since.elapsed());
     }
 
     /// A connection has been opened.

@@ -1,7 +1,11 @@
 //! What [`meter`](super) is without the feature `metrics`: nothing, and it costs nothing.
 
 use super::{common::Common, view::View};
-use crate::{config::Config, error::Error, time::Duration};
+use crate::{
+    config::Config,
+    error::Error,
+    time::{Duration, Instant},
+};
 
 /// Records times.
 #[derive(Debug)]
@@ -12,7 +16,7 @@ impl Meter {
         Self
     }
 
-    pub(crate) fn waited<T>(&self, _took: Duration, _result: &Result<T, Error>) {}
+    pub(crate) fn waited<T>(&self, _since: Instant, _result: &Result<T, Error>) {}
 
     pub(crate) fn connected(&self, _took: Duration) {}
 

@@ -41,6 +41,8 @@ struct Waiter {
 pub(crate) struct Place<'a> {
     waiters: &'a Waiters,
     waiter: Arc<Waiter>,
+    /// It was handed a connection, and so is in the queue no more.
+    served: bool,
 }
 
 impl Waiters {
@@ -58,7 +60,7 @@ impl Waiters {
         // Pairs with the fence in `berth_freed`: either the one who frees a berth sees this place, or the berth is seen
         // to be free here.
         fence(Ordering::SeqCst);
-        Place { waiters: self, waiter }
+        Place { waiters: self, waiter, served: false }
     }
 
     /// Gives idle connections of a Pod to those who wait for one like it, first come, first served. `idle` takes one, and
@@ -91,6 +93,8 @@ impl Waiters {
         let Some(waiter) = position.and_then(|position| queue.remove(position)) else { return Some(client) };
         self.len.store(queue.len(), Ordering::Relaxed);
         let before = lock(&waiter.client).replace(client);
+        drop(queue);
+        // Without the lock: waking a thread is a system call.
         waiter.wake.notify_one();
         before
     }
@@ -138,13 +142,18 @@ impl Place<'_> {
     }
 
     /// The connection, if one was handed over.
-    pub(crate) fn take(&self) -> Option<Client> {
-        lock(&self.waiter.client).take()
+    pub(crate) fn take(&mut self) -> Option<Client> {
+        let client = lock(&self.waiter.client).take();
+        self.served |= client.is_some();
+        client
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        if self.served {
+            return;
+        }
         {
             let mut queue = lock(&self.waiters.queue);
             queue.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));

@@ -1,4 +1,5 @@
-//! Measuring in turns: a round measures every case once, so that what the machine does meanwhile hits all of them.
+//! Measuring in turns: a round measures every case once, so that what the machine does meanwhile hits all of them. Each
+//! round has another order: what a case leaves behind hits now this one, now that one.
 
 use std::{
     sync::Barrier,
@@ -10,20 +11,24 @@ use tokio::runtime::Runtime;
 
 /// Rounds, the median of which counts.
 const ROUNDS: usize = 15;
-/// How long one case is measured in one round, about.
+/// How long a case of so many pieces is measured in one round, about.
 const WINDOW: Duration = Duration::from_millis(60);
+/// How long a case is measured in one round that goes on for a while. Longer, because callers and servers on the same
+/// processors need some time to find their step after the case before.
+const WHILE: Duration = Duration::from_millis(400);
 
-/// Does its work this many times on each of its threads or tasks, and says how long that took.
-type Run = Box<dyn FnMut(u64) -> Duration>;
+/// More than there are cases.
+const PRIME: usize = 13;
 
 /// One thing to measure.
 pub struct Case {
     pub name: &'static str,
-    run: Run,
+    /// Nanoseconds of one piece of work, on each of its threads or tasks.
+    reading: Box<dyn FnMut() -> f64>,
 }
 
 impl Case {
-    /// Work for `threads` threads of its own.
+    /// So many pieces of work on each of `threads` threads of its own.
     pub fn on_threads(name: &'static str, threads: usize, work: impl Fn() + Sync + 'static) -> Self {
         let run = move |times: u64| {
             let barrier = Barrier::new(threads);
@@ -40,52 +45,95 @@ impl Case {
                 others.into_iter().map(|other| other.join().expect("no panic")).fold(mine, Duration::max)
             })
         };
-        Self { name, run: Box::new(run) }
+        Self::counted(name, run)
     }
 
-    /// Work for `tasks` tasks of a runtime.
+    /// So many pieces of work in each of `tasks` tasks of a runtime.
     pub fn on_tasks<F, Fut>(name: &'static str, runtime: &'static Runtime, tasks: u64, work: F) -> Self
     where
         F: Fn() -> Fut + Clone + Send + 'static,
         Fut: Future<Output = ()> + Send,
     {
         let run = move |times: u64| {
-            runtime.block_on(async {
-                let began = Instant::now();
-                let tasks: Vec<_> = (0..tasks)
-                    .map(|_| {
-                        let work = work.clone();
-                        tokio::spawn(async move {
-                            for _ in 0..times {
-                                work().await;
-                            }
-                        })
-                    })
-                    .collect();
-                for task in tasks {
-                    task.await.expect("no panic");
-                }
-                began.elapsed()
-            })
+            let began = Instant::now();
+            together(runtime, tasks, &work, move |done| done < times);
+            began.elapsed()
         };
-        Self { name, run: Box::new(run) }
+        Self::counted(name, run)
     }
+
+    /// As much work as `tasks` tasks of a runtime do in a while.
+    pub fn for_a_while<F, Fut>(name: &'static str, runtime: &'static Runtime, tasks: u64, work: F) -> Self
+    where
+        F: Fn() -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = ()> + Send,
+    {
+        let reading = move || {
+            let began = Instant::now();
+            let done = together(runtime, tasks, &work, move |_| began.elapsed() < WHILE);
+            began.elapsed().as_nanos() as f64 * tasks as f64 / done as f64
+        };
+        Self { name, reading: Box::new(reading) }
+    }
+
+    fn counted(name: &'static str, mut run: impl FnMut(u64) -> Duration + 'static) -> Self {
+        let mut times = None;
+        let reading = move || {
+            let times = *times.get_or_insert_with(|| enough(&mut run));
+            run(times).as_nanos() as f64 / times as f64
+        };
+        Self { name, reading: Box::new(reading) }
+    }
+}
+
+/// Does work in several tasks, each for as long as it is to go on after so many pieces. Says how many all have done.
+fn together<F, Fut>(runtime: &Runtime, tasks: u64, work: &F, go_on: impl Fn(u64) -> bool + Copy + Send + 'static) -> u64
+where
+    F: Fn() -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let task = |work: F| async move {
+        let mut done = 0;
+        while go_on(done) {
+            work().await;
+            done += 1;
+        }
+        done
+    };
+    runtime.block_on(async {
+        let tasks: Vec<_> = (0..tasks).map(|_| tokio::spawn(task(work.clone()))).collect();
+        let mut all = 0;
+        for task in tasks {
+            all += task.await.expect("no panic");
+        }
+        all
+    })
 }
 
 /// Nanoseconds of one piece of work of each case, on each of its threads or tasks: the median over the rounds.
 pub fn measure(cases: &mut [Case]) -> Vec<f64> {
-    let times: Vec<u64> = cases.iter_mut().map(|case| enough(&mut case.run)).collect();
     let mut readings = vec![Vec::with_capacity(ROUNDS); cases.len()];
-    for _ in 0..ROUNDS {
-        for ((case, times), readings) in cases.iter_mut().zip(&times).zip(&mut readings) {
-            readings.push((case.run)(*times).as_nanos() as f64 / *times as f64);
+    // Once for nothing, to warm up.
+    for case in &mut *cases {
+        (case.reading)();
+    }
+    for round in 0..ROUNDS {
+        for case in order(round, cases.len()) {
+            readings[case].push((cases[case].reading)());
         }
     }
     readings.into_iter().map(median).collect()
 }
 
+/// The numbers below `len` in an order in which each follows another one than in the [`PRIME`] - 2 rounds before.
+fn order(round: usize, len: usize) -> impl Iterator<Item = usize> {
+    assert!(len < PRIME, "fewer than {PRIME} cases, not {len}");
+    let stride = 1 + round % (PRIME - 1);
+    (1..PRIME).map(move |place| place * stride % PRIME - 1).filter(move |number| *number < len)
+}
+
 /// How many times fill a window.
-fn enough(run: &mut Run) -> u64 {
+fn enough(run: &mut impl FnMut(u64) -> Duration) -> u64 {
     let mut times = 1;
     loop {
         let took = run(times);

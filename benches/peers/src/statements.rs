@@ -11,7 +11,7 @@ use crate::{
 const SQL: &str = "SELECT 1";
 
 pub fn compare() {
-    let title = "`SELECT 1`, prepared where the pool can (ratio of podpool's rate to it; above 1 is slower)";
+    let title = "`SELECT 1`, prepared where the pool can (podpool's rate over its rate; above 1 is slower)";
     let mut table = Table::new(title, "kops/s", true);
     let servers = Servers::start(2);
     for tasks in [1, 4, 16, 64] {
@@ -29,13 +29,15 @@ fn cases(servers: &Servers, tasks: u64) -> Vec<Case> {
     macro_rules! case {
         ($name:expr, $pool:expr, $ask:expr) => {{
             let pool = $pool;
-            Case::on_tasks($name, runtime, tasks, move || {
+            Case::for_a_while($name, runtime, tasks, move || {
                 let pool = pool.clone();
                 async move { $ask(&pool).await }
             })
         }};
     }
     let same = |builder| builder;
+    let locked = || Arc::new(Locked::new(servers.deadpools()));
+    let ask_locked = async |pools: &Arc<Locked>| ask_deadpool(&pools.next()).await;
     vec![
         case!("podpool, three Pods", servers.podpool(), async |pool: &podpool::Pool| {
             let client = pool.get().await.expect("a connection");
@@ -47,11 +49,8 @@ fn cases(servers: &Servers, tasks: u64) -> Vec<Case> {
             Arc::new(RoundRobin::new(servers.deadpools())),
             async |pools: &Arc<RoundRobin>| ask_deadpool(pools.next()).await
         ),
-        case!(
-            "RwLock<Vec<Pool>>, round robin, three Pods",
-            Arc::new(Locked::new(servers.deadpools())),
-            async |pools: &Arc<Locked>| ask_deadpool(&pools.next()).await
-        ),
+        case!("RwLock<Vec<Pool>>, round robin, three Pods", locked(), ask_locked),
+        case!("the same again", locked(), ask_locked),
         case!("deadpool-postgres, multi-host", servers.multi_host(), async |pool: &deadpool_postgres::Pool| {
             ask_deadpool(pool).await
         }),
