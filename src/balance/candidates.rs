@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::Rng;
 use crate::endpoint::{
-    slot::{Load, Slots},
+    slot::{Load, Slot, Slots},
     snapshot::{Candidate, Snapshot},
 };
 
@@ -127,14 +127,18 @@ impl<'a> Candidates<'a> {
     /// Whether none has a connection lent out and all are as fast as the fastest.
     #[inline]
     pub(crate) fn are_idle_and_alike(&self) -> bool {
-        self.list.iter().fold(0, |busy, candidate| busy | self.slots.slot(candidate.slot).burden()) == 0
+        Slot::are_idle_and_alike(self.slots())
     }
 
     /// The load of each, in the order of the places.
     #[inline]
     pub(crate) fn loads(&self) -> impl Iterator<Item = Load> + use<'a> {
-        let slots = self.slots;
-        self.list.iter().map(move |candidate| slots.slot(candidate.slot).load())
+        self.slots().map(Slot::load)
+    }
+
+    #[inline]
+    fn slots(&self) -> impl Iterator<Item = &'a Slot> + use<'a> {
+        self.slots.of(self.list.iter().map(|candidate| candidate.slot))
     }
 
     /// A place drawn evenly is taken with the likelihood that its weight has beside the greatest. Where that fails too

@@ -30,8 +30,8 @@ const UNIT: u64 = 1 << 16;
 /// weight.
 ///
 /// In the simulation (docs/simulation.md, `cargo bench --all-features --bench simulate`): with equal Pods at 80 % its 99th
-/// percentile is 1.06 times that of one central queue, with one of three five times slow 0.73 times; 500 clients of 20
-/// Pods, one of them slow, see a 99.9th percentile of 16.5 ms, where [`LeastInFlight`](super::LeastInFlight) gives 545 ms.
+/// percentile is 1.04 times that of one central queue, with one of three five times slow 0.75 times; 500 clients of 20
+/// Pods, one of them slow, see a 99.9th percentile of 16.7 ms, where [`LeastInFlight`](super::LeastInFlight) gives 560 ms.
 /// `make bench-once` fails where these limits are passed.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]

@@ -1,14 +1,14 @@
-use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::SmallRng};
+use rand::Rng as _;
 
 /// The random numbers of a pick: small, fast, a generator a thread, not for secrets.
 #[derive(Clone, Debug)]
-pub struct Rng(SmallRng);
+pub struct Rng(fastrand::Rng);
 
 impl Rng {
     /// A generator that always gives the same numbers, for tests and simulations.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        Self(SmallRng::seed_from_u64(seed))
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     pub(crate) fn from_os() -> Self {
@@ -19,14 +19,14 @@ impl Rng {
     #[inline]
     #[must_use]
     pub fn below(&mut self, bound: usize) -> usize {
-        // Lemire's multiplication: the bias of 2^-32 times the bound is far under what a pick can show.
-        ((u64::from(self.0.next_u32()) * bound as u64) >> 32) as usize
+        // Lemire's multiplication: the bias of 2^-64 times the bound is far under what a pick can show.
+        ((u128::from(self.0.u64(..)) * bound as u128) >> 64) as usize
     }
 
     /// A number under each of two bounds, as [`below`](Rng::below) gives them, for one draw.
     #[inline]
     pub(crate) fn below_two(&mut self, bounds: [usize; 2]) -> [usize; 2] {
-        let drawn = self.0.next_u64();
+        let drawn = self.0.u64(..);
         let halves = [drawn & u64::from(u32::MAX), drawn >> 32];
         [0, 1].map(|i| ((halves[i] * bounds[i] as u64) >> 32) as usize)
     }
@@ -35,7 +35,7 @@ impl Rng {
     #[inline]
     #[must_use]
     pub fn unit(&mut self) -> f64 {
-        self.0.random()
+        self.0.f64()
     }
 }
 

@@ -8,7 +8,7 @@ const STEP: u64 = 0x9e37_79b9;
 /// Each Pod in turn; where weights differ, in turns as frequent as its weight says.
 ///
 /// Use it to compare with, or where equal counts matter more than time. It knows nothing of load: in the simulation
-/// (docs/simulation.md) its 99th percentile is 1.3 times that of one central queue with three equal Pods at 80 %, and 71
+/// (docs/simulation.md) its 99th percentile is 1.3 times that of one central queue with three equal Pods at 80 %, and 72
 /// times with one of ten five times slow. And each of many clients begins anywhere, so that together they are hardly more
 /// even than [`Random`](super::Random). The turn is one counter that every thread adds to, which is the dearest thing that
 /// any of the policies does once two threads check out at the same time.

@@ -16,7 +16,7 @@ pub(crate) fn select<P, R>(
     missed: impl FnOnce(&P),
 ) -> Option<R> {
     let list = snapshot.candidates(target);
-    let first = chooser.pick(&Candidates::new(snapshot, list), rng)?;
+    let first = chooser.pick(Candidates::new(snapshot, list), rng)?;
     let pod = snapshot.pod(list[first]);
     if let Some(taken) = take(pod) {
         return Some(taken);
@@ -40,7 +40,7 @@ fn others<P, R>(
     rest.clear();
     rest.extend_from_slice(list);
     rest.swap_remove(first);
-    while let Some(place) = chooser.pick(&Candidates::new(snapshot, rest), rng) {
+    while let Some(place) = chooser.pick(Candidates::new(snapshot, rest), rng) {
         let candidate = rest.swap_remove(place);
         if let Some(taken) = take(snapshot.pod(candidate)) {
             return Some(taken);

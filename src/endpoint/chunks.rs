@@ -48,6 +48,12 @@ impl<T> Chunks<T> {
         if chunk == 0 { &self.first } else { &self.more[chunk - 1] }
     }
 
+    /// The only chunk, where there is one only.
+    #[inline]
+    pub(crate) fn only(&self) -> Option<&[T; CHUNK]> {
+        self.more.is_empty().then_some(&*self.first)
+    }
+
     /// Everything, in the order of the numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         std::iter::once(&self.first).chain(&self.more).flat_map(|chunk| chunk.iter())

@@ -143,11 +143,12 @@ impl Slot {
         Load { in_flight: (word & IN_FLIGHT) as u32, class: (word / CLASS) as u32 % CLASS_MAX + 1 }
     }
 
-    /// 0 where no connection is lent out and the class is the first.
+    /// Whether none of these has a connection lent out and all are of the first class.
     #[inline]
-    pub(crate) fn burden(&self) -> u64 {
+    pub(crate) fn are_idle_and_alike<'a>(slots: impl Iterator<Item = &'a Self>) -> bool {
         // Relaxed: a hint for choosing.
-        self.word.load(Ordering::Relaxed) & (IN_FLIGHT | (PICK - CLASS))
+        let words = slots.fold(0, |words, slot| words | slot.word.load(Ordering::Relaxed));
+        words & (IN_FLIGHT | (PICK - CLASS)) == 0
     }
 
     /// Connections lent out at this moment.
@@ -264,6 +265,14 @@ impl Slab {
 pub(crate) struct Slots(Chunks<Slot>);
 
 impl Slots {
+    /// Those with these numbers, which must have come from handles of the same slab.
+    #[inline]
+    pub(crate) fn of(&self, numbers: impl Iterator<Item = u32>) -> impl Iterator<Item = &Slot> {
+        // Looked up once for all.
+        let only = self.0.only();
+        numbers.map(move |number| only.map_or_else(|| self.slot(number), |only| &only[number as usize % CHUNK]))
+    }
+
     /// The slot with this number, which must have come from a handle of the same slab.
     #[inline]
     pub(crate) fn slot(&self, number: u32) -> &Slot {

@@ -214,9 +214,8 @@ impl Inner {
             return Some(again.map_or(until, |again: Instant| again.min(until)));
         }
         while !open.is_empty() {
-            let picked = Local::with(&LOCAL, |local| {
-                self.chooser.pick(&Candidates::new(&view.snapshot, &open), &mut local.rng)
-            })?;
+            let picked =
+                Local::with(&LOCAL, |local| self.chooser.pick(Candidates::new(&view.snapshot, &open), &mut local.rng))?;
             if opener::open(pod(&open.swap_remove(picked))) {
                 return None;
             }

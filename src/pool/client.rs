@@ -81,10 +81,12 @@ impl Client {
         &mut object.wrapper
     }
 
+    #[inline]
     pub(crate) fn record(&self) -> &Record {
         &self.conn().record
     }
 
+    #[inline]
     pub(crate) fn pod(&self) -> &Pod {
         self.conn().pod()
     }
