@@ -38,8 +38,8 @@ const LIMITS: &[(&str, u32, f64, f64)] = &[
 ];
 /// Whose checkouts, and the most instructions of one and the giving back; without a limit what they are compared with.
 const CHECKOUTS: &[(&str, Option<f64>)] = &[
-    ("podpool, nobody listens", Some(650.0)),
-    ("podpool, a recorder of metrics", Some(650.0)),
+    ("podpool, nobody listens", Some(680.0)),
+    ("podpool, a recorder of metrics", Some(680.0)),
     ("deadpool-postgres", None),
 ];
 const FEW: u64 = 10_000;
