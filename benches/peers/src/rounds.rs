@@ -9,6 +9,8 @@ use std::{
 
 use tokio::runtime::Runtime;
 
+/// Rounds before that, for nothing: until what was made last has come to rest, and each case knows its window.
+const WARM_UP: usize = 3;
 /// Rounds, the median of which counts.
 const ROUNDS: usize = 15;
 /// How long a case of so many pieces is measured in one round, about.
@@ -77,10 +79,12 @@ impl Case {
     }
 
     fn counted(name: &'static str, mut run: impl FnMut(u64) -> Duration + 'static) -> Self {
-        let mut times = None;
+        let mut times = 1;
         let reading = move || {
-            let times = *times.get_or_insert_with(|| enough(&mut run));
-            run(times).as_nanos() as f64 / times as f64
+            let each = run(times).as_nanos() as f64 / times as f64;
+            // Next time as many as fill the window at this rate, whatever held this one up.
+            times = ((WINDOW.as_nanos() as f64 / each.max(1.0)) as u64).max(1);
+            each
         };
         Self { name, reading: Box::new(reading) }
     }
@@ -113,9 +117,10 @@ where
 /// Nanoseconds of one piece of work of each case, on each of its threads or tasks: the median over the rounds.
 pub fn measure(cases: &mut [Case]) -> Vec<f64> {
     let mut readings = vec![Vec::with_capacity(ROUNDS); cases.len()];
-    // Once for nothing, to warm up.
-    for case in &mut *cases {
-        (case.reading)();
+    for _ in 0..WARM_UP {
+        for case in &mut *cases {
+            (case.reading)();
+        }
     }
     for round in 0..ROUNDS {
         for case in order(round, cases.len()) {
@@ -130,19 +135,6 @@ fn order(round: usize, len: usize) -> impl Iterator<Item = usize> {
     assert!(len < PRIME, "fewer than {PRIME} cases, not {len}");
     let stride = 1 + round % (PRIME - 1);
     (1..PRIME).map(move |place| place * stride % PRIME - 1).filter(move |number| *number < len)
-}
-
-/// How many times fill a window.
-fn enough(run: &mut impl FnMut(u64) -> Duration) -> u64 {
-    let mut times = 1;
-    loop {
-        let took = run(times);
-        if took * 4 >= WINDOW {
-            let fill = WINDOW.as_secs_f64() / took.as_secs_f64();
-            return ((times as f64 * fill) as u64).max(1);
-        }
-        times *= 2;
-    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

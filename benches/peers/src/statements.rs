@@ -18,7 +18,8 @@ pub fn compare() {
         let mut cases = cases(&servers, tasks);
         let names: Vec<_> = cases.iter().map(|case| case.name).collect();
         let rates: Vec<_> = measure(&mut cases).iter().map(|each| tasks as f64 * 1e6 / each).collect();
-        table.column(format!("{tasks} tasks"), &names, &rates);
+        let title = if tasks == 1 { "1 task".to_owned() } else { format!("{tasks} tasks") };
+        table.column(title, &names, &rates);
     }
     servers.end();
     table.print();
