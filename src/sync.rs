@@ -21,3 +21,11 @@ pub(crate) use loom::sync::{
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+/// A number that no other call in this process gives, each greater than those before.
+pub(crate) fn unique() -> u64 {
+    // The standard library's under loom too: it is no part of any protocol, only a source of numbers.
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    // Relaxed: the order of one variable's changes is total.
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}

@@ -38,6 +38,11 @@ fn no_policy_is_written_twice() {
     let known = ["src/balance/select.rs", "src/pool/checkout.rs"];
     assert!(picks.iter().all(|path| known.iter().any(|known| path.ends_with(known))), "{picks:?}");
     assert_eq!(picks.len(), known.len());
+    // And through the quick way first, whoever it is.
+    let text_of = |path: &str| code(&library.iter().find(|(at, _)| at.ends_with(path)).expect(path).1);
+    for path in ["src/pool/checkout.rs", "src/bench/mod.rs", "src/bench/simulated.rs"] {
+        assert!(text_of(path).contains("select_at_once("), "{path}");
+    }
     // A bench compares nothing but what the library picks: it has no policy and reads no load to choose by.
     for (path, text) in benches {
         for word in ["Policy for ", "Candidates", ".latency(", "min_by_key("] {

@@ -91,7 +91,7 @@ impl<'a> Candidates<'a> {
     #[inline]
     #[must_use]
     pub fn draw(&self, rng: &mut Rng) -> Option<usize> {
-        if self.heaviest > 1 {
+        if self.is_weighted() {
             return self.draw_weighted(rng);
         }
         (!self.is_empty()).then(|| rng.below(self.len()))
@@ -124,10 +124,10 @@ impl<'a> Candidates<'a> {
         self.slots.slot(self.list[place].slot).load()
     }
 
-    /// Whether none has a connection lent out and all are as fast as the fastest.
-    #[inline]
-    pub(crate) fn are_idle_and_alike(&self) -> bool {
-        Slot::are_idle_and_alike(self.slots())
+    /// Whether there is a Pod in this place that has no connection lent out and is as fast as the fastest.
+    #[inline(always)]
+    pub(crate) fn is_idle_and_fast(&self, place: usize) -> bool {
+        self.list.get(place).and_then(|candidate| self.slots.find(candidate.slot)).is_some_and(Slot::is_idle_and_fast)
     }
 
     /// The load of each, in the order of the places.

@@ -44,25 +44,25 @@ impl Chooser {
         }
     }
 
-    // By value: so they need an address only where they are handed on.
+    /// The policy that can often choose without looking around, if it is the one in use.
     #[inline(always)]
-    pub(crate) fn pick(&self, candidates: Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+    pub(crate) fn quick(&self) -> Option<&LeastCost> {
         match self {
-            Self::LeastCost(policy) => policy.pick(&candidates, rng),
-            _ => self.pick_otherwise(candidates, rng),
+            Self::LeastCost(policy) => Some(policy),
+            _ => None,
         }
     }
 
-    /// Every policy but the default. Apart, so that the default's pick is part of the checkout.
-    #[inline(never)]
-    fn pick_otherwise(&self, candidates: Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+    /// The choice; of a quick policy that which looks around.
+    #[inline]
+    pub(crate) fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         match self {
-            Self::LeastCost(policy) => policy.pick(&candidates, rng),
-            Self::LeastInFlight(policy) => policy.pick(&candidates, rng),
-            Self::PeakEwma(policy) => policy.pick(&candidates, rng),
-            Self::Random(policy) => policy.pick(&candidates, rng),
-            Self::RoundRobin(policy) => policy.pick(&candidates, rng),
-            Self::Custom(policy) => policy.pick(&candidates, rng).filter(|&place| place < candidates.len()),
+            Self::LeastCost(policy) => policy.look_around(candidates, rng),
+            Self::LeastInFlight(policy) => policy.pick(candidates, rng),
+            Self::PeakEwma(policy) => policy.pick(candidates, rng),
+            Self::Random(policy) => policy.pick(candidates, rng),
+            Self::RoundRobin(policy) => policy.pick(candidates, rng),
+            Self::Custom(policy) => policy.pick(candidates, rng).filter(|&place| place < candidates.len()),
         }
     }
 }
@@ -90,7 +90,7 @@ mod tests {
         assert!(matches!(Chooser::new(RoundRobin::new()), Chooser::RoundRobin(_)));
         let custom = Chooser::new(Beyond);
         assert!(matches!(custom, Chooser::Custom(_)));
-        assert_eq!(Pods::new(3).with(|candidates| custom.pick(*candidates, &mut Rng::seeded(1))), None);
+        assert_eq!(Pods::new(3).with(|candidates| custom.pick(candidates, &mut Rng::seeded(1))), None);
     }
 
     #[test]
@@ -112,9 +112,9 @@ mod tests {
             Chooser::new(RoundRobin::new()),
         ];
         for policy in policies {
-            let picked = Pods::new(0).with(|candidates| policy.pick(*candidates, &mut Rng::seeded(1)));
+            let picked = Pods::new(0).with(|candidates| policy.pick(candidates, &mut Rng::seeded(1)));
             assert_eq!(picked, None, "{policy:?}");
-            let picked = Pods::new(1).with(|candidates| policy.pick(*candidates, &mut Rng::seeded(1)));
+            let picked = Pods::new(1).with(|candidates| policy.pick(candidates, &mut Rng::seeded(1)));
             assert_eq!(picked, Some(0), "{policy:?}");
         }
     }

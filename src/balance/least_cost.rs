@@ -43,20 +43,35 @@ impl LeastCost {
     pub fn new() -> Self {
         Self
     }
-}
 
-impl Policy for LeastCost {
-    // Always: the default's pick is to be part of the checkout.
+    /// One that is drawn, where all weights are the same, if nobody can cost less: it has nothing lent out and is as fast as
+    /// the fastest.
+    ///
+    /// Whoever is drawn and is such a one is taken; all other drawings go to the cheapest, any of those that tie. So those
+    /// that tie stay as likely as each other, and while most Pods are idle, one of them is looked at and not all.
     #[inline(always)]
-    fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+    pub(super) fn at_once(&self, candidates: Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+        let drawn = rng.below(candidates.len());
+        candidates.is_idle_and_fast(drawn).then_some(drawn)
+    }
+
+    /// The cheapest, any of those that tie.
+    #[inline]
+    pub(super) fn look_around(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         match candidates.len() {
             0 => None,
             _ if candidates.is_weighted() => weighted(candidates, rng),
-            // Often enough, and found out sooner than who is the cheapest.
-            n @ 1..=SCANNED if candidates.are_idle_and_alike() => Some(rng.below(n)),
             1..=SCANNED => Some(scan(candidates, rng)),
             _ => Some(sample(candidates, rng)),
         }
+    }
+}
+
+impl Policy for LeastCost {
+    #[inline]
+    fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+        let at_once = if candidates.is_weighted() { None } else { self.at_once(*candidates, rng) };
+        at_once.or_else(|| self.look_around(candidates, rng))
     }
 }
 

@@ -41,4 +41,4 @@ pub use policy::Policy;
 pub use random::Random;
 pub use rng::Rng;
 pub use round_robin::RoundRobin;
-pub(crate) use select::select;
+pub(crate) use select::{select, select_at_once};

@@ -1,4 +1,6 @@
-use rand::Rng as _;
+use rand::{TryRng as _, rngs::SysRng};
+
+use crate::sync::unique;
 
 /// The random numbers of a pick: small, fast, a generator a thread, not for secrets.
 #[derive(Clone, Debug)]
@@ -7,12 +9,15 @@ pub struct Rng(fastrand::Rng);
 impl Rng {
     /// A generator that always gives the same numbers, for tests and simulations.
     #[must_use]
-    pub fn seeded(seed: u64) -> Self {
+    pub const fn seeded(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
     }
 
+    /// A generator that begins somewhere at random.
     pub(crate) fn from_os() -> Self {
-        Self::seeded(rand::rng().next_u64())
+        // From the system itself: what `rand` keeps for a thread is gone when the thread is ending. Where the system has
+        // none, this thread's numbers are at least not those of another.
+        Self::seeded(SysRng.try_next_u64().unwrap_or_else(|_| unique()))
     }
 
     /// A number under `bound`, each as likely as the others; 0 where `bound` is 0 or 1.

@@ -3,12 +3,12 @@
 
 mod simulated;
 
-use std::{cell::Cell, sync::Arc};
+use std::{cell::RefCell, sync::Arc};
 
 pub use simulated::SimulatedClient;
 
 use crate::{
-    balance::{Chooser, Policy, select},
+    balance::{Chooser, Policy, select, select_at_once},
     config::{LagFallback, Target},
     endpoint::{Endpoint, Role, publish::Published, slot::SlotHandle, snapshot::Snapshot},
     health::{State, candidates::Facts},
@@ -22,13 +22,13 @@ use crate::{
 #[derive(Debug)]
 pub struct Set {
     roster: Roster<Pod>,
-    published: Arc<Published<Snapshot<Arc<Inner>>>>,
+    published: Published<Snapshot<Arc<Inner>>>,
 }
 
 /// A reader of a set: what a thread's checkouts go through.
 #[derive(Clone, Debug)]
 pub struct Picker {
-    published: Arc<Published<Snapshot<Arc<Inner>>>>,
+    published: Published<Snapshot<Arc<Inner>>>,
     chooser: Chooser,
 }
 
@@ -79,7 +79,7 @@ impl Set {
         let mut roster = Roster::new();
         Self::replace(&mut roster, pods);
         let (snapshot, _) = roster.snapshot(LagFallback::Fail);
-        Self { roster, published: Arc::new(Published::new(snapshot)) }
+        Self { roster, published: Published::new(snapshot) }
     }
 
     fn replace(roster: &mut Roster<Pod>, pods: &[Endpoint]) -> bool {
@@ -114,13 +114,27 @@ impl Set {
 }
 
 thread_local! {
-    static LOCAL: Place<Snapshot<Arc<Inner>>> = const { Cell::new(None) };
+    static LOCAL: Place<Snapshot<Arc<Inner>>> = const { RefCell::new(Local::new()) };
 }
 
 impl Picker {
-    fn select<R>(&self, take: impl FnMut(&Arc<Inner>) -> Option<R>) -> Option<R> {
-        Local::with(&LOCAL, |Local { copies, rng, rest }| {
-            let snapshot = copies.get(&self.published);
+    #[inline(always)]
+    fn select<R>(&self, take: impl Fn(&Arc<Inner>) -> Option<R>) -> Option<R> {
+        let at_once = self.chooser.quick().and_then(|policy| {
+            Local::at_once(
+                &LOCAL,
+                &self.published,
+                #[inline(always)]
+                |snapshot, rng| select_at_once(snapshot, Target::Any.index(), policy, rng, &take),
+            )
+        });
+        at_once.or_else(|| self.look_around(take))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_around<R>(&self, take: impl Fn(&Arc<Inner>) -> Option<R>) -> Option<R> {
+        Local::with(&LOCAL, &self.published, |snapshot, rng, rest| {
             select(snapshot, Target::Any.index(), &self.chooser, rng, rest, take, |_| {})
         })
     }
@@ -134,9 +148,12 @@ impl Picker {
     /// Picks a Pod and counts it out.
     #[must_use]
     pub fn pick_counted(&self) -> Option<Picked> {
-        self.select(|pod| {
-            pod.slot.checkout();
-            Some(Picked(pod.clone()))
-        })
+        self.select(
+            #[inline(always)]
+            |pod| {
+                pod.slot.checkout();
+                Some(Picked(pod.clone()))
+            },
+        )
     }
 }

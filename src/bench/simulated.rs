@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    balance::{Chooser, Policy, Rng, select},
+    balance::{Chooser, Policy, Rng, select, select_at_once},
     config::{LagFallback, Limits, Target},
     endpoint::{
         Endpoint, Role,
@@ -116,7 +116,10 @@ impl SimulatedClient {
                 pod.slot.number() as usize
             })
         };
-        select(&self.snapshot, Target::Any.index(), &self.chooser, &mut self.rng, &mut self.rest, take, |_| {})
+        let Self { snapshot, chooser, rng, rest, .. } = self;
+        let any = Target::Any.index();
+        let at_once = chooser.quick().and_then(|policy| select_at_once(snapshot, any, policy, rng, take));
+        at_once.or_else(|| select(snapshot, any, chooser, rng, rest, take, |_| {}))
     }
 
     /// A statement on a Pod was answered after this time; the connection comes back.

@@ -36,16 +36,25 @@ impl<T> Chunks<T> {
     }
 
     /// What stands at this place, which must be one that there is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, number: u32) -> &T {
         &self.chunk(number)[number as usize % CHUNK]
     }
 
+    /// What stands at this place, if there is one.
+    #[inline(always)]
+    pub(crate) fn find(&self, number: u32) -> Option<&T> {
+        let number = number as usize;
+        if number < CHUNK {
+            return Some(&self.first[number]);
+        }
+        self.more.get(number / CHUNK - 1).map(|chunk| &chunk[number % CHUNK])
+    }
+
     /// The chunk of this place.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn chunk(&self, number: u32) -> &Chunk<T> {
-        let chunk = number as usize / CHUNK;
-        if chunk == 0 { &self.first } else { &self.more[chunk - 1] }
+        if (number as usize) < CHUNK { &self.first } else { &self.more[number as usize / CHUNK - 1] }
     }
 
     /// The only chunk, where there is one only.

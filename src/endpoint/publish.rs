@@ -8,8 +8,11 @@
 //! The value is replaced and the version raised under one lock. A reader's acquire load of the version pairs with the
 //! writer's release store: who sees the new version and takes the lock finds the new value, or a newer one with its own
 //! version beside it. A reader that still sees the old version uses the old value, as if it had come a moment earlier.
+//!
+//! No two publications of a process have the same version, whatever they publish, so a reader that finds the version of
+//! its copy knows that the copy is of this value.
 
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock, unique};
 
 /// The publishing end.
 #[derive(Debug)]
@@ -21,10 +24,17 @@ struct Cell<T> {
     value: Mutex<Arc<T>>,
 }
 
+#[cfg(feature = "bench")]
+impl<T> Clone for Published<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
 impl<T> Published<T> {
     /// Publishes a first value.
     pub(crate) fn new(value: T) -> Self {
-        Self(Arc::new(Cell { version: AtomicU64::new(0), value: Mutex::new(Arc::new(value)) }))
+        Self(Arc::new(Cell { version: AtomicU64::new(unique()), value: Mutex::new(Arc::new(value)) }))
     }
 
     /// Replaces the value.
@@ -32,16 +42,29 @@ impl<T> Published<T> {
         let old = {
             let mut current = lock(&self.0.value);
             let old = std::mem::replace(&mut *current, value);
-            // Relaxed load: only this side writes, under the lock. Release: pairs with the load in `Copies::get`.
-            self.0.version.store(self.0.version.load(Ordering::Relaxed) + 1, Ordering::Release);
+            // Release: pairs with the load in `Published::version`. Only written under the lock, so it only rises.
+            self.0.version.store(unique(), Ordering::Release);
             old
         };
         drop(old); // outside the lock: this may be the last hold on what the old value held
     }
 
+    /// The version that the value has. No other value has it.
+    #[inline]
+    pub(crate) fn version(&self) -> u64 {
+        // Acquire: see the module's text.
+        self.0.version.load(Ordering::Acquire)
+    }
+
     /// The value, by way of the lock.
     pub(crate) fn load(&self) -> Arc<T> {
         lock(&self.0.value).clone()
+    }
+
+    fn copy(&self) -> Kept<T> {
+        let value = lock(&self.0.value);
+        // Relaxed: written under the lock that is held here.
+        Kept { cell: self.0.clone(), version: self.0.version.load(Ordering::Relaxed), value: value.clone() }
     }
 }
 
@@ -70,14 +93,19 @@ impl<T> Copies<T> {
         Self { last: None, others: Vec::new(), next: 0 }
     }
 
+    /// The copy at hand, if it is of the value with this version.
+    #[inline(always)]
+    pub(crate) fn at_hand(&self, version: u64) -> Option<&T> {
+        match &self.last {
+            Some(kept) if kept.version == version => Some(&kept.value),
+            _ => None,
+        }
+    }
+
     /// This thread's copy of the value, brought up to date if there has been a publication.
-    #[inline]
     pub(crate) fn get(&mut self, published: &Published<T>) -> &T {
-        let cell = &published.0;
-        // Acquire: see the module's text.
-        let version = cell.version.load(Ordering::Acquire);
-        if !matches!(&self.last, Some(kept) if Arc::ptr_eq(&kept.cell, cell) && kept.version == version) {
-            self.renew(published, version);
+        if self.at_hand(published.version()).is_none() {
+            self.renew(published);
         }
         match &self.last {
             Some(kept) => &kept.value,
@@ -92,10 +120,10 @@ impl<T> Copies<T> {
         self.next = 0;
     }
 
-    /// Has a copy of this version, or of a newer one, at hand, and puts the one that was away.
+    /// Has a copy of this value at hand, or of a newer one, and puts the one away that was there.
     #[cold]
     #[inline(never)]
-    fn renew(&mut self, published: &Published<T>, version: u64) {
+    fn renew(&mut self, published: &Published<T>) {
         let is = |kept: &Kept<T>| Arc::ptr_eq(&kept.cell, &published.0);
         if !self.last.as_ref().is_some_and(is) {
             match self.others.iter().position(is) {
@@ -107,16 +135,9 @@ impl<T> Copies<T> {
             }
         }
         // A thread that goes to and fro between pools takes no lock for it.
-        if self.last.as_ref().is_some_and(|kept| kept.version == version) {
-            return;
+        if self.at_hand(published.version()).is_none() {
+            self.last = Some(published.copy());
         }
-        let current = lock(&published.0.value);
-        // Relaxed: written under the lock that is held here.
-        let version = published.0.version.load(Ordering::Relaxed);
-        let kept = Kept { cell: published.0.clone(), version, value: current.clone() };
-        let old = self.last.replace(kept);
-        drop(current);
-        drop(old);
     }
 
     /// Makes room for another copy.

@@ -80,6 +80,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// Counts one connection out.
+    #[inline]
     pub(crate) fn checkout(&self) {
         // Relaxed: the count guards nothing; what was found in the pool came with the pool's own ordering.
         self.word.fetch_add(PICK | 1, Ordering::Relaxed);
@@ -92,6 +93,7 @@ impl Slot {
     }
 
     /// Counts one connection in, after it has been put where others find it.
+    #[inline]
     pub(crate) fn checkin(&self) -> Flags {
         // Release pairs with `set_waited` and `close`: who sees this change sees the connection. Acquire pairs with
         // the same two: who is seen here already stands in the queue.
@@ -143,12 +145,11 @@ impl Slot {
         Load { in_flight: (word & IN_FLIGHT) as u32, class: (word / CLASS) as u32 % CLASS_MAX + 1 }
     }
 
-    /// Whether none of these has a connection lent out and all are of the first class.
-    #[inline]
-    pub(crate) fn are_idle_and_alike<'a>(slots: impl Iterator<Item = &'a Self>) -> bool {
+    /// Whether it has no connection lent out and is of the first class.
+    #[inline(always)]
+    pub(crate) fn is_idle_and_fast(&self) -> bool {
         // Relaxed: a hint for choosing.
-        let words = slots.fold(0, |words, slot| words | slot.word.load(Ordering::Relaxed));
-        words & (IN_FLIGHT | (PICK - CLASS)) == 0
+        self.word.load(Ordering::Relaxed) & (IN_FLIGHT | (PICK - CLASS)) == 0
     }
 
     /// Connections lent out at this moment.
@@ -273,8 +274,14 @@ impl Slots {
         numbers.map(move |number| only.map_or_else(|| self.slot(number), |only| &only[number as usize % CHUNK]))
     }
 
+    /// The slot with this number, if there is one.
+    #[inline(always)]
+    pub(crate) fn find(&self, number: u32) -> Option<&Slot> {
+        self.0.find(number)
+    }
+
     /// The slot with this number, which must have come from a handle of the same slab.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slot(&self, number: u32) -> &Slot {
         self.0.get(number)
     }

@@ -29,6 +29,8 @@ pub(crate) struct Snapshot<P> {
     pods: Places<P>,
     /// Targets with the same candidates share a list.
     lists: [Arc<[Candidate]>; LISTS],
+    /// The same where all weights are the same, and nobody where they are not.
+    even: [Arc<[Candidate]>; LISTS],
     /// The greatest weight; 1 where all are the same.
     heaviest: u32,
 }
@@ -38,7 +40,9 @@ impl<P> Snapshot<P> {
     pub(crate) fn new(slots: Slots, pods: Places<P>, lists: &[Arc<[Candidate]>], of: [usize; LISTS]) -> Self {
         let all = lists.iter().flat_map(|list| list.iter());
         let heaviest = all.map(|candidate| candidate.weight).max().unwrap_or(1);
-        Self { slots, pods, lists: of.map(|i| lists[i].clone()), heaviest }
+        let lists = of.map(|i| lists[i].clone());
+        let even = if heaviest == 1 { lists.clone() } else { Default::default() };
+        Self { slots, pods, lists, even, heaviest }
     }
 
     /// Nobody.
@@ -64,9 +68,21 @@ impl<P> Snapshot<P> {
     }
 
     /// The Pod of a candidate from one of this snapshot's lists.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pod(&self, candidate: Candidate) -> &P {
         self.pods.get(candidate.slot).as_ref().expect("a candidate is a Pod of its snapshot")
+    }
+
+    /// The Pod of the slot with this number, if there is one.
+    #[inline(always)]
+    pub(crate) fn find(&self, slot: u32) -> Option<&P> {
+        self.pods.find(slot)?.as_ref()
+    }
+
+    /// The candidates of the target with this index, if their weights are the same; else nobody.
+    #[inline(always)]
+    pub(crate) fn even_candidates(&self, target: usize) -> &[Candidate] {
+        &self.even[target]
     }
 
     /// The candidates of the target with this index.

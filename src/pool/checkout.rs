@@ -1,6 +1,11 @@
 //! From a target to a connection: at once where one is idle, else by waiting for one.
 
-use std::{cell::Cell, future::Future, pin::pin, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::pin,
+    sync::Arc,
+};
 
 use tokio::{
     select,
@@ -19,7 +24,7 @@ use super::{
     view::View,
 };
 use crate::{
-    balance::{Candidates, select as select_pod},
+    balance::{Candidates, select as select_pod, select_at_once},
     config::{LagFallback, Target},
     endpoint::{Role, snapshot::Candidate},
     error::{Attempt, BoxError, Error, Phase},
@@ -48,21 +53,51 @@ enum NotReady {
 }
 
 thread_local! {
-    static LOCAL: Place<View> = const { Cell::new(None) };
+    static LOCAL: Place<View> = const { RefCell::new(Local::new()) };
 }
 
 impl Inner {
     /// Lets this thread's copy go.
     pub(crate) fn forget(&self) {
-        Local::with(&LOCAL, |local| local.copies.forget(&self.published));
+        Local::forget(&LOCAL, &self.published);
     }
 
     /// A connection, if a fitting Pod has an idle one. It may have to be [made ready](Inner::ready). `missed` hears of
     /// the first choice, if that has none.
     #[inline]
-    fn try_checkout(&self, target: Target, mute: Mute, missed: impl FnOnce(&Arc<Pod>)) -> Option<Client> {
-        Local::with(&LOCAL, |Local { copies, rng, rest }| {
-            let snapshot = &copies.get(&self.published).snapshot;
+    fn try_checkout(&self, target: Target, mute: Mute, missed: impl Fn(&Arc<Pod>)) -> Option<Client> {
+        let mut told = false;
+        let take = |pod: &Arc<Pod>| {
+            let speaks = !pod.is_mute();
+            let taken = if speaks { pod.try_take() } else { None };
+            if speaks && taken.is_none() {
+                told = true;
+                missed(pod);
+            }
+            taken
+        };
+        let at_once = self.chooser.quick().and_then(|policy| {
+            Local::at_once(
+                &LOCAL,
+                &self.published,
+                #[inline(always)]
+                |View { snapshot, .. }, rng| select_at_once(snapshot, target.index(), policy, rng, take),
+            )
+        });
+        at_once.or_else(|| {
+            self.look_around(target, mute, |pod| {
+                if !told {
+                    missed(pod);
+                }
+            })
+        })
+    }
+
+    /// The same where the one that is drawn does not do, or the thread's copy is not up to date.
+    #[cold]
+    #[inline(never)]
+    fn look_around(&self, target: Target, mute: Mute, missed: impl Fn(&Arc<Pod>)) -> Option<Client> {
+        Local::with(&LOCAL, &self.published, |View { snapshot, .. }, rng, rest| {
             let passed_by = Cell::new(false);
             let speaking = |pod: &Arc<Pod>| {
                 if pod.is_mute() {
@@ -214,8 +249,9 @@ impl Inner {
             return Some(again.map_or(until, |again: Instant| again.min(until)));
         }
         while !open.is_empty() {
-            let picked =
-                Local::with(&LOCAL, |local| self.chooser.pick(Candidates::new(&view.snapshot, &open), &mut local.rng))?;
+            let picked = Local::with(&LOCAL, &self.published, |_, rng, _| {
+                self.chooser.pick(&Candidates::new(&view.snapshot, &open), rng)
+            })?;
             if opener::open(pod(&open.swap_remove(picked))) {
                 return None;
             }

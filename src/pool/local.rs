@@ -1,41 +1,162 @@
 //! What a thread keeps for its picks.
 
-use std::{cell::Cell, thread::LocalKey};
+use std::{cell::RefCell, thread::LocalKey};
 
 use crate::{
     balance::Rng,
-    endpoint::{publish::Copies, snapshot::Candidate},
+    endpoint::{
+        publish::{Copies, Published},
+        snapshot::Candidate,
+    },
 };
 
 /// One thread's copies of what is published, its random numbers, and scratch space.
 #[derive(Debug)]
 pub(crate) struct Local<T> {
-    pub(crate) copies: Copies<T>,
-    pub(crate) rng: Rng,
-    pub(crate) rest: Vec<Candidate>,
+    copies: Copies<T>,
+    rng: Rng,
+    /// The random numbers begin somewhere at random, as they do from the first copy on.
+    seeded: bool,
+    rest: Vec<Candidate>,
 }
 
-/// Where a thread keeps it: nowhere until its first pick, and nowhere while it is in use.
-pub(crate) type Place<T> = Cell<Option<Box<Local<T>>>>;
+/// Where a thread keeps it.
+pub(crate) type Place<T> = RefCell<Local<T>>;
 
 impl<T> Local<T> {
-    #[cold]
-    #[inline(never)]
-    fn fresh() -> Box<Self> {
-        Box::new(Self { copies: Copies::new(), rng: Rng::from_os(), rest: Vec::new() })
+    /// Nothing, until the first pick.
+    pub(crate) const fn new() -> Self {
+        Self { copies: Copies::new(), rng: Rng::seeded(0), seeded: false, rest: Vec::new() }
     }
 
-    /// Runs `work` on what the thread keeps; on something fresh, where a policy that is being asked checks out itself,
-    /// and where the thread is ending.
+    /// What `work` gives on this thread's copy of what is published, if the copy is up to date and not in use.
+    // Nothing is called here, so that who calls it keeps nothing aside for that.
     #[inline(always)]
-    pub(crate) fn with<R>(place: &'static LocalKey<Place<T>>, work: impl FnOnce(&mut Self) -> R) -> R {
-        let mut local = match place.try_with(Cell::take) {
-            Ok(Some(local)) => local,
-            _ => Self::fresh(),
+    pub(crate) fn at_once<R>(
+        place: &'static LocalKey<Place<T>>,
+        published: &Published<T>,
+        work: impl FnOnce(&T, &mut Rng) -> Option<R>,
+    ) -> Option<R> {
+        let found = place.try_with(
+            #[inline(always)]
+            |place| {
+                let version = published.version();
+                let mut place = place.try_borrow_mut().ok()?;
+                let Self { copies, rng, .. } = &mut *place;
+                work(copies.at_hand(version)?, rng)
+            },
+        );
+        found.ok().flatten()
+    }
+
+    /// Runs `work` on this thread's copy of what is published, brought up to date, with random numbers and scratch space.
+    ///
+    /// On a copy apart where the thread's is in use (a policy that is being asked checks out itself, or somebody does who
+    /// is woken by a connection's end), and where the thread is ending.
+    pub(crate) fn with<R>(
+        place: &'static LocalKey<Place<T>>,
+        published: &Published<T>,
+        work: impl FnOnce(&T, &mut Rng, &mut Vec<Candidate>) -> R,
+    ) -> R {
+        let mut work = Some(work);
+        let mut run = |Self { copies, rng, seeded, rest }: &mut Self| {
+            if !std::mem::replace(seeded, true) {
+                *rng = Rng::from_os();
+            }
+            Some((work.take()?)(copies.get(published), rng, rest))
         };
-        let result = work(&mut local);
-        // A thread that is ending has no place for it any more.
-        let _ended = place.try_with(|place| place.set(Some(local)));
-        result
+        let done = place.try_with(|place| place.try_borrow_mut().ok().and_then(|mut local| run(&mut local)));
+        let done = done.ok().flatten().or_else(|| run(&mut Self::new()));
+        done.unwrap_or_else(|| unreachable!("work that has begun has a result"))
+    }
+
+    /// Lets this thread's copy go.
+    pub(crate) fn forget(place: &'static LocalKey<Place<T>>, published: &Published<T>) {
+        // A thread that is ending has let it go; one that is using it lets it go when it uses another.
+        let _ended = place.try_with(|place| {
+            if let Ok(mut local) = place.try_borrow_mut() {
+                local.copies.forget(published);
+            }
+        });
+    }
+}
+
+#[cfg(all(test, not(podpool_loom)))]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+
+    thread_local! {
+        static LOCAL: Place<u32> = const { RefCell::new(Local::new()) };
+    }
+
+    fn at_once(published: &Published<u32>) -> Option<u32> {
+        Local::at_once(&LOCAL, published, |value, _| Some(*value))
+    }
+
+    fn with(published: &Published<u32>) -> u32 {
+        Local::with(&LOCAL, published, |value, _, _| *value)
+    }
+
+    #[test]
+    fn at_once_is_for_a_copy_that_is_up_to_date() {
+        let (one, two) = (Published::new(1), Published::new(2));
+        assert_eq!((at_once(&one), with(&one), at_once(&one)), (None, 1, Some(1)));
+        one.publish(11.into());
+        assert_eq!((at_once(&one), with(&one), at_once(&one)), (None, 11, Some(11)));
+        assert_eq!((at_once(&two), with(&two), at_once(&two)), (None, 2, Some(2)));
+        assert_eq!((at_once(&one), with(&one), at_once(&one)), (None, 11, Some(11)));
+        Local::forget(&LOCAL, &one);
+        assert_eq!((at_once(&one), with(&one)), (None, 11));
+    }
+
+    #[test]
+    fn who_asks_while_being_asked_gets_a_copy_apart() {
+        let (one, two) = (Published::new(1), Published::new(2));
+        let inner = Local::with(&LOCAL, &one, |_, _, _| {
+            one.publish(11.into());
+            Local::forget(&LOCAL, &one);
+            (at_once(&one), with(&one), with(&two))
+        });
+        assert_eq!(inner, (None, 11, 2));
+        assert_eq!(Local::at_once(&LOCAL, &two, |_, _| Some(())), None);
+        assert_eq!((with(&one), at_once(&one)), (11, Some(11)));
+    }
+
+    #[test]
+    fn random_numbers_differ_from_thread_to_thread() {
+        let draw = || {
+            let published = Published::new(0);
+            Local::with(&LOCAL, &published, |_, rng, _| rng.below(usize::MAX))
+        };
+        assert_ne!(thread::spawn(draw).join().unwrap(), thread::spawn(draw).join().unwrap());
+    }
+
+    #[test]
+    fn a_thread_that_is_ending_is_served() {
+        struct Last(Published<u32>, mpsc::Sender<u32>);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                self.1.send(with(&self.0)).unwrap();
+            }
+        }
+        thread_local! {
+            static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+        }
+        // Whichever of the two is destroyed first.
+        let served = |first: bool| {
+            let (sender, receiver) = mpsc::channel();
+            let end = move || {
+                if first {
+                    with(&Published::new(1));
+                }
+                LAST.set(Some(Last(Published::new(7), sender)));
+                with(&Published::new(1));
+            };
+            thread::spawn(end).join().unwrap();
+            receiver.recv().unwrap()
+        };
+        assert_eq!((served(true), served(false)), (7, 7));
     }
 }
