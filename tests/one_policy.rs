@@ -35,12 +35,12 @@ fn no_policy_is_written_twice() {
     // where none is idle.
     let picks: Vec<_> =
         library.iter().filter(|(_, text)| code(text).contains("hooser.pick(")).map(|(p, _)| p).collect();
-    let known = ["src/balance/select.rs", "src/pool/checkout.rs"];
+    let known = ["src/balance/select.rs", "src/pool/queue.rs"];
     assert!(picks.iter().all(|path| known.iter().any(|known| path.ends_with(known))), "{picks:?}");
     assert_eq!(picks.len(), known.len());
     // And through the quick way first, whoever it is.
     let text_of = |path: &str| code(&library.iter().find(|(at, _)| at.ends_with(path)).expect(path).1);
-    for path in ["src/pool/checkout.rs", "src/bench/mod.rs", "src/bench/simulated.rs"] {
+    for path in ["src/pool/idle.rs", "src/bench/mod.rs", "src/bench/simulated.rs"] {
         assert!(text_of(path).contains("select_at_once("), "{path}");
     }
     // A bench compares nothing but what the library picks: it has no policy and reads no load to choose by.

@@ -119,6 +119,12 @@ impl Slot {
         }
     }
 
+    /// Whether that is said.
+    pub(crate) fn is_waited(&self) -> bool {
+        // Relaxed: a hint. Who goes by it stands in the queue next, and looks again from there.
+        self.word.load(Ordering::Relaxed) & WAITED != 0
+    }
+
     /// Takes that back. Only under the queue's lock, when nobody in the queue wants this Pod.
     pub(crate) fn clear_waited(&self) {
         // The queue's lock orders this against the next waiter's `set_waited`.

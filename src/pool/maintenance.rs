@@ -21,9 +21,11 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();
     let mut speeds = Speeds::default();
+    let _reminding = inner.common.waiters.begin_reminding();
     for tick in 0u32.. {
         ticks.tick().await;
         inner.common.clock.set(start.elapsed());
+        inner.common.waiters.remind(Instant::now());
         watch.tick(&inner, Instant::now());
         let view = inner.published.load();
         speeds.tick(&view, Instant::now());

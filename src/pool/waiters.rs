@@ -6,20 +6,25 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
+    mem,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering, fence},
+        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
     },
+    task::{Poll, Waker},
 };
 
-use tokio::sync::Notify;
-
-use super::client::Client;
+use super::{client::Client, common::TICK};
 use crate::{
     config::Target,
     endpoint::slot::Slot,
     sync::{Mutex, lock},
+    time::{Duration, Instant},
 };
+
+/// Who waits for longer than this is woken when as much of his time is left.
+const SOON: Duration = Duration::from_millis(2 * TICK.as_millis() as u64);
 
 /// The queue.
 #[derive(Debug, Default)]
@@ -27,13 +32,48 @@ pub(crate) struct Waiters {
     queue: Mutex<VecDeque<Arc<Waiter>>>,
     /// The queue's length, to be read without the lock.
     len: AtomicUsize,
+    /// Somebody [reminds](Waiters::remind) those who wait.
+    reminded: AtomicBool,
 }
+
+/// Says that those who wait are reminded, until dropped.
+#[derive(Debug)]
+pub(crate) struct Reminding<'a>(&'a Waiters);
 
 #[derive(Debug)]
 struct Waiter {
     target: Target,
-    client: Mutex<Option<Client>>,
-    wake: Notify,
+    deadline: Instant,
+    call: Mutex<Call>,
+}
+
+/// What is said to one who waits.
+#[derive(Debug, Default)]
+struct Call {
+    /// There is a connection for him, which is in `client` until he takes it, or a reason to look again.
+    called: bool,
+    client: Option<Client>,
+    /// How to wake him.
+    waker: Option<Waker>,
+}
+
+impl Waiter {
+    /// Says that there is a connection, or a reason to look again. Gives the connection that he had not taken yet, if this is
+    /// another one, and what wakes him.
+    #[must_use]
+    fn call(&self, client: Option<Client>) -> (Option<Client>, Option<Waker>) {
+        let mut call = lock(&self.call);
+        call.called = true;
+        let before = client.and_then(|client| call.client.replace(client));
+        (before, call.waker.take())
+    }
+
+    /// Makes him look again.
+    fn look_again(&self) {
+        if let (_, Some(waker)) = self.call(None) {
+            waker.wake();
+        }
+    }
 }
 
 /// A place in the queue, given up when dropped.
@@ -47,8 +87,8 @@ pub(crate) struct Place<'a> {
 
 impl Waiters {
     /// Takes the last place, or the first, for one who has waited his turn and was given what did not do.
-    pub(crate) fn enter(&self, target: Target, again: bool) -> Place<'_> {
-        let waiter = Arc::new(Waiter { target, client: Mutex::default(), wake: Notify::new() });
+    pub(crate) fn enter(&self, target: Target, deadline: Instant, again: bool) -> Place<'_> {
+        let waiter = Arc::new(Waiter { target, deadline, call: Mutex::default() });
         let mut queue = lock(&self.queue);
         if again {
             queue.push_front(waiter.clone());
@@ -92,10 +132,12 @@ impl Waiters {
         // In the queue means not yet served: a waiter leaves the queue in the step that serves it.
         let Some(waiter) = position.and_then(|position| queue.remove(position)) else { return Some(client) };
         self.len.store(queue.len(), Ordering::Relaxed);
-        let before = lock(&waiter.client).replace(client);
+        let (before, waker) = waiter.call(Some(client));
         drop(queue);
         // Without the lock: waking a thread is a system call.
-        waiter.wake.notify_one();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         before
     }
 
@@ -106,7 +148,7 @@ impl Waiters {
             return;
         }
         if let Some(waiter) = lock(&self.queue).iter().find(|waiter| slot.serves(waiter.target.bit())) {
-            waiter.wake.notify_one();
+            waiter.look_again();
         }
     }
 
@@ -116,7 +158,25 @@ impl Waiters {
             return;
         }
         for waiter in lock(&self.queue).iter() {
-            waiter.wake.notify_one();
+            waiter.look_again();
+        }
+    }
+
+    /// Promises to [remind](Waiters::remind) those who wait, every tick, for as long as the promise lives.
+    pub(crate) fn begin_reminding(&self) -> Reminding<'_> {
+        // Relaxed: who does not see it yet watches the time himself.
+        self.reminded.store(true, Ordering::Relaxed);
+        Reminding(self)
+    }
+
+    /// Makes those look again whose time is up [`SOON`]: from then on they watch the time themselves. So a timer is made
+    /// for those few only, not for everybody who is served within a moment.
+    pub(crate) fn remind(&self, now: Instant) {
+        if self.is_empty() {
+            return;
+        }
+        for waiter in lock(&self.queue).iter().filter(|waiter| waiter.deadline <= now + SOON) {
+            waiter.look_again();
         }
     }
 
@@ -135,15 +195,46 @@ impl Waiters {
     }
 }
 
+impl Drop for Reminding<'_> {
+    fn drop(&mut self) {
+        // Relaxed: the queue's lock orders it. Who stands in the queue by now is made to look again; who comes later took
+        // the lock after this, and sees it.
+        self.0.reminded.store(false, Ordering::Relaxed);
+        for waiter in lock(&self.0.queue).iter() {
+            waiter.look_again();
+        }
+    }
+}
+
 impl Place<'_> {
+    /// Whether one who waits until then will be made to look again in time.
+    pub(crate) fn is_reminded(&self, now: Instant) -> bool {
+        // Relaxed: see `Reminding`.
+        self.waiter.deadline > now + SOON && self.waiters.reminded.load(Ordering::Relaxed)
+    }
+
     /// Waits until there is a connection or a reason to look again. Cancel-safe.
     pub(crate) async fn woken(&self) {
-        self.waiter.wake.notified().await;
+        poll_fn(|cx| {
+            let mut call = lock(&self.waiter.call);
+            if mem::take(&mut call.called) {
+                return Poll::Ready(());
+            }
+            let before = match &call.waker {
+                Some(waker) if waker.will_wake(cx.waker()) => None,
+                _ => call.waker.replace(cx.waker().clone()),
+            };
+            // Without the lock: it may be the last hold on somebody's task.
+            drop(call);
+            drop(before);
+            Poll::Pending
+        })
+        .await;
     }
 
     /// The connection, if one was handed over.
     pub(crate) fn take(&mut self) -> Option<Client> {
-        let client = lock(&self.waiter.client).take();
+        let client = lock(&self.waiter.call).client.take();
         self.served |= client.is_some();
         client
     }
@@ -161,5 +252,32 @@ impl Drop for Place<'_> {
         }
         // Given back, and so to the next in the queue.
         drop(self.take());
+    }
+}
+
+#[cfg(all(test, not(podpool_loom)))]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn who_is_reminded_looks_again_just_before_his_time_is_up() {
+        let (waiters, now) = (Waiters::default(), Instant::now());
+        let place = waiters.enter(Target::Any, now + MINUTE, false);
+        assert!(!place.is_reminded(now), "nobody has promised to");
+        let reminding = waiters.begin_reminding();
+        assert!(place.is_reminded(now));
+        waiters.remind(now);
+        assert!(place.woken().now_or_never().is_none(), "too early");
+        waiters.remind(now + MINUTE - SOON);
+        assert!(place.woken().now_or_never().is_some());
+        assert!(!place.is_reminded(now + MINUTE - SOON), "from here on he watches the time himself");
+        assert!(place.woken().now_or_never().is_none(), "once is enough");
+        drop(reminding);
+        assert!(place.woken().now_or_never().is_some(), "nobody reminds any more");
+        assert!(!place.is_reminded(now));
     }
 }

@@ -53,15 +53,13 @@ impl Driver {
         Self { connection, record, witness, waker: None, farewell: None }
     }
 
-    /// Our waker around the task's. A task keeps its waker, so this is made once.
-    fn waker(&mut self, task: &Waker) -> Waker {
-        match &self.waker {
-            Some((flagged, waker)) if flagged.task.will_wake(task) => waker.clone(),
+    /// Our waker around the task's. A task keeps its waker, so this is made once, and put back after each poll.
+    fn take_waker(&mut self, task: &Waker) -> (Arc<Flagged>, Waker) {
+        match self.waker.take() {
+            Some(kept) if kept.0.task.will_wake(task) => kept,
             _ => {
                 let flagged = Arc::new(Flagged { record: self.record.clone(), task: task.clone() });
-                let waker = Waker::from(flagged.clone());
-                self.waker = Some((flagged, waker.clone()));
-                waker
+                (flagged.clone(), Waker::from(flagged))
             }
         }
     }
@@ -98,11 +96,12 @@ impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let waker = self.waker(cx.waker());
+        let kept = self.take_waker(cx.waker());
         self.record.begin();
         // Until the tap has seen it read to the end.
         self.record.set_held(true);
-        let poll = self.run(&mut Context::from_waker(&waker));
+        let poll = self.run(&mut Context::from_waker(&kept.1));
+        self.waker = Some(kept);
         if poll.is_ready() {
             self.record.set_ended();
         }

@@ -30,23 +30,32 @@ impl Frontend {
                 bytes = &bytes[skip..];
                 continue;
             }
-            let start = usize::from(self.startup);
-            if self.have == 0 {
-                self.have = start;
-            }
-            let take = (5 - self.have).min(bytes.len());
-            self.header[self.have..self.have + take].copy_from_slice(&bytes[..take]);
-            self.have += take;
-            bytes = &bytes[take..];
-            if self.have == 5 {
-                let [kind, length @ ..] = self.header;
-                // Query, Sync, FunctionCall; the start-up is answered with a ReadyForQuery as well.
-                requests += u32::from(self.startup || matches!(kind, b'Q' | b'S' | b'F'));
-                self.parsed += u64::from(!self.startup && kind == b'P');
-                self.body = (u32::from_be_bytes(length) as usize).saturating_sub(4);
-                self.startup = false;
-                self.have = 0;
-            }
+            let header = match bytes.split_first_chunk::<5>() {
+                Some((header, rest)) if self.have == 0 && !self.startup => {
+                    bytes = rest;
+                    *header
+                }
+                _ => {
+                    if self.have == 0 {
+                        self.have = usize::from(self.startup);
+                    }
+                    let take = (5 - self.have).min(bytes.len());
+                    self.header[self.have..self.have + take].copy_from_slice(&bytes[..take]);
+                    self.have += take;
+                    bytes = &bytes[take..];
+                    if self.have < 5 {
+                        break;
+                    }
+                    self.have = 0;
+                    self.header
+                }
+            };
+            let [kind, length @ ..] = header;
+            // Query, Sync, FunctionCall; the start-up is answered with a ReadyForQuery as well.
+            requests += u32::from(self.startup || matches!(kind, b'Q' | b'S' | b'F'));
+            self.parsed += u64::from(!self.startup && kind == b'P');
+            self.body = (u32::from_be_bytes(length) as usize).saturating_sub(4);
+            self.startup = false;
         }
         requests
     }

@@ -9,7 +9,7 @@
 //!
 //! * [`Record::wake`] runs in the thread that sent a request, after the request stands in the driver's channel. Program
 //!   order there lets the same thread see the flag when it gives the connection back.
-//! * [`Record::begin`] sets "polling" and then takes "woken", so that one of them is always up; [`Record::end`] takes "polling" away and leaves a
+//! * [`Record::begin`] sets "polling" and takes "woken", not before, so that one of them is always up; [`Record::end`] takes "polling" away and leaves a
 //!   wake that came meanwhile. Both release what the task wrote; [`Record::is_clean`] acquires it.
 //!
 //! * [`Record::rest`] sets "watched" in the same word. A poll that ends after that sees it and says so; one that ended
@@ -96,9 +96,11 @@ pub(crate) struct Record {
 impl Record {
     /// The driver begins to poll.
     pub(super) fn begin(&self) {
-        // "Woken" goes: this poll sees whatever it stood for.
-        self.driver.fetch_or(POLLING, Ordering::AcqRel);
-        self.driver.fetch_and(!WOKEN, Ordering::AcqRel);
+        // "Woken" goes: this poll sees whatever it stood for. In one step where nothing else stands there.
+        if self.driver.compare_exchange(WOKEN, POLLING, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            self.driver.fetch_or(POLLING, Ordering::AcqRel);
+            self.driver.fetch_and(!WOKEN, Ordering::AcqRel);
+        }
     }
 
     /// The driver is done polling.

@@ -50,6 +50,12 @@ impl Replies {
     /// them.
     pub(super) fn next(&mut self, bytes: &mut &[u8], allowed: Allowed) -> Result<Option<Reply>, Violation> {
         while !bytes.is_empty() {
+            if let Some((kind, body)) = self.take_whole(bytes, allowed)? {
+                if let Some(reply) = self.read(kind, &body[..body.len().min(kept(kind))])? {
+                    return Ok(Some(reply));
+                }
+                continue;
+            }
             if self.have < 5 {
                 let header = self.take(bytes, 5 - self.have, allowed)?;
                 self.header[self.have..self.have + header.len()].copy_from_slice(header);
@@ -64,21 +70,34 @@ impl Replies {
                 self.kept.clear();
             }
             let body = self.take(bytes, self.body, allowed)?;
-            let keep = match self.header[0] {
-                b'Z' | b'C' | b'E' | b'S' => KEPT,
-                b'R' => AUTHENTICATION,
-                _ => 0,
-            };
-            self.kept.extend_from_slice(&body[..body.len().min(keep - self.kept.len())]);
+            let kind = self.header[0];
+            self.kept.extend_from_slice(&body[..body.len().min(kept(kind) - self.kept.len())]);
             self.body -= body.len();
             if self.body == 0 {
                 self.have = 0;
-                if let Some(reply) = self.read()? {
+                let kept = std::mem::take(&mut self.kept);
+                let reply = self.read(kind, &kept);
+                self.kept = kept;
+                if let Some(reply) = reply? {
                     return Ok(Some(reply));
                 }
             }
         }
         Ok(None)
+    }
+
+    /// A message that is there from its beginning to its end, as nearly all are, to be read where it stands.
+    #[inline]
+    fn take_whole<'a>(&mut self, bytes: &mut &'a [u8], allowed: Allowed) -> Result<Option<(u8, &'a [u8])>, Violation> {
+        let Some((&[kind, ref length @ ..], rest)) = bytes.split_first_chunk::<5>() else { return Ok(None) };
+        let length = u32::from_be_bytes(*length) as usize;
+        let body = length.saturating_sub(4);
+        if self.have > 0 || rest.len() < body {
+            return Ok(None);
+        }
+        self.take(bytes, 5, allowed)?;
+        bounds::announced(kind, length, allowed)?;
+        Ok(Some((kind, self.take(bytes, body, allowed)?)))
     }
 
     /// At most so many of the bytes, counted.
@@ -91,9 +110,8 @@ impl Replies {
     }
 
     /// What the message that has ended says.
-    fn read(&mut self) -> Result<Option<Reply>, Violation> {
-        let body = &self.kept[..];
-        Ok(match self.header[0] {
+    fn read(&mut self, kind: u8, body: &[u8]) -> Result<Option<Reply>, Violation> {
+        Ok(match kind {
             b'Z' => {
                 self.answer = 0;
                 body.first().copied().map(Reply::Ready)
@@ -111,6 +129,15 @@ impl Replies {
             }
             _ => None,
         })
+    }
+}
+
+/// How much of the body of such a message is read.
+fn kept(kind: u8) -> usize {
+    match kind {
+        b'Z' | b'C' | b'E' | b'S' => KEPT,
+        b'R' => AUTHENTICATION,
+        _ => 0,
     }
 }
 

@@ -1,0 +1,154 @@
+//! Standing in the queue until there is a connection.
+
+use tokio::select;
+
+use super::{client::Client, common::count, failure, idle::Mute, inner::Inner, opener, view::View};
+use crate::{
+    balance::{Candidates, Rng},
+    config::Target,
+    endpoint::snapshot::Candidate,
+    error::{Error, Phase},
+    sync::lock,
+    time::Instant,
+};
+
+/// What one who stands in the queue finds.
+enum Look {
+    /// A connection.
+    Found(Client),
+    /// Nothing, and waiting longer is of no use.
+    Hopeless(Error),
+    /// No Pod fits.
+    Nobody,
+    /// Nothing is idle; where every Pod that has room failed just now, it may be tried again at this time.
+    Busy(Option<Instant>),
+}
+
+impl Inner {
+    /// Stands in the queue until there is a connection: at its end, or at its head who has been there before.
+    pub(super) async fn queue(
+        &self,
+        target: Target,
+        started: Instant,
+        deadline: Instant,
+        again: bool,
+        mute: Mute,
+    ) -> Result<Client, Error> {
+        let common = &self.common;
+        let mut place = common.waiters.enter(target, deadline, again);
+        let mut urgent = None;
+        loop {
+            if let Some(client) = place.take() {
+                return Ok(client);
+            }
+            let now = Instant::now();
+            let look = self.with_view(|view, rng, rest| self.look(view, target, mute, now, deadline, rng, rest));
+            let again = match look {
+                Look::Found(client) => return Ok(client),
+                Look::Hopeless(error) => return Err(error.with_elapsed(now - started)),
+                Look::Nobody => {
+                    if urgent.is_none() {
+                        urgent = Some(common.urgency.begin(now));
+                    }
+                    None
+                }
+                Look::Busy(again) => {
+                    urgent = None;
+                    again
+                }
+            };
+            if again.is_none() && place.is_reminded(now) {
+                // Most who wait are served long before their time is up, and a timer is not for nothing.
+                place.woken().await;
+                continue;
+            }
+            let until = again.map_or(deadline, |again| again.min(deadline));
+            select! {
+                biased;
+                () = place.woken() => {}
+                () = self.sleep_until(until) => {}
+            }
+        }
+    }
+
+    /// One look around by one who stands in the queue.
+    #[allow(clippy::too_many_arguments, reason = "what one who waits knows")]
+    fn look(
+        &self,
+        view: &View,
+        target: Target,
+        mute: Mute,
+        now: Instant,
+        deadline: Instant,
+        rng: &mut Rng,
+        rest: &mut Vec<Candidate>,
+    ) -> Look {
+        let common = &self.common;
+        if let Some(error) = failure::hopeless(view, target, common, now) {
+            return Look::Hopeless(error);
+        }
+        if now >= deadline {
+            count(&common.counters.timeouts);
+            common.counters.timed_out.count(Phase::Wait);
+            return Look::Hopeless(failure::timed_out(view, target, common));
+        }
+        let candidates = view.snapshot.candidates(target.index());
+        for candidate in candidates {
+            view.snapshot.slots().slot(candidate.slot).set_waited();
+        }
+        // Only after saying that somebody waits: see the orderings of `endpoint::slot`.
+        if let Some(client) = self.take_idle(view, target, mute, rng, rest, |_| {}) {
+            return Look::Found(client);
+        }
+        if candidates.is_empty() {
+            return Look::Nobody;
+        }
+        Look::Busy(self.open_for(view, candidates, mute, now, rng))
+    }
+
+    /// Has a connection opened, if those being opened are fewer than those who wait for one of these Pods. Where every
+    /// Pod that has room failed just now: when the first of them may be tried again.
+    fn open_for(
+        &self,
+        view: &View,
+        candidates: &[Candidate],
+        mute: Mute,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> Option<Instant> {
+        let pod = |candidate: &Candidate| view.snapshot.pod(*candidate);
+        if !candidates.iter().any(|candidate| pod(candidate).has_berth()) {
+            return None;
+        }
+        let speaks = |candidate: &&Candidate| !pod(candidate).is_mute();
+        let opening: usize = candidates.iter().filter(speaks).map(|candidate| pod(candidate).opening_lately()).sum();
+        let serves = |target: Target| candidates.iter().any(|candidate| pod(candidate).slot.serves(target.bit()));
+        if opening >= self.common.waiters.count(serves) {
+            return None;
+        }
+        let mut again = None;
+        let mut open: Vec<_> = candidates.iter().copied().filter(|candidate| pod(candidate).has_berth()).collect();
+        open.retain(|candidate| match lock(&pod(candidate).trouble).not_before(now) {
+            Some(at) => {
+                again = Some(again.map_or(at, |earlier: Instant| earlier.min(at)));
+                false
+            }
+            None => true,
+        });
+        if open.iter().any(|candidate| speaks(&candidate)) {
+            open.retain(|candidate| speaks(&candidate));
+        } else if let Mute::Never(until) = mute
+            && until > now
+            && !open.is_empty()
+        {
+            return Some(again.map_or(until, |again: Instant| again.min(until)));
+        }
+        while !open.is_empty() {
+            let picked = self.chooser.pick(&Candidates::new(&view.snapshot, &open), rng)?;
+            if opener::open(pod(&open.swap_remove(picked))) {
+                return None;
+            }
+        }
+        again
+    }
+}
