@@ -72,7 +72,7 @@ fn cases(pods: u32, threads: usize) -> Vec<Case> {
     let context = context::Endpoint::new("postgresql-svc".into());
     let round_robin = load_balancer::round_robin::RoundRobin::new(endpoints.iter().cloned().map(Arc::new).collect());
     let naive = RwLock::new(endpoints.into_iter().map(Arc::new).collect::<Vec<_>>());
-    let next = AtomicUsize::new(0);
+    let (next, count, shared) = (AtomicUsize::new(0), AtomicUsize::new(0), Arc::new(0u64));
 
     vec![
         Case::on_threads("podpool", threads, move || {
@@ -80,6 +80,15 @@ fn cases(pods: u32, threads: usize) -> Vec<Case> {
         }),
         Case::on_threads("podpool, counted out and in", threads, move || {
             drop(black_box(counted.pick_counted().expect("a Pod")));
+        }),
+        // What the machine itself gives: nothing is shared, so two threads are as fast as one, where it lets them.
+        Case::on_threads("(a random number, no choice)", threads, move || {
+            black_box(fastrand::usize(..black_box(3)));
+        }),
+        // What counting is made of at the least.
+        Case::on_threads("(an Arc cloned and dropped, one atomic addition)", threads, move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            drop(black_box(shared.clone()));
         }),
         Case::on_threads("pingora-load-balancing, RoundRobin", threads, move || {
             black_box(pingora.select(b"", 256).expect("a backend"));

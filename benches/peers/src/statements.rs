@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use deadpool::managed::QueueMode;
+
 use crate::{
     pools::{Bb8, Connection, Locked, PODS, RoundRobin, SIZE, Servers},
     rounds::{Case, measure},
@@ -58,6 +60,11 @@ fn cases(servers: &Servers, tasks: u64) -> Vec<Case> {
         case!(
             "deadpool-postgres, one Pod",
             servers.deadpool(0, PODS * SIZE, same),
+            async |pool: &deadpool_postgres::Pool| { ask_deadpool(pool).await }
+        ),
+        case!(
+            "deadpool-postgres, one Pod, the last used first",
+            servers.deadpool(0, PODS * SIZE, |builder| builder.queue_mode(QueueMode::Lifo)),
             async |pool: &deadpool_postgres::Pool| { ask_deadpool(pool).await }
         ),
         case!("bb8-postgres (no statement cache), one Pod", servers.bb8(true), async |pool: &Bb8| {
