@@ -3,7 +3,7 @@
 
 mod simulated;
 
-use std::{cell::RefCell, sync::Arc};
+use std::sync::Arc;
 
 pub use simulated::SimulatedClient;
 
@@ -13,7 +13,7 @@ use crate::{
     endpoint::{Endpoint, Role, publish::Published, slot::SlotHandle, snapshot::Snapshot},
     health::{State, candidates::Facts},
     pool::{
-        local::{Local, Place},
+        local::{End, Local, Place},
         roster::{Member, Roster},
     },
 };
@@ -114,7 +114,8 @@ impl Set {
 }
 
 thread_local! {
-    static LOCAL: Place<Snapshot<Arc<Inner>>> = const { RefCell::new(Local::new()) };
+    static LOCAL: Place<Snapshot<Arc<Inner>>> = const { Local::place() };
+    static END: End<Snapshot<Arc<Inner>>> = const { End::of(&LOCAL) };
 }
 
 impl Picker {
@@ -134,7 +135,7 @@ impl Picker {
     #[cold]
     #[inline(never)]
     fn look_around<R>(&self, take: impl Fn(&Arc<Inner>) -> Option<R>) -> Option<R> {
-        Local::with(&LOCAL, &self.published, |snapshot, rng, rest| {
+        Local::with(&LOCAL, &END, &self.published, |snapshot, rng, rest| {
             select(snapshot, Target::Any.index(), &self.chooser, rng, rest, take, |_| {})
         })
     }

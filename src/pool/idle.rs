@@ -1,14 +1,11 @@
 //! A connection that is idle: of the Pod that is drawn, or by looking around.
 
-use std::{
-    cell::{Cell, RefCell},
-    sync::Arc,
-};
+use std::{cell::Cell, sync::Arc};
 
 use super::{
     client::Client,
     inner::Inner,
-    local::{Local, Place},
+    local::{End, Local, Place},
     pod::Pod,
     view::View,
 };
@@ -30,7 +27,8 @@ pub(super) enum Mute {
 }
 
 thread_local! {
-    static LOCAL: Place<View> = const { RefCell::new(Local::new()) };
+    static LOCAL: Place<View> = const { Local::place() };
+    static END: End<View> = const { End::of(&LOCAL) };
 }
 
 impl Inner {
@@ -68,7 +66,7 @@ impl Inner {
     /// The same where the one that is drawn does not do, or the thread's copy is not up to date.
     #[inline(never)]
     fn look_around(&self, target: Target, told: bool, missed: impl Fn(&Arc<Pod>)) -> Option<Client> {
-        Local::with(&LOCAL, &self.published, |view, rng, rest| {
+        Local::with(&LOCAL, &END, &self.published, |view, rng, rest| {
             let candidates = view.snapshot.candidates(target.index());
             if candidates.iter().all(|candidate| view.snapshot.slots().slot(candidate.slot).is_waited()) {
                 return None;
@@ -114,6 +112,6 @@ impl Inner {
 
     /// Runs `work` on this thread's copy of the view, with random numbers and scratch space.
     pub(super) fn with_view<R>(&self, work: impl FnOnce(&View, &mut Rng, &mut Vec<Candidate>) -> R) -> R {
-        Local::with(&LOCAL, &self.published, work)
+        Local::with(&LOCAL, &END, &self.published, work)
     }
 }

@@ -1,6 +1,14 @@
 //! What a thread keeps for its picks.
+//!
+//! It stands in a thread-local without a destructor, which is reached without asking first whether it is alive still: a
+//! seventh of a pick. What lets it go when the thread ends is a thread-local of its own, [`End`], which only the ways that
+//! are rarely taken ask for; when that is gone, nothing is kept any more.
 
-use std::{cell::RefCell, thread::LocalKey};
+use std::{
+    cell::RefCell,
+    mem::{self, ManuallyDrop},
+    thread::LocalKey,
+};
 
 use crate::{
     balance::Rng,
@@ -21,12 +29,41 @@ pub(crate) struct Local<T> {
 }
 
 /// Where a thread keeps it.
-pub(crate) type Place<T> = RefCell<Local<T>>;
+pub(crate) type Place<T> = RefCell<ManuallyDrop<Local<T>>>;
+
+/// Lets go of what a thread keeps in this place, when the thread ends.
+#[derive(Debug)]
+pub(crate) struct End<T: 'static>(&'static LocalKey<Place<T>>);
+
+impl<T> End<T> {
+    /// For what is kept there.
+    pub(crate) const fn of(place: &'static LocalKey<Place<T>>) -> Self {
+        Self(place)
+    }
+}
+
+impl<T> Drop for End<T> {
+    fn drop(&mut self) {
+        let kept = self
+            .0
+            .with(|place| place.try_borrow_mut().ok().map(|mut place| mem::replace(&mut *place, Local::nothing())));
+        // Not in use any more: it may be the last hold on what asks for it again.
+        drop(kept.map(ManuallyDrop::into_inner));
+    }
+}
 
 impl<T> Local<T> {
-    /// Nothing, until the first pick.
-    pub(crate) const fn new() -> Self {
+    const fn new() -> Self {
         Self { copies: Copies::new(), rng: Rng::seeded(0), seeded: false, rest: Vec::new() }
+    }
+
+    const fn nothing() -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self::new())
+    }
+
+    /// An empty place.
+    pub(crate) const fn place() -> Place<T> {
+        RefCell::new(Self::nothing())
     }
 
     /// What `work` gives on this thread's copy of what is published, if the copy is up to date and not in use.
@@ -37,16 +74,15 @@ impl<T> Local<T> {
         published: &Published<T>,
         work: impl FnOnce(&T, &mut Rng) -> Option<R>,
     ) -> Option<R> {
-        let found = place.try_with(
+        place.with(
             #[inline(always)]
             |place| {
                 let version = published.version();
                 let mut place = place.try_borrow_mut().ok()?;
-                let Self { copies, rng, .. } = &mut *place;
+                let Self { copies, rng, .. } = &mut **place;
                 work(copies.at_hand(version)?, rng)
             },
-        );
-        found.ok().flatten()
+        )
     }
 
     /// Runs `work` on this thread's copy of what is published, brought up to date, with random numbers and scratch space.
@@ -55,25 +91,31 @@ impl<T> Local<T> {
     /// is woken by a connection's end), and where the thread is ending.
     pub(crate) fn with<R>(
         place: &'static LocalKey<Place<T>>,
+        end: &'static LocalKey<End<T>>,
         published: &Published<T>,
         work: impl FnOnce(&T, &mut Rng, &mut Vec<Candidate>) -> R,
     ) -> R {
         let mut work = Some(work);
         let mut run = |Self { copies, rng, seeded, rest }: &mut Self| {
-            if !std::mem::replace(seeded, true) {
+            if !mem::replace(seeded, true) {
                 *rng = Rng::from_os();
             }
             Some((work.take()?)(copies.get(published), rng, rest))
         };
-        let done = place.try_with(|place| place.try_borrow_mut().ok().and_then(|mut local| run(&mut local)));
-        let done = done.ok().flatten().or_else(|| run(&mut Self::new()));
+        let lives = end.try_with(|_| ()).is_ok();
+        let done = if lives {
+            place.with(|place| place.try_borrow_mut().ok().and_then(|mut local| run(&mut local)))
+        } else {
+            None
+        };
+        let done = done.or_else(|| run(&mut Self::new()));
         done.unwrap_or_else(|| unreachable!("work that has begun has a result"))
     }
 
     /// Lets this thread's copy go.
     pub(crate) fn forget(place: &'static LocalKey<Place<T>>, published: &Published<T>) {
-        // A thread that is ending has let it go; one that is using it lets it go when it uses another.
-        let _ended = place.try_with(|place| {
+        place.with(|place| {
+            // One that is using it lets it go when it uses another.
             if let Ok(mut local) = place.try_borrow_mut() {
                 local.copies.forget(published);
             }
@@ -83,12 +125,16 @@ impl<T> Local<T> {
 
 #[cfg(all(test, not(podpool_loom)))]
 mod tests {
-    use std::{sync::mpsc, thread};
+    use std::{
+        sync::{Arc, mpsc},
+        thread,
+    };
 
     use super::*;
 
     thread_local! {
-        static LOCAL: Place<u32> = const { RefCell::new(Local::new()) };
+        static LOCAL: Place<u32> = const { Local::place() };
+        static END: End<u32> = const { End::of(&LOCAL) };
     }
 
     fn at_once(published: &Published<u32>) -> Option<u32> {
@@ -96,7 +142,7 @@ mod tests {
     }
 
     fn with(published: &Published<u32>) -> u32 {
-        Local::with(&LOCAL, published, |value, _, _| *value)
+        Local::with(&LOCAL, &END, published, |value, _, _| *value)
     }
 
     #[test]
@@ -114,7 +160,7 @@ mod tests {
     #[test]
     fn who_asks_while_being_asked_gets_a_copy_apart() {
         let (one, two) = (Published::new(1), Published::new(2));
-        let inner = Local::with(&LOCAL, &one, |_, _, _| {
+        let inner = Local::with(&LOCAL, &END, &one, |_, _, _| {
             one.publish(11.into());
             Local::forget(&LOCAL, &one);
             (at_once(&one), with(&one), with(&two))
@@ -128,9 +174,25 @@ mod tests {
     fn random_numbers_differ_from_thread_to_thread() {
         let draw = || {
             let published = Published::new(0);
-            Local::with(&LOCAL, &published, |_, rng, _| rng.below(usize::MAX))
+            Local::with(&LOCAL, &END, &published, |_, rng, _| rng.below(usize::MAX))
         };
         assert_ne!(thread::spawn(draw).join().unwrap(), thread::spawn(draw).join().unwrap());
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_keeps_nothing() {
+        let value = Arc::new(());
+        let published = Published::new(value.clone());
+        thread_local! {
+            static LOCAL: Place<Arc<()>> = const { Local::place() };
+            static END: End<Arc<()>> = const { End::of(&LOCAL) };
+        }
+        thread::scope(|scope| {
+            let pick = || Local::with(&LOCAL, &END, &published, |value, _, _| Arc::strong_count(value));
+            assert_eq!(scope.spawn(pick).join().unwrap(), 2);
+        });
+        published.publish(Arc::new(Arc::new(())));
+        assert_eq!(Arc::strong_count(&value), 1);
     }
 
     #[test]
