@@ -28,20 +28,20 @@ use tokio_postgres::NoTls;
 /// Policy, Pods, and the most instructions of a pick alone, of one counted out and in, and of one where every Pod has a
 /// connection lent out.
 const LIMITS: &[(&str, u32, [f64; 3])] = &[
-    ("LeastCost", 3, [60.0, 85.0, 300.0]),
-    ("LeastCost", 20, [60.0, 85.0, 740.0]),
-    ("LeastCost", 1000, [70.0, 95.0, 380.0]),
-    ("LeastInFlight", 3, [225.0, 255.0, 225.0]),
-    ("LeastInFlight", 1000, [245.0, 275.0, 245.0]),
-    ("PeakEwma", 3, [325.0, 350.0, 325.0]),
-    ("RoundRobin", 3, [150.0, 175.0, 150.0]),
-    ("Random", 3, [150.0, 175.0, 150.0]),
+    ("LeastCost", 3, [55.0, 82.0, 295.0]),
+    ("LeastCost", 20, [55.0, 82.0, 720.0]),
+    ("LeastCost", 1000, [65.0, 92.0, 380.0]),
+    ("LeastInFlight", 3, [240.0, 275.0, 240.0]),
+    ("LeastInFlight", 1000, [260.0, 295.0, 260.0]),
+    ("PeakEwma", 3, [340.0, 375.0, 340.0]),
+    ("RoundRobin", 3, [160.0, 200.0, 160.0]),
+    ("Random", 3, [160.0, 200.0, 160.0]),
 ];
 const WORK: [&str; 3] = ["pick", "counted", "busy"];
 /// Whose checkouts, and the most instructions of one and the giving back; without a limit what they are compared with.
 const CHECKOUTS: &[(&str, Option<f64>)] = &[
-    ("podpool, nobody listens", Some(600.0)),
-    ("podpool, a recorder of metrics", Some(600.0)),
+    ("podpool, nobody listens", Some(570.0)),
+    ("podpool, a recorder of metrics", Some(570.0)),
     ("deadpool-postgres", None),
 ];
 const FEW: u64 = 10_000;

@@ -141,12 +141,15 @@ impl Picker {
     }
 
     /// Picks a Pod. Gives the number of its slot.
+    // Compiled here, as a checkout is: elsewhere not all of it is put together.
+    #[inline(never)]
     #[must_use]
     pub fn pick(&self) -> Option<u32> {
         self.select(|pod| Some(pod.slot.number()))
     }
 
     /// Picks a Pod and counts it out.
+    #[inline(never)]
     #[must_use]
     pub fn pick_counted(&self) -> Option<Picked> {
         self.select(

@@ -74,7 +74,8 @@ impl<T> Local<T> {
         published: &Published<T>,
         work: impl FnOnce(&T, &mut Rng) -> Option<R>,
     ) -> Option<R> {
-        place.with(
+        // Not `with`, which is a call where the compiler thinks that it is worth one; never an error.
+        let found = place.try_with(
             #[inline(always)]
             |place| {
                 let version = published.version();
@@ -82,7 +83,8 @@ impl<T> Local<T> {
                 let Self { copies, rng, .. } = &mut **place;
                 work(copies.at_hand(version)?, rng)
             },
-        )
+        );
+        found.ok().flatten()
     }
 
     /// Runs `work` on this thread's copy of what is published, brought up to date, with random numbers and scratch space.
