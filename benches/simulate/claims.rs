@@ -1,12 +1,17 @@
 //! What must hold of the default policy. The figures are exact for the seed, so a change of one is a change of the code.
 
+use std::ops::RangeInclusive;
+
 use crate::{
     report::run_one,
-    run::{Choice, Outcome},
+    run::{Choice, Outcome, run},
     scenario::{
         BREAKS, EQUAL, HEALED, MANY_BREAKS, MANY_HEALED, MANY_NEW, MANY_SLOW, NEW, ONE_SLOW_60, ONE_SLOW_80, Scenario,
     },
 };
+
+/// The seeds of the runs whose mean counts, where one is not enough.
+const RUNS: RangeInclusive<u64> = 1..=16;
 
 struct Claims(Vec<String>);
 
@@ -28,6 +33,12 @@ fn to_central(scenario: Scenario, outcome: &Outcome) -> f64 {
     outcome.percentile(99.0) / run_one(scenario, Choice::Central).percentile(99.0)
 }
 
+/// The mean of the 99.9th percentiles of many runs: that of one is chance to a fiftieth.
+fn tail(scenario: Scenario) -> f64 {
+    let one = |seed| run(scenario, Choice::LeastCost, seed).percentile(99.9);
+    RUNS.map(one).sum::<f64>() / RUNS.count() as f64
+}
+
 pub(crate) fn check() {
     let mut claims = Claims(Vec::new());
     let equal = ours(EQUAL);
@@ -37,10 +48,13 @@ pub(crate) fn check() {
         let slow = to_central(scenario, &ours(scenario));
         claims.at_most(&format!("one Pod 5 times slow, {} %, p99 to a central queue", scenario.load), slow, 1.2);
     }
-    let many = ours(MANY_SLOW).percentile(99.9);
-    let without = ours(MANY_SLOW.without_fault()).percentile(99.9);
+    let many = tail(MANY_SLOW);
     let least = run_one(MANY_SLOW, Choice::LeastInFlight).percentile(99.9);
-    claims.at_most("500 clients, one of 20 slow, p99.9 to that without it", many / without, 1.15);
+    claims.at_most(
+        "500 clients, one of 20 slow, p99.9 to that without it",
+        many / tail(MANY_SLOW.without_fault()),
+        1.15,
+    );
     claims.at_most("500 clients, one of 20 slow, p99.9 to that of LeastInFlight", many / least, 0.05);
     claims.at_most("10 clients, one Pod breaks every connection, errors", ours(BREAKS).error_rate(), 0.0005);
     claims.at_most("500 clients, one Pod breaks every connection, errors", ours(MANY_BREAKS).error_rate(), 0.0005);

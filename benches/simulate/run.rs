@@ -148,14 +148,16 @@ fn spread(rng: &mut Rng) -> f64 {
 pub(crate) fn run(scenario: Scenario, choice: Choice, seed: u64) -> Outcome {
     let late = matches!(scenario.fault, Fault::Joins { .. });
     let present = scenario.pods - usize::from(late);
+    // Far from each other: the first numbers of seeds that are neighbours are neighbours too.
+    let mut seeds = Rng::seeded(seed ^ 0xc11e);
     let mut simulation = Simulation {
         scenario,
         choice,
         now: 0,
         events: Queue::new(),
         clients: (0..scenario.clients)
-            .map(|i| Client {
-                choice: choice.client(present, seed.wrapping_mul(1_000_003) + i as u64),
+            .map(|_| Client {
+                choice: choice.client(present, seeds.below(usize::MAX) as u64),
                 waiting: VecDeque::new(),
                 pods: vec![Watched::default(); scenario.pods],
             })

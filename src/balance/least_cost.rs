@@ -25,13 +25,14 @@ const UNIT: u64 = 1 << 16;
 /// anybody there to try. One whose probes never were slow is tried again after 5 s, and at most every 20 s while it stays
 /// slow. How long a connection was held never counts: that is the application's own doing.
 ///
-/// Up to 32 Pods all are looked at, which costs about as much as counting the connection out; of more, the cheapest of
-/// four different ones drawn at random. No Pod is left to its neighbour: among those that tie each is as likely, by its
+/// A Pod that has nothing lent out and is as fast as the fastest costs as little as any can, so one such that happens to be
+/// drawn is taken at once. Otherwise all are looked at, up to 32, and of more the cheapest of four different ones drawn at
+/// random. No Pod is left to its neighbour: among those that tie each is as likely, by its
 /// weight.
 ///
 /// In the simulation (docs/simulation.md, `cargo bench --all-features --bench simulate`): with equal Pods at 80 % its 99th
-/// percentile is 1.04 times that of one central queue, with one of three five times slow 0.75 times; 500 clients of 20
-/// Pods, one of them slow, see a 99.9th percentile of 16.7 ms, where [`LeastInFlight`](super::LeastInFlight) gives 560 ms.
+/// percentile is 1.05 times that of one central queue, with one of three five times slow 0.74 times; 500 clients of 20
+/// Pods, one of them slow, see a 99.9th percentile of 17.2 ms, where [`LeastInFlight`](super::LeastInFlight) gives 548 ms.
 /// `make bench-once` fails where these limits are passed.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]

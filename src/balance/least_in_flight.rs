@@ -10,7 +10,7 @@ use super::{Candidates, Policy, Rng};
 ///
 /// It sees this process's connections only. Where each of many clients has next to nothing in flight, the counts are
 /// nearly always zero and it comes down to a fair random choice: in the simulation (docs/simulation.md), with 500 clients
-/// of 20 Pods, one of them five times slow, the 99th percentile is 474 ms beside 8 ms by [`LeastCost`](super::LeastCost).
+/// of 20 Pods, one of them five times slow, the 99th percentile is 474 ms beside 9 ms by [`LeastCost`](super::LeastCost).
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LeastInFlight;

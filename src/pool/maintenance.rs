@@ -1,4 +1,4 @@
-//! The pool's upkeep: its clock, its idle connections, its Pods' latency.
+//! The pool's upkeep: its clock, its idle connections, its Pods' latency, and those who wait.
 
 use std::sync::Arc;
 

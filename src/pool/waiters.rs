@@ -97,8 +97,8 @@ impl Waiters {
         }
         self.len.store(queue.len(), Ordering::Relaxed);
         drop(queue);
-        // Pairs with the fence in `berth_freed`: either the one who frees a berth sees this place, or the berth is seen
-        // to be free here.
+        // Pairs with the fences in `berth_freed` and `look_again`: either who frees a berth, or publishes, sees this place, or
+        // the free berth, or what was published, is seen from here on.
         fence(Ordering::SeqCst);
         Place { waiters: self, waiter, served: false }
     }
@@ -143,6 +143,7 @@ impl Waiters {
 
     /// Makes the first who waits for a Pod like this one look again: it has room for one more connection.
     pub(crate) fn berth_freed(&self, slot: &Slot) {
+        // Pairs with the fence in `enter`.
         fence(Ordering::SeqCst);
         if self.is_empty() {
             return;
@@ -154,6 +155,8 @@ impl Waiters {
 
     /// Makes everybody look again: the candidates have changed, or a connection could not be opened.
     pub(crate) fn look_again(&self) {
+        // Pairs with the fence in `enter`.
+        fence(Ordering::SeqCst);
         if self.is_empty() {
             return;
         }

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 /// Rounds before that, for nothing: until what was made last has come to rest, and each case knows its window.
 const WARM_UP: usize = 3;
 /// Rounds, the median of which counts.
-const ROUNDS: usize = 21;
+const ROUNDS: usize = 15;
 /// How long a case of so many pieces is measured in one round, about.
 const WINDOW: Duration = Duration::from_millis(60);
 /// How long a case is measured in one round that goes on for a while. Longer, because callers and servers on the same
