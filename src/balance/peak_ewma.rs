@@ -9,8 +9,8 @@ use super::{Candidates, Policy, Rng};
 /// Use it when you come from one of these and want what you know. It follows small differences that
 /// [`LeastCost`](super::LeastCost) calls equal, so equal Pods get less even shares, and a statement that was slow by itself
 /// counts against its Pod for seconds. In the simulation (docs/simulation.md) it does as well with a slow Pod, gives equal
-/// ones up to 5 % more than the mean, and one that has healed 5 s ago 0.09 of a fair share, where
-/// [`LeastCost`](super::LeastCost) gives 0.99.
+/// ones up to 6 % more than the mean, and one that has healed 5 s ago 0.15 of a fair share, where
+/// [`LeastCost`](super::LeastCost) gives 1.00.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PeakEwma;
