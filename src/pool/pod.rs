@@ -318,6 +318,12 @@ impl Pod {
         self.attend(self.slot.touch());
     }
 
+    /// Whether somebody could [take](Self::try_take) one. Never wrong about what was there before the slot's word said so:
+    /// deadpool counts one in before it can be taken, and out after.
+    pub(crate) fn has_idle(&self) -> bool {
+        self.idle() > 0
+    }
+
     /// Connections that nobody has borrowed.
     pub(crate) fn idle(&self) -> usize {
         self.idle.status().available

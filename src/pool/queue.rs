@@ -37,11 +37,8 @@ impl Inner {
         let common = &self.common;
         let mut place = common.waiters.enter(target, deadline, again);
         let mut urgent = None;
+        let mut now = if again { Instant::now() } else { started };
         loop {
-            if let Some(client) = place.take() {
-                return Ok(client);
-            }
-            let now = Instant::now();
             let look = self.with_view(|view, rng, rest| self.look(view, target, mute, now, deadline, rng, rest));
             let again = match look {
                 Look::Found(client) => return Ok(client),
@@ -57,17 +54,21 @@ impl Inner {
                     again
                 }
             };
-            if again.is_none() && place.is_reminded(now) {
+            let handed_over = if again.is_none() && place.is_reminded(now) {
                 // Most who wait are served long before their time is up, and a timer is not for nothing.
-                place.woken().await;
-                continue;
+                place.woken().await
+            } else {
+                let until = again.map_or(deadline, |again| again.min(deadline));
+                select! {
+                    biased;
+                    client = place.woken() => client,
+                    () = self.sleep_until(until) => None,
+                }
+            };
+            if let Some(client) = handed_over {
+                return Ok(client);
             }
-            let until = again.map_or(deadline, |again| again.min(deadline));
-            select! {
-                biased;
-                () = place.woken() => {}
-                () = self.sleep_until(until) => {}
-            }
+            now = Instant::now();
         }
     }
 
@@ -96,8 +97,9 @@ impl Inner {
         for candidate in candidates {
             view.snapshot.slots().slot(candidate.slot).set_waited();
         }
-        // Only after saying that somebody waits: see the orderings of `endpoint::slot`.
-        if let Some(client) = self.take_idle(view, target, mute, rng, rest, |_| {}) {
+        // Only after saying that somebody waits: see the orderings of `endpoint::slot`. Most find nothing, and need not choose.
+        let any_idle = candidates.iter().any(|candidate| view.snapshot.pod(*candidate).has_idle());
+        if any_idle && let Some(client) = self.take_idle(view, target, mute, rng, rest, |_| {}) {
             return Look::Found(client);
         }
         if candidates.is_empty() {

@@ -216,12 +216,12 @@ impl Place<'_> {
         self.waiter.deadline > now + SOON && self.waiters.reminded.load(Ordering::Relaxed)
     }
 
-    /// Waits until there is a connection or a reason to look again. Cancel-safe.
-    pub(crate) async fn woken(&self) {
-        poll_fn(|cx| {
+    /// Waits until there is a connection, which is given, or a reason to look again. Cancel-safe.
+    pub(crate) async fn woken(&mut self) -> Option<Client> {
+        let client = poll_fn(|cx| {
             let mut call = lock(&self.waiter.call);
             if mem::take(&mut call.called) {
-                return Poll::Ready(());
+                return Poll::Ready(call.client.take());
             }
             let before = match &call.waker {
                 Some(waker) if waker.will_wake(cx.waker()) => None,
@@ -233,12 +233,7 @@ impl Place<'_> {
             Poll::Pending
         })
         .await;
-    }
-
-    /// The connection, if one was handed over.
-    pub(crate) fn take(&mut self) -> Option<Client> {
-        let client = lock(&self.waiter.call).client.take();
-        self.served |= client.is_some();
+        self.served = client.is_some();
         client
     }
 }
@@ -254,7 +249,8 @@ impl Drop for Place<'_> {
             self.waiters.len.store(queue.len(), Ordering::Relaxed);
         }
         // Given back, and so to the next in the queue.
-        drop(self.take());
+        let client = lock(&self.waiter.call).client.take();
+        drop(client);
     }
 }
 
@@ -269,7 +265,7 @@ mod tests {
     #[test]
     fn who_is_reminded_looks_again_just_before_his_time_is_up() {
         let (waiters, now) = (Waiters::default(), Instant::now());
-        let place = waiters.enter(Target::Any, now + MINUTE, false);
+        let mut place = waiters.enter(Target::Any, now + MINUTE, false);
         assert!(!place.is_reminded(now), "nobody has promised to");
         let reminding = waiters.begin_reminding();
         assert!(place.is_reminded(now));

@@ -72,7 +72,13 @@ impl fmt::Display for Violation {
 impl error::Error for Violation {}
 
 /// A message's header.
+#[inline]
 pub(super) fn announced(kind: u8, length: usize, allowed: Allowed) -> Result<(), Violation> {
+    // No bound is smaller.
+    if length <= AUTHENTICATION { Ok(()) } else { announced_long(kind, length, allowed) }
+}
+
+fn announced_long(kind: u8, length: usize, allowed: Allowed) -> Result<(), Violation> {
     let most = match kind {
         b'R' => AUTHENTICATION,
         _ if !allowed.trusted || !allowed.asked => SMALL,
@@ -85,6 +91,7 @@ pub(super) fn announced(kind: u8, length: usize, allowed: Allowed) -> Result<(),
 }
 
 /// So many bytes of an answer have come.
+#[inline]
 pub(super) fn answered(bytes: usize, allowed: Allowed) -> Result<(), Violation> {
     if !allowed.trusted && bytes > ANSWER { Err(Violation::Answer) } else { Ok(()) }
 }

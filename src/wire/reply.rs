@@ -51,7 +51,11 @@ impl Replies {
     pub(super) fn next(&mut self, bytes: &mut &[u8], allowed: Allowed) -> Result<Option<Reply>, Violation> {
         while !bytes.is_empty() {
             if let Some((kind, body)) = self.take_whole(bytes, allowed)? {
-                if let Some(reply) = self.read(kind, &body[..body.len().min(kept(kind))])? {
+                // Most messages, rows above all, say nothing.
+                let kept = kept(kind);
+                if kept > 0
+                    && let Some(reply) = self.read(kind, &body[..body.len().min(kept)])?
+                {
                     return Ok(Some(reply));
                 }
                 continue;
@@ -91,25 +95,33 @@ impl Replies {
     fn take_whole<'a>(&mut self, bytes: &mut &'a [u8], allowed: Allowed) -> Result<Option<(u8, &'a [u8])>, Violation> {
         let Some((&[kind, ref length @ ..], rest)) = bytes.split_first_chunk::<5>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
-        let body = length.saturating_sub(4);
-        if self.have > 0 || rest.len() < body {
+        if self.have > 0 {
             return Ok(None);
         }
-        self.take(bytes, 5, allowed)?;
+        let Some((body, rest)) = rest.split_at_checked(length.saturating_sub(4)) else { return Ok(None) };
+        *bytes = rest;
         bounds::announced(kind, length, allowed)?;
-        Ok(Some((kind, self.take(bytes, body, allowed)?)))
+        self.count(5 + body.len(), allowed)?;
+        Ok(Some((kind, body)))
     }
 
     /// At most so many of the bytes, counted.
     fn take<'a>(&mut self, bytes: &mut &'a [u8], most: usize, allowed: Allowed) -> Result<&'a [u8], Violation> {
         let (taken, rest) = bytes.split_at(most.min(bytes.len()));
         *bytes = rest;
-        self.answer = self.answer.saturating_add(taken.len());
-        bounds::answered(self.answer, allowed)?;
+        self.count(taken.len(), allowed)?;
         Ok(taken)
     }
 
+    /// So many bytes more of an answer.
+    #[inline]
+    fn count(&mut self, bytes: usize, allowed: Allowed) -> Result<(), Violation> {
+        self.answer = self.answer.saturating_add(bytes);
+        bounds::answered(self.answer, allowed)
+    }
+
     /// What the message that has ended says.
+    #[inline]
     fn read(&mut self, kind: u8, body: &[u8]) -> Result<Option<Reply>, Violation> {
         Ok(match kind {
             b'Z' => {
@@ -132,10 +144,11 @@ impl Replies {
     }
 }
 
-/// How much of the body of such a message is read.
+/// How much of the body of such a message is read. Of one that says nothing, none.
+#[inline]
 fn kept(kind: u8) -> usize {
     match kind {
-        b'Z' | b'C' | b'E' | b'S' => KEPT,
+        b'Z' | b'C' | b'E' | b'S' | b'G' => KEPT,
         b'R' => AUTHENTICATION,
         _ => 0,
     }
