@@ -18,15 +18,15 @@ use crate::{
     table::Table,
 };
 
-/// Connections to one Pod, of the pools that know of Pods.
+/// Connections to one Pod, of the pools that know of Pods, unless said otherwise: podpool's default.
 pub const SIZE: usize = 8;
 pub const PODS: usize = 3;
 
-pub fn compare() {
+pub fn compare(size: usize) {
     let title = "Taking a warm connection and giving it back (ratio to podpool's default; above 1 is slower)";
     let mut table = Table::new(title, "ns", false);
     for (workers, tasks) in [(1, 1), (2, 2), (2, 8)] {
-        let servers = Servers::start(workers);
+        let servers = Servers::start(workers, size);
         let mut cases = servers.cases(tasks);
         let names: Vec<_> = cases.iter().map(|case| case.name).collect();
         let readings = measure(&mut cases);
@@ -42,20 +42,32 @@ pub fn compare() {
 /// A runtime with a cluster on it.
 pub struct Servers {
     pub runtime: &'static Runtime,
+    /// Connections to one Pod.
+    size: usize,
     pub cluster: Cluster,
 }
 
 impl Servers {
-    pub fn start(workers: usize) -> Self {
+    pub fn start(workers: usize, size: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
         // A runtime for each number of threads, until the process ends.
         let runtime: &'static Runtime = Box::leak(Box::new(runtime.expect("a runtime")));
         let cluster = runtime.block_on(Cluster::builder().pods(PODS).setting("max_connections", "400").start());
-        Self { runtime, cluster: cluster.expect("three Pods") }
+        Self { runtime, size, cluster: cluster.expect("three Pods") }
     }
 
     pub fn end(self) {
         self.runtime.block_on(self.cluster.shutdown()).expect("an orderly end");
+    }
+
+    /// Connections to one Pod.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Connections to all Pods.
+    pub fn whole(&self) -> usize {
+        PODS * self.size
     }
 
     /// One pool to one Pod.
@@ -82,7 +94,7 @@ impl Servers {
 
     /// A pool to each Pod.
     pub fn deadpools(&self) -> Vec<deadpool_postgres::Pool> {
-        (0..PODS).map(|pod| self.deadpool(pod, SIZE, |builder| builder)).collect()
+        (0..PODS).map(|pod| self.deadpool(pod, self.size, |builder| builder)).collect()
     }
 
     /// Every Pod in one list of hosts, one of which is chosen at random for each connection.
@@ -95,16 +107,24 @@ impl Servers {
             config.host(host).port(port);
         }
         config.load_balance_hosts(tokio_postgres::config::LoadBalanceHosts::Random);
-        self.deadpool_to(config, PODS * SIZE, |builder| builder)
+        self.deadpool_to(config, self.whole(), |builder| builder)
     }
 
     pub fn podpool(&self) -> podpool::Pool {
-        let url = format!("{}&pool_size={SIZE}&min_idle={SIZE}", self.cluster.url());
+        self.podpool_to(format!("{}&pool_size={size}&min_idle={size}", self.cluster.url(), size = self.size))
+    }
+
+    /// As many connections as to all Pods, to one.
+    pub fn podpool_to_one(&self) -> podpool::Pool {
+        self.podpool_to(format!("{}?pool_size={whole}&min_idle={whole}", self.cluster.pod_url(0), whole = self.whole()))
+    }
+
+    fn podpool_to(&self, url: String) -> podpool::Pool {
         self.runtime.block_on(async {
             let pool = podpool::Pool::connect(&url).await.expect("a pool");
             pool.wait_ready(Target::Any, Duration::from_secs(10)).await.expect("ready");
             let mut all = Vec::new();
-            for _ in 0..PODS * SIZE {
+            for _ in 0..self.whole() {
                 all.push(pool.get().await.expect("a connection"));
             }
             drop(all);
@@ -114,14 +134,14 @@ impl Servers {
 
     pub fn bb8(&self, test: bool) -> Bb8 {
         let config: Config = self.cluster.pod_url(0).parse().expect("a URL");
-        let size = u32::try_from(PODS * SIZE).expect("a small number");
+        let size = u32::try_from(self.whole()).expect("a small number");
         let builder = bb8::Pool::builder().max_size(size).min_idle(size).test_on_check_out(test);
         let manager = bb8_postgres::PostgresConnectionManager::new(config, NoTls);
         self.runtime.block_on(builder.build(manager)).expect("a pool")
     }
 
     pub fn sqlx(&self, test: bool) -> sqlx::PgPool {
-        let size = u32::try_from(PODS * SIZE).expect("a small number");
+        let size = u32::try_from(self.whole()).expect("a small number");
         let options = sqlx::postgres::PgPoolOptions::new();
         let options = options.max_connections(size).min_connections(size).test_before_acquire(test);
         let url = self.cluster.pod_url(0);
@@ -134,7 +154,7 @@ impl Servers {
         let resolver = Box::new(qorb::resolvers::fixed::FixedResolver::new(addresses));
         let connector = Arc::new(Connector(self.cluster.pod_url(0).parse().expect("a URL")));
         let policy =
-            qorb::policy::Policy { spares_wanted: PODS * SIZE, max_slots: 2 * PODS * SIZE, ..Default::default() };
+            qorb::policy::Policy { spares_wanted: self.whole(), max_slots: 2 * self.whole(), ..Default::default() };
         self.runtime.block_on(async {
             let pool = Arc::new(qorb::pool::Pool::new("peers".into(), resolver, connector, policy).expect("a pool"));
             drop(pool.claim().await.expect("a connection"));
@@ -162,7 +182,7 @@ impl Servers {
         let deadpool = async |pool: &deadpool_postgres::Pool| drop(pool.get().await.expect("a connection"));
         let bb8 = async |pool: &Bb8| drop(pool.get().await.expect("a connection"));
         let sqlx = async |pool: &sqlx::PgPool| drop(pool.acquire().await.expect("a connection"));
-        let whole = PODS * SIZE;
+        let whole = self.whole();
         vec![
             case!("podpool, three Pods", self.podpool(), async |pool: &podpool::Pool| {
                 drop(pool.get().await.expect("a connection"));

@@ -3,19 +3,40 @@
 use std::sync::Arc;
 
 use deadpool::managed::QueueMode;
+use rustix::thread::{self, CpuSet};
 
 use crate::{
-    pools::{Bb8, Connection, Locked, PODS, RoundRobin, SIZE, Servers},
+    pools::{Bb8, Connection, Locked, RoundRobin, Servers},
     rounds::{Case, measure},
     table::Table,
 };
 
 const SQL: &str = "SELECT 1";
 
-pub fn compare() {
-    let title = "`SELECT 1`, prepared where the pool can (podpool's rate over its rate; above 1 is slower)";
+pub fn compare(size: usize) {
+    // As many workers as Tokio starts by itself on so many processors; two are what README's figures were taken on.
+    table(Servers::start(2, size), "callers and servers share all processors");
+    on_one_processor();
+    table(Servers::start(1, size), "callers and servers share one processor");
+}
+
+/// Keeps this thread and whatever it starts from now on, servers too, on one processor. Nobody waits there for a
+/// processor that sleeps to wake, which is most of what one caller waits for on a virtual machine, and it does not matter
+/// which of them is woken on which: the rate is what the processor time of a statement allows.
+fn on_one_processor() {
+    let allowed = thread::sched_getaffinity(None).expect("the processors that are allowed");
+    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)).expect("one processor at least");
+    let mut one = CpuSet::new();
+    one.set(last);
+    thread::sched_setaffinity(None, &one).expect("one of the processors that are allowed");
+}
+
+fn table(servers: Servers, where_: &str) {
+    let title = format!(
+        "`SELECT 1`, prepared where the pool can, {where_}, {size} connections a Pod (podpool's rate over its rate; above 1 is slower)",
+        size = servers.size()
+    );
     let mut table = Table::new(title, "kops/s", true);
-    let servers = Servers::start(2);
     for tasks in [1, 4, 16, 64] {
         let mut cases = cases(&servers, tasks);
         let names: Vec<_> = cases.iter().map(|case| case.name).collect();
@@ -42,11 +63,7 @@ fn cases(servers: &Servers, tasks: u64) -> Vec<Case> {
     let locked = || Arc::new(Locked::new(servers.deadpools()));
     let ask_locked = async |pools: &Arc<Locked>| ask_deadpool(&pools.next()).await;
     vec![
-        case!("podpool, three Pods", servers.podpool(), async |pool: &podpool::Pool| {
-            let client = pool.get().await.expect("a connection");
-            let statement = client.prepare_cached(SQL).await.expect("a statement");
-            client.query_one(&statement, &[]).await.expect("an answer");
-        }),
+        case!("podpool, three Pods", servers.podpool(), ask_podpool),
         case!(
             "Vec<Pool>, round robin, three Pods",
             Arc::new(RoundRobin::new(servers.deadpools())),
@@ -57,14 +74,15 @@ fn cases(servers: &Servers, tasks: u64) -> Vec<Case> {
         case!("deadpool-postgres, multi-host", servers.multi_host(), async |pool: &deadpool_postgres::Pool| {
             ask_deadpool(pool).await
         }),
+        case!("podpool, one Pod", servers.podpool_to_one(), ask_podpool),
         case!(
             "deadpool-postgres, one Pod",
-            servers.deadpool(0, PODS * SIZE, same),
+            servers.deadpool(0, servers.whole(), same),
             async |pool: &deadpool_postgres::Pool| { ask_deadpool(pool).await }
         ),
         case!(
             "deadpool-postgres, one Pod, the last used first",
-            servers.deadpool(0, PODS * SIZE, |builder| builder.queue_mode(QueueMode::Lifo)),
+            servers.deadpool(0, servers.whole(), |builder| builder.queue_mode(QueueMode::Lifo)),
             async |pool: &deadpool_postgres::Pool| { ask_deadpool(pool).await }
         ),
         case!("bb8-postgres (no statement cache), one Pod", servers.bb8(true), async |pool: &Bb8| {
@@ -81,6 +99,12 @@ fn cases(servers: &Servers, tasks: u64) -> Vec<Case> {
             connection.client.query_one(SQL, &[]).await.expect("an answer");
         }),
     ]
+}
+
+async fn ask_podpool(pool: &podpool::Pool) {
+    let client = pool.get().await.expect("a connection");
+    let statement = client.prepare_cached(SQL).await.expect("a statement");
+    client.query_one(&statement, &[]).await.expect("an answer");
 }
 
 async fn ask_deadpool(pool: &deadpool_postgres::Pool) {
