@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::{
     common::paced::{Paced, Request, Spread, failures},
-    stage::{addresses, alone, pool, row, warm},
+    stage::{addresses, alone, pool, pool_of, row, warm},
 };
 
 const PODS: usize = 3;
@@ -19,7 +19,8 @@ const TIMES: usize = 2;
 /// How long, each time; and how long it is given to recover.
 const THROTTLED: Duration = Duration::from_secs(15);
 const HEALED: Duration = Duration::from_secs(11);
-/// What is compared with it: so long, just before each time.
+/// What is compared with it: so long, just before each time, while a Pod that the pool does not know is throttled. Stopping
+/// processes and letting them go on, a hundred times a second, costs whatever shares the machine with them.
 const CALM: Duration = Duration::from_secs(4);
 /// Its share is known from the requests of so long.
 const SPAN: Duration = Duration::from_secs(1);
@@ -50,11 +51,15 @@ async fn a_throttled_standby_gets_little_and_costs_nobody_much() {
     let cluster = Cluster::start(PODS).await.expect("a cluster");
     let pods = addresses(&cluster);
     let pool = pool(&cluster).await;
+    let elsewhere = Cluster::start(2).await.expect("another cluster");
+    let others = pool_of(&elsewhere.url(), 2).await;
     let load = Paced::start(&pool, Target::Any);
     warm(&load, &pods).await;
-    sleep(CALM).await;
     let mut throttled = Vec::new();
     for _ in 0..times {
+        let throttle = elsewhere.throttle(1, 0.1).await.expect("throttled");
+        sleep(CALM).await;
+        drop(throttle);
         let from = Instant::now();
         let throttle = cluster.throttle(1, 0.1).await.expect("throttled");
         sleep(THROTTLED).await;
@@ -99,6 +104,7 @@ async fn a_throttled_standby_gets_little_and_costs_nobody_much() {
         &format!("its share is {late:.2} of a fair one after {known:.1?}; back {back:.1?} after it has all its time"),
     );
     assert!(missed.is_empty(), "known, share, p99 before, p99, back: {missed:?}");
-    drop(pool);
+    drop((pool, others));
     cluster.shutdown().await.expect("an orderly end");
+    elsewhere.shutdown().await.expect("an orderly end");
 }
