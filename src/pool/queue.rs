@@ -62,7 +62,8 @@ impl Inner {
                 select! {
                     biased;
                     client = place.woken() => client,
-                    () = self.sleep_until(until) => None,
+                    // Or in the moment in which the time was up.
+                    () = self.sleep_until(until) => place.take(),
                 }
             };
             if let Some(client) = handed_over {

@@ -233,7 +233,14 @@ impl Place<'_> {
             Poll::Pending
         })
         .await;
-        self.served = client.is_some();
+        self.served |= client.is_some();
+        client
+    }
+
+    /// The connection, if one was handed over.
+    pub(crate) fn take(&mut self) -> Option<Client> {
+        let client = lock(&self.waiter.call).client.take();
+        self.served |= client.is_some();
         client
     }
 }
@@ -249,8 +256,7 @@ impl Drop for Place<'_> {
             self.waiters.len.store(queue.len(), Ordering::Relaxed);
         }
         // Given back, and so to the next in the queue.
-        let client = lock(&self.waiter.call).client.take();
-        drop(client);
+        drop(self.take());
     }
 }
 

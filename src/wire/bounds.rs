@@ -26,6 +26,9 @@ pub(super) const SMALL: usize = 30_000;
 pub(super) const LARGE: usize = 1 << 30;
 /// Bytes of a ParameterDescription: a count of 16 bits, and four bytes for each.
 const DESCRIPTION: usize = 4 + 2 + 4 * 65_535;
+/// Bytes of a message that no bound is below.
+const LEAST: usize = AUTHENTICATION;
+const _: () = assert!(LEAST <= SMALL && LEAST <= LARGE && LEAST <= DESCRIPTION);
 /// Parameters that a server may tell. PostgreSQL tells about fifteen.
 pub(super) const PARAMETERS: usize = 128;
 /// Bytes of a parameter's name.
@@ -74,11 +77,9 @@ impl error::Error for Violation {}
 /// A message's header.
 #[inline]
 pub(super) fn announced(kind: u8, length: usize, allowed: Allowed) -> Result<(), Violation> {
-    // No bound is smaller.
-    if length <= AUTHENTICATION { Ok(()) } else { announced_long(kind, length, allowed) }
-}
-
-fn announced_long(kind: u8, length: usize, allowed: Allowed) -> Result<(), Violation> {
+    if length <= LEAST {
+        return Ok(());
+    }
     let most = match kind {
         b'R' => AUTHENTICATION,
         _ if !allowed.trusted || !allowed.asked => SMALL,

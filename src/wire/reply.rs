@@ -51,11 +51,7 @@ impl Replies {
     pub(super) fn next(&mut self, bytes: &mut &[u8], allowed: Allowed) -> Result<Option<Reply>, Violation> {
         while !bytes.is_empty() {
             if let Some((kind, body)) = self.take_whole(bytes, allowed)? {
-                // Most messages, rows above all, say nothing.
-                let kept = kept(kind);
-                if kept > 0
-                    && let Some(reply) = self.read(kind, &body[..body.len().min(kept)])?
-                {
+                if let Some(reply) = self.read(kind, &body[..body.len().min(kept(kind))])? {
                     return Ok(Some(reply));
                 }
                 continue;
@@ -144,11 +140,10 @@ impl Replies {
     }
 }
 
-/// How much of the body of such a message is read. Of one that says nothing, none.
-#[inline]
+/// How much of the body of such a message is read.
 fn kept(kind: u8) -> usize {
     match kind {
-        b'Z' | b'C' | b'E' | b'S' | b'G' => KEPT,
+        b'Z' | b'C' | b'E' | b'S' => KEPT,
         b'R' => AUTHENTICATION,
         _ => 0,
     }
