@@ -43,7 +43,7 @@ pub fn compare(size: usize) {
 pub struct Servers {
     pub runtime: &'static Runtime,
     /// Connections to one Pod.
-    size: usize,
+    pub size: usize,
     pub cluster: Cluster,
 }
 
@@ -58,11 +58,6 @@ impl Servers {
 
     pub fn end(self) {
         self.runtime.block_on(self.cluster.shutdown()).expect("an orderly end");
-    }
-
-    /// Connections to one Pod.
-    pub fn size(&self) -> usize {
-        self.size
     }
 
     /// Connections to all Pods.

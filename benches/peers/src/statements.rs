@@ -31,10 +31,11 @@ fn on_one_processor() {
     thread::sched_setaffinity(None, &one).expect("one of the processors that are allowed");
 }
 
-fn table(servers: Servers, where_: &str) {
+fn table(servers: Servers, stage: &str) {
     let title = format!(
-        "`SELECT 1`, prepared where the pool can, {where_}, {size} connections a Pod (podpool's rate over its rate; above 1 is slower)",
-        size = servers.size()
+        "`SELECT 1`, prepared where the pool can, {stage}, {} connections to each Pod (podpool's rate over its rate; above \
+         1 is slower)",
+        servers.size
     );
     let mut table = Table::new(title, "kops/s", true);
     for tasks in [1, 4, 16, 64] {
