@@ -97,9 +97,13 @@ impl Cluster {
         self.readiness(&server, true)
     }
 
-    /// Leaves a Pod so much of its time to run, above 0 and up to 1, until what is returned is dropped: its processes are
-    /// stopped (SIGSTOP) and go on (SIGCONT) a hundred times a second, as under a quota of the kernel's. A process that
-    /// is new runs freely for up to a tenth of a second.
+    /// Leaves a Pod this share of its processor time, above 0 and up to 1, until what is returned is dropped.
+    ///
+    /// Where this process may make control groups (Linux's; it usually takes root), the Pod gets a quota, as Kubernetes'
+    /// `limits.cpu` gives it: the share of what its processes use, all together, in the second after the call, and at
+    /// least 1 ms a second. A Pod that does nothing is left next to nothing. Elsewhere its processes are stopped
+    /// (SIGSTOP) and go on (SIGCONT) a hundred times a second, whatever they use; one that is new runs freely for up to a
+    /// tenth of a second. That also costs whatever shares the machine with them.
     ///
     /// # Errors
     ///

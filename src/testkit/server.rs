@@ -221,7 +221,7 @@ impl Server {
 
     pub(super) async fn throttle(&self, share: f64) -> Result<Throttle, Error> {
         self.expect(State::Running, "running")?;
-        Ok(Throttle::start(self.processes.clone(), self.processes.list().await?, share))
+        Throttle::start(self.processes.clone(), share).await
     }
 
     /// Connects as the superuser.

@@ -19,9 +19,9 @@ const TIMES: usize = 2;
 /// How long, each time; and how long it is given to recover.
 const THROTTLED: Duration = Duration::from_secs(15);
 const HEALED: Duration = Duration::from_secs(11);
-/// What is compared with it: so long, just before each time, while a Pod that the pool does not know is throttled. Stopping
-/// processes and letting them go on, a hundred times a second, costs whatever shares the machine with them.
-const CALM: Duration = Duration::from_secs(4);
+/// What is compared with it: so long, just before each time, while a Pod that the pool does not know is throttled. Where
+/// that is done by signals, they cost whatever shares the machine with the processes.
+const CALM: Duration = Duration::from_secs(15);
 /// Its share is known from the requests of so long.
 const SPAN: Duration = Duration::from_secs(1);
 
@@ -58,13 +58,16 @@ async fn a_throttled_standby_gets_little_and_costs_nobody_much() {
     let mut throttled = Vec::new();
     for _ in 0..times {
         let throttle = elsewhere.throttle(1, 0.1).await.expect("throttled");
+        let calm = Instant::now();
         sleep(CALM).await;
         drop(throttle);
-        let from = Instant::now();
+        let well = (calm, Instant::now());
         let throttle = cluster.throttle(1, 0.1).await.expect("throttled");
+        let from = Instant::now();
+        println!("{throttle:?}");
         sleep(THROTTLED).await;
         drop(throttle);
-        throttled.push((from, Instant::now()));
+        throttled.push((well, (from, Instant::now())));
         sleep(HEALED).await;
     }
     let requests = load.stop().await;
@@ -75,9 +78,9 @@ async fn a_throttled_standby_gets_little_and_costs_nobody_much() {
         Spread::new(made.map(Request::took)).at(0.99)
     };
     let (mut missed, mut most) = (Vec::new(), (Duration::ZERO, 0f64, 0f64, Duration::ZERO));
-    for &(from, to) in &throttled {
-        let well = p99(from - CALM, from);
-        let before = share(&requests, pods[1], from - CALM, from);
+    for &((calm, end), (from, to)) in &throttled {
+        let well = p99(calm, end);
+        let before = share(&requests, pods[1], calm, end);
         let known = until(&requests, pods[1], from, to, |share| share < 1.0 / 3.0);
         let late = share(&requests, pods[1], from + Duration::from_secs(5), to);
         let back = until(&requests, pods[1], to, to + HEALED, |share| share > 0.8);

@@ -1,3 +1,5 @@
+//! Throttling by signals, where the kernel grants no quota.
+
 use std::{
     collections::BTreeSet,
     fmt,
@@ -12,11 +14,13 @@ use rustix::process::Signal;
 use tokio::{task::AbortHandle, time::sleep};
 use tracing::warn;
 
-use super::{
-    lock,
-    processes::{self, Processes},
+use crate::{
+    testkit::{
+        lock,
+        processes::{self, Processes},
+    },
+    time::Duration,
 };
-use crate::time::Duration;
 
 /// One turn: a part of it the processes run, the rest they stand still.
 const TURN: Duration = Duration::from_millis(10);
@@ -24,10 +28,8 @@ const TURN: Duration = Duration::from_millis(10);
 /// How often new processes are looked for.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A Pod that gets only a part of its processor time, until this is dropped. See
-/// [`Cluster::throttle`](super::Cluster::throttle).
-#[must_use = "dropped, it ends the throttling"]
-pub struct Throttle {
+/// Stops processes and lets them go on, a hundred times a second, until it is dropped.
+pub(super) struct Turns {
     shared: Arc<Shared>,
     looking: AbortHandle,
     turning: Option<JoinHandle<()>>,
@@ -39,7 +41,7 @@ struct Shared {
     pids: Mutex<BTreeSet<i32>>,
 }
 
-impl Throttle {
+impl Turns {
     /// Throttles these processes, of which `pids` are known.
     pub(super) fn start(processes: Processes, pids: BTreeSet<i32>, share: f64) -> Self {
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), pids: Mutex::new(pids) });
@@ -86,7 +88,7 @@ impl Shared {
     }
 }
 
-impl Drop for Throttle {
+impl Drop for Turns {
     fn drop(&mut self) {
         self.looking.abort();
         self.shared.stop.store(true, Ordering::Relaxed);
@@ -97,8 +99,8 @@ impl Drop for Throttle {
     }
 }
 
-impl fmt::Debug for Throttle {
+impl fmt::Debug for Turns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Throttle").field("pids", &lock(&self.shared.pids)).finish_non_exhaustive()
+        f.debug_struct("Turns").field("pids", &lock(&self.shared.pids)).finish_non_exhaustive()
     }
 }

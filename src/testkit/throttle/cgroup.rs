@@ -1,0 +1,161 @@
+//! A control group of the kernel's with a quota of processor time: `cpu.max` of version 2 (Linux's
+//! `admin-guide/cgroup-v2`), `cpu.cfs_quota_us` of version 1 (`admin-guide/cgroup-v1`, `scheduler/sched-bwc`).
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use tracing::warn;
+
+use crate::time::Duration;
+
+/// What a group's name begins with; then come the process that made it and a number.
+const PREFIX: &str = "podpool-";
+
+/// How often its processes are moved out before it is left where it is: each time only those are met that were just born.
+const MOVES: usize = 100;
+
+/// A group of its own, below the one that this process is in. Dropped, its processes go there, and it is removed.
+#[derive(Debug)]
+pub(super) struct Cgroup {
+    pub(super) directory: PathBuf,
+    version: Version,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+impl Cgroup {
+    /// A new one, without a process.
+    pub(super) fn create() -> io::Result<Self> {
+        let (mounts, own) = (fs::read_to_string("/proc/self/mounts")?, fs::read_to_string("/proc/self/cgroup")?);
+        let Some((parent, version)) = place(&mounts, &own) else {
+            return Err(io::Error::new(ErrorKind::NotFound, "no control group with a controller for processor time"));
+        };
+        if version == Version::Two {
+            fs::write(parent.join("cgroup.subtree_control"), "+cpu")?;
+        }
+        sweep(&parent)?;
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        // Relaxed: only that no two are alike counts.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let directory = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
+        fs::create_dir(&directory)?;
+        Ok(Self { directory, version })
+    }
+
+    /// Moves a process here, and with it the children it will have. Says whether there still was one.
+    pub(super) fn take(&self, pid: i32) -> io::Result<bool> {
+        enter(&self.directory, pid)
+    }
+
+    /// Lets its processes run so long in each period, all of them together.
+    pub(super) fn limit(&self, runs: Duration, period: Duration) -> io::Result<()> {
+        let (runs, period) = (runs.as_micros(), period.as_micros());
+        match self.version {
+            Version::One => {
+                fs::write(self.directory.join("cpu.cfs_period_us"), period.to_string())?;
+                fs::write(self.directory.join("cpu.cfs_quota_us"), runs.to_string())
+            }
+            Version::Two => fs::write(self.directory.join("cpu.max"), format!("{runs} {period}")),
+        }
+    }
+
+    fn dissolve(&self) -> io::Result<()> {
+        let parent = self.directory.parent().unwrap_or(Path::new("/"));
+        for _ in 0..MOVES {
+            let pids = fs::read_to_string(self.directory.join("cgroup.procs"))?;
+            for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
+                enter(parent, pid)?;
+            }
+            match fs::remove_dir(&self.directory) {
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => {}
+                removed => return removed,
+            }
+        }
+        Err(ErrorKind::ResourceBusy.into())
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let unlimited = match self.version {
+            Version::One => fs::write(self.directory.join("cpu.cfs_quota_us"), "-1"),
+            Version::Two => fs::write(self.directory.join("cpu.max"), "max"),
+        };
+        if let Err(error) = unlimited.and_then(|()| self.dissolve()) {
+            warn!(%error, directory = %self.directory.display(), "a control group stays behind");
+        }
+    }
+}
+
+/// Removes the groups that a process left behind which was killed. One with processes in it the kernel does not remove.
+fn sweep(parent: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let maker = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-')).map(|(maker, _)| maker);
+        if maker.is_some_and(|maker| !Path::new("/proc").join(maker).exists()) {
+            let _ = fs::remove_dir(entry.path()); // somebody else's, or swept by somebody else
+        }
+    }
+    Ok(())
+}
+
+fn enter(directory: &Path, pid: i32) -> io::Result<bool> {
+    match fs::write(directory.join("cgroup.procs"), pid.to_string()) {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(false),
+        entered => entered.map(|()| true),
+    }
+}
+
+/// The group that this process is in, of `/proc/self/mounts` and `/proc/self/cgroup`: where the controller for
+/// processor time is one of version 1, there; else in version 2.
+fn place(mounts: &str, own: &str) -> Option<(PathBuf, Version)> {
+    let mount = |wanted: &dyn Fn(&str, &str) -> bool| {
+        mounts.lines().find_map(|line| {
+            let mut fields = line.split(' ').skip(1);
+            let (point, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
+            wanted(kind, options).then(|| PathBuf::from(point))
+        })
+    };
+    let path = |wanted: &dyn Fn(&str) -> bool| {
+        own.lines().find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            wanted(controllers).then(|| path.trim_start_matches('/').to_owned())
+        })
+    };
+    let cpu = |list: &str| list.split(',').any(|one| one == "cpu");
+    let one = mount(&|kind, options| kind == "cgroup" && cpu(options)).zip(path(&cpu));
+    if let Some((point, path)) = one {
+        return Some((point.join(path), Version::One));
+    }
+    let (point, path) = mount(&|kind, _| kind == "cgroup2").zip(path(&str::is_empty))?;
+    Some((point.join(path), Version::Two))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpuset cgroup rw,cpuset 0 0\n\
+                       cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,relatime,cpu,cpuacct 0 0\n\
+                       cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+    const TWO: &str = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n";
+
+    #[test]
+    fn finds_its_own_group() {
+        let own = "5:cpuset:/\n4:cpu,cpuacct:/kubepods/a\n0::/\n";
+        let one = (PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/kubepods/a"), Version::One);
+        assert_eq!(place(ONE, own), Some(one));
+        let two = (PathBuf::from("/sys/fs/cgroup/user.slice/b"), Version::Two);
+        assert_eq!(place(TWO, "0::/user.slice/b\n"), Some(two));
+        assert_eq!(place("proc /proc proc rw 0 0\n", "0::/\n"), None);
+    }
+}
