@@ -2,9 +2,9 @@
 //!
 //! - The cluster is known by its system identifier. A Pod of another cluster is fenced. The first identifier heard is
 //!   kept; another is adopted only when no known Pod has the old one, as when a cluster was made anew.
-//! - A promotion begins a timeline with a higher number. The highest one seen is remembered; a primary below it is a
-//!   former primary that has not heard, and is fenced from every target, even alone: what is written there is lost, and
-//!   what is read there is old.
+//! - A promotion begins a timeline with a higher number. The highest one seen is remembered, of every cluster, also while
+//!   another is taken for ours; a primary below it is a former primary that has not heard, and is fenced from every
+//!   target, even alone: what is written there is lost, and what is read there is old.
 //! - Of two primaries on one timeline, the one in use stays and the other is fenced.
 //!
 //! None of this undoes what was written to a former primary before anyone could know.
@@ -51,6 +51,9 @@ impl fmt::Display for Fence {
     }
 }
 
+/// The clusters that are remembered beside ours: a server can claim to be of another one each time.
+const CLUSTERS: usize = 64;
+
 /// What is remembered of the cluster.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lineage {
@@ -73,9 +76,16 @@ impl Lineage {
         else {
             return vec![None; claims.len()];
         };
+        for claim in claims.iter().filter(|claim| claim.role == Role::Primary) {
+            let of = claim.system.unwrap_or(system);
+            let room = of == system || self.newest.len() < CLUSTERS || self.newest.contains_key(&of);
+            if let Some(timeline) = claim.timeline.filter(|_| room) {
+                let newest = self.newest.entry(of).or_default();
+                *newest = timeline.max(*newest);
+            }
+        }
+        let newest = self.newest.get(&system).copied().unwrap_or(0);
         let primaries = || claims.iter().filter(|claim| claim.role == Role::Primary && belongs(claim));
-        let newest = primaries().filter_map(|claim| claim.timeline).max();
-        let newest = newest.unwrap_or(0).max(self.newest.get(&system).copied().unwrap_or(0));
         let at_newest = || primaries().filter(|claim| claim.timeline.is_none_or(|timeline| timeline == newest));
         let passing = || at_newest().filter(|claim| claim.passing);
         let in_use = passing().find(|claim| Some(claim.pod) == self.primary);
@@ -90,7 +100,6 @@ impl Lineage {
                 _ => None,
             })
             .collect();
-        self.newest.insert(system, newest);
         self.primary = primary.or(self.primary);
         fences
     }
@@ -141,6 +150,30 @@ mod tests {
     }
 
     #[test]
+    fn a_former_primary_is_known_also_after_another_cluster_was_taken_for_ours() {
+        let mut lineage = Lineage::default();
+        let (other, new, old) =
+            (claim(0, Role::Primary, 8, 1), claim(1, Role::Primary, 7, 3), claim(2, Role::Primary, 7, 2));
+        assert_eq!(lineage.judge(&[other]), [None]);
+        assert_eq!(lineage.judge(&[other, new]), [None, Some(Fence::OtherSystem { expected: 8, got: 7 })]);
+        assert_eq!(lineage.judge(&[old]), [Some(Fence::OldTimeline { newest: 3, got: 2 })]);
+    }
+
+    #[test]
+    fn a_server_that_claims_another_cluster_each_time_fills_no_memory() {
+        let mut lineage = Lineage::default();
+        let ours = claim(0, Role::Primary, 7, 1);
+        for system in 100..1000 {
+            lineage.judge(&[ours, claim(1, Role::Primary, system, 1)]);
+        }
+        assert!(lineage.newest.len() <= CLUSTERS);
+        assert_eq!(
+            lineage.judge(&[claim(0, Role::Primary, 7, 2), ours])[1],
+            Some(Fence::OldTimeline { newest: 2, got: 1 })
+        );
+    }
+
+    #[test]
     fn who_tells_nothing_is_believed() {
         let mut lineage = Lineage::default();
         let silent = Claim { pod: 0, role: Role::Primary, system: None, timeline: None, passing: true };
@@ -166,6 +199,10 @@ mod tests {
                     })
                     .collect();
                 let fences = lineage.judge(&claims);
+                for told in claims.iter().filter(|claim| claim.role == Role::Primary && lineage.system.is_some()) {
+                    let newest = newest.entry(told.system.unwrap()).or_insert(0);
+                    *newest = told.timeline.unwrap().max(*newest);
+                }
                 let left: Vec<_> = claims
                     .iter()
                     .zip(&fences)
@@ -174,9 +211,7 @@ mod tests {
                     .collect();
                 prop_assert!(left.len() <= 1, "{left:?}");
                 for primary in left {
-                    let (system, timeline) = (primary.system.unwrap(), primary.timeline.unwrap());
-                    let before = newest.insert(system, timeline).unwrap_or(0);
-                    prop_assert!(timeline >= before);
+                    prop_assert_eq!(primary.timeline, newest.get(&primary.system.unwrap()).copied());
                 }
             }
         }

@@ -29,6 +29,7 @@ use super::{
     pod::Pod,
     prober::{Ask, Asks},
     urgency::Urgent,
+    view::PodHealth,
 };
 use crate::{
     config::{Config, Limits, Target},
@@ -284,6 +285,13 @@ impl Simulation {
         view.pods().find(|(known, _)| number(known) == pod).map(|(known, health)| (known.clone(), health.state))
     }
 
+    /// Whether a Pod is well, and believed.
+    fn serves(&self, pod: usize) -> bool {
+        let view = self.inner.published.load();
+        let serves = |health: &PodHealth| health.state == State::Healthy && health.fence.is_none();
+        view.pods().any(|(known, health)| number(known) == pod && serves(health))
+    }
+
     async fn happen(&mut self, what: Happens) -> Result<(), TestCaseError> {
         use Happens::*;
         let now = Instant::now();
@@ -312,9 +320,11 @@ impl Simulation {
         }
         match what {
             Answers(pod, answer) => {
-                let serves = matches!(self.known(pod), Some((_, State::Healthy)));
+                let serves = self.serves(pod);
                 let server = &mut lock(&self.world.0).servers[pod];
-                let well = server.answer == Answer::Passes || server.full_and_well;
+                // No probe is under way that was sent while it hung.
+                let passes = server.answer == Answer::Passes && now > server.since + PROBE;
+                let well = passes || server.full_and_well;
                 server.full_and_well = answer == Answer::Full && serves && well;
                 if server.answer != answer {
                     (server.answer, server.since) = (answer, now);
@@ -412,8 +422,12 @@ impl Simulation {
         };
         let passes = |pod: &Pod| told(pod).is_some_and(|told| told.passed);
 
+        // Once another cluster was about, a Pod has to pass a probe after the last evidence against it, for its cluster to
+        // be taken for ours.
+        let ours = |pod: &Pod| world.newest.len() < 2 || told(pod).is_some_and(|told| told.at > server(pod).accused);
+
         // Somebody serves while anybody could.
-        if let Some(pod) = pods().find(|pod| passes(pod) && believed(pod)) {
+        if let Some(pod) = pods().find(|pod| passes(pod) && believed(pod) && ours(pod)) {
             prop_assert!(candidates(Target::Any).next().is_some(), "{} passes: {view:?}", pod.endpoint);
         }
         // Nobody who fails is sent anything, after the bound and while another has passed for long enough.
