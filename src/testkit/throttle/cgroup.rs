@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -39,7 +39,7 @@ impl Cgroup {
             return Err(io::Error::new(ErrorKind::NotFound, "no control group with a controller for processor time"));
         };
         if version == Version::Two {
-            fs::write(parent.join("cgroup.subtree_control"), "+cpu")?;
+            set(&parent.join("cgroup.subtree_control"), "+cpu")?;
         }
         sweep(&parent)?;
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -60,23 +60,23 @@ impl Cgroup {
         let (runs, period) = (runs.as_micros(), period.as_micros());
         match self.version {
             Version::One => {
-                fs::write(self.directory.join("cpu.cfs_period_us"), period.to_string())?;
-                fs::write(self.directory.join("cpu.cfs_quota_us"), runs.to_string())
+                set(&self.directory.join("cpu.cfs_period_us"), &period.to_string())?;
+                set(&self.directory.join("cpu.cfs_quota_us"), &runs.to_string())
             }
-            Version::Two => fs::write(self.directory.join("cpu.max"), format!("{runs} {period}")),
+            Version::Two => set(&self.directory.join("cpu.max"), &format!("{runs} {period}")),
         }
     }
 
     fn dissolve(&self) -> io::Result<()> {
         let parent = self.directory.parent().unwrap_or(Path::new("/"));
         for _ in 0..MOVES {
-            let pids = fs::read_to_string(self.directory.join("cgroup.procs"))?;
-            for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
-                enter(parent, pid)?;
-            }
             match fs::remove_dir(&self.directory) {
                 Err(error) if error.kind() == ErrorKind::ResourceBusy => {}
                 removed => return removed,
+            }
+            let pids = fs::read_to_string(self.directory.join("cgroup.procs"))?;
+            for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
+                enter(parent, pid)?;
             }
         }
         Err(ErrorKind::ResourceBusy.into())
@@ -85,11 +85,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let unlimited = match self.version {
-            Version::One => fs::write(self.directory.join("cpu.cfs_quota_us"), "-1"),
-            Version::Two => fs::write(self.directory.join("cpu.max"), "max"),
-        };
-        if let Err(error) = unlimited.and_then(|()| self.dissolve()) {
+        if let Err(error) = self.dissolve() {
             warn!(%error, directory = %self.directory.display(), "a control group stays behind");
         }
     }
@@ -109,10 +105,15 @@ fn sweep(parent: &Path) -> io::Result<()> {
 }
 
 fn enter(directory: &Path, pid: i32) -> io::Result<bool> {
-    match fs::write(directory.join("cgroup.procs"), pid.to_string()) {
+    match set(&directory.join("cgroup.procs"), &pid.to_string()) {
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(false),
         entered => entered.map(|()| true),
     }
+}
+
+/// Writes to a file that the kernel made: where it did not, none is made here.
+fn set(file: &Path, value: &str) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
 }
 
 /// The group that this process is in, of `/proc/self/mounts` and `/proc/self/cgroup`: where the controller for
