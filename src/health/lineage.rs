@@ -2,8 +2,8 @@
 //!
 //! - The cluster is known by its system identifier. A Pod of another cluster is fenced. The first identifier heard is
 //!   kept; another is adopted only when no known Pod has the old one, as when a cluster was made anew.
-//! - A promotion begins a timeline with a higher number. The highest one seen is remembered, of every cluster, also while
-//!   another is taken for ours; a primary below it is a former primary that has not heard, and is fenced from every
+//! - A promotion begins a timeline with a higher number. The highest one seen is remembered, also while another cluster is
+//!   taken for ours (of 64 clusters at most); a primary below it is a former primary that has not heard, and is fenced from every
 //!   target, even alone: what is written there is lost, and what is read there is old.
 //! - Of two primaries on one timeline, the one in use stays and the other is fenced.
 //!
@@ -51,14 +51,14 @@ impl fmt::Display for Fence {
     }
 }
 
-/// The clusters that are remembered beside ours: a server can claim to be of another one each time.
+/// The clusters that are remembered, ours among them: a server can claim to be of another one each time.
 const CLUSTERS: usize = 64;
 
 /// What is remembered of the cluster.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lineage {
     system: Option<u64>,
-    /// The highest timeline seen of each cluster, for as long as the pool lives.
+    /// The highest timeline seen of each cluster, for as long as the pool lives or others do not crowd it out.
     newest: BTreeMap<u64, u32>,
     primary: Option<u64>,
 }
@@ -78,11 +78,15 @@ impl Lineage {
         };
         for claim in claims.iter().filter(|claim| claim.role == Role::Primary) {
             let of = claim.system.unwrap_or(system);
-            let room = of == system || self.newest.len() < CLUSTERS || self.newest.contains_key(&of);
-            if let Some(timeline) = claim.timeline.filter(|_| room) {
-                let newest = self.newest.entry(of).or_default();
-                *newest = timeline.max(*newest);
+            let Some(timeline) = claim.timeline else { continue };
+            if self.newest.len() >= CLUSTERS && !self.newest.contains_key(&of) {
+                if of != system {
+                    continue;
+                }
+                self.newest.pop_first();
             }
+            let newest = self.newest.entry(of).or_default();
+            *newest = timeline.max(*newest);
         }
         let newest = self.newest.get(&system).copied().unwrap_or(0);
         let primaries = || claims.iter().filter(|claim| claim.role == Role::Primary && belongs(claim));
@@ -166,7 +170,11 @@ mod tests {
         for system in 100..1000 {
             lineage.judge(&[ours, claim(1, Role::Primary, system, 1)]);
         }
-        assert!(lineage.newest.len() <= CLUSTERS);
+        assert_eq!(lineage.newest.len(), CLUSTERS);
+        for system in 100..1000 {
+            assert_eq!(lineage.judge(&[claim(1, Role::Primary, system, 1)]), [None], "alone, it is taken for ours");
+        }
+        assert_eq!(lineage.newest.len(), CLUSTERS);
         assert_eq!(
             lineage.judge(&[claim(0, Role::Primary, 7, 2), ours])[1],
             Some(Fence::OldTimeline { newest: 2, got: 1 })

@@ -2,7 +2,8 @@
 //! starts them, on simulated time, against Pods and a name server that are made up. Whatever happens to these, at every
 //! moment:
 //!
-//! - there is a candidate while a Pod that may be believed passes its probes;
+//! - there is a candidate while a Pod that may be believed passes its probes; one of another cluster than ours was before
+//!   may be once it passes a probe after all that was said against it;
 //! - a Pod that fails its probes is no candidate after a known time, while another passes;
 //! - no primary below the highest timeline, no second primary and no Pod of another cluster is a candidate;
 //! - a Pod that is full stays, what an old connection saw changes nothing, and neither does a name that does not resolve;
@@ -36,7 +37,7 @@ use crate::{
     discovery::{Resolution, Resolve, ResolveError},
     endpoint::{Endpoint, Role},
     error::Phase,
-    health::State,
+    health::{State, lineage::Fence},
     sync::lock,
     wire::{Class, facts::Facts, witness::Evidence},
 };
@@ -141,6 +142,8 @@ struct Server {
     facts: Facts,
     /// Since when it answers so.
     since: Instant,
+    /// Until when it failed its probes.
+    failed: Instant,
     /// When a connection gave evidence against it last.
     accused: Instant,
     /// It served when it became full, and nothing was said against it since.
@@ -256,8 +259,14 @@ struct Simulation {
 impl Simulation {
     fn new() -> Self {
         let now = Instant::now();
-        let server =
-            Server { answer: Answer::Passes, facts: standby(), since: now, accused: now, full_and_well: false };
+        let server = Server {
+            answer: Answer::Passes,
+            facts: standby(),
+            since: now,
+            failed: now,
+            accused: now,
+            full_and_well: false,
+        };
         let mut servers = [server; PODS];
         servers[0].facts = primary(1);
         let names = Names::These(0b111);
@@ -322,10 +331,13 @@ impl Simulation {
             Answers(pod, answer) => {
                 let serves = self.serves(pod);
                 let server = &mut lock(&self.world.0).servers[pod];
-                // No probe is under way that was sent while it hung.
-                let passes = server.answer == Answer::Passes && now > server.since + PROBE;
+                // No probe is under way that it was sent while it failed.
+                let passes = server.answer == Answer::Passes && now > server.failed + PROBE;
                 let well = passes || server.full_and_well;
                 server.full_and_well = answer == Answer::Full && serves && well;
+                if bound(server.answer).is_some() {
+                    server.failed = now;
+                }
                 if server.answer != answer {
                     (server.answer, server.since) = (answer, now);
                 }
@@ -392,7 +404,11 @@ impl Simulation {
     fn check(&mut self) -> Result<(), TestCaseError> {
         let now = Instant::now();
         let view = self.inner.published.load();
-        let world = lock(&self.world.0);
+        let mut world = lock(&self.world.0);
+        // Who is fenced does not serve, and is ejected by a probe that is not let in.
+        for (pod, _) in view.pods().filter(|(_, health)| health.fence.is_some()) {
+            world.servers[number(pod)].full_and_well = false;
+        }
         let told = |pod: &Pod| world.told.get(&pod.serial);
         let facts = |pod: &Pod| told(pod).and_then(|told| told.facts);
         let server = |pod: &Pod| &world.servers[number(pod)];
@@ -422,12 +438,15 @@ impl Simulation {
         };
         let passes = |pod: &Pod| told(pod).is_some_and(|told| told.passed);
 
-        // Once another cluster was about, a Pod has to pass a probe after the last evidence against it, for its cluster to
-        // be taken for ours.
-        let ours = |pod: &Pod| world.newest.len() < 2 || told(pod).is_some_and(|told| told.at > server(pod).accused);
+        // Of another cluster than ours was, and not to be taken for ours before it passes a probe.
+        let strange = |pod: &Pod, health: &PodHealth| {
+            let fenced = matches!(health.fence, Some(Fence::OtherSystem { .. }));
+            fenced && told(pod).is_some_and(|told| told.at <= server(pod).accused)
+        };
 
         // Somebody serves while anybody could.
-        if let Some(pod) = pods().find(|pod| passes(pod) && believed(pod) && ours(pod)) {
+        let could = |pod: &Pod, health: &PodHealth| passes(pod) && believed(pod) && !strange(pod, health);
+        if let Some((pod, _)) = view.pods().find(|(pod, health)| could(pod, health)) {
             prop_assert!(candidates(Target::Any).next().is_some(), "{} passes: {view:?}", pod.endpoint);
         }
         // Nobody who fails is sent anything, after the bound and while another has passed for long enough.

@@ -24,7 +24,8 @@
 //!
 //! The servers keep nothing safe (`fsync` is off) and listen on loopback addresses only. Every cluster of a machine
 //! has a port of its own, so tests can run side by side, in one process or in many. No process and no file is left
-//! behind, also when a test panics or is killed: a watcher process at the end of a pipe cleans up.
+//! behind, also when a test panics or is killed: a watcher process at the end of a pipe cleans up. (Only the empty control
+//! group of a Pod that was throttled when its test was killed stays, until a Pod is throttled again.)
 //!
 //! The order of Pods, names and addresses: Pod `i` is `postgresql-sfs-i`, on 127.0.0.2 and upwards, in the order in
 //! which Pods were added or moved; all share one port. 127.0.0.1 is the name server's.

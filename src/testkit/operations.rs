@@ -99,11 +99,12 @@ impl Cluster {
 
     /// Leaves a Pod this share of its processor time, above 0 and up to 1, until what is returned is dropped.
     ///
-    /// Where this process may make control groups (Linux's; it usually takes root), the Pod gets a quota, as Kubernetes'
-    /// `limits.cpu` gives it: the share of what its processes use, all together, in the second after the call, and at
-    /// least 1 ms a second. A Pod that does nothing is left next to nothing. Elsewhere its processes are stopped
-    /// (SIGSTOP) and go on (SIGCONT) a hundred times a second, whatever they use; one that is new runs freely for up to a
-    /// tenth of a second. That also costs whatever shares the machine with them.
+    /// Where this process may make a control group with a quota (Linux's; it takes root, and with version 2 the `cpu`
+    /// controller where it is made), the Pod gets one, as Kubernetes' `limits.cpu` gives it: the share of what its
+    /// processes use, all together, in the second after the call, and at least 1 ms a second. A Pod that does nothing is
+    /// left next to nothing; one that is started anew meanwhile is free of it; of two at a time, the end of one ends both.
+    /// Elsewhere its processes are stopped (SIGSTOP) and go on (SIGCONT) a hundred times a second, whatever they use; one
+    /// that is new runs freely for up to a tenth of a second. That also costs whatever shares the machine with them.
     ///
     /// # Errors
     ///

@@ -6,22 +6,26 @@ use std::{
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
-use tracing::warn;
-
-use crate::time::Duration;
+use tracing::{debug, warn};
 
 /// What a group's name begins with; then come the process that made it and a number.
 const PREFIX: &str = "podpool-";
 
-/// How often its processes are moved out before it is left where it is: each time only those are met that were just born.
-const MOVES: usize = 100;
+/// How long it is tried to move its processes out, before the group is left where it is: one that is just ending is not
+/// moved, and the kernel may let it end only in its next period.
+const LEAVES: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(1);
 
-/// A group of its own, below the one that this process is in. Dropped, its processes go there, and it is removed.
+/// A group for other processes. Dropped, these go to the group of this process, and it is removed.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     pub(super) directory: PathBuf,
+    /// Of this process.
+    own: PathBuf,
     version: Version,
 }
 
@@ -32,26 +36,41 @@ enum Version {
 }
 
 impl Cgroup {
-    /// A new one, without a process.
+    /// A new one, without a process: where the kernel grants quotas already. No other group is changed for it.
     pub(super) fn create() -> io::Result<Self> {
-        let (mounts, own) = (fs::read_to_string("/proc/self/mounts")?, fs::read_to_string("/proc/self/cgroup")?);
-        let Some((parent, version)) = place(&mounts, &own) else {
-            return Err(io::Error::new(ErrorKind::NotFound, "no control group with a controller for processor time"));
+        let (mounts, groups) = (fs::read_to_string("/proc/self/mounts")?, fs::read_to_string("/proc/self/cgroup")?);
+        let none = || io::Error::new(ErrorKind::NotFound, "no control group with a controller for processor time");
+        let (own, version) = place(&mounts, &groups).ok_or_else(none)?;
+        let parent = match version {
+            Version::One => own.clone(),
+            // Beside its own: a group that has processes can have none below it with a quota, but for the uppermost, which
+            // alone has no type.
+            Version::Two => {
+                let uppermost = !own.join("cgroup.type").exists();
+                let parent = if uppermost { &own } else { own.parent().ok_or_else(none)? };
+                let controllers = fs::read_to_string(parent.join("cgroup.subtree_control"))?;
+                if !controllers.split_whitespace().any(|controller| controller == "cpu") {
+                    return Err(none());
+                }
+                parent.to_owned()
+            }
         };
-        if version == Version::Two {
-            set(&parent.join("cgroup.subtree_control"), "+cpu")?;
-        }
         sweep(&parent)?;
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        // Relaxed: only that no two are alike counts.
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let directory = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
-        fs::create_dir(&directory)?;
-        Ok(Self { directory, version })
+        loop {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            // Relaxed: only that no two are alike counts.
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let directory = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
+            match fs::create_dir(&directory) {
+                // Of a process with the same number that was killed.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => return made.map(|()| Self { directory, own, version }),
+            }
+        }
     }
 
-    /// Moves a process here, and with it the children it will have. Says whether there still was one.
-    pub(super) fn take(&self, pid: i32) -> io::Result<bool> {
+    /// Moves a process here, and with it the children it will have. One that has ended is no error.
+    pub(super) fn take(&self, pid: i32) -> io::Result<()> {
         enter(&self.directory, pid)
     }
 
@@ -67,26 +86,38 @@ impl Cgroup {
         }
     }
 
+    /// Lets its processes run as they like.
+    fn unlimit(&self) -> io::Result<()> {
+        match self.version {
+            Version::One => set(&self.directory.join("cpu.cfs_quota_us"), "-1"),
+            Version::Two => set(&self.directory.join("cpu.max"), "max"),
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the kernel's time goes on where a test's is paused")]
     fn dissolve(&self) -> io::Result<()> {
-        let parent = self.directory.parent().unwrap_or(Path::new("/"));
-        for _ in 0..MOVES {
-            match fs::remove_dir(&self.directory) {
-                Err(error) if error.kind() == ErrorKind::ResourceBusy => {}
-                removed => return removed,
+        let until = Instant::now() + LEAVES;
+        loop {
+            let mut moved = Ok(());
+            for pid in fs::read_to_string(self.directory.join("cgroup.procs"))?.lines() {
+                moved = moved.and(pid.parse().map_or(Ok(()), |pid| enter(&self.own, pid)));
             }
-            let pids = fs::read_to_string(self.directory.join("cgroup.procs"))?;
-            for pid in pids.lines().filter_map(|pid| pid.parse().ok()) {
-                enter(parent, pid)?;
+            match fs::remove_dir(&self.directory) {
+                Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < until => sleep(POLL),
+                removed => return removed.and(moved),
             }
         }
-        Err(ErrorKind::ResourceBusy.into())
     }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
+        let directory = self.directory.display();
+        if let Err(error) = self.unlimit() {
+            debug!(%error, %directory, "a control group keeps its quota, if it has one, until its processes have left");
+        }
         if let Err(error) = self.dissolve() {
-            warn!(%error, directory = %self.directory.display(), "a control group stays behind");
+            warn!(%error, %directory, "a control group stays behind");
         }
     }
 }
@@ -104,10 +135,10 @@ fn sweep(parent: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn enter(directory: &Path, pid: i32) -> io::Result<bool> {
+fn enter(directory: &Path, pid: i32) -> io::Result<()> {
     match set(&directory.join("cgroup.procs"), &pid.to_string()) {
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(false),
-        entered => entered.map(|()| true),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(()),
+        entered => entered,
     }
 }
 

@@ -6,6 +6,7 @@ mod turns;
 
 use std::fmt;
 
+use cgroup::Cgroup;
 use quota::Quota;
 use tracing::info;
 use turns::Turns;
@@ -25,7 +26,11 @@ enum Means {
 impl Throttle {
     /// Leaves these processes that share.
     pub(super) async fn start(processes: Processes, share: f64) -> Result<Self, Error> {
-        match Quota::start(&processes, share).await {
+        let quota = match Cgroup::create() {
+            Ok(group) => Quota::start(group, &processes, share).await,
+            Err(source) => Err(Error::io("make a control group", source)),
+        };
+        match quota {
             Ok(quota) => return Ok(Self(Means::Quota(quota))),
             Err(error) => info!(%error, cause = ?error, "no quota of processor time here: a Pod is stopped in turns"),
         }
@@ -102,15 +107,15 @@ mod tests {
     #[allow(clippy::print_stdout, reason = "a test says what it could not do")]
     async fn a_quota_leaves_a_share_and_no_group() {
         let spin = Spin::start("quota");
-        match Quota::start(&spin.processes, 0.2).await {
-            Ok(quota) => {
-                let part = spin.part().await;
-                assert!(part > 0.0 && part < 0.4, "{part} by {quota:?}");
-                let directory = quota.group.directory.clone();
-                drop(quota);
-                assert!(!directory.exists(), "{directory:?} stays behind");
-            }
-            Err(error) => println!("skipped: no quota here: {error:?}"),
-        }
+        let group = match Cgroup::create() {
+            Ok(group) => group,
+            Err(error) => return println!("skipped: no control group can be made here: {error}"),
+        };
+        let directory = group.directory.clone();
+        let quota = Quota::start(group, &spin.processes, 0.2).await.unwrap();
+        let part = spin.part().await;
+        assert!(part > 0.0 && part < 0.4, "{part} by {quota:?}");
+        drop(quota);
+        assert!(!directory.exists(), "{directory:?} stays behind");
     }
 }

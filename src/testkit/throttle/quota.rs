@@ -2,16 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs,
-};
-
-use tokio::time::sleep;
-
-use super::cgroup::Cgroup;
-use crate::{
-    testkit::{Error, processes::Processes},
+    fmt, fs, io,
     time::{Duration, Instant},
 };
+
+use super::cgroup::Cgroup;
+use crate::testkit::{Error, processes::Processes};
 
 /// So long it is looked at what the processes use without a quota.
 const LOOK: Duration = Duration::from_secs(1);
@@ -24,18 +20,19 @@ const LEAST: Duration = Duration::from_millis(1);
 
 /// Processes that may use only so much, until it is dropped.
 pub(super) struct Quota {
-    pub(super) group: Cgroup,
+    group: Cgroup,
     runs: Duration,
     period: Duration,
 }
 
 impl Quota {
     /// Leaves these processes a share of what they use in the next second.
-    pub(super) async fn start(processes: &Processes, share: f64) -> Result<Self, Error> {
+    #[expect(clippy::disallowed_methods, reason = "the kernel's time goes on where a test's is paused")]
+    pub(super) async fn start(group: Cgroup, processes: &Processes, share: f64) -> Result<Self, Error> {
         let failed = |source| Error::io("limit the processor time of a server", source);
-        let group = Cgroup::create().map_err(failed)?;
         let (from, before) = (Instant::now(), used(&processes.list().await?).map_err(failed)?);
-        sleep(LOOK).await;
+        let waited = tokio::task::spawn_blocking(|| std::thread::sleep(LOOK)).await;
+        waited.map_err(|error| failed(io::Error::other(error)))?;
         let after = used(&processes.list().await?).map_err(failed)?;
         let more = after.iter().map(|(pid, used)| used.saturating_sub(before.get(pid).copied().unwrap_or_default()));
         let part = more.sum::<Duration>().as_secs_f64() / from.elapsed().as_secs_f64() * share;
@@ -75,7 +72,7 @@ fn quota(part: f64) -> (Duration, Duration) {
 
 /// The processor time that each of these has used; those that have ended are left out. Of one thread, which is all that a
 /// server's processes have.
-pub(super) fn used(pids: &BTreeSet<i32>) -> std::io::Result<BTreeMap<i32, Duration>> {
+pub(super) fn used(pids: &BTreeSet<i32>) -> io::Result<BTreeMap<i32, Duration>> {
     // Documented in `scheduler/sched-stats`: nanoseconds on a processor, nanoseconds waiting for one, times it ran.
     fs::metadata("/proc/self/schedstat")?;
     let of = |pid: &i32| {
