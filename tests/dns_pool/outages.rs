@@ -41,7 +41,8 @@ async fn f06_a_silent_name_server_is_noticed_by_no_caller() {
     site.dns.heal();
     until(FOLLOW, "the name resolves", || pool.status().resolve.ok).await;
     for (ordinal, before) in sessions.iter().enumerate() {
-        assert!(site.sessions(ordinal).await.is_superset(before), "Pod {ordinal} has lost a connection");
+        let after = site.sessions(ordinal).await;
+        assert!(after.is_superset(before), "Pod {ordinal}: {before:?}, then {after:?}; {:?}", pool.status().endpoints);
     }
     site.end(pool).await;
 }
