@@ -44,11 +44,14 @@ async fn the_steady_state_is_one_packet_a_family_and_lookup() {
             longest = longest.max(asked.elapsed());
         }
         let mut log = server.take_log();
-        // A question is repeated, under its id, where this machine stood still for so long: that is no steady state.
+        // A question is repeated, under its id, where this machine stood still for so long: that is no steady state. One
+        // with the same id that is not of the same lookup is another question: there are only 65,536 ids.
         if longest > Duration::from_millis(200) {
             println!("a lookup took {longest:?}: repeats are not counted");
-            log.sort_by_key(|packet| packet.id);
-            log.dedup_by_key(|packet| packet.id);
+            let question = |packet: &Packet| (packet.kind, packet.id);
+            let repeats = |i: usize| log[i.saturating_sub(3)..i].iter().any(|old| question(old) == question(&log[i]));
+            let once: Vec<_> = (0..log.len()).filter(|&i| !repeats(i)).map(|i| log[i].clone()).collect();
+            log = once;
         }
         assert_eq!((count(RecordType::A)(&log), count(RecordType::AAAA)(&log), log.len()), (30, v6, 30 + v6));
     }
