@@ -24,7 +24,8 @@ const REMEMBER: Duration = Duration::from_secs(10);
 pub(crate) struct Pace {
     /// When packets went out, the oldest first.
     sent: VecDeque<Instant>,
-    /// Packets that went out, by a hash of their bytes, which begin with a random number.
+    /// Packets that went out, by a hash of their bytes, which begin with a random number: one of 65,536, so that of two
+    /// lookups within [`REMEMBER`] one can be taken for a repeat. Where there is no room, it waits then.
     seen: VecDeque<(Instant, u64)>,
     /// When the first packets that wait will have room.
     claimed: Option<Instant>,

@@ -36,22 +36,22 @@ async fn the_steady_state_is_one_packet_a_family_and_lookup() {
     let count = |kind| move |log: &[Packet]| log.iter().filter(|packet| packet.kind == kind).count();
     for (ips, v6) in [(&["10.0.0.1", "10.0.0.2"][..], 2 + 2), (&["10.0.0.1", "fd00::1"], 30)] {
         server.set(SVC, ips);
-        let dns = dns(&[&server]);
-        let mut longest = Duration::ZERO;
-        for _ in 0..30 {
-            let asked = Instant::now();
-            dns.resolve().await.unwrap();
-            longest = longest.max(asked.elapsed());
-        }
-        let mut log = server.take_log();
-        // A question is repeated, under its id, where this machine stood still for so long: that is no steady state. One
-        // with the same id that is not of the same lookup is another question: there are only 65,536 ids.
-        if longest > Duration::from_millis(200) {
-            println!("a lookup took {longest:?}: repeats are not counted");
-            let question = |packet: &Packet| (packet.kind, packet.id);
-            let repeats = |i: usize| log[i.saturating_sub(3)..i].iter().any(|old| question(old) == question(&log[i]));
-            let once: Vec<_> = (0..log.len()).filter(|&i| !repeats(i)).map(|i| log[i].clone()).collect();
-            log = once;
+        let mut log = Vec::new();
+        // Where this machine stands still, a question is repeated. And of 60 questions two have the same id once in 75
+        // times: the second one is then taken for a repeat, which waits for room. Neither is the steady state.
+        for _ in 0..5 {
+            let dns = dns(&[&server]);
+            let mut longest = Duration::ZERO;
+            for _ in 0..30 {
+                let asked = Instant::now();
+                dns.resolve().await.unwrap();
+                longest = longest.max(asked.elapsed());
+            }
+            log = server.take_log();
+            if longest < Duration::from_millis(200) {
+                break;
+            }
+            println!("a lookup took {longest:?}: once more");
         }
         assert_eq!((count(RecordType::A)(&log), count(RecordType::AAAA)(&log), log.len()), (30, v6, 30 + v6));
     }
