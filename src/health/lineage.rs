@@ -2,9 +2,9 @@
 //!
 //! - The cluster is known by its system identifier. A Pod of another cluster is fenced. The first identifier heard is
 //!   kept; another is adopted only when no known Pod has the old one, as when a cluster was made anew.
-//! - A promotion begins a timeline with a higher number. The highest one seen is remembered, also while another cluster is
-//!   taken for ours (of 64 clusters at most); a primary below it is a former primary that has not heard, and is fenced from every
-//!   target, even alone: what is written there is lost, and what is read there is old.
+//! - A promotion begins a timeline with a higher number. The highest one seen is remembered, also while another cluster
+//!   is taken for ours (of 64 clusters at most); a primary below it is a former primary that has not heard, and is
+//!   fenced from every target, even alone: what is written there is lost, and what is read there is old.
 //! - Of two primaries on one timeline, the one in use stays and the other is fenced.
 //!
 //! None of this undoes what was written to a former primary before anyone could know.

@@ -294,13 +294,6 @@ impl Simulation {
         view.pods().find(|(known, _)| number(known) == pod).map(|(known, health)| (known.clone(), health.state))
     }
 
-    /// Whether a Pod is well, and believed.
-    fn serves(&self, pod: usize) -> bool {
-        let view = self.inner.published.load();
-        let serves = |health: &PodHealth| health.state == State::Healthy && health.fence.is_none();
-        view.pods().any(|(known, health)| number(known) == pod && serves(health))
-    }
-
     async fn happen(&mut self, what: Happens) -> Result<(), TestCaseError> {
         use Happens::*;
         let now = Instant::now();
@@ -329,7 +322,7 @@ impl Simulation {
         }
         match what {
             Answers(pod, answer) => {
-                let serves = self.serves(pod);
+                let serves = matches!(self.known(pod), Some((_, State::Healthy)));
                 let server = &mut lock(&self.world.0).servers[pod];
                 // No probe is under way that it was sent while it failed.
                 let passes = server.answer == Answer::Passes && now > server.failed + PROBE;

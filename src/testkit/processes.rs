@@ -48,6 +48,11 @@ impl Processes {
 
     /// Sends a signal to every process of it, again and again until no new process turns up.
     pub(super) async fn signal(&self, signal: Signal) -> Result<(), Error> {
+        self.each(|pid| send(pid, signal)).await
+    }
+
+    /// Does this to every process of it, again and again until no new process turns up.
+    pub(super) async fn each(&self, mut work: impl FnMut(i32) -> Result<(), Error>) -> Result<(), Error> {
         let deadline = Instant::now() + DEADLINE;
         let mut reached = BTreeSet::new();
         loop {
@@ -55,7 +60,7 @@ impl Processes {
             if found.is_subset(&reached) {
                 return Ok(());
             }
-            send_all(&found, signal)?;
+            found.iter().try_for_each(|pid| work(*pid))?;
             reached = found;
             if Instant::now() > deadline {
                 let what = "the end of new processes".to_owned();

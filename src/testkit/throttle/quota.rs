@@ -38,18 +38,9 @@ impl Quota {
         let part = more.sum::<Duration>().as_secs_f64() / from.elapsed().as_secs_f64() * share;
         let (runs, period) = quota(part);
         group.limit(runs, period).map_err(failed)?;
-        // Who is here takes his children with him; so once all that are found are here, all are.
-        let mut here = BTreeSet::new();
-        loop {
-            let found = processes.list().await?;
-            if found.is_subset(&here) {
-                return Ok(Self { group, runs, period });
-            }
-            for &pid in found.difference(&here) {
-                group.take(pid).map_err(failed)?;
-            }
-            here = found;
-        }
+        // Who is here takes his children with him.
+        processes.each(|pid| group.take(pid).map_err(failed)).await?;
+        Ok(Self { group, runs, period })
     }
 }
 
