@@ -11,18 +11,20 @@ use tokio::{
 
 use super::{
     Pool,
-    budget::Budget,
-    common::{Clock, Common, Counters},
     directory::{Directory, Subset},
     inner::Inner,
     maintenance,
-    meter::Meter,
     owner::Owner,
-    prober::Asks,
+    pod::{
+        connection_limit::Budget,
+        metrics::Meter,
+        prober::Asks,
+        shared::{Clock, Common, Counters},
+        urgent_probing::Urgency,
+        view::View,
+        wait_queue::Waiters,
+    },
     refresher,
-    urgency::Urgency,
-    view::View,
-    waiters::Waiters,
 };
 use crate::{
     balance::{Chooser, Policy},

@@ -5,7 +5,12 @@ use std::{future::Future, pin::pin};
 use tokio::time::{Sleep, sleep_until, timeout_at};
 use tracing::Instrument as _;
 
-use super::{client::Client, common::count, idle::Mute, inner::Inner, opener, ping};
+use super::{
+    idle::Mute,
+    inner::Inner,
+    ping,
+    pod::{client::Client, connect, shared::count},
+};
 use crate::{
     config::{LagFallback, Target},
     endpoint::Role,
@@ -27,7 +32,7 @@ impl Inner {
     /// A connection, by the deadline.
     pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
         self.common.ask_for(target);
-        let result = match self.try_checkout(target, opener::grow) {
+        let result = match self.try_checkout(target, connect::grow) {
             Some(client) if client.is_fresh() && self.fits(client.record(), target) => Ok(client),
             // The slow path is a future of its own, made when it is needed.
             found => {

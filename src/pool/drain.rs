@@ -14,7 +14,11 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 
-use super::{common::TICK, entry::Entry, pod::Pod, prober::SUSPECT_INTERVAL, watch::Silence};
+use super::{
+    entry::Entry,
+    pod::{Pod, prober::SUSPECT_INTERVAL, shared::TICK},
+    watch::Silence,
+};
 use crate::{
     config::Limits,
     endpoint::Endpoint,

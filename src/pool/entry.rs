@@ -7,7 +7,10 @@ use std::sync::{
 
 use tokio::task::AbortHandle;
 
-use super::{pod::Pod, prober, roster::Member};
+use super::{
+    pod::{Pod, prober},
+    roster::Member,
+};
 use crate::{
     endpoint::{Endpoint, Role, slot::SlotHandle},
     health::{

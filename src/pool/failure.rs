@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{
-    common::Common,
-    pod::Pod,
+use super::pod::{
+    Pod,
+    shared::Common,
     view::{PodHealth, View},
 };
 use crate::{

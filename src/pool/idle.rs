@@ -3,11 +3,9 @@
 use std::{cell::Cell, sync::Arc};
 
 use super::{
-    client::Client,
     inner::Inner,
     local::{End, Local, Place},
-    pod::Pod,
-    view::View,
+    pod::{Pod, client::Client, view::View},
 };
 use crate::{
     balance::{Rng, select, select_at_once},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{common::Common, meter::Exporter, view::View};
+use super::pod::{metrics::Exporter, shared::Common, view::View};
 use crate::{
     balance::Chooser,
     config::Config,

@@ -7,7 +7,12 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{common::TICK, inner::Inner, opener, pod::Pod, speeds::Speeds, view::View, watch::Watch};
+use super::{
+    inner::Inner,
+    pod::{Pod, connect, shared::TICK, view::View},
+    speeds::Speeds,
+    watch::Watch,
+};
 use crate::{health::State, time::Instant};
 
 /// Ticks between two rounds through the Pods: one round a second.
@@ -46,7 +51,7 @@ fn round(view: &View) {
     for (pod, health) in view.pods() {
         reap(pod);
         if health.state == State::Healthy {
-            opener::warm(pod);
+            connect::warm(pod);
         }
     }
 }

@@ -4,12 +4,8 @@
 //! every connection who serves, and publishes one view of it all. A checkout reads its thread's copy of that view,
 //! picks, and takes an idle connection; everything slower than that happens in a task of the pool.
 
-mod budget;
 mod builder;
 mod checkout;
-mod client;
-mod common;
-mod conn;
 mod directory;
 mod drain;
 mod entry;
@@ -18,39 +14,23 @@ mod idle;
 mod inner;
 pub(crate) mod local;
 mod maintenance;
-mod message;
-#[cfg(feature = "metrics")]
-mod meter;
-#[cfg(not(feature = "metrics"))]
-#[path = "meter_off.rs"]
-mod meter;
-mod opener;
 mod owner;
 mod ping;
 mod pod;
-mod prober;
 mod queue;
 mod refresher;
-mod resolved;
 mod retry;
 pub(crate) mod roster;
-mod settle;
 mod speeds;
 mod status;
-mod tally;
 #[cfg(all(test, not(podpool_loom)))]
 mod tests;
-mod tidy;
-mod trouble;
-mod urgency;
-mod view;
-mod waiters;
 mod watch;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 pub use builder::Builder;
-pub use client::Client;
+pub use pod::client::Client;
 pub use retry::RETRIES;
 pub use status::{CounterStatus, EndpointStatus, ResolveStatus, Status};
 

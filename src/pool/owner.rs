@@ -5,7 +5,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{builder::nobody, directory::CloseRequest, inner::Inner, view::View};
+use super::{builder::nobody, directory::CloseRequest, inner::Inner, pod::view::View};
 
 /// What the handles of a pool share. The pool's tasks hold what is behind it, never this, so the last handle's end is
 /// the pool's end.

@@ -9,7 +9,7 @@
 use deadpool::unmanaged::Object;
 use tokio::time::timeout_at;
 
-use super::{client::Client, conn::Conn, pod::Pod};
+use super::pod::{Pod, client::Client, conn::Conn};
 use crate::{
     error::Phase,
     time::{Duration, Instant},

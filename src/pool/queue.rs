@@ -2,7 +2,12 @@
 
 use tokio::select;
 
-use super::{client::Client, common::count, failure, idle::Mute, inner::Inner, opener, view::View};
+use super::{
+    failure,
+    idle::Mute,
+    inner::Inner,
+    pod::{client::Client, connect, shared::count, view::View},
+};
 use crate::{
     balance::{Candidates, Rng},
     config::Target,
@@ -148,7 +153,7 @@ impl Inner {
         }
         while !open.is_empty() {
             let picked = self.chooser.pick(&Candidates::new(&view.snapshot, &open), rng)?;
-            if opener::open(pod(&open.swap_remove(picked))) {
+            if connect::open(pod(&open.swap_remove(picked))) {
                 return None;
             }
         }

@@ -9,9 +9,9 @@ use tokio::{
 };
 use tracing::Instrument as _;
 
-use super::{
-    common::{Common, count},
+use super::pod::{
     message::Message,
+    shared::{Common, count},
 };
 use crate::{
     discovery::{Resolve, ResolveError, Schedule},

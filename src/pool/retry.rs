@@ -2,7 +2,10 @@
 
 use std::{error, future::Future, sync::Arc};
 
-use super::{client::Client, common::count, inner::Inner};
+use super::{
+    inner::Inner,
+    pod::{client::Client, shared::count},
+};
 use crate::{
     config::Target,
     endpoint::{Endpoint, Role},

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{pod::Totals, view::View};
+use super::pod::{Totals, view::View};
 use crate::{
     endpoint::Role,
     health::{

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{common::read, inner::Inner};
+use super::{inner::Inner, pod::shared::read};
 use crate::{
     config::Target,
     endpoint::{Endpoint, Role},

@@ -26,11 +26,13 @@ use tokio::{
 use super::{
     Pool,
     inner::Inner,
-    message::{Message, Probed},
-    pod::Pod,
-    prober::{Ask, Asks},
-    urgency::Urgent,
-    view::PodHealth,
+    pod::{
+        Pod,
+        message::{Message, Probed},
+        prober::{Ask, Asks},
+        urgent_probing::Urgent,
+        view::PodHealth,
+    },
 };
 use crate::{
     config::{Config, Limits, Target},

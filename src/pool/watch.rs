@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::{inner::Inner, message::Message, pod::Pod};
+use super::{
+    inner::Inner,
+    pod::{Pod, message::Message},
+};
 use crate::{
     config::Limits,
     health::outlier::{Outlier, Rule},

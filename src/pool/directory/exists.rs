@@ -7,7 +7,10 @@ use crate::{
     error::BoxError,
     event::{Event, chain},
     health::state::Fact,
-    pool::{entry::Entry, pod::Pod, resolved::Resolved},
+    pool::{
+        entry::Entry,
+        pod::{Pod, resolved::Resolved},
+    },
     sync::lock,
     time::Instant,
 };

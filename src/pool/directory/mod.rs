@@ -21,11 +21,12 @@ use super::{
     drain::Drain,
     entry::Entry,
     inner::Inner,
-    message::Message,
-    opener,
-    pod::Pod,
+    pod::{
+        Pod, connect,
+        message::Message,
+        view::{PodHealth, View},
+    },
     roster::Roster,
-    view::{PodHealth, View},
 };
 use crate::{
     discovery::Confirm,
@@ -148,7 +149,7 @@ impl Directory {
     fn publish(&mut self, now: Instant) {
         self.choose(now);
         for pod in self.healed.drain(..).filter(|pod| !pod.slot.is_closed()) {
-            opener::warm(&pod);
+            connect::warm(&pod);
         }
         if !std::mem::take(&mut self.changed) {
             return;

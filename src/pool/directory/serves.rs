@@ -6,7 +6,11 @@ use crate::{
     error::{Attempt, BoxError, Phase},
     event::Event,
     health::{State, state::Fact},
-    pool::{drain::patience, entry::Entry, message::Probed, opener, prober::PROBES},
+    pool::{
+        drain::patience,
+        entry::Entry,
+        pod::{connect, message::Probed, prober::PROBES},
+    },
     sync::lock,
     time::{Duration, Instant},
     wire::{Class, classify::class, witness::Evidence},
@@ -57,7 +61,7 @@ impl Directory {
                 let Some(entry) = self.find(serial) else { return };
                 let pod = entry.pod.clone();
                 if lock(&pod.trouble).probe_failed(class, attempt.clone()) {
-                    opener::shut_out(&pod, class, &attempt);
+                    connect::shut_out(&pod, class, &attempt);
                 }
                 if class == Class::Credentials {
                     return; // the Pod was not asked

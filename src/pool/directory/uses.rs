@@ -13,8 +13,8 @@ use crate::{
     endpoint::{Endpoint, Role, set::Known},
     event::Event,
     pool::{
-        budget::{Demand, Division, room},
         entry::Entry,
+        pod::connection_limit::{Demand, Division, room},
     },
     time::{Duration, Instant},
 };

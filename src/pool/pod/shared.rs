@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use super::{
-    budget::Budget, conn::Reason, message::Message, meter::Meter, prober::Asks, resolved::Resolved, tally::Tally,
-    urgency::Urgency, waiters::Waiters,
+    conn::Reason, connection_limit::Budget, counters::Tally, message::Message, metrics::Meter, prober::Asks,
+    resolved::Resolved, urgent_probing::Urgency, wait_queue::Waiters,
 };
 use crate::{
     config::{Limits, Target},

@@ -4,13 +4,13 @@
 //! 1. What was sent is waited for, for [`QUIET`].
 //! 2. What still runs then is cancelled on the server, twice if need be, and waited for, for [`CANCELLED`].
 //! 3. A transaction that is open is rolled back.
-//! 4. What its session kept is tidied, where that is due; see [`tidy`](super::tidy).
+//! 4. What its session kept is tidied, where that is due; see [`reset`](super::reset).
 //! 5. Only a connection that is clean now is lent out again; any other is closed.
 
 use deadpool::unmanaged::Object;
 use tokio::time::timeout;
 
-use super::{common::count, conn::Conn, pod::Pod, tidy};
+use super::{Pod, conn::Conn, reset, shared::count};
 use crate::{config::Limits, time::Duration, wire::record::IDLE};
 
 const QUIET: Duration = Limits::SETTLE_QUIET;
@@ -43,7 +43,7 @@ async fn run(mut settling: Settling) {
         tracing::debug!(endpoint = %object.pod().endpoint, "closed a connection that did not come to rest");
         return;
     }
-    if tidy::is_due(object) && !tidy::tidy(object).await {
+    if reset::is_due(object) && !reset::tidy(object).await {
         tracing::debug!(endpoint = %object.pod().endpoint, "closed a connection that could not be tidied");
         return;
     }

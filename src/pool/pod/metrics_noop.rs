@@ -1,6 +1,6 @@
 //! What [`meter`](super) is without the feature `metrics`: nothing, and it costs nothing.
 
-use super::{common::Common, view::View};
+use super::{shared::Common, view::View};
 use crate::{
     config::Config,
     error::Error,

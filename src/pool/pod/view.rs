@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{entry::Entry, pod::Pod};
+use super::Pod;
 use crate::{
     endpoint::{Endpoint, Role, snapshot::Snapshot},
     health::{State, lag::Lag, lineage::Fence},
+    pool::entry::Entry,
     time::Instant,
 };
 

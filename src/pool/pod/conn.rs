@@ -5,7 +5,7 @@ use std::{ops::Deref, sync::Arc};
 use deadpool_postgres::ClientWrapper;
 use tokio::task::AbortHandle;
 
-use super::{common::count, pod::Pod, tally::Word};
+use super::{Pod, counters::Word, shared::count};
 use crate::wire::{
     CancelToken,
     dial::Dialled,
@@ -27,11 +27,11 @@ pub(crate) struct Conn {
     /// The pool's clock when it came back last.
     pub(crate) parked: u64,
     /// Requests sent when it was as it should be last.
-    pub(super) tidied: u64,
+    pub(crate) tidied: u64,
     /// Up to so many statements parsed, its cache cannot be over its bound.
-    pub(super) uncounted: u64,
+    pub(crate) uncounted: u64,
     /// It was relieved of its statements because one was missing.
-    pub(super) relieved: bool,
+    pub(crate) relieved: bool,
     /// Goes last: with it, the connection's place at the Pod is free.
     pub(crate) berth: Berth,
 }

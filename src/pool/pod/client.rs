@@ -5,7 +5,7 @@ use std::{fmt, ops::Deref};
 use deadpool::unmanaged::Object;
 use deadpool_postgres::{ClientWrapper, Transaction, TransactionBuilder};
 
-use super::{conn::Conn, pod::Pod, settle, tidy};
+use super::{Pod, conn::Conn, recycle, reset};
 use crate::{
     endpoint::{Endpoint, Role},
     wire::{CancelToken, record::Record},
@@ -146,15 +146,15 @@ fn give_back(object: Object<Box<Conn>>) {
     if conn.record.is_clean() {
         if !conn.is_current() || conn.is_old() || conn.pod().is_over() {
             Pod::check_out_for_good(object);
-        } else if tidy::is_due(conn) {
-            settle::settle(object);
+        } else if reset::is_due(conn) {
+            recycle::settle(object);
         } else {
             Pod::check_in(object);
         }
     } else if conn.record.has_ended() {
         Pod::check_out_for_good(object);
     } else {
-        settle::settle(object);
+        recycle::settle(object);
     }
 }
 

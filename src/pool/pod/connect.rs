@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tracing::Instrument as _;
 
 use super::{
-    common::count,
+    Pod,
     conn::{Berth, Conn},
     message::Message,
-    pod::Pod,
+    shared::count,
 };
 use crate::{
     error::{Attempt, Phase},

@@ -69,7 +69,7 @@ impl Word for Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::conn::Reason;
+    use super::super::conn::Reason;
 
     fn check<W: Word>() {
         assert!(W::ALL.len() <= WORDS);

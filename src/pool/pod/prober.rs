@@ -16,9 +16,9 @@ use tokio::{
 use tracing::Instrument as _;
 
 use super::{
+    Pod,
+    connect::{failed, witness},
     message::{Message, Probed},
-    opener::{failed, witness},
-    pod::Pod,
 };
 use crate::{
     error::{BoxError, Phase},

@@ -6,8 +6,8 @@ use std::{collections::HashMap, sync::Arc};
 use metrics::{Label, SharedString, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use super::{
-    common::{Common, read},
-    pod::Pod,
+    Pod,
+    shared::{Common, read},
     view::{PodHealth, View},
 };
 use crate::{

@@ -1,5 +1,5 @@
 //! What a session keeps beyond its transactions, put right before the connection is lent out again. Nobody waits for
-//! it: a connection that wants it goes through [`settle`](super::settle).
+//! it: a connection that wants it goes through [`recycle`](super::recycle).
 //!
 //! # Prepared statements
 //!
@@ -18,7 +18,7 @@
 
 use tokio::time::timeout;
 
-use super::{common::count, conn::Conn};
+use super::{conn::Conn, shared::count};
 use crate::{
     config::{Limits, Reset},
     wire::{record::Doubt, reset},

@@ -6,6 +6,27 @@
 //! connection has gone. It guards no data, and neither does `unanswered`: a stale reading of it costs a detour. `generation` is raised by the directory alone when everything that is open
 //! is to go; a connection that slips through on an old reading is refused when it comes back.
 
+pub(crate) mod client;
+pub(crate) mod conn;
+pub(crate) mod connect;
+pub(crate) mod connection_limit;
+pub(crate) mod counters;
+pub(crate) mod last_failure;
+pub(crate) mod message;
+#[cfg(feature = "metrics")]
+pub(crate) mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "metrics_noop.rs"]
+pub(crate) mod metrics;
+pub(crate) mod prober;
+pub(crate) mod recycle;
+pub(crate) mod reset;
+pub(crate) mod resolved;
+pub(crate) mod shared;
+pub(crate) mod urgent_probing;
+pub(crate) mod view;
+pub(crate) mod wait_queue;
+
 use std::sync::{
     Arc,
     atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -14,11 +35,11 @@ use std::sync::{
 use deadpool::unmanaged;
 use tokio::sync::{Notify, Semaphore};
 
-use super::{
+use self::{
     client::Client,
-    common::{Common, count},
     conn::{Conn, Line},
-    trouble::Trouble,
+    last_failure::Trouble,
+    shared::{Common, count},
 };
 use crate::{
     endpoint::{

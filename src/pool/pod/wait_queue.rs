@@ -15,7 +15,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use super::{client::Client, common::TICK};
+use super::{client::Client, shared::TICK};
 use crate::{
     config::Target,
     endpoint::slot::Slot,
