@@ -13,7 +13,7 @@ use crate::{
     endpoint::{Endpoint, Role, publish::Published, slot::SlotHandle, snapshot::Snapshot},
     health::{State, candidates::Facts},
     pool::{
-        local::{End, Local, Place},
+        checkout::thread_cache::{End, Local, Place},
         roster::{Member, Roster},
     },
 };

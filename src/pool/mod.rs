@@ -5,21 +5,15 @@
 //! picks, and takes an idle connection; everything slower than that happens in a task of the pool.
 
 mod builder;
-mod checkout;
+pub(crate) mod checkout;
 mod directory;
 mod drain;
 mod entry;
-mod failure;
-mod idle;
 mod inner;
-pub(crate) mod local;
 mod maintenance;
 mod owner;
-mod ping;
 mod pod;
-mod queue;
 mod refresher;
-mod retry;
 pub(crate) mod roster;
 mod speeds;
 mod status;
@@ -30,11 +24,11 @@ mod watch;
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 pub use builder::Builder;
+pub use checkout::retry::RETRIES;
 pub use pod::client::Client;
-pub use retry::RETRIES;
 pub use status::{CounterStatus, EndpointStatus, ResolveStatus, Status};
 
-use self::{owner::Owner, retry::Repeat};
+use self::{checkout::retry::Repeat, owner::Owner};
 use crate::{
     config::{Config, Target},
     error::{BoxError, Error},

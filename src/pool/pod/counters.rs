@@ -68,8 +68,8 @@ impl Word for Phase {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::conn::Reason;
+    use super::*;
 
     fn check<W: Word>() {
         assert!(W::ALL.len() <= WORDS);

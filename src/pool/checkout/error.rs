@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::pod::{
-    Pod,
-    shared::Common,
-    view::{PodHealth, View},
-};
 use crate::{
     config::Target,
     endpoint::Role,
     error::{Attempt, Error, Kind},
     health::State,
+    pool::pod::{
+        Pod,
+        shared::Common,
+        view::{PodHealth, View},
+    },
     sync::lock,
     time::Instant,
     wire::Class,

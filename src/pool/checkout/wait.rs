@@ -2,17 +2,16 @@
 
 use tokio::select;
 
-use super::{
-    failure,
-    idle::Mute,
-    inner::Inner,
-    pod::{client::Client, connect, shared::count, view::View},
-};
+use super::{error, try_idle::Mute};
 use crate::{
     balance::{Candidates, Rng},
     config::Target,
     endpoint::snapshot::Candidate,
     error::{Error, Phase},
+    pool::{
+        inner::Inner,
+        pod::{client::Client, connect, shared::count, view::View},
+    },
     sync::lock,
     time::Instant,
 };
@@ -31,7 +30,7 @@ enum Look {
 
 impl Inner {
     /// Stands in the queue until there is a connection: at its end, or at its head who has been there before.
-    pub(super) async fn queue(
+    pub(crate) async fn queue(
         &self,
         target: Target,
         started: Instant,
@@ -91,13 +90,13 @@ impl Inner {
         rest: &mut Vec<Candidate>,
     ) -> Look {
         let common = &self.common;
-        if let Some(error) = failure::hopeless(view, target, common, now) {
+        if let Some(error) = error::hopeless(view, target, common, now) {
             return Look::Hopeless(error);
         }
         if now >= deadline {
             count(&common.counters.timeouts);
             common.counters.timed_out.count(Phase::Wait);
-            return Look::Hopeless(failure::timed_out(view, target, common));
+            return Look::Hopeless(error::timed_out(view, target, common));
         }
         let candidates = view.snapshot.candidates(target.index());
         for candidate in candidates {

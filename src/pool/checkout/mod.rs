@@ -1,14 +1,20 @@
 //! From a target to a connection: at once where one is idle, else by waiting for one.
 
+pub(crate) mod error;
+pub(crate) mod ping;
+pub(crate) mod retry;
+pub(crate) mod thread_cache;
+pub(crate) mod try_idle;
+pub(crate) mod wait;
+
 use std::{future::Future, pin::pin};
 
 use tokio::time::{Sleep, sleep_until, timeout_at};
 use tracing::Instrument as _;
 
+use self::try_idle::Mute;
 use super::{
-    idle::Mute,
     inner::Inner,
-    ping,
     pod::{client::Client, connect, shared::count},
 };
 use crate::{
@@ -119,7 +125,7 @@ impl Inner {
     /// Whether a server is what the target asks for, as it said last. Where the primary may stand in for standbys that
     /// are too late, the list of candidates alone decides.
     #[inline]
-    pub(super) fn fits(&self, record: &Record, target: Target) -> bool {
+    pub(crate) fn fits(&self, record: &Record, target: Target) -> bool {
         let stand_in = self.common.limits.lag_fallback == LagFallback::Primary;
         match target {
             Target::Any | Target::PreferPrimary | Target::PreferStandby => true,
@@ -132,13 +138,13 @@ impl Inner {
     }
 
     /// Sleeps on the pool's runtime, whatever the caller runs on.
-    pub(super) fn sleep_until(&self, at: Instant) -> Sleep {
+    pub(crate) fn sleep_until(&self, at: Instant) -> Sleep {
         let _context = self.common.runtime.enter();
         sleep_until(at)
     }
 
     /// Does nothing for a while.
-    pub(super) async fn pause(&self, pause: Duration) {
+    pub(crate) async fn pause(&self, pause: Duration) {
         self.sleep_until(Instant::now() + pause).await;
     }
 

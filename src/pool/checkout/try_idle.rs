@@ -2,21 +2,21 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use super::{
-    inner::Inner,
-    local::{End, Local, Place},
-    pod::{Pod, client::Client, view::View},
-};
+use super::thread_cache::{End, Local, Place};
 use crate::{
     balance::{Rng, select, select_at_once},
     config::Target,
     endpoint::snapshot::Candidate,
+    pool::{
+        inner::Inner,
+        pod::{Pod, client::Client, view::View},
+    },
     time::Instant,
 };
 
 /// What a checkout does about Pods that are [mute](Pod::is_mute).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Mute {
+pub(crate) enum Mute {
     /// Takes one where no other has anything idle.
     Last,
     /// Leaves them alone: a ping is on its way there already, and its answer comes to the queue. Where there is no other
@@ -39,7 +39,7 @@ impl Inner {
     /// the first choice, if that has none. Nothing is looked for where others wait for every Pod that fits: what comes back
     /// there is theirs.
     #[inline]
-    pub(super) fn try_checkout(&self, target: Target, missed: impl Fn(&Arc<Pod>)) -> Option<Client> {
+    pub(crate) fn try_checkout(&self, target: Target, missed: impl Fn(&Arc<Pod>)) -> Option<Client> {
         let mut told = false;
         let take = |pod: &Arc<Pod>| {
             let speaks = !pod.is_mute();
@@ -79,7 +79,7 @@ impl Inner {
     }
 
     /// The idle connection of a Pod of this view, in the policy's order.
-    pub(super) fn take_idle(
+    pub(crate) fn take_idle(
         &self,
         View { snapshot, .. }: &View,
         target: Target,
@@ -109,7 +109,7 @@ impl Inner {
     }
 
     /// Runs `work` on this thread's copy of the view, with random numbers and scratch space.
-    pub(super) fn with_view<R>(&self, work: impl FnOnce(&View, &mut Rng, &mut Vec<Candidate>) -> R) -> R {
+    pub(crate) fn with_view<R>(&self, work: impl FnOnce(&View, &mut Rng, &mut Vec<Candidate>) -> R) -> R {
         Local::with(&LOCAL, &END, &self.published, work)
     }
 }

@@ -2,14 +2,14 @@
 
 use std::{error, future::Future, sync::Arc};
 
-use super::{
-    inner::Inner,
-    pod::{client::Client, shared::count},
-};
 use crate::{
     config::Target,
     endpoint::{Endpoint, Role},
     error::{Applied, Attempt, BoxError, Error, Kind, Phase},
+    pool::{
+        inner::Inner,
+        pod::{client::Client, shared::count},
+    },
     time::{Duration, Instant},
     wire::{Class, Verdict, classify::classify_chain, record::Record},
 };

@@ -9,9 +9,9 @@
 use deadpool::unmanaged::Object;
 use tokio::time::timeout_at;
 
-use super::pod::{Pod, client::Client, conn::Conn};
 use crate::{
     error::Phase,
+    pool::pod::{Pod, client::Client, conn::Conn},
     time::{Duration, Instant},
 };
 
