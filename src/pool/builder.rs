@@ -13,7 +13,6 @@ use super::{
     Pool,
     directory::{Directory, Subset},
     inner::Inner,
-    maintenance,
     owner::Owner,
     pod::{
         connection_limit::Budget,
@@ -24,7 +23,7 @@ use super::{
         view::View,
         wait_queue::Waiters,
     },
-    refresher,
+    upkeep::{self, refresher},
 };
 use crate::{
     balance::{Chooser, Policy},
@@ -194,7 +193,7 @@ impl Builder {
         let tasks = vec![
             runtime.spawn(directory.run(messages, closing)).abort_handle(),
             runtime.spawn(refresher::run(resolver, common)).abort_handle(),
-            runtime.spawn(maintenance::run(inner.clone(), start)).abort_handle(),
+            runtime.spawn(upkeep::run(inner.clone(), start)).abort_handle(),
         ];
         Ok(Pool::new(Owner::new(inner, tasks, close)))
     }

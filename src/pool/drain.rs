@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     entry::Entry,
     pod::{Pod, prober::SUSPECT_INTERVAL, shared::TICK},
-    watch::Silence,
+    upkeep::watch::Silence,
 };
 use crate::{
     config::Limits,

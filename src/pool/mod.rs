@@ -10,16 +10,13 @@ mod directory;
 mod drain;
 mod entry;
 mod inner;
-mod maintenance;
 mod owner;
 mod pod;
-mod refresher;
 pub(crate) mod roster;
-mod speeds;
 mod status;
 #[cfg(all(test, not(podpool_loom)))]
 mod tests;
-mod watch;
+mod upkeep;
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 

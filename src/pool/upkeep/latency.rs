@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::pod::{Totals, view::View};
 use crate::{
     endpoint::Role,
     health::{
         State,
         speed::{Speed, Work, classify},
     },
+    pool::pod::{Totals, view::View},
     time::Instant,
 };
 

@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 
-use super::{
-    inner::Inner,
-    pod::{Pod, message::Message},
-};
 use crate::{
     config::Limits,
     health::outlier::{Outlier, Rule},
+    pool::{
+        inner::Inner,
+        pod::{Pod, message::Message},
+    },
     time::{Duration, Instant},
 };
 

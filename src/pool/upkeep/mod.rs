@@ -1,5 +1,9 @@
 //! The pool's upkeep: its clock, its idle connections, its Pods' latency, and those who wait.
 
+mod latency;
+pub(crate) mod refresher;
+pub(crate) mod watch;
+
 use std::sync::Arc;
 
 use tokio::{
@@ -7,11 +11,10 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+use self::{latency::Speeds, watch::Watch};
 use super::{
     inner::Inner,
     pod::{Pod, connect, shared::TICK, view::View},
-    speeds::Speeds,
-    watch::Watch,
 };
 use crate::{health::State, time::Instant};
 

@@ -9,12 +9,12 @@ use tokio::{
 };
 use tracing::Instrument as _;
 
-use super::pod::{
-    message::Message,
-    shared::{Common, count},
-};
 use crate::{
     discovery::{Resolve, ResolveError, Schedule},
+    pool::pod::{
+        message::Message,
+        shared::{Common, count},
+    },
     time::{Duration, Instant},
     trace::{RESOLVE, SYSTEM, TARGET},
 };
