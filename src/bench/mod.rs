@@ -14,7 +14,7 @@ use crate::{
     health::{State, candidates::Facts},
     pool::{
         checkout::thread_cache::{End, Local, Place},
-        roster::{Member, Roster},
+        directory::members::{Member, Roster},
     },
 };
 

@@ -15,7 +15,7 @@ use crate::{
         speed::{Speed, Work, classify},
         state::{Fact, Health},
     },
-    pool::roster::{Member, Roster},
+    pool::directory::members::{Member, Roster},
     time::Instant,
 };
 

@@ -6,13 +6,10 @@
 
 mod builder;
 pub(crate) mod checkout;
-mod directory;
-mod drain;
-mod entry;
+pub(crate) mod directory;
 mod inner;
 mod owner;
 mod pod;
-pub(crate) mod roster;
 mod status;
 #[cfg(all(test, not(podpool_loom)))]
 mod tests;

@@ -1,10 +1,13 @@
 //! The only writer: it is told what was resolved, probed and seen, and publishes what follows from it.
 
-mod believes;
-mod ends;
-mod exists;
-mod serves;
-mod uses;
+mod close;
+mod drain;
+mod health;
+pub(crate) mod member;
+pub(crate) mod members;
+mod membership;
+mod roles;
+mod subset;
 
 use std::sync::Arc;
 
@@ -14,19 +17,16 @@ use tokio::{
     time::sleep_until,
 };
 
-use self::believes::READINGS;
-pub(crate) use self::uses::Subset;
+pub(crate) use self::subset::Subset;
+use self::{drain::Drain, member::Entry, members::Roster, roles::READINGS};
 use super::{
     builder::nobody,
-    drain::Drain,
-    entry::Entry,
     inner::Inner,
     pod::{
         Pod, connect,
         message::Message,
         view::{PodHealth, View},
     },
-    roster::Roster,
 };
 use crate::{
     discovery::Confirm,

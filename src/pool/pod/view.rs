@@ -6,7 +6,7 @@ use super::Pod;
 use crate::{
     endpoint::{Endpoint, Role, snapshot::Snapshot},
     health::{State, lag::Lag, lineage::Fence},
-    pool::entry::Entry,
+    pool::directory::member::Entry,
     time::Instant,
 };
 

@@ -1,16 +1,13 @@
 //! Who exists: what an answer of the resolver changes.
 
-use super::Directory;
+use super::{Directory, member::Entry};
 use crate::{
     discovery::{Resolution, ResolveError},
     endpoint::Endpoint,
     error::BoxError,
     event::{Event, chain},
     health::state::Fact,
-    pool::{
-        entry::Entry,
-        pod::{Pod, resolved::Resolved},
-    },
+    pool::pod::{Pod, resolved::Resolved},
     sync::lock,
     time::Instant,
 };

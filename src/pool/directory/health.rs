@@ -1,16 +1,12 @@
 //! Who serves: what probes and connections tell.
 
-use super::Directory;
+use super::{Directory, drain::patience, member::Entry};
 use crate::{
     endpoint::Role,
     error::{Attempt, BoxError, Phase},
     event::Event,
     health::{State, state::Fact},
-    pool::{
-        drain::patience,
-        entry::Entry,
-        pod::{connect, message::Probed, prober::PROBES},
-    },
+    pool::pod::{connect, message::Probed, prober::PROBES},
     sync::lock,
     time::{Duration, Instant},
     wire::{Class, classify::class, witness::Evidence},

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::time::sleep;
 
-use super::Directory;
+use super::{Directory, member::Entry};
 use crate::{
     endpoint::Role,
     event::Event,
     health::lag::{self, Limit, Reading},
-    pool::{entry::Entry, pod::Pod},
+    pool::pod::Pod,
     time::{Duration, Instant},
 };
 

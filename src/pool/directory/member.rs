@@ -7,10 +7,7 @@ use std::sync::{
 
 use tokio::task::AbortHandle;
 
-use super::{
-    pod::{Pod, prober},
-    roster::Member,
-};
+use super::members::Member;
 use crate::{
     endpoint::{Endpoint, Role, slot::SlotHandle},
     health::{
@@ -19,6 +16,7 @@ use crate::{
         lineage::{Claim, Fence},
         state::{Fact, Health},
     },
+    pool::pod::{Pod, prober},
     time::Instant,
     wire::facts::Facts,
 };

@@ -6,16 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use super::Directory;
+use super::{Directory, member::Entry};
 use crate::{
     balance::subset::{Place, Ranking, Standing, choose, find},
     config::{Config, Target},
     endpoint::{Endpoint, Role, set::Known},
     event::Event,
-    pool::{
-        entry::Entry,
-        pod::connection_limit::{Demand, Division, room},
-    },
+    pool::pod::connection_limit::{Demand, Division, room},
     time::{Duration, Instant},
 };
 

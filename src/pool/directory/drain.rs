@@ -14,14 +14,14 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 
-use super::{
-    entry::Entry,
-    pod::{Pod, prober::SUSPECT_INTERVAL, shared::TICK},
-    upkeep::watch::Silence,
-};
+use super::member::Entry;
 use crate::{
     config::Limits,
     endpoint::Endpoint,
+    pool::{
+        pod::{Pod, prober::SUSPECT_INTERVAL, shared::TICK},
+        upkeep::watch::Silence,
+    },
     time::{Duration, Instant},
     wire::{CancelToken, witness::Witness},
 };
