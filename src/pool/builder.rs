@@ -29,7 +29,7 @@ use crate::{
     balance::{Chooser, Policy},
     config::{Config, Discovery, Host, ssl::VerifiedName},
     discovery::{Dns, DnsOptions, Fixed, Resolve},
-    endpoint::{Endpoint, snapshot::Snapshot},
+    endpoint::Endpoint,
     error::{ConfigError, Error, Kind},
     event::Emitter,
     observer::{self, Observer},
@@ -187,7 +187,7 @@ impl Builder {
             // Ends with the events.
             drop(runtime.spawn(observer::run(observer, common.events.subscribe())));
         }
-        let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), nobody()));
+        let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), View::empty()));
         let (close, closing) = mpsc::unbounded_channel();
         let directory = Directory::new(inner.clone(), subset);
         let tasks = vec![
@@ -239,9 +239,4 @@ fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
             Arc::new(Dns::new(options)?)
         }
     })
-}
-
-/// The view before anything is known, and after everything is over.
-pub(super) fn nobody() -> View {
-    View { snapshot: Snapshot::empty(), health: Vec::new(), spare: Arc::from([]), silent_since: None, closed: false }
 }

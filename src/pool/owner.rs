@@ -5,7 +5,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{builder::nobody, directory::CloseRequest, inner::Inner, pod::view::View};
+use super::{directory::CloseRequest, inner::Inner, pod::view::View};
 
 /// What the handles of a pool share. The pool's tasks hold what is behind it, never this, so the last handle's end is
 /// the pool's end.
@@ -37,7 +37,7 @@ impl Drop for Owner {
         for task in &self.tasks {
             task.abort();
         }
-        self.inner.end(View { closed: true, ..nobody() });
+        self.inner.end(View { closed: true, ..View::empty() });
         self.inner.forget();
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         lineage::{Claim, Fence},
         state::{Fact, Health},
     },
-    pool::pod::{Pod, prober},
+    pool::pod::{Pod, prober, view::PodHealth},
     time::Instant,
     wire::facts::Facts,
 };
@@ -79,6 +79,12 @@ impl Entry {
     /// Whether it serves.
     pub(crate) fn serves(&self) -> bool {
         self.health.state() == State::Healthy && self.fence.is_none()
+    }
+
+    /// Returns the part of this state that is published with the Pod.
+    pub(crate) fn pod_health(&self) -> PodHealth {
+        let lag = (self.role == Role::Standby).then_some(self.lag);
+        PodHealth { state: self.health.state(), role: self.role, fence: self.fence, lag, slots: self.slots() }
     }
 
     /// What it says of itself.

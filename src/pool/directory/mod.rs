@@ -20,13 +20,8 @@ use tokio::{
 pub(crate) use self::subset::Subset;
 use self::{drain::Drain, member::Entry, members::Roster, roles::READINGS};
 use super::{
-    builder::nobody,
     inner::Inner,
-    pod::{
-        Pod, connect,
-        message::Message,
-        view::{PodHealth, View},
-    },
+    pod::{Pod, connect, message::Message, view::View},
 };
 use crate::{
     discovery::Confirm,
@@ -164,7 +159,7 @@ impl Directory {
             self.panic = panic;
             self.inner.common.events.emit(if panic { Event::PanicBegan } else { Event::PanicEnded });
         }
-        let health = self.roster.in_order_of_slots(PodHealth::of);
+        let health = self.roster.in_order_of_slots(Entry::pod_health);
         let healthy = health.iter().any(|pod| pod.state == State::Healthy && pod.fence.is_none());
         self.silent_since = match self.silent_since {
             // Nobody to be silent.
@@ -178,7 +173,7 @@ impl Directory {
 impl Drop for Directory {
     /// However it ends, also with its runtime: nobody waits for what nobody will do.
     fn drop(&mut self) {
-        self.inner.end(View { closed: true, ..nobody() });
+        self.inner.end(View { closed: true, ..View::empty() });
         self.inner.common.events.close();
     }
 }

@@ -6,7 +6,6 @@ use super::Pod;
 use crate::{
     endpoint::{Endpoint, Role, snapshot::Snapshot},
     health::{State, lag::Lag, lineage::Fence},
-    pool::directory::member::Entry,
     time::Instant,
 };
 
@@ -35,14 +34,18 @@ pub(crate) struct PodHealth {
     pub(crate) slots: Option<u32>,
 }
 
-impl PodHealth {
-    pub(crate) fn of(entry: &Entry) -> Self {
-        let lag = (entry.role == Role::Standby).then_some(entry.lag);
-        Self { state: entry.health.state(), role: entry.role, fence: entry.fence, lag, slots: entry.slots() }
-    }
-}
-
 impl View {
+    /// Returns the view before the first lookup and after the pool has closed: no Pods.
+    pub(crate) fn empty() -> Self {
+        Self {
+            snapshot: Snapshot::empty(),
+            health: Vec::new(),
+            spare: Arc::from([]),
+            silent_since: None,
+            closed: false,
+        }
+    }
+
     /// The Pods, and how each of them is.
     pub(crate) fn pods(&self) -> impl Iterator<Item = (&Arc<Pod>, &PodHealth)> {
         self.snapshot.pods().map(|(_, pod)| pod).zip(&self.health)
