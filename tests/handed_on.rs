@@ -419,11 +419,11 @@ async fn a_connection_with_a_queued_request_is_not_handed_out() {
         drop(client);
         let at_rest = || pool.status().endpoints[0].idle == 1;
         until(Duration::from_secs(5), "the connection is back", at_rest).await;
-        let settled = pool.status().counters.settled;
+        let recycled = pool.status().counters.recycled;
         // No await in between: it stands in the driver's channel.
         drop(statement);
         let next = pool.get().await.expect("a connection");
-        assert_eq!(pool.status().counters.settled, settled + 1, "round {round}: handed out with a request under way");
+        assert_eq!(pool.status().counters.recycled, recycled + 1, "round {round}: handed out with a request under way");
         assert!(first_query(&next).await.clean);
     }
     assert_eq!(pool.status().counters.opened, 1, "nothing was thrown away");

@@ -11,17 +11,17 @@ use crate::{
     balance::{Chooser, Policy, select, select_at_once},
     config::{LagFallback, Target},
     endpoint::{Endpoint, Role, publish::Published, slot::SlotHandle, snapshot::Snapshot},
-    health::{State, candidates::Facts},
+    health::{State, candidates::Eligibility},
     pool::{
-        checkout::thread_cache::{End, Local, Place},
-        directory::members::{Member, Roster},
+        checkout::thread_cache::{CacheCell, ClearOnExit, ThreadCache},
+        directory::members::{MemberInfo, Members},
     },
 };
 
-/// A set of healthy Pods, one primary and the rest standbys, kept by the directory's roster.
+/// A set of healthy Pods, one primary and the rest standbys, kept by the directory's members.
 #[derive(Debug)]
 pub struct Set {
-    roster: Roster<Pod>,
+    members: Members<Pod>,
     published: Published<Snapshot<Arc<Inner>>>,
 }
 
@@ -42,7 +42,7 @@ struct Inner {
     role: Role,
 }
 
-impl Member for Pod {
+impl MemberInfo for Pod {
     type Pod = Arc<Inner>;
 
     fn endpoint(&self) -> &Endpoint {
@@ -53,8 +53,8 @@ impl Member for Pod {
         &self.0.slot
     }
 
-    fn facts(&self) -> Facts {
-        Facts { state: State::Healthy, role: self.0.role, read_only: false, fenced: false, late: false }
+    fn eligibility(&self) -> Eligibility {
+        Eligibility { state: State::Healthy, role: self.0.role, read_only: false, fenced: false, late: false }
     }
 
     fn pod(&self) -> Arc<Inner> {
@@ -76,15 +76,15 @@ impl Set {
     /// A published set of these Pods.
     #[must_use]
     pub fn new(pods: &[Endpoint]) -> Self {
-        let mut roster = Roster::new();
-        Self::replace(&mut roster, pods);
-        let (snapshot, _) = roster.snapshot(LagFallback::Fail);
-        Self { roster, published: Published::new(snapshot) }
+        let mut members = Members::new();
+        Self::replace(&mut members, pods);
+        let (snapshot, _) = members.snapshot(LagFallback::Fail);
+        Self { members, published: Published::new(snapshot) }
     }
 
-    fn replace(roster: &mut Roster<Pod>, pods: &[Endpoint]) -> bool {
+    fn replace(members: &mut Members<Pod>, pods: &[Endpoint]) -> bool {
         let mut role = Role::Primary;
-        let changed = roster.replace(pods, |endpoint, slot| {
+        let changed = members.replace(pods, |endpoint, slot| {
             let role = std::mem::replace(&mut role, Role::Standby);
             Pod(Arc::new(Inner { endpoint: endpoint.clone(), slot, role }))
         });
@@ -93,7 +93,7 @@ impl Set {
 
     /// What the directory does with an answer, in whatever order it comes: compare, replace what changed, publish. Says whether anything changed.
     pub fn apply(&mut self, pods: &[Endpoint]) -> bool {
-        let changed = Self::replace(&mut self.roster, pods);
+        let changed = Self::replace(&mut self.members, pods);
         if changed {
             self.publish();
         }
@@ -102,7 +102,7 @@ impl Set {
 
     /// Publishes the set again.
     pub fn publish(&mut self) {
-        let (snapshot, _) = self.roster.snapshot(LagFallback::Fail);
+        let (snapshot, _) = self.members.snapshot(LagFallback::Fail);
         self.published.publish(Arc::new(snapshot));
     }
 
@@ -114,15 +114,15 @@ impl Set {
 }
 
 thread_local! {
-    static LOCAL: Place<Snapshot<Arc<Inner>>> = const { Local::place() };
-    static END: End<Snapshot<Arc<Inner>>> = const { End::of(&LOCAL) };
+    static LOCAL: CacheCell<Snapshot<Arc<Inner>>> = const { ThreadCache::place() };
+    static END: ClearOnExit<Snapshot<Arc<Inner>>> = const { ClearOnExit::of(&LOCAL) };
 }
 
 impl Picker {
     #[inline(always)]
     fn select<R>(&self, take: impl Fn(&Arc<Inner>) -> Option<R>) -> Option<R> {
         let at_once = self.chooser.quick().and_then(|policy| {
-            Local::at_once(
+            ThreadCache::at_once(
                 &LOCAL,
                 &self.published,
                 #[inline(always)]
@@ -135,7 +135,7 @@ impl Picker {
     #[cold]
     #[inline(never)]
     fn look_around<R>(&self, take: impl Fn(&Arc<Inner>) -> Option<R>) -> Option<R> {
-        Local::with(&LOCAL, &END, &self.published, |snapshot, rng, rest| {
+        ThreadCache::with(&LOCAL, &END, &self.published, |snapshot, rng, rest| {
             select(snapshot, Target::Any.index(), &self.chooser, rng, rest, take, |_| {})
         })
     }

@@ -10,12 +10,12 @@ use crate::{
     },
     health::{
         State,
-        candidates::Facts,
+        candidates::Eligibility,
+        latency::{Latency, Work, classify},
         outlier::{Outlier, Rule},
-        speed::{Speed, Work, classify},
-        state::{Fact, Health},
+        state::{Health, HealthEvent},
     },
-    pool::directory::members::{Member, Roster},
+    pool::directory::members::{MemberInfo, Members},
     time::Instant,
 };
 
@@ -23,7 +23,7 @@ use crate::{
 /// keeps. Pods are told by number, in the order in which they were added.
 #[derive(Debug)]
 pub struct SimulatedClient {
-    roster: Roster<Pod>,
+    members: Members<Pod>,
     snapshot: Snapshot<Arc<Inner>>,
     chooser: Chooser,
     rng: Rng,
@@ -36,7 +36,7 @@ pub struct SimulatedClient {
 struct Pod {
     inner: Arc<Inner>,
     health: Health,
-    speed: Speed,
+    speed: Latency,
     outlier: Outlier,
     /// Since the last tick.
     answered: u64,
@@ -52,7 +52,7 @@ struct Inner {
     slot: SlotHandle,
 }
 
-impl Member for Pod {
+impl MemberInfo for Pod {
     type Pod = Arc<Inner>;
 
     fn endpoint(&self) -> &Endpoint {
@@ -63,8 +63,8 @@ impl Member for Pod {
         &self.inner.slot
     }
 
-    fn facts(&self) -> Facts {
-        Facts { state: self.health.state(), role: Role::Standby, read_only: false, fenced: false, late: false }
+    fn eligibility(&self) -> Eligibility {
+        Eligibility { state: self.health.state(), role: Role::Standby, read_only: false, fenced: false, late: false }
     }
 
     fn pod(&self) -> Arc<Inner> {
@@ -77,7 +77,7 @@ impl SimulatedClient {
     #[must_use]
     pub fn new(pods: usize, policy: impl Policy, seed: u64) -> Self {
         let mut client = Self {
-            roster: Roster::new(),
+            members: Members::new(),
             snapshot: Snapshot::empty(),
             chooser: Chooser::new(policy),
             rng: Rng::seeded(seed),
@@ -93,11 +93,11 @@ impl SimulatedClient {
     pub fn resize(&mut self, pods: usize) {
         let named: Vec<_> =
             (0..pods as u32).map(|i| Endpoint::new(((0x0a00_0000 + i).to_be_bytes(), 5432).into())).collect();
-        let before: Vec<Speed> = self.roster.members().iter().map(|pod| pod.speed.clone()).collect();
-        self.roster.replace(&named, |endpoint, slot| Pod {
+        let before: Vec<Latency> = self.members.all().iter().map(|pod| pod.speed.clone()).collect();
+        self.members.replace(&named, |endpoint, slot| Pod {
             inner: Arc::new(Inner { endpoint: endpoint.clone(), slot }),
             health: Health::new(),
-            speed: Speed::new(before.iter()),
+            speed: Latency::new(before.iter()),
             outlier: Outlier::default(),
             answered: 0,
             failed: 0,
@@ -124,7 +124,7 @@ impl SimulatedClient {
 
     /// A statement on a Pod was answered after this time; the connection comes back.
     pub fn answered(&mut self, pod: usize, took: Duration, failed: bool) {
-        let pod = &mut self.roster.members_mut()[pod];
+        let pod = &mut self.members.all_mut()[pod];
         pod.inner.slot.checkin();
         pod.answered += 1;
         pod.took += took;
@@ -134,19 +134,19 @@ impl SimulatedClient {
 
     /// A connection to a Pod broke under a statement.
     pub fn broke(&mut self, pod: usize, now: Duration) {
-        self.roster.members()[pod].inner.slot.checkin();
-        self.fact(pod, Fact::Evidence, now);
+        self.members.all()[pod].inner.slot.checkin();
+        self.fact(pod, HealthEvent::Evidence, now);
     }
 
     /// A probe was answered after this time, or failed.
     pub fn probed(&mut self, pod: usize, took: Option<Duration>, now: Duration) {
         match took {
             Some(took) => {
-                self.roster.members_mut()[pod].speed.probed(took);
-                let alone = (0..self.roster.members().len()).all(|other| other == pod || !self.is_healthy(other));
-                self.fact(pod, Fact::Passed { alone }, now);
+                self.members.all_mut()[pod].speed.probed(took);
+                let alone = (0..self.members.all().len()).all(|other| other == pod || !self.is_healthy(other));
+                self.fact(pod, HealthEvent::Passed { alone }, now);
             }
-            None => self.fact(pod, Fact::Failed { proven: true }, now),
+            None => self.fact(pod, HealthEvent::Failed { proven: true }, now),
         }
     }
 
@@ -159,7 +159,7 @@ impl SimulatedClient {
         };
         let at = self.start + now;
         let mut outliers = Vec::new();
-        for (i, pod) in self.roster.members_mut().iter_mut().enumerate() {
+        for (i, pod) in self.members.all_mut().iter_mut().enumerate() {
             let work = Work { statements: pod.answered, time: pod.took };
             pod.speed.answered(work, work, passed);
             if pod.answered > 0 && pod.outlier.count(&rule, pod.answered, pod.failed, pod.run, at) {
@@ -168,11 +168,10 @@ impl SimulatedClient {
             }
             (pod.answered, pod.failed, pod.took) = (0, 0, Duration::ZERO);
         }
-        outliers.into_iter().for_each(|pod| self.fact(pod, Fact::Evidence, now));
-        let mut speeds: Vec<_> =
-            self.roster.members_mut().iter_mut().map(|pod| (Role::Standby, &mut pod.speed)).collect();
+        outliers.into_iter().for_each(|pod| self.fact(pod, HealthEvent::Evidence, now));
+        let mut speeds: Vec<_> = self.members.all_mut().iter_mut().map(|pod| (Role::Standby, &mut pod.speed)).collect();
         classify(&mut speeds);
-        for pod in self.roster.members() {
+        for pod in self.members.all() {
             pod.inner.slot.set_class(pod.speed.class());
             if let Some((latency, peak)) = pod.speed.latency() {
                 pod.inner.slot.set_latency(latency, peak);
@@ -183,24 +182,24 @@ impl SimulatedClient {
     /// Whether a Pod is healthy.
     #[must_use]
     pub fn is_healthy(&self, pod: usize) -> bool {
-        self.roster.members()[pod].health.state() == State::Healthy
+        self.members.all()[pod].health.state() == State::Healthy
     }
 
     /// How many times slower than the fastest a Pod counts as.
     #[must_use]
     pub fn slowness(&self, pod: usize) -> u32 {
-        self.roster.members()[pod].speed.class()
+        self.members.all()[pod].speed.class()
     }
 
     /// Connections of a Pod that are lent out.
     #[must_use]
     pub fn in_flight(&self, pod: usize) -> u32 {
-        self.roster.members()[pod].inner.slot.in_flight()
+        self.members.all()[pod].inner.slot.in_flight()
     }
 
-    fn fact(&mut self, pod: usize, fact: Fact, now: Duration) {
+    fn fact(&mut self, pod: usize, fact: HealthEvent, now: Duration) {
         let now = self.start + now;
-        let Pod { health, speed, .. } = &mut self.roster.members_mut()[pod];
+        let Pod { health, speed, .. } = &mut self.members.all_mut()[pod];
         let before = health.state();
         if health.apply(fact, now).is_some() {
             if before == State::Healthy && health.state() != State::Healthy {
@@ -211,6 +210,6 @@ impl SimulatedClient {
     }
 
     fn publish(&mut self) {
-        (self.snapshot, _) = self.roster.snapshot(LagFallback::Fail);
+        (self.snapshot, _) = self.members.snapshot(LagFallback::Fail);
     }
 }

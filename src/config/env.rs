@@ -7,7 +7,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{foreign::FOREIGN, parameter::PARAMETERS, setting::Settings};
+use super::{parameter::PARAMETERS, setting::Settings, unsupported::UNSUPPORTED};
 use crate::error::ConfigError;
 
 /// The environment of this process.
@@ -22,9 +22,9 @@ pub(super) fn add_defaults(
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(), ConfigError> {
     let read = |name: &str| variable(name).filter(|value| !value.is_empty());
-    for foreign in FOREIGN {
-        if let Some((name, value)) = foreign.variable.and_then(|name| Some((name, read(name)?))) {
-            let refused = foreign.refuse_unless_harmless(&value.to_string_lossy());
+    for unsupported in UNSUPPORTED {
+        if let Some((name, value)) = unsupported.variable.and_then(|name| Some((name, read(name)?))) {
+            let refused = unsupported.refuse_unless_harmless(&value.to_string_lossy());
             refused.map_err(|error| error.of_variable(Some(name)))?;
         }
     }

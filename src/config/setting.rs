@@ -4,8 +4,8 @@ use zeroize::Zeroizing;
 
 use super::{
     Config, Discovery, Host,
-    foreign::FOREIGN,
     parameter::{PARAMETERS, known},
+    unsupported::UNSUPPORTED,
     value::Value,
     words,
 };
@@ -50,9 +50,9 @@ impl Settings {
             self.push(parameter.name, value, quiet || parameter.name == "password");
             return Ok(());
         }
-        match FOREIGN.iter().find(|foreign| foreign.name == name) {
-            Some(foreign) if quiet => foreign.refuse_unless_harmless(&value).map_err(ConfigError::silent),
-            Some(foreign) => foreign.refuse_unless_harmless(&value),
+        match UNSUPPORTED.iter().find(|unsupported| unsupported.name == name) {
+            Some(unsupported) if quiet => unsupported.refuse_unless_harmless(&value).map_err(ConfigError::silent),
+            Some(unsupported) => unsupported.refuse_unless_harmless(&value),
             None if quiet => Err(unknown_quietly(name, self.hint)),
             None => Err(unknown(name)),
         }

@@ -266,7 +266,7 @@ fn the_table_of_the_documentation_is_the_table_of_the_code() {
 /// Everything that a message can say of itself.
 const FIXED: &str = concat!(
     include_str!("discovery.rs"),
-    include_str!("foreign.rs"),
+    include_str!("unsupported.rs"),
     include_str!("host.rs"),
     include_str!("parameter.rs"),
     include_str!("percent.rs"),

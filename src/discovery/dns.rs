@@ -5,10 +5,10 @@ use hickory_resolver::proto::rr::Name;
 use super::{
     Resolution, Resolve,
     error::{ResolveError, ResolveErrorKind},
-    flight::Flight,
     options::DnsOptions,
-    pace::Pace,
-    refresh::State,
+    rate_limit::RateLimit,
+    refresh::LookupState,
+    single_flight::SingleFlight,
     stats::DnsStats,
 };
 use crate::{
@@ -40,9 +40,9 @@ pub struct Dns {
     options: Arc<DnsOptions>,
     name: Name,
     prefix: Option<Name>,
-    pace: Arc<Mutex<Pace>>,
+    rate_limit: Arc<Mutex<RateLimit>>,
     stats: Arc<Mutex<DnsStats>>,
-    flight: Flight<Option<Result<Resolution, ResolveError>>>,
+    single_flight: SingleFlight<Option<Result<Resolution, ResolveError>>>,
     state: Home,
 }
 
@@ -63,18 +63,23 @@ impl Dns {
                 Some(parse("srv", &format!("_{port}._tcp"), "the name of the Service's port")?)
             }
         };
-        let (options, pace, stats) = (Arc::new(options), Arc::default(), Arc::default());
-        let state =
-            State::new(Arc::clone(&options), name.clone(), prefix.clone(), Arc::clone(&pace), Arc::clone(&stats));
+        let (options, rate_limit, stats) = (Arc::new(options), Arc::default(), Arc::default());
+        let state = LookupState::new(
+            Arc::clone(&options),
+            name.clone(),
+            prefix.clone(),
+            Arc::clone(&rate_limit),
+            Arc::clone(&stats),
+        );
         let state = Arc::new(Mutex::new(Some(state)));
-        Ok(Self { options, name, prefix, pace, stats, flight: Flight::new(), state })
+        Ok(Self { options, name, prefix, rate_limit, stats, single_flight: SingleFlight::new(), state })
     }
 
     /// What was asked and answered since the beginning.
     #[must_use]
     pub fn stats(&self) -> DnsStats {
         let mut stats = lock(&self.stats).clone();
-        stats.packets = lock(&self.pace).total();
+        stats.packets = lock(&self.rate_limit).total();
         stats
     }
 }
@@ -104,7 +109,7 @@ impl Resolve for Dns {
                     None => None,
                 }
             };
-            self.flight.join(lookup).await.flatten().unwrap_or_else(|| {
+            self.single_flight.join(lookup).await.flatten().unwrap_or_else(|| {
                 let name = Some(self.name.to_ascii().into());
                 Err(ResolveError::told(ResolveErrorKind::Other, name, "the lookup was stopped", None))
             })
@@ -132,12 +137,12 @@ impl fmt::Debug for Dns {
 }
 
 /// Where the state is between two lookups.
-type Home = Arc<Mutex<Option<State>>>;
+type Home = Arc<Mutex<Option<LookupState>>>;
 
 /// The state, taken out for one lookup and put back when it ends in whatever way. Lookups never run side by side, so
 /// nobody misses it, and no lock is held meanwhile.
 struct Taken {
-    state: Option<State>,
+    state: Option<LookupState>,
     home: Home,
 }
 

@@ -12,7 +12,7 @@ use tokio::{task::JoinSet, time::sleep_until};
 use super::{
     error::ServerError,
     nameservers::Answered,
-    refresh::{Ask, Found},
+    query::{Found, QueryContext},
 };
 use crate::{
     endpoint::Endpoint,
@@ -50,7 +50,7 @@ impl Families {
     }
 
     /// Asks the families that are due, and the other one too where they have nothing.
-    pub(super) async fn ask(&mut self, name: &Name, cx: &Ask) -> Result<Found, Vec<ServerError>> {
+    pub(super) async fn ask(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
         let due = self.0.each_mut().map(Family::due);
         let mut heard: [Option<Heard>; 2] = [None, None];
         let mut asking = JoinSet::new();
@@ -99,7 +99,7 @@ impl Families {
             match heard {
                 Some(Ok(Answered { server, answer })) => {
                     family.found(answer.addresses);
-                    found.take(server, answer.ttl, answer.left_out);
+                    found.add_answer(server, answer.ttl, answer.left_out);
                 }
                 Some(Err(errors)) if errors.iter().all(|error| error.kind().is_negative()) => family.empty(),
                 None if !due => {}

@@ -46,17 +46,18 @@
 //! A lookup is one question asked once. When it is asked again is `schedule`'s business, what an answer means for the
 //! Pods already known is `confirm`'s: neither reads a clock or draws a number of its own.
 
+mod cluster_ip;
 mod confirm;
 mod dns;
 mod error;
 mod family;
 mod fixed;
-mod flight;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod nameservers;
 mod options;
-mod pace;
+mod query;
+mod rate_limit;
 mod records;
 mod refresh;
 mod resolution;
@@ -64,7 +65,7 @@ mod resolv_conf;
 mod schedule;
 mod search;
 mod server;
-mod sole;
+mod single_flight;
 mod srv;
 mod stats;
 mod udp;

@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     error::{ResolveErrorKind, ServerError},
     options::DnsOptions,
-    pace::Pace,
+    rate_limit::RateLimit,
     records::Answer,
     server::Server,
     stats::DnsStats,
@@ -39,7 +39,7 @@ pub(super) struct NameServers {
     aside: Mutex<Vec<Option<Instant>>>,
     hedge: Duration,
     doubt_negative: bool,
-    pace: Arc<Mutex<Pace>>,
+    rate_limit: Arc<Mutex<RateLimit>>,
     stats: Arc<Mutex<DnsStats>>,
 }
 
@@ -54,16 +54,16 @@ impl NameServers {
     pub(super) fn new(
         addresses: &[SocketAddr],
         options: &DnsOptions,
-        pace: &Arc<Mutex<Pace>>,
+        rate_limit: &Arc<Mutex<RateLimit>>,
         stats: &Arc<Mutex<DnsStats>>,
     ) -> Result<Self, NetError> {
-        let servers = addresses.iter().map(|address| Server::new(*address, options, pace.clone()).map(Arc::new));
+        let servers = addresses.iter().map(|address| Server::new(*address, options, rate_limit.clone()).map(Arc::new));
         Ok(Self {
             servers: servers.collect::<Result<_, _>>()?,
             aside: Mutex::new(vec![None; addresses.len()]),
             hedge: options.hedge,
             doubt_negative: options.doubt_negative,
-            pace: pace.clone(),
+            rate_limit: rate_limit.clone(),
             stats: stats.clone(),
         })
     }
@@ -92,7 +92,7 @@ impl NameServers {
             if Instant::now() >= next_at
                 && let Some(&index) = order.peek()
             {
-                match lock(&self.pace).reserve(Instant::now(), hold) {
+                match lock(&self.rate_limit).reserve(Instant::now(), hold) {
                     Ok(()) => {
                         order.next();
                         let (server, name) = (self.servers[index].clone(), name.clone());
@@ -171,7 +171,7 @@ impl NameServers {
         within: Duration,
     ) -> Option<Answer> {
         let server = self.servers.iter().find(|server| server.address() == address)?;
-        lock(&self.pace).reserve(Instant::now(), false).ok()?;
+        lock(&self.rate_limit).reserve(Instant::now(), false).ok()?;
         match timeout(within, server.ask(name, kind, false)).await {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => {

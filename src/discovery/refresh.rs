@@ -7,19 +7,19 @@ use rand::RngExt as _;
 
 use super::{
     Resolution,
+    cluster_ip::SoleAddress,
     error::{ResolveError, ResolveErrorKind, ServerError},
     family::Families,
     nameservers::NameServers,
     options::DnsOptions,
-    pace::Pace,
-    resolv_conf::{ResolvConf, Watched},
+    query::{Found, QueryContext},
+    rate_limit::RateLimit,
+    resolv_conf::{ResolvConf, WatchedFile},
     search::{Candidate, candidates},
-    sole::Sole,
     srv::Targets,
     stats::DnsStats,
 };
 use crate::{
-    endpoint::Endpoint,
     error::BoxError,
     sync::{Mutex, lock},
     time::{Duration, Instant},
@@ -27,41 +27,6 @@ use crate::{
 
 /// How long a question beside the lookup may hold it up.
 const ASIDE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// What a question is asked with.
-#[derive(Clone)]
-pub(super) struct Ask {
-    pub(super) servers: Arc<NameServers>,
-    /// Whether lookups fail, so that packets wait their turn.
-    pub(super) hold: bool,
-    pub(super) deadline: Instant,
-    pub(super) port: u16,
-}
-
-/// What was found behind one absolute name.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub(super) endpoints: Vec<Endpoint>,
-    pub(super) ttl: Duration,
-    pub(super) server: Option<SocketAddr>,
-    pub(super) partial: bool,
-    pub(super) left_out: usize,
-}
-
-impl Default for Found {
-    fn default() -> Self {
-        Self { endpoints: Vec::new(), ttl: Duration::MAX, server: None, partial: false, left_out: 0 }
-    }
-}
-
-impl Found {
-    /// Notes one answer that this is made of.
-    pub(super) fn take(&mut self, server: SocketAddr, ttl: Duration, left_out: usize) {
-        self.server.get_or_insert(server);
-        self.ttl = self.ttl.min(ttl);
-        self.left_out += left_out;
-    }
-}
 
 /// What is remembered of the name that answered.
 #[derive(Clone, Debug)]
@@ -71,14 +36,14 @@ enum Memory {
 }
 
 /// What is remembered from one lookup to the next.
-pub(super) struct State {
+pub(super) struct LookupState {
     options: Arc<DnsOptions>,
     name: Name,
     /// `_port._tcp` where SRV records are asked for.
     prefix: Option<Name>,
-    pace: Arc<Mutex<Pace>>,
+    rate_limit: Arc<Mutex<RateLimit>>,
     stats: Arc<Mutex<DnsStats>>,
-    file: Watched,
+    file: WatchedFile,
     conf: Arc<ResolvConf>,
     servers: Option<Arc<NameServers>>,
     candidates: Vec<Candidate>,
@@ -86,23 +51,23 @@ pub(super) struct State {
     winner: Option<(Name, Memory)>,
     failing: bool,
     warned_of_size: bool,
-    sole: Sole,
+    sole_address: SoleAddress,
 }
 
-impl State {
+impl LookupState {
     pub(super) fn new(
         options: Arc<DnsOptions>,
         name: Name,
         prefix: Option<Name>,
-        pace: Arc<Mutex<Pace>>,
+        rate_limit: Arc<Mutex<RateLimit>>,
         stats: Arc<Mutex<DnsStats>>,
     ) -> Self {
-        let file = Watched::new(options.resolv_conf.clone(), options.nameservers.is_empty());
+        let file = WatchedFile::new(options.resolv_conf.clone(), options.nameservers.is_empty());
         Self {
             options,
             name,
             prefix,
-            pace,
+            rate_limit,
             stats,
             file,
             conf: Arc::default(),
@@ -111,13 +76,13 @@ impl State {
             winner: None,
             failing: false,
             warned_of_size: false,
-            sole: Sole::default(),
+            sole_address: SoleAddress::default(),
         }
     }
 
     /// Looks up once.
     pub(super) async fn refresh(&mut self) -> Result<Resolution, ResolveError> {
-        let full = if self.failing { lock(&self.pace).room(Instant::now()) } else { None };
+        let full = if self.failing { lock(&self.rate_limit).room(Instant::now()) } else { None };
         if let Some(room) = full {
             // Before the lookup's own time begins, so that a short one is not spent waiting.
             tokio::time::sleep_until(room).await;
@@ -238,7 +203,7 @@ impl State {
         };
         let servers = match self.servers.take() {
             Some(servers) if servers.addresses().eq(wanted.iter().copied()) => servers,
-            _ => match NameServers::new(&wanted, &self.options, &self.pace, &self.stats) {
+            _ => match NameServers::new(&wanted, &self.options, &self.rate_limit, &self.stats) {
                 Ok(servers) => Arc::new(servers),
                 Err(error) => return Err(self.no_name_server("no name server can be asked".into(), error)),
             },
@@ -258,8 +223,8 @@ impl State {
         ResolveError::told(ResolveErrorKind::NoNameServer, name, message, Some(error.into()))
     }
 
-    fn ask(&self, servers: &Arc<NameServers>) -> Ask {
-        Ask {
+    fn ask(&self, servers: &Arc<NameServers>) -> QueryContext {
+        QueryContext {
             servers: servers.clone(),
             hold: self.failing,
             deadline: Instant::now() + self.options.timeout,
@@ -270,7 +235,7 @@ impl State {
     /// Asks whose address it is that alone never changes. A Pod's belongs to the Pod's name, a ClusterIP to the
     /// Service's own (Kubernetes DNS specification, 2.3.3 and 2.4.3).
     async fn warn_of_cluster_ip(&mut self, name: &Name, found: &Found, servers: &NameServers) {
-        let sole = if self.prefix.is_none() { self.sole.seen(&found.endpoints) } else { None };
+        let sole = if self.prefix.is_none() { self.sole_address.observe(&found.endpoints) } else { None };
         let (Some(ip), Some(server)) = (sole, found.server) else { return };
         let answer = servers.ask_one(server, &Name::from(ip), RecordType::PTR, ASIDE_TIMEOUT).await;
         if answer.is_some_and(|answer| answer.pointers.contains(name)) {
@@ -294,7 +259,7 @@ impl State {
 }
 
 impl Memory {
-    async fn ask(&mut self, name: &Name, cx: &Ask) -> Result<Found, Vec<ServerError>> {
+    async fn ask(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
         match self {
             Self::Addresses(families) => families.ask(name, cx).await,
             Self::Services(targets) => targets.ask(name, cx).await,

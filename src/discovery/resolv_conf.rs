@@ -73,7 +73,7 @@ fn domain(word: &str) -> Option<Name> {
 
 /// A resolv.conf that is looked after. A missing, unreadable or empty file never takes away what was read before.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct WatchedFile {
     path: PathBuf,
     /// Whether a file without any name server is as good as none.
     needs_servers: bool,
@@ -91,7 +91,7 @@ struct Stamp {
     inode: u64,
 }
 
-impl Watched {
+impl WatchedFile {
     pub(super) fn new(path: PathBuf, needs_servers: bool) -> Self {
         Self { path, needs_servers, stamp: None, conf: None, troubled: false }
     }

@@ -16,7 +16,7 @@ use hickory_resolver::{
 use super::{
     error::{ResolveErrorKind, ServerError},
     options::DnsOptions,
-    pace::Pace,
+    rate_limit::RateLimit,
     records::{Answer, MAX_ALIASES, Refusal, mnemonic, sanitise},
     udp::{Sockets, Trouble},
 };
@@ -36,14 +36,18 @@ pub(super) struct Server {
     timeout: Duration,
     randomize_case: bool,
     pool: Mutex<NameServerPool<Sockets>>,
-    pace: Arc<Mutex<Pace>>,
+    rate_limit: Arc<Mutex<RateLimit>>,
     trouble: Trouble,
 }
 
 impl Server {
-    pub(super) fn new(address: SocketAddr, options: &DnsOptions, pace: Arc<Mutex<Pace>>) -> Result<Self, NetError> {
+    pub(super) fn new(
+        address: SocketAddr,
+        options: &DnsOptions,
+        rate_limit: Arc<Mutex<RateLimit>>,
+    ) -> Result<Self, NetError> {
         let trouble = Trouble::default();
-        let sockets = Sockets::new(pace.clone(), trouble.clone());
+        let sockets = Sockets::new(rate_limit.clone(), trouble.clone());
         let pool = pool(address, options.timeout, options.randomize_case, sockets)?;
         Ok(Self {
             address,
@@ -51,7 +55,7 @@ impl Server {
             timeout: options.timeout,
             randomize_case: options.randomize_case,
             pool: Mutex::new(pool),
-            pace,
+            rate_limit,
             trouble,
         })
     }
@@ -60,7 +64,7 @@ impl Server {
         self.address
     }
 
-    /// Asks this server, along the name's aliases to their end. The first packet has its place in the pace already.
+    /// Asks this server, along the name's aliases to their end. The first packet has its place in the rate_limit already.
     /// `hold`: whether lookups fail, so that those after it wait for room.
     pub(super) async fn ask(&self, name: &Name, kind: RecordType, hold: bool) -> Result<Answer, ServerError> {
         let loopback = self.allow_loopback || self.address.ip().is_loopback();
@@ -111,13 +115,13 @@ impl Server {
     }
 
     fn reserve(&self, hold: bool) -> Result<(), Instant> {
-        lock(&self.pace).reserve(Instant::now(), hold)
+        lock(&self.rate_limit).reserve(Instant::now(), hold)
     }
 
     /// Begins anew with an empty memory: hickory counts every negative answer as a slow one, and after some dozens of
     /// them repeats a lost packet only after seconds.
     fn renew(&self) {
-        let sockets = Sockets::new(self.pace.clone(), self.trouble.clone());
+        let sockets = Sockets::new(self.rate_limit.clone(), self.trouble.clone());
         match pool(self.address, self.timeout, self.randomize_case, sockets) {
             Ok(fresh) => *lock(&self.pool) = fresh,
             Err(error) => tracing::warn!(server = %self.address, %error, "the name server's client was not renewed"),

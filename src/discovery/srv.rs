@@ -10,8 +10,8 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
     error::ServerError,
+    query::{Found, QueryContext},
     records::Service,
-    refresh::{Ask, Found},
 };
 use crate::{endpoint::Endpoint, time::Duration};
 
@@ -26,11 +26,11 @@ type Heard = Result<(IpAddr, Duration), Vec<ServerError>>;
 
 impl Targets {
     /// Asks for the SRV records of `name`, and for the addresses of targets that came without.
-    pub(super) async fn ask(&mut self, name: &Name, cx: &Ask) -> Result<Found, Vec<ServerError>> {
+    pub(super) async fn ask(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
         let answered = cx.servers.ask(name, RecordType::SRV, cx.hold, cx.deadline).await?;
         let answer = answered.answer;
         let mut found = Found::default();
-        found.take(answered.server, answer.ttl, answer.left_out);
+        found.add_answer(answered.server, answer.ttl, answer.left_out);
         let mut heard: BTreeMap<Name, Heard> = BTreeMap::new();
         for (target, ip) in answer.glue {
             // Sorted by target and address, IPv4 before IPv6: the first one is the Pod's. One address a Pod, or a Pod
@@ -93,7 +93,7 @@ fn host(target: &Name) -> String {
 }
 
 /// Asks for the address of each target, A first and AAAA where there is none.
-async fn follow_up(targets: Vec<&Name>, cx: &Ask) -> Vec<(Name, Heard)> {
+async fn follow_up(targets: Vec<&Name>, cx: &QueryContext) -> Vec<(Name, Heard)> {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut asking = JoinSet::new();
     for target in targets {

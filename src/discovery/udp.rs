@@ -2,7 +2,7 @@
 //!
 //! They differ from tokio's in two things. A UDP socket is connected to its name server, so that a closed port is
 //! noticed at once (ICMP says "connection refused") instead of after the whole time-out, and the kernel drops what
-//! comes from elsewhere. And each packet is admitted by the [`Pace`], or waits until it is.
+//! comes from elsewhere. And each packet is admitted by the [`RateLimit`], or waits until it is.
 
 use std::{
     future::Future,
@@ -20,7 +20,7 @@ use tokio::{
     time::{Sleep, sleep_until},
 };
 
-use super::pace::Pace;
+use super::rate_limit::RateLimit;
 use crate::{
     sync::{Mutex, lock},
     time::{Duration, Instant},
@@ -29,7 +29,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Sockets {
     tokio: TokioRuntimeProvider,
-    pace: Arc<Mutex<Pace>>,
+    rate_limit: Arc<Mutex<RateLimit>>,
     trouble: Trouble,
 }
 
@@ -37,8 +37,8 @@ pub(super) struct Sockets {
 pub(super) type Trouble = Arc<Mutex<Option<io::Error>>>;
 
 impl Sockets {
-    pub(super) fn new(pace: Arc<Mutex<Pace>>, trouble: Trouble) -> Self {
-        Self { tokio: TokioRuntimeProvider::new(), pace, trouble }
+    pub(super) fn new(rate_limit: Arc<Mutex<RateLimit>>, trouble: Trouble) -> Self {
+        Self { tokio: TokioRuntimeProvider::new(), rate_limit, trouble }
     }
 }
 
@@ -67,13 +67,13 @@ impl RuntimeProvider for Sockets {
         local: SocketAddr,
         server: SocketAddr,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Udp>>>> {
-        let (pace, trouble) = (self.pace.clone(), self.trouble.clone());
+        let (rate_limit, trouble) = (self.rate_limit.clone(), self.trouble.clone());
         Box::pin(async move {
             let socket = UdpSocket::bind(local).await.inspect_err(|error| note(&trouble, error))?;
             socket.connect(server).await.inspect_err(|error| note(&trouble, error))?;
             let socket = Arc::new(socket);
             let error = Mutex::new(Box::pin(error_of(socket.clone())) as Pin<Box<_>>);
-            Ok(Connected { socket, server, pace, trouble, error, turn: Mutex::new(Turn::Unasked) })
+            Ok(Connected { socket, server, rate_limit, trouble, error, turn: Mutex::new(Turn::Unasked) })
         })
     }
 }
@@ -81,7 +81,7 @@ impl RuntimeProvider for Sockets {
 pub(super) struct Connected {
     socket: Arc<UdpSocket>,
     server: SocketAddr,
-    pace: Arc<Mutex<Pace>>,
+    rate_limit: Arc<Mutex<RateLimit>>,
     trouble: Trouble,
     /// Ends with what ICMP says. Waiting for a packet alone does not wake up on it.
     error: Mutex<Pin<Box<dyn Future<Output = io::Error> + Send>>>,
@@ -143,7 +143,7 @@ impl DnsUdpSocket for Connected {
                 Turn::Waits(room) => ready!(room.as_mut().poll(cx)),
                 Turn::Unasked => {}
             }
-            *turn = match lock(&self.pace).admit(Instant::now(), packet) {
+            *turn = match lock(&self.rate_limit).admit(Instant::now(), packet) {
                 Ok(()) => Turn::Admitted,
                 Err(room) => Turn::Waits(Box::pin(sleep_until(room))),
             };

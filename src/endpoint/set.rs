@@ -9,9 +9,9 @@ use super::Endpoint;
 pub(crate) struct Diff {
     /// Named now and not known before.
     pub(crate) added: Vec<Endpoint>,
-    /// Known before and not named any more.
+    /// KnownSet before and not named any more.
     pub(crate) removed: Vec<Endpoint>,
-    /// Known before and named now, with another weight.
+    /// KnownSet before and named now, with another weight.
     pub(crate) reweighed: Vec<Endpoint>,
 }
 
@@ -23,7 +23,7 @@ const PARTS: usize = 64;
 /// answer with one change costs little more than one without, which costs a hash a Pod; nothing is sorted but what
 /// changed.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
+pub(crate) struct KnownSet {
     parts: Vec<Part>,
     len: usize,
     comparison: u64,
@@ -43,7 +43,7 @@ struct Pod {
     endpoint: Endpoint,
 }
 
-impl Known {
+impl KnownSet {
     /// Whether the named Pods are the known ones, each once, in any order.
     pub(crate) fn is(&self, named: &[Endpoint]) -> bool {
         if named.len() != self.len {
@@ -224,7 +224,7 @@ mod tests {
     fn a_pod_that_moved_is_one_removed_and_one_added() {
         let before = [Endpoint::named("postgresql-sfs-0", "10.0.0.1:5432".parse().unwrap())];
         let after = [Endpoint::named("postgresql-sfs-0", "10.0.0.9:5432".parse().unwrap())];
-        let mut known = Known::default();
+        let mut known = KnownSet::default();
         known.replace(&before);
         assert!(known.is(&before) && !known.is(&after));
         let diff = known.replace(&after);
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn another_weight_is_a_change_and_the_same_pod() {
         let pods = endpoints(&(1..200).collect());
-        let mut known = Known::default();
+        let mut known = KnownSet::default();
         known.replace(&pods);
         let mut named = pods.clone();
         named[7] = named[7].with_weight(3);
@@ -264,7 +264,7 @@ mod tests {
             before: BTreeSet<u8>, after: BTreeSet<u8>, twice in 0..3usize, turn: usize
         ) {
             let (before, after) = (endpoints(&before), endpoints(&after));
-            let mut known = Known::default();
+            let mut known = KnownSet::default();
             known.replace(&before);
             // In any order, with some named twice.
             let mut named: Vec<_> = after.iter().chain(after.iter().take(twice)).cloned().collect();

@@ -87,7 +87,7 @@ impl Slot {
     }
 
     /// Counts a connection that goes from one borrower straight to the next.
-    pub(crate) fn lent_on(&self) {
+    pub(crate) fn handed_over(&self) {
         // Relaxed: as in `checkout`; the queue's lock orders the handing over.
         self.word.fetch_add(PICK, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Facts in, lists of candidates out: who may be chosen for each target. Pure.
+//! Eligibility in, lists of candidates out: who may be chosen for each target. Pure.
 
 use super::State;
 use crate::{
@@ -8,14 +8,14 @@ use crate::{
 
 /// What the lists depend on, for one Pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Facts {
+pub(crate) struct Eligibility {
     /// Its state.
     pub(crate) state: State,
     /// Its role.
     pub(crate) role: Role,
     /// Whether its sessions are read-only by default (`default_transaction_read_only`).
     pub(crate) read_only: bool,
-    /// It is not what it says it is; see [`lineage`](super::lineage).
+    /// It is not what it says it is; see [`fencing`](super::fencing).
     pub(crate) fenced: bool,
     /// It is a standby that is too far behind; see [`lag`](super::lag).
     pub(crate) late: bool,
@@ -39,10 +39,10 @@ pub(crate) struct Lists {
 /// manual, "libpq: Connection Parameters", `target_session_attrs`): `prefer-standby` takes any Pod when no standby is
 /// there; `prefer-primary` is the same the other way round. A Pod that is fenced, or too late, is never a candidate; where
 /// that leaves no standby at all, the primary can stand in for them.
-pub(crate) fn candidates(facts: &[Facts], fallback: LagFallback) -> Lists {
+pub(crate) fn candidates(facts: &[Eligibility], fallback: LagFallback) -> Lists {
     let panic = !facts.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
     let usable = if panic { State::Ejected } else { State::Healthy };
-    let serves = |pod: &Facts| pod.state == usable && !pod.fenced && !pod.late;
+    let serves = |pod: &Eligibility| pod.state == usable && !pod.fenced && !pod.late;
     let room = || Vec::with_capacity(facts.len());
     let (mut any, mut standby, mut primary, mut writable) = (room(), room(), Vec::new(), Vec::new());
     for (place, pod) in facts.iter().enumerate().filter(|(_, pod)| serves(pod)) {
@@ -68,7 +68,7 @@ pub(crate) fn candidates(facts: &[Facts], fallback: LagFallback) -> Lists {
     let mut distinct = vec![any, primary, standby];
     let (mut of_writable, mut of_read_only) = (of_primary, of_standby);
     if !all_write {
-        let reads = |pod: &Facts| pod.role == Role::Standby || pod.role == Role::Primary && pod.read_only;
+        let reads = |pod: &Eligibility| pod.role == Role::Standby || pod.role == Role::Primary && pod.read_only;
         let places = facts.iter().enumerate().filter(|(_, pod)| serves(pod) && reads(pod));
         let read_only = places.map(|(place, _)| place as u32).collect();
         (of_writable, of_read_only) = (distinct.len(), distinct.len() + 1);
@@ -99,8 +99,8 @@ mod tests {
     const ROLES: [Role; 3] = [Role::Primary, Role::Standby, Role::Unknown];
     const STATES: [State; 4] = [State::Probing, State::Healthy, State::Ejected, State::Draining];
 
-    fn pod(state: State, role: Role) -> Facts {
-        Facts { state, role, read_only: false, fenced: false, late: false }
+    fn pod(state: State, role: Role) -> Eligibility {
+        Eligibility { state, role, read_only: false, fenced: false, late: false }
     }
 
     fn of(lists: &Lists, target: Target) -> &[u32] {
@@ -114,7 +114,7 @@ mod tests {
                 pod(State::Healthy, Role::Primary),
                 pod(State::Healthy, Role::Standby),
                 pod(State::Healthy, Role::Standby),
-                Facts { read_only: true, ..pod(State::Healthy, Role::Primary) },
+                Eligibility { read_only: true, ..pod(State::Healthy, Role::Primary) },
             ],
             LagFallback::Fail,
         );
@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn who_is_fenced_or_late_is_left_out_and_the_primary_stands_in_if_told() {
-        let late = Facts { late: true, ..pod(State::Healthy, Role::Standby) };
-        let fenced = Facts { fenced: true, ..pod(State::Healthy, Role::Primary) };
+        let late = Eligibility { late: true, ..pod(State::Healthy, Role::Standby) };
+        let fenced = Eligibility { fenced: true, ..pod(State::Healthy, Role::Primary) };
         let pods = [late, fenced, pod(State::Healthy, Role::Primary)];
         let lists = candidates(&pods, LagFallback::Fail);
         assert_eq!(of(&lists, Target::Any), [2]);
@@ -158,7 +158,7 @@ mod tests {
         ) {
             let facts: Vec<_> = pods
                 .iter()
-                .map(|&(state, role, read_only, fenced)| Facts { read_only, fenced, ..pod(STATES[state], ROLES[role]) })
+                .map(|&(state, role, read_only, fenced)| Eligibility { read_only, fenced, ..pod(STATES[state], ROLES[role]) })
                 .collect();
             let lists = candidates(&facts, LagFallback::Fail);
             let any_healthy = facts.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);

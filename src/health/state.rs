@@ -61,7 +61,7 @@ impl fmt::Display for State {
 
 /// Something that was seen of a Pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Fact {
+pub(crate) enum HealthEvent {
     /// The probe passed. `alone`: no other Pod is healthy.
     Passed { alone: bool },
     /// The probe failed. `proven`: the failure by itself shows that the Pod does not serve (refused, closed, a FATAL,
@@ -101,22 +101,22 @@ impl Health {
     }
 
     /// Takes a fact in. Gives the state before, if it changed.
-    pub(crate) fn apply(&mut self, fact: Fact, now: Instant) -> Option<State> {
+    pub(crate) fn apply(&mut self, fact: HealthEvent, now: Instant) -> Option<State> {
         let before = self.state;
         match (before, fact) {
             (State::Draining, _) => {}
-            (_, Fact::Removed) => self.state = State::Draining,
-            (State::Probing, Fact::Passed { .. }) => self.state = State::Healthy,
+            (_, HealthEvent::Removed) => self.state = State::Draining,
+            (State::Probing, HealthEvent::Passed { .. }) => self.state = State::Healthy,
             (State::Probing, _) => {}
-            (State::Healthy, Fact::Passed { .. }) => self.doubts = 0,
-            (State::Healthy, Fact::Failed { proven }) => {
+            (State::Healthy, HealthEvent::Passed { .. }) => self.doubts = 0,
+            (State::Healthy, HealthEvent::Failed { proven }) => {
                 self.doubts += 1;
                 if proven || self.doubts >= DOUBTS_TO_EJECT {
                     self.eject();
                     self.not_before = None;
                 }
             }
-            (State::Healthy, Fact::Evidence) => {
+            (State::Healthy, HealthEvent::Evidence) => {
                 self.eject();
                 let again = self.returned.is_some_and(|returned| now < returned + RELAPSE);
                 self.backoff = match again {
@@ -125,7 +125,7 @@ impl Health {
                 };
                 self.not_before = Some(now + self.backoff);
             }
-            (State::Ejected, Fact::Passed { alone }) => {
+            (State::Ejected, HealthEvent::Passed { alone }) => {
                 self.passes += 1;
                 let enough = alone || self.passes >= PASSES_TO_RETURN;
                 if enough && self.not_before.is_none_or(|at| alone || at <= now) {
@@ -134,7 +134,7 @@ impl Health {
                     self.doubts = 0;
                 }
             }
-            (State::Ejected, Fact::Failed { .. } | Fact::Evidence) => self.passes = 0,
+            (State::Ejected, HealthEvent::Failed { .. } | HealthEvent::Evidence) => self.passes = 0,
         }
         (self.state != before).then_some(before)
     }
@@ -152,8 +152,8 @@ mod tests {
 
     use super::*;
 
-    const PASSED: Fact = Fact::Passed { alone: false };
-    const PROVEN: Fact = Fact::Failed { proven: true };
+    const PASSED: HealthEvent = HealthEvent::Passed { alone: false };
+    const PROVEN: HealthEvent = HealthEvent::Failed { proven: true };
 
     fn healthy(now: Instant) -> Health {
         let mut health = Health::new();
@@ -174,7 +174,7 @@ mod tests {
     fn a_probe_that_proves_nothing_ejects_only_with_the_next_one() {
         let now = Instant::now();
         let mut health = healthy(now);
-        let doubt = Fact::Failed { proven: false };
+        let doubt = HealthEvent::Failed { proven: false };
         assert_eq!(health.apply(doubt, now), None);
         assert_eq!(health.apply(PASSED, now), None);
         assert_eq!(health.apply(doubt, now), None);
@@ -186,13 +186,13 @@ mod tests {
     fn two_passes_bring_it_back_and_one_if_it_is_alone() {
         let now = Instant::now();
         let mut health = healthy(now);
-        health.apply(Fact::Evidence, now);
+        health.apply(HealthEvent::Evidence, now);
         health.apply(PASSED, now);
         health.apply(PROVEN, now);
         assert_eq!(health.apply(PASSED, now), None);
         assert_eq!(health.apply(PASSED, now), Some(State::Ejected));
         health.apply(PROVEN, now);
-        assert_eq!(health.apply(Fact::Passed { alone: true }, now), Some(State::Ejected));
+        assert_eq!(health.apply(HealthEvent::Passed { alone: true }, now), Some(State::Ejected));
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
         let mut now = start;
         let mut delays = Vec::new();
         for _ in 0..8 {
-            health.apply(Fact::Evidence, now);
+            health.apply(HealthEvent::Evidence, now);
             let out = now;
             while health.state() == State::Ejected {
                 health.apply(PASSED, now);
@@ -212,7 +212,7 @@ mod tests {
         }
         assert_eq!(delays, [0, 1, 2, 4, 8, 16, 30, 30]);
         now += RELAPSE;
-        health.apply(Fact::Evidence, now);
+        health.apply(HealthEvent::Evidence, now);
         health.apply(PASSED, now);
         assert_eq!(health.apply(PASSED, now), Some(State::Ejected));
     }
@@ -221,17 +221,17 @@ mod tests {
     fn a_removed_pod_stays_removed() {
         let now = Instant::now();
         let mut health = healthy(now);
-        assert_eq!(health.apply(Fact::Removed, now), Some(State::Healthy));
-        for fact in [PASSED, PROVEN, Fact::Evidence, Fact::Removed] {
+        assert_eq!(health.apply(HealthEvent::Removed, now), Some(State::Healthy));
+        for fact in [PASSED, PROVEN, HealthEvent::Evidence, HealthEvent::Removed] {
             assert_eq!(health.apply(fact, now), None);
         }
     }
 
-    fn fact() -> impl Strategy<Value = Fact> {
+    fn fact() -> impl Strategy<Value = HealthEvent> {
         prop_oneof![
-            any::<bool>().prop_map(|alone| Fact::Passed { alone }),
-            any::<bool>().prop_map(|proven| Fact::Failed { proven }),
-            Just(Fact::Evidence),
+            any::<bool>().prop_map(|alone| HealthEvent::Passed { alone }),
+            any::<bool>().prop_map(|proven| HealthEvent::Failed { proven }),
+            Just(HealthEvent::Evidence),
         ]
     }
 
@@ -249,8 +249,8 @@ mod tests {
                 health.apply(fact, now);
             }
             let mut failing = health.clone();
-            failing.apply(Fact::Failed { proven: false }, now);
-            failing.apply(Fact::Failed { proven: false }, now);
+            failing.apply(HealthEvent::Failed { proven: false }, now);
+            failing.apply(HealthEvent::Failed { proven: false }, now);
             prop_assert_ne!(failing.state(), State::Healthy);
             let until = now + BACKOFF_MAX + Duration::from_secs(1);
             while now < until {

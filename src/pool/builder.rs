@@ -15,11 +15,11 @@ use super::{
     inner::Inner,
     owner::Owner,
     pod::{
-        connection_limit::Budget,
-        metrics::Meter,
-        prober::Asks,
-        shared::{Clock, Common, Counters},
-        urgent_probing::Urgency,
+        connection_limit::ConnectionLimit,
+        metrics::PoolMetrics,
+        prober::ProbeFactory,
+        shared::{Clock, Counters, Shared},
+        urgent_probing::UrgentProbing,
         view::View,
         wait_queue::Waiters,
     },
@@ -51,7 +51,7 @@ pub struct Builder {
     resolver: Option<Arc<dyn Resolve>>,
     credentials: Option<Arc<dyn ProvideCredentials>>,
     runtime: Option<Handle>,
-    asks: Asks,
+    probe_factory: ProbeFactory,
     connector: Option<Arc<dyn Connector>>,
     observers: Vec<Box<dyn Observer>>,
 }
@@ -64,7 +64,7 @@ impl Builder {
             resolver: None,
             credentials: None,
             runtime: None,
-            asks: Asks::default(),
+            probe_factory: ProbeFactory::default(),
             connector: None,
             observers: Vec::new(),
         }
@@ -77,14 +77,14 @@ impl Builder {
         self
     }
 
-    /// Asks this resolver for the Pods, instead of DNS for the configured name. The host of the configuration then
+    /// ProbeFactory this resolver for the Pods, instead of DNS for the configured name. The host of the configuration then
     /// names the Service to people, and to nobody else.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
     }
 
-    /// Asks this provider for the password of each connection, and for its user if it likes: an async closure, or a
+    /// ProbeFactory this provider for the password of each connection, and for its user if it likes: an async closure, or a
     /// [`ProvideCredentials`]. The configuration's `passfile` is not read then.
     pub fn credentials(mut self, provider: impl ProvideCredentials) -> Self {
         self.credentials = Some(Arc::new(provider));
@@ -98,10 +98,10 @@ impl Builder {
         self
     }
 
-    /// Asks the Pods how they are in this way, instead of over the network.
+    /// ProbeFactory the Pods how they are in this way, instead of over the network.
     #[cfg(test)]
-    pub(super) fn asks(mut self, asks: Asks) -> Self {
-        self.asks = asks;
+    pub(super) fn probe_factory(mut self, probe_factory: ProbeFactory) -> Self {
+        self.probe_factory = probe_factory;
         self
     }
 
@@ -138,7 +138,7 @@ impl Builder {
     /// [`Kind::Config`] for a setting or a file that cannot be used, for a password beside a provider of credentials, for
     /// a `sslmode` that needs TLS where there is none, and where no runtime is given and this is not one.
     pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, credentials, runtime, asks, connector, observers } = self;
+        let Self { config, chooser, resolver, credentials, runtime, probe_factory, connector, observers } = self;
         config.validate()?;
         if credentials.is_some() {
             refuse_passwords(&config)?;
@@ -163,36 +163,36 @@ impl Builder {
         let subset = Subset::new(&config);
         let wanted = if subset.is_some() { config.target().roles() } else { u8::MAX };
         let (inbox, messages) = mpsc::unbounded_channel();
-        let common = Arc::new(Common {
+        let shared = Arc::new(Shared {
             limits,
             dialer,
-            asks,
+            probe_factory,
             runtime: runtime.clone(),
             waiters: Waiters::default(),
-            urgency: Urgency::default(),
+            urgent_probing: UrgentProbing::default(),
             clock: Clock::default(),
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
             events,
             counters: Counters::default(),
             handshakes: Semaphore::new(limits.handshakes),
-            meter: Meter::new(&config),
+            metrics: PoolMetrics::new(&config),
             resolved: Mutex::default(),
-            budget: Budget::new(limits.max_connections),
+            connection_limit: ConnectionLimit::new(limits.max_connections),
             wanted: AtomicU8::new(wanted),
             inbox,
-            trouble: Notify::new(),
+            last_failure: Notify::new(),
             gone: Notify::new(),
         });
         for observer in observers {
             // Ends with the events.
-            drop(runtime.spawn(observer::run(observer, common.events.subscribe())));
+            drop(runtime.spawn(observer::run(observer, shared.events.subscribe())));
         }
-        let inner = Arc::new(Inner::new(config, common.clone(), chooser, resolver.clone(), View::empty()));
+        let inner = Arc::new(Inner::new(config, shared.clone(), chooser, resolver.clone(), View::empty()));
         let (close, closing) = mpsc::unbounded_channel();
         let directory = Directory::new(inner.clone(), subset);
         let tasks = vec![
             runtime.spawn(directory.run(messages, closing)).abort_handle(),
-            runtime.spawn(refresher::run(resolver, common)).abort_handle(),
+            runtime.spawn(refresher::run(resolver, shared)).abort_handle(),
             runtime.spawn(upkeep::run(inner.clone(), start)).abort_handle(),
         ];
         Ok(Pool::new(Owner::new(inner, tasks, close)))
@@ -201,7 +201,7 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, chooser, resolver, credentials, runtime, asks: _, connector, observers } = self;
+        let Self { config, chooser, resolver, credentials, runtime, probe_factory: _, connector, observers } = self;
         let mut all = f.debug_struct("Builder");
         all.field("config", config).field("chooser", chooser).field("resolver", resolver);
         all.field("credentials", &credentials.is_some());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::pod::{metrics::Exporter, shared::Common, view::View};
+use super::pod::{metrics::Exporter, shared::Shared, view::View};
 use crate::{
     balance::Chooser,
     config::Config,
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) config: Config,
-    pub(crate) common: Arc<Common>,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) chooser: Chooser,
     pub(crate) resolver: Arc<dyn Resolve>,
     pub(crate) published: Published<View>,
@@ -27,13 +27,13 @@ pub(crate) struct Inner {
 impl Inner {
     pub(crate) fn new(
         config: Config,
-        common: Arc<Common>,
+        shared: Arc<Shared>,
         chooser: Chooser,
         resolver: Arc<dyn Resolve>,
         view: View,
     ) -> Self {
         let (published, ended, exporter) = (Published::new(view), Mutex::new(false), Mutex::default());
-        Self { config, common, chooser, resolver, published, ended, exporter }
+        Self { config, shared, chooser, resolver, published, ended, exporter }
     }
 
     /// Publishes a view, and wakes whoever may find a Pod in it.
@@ -45,7 +45,7 @@ impl Inner {
             }
             self.published.publish(Arc::new(view));
         }
-        self.common.waiters.look_again();
+        self.shared.waiters.look_again();
     }
 
     /// Ends the pool: what is idle is closed now, what is borrowed when it comes back, and whoever waits hears of it.
@@ -59,7 +59,7 @@ impl Inner {
             }
             self.published.publish(Arc::new(last));
         }
-        self.common.waiters.look_again();
+        self.shared.waiters.look_again();
         self.export();
     }
 
@@ -67,6 +67,6 @@ impl Inner {
     pub(crate) fn export(&self) {
         // The view is read under the lock: no later export gives an earlier one.
         let mut exporter = lock(&self.exporter);
-        exporter.export(&self.common, &self.published.load());
+        exporter.export(&self.shared, &self.published.load());
     }
 }

@@ -131,7 +131,7 @@ impl Pool {
     /// The work gets the connection by value. It is done again when the chain of causes of its error holds an error of
     /// the driver that is of a [connection class](crate::Verdict::is_connection_class), when a prepared statement
     /// [is of no use any more](crate::Class::StalePlan), and when a Pod turned out to have another role than the target
-    /// asks for. Any other error is returned as it is, as the
+    /// probe_factory for. Any other error is returned as it is, as the
     /// [source](std::error::Error::source) of the error, to be had back with [`Error::downcast`].
     ///
     /// # Errors
@@ -188,7 +188,7 @@ impl Pool {
     /// What happens to the set of Pods, from now on.
     #[must_use]
     pub fn events(&self) -> Events {
-        self.0.inner.common.events.subscribe()
+        self.0.inner.shared.events.subscribe()
     }
 
     /// The configuration.

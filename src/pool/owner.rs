@@ -21,7 +21,7 @@ impl Owner {
         Self { inner, tasks, close }
     }
 
-    /// Asks the directory to close the pool. Gives how many connections had to be cut; none where the pool is closed
+    /// ProbeFactory the directory to close the pool. Gives how many connections had to be cut; none where the pool is closed
     /// already, or its runtime has ended.
     pub(crate) async fn close(&self) -> usize {
         // Nothing is looked up or kept up any more; the directory, the first, sees to the end.

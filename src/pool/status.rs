@@ -16,7 +16,7 @@ pub struct Status {
     pub endpoints: Vec<EndpointStatus>,
     /// Pods behind the name that this client does not use: see [`subset_size`](crate::config::Limits::subset_size). They
     /// are neither connected nor probed.
-    pub spare: Vec<Endpoint>,
+    pub unused: Vec<Endpoint>,
     /// How the name's resolution goes.
     pub resolve: ResolveStatus,
     /// What has been counted since the pool was made.
@@ -59,7 +59,7 @@ pub struct EndpointStatus {
     /// said: `max_connections` without those that are reserved, or a lower limit of the role or the database.
     pub slots: Option<u32>,
     /// What went wrong with it last, if nothing went right since.
-    pub trouble: Option<String>,
+    pub last_failure: Option<String>,
 }
 
 impl EndpointStatus {
@@ -101,14 +101,14 @@ pub struct CounterStatus {
     /// Connections closed.
     pub closed: u64,
     /// Connections that came back in the middle of something.
-    pub settled: u64,
+    pub recycled: u64,
     /// Connections closed instead of being lent out again.
     pub discarded: u64,
     /// Connections whose session was reset, see [`Reset`](crate::config::Reset).
     pub reset: u64,
-    /// Connections that were relieved of the prepared statements they kept: of more than `statement_cache_size`, or of
+    /// Connections that were cache_cleared of the prepared statements they kept: of more than `statement_cache_size`, or of
     /// outdated ones.
-    pub relieved: u64,
+    pub cache_cleared: u64,
     /// Repetitions made by [`Pool::retry`](crate::Pool::retry).
     pub retries: u64,
     /// Good answers to the name.
@@ -120,7 +120,7 @@ pub struct CounterStatus {
 impl Inner {
     pub(crate) fn status(&self) -> Status {
         let view = self.published.load();
-        let common = &self.common;
+        let shared = &self.shared;
         let mut endpoints: Vec<_> = view
             .pods()
             .map(|(pod, health)| EndpointStatus {
@@ -133,16 +133,16 @@ impl Inner {
                 open: pod.open(),
                 idle: pod.idle(),
                 in_use: pod.slot.in_flight() as usize,
-                waiting: common.waiters.count(|target: Target| pod.slot.serves(target.bit())),
+                waiting: shared.waiters.count(|target: Target| pod.slot.serves(target.bit())),
                 picks: pod.slot.picks(),
                 latency: pod.slot.latency(),
                 slowness: pod.slot.load().class,
                 slots: health.slots,
-                trouble: lock(&pod.trouble).last().map(|(_, attempt)| attempt.to_string()),
+                last_failure: lock(&pod.last_failure).last().map(|(_, attempt)| attempt.to_string()),
             })
             .collect();
         endpoints.sort_unstable_by(|one, other| one.endpoint.cmp(&other.endpoint));
-        let resolved = lock(&common.resolved).clone();
+        let resolved = lock(&shared.resolved).clone();
         let resolve = ResolveStatus {
             source: self.resolver.source(),
             age: resolved.at.map(|at| at.elapsed()),
@@ -150,21 +150,21 @@ impl Inner {
             failures: resolved.failures,
             error: resolved.error.as_deref().map(str::to_owned),
         };
-        let counters = &common.counters;
+        let counters = &shared.counters;
         let counters = CounterStatus {
             waits: read(&counters.waits),
             timeouts: read(&counters.timeouts),
             opened: read(&counters.opened),
             open_failed: read(&counters.open_failed),
             closed: read(&counters.closed),
-            settled: read(&counters.settled),
+            recycled: read(&counters.recycled),
             discarded: read(&counters.discarded),
             reset: read(&counters.reset),
-            relieved: read(&counters.relieved),
+            cache_cleared: read(&counters.cache_cleared),
             retries: read(&counters.retries),
             resolve_ok: read(&counters.resolve_ok),
             resolve_failed: read(&counters.resolve_failed),
         };
-        Status { endpoints, spare: view.spare.to_vec(), resolve, counters, closed: view.closed }
+        Status { endpoints, unused: view.unused.to_vec(), resolve, counters, closed: view.closed }
     }
 }

@@ -29,8 +29,8 @@ use super::{
     pod::{
         Pod,
         message::{Message, Probed},
-        prober::{Ask, Asks},
-        urgent_probing::Urgent,
+        prober::{Probe, ProbeFactory},
+        urgent_probing::UrgentProbingGuard,
         view::PodHealth,
     },
 };
@@ -39,9 +39,9 @@ use crate::{
     discovery::{Resolution, Resolve, ResolveError},
     endpoint::{Endpoint, Role},
     error::Phase,
-    health::{State, lineage::Fence},
+    health::{State, fencing::Fence},
     sync::lock,
-    wire::{Class, facts::Facts, witness::Evidence},
+    wire::{Class, connection_observer::Evidence, facts::ServerFacts},
 };
 
 /// Pods that there can be.
@@ -64,9 +64,9 @@ enum Answer {
     Passes,
     /// Nobody listens.
     Refuses,
-    /// Nothing is heard.
+    /// Nothing is reads.
     Hangs,
-    /// Nothing is heard on the probe's connection, and something on another.
+    /// Nothing is reads on the probe's connection, and something on another.
     Stalls,
     /// No session is left for the probe (53300).
     Full,
@@ -106,7 +106,7 @@ enum Happens {
     Unresolved,
     NobodyNamed,
     /// Somebody waits for what nobody can offer, or does no longer.
-    Urgent(bool),
+    UrgentProbingGuard(bool),
 }
 
 fn happens() -> impl Strategy<Value = Happens> {
@@ -134,14 +134,14 @@ fn happens() -> impl Strategy<Value = Happens> {
         3 => any::<u8>().prop_map(Named),
         1 => Just(Unresolved),
         1 => Just(NobodyNamed),
-        1 => any::<bool>().prop_map(Urgent),
+        1 => any::<bool>().prop_map(UrgentProbingGuard),
     ]
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Server {
     answer: Answer,
-    facts: Facts,
+    facts: ServerFacts,
     /// Since when it answers so.
     since: Instant,
     /// Until when it failed its probes.
@@ -156,7 +156,7 @@ struct Server {
 #[derive(Clone, Copy, Debug)]
 struct Told {
     passed: bool,
-    facts: Option<Facts>,
+    facts: Option<ServerFacts>,
     /// What a connection said it is, after that.
     said: Option<Role>,
     at: Instant,
@@ -211,7 +211,7 @@ impl Resolve for Shared {
     }
 }
 
-impl Ask for Shared {
+impl Probe for Shared {
     fn ask<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>> {
         Box::pin(async move {
             let asked = Instant::now();
@@ -242,12 +242,24 @@ impl Ask for Shared {
 
 const SYSTEM: u64 = 7;
 
-fn standby() -> Facts {
-    Facts { role: Role::Standby, system: Some(SYSTEM), receiving: Some(true), position: Some(1), ..Facts::default() }
+fn standby() -> ServerFacts {
+    ServerFacts {
+        role: Role::Standby,
+        system: Some(SYSTEM),
+        receiving: Some(true),
+        position: Some(1),
+        ..ServerFacts::default()
+    }
 }
 
-fn primary(timeline: u32) -> Facts {
-    Facts { role: Role::Primary, timeline: Some(timeline), position: Some(1), system: Some(SYSTEM), ..Facts::default() }
+fn primary(timeline: u32) -> ServerFacts {
+    ServerFacts {
+        role: Role::Primary,
+        timeline: Some(timeline),
+        position: Some(1),
+        system: Some(SYSTEM),
+        ..ServerFacts::default()
+    }
 }
 
 struct Simulation {
@@ -278,13 +290,13 @@ impl Simulation {
         let limits = Limits { min_idle: 0, ..Limits::default() };
         let config = Config::new("simulated.svc.cluster.local").expect("a name").with_limits(limits);
         let ask = world.clone();
-        let asks = Asks::new(move || Box::new(ask.clone()));
-        let pool = Pool::builder(config).resolver(world.clone()).asks(asks).build().expect("a pool");
+        let probe_factory = ProbeFactory::new(move || Box::new(ask.clone()));
+        let pool = Pool::builder(config).resolver(world.clone()).probe_factory(probe_factory).build().expect("a pool");
         Self { inner: pool.0.inner.clone(), world, _pool: pool, last: (BTreeSet::new(), names) }
     }
 
     /// Lets every task do what it can do now.
-    async fn settle(&self) {
+    async fn recycle(&self) {
         for _ in 0..12 {
             yield_now().await;
         }
@@ -304,7 +316,7 @@ impl Simulation {
             let generation = known.generation();
             let old = old && generation > 0;
             let generation = if old { generation - 1 } else { generation };
-            self.inner.common.tell(Message::Seen { pod: known.serial, generation, evidence });
+            self.inner.shared.tell(Message::Seen { pod: known.serial, generation, evidence });
             Some((pod, state, old))
         };
         let accused = match what {
@@ -313,7 +325,7 @@ impl Simulation {
             _ => None,
         };
         if let Some((pod, before, old)) = accused {
-            self.settle().await;
+            self.recycle().await;
             if old {
                 prop_assert_eq!(self.known(pod).map(|(_, state)| state), Some(before), "by an old connection");
             } else {
@@ -346,7 +358,7 @@ impl Simulation {
             Returns(pod) => lock(&self.world.0).servers[pod].facts = primary(1),
             Follows(pod) => lock(&self.world.0).servers[pod].facts = standby(),
             Strays(pod) => {
-                lock(&self.world.0).servers[pod].facts = Facts { system: Some(SYSTEM + 1), ..primary(99) };
+                lock(&self.world.0).servers[pod].facts = ServerFacts { system: Some(SYSTEM + 1), ..primary(99) };
             }
             Says(pod) => {
                 if let Some((known, _)) = self.known(pod) {
@@ -356,31 +368,31 @@ impl Simulation {
                         told.said = Some(role);
                     }
                     let (pod, generation) = (known.serial, known.generation());
-                    self.inner.common.tell(Message::Seen { pod, generation, evidence: Evidence::Role(role) });
+                    self.inner.shared.tell(Message::Seen { pod, generation, evidence: Evidence::Role(role) });
                 }
             }
             RefusesWrite(pod) => {
                 if let Some((known, _)) = self.known(pod) {
                     let (pod, generation) = (known.serial, known.generation());
-                    self.inner.common.tell(Message::Seen { pod, generation, evidence: Evidence::WriteRefused });
+                    self.inner.shared.tell(Message::Seen { pod, generation, evidence: Evidence::WriteRefused });
                 }
             }
             Outlier(pod) => {
                 if let Some((known, _)) = self.known(pod) {
                     let server = &mut lock(&self.world.0).servers[pod];
                     (server.accused, server.full_and_well) = (now, false);
-                    self.inner.common.tell(Message::Outlier { pod: known.serial, cause: "58030".into() });
+                    self.inner.shared.tell(Message::Outlier { pod: known.serial, cause: "58030".into() });
                 }
             }
             DialFails(pod) => {
                 if let Some((known, _)) = self.known(pod) {
-                    self.inner.common.tell(Message::DialFailed { pod: known.serial, class: Class::NotReady });
+                    self.inner.shared.tell(Message::DialFailed { pod: known.serial, class: Class::NotReady });
                 }
             }
             Named(bits) => lock(&self.world.0).names = Names::These(bits),
             Unresolved => lock(&self.world.0).names = Names::Unresolved,
             NobodyNamed => lock(&self.world.0).names = Names::Nobody,
-            Breaks(..) | Ends(..) | Urgent(_) => {}
+            Breaks(..) | Ends(..) | UrgentProbingGuard(_) => {}
         }
         Ok(())
     }
@@ -390,7 +402,7 @@ impl Simulation {
         let until = Instant::now() + time;
         while Instant::now() < until {
             sleep(STEP.min(until - Instant::now())).await;
-            self.settle().await;
+            self.recycle().await;
             self.check()?;
         }
         Ok(())
@@ -417,14 +429,15 @@ impl Simulation {
         // What may be told from all that was told. With two clusters about, whom to believe is not ours to say.
         let systems: BTreeSet<_> = pods().filter_map(|pod| facts(pod)?.system).collect();
         let below = |pod: &Pod| {
-            let Some(Facts { role: Role::Primary, system: Some(system), timeline, .. }) = facts(pod) else {
+            let Some(ServerFacts { role: Role::Primary, system: Some(system), timeline, .. }) = facts(pod) else {
                 return false;
             };
             timeline < world.newest.get(&system).copied()
         };
         let second = |pod: &Pod| {
-            let same =
-                |other: &Facts| other.role == Role::Primary && Some(other.timeline) == facts(pod).map(|f| f.timeline);
+            let same = |other: &ServerFacts| {
+                other.role == Role::Primary && Some(other.timeline) == facts(pod).map(|f| f.timeline)
+            };
             pods().filter(|other| other.serial != pod.serial).filter_map(|other| facts(other)).any(|other| same(&other))
         };
         let believed = |pod: &Pod| {
@@ -517,15 +530,15 @@ impl Simulation {
 async fn simulate(history: Vec<(Happens, u64)>) -> Result<(), TestCaseError> {
     let mut simulation = Simulation::new();
     let inner = simulation.inner.clone();
-    let mut urgent: Option<Urgent<'_>> = None;
+    let mut urgent: Option<UrgentProbingGuard<'_>> = None;
     simulation.pass(Duration::from_secs(2)).await?;
     prop_assert_eq!(inner.published.load().snapshot.candidates(Target::Any.index()).len(), 3, "the beginning");
     for (what, millis) in history {
-        if let Happens::Urgent(begins) = what {
-            urgent = begins.then(|| urgent.take().unwrap_or_else(|| inner.common.urgency.begin(Instant::now())));
+        if let Happens::UrgentProbingGuard(begins) = what {
+            urgent = begins.then(|| urgent.take().unwrap_or_else(|| inner.shared.urgent_probing.begin(Instant::now())));
         }
         simulation.happen(what).await?;
-        simulation.settle().await;
+        simulation.recycle().await;
         simulation.check()?;
         simulation.pass(Duration::from_millis(millis)).await?;
     }

@@ -16,12 +16,12 @@ use tokio_postgres::{
 pub(crate) use super::dial_error::DialError;
 use super::{
     classify::Class,
+    connection_observer::ConnectionObserver,
     credentials::{Login, Source},
     driver::Driver,
-    record::{Hold, Record},
+    record::{Record, RecordOwner},
     tap::Tap,
     tls::{Connector, Encryption, Io, Through, Tls},
-    witness::Witness,
 };
 use crate::{
     config::{Config, ssl::ChannelBinding},
@@ -54,7 +54,7 @@ pub(crate) struct SocketOptions {
 #[derive(Debug)]
 pub(crate) struct Dialled {
     /// Goes before the client does, so that the driver knows whose doing the end is.
-    pub(crate) record: Hold,
+    pub(crate) record: RecordOwner,
     pub(crate) client: Client,
     /// Cuts the connection.
     pub(crate) driver: AbortHandle,
@@ -94,13 +94,13 @@ impl Dialer {
         Ok(Self { postgres, source, socket, tls, timeout: limits.connect_timeout })
     }
 
-    /// Opens a connection and starts its driver on the current runtime. What is seen on it goes to `witness`.
+    /// Opens a connection and starts its driver on the current runtime. What is seen on it goes to `observer`.
     ///
     /// Cancel-safe: dropping the future closes the socket.
-    pub(crate) async fn dial(&self, endpoint: &Endpoint, witness: Witness) -> Result<Dialled, DialError> {
+    pub(crate) async fn dial(&self, endpoint: &Endpoint, observer: ConnectionObserver) -> Result<Dialled, DialError> {
         let deadline = Instant::now() + self.timeout;
         let login = self.login(endpoint.address(), false, deadline).await?;
-        let refused = match self.open(endpoint, &login, &witness, deadline).await {
+        let refused = match self.open(endpoint, &login, &observer, deadline).await {
             Err(refused) if refused.unwelcome && self.source.can_change() => refused,
             result => return result,
         };
@@ -109,7 +109,7 @@ impl Dialer {
         if again.is(&login) {
             return Err(refused);
         }
-        self.open(endpoint, &again, &witness, deadline).await
+        self.open(endpoint, &again, &observer, deadline).await
     }
 
     /// How long a dial may take.
@@ -136,14 +136,14 @@ impl Dialer {
         &self,
         endpoint: &Endpoint,
         login: &Login,
-        witness: &Witness,
+        observer: &ConnectionObserver,
         deadline: Instant,
     ) -> Result<Dialled, DialError> {
         let plan = self.tls.plan();
-        match (self.once(endpoint, login, witness, plan.first, deadline).await, plan.then) {
+        match (self.once(endpoint, login, observer, plan.first, deadline).await, plan.then) {
             (Err(first), Some(other)) if first.encryption => {
                 tracing::debug!(%endpoint, error = %first.chain(), "not this way: with or without TLS, it is tried the other");
-                let second = self.once(endpoint, login, witness, other, deadline).await;
+                let second = self.once(endpoint, login, observer, other, deadline).await;
                 second.map_err(|second| second.after(first))
             }
             (done, _) => done,
@@ -155,18 +155,18 @@ impl Dialer {
         &self,
         endpoint: &Endpoint,
         login: &Login,
-        witness: &Witness,
+        observer: &ConnectionObserver,
         encryption: Encryption,
         deadline: Instant,
     ) -> Result<Dialled, DialError> {
         let record = Arc::new(Record::default());
         let socket = self.stage(Phase::Tcp, deadline, &record, self.tcp(endpoint.address())).await?;
         let secure = async {
-            let secured = self.tls.secure(socket, endpoint, encryption, || record.count_heard()).await;
+            let secured = self.tls.secure(socket, endpoint, encryption, || record.count_read()).await;
             secured.map_err(DialError::from)
         };
         let (stream, encrypted) = self.stage(Phase::Tls, deadline, &record, secure).await?;
-        let start = self.start(stream, encrypted, login, record.clone(), witness.clone());
+        let start = self.start(stream, encrypted, login, record.clone(), observer.clone());
         self.stage(Phase::Startup, deadline, &record, start).await.map_err(|mut error| {
             // `allow` and `prefer` try the other way where `pg_hba.conf` has nothing for this one.
             error.encryption |= error.refused() && (encrypted || encryption == Encryption::Plain);
@@ -183,7 +183,7 @@ impl Dialer {
     ) -> Result<T, DialError> {
         timeout_at(deadline, work).await.unwrap_or_else(|_| {
             let cause = format!("no answer within {:?}", self.timeout).into();
-            Err(DialError { silent: record.heard() == 0, ..DialError::new(phase, Class::NotReady, cause) })
+            Err(DialError { silent: record.reads() == 0, ..DialError::new(phase, Class::NotReady, cause) })
         })
     }
 
@@ -198,7 +198,7 @@ impl Dialer {
         encrypted: bool,
         login: &Login,
         record: Arc<Record>,
-        witness: Witness,
+        observer: ConnectionObserver,
     ) -> Result<Dialled, DialError> {
         let mut postgres = self.postgres.clone();
         postgres.user(&login.user);
@@ -211,10 +211,10 @@ impl Dialer {
         } else {
             postgres.ssl_mode(SslMode::Disable);
         }
-        let tap = Tap::new(stream, record.clone(), witness.clone());
+        let tap = Tap::new(stream, record.clone(), observer.clone());
         let (client, connection) = postgres.connect_raw(tap, Through).await.map_err(DialError::startup)?;
-        let driver = tokio::spawn(Driver::new(connection, record.clone(), witness)).abort_handle();
-        let dialled = Dialled { record: Hold::new(record), client, driver, encrypted };
+        let driver = tokio::spawn(Driver::new(connection, record.clone(), observer)).abort_handle();
+        let dialled = Dialled { record: RecordOwner::new(record), client, driver, encrypted };
         if dialled.record.role() == Role::Unknown {
             dialled.ask_role().await.map_err(DialError::startup)?;
         }

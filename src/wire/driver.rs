@@ -11,9 +11,9 @@ use tokio::time::{Sleep, sleep};
 use tokio_postgres::{AsyncMessage, Connection};
 
 use super::{
+    connection_observer::{ConnectionObserver, Evidence},
     record::Record,
     tap::Tap,
-    witness::{Evidence, Witness},
 };
 use crate::{config::Limits, time::Duration};
 
@@ -24,7 +24,7 @@ const FAREWELL: Duration = Limits::FAREWELL;
 pub(super) struct Driver {
     connection: Connection<Tap, Tap>,
     record: Arc<Record>,
-    witness: Witness,
+    observer: ConnectionObserver,
     waker: Option<(Arc<Flagged>, Waker)>,
     farewell: Option<Pin<Box<Sleep>>>,
 }
@@ -47,10 +47,10 @@ impl Wake for Flagged {
 }
 
 impl Driver {
-    pub(super) fn new(connection: Connection<Tap, Tap>, record: Arc<Record>, witness: Witness) -> Self {
+    pub(super) fn new(connection: Connection<Tap, Tap>, record: Arc<Record>, observer: ConnectionObserver) -> Self {
         // Until its first poll nobody can wake it, and so nothing would tell of a request on its way.
         record.wake();
-        Self { connection, record, witness, waker: None, farewell: None }
+        Self { connection, record, observer, waker: None, farewell: None }
     }
 
     /// Our waker around the task's. A task keeps its waker, so this is made once, and put back after each poll.
@@ -77,7 +77,7 @@ impl Driver {
                 Poll::Ready(Some(Err(error))) => {
                     if !self.record.is_released() {
                         let told = self.record.was_told();
-                        self.witness.testify(Evidence::Lost { cause: error.into(), told });
+                        self.observer.report(Evidence::Lost { cause: error.into(), told });
                     }
                     return Poll::Ready(());
                 }

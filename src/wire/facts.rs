@@ -17,7 +17,7 @@ pub(crate) type Lsn = u64;
 
 /// Where a server stands. What it did not tell is `None`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Facts {
+pub(crate) struct ServerFacts {
     pub(crate) role: Role,
     /// Which cluster it belongs to: made by `initdb`, shared by a primary and its standbys.
     pub(crate) system: Option<u64>,
@@ -50,20 +50,20 @@ LEAST(pg_catalog.current_setting('max_connections')::int4 - pg_catalog.current_s
 
 /// Whether the server answers, and how soon: a bare Sync, which also brings the role of a server that has just been
 /// promoted. Then, where it stands; one that does not tell is as well as one that does.
-pub(crate) async fn probe(open: &Dialled) -> Result<(Duration, Facts), tokio_postgres::Error> {
+pub(crate) async fn probe(open: &Dialled) -> Result<(Duration, ServerFacts), tokio_postgres::Error> {
     let asked = Instant::now();
     open.client.check_connection().await?;
     let took = asked.elapsed();
     match ask(&open.client).await {
         Err(error) if classify(&error).class == Class::Statement => {
             tracing::debug!(%error, "the server does not tell where it stands");
-            Ok((took, Facts { role: open.record.role(), ..Facts::default() }))
+            Ok((took, ServerFacts { role: open.record.role(), ..ServerFacts::default() }))
         }
         facts => Ok((took, facts?)),
     }
 }
 
-async fn ask(client: &Client) -> Result<Facts, tokio_postgres::Error> {
+async fn ask(client: &Client) -> Result<ServerFacts, tokio_postgres::Error> {
     let answer = client.simple_query(QUESTION).await?;
     let row = answer.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),
@@ -72,10 +72,10 @@ async fn ask(client: &Client) -> Result<Facts, tokio_postgres::Error> {
     Ok(row.map(read).unwrap_or_default())
 }
 
-fn read(row: &SimpleQueryRow) -> Facts {
+fn read(row: &SimpleQueryRow) -> ServerFacts {
     let text = |column| row.try_get(column).ok().flatten();
     let standby = text(0) == Some("t");
-    Facts {
+    ServerFacts {
         role: if standby { Role::Standby } else { Role::Primary },
         system: text(1).and_then(|id| id.parse().ok()),
         timeline: text(2).and_then(|digits| u32::from_str_radix(digits, 16).ok()),

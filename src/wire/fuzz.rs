@@ -17,16 +17,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::ChannelBinding;
 
 use super::{
+    backend::{BackendMessage, BackendReader},
     bounds::{self, Allowed, Violation},
+    connection_observer::ConnectionObserver,
     credentials::{Login, Source},
     dial::Dialer,
     facts,
     frontend::Frontend,
     record::Record,
-    reply::{Replies, Reply},
     tap::Tap,
     tls::Io,
-    witness::Witness,
 };
 use crate::{config::Config, error::Phase, event::Emitter};
 
@@ -55,8 +55,8 @@ pub fn replies(bytes: &[u8]) {
     assert!(cut.0.len() <= whole.len() / 5, "each has a header");
 }
 
-fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, allowed: Allowed) -> (Vec<Reply>, Option<Violation>) {
-    let (mut replies, mut heard) = (Replies::new(), Vec::new());
+fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, allowed: Allowed) -> (Vec<BackendMessage>, Option<Violation>) {
+    let (mut replies, mut heard) = (BackendReader::new(), Vec::new());
     for mut piece in pieces {
         loop {
             match replies.next(&mut piece, allowed) {
@@ -74,7 +74,7 @@ fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, allowed: Allowed) -> (Vec<Re
 struct Server {
     bytes: Vec<u8>,
     piece: usize,
-    heard: Vec<u8>,
+    reads: Vec<u8>,
     sent: Arc<AtomicUsize>,
 }
 
@@ -85,16 +85,16 @@ impl Server {
     fn new(bytes: &[u8], piece: u8) -> (Self, Arc<AtomicUsize>) {
         let sent = Arc::new(AtomicUsize::new(0));
         let piece = usize::from(piece).max(1);
-        (Self { bytes: bytes.to_vec(), piece, heard: Vec::new(), sent: sent.clone() }, sent)
+        (Self { bytes: bytes.to_vec(), piece, reads: Vec::new(), sent: sent.clone() }, sent)
     }
 
     /// Puts the client's nonce where it belongs, once it is known.
     fn insert_nonce(&mut self) {
         let sent = self.sent.load(Ordering::Relaxed);
         let place = self.bytes[sent..].windows(NONCE.len()).position(|bytes| bytes == NONCE);
-        let nonce = self.heard.windows(2).position(|bytes| bytes == b"r=");
+        let nonce = self.reads.windows(2).position(|bytes| bytes == b"r=");
         if let (Some(place), Some(nonce)) = (place, nonce) {
-            let nonce = self.heard[nonce + 2..].to_vec();
+            let nonce = self.reads[nonce + 2..].to_vec();
             self.bytes.splice(sent + place..sent + place + NONCE.len(), nonce);
         }
     }
@@ -113,8 +113,8 @@ impl AsyncRead for Server {
 
 impl AsyncWrite for Server {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.heard.clear();
-        self.heard.extend_from_slice(bytes);
+        self.reads.clear();
+        self.reads.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -133,8 +133,8 @@ impl Io for Server {
     }
 }
 
-fn nobody() -> Witness {
-    Witness::new(|_| {})
+fn nobody() -> ConnectionObserver {
+    ConnectionObserver::new(|_| {})
 }
 
 /// A connection on which the client writes and the server sends, in turns: each piece of the bytes begins with a byte that

@@ -3,16 +3,18 @@
 //! ```text
 //! Client ⇄ driver task ⇄ start-up, protocol ⇄ tap ⇄ (TLS) ⇄ TCP
 //!             │                              │
-//!             └────────── record ◀───────────┘ ──▶ witness: what the pool must hear at once
+//!             └────────── record ◀───────────┘ ──▶ observer: what the pool must hear at once
 //! ```
 //!
 //! The guard that a caller holds derefs to the driver's client and never sees a statement, so what happens on a
 //! connection is learnt here: the [`tap`] reads message headers as they pass, the [`driver`] runs the connection, and
 //! both write what they see into the connection's [`record`].
 
+mod backend;
 mod bounds;
 mod cancel;
 pub(crate) mod classify;
+pub(crate) mod connection_observer;
 pub(crate) mod credentials;
 pub(crate) mod dial;
 mod dial_error;
@@ -22,11 +24,9 @@ mod frontend;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 pub(crate) mod record;
-mod reply;
 pub(crate) mod reset;
 mod tap;
 pub(crate) mod tls;
-pub(crate) mod witness;
 
 pub use cancel::CancelToken;
 pub use classify::{Class, Verdict, classify};

@@ -71,7 +71,7 @@ pub(crate) struct Record {
     /// Requests written so far.
     sent: AtomicU64,
     /// Reads so far that brought something.
-    heard: AtomicU64,
+    reads: AtomicU64,
     /// Requests answered so far, and the microseconds from request to ReadyForQuery of all of them.
     answered: AtomicU64,
     answered_micros: AtomicU64,
@@ -207,8 +207,8 @@ impl Record {
     }
 
     /// Reads so far that brought something.
-    pub(crate) fn heard(&self) -> u64 {
-        self.heard.load(Ordering::Relaxed)
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// Requests answered so far and the time they took, together.
@@ -316,8 +316,8 @@ impl Record {
         self.sent.store(self.sent() + 1, Ordering::Relaxed);
     }
 
-    pub(super) fn count_heard(&self) {
-        self.heard.store(self.heard() + 1, Ordering::Relaxed);
+    pub(super) fn count_read(&self) {
+        self.reads.store(self.reads() + 1, Ordering::Relaxed);
     }
 
     pub(super) fn count_outcome(&self, failed: bool) {
@@ -344,9 +344,9 @@ impl Record {
 
 /// Our side's hold on a connection's record. Letting go of it says so to the driver.
 #[derive(Debug)]
-pub(crate) struct Hold(Arc<Record>);
+pub(crate) struct RecordOwner(Arc<Record>);
 
-impl Hold {
+impl RecordOwner {
     pub(super) fn new(record: Arc<Record>) -> Self {
         Self(record)
     }
@@ -357,7 +357,7 @@ impl Hold {
     }
 }
 
-impl Deref for Hold {
+impl Deref for RecordOwner {
     type Target = Record;
 
     #[inline]
@@ -366,7 +366,7 @@ impl Deref for Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for RecordOwner {
     fn drop(&mut self) {
         self.0.release();
     }

@@ -12,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::{
+    backend::{BackendMessage, BackendReader},
     bounds::{Allowed, Violation},
+    connection_observer::{ConnectionObserver, Evidence},
     frontend::Frontend,
     record::{Doubt, Record},
-    reply::{Replies, Reply},
     tls::Io,
-    witness::{Evidence, Witness},
 };
 use crate::time::Instant;
 
@@ -25,9 +25,9 @@ use crate::time::Instant;
 pub(crate) struct Tap {
     inner: Box<dyn Io>,
     record: Arc<Record>,
-    witness: Witness,
+    observer: ConnectionObserver,
     frontend: Frontend,
-    replies: Replies,
+    replies: BackendReader,
     /// Requests written that have not been answered.
     outstanding: u32,
     /// When the oldest of them was written.
@@ -40,9 +40,9 @@ pub(crate) struct Tap {
 
 impl Tap {
     /// A tap at the start of a connection.
-    pub(crate) fn new(inner: Box<dyn Io>, record: Arc<Record>, witness: Witness) -> Self {
-        let (frontend, replies) = (Frontend::new(), Replies::new());
-        Self { inner, record, witness, frontend, replies, outstanding: 0, since: None, failed: false, violation: None }
+    pub(crate) fn new(inner: Box<dyn Io>, record: Arc<Record>, observer: ConnectionObserver) -> Self {
+        let (frontend, replies) = (Frontend::new(), BackendReader::new());
+        Self { inner, record, observer, frontend, replies, outstanding: 0, since: None, failed: false, violation: None }
     }
 
     fn wrote(&mut self, bytes: &[u8]) {
@@ -61,7 +61,7 @@ impl Tap {
     }
 
     fn read(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
-        self.record.count_heard();
+        self.record.count_read();
         loop {
             let asked = self.outstanding > 0 || self.record.is_copying();
             let allowed = Allowed { trusted: self.record.is_trusted(), asked };
@@ -72,10 +72,10 @@ impl Tap {
         }
     }
 
-    fn hear(&mut self, reply: Reply) {
-        let Self { record, witness, outstanding, since, failed, .. } = self;
+    fn hear(&mut self, reply: BackendMessage) {
+        let Self { record, observer, outstanding, since, failed, .. } = self;
         match reply {
-            Reply::Ready(status) => {
+            BackendMessage::Ready(status) => {
                 *outstanding = outstanding.saturating_sub(1);
                 record.set_status(status);
                 record.set_outstanding(*outstanding);
@@ -85,20 +85,20 @@ impl Tap {
                     record.count_answered(since.elapsed());
                 }
             }
-            Reply::CopyIn => {
+            BackendMessage::CopyIn => {
                 *outstanding = outstanding.saturating_sub(1);
                 record.set_outstanding(*outstanding);
                 record.set_copying(true);
                 // The rest of a COPY takes as long as its data; that is no answer time.
                 *since = None;
             }
-            Reply::Fatal(sqlstate) => {
+            BackendMessage::Fatal(sqlstate) => {
                 record.set_told();
-                witness.testify(Evidence::Fatal(sqlstate));
+                observer.report(Evidence::Fatal(sqlstate));
             }
-            Reply::Error(sqlstate) => {
+            BackendMessage::Error(sqlstate) => {
                 if &sqlstate == b"25006" {
-                    witness.testify(Evidence::WriteRefused);
+                    observer.report(Evidence::WriteRefused);
                 }
                 match &sqlstate {
                     b"26000" => record.doubt_statements(Doubt::Missing),
@@ -108,13 +108,13 @@ impl Tap {
                 }
                 *failed |= is_servers_fault(sqlstate);
             }
-            Reply::Deallocated => record.doubt_statements(Doubt::Stale),
-            Reply::HotStandby(standby) => {
+            BackendMessage::Deallocated => record.doubt_statements(Doubt::Stale),
+            BackendMessage::HotStandby(standby) => {
                 record.set_standby(standby);
-                witness.testify(Evidence::Role(record.role()));
+                observer.report(Evidence::Role(record.role()));
             }
             // Of this session alone, which may have set it itself.
-            Reply::ReadOnly(read_only) => record.set_read_only(read_only),
+            BackendMessage::ReadOnly(read_only) => record.set_read_only(read_only),
         }
     }
 }

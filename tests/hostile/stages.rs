@@ -55,7 +55,7 @@ async fn settling_ends() {
     drop(client);
     assert_eq!(pool.status().endpoints[0].in_use, 1, "it settles");
     until(Duration::from_secs(5), "it has settled", || pool.status().endpoints[0].in_use == 0).await;
-    let most = Limits::SETTLE_QUIET + Duration::from_millis(500) + 2 * Limits::SETTLE_CANCELLED;
+    let most = Limits::RECYCLE_QUIET + Duration::from_millis(500) + 2 * Limits::RECYCLE_CANCELLED;
     println!("settled after {:?}, at most {most:?}", began.elapsed());
     assert!(began.elapsed() < most + Duration::from_millis(250), "{:?}", began.elapsed());
 }

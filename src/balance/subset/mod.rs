@@ -55,7 +55,7 @@ pub(crate) enum Standing {
 
 /// One Pod in the ranking.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct Ranked {
     pub(crate) standing: Standing,
     /// Its role, of one that serves.
     pub(crate) role: Role,
@@ -65,7 +65,7 @@ pub(crate) struct Place {
     pub(crate) chosen: bool,
 }
 
-impl Place {
+impl Ranked {
     /// A Pod of this standing.
     pub(crate) fn new(standing: Standing, role: Role, seen: bool) -> Self {
         Self { standing, role, seen, chosen: false }
@@ -78,7 +78,7 @@ impl Place {
 
 /// Chooses `size` of the Pods, which are given in the order of their rank. While one takes another's place there is one
 /// more, so that the first is tried before the other is let go; they are never more than that.
-pub(crate) fn choose(ranked: &mut [Place], size: usize) {
+pub(crate) fn choose(ranked: &mut [Ranked], size: usize) {
     let size = size.min(ranked.len());
     // Whom it is to come to: the first of whom nothing bad is known, and where these are too few, the others too.
     let mut left = size;
@@ -104,8 +104,8 @@ pub(crate) fn choose(ranked: &mut [Place], size: usize) {
 
 /// Adds, where no Pod that is chosen serves in this role, one that does; and where none is known, the next ones in rank
 /// to be looked at. Says whether it is looking.
-pub(crate) fn find(ranked: &mut [Place], role: Role) -> bool {
-    let has = |place: &Place| place.serves() && place.role == role;
+pub(crate) fn find(ranked: &mut [Ranked], role: Role) -> bool {
+    let has = |place: &Ranked| place.serves() && place.role == role;
     if ranked.iter().any(|place| place.chosen && has(place)) {
         return false;
     }
@@ -113,7 +113,7 @@ pub(crate) fn find(ranked: &mut [Place], role: Role) -> bool {
         place.chosen = true;
         return false;
     }
-    let unknown = |place: &&mut Place| !place.chosen && !place.seen && place.standing != Standing::Failing;
+    let unknown = |place: &&mut Ranked| !place.chosen && !place.seen && place.standing != Standing::Failing;
     for place in ranked.iter_mut().filter(unknown).take(SCOUTS) {
         place.chosen = true;
     }

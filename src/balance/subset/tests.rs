@@ -31,7 +31,7 @@ impl Client {
             _ if failing.contains(number) => Standing::Failing,
             standing => standing.copied().unwrap_or(Standing::Spare),
         };
-        let mut places: Vec<_> = ranked.iter().map(|n| Place::new(standing(n), Role::Unknown, false)).collect();
+        let mut places: Vec<_> = ranked.iter().map(|n| Ranked::new(standing(n), Role::Unknown, false)).collect();
         choose(&mut places, self.size);
         let chosen: Vec<_> = ranked.into_iter().zip(places).filter(|(_, place)| place.chosen).collect();
         self.standing = chosen
@@ -101,12 +101,12 @@ proptest! {
         const STANDINGS: [Standing; 4] = [Standing::Spare, Standing::Trying, Standing::Serving, Standing::Failing];
         let mut places: Vec<_> = standings
             .iter()
-            .map(|&(s, primary, seen)| Place::new(STANDINGS[s], if primary { Role::Primary } else { Role::Standby }, seen))
+            .map(|&(s, primary, seen)| Ranked::new(STANDINGS[s], if primary { Role::Primary } else { Role::Standby }, seen))
             .collect();
         choose(&mut places, size);
         let before: Vec<bool> = places.iter().map(|place| place.chosen).collect();
         let looks = find(&mut places, Role::Primary);
-        let has = |place: &Place| place.serves() && place.role == Role::Primary;
+        let has = |place: &Ranked| place.serves() && place.role == Role::Primary;
         prop_assert_eq!(looks, !places.iter().any(has));
         prop_assert!(looks || places.iter().any(|place| place.chosen && has(place)));
         let more = places.iter().zip(before).filter(|(place, before)| place.chosen && !before).count();

@@ -55,9 +55,9 @@ impl Limits {
     /// 30 s: Kubernetes' default `terminationGracePeriodSeconds`.
     pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
     /// 100 ms: how long a statement that nobody waits for any more may still run before it is cancelled. Fixed.
-    pub const SETTLE_QUIET: Duration = Duration::from_millis(100);
+    pub const RECYCLE_QUIET: Duration = Duration::from_millis(100);
     /// 1 s: how long a cancelled statement, and then a rollback, may take before the connection is closed. Fixed.
-    pub const SETTLE_CANCELLED: Duration = Duration::from_secs(1);
+    pub const RECYCLE_CANCELLED: Duration = Duration::from_secs(1);
     /// 2 s: how long a connection that is closed may take to say goodbye before it is cut. Fixed.
     pub const FAREWELL: Duration = Duration::from_secs(2);
 }

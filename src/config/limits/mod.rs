@@ -17,7 +17,7 @@ use super::{LagFallback, Reset};
 /// | dial: TCP, TLS, start-up, authentication together | 2 s | [`CONNECT_TIMEOUT`](Self::CONNECT_TIMEOUT) |
 /// | wait for a connection, with every dial and ping in it | 5 s | [`ACQUIRE_TIMEOUT`](Self::ACQUIRE_TIMEOUT) |
 /// | ping a connection that has rested; a probe | 1 s | [`PROBE_TIMEOUT`](Self::PROBE_TIMEOUT) |
-/// | settle: let a statement end, cancel it, roll back | 100 ms, then twice 2 s for the request and 0.5 s, then 1 s | [`SETTLE_QUIET`](Self::SETTLE_QUIET), [`CONNECT_TIMEOUT`](Self::CONNECT_TIMEOUT), [`SETTLE_CANCELLED`](Self::SETTLE_CANCELLED) |
+/// | settle: let a statement end, cancel it, roll back | 100 ms, then twice 2 s for the request and 0.5 s, then 1 s | [`RECYCLE_QUIET`](Self::RECYCLE_QUIET), [`CONNECT_TIMEOUT`](Self::CONNECT_TIMEOUT), [`RECYCLE_CANCELLED`](Self::RECYCLE_CANCELLED) |
 /// | say goodbye | 2 s | [`FAREWELL`](Self::FAREWELL) |
 /// | drain a Pod that left the Service | 60 s, then what runs is cancelled and the connection cut | [`DRAIN_TIMEOUT`](Self::DRAIN_TIMEOUT) |
 /// | close the pool | 30 s, then the same, in 4.1 s more | [`CLOSE_TIMEOUT`](Self::CLOSE_TIMEOUT), [`CONNECT_TIMEOUT`](Self::CONNECT_TIMEOUT) |

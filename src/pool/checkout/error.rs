@@ -9,7 +9,7 @@ use crate::{
     health::State,
     pool::pod::{
         Pod,
-        shared::Common,
+        shared::Shared,
         view::{PodHealth, View},
     },
     sync::lock,
@@ -19,7 +19,7 @@ use crate::{
 
 /// The error of a call that need not wait any longer, because nothing will come of it: the pool is closed, every Pod
 /// refuses for good, or none has answered for longer than a caller waits.
-pub(crate) fn hopeless(view: &View, target: Target, common: &Common, now: Instant) -> Option<Error> {
+pub(crate) fn hopeless(view: &View, target: Target, shared: &Shared, now: Instant) -> Option<Error> {
     if view.closed {
         return Some(Error::new(Kind::Shutdown, "the pool is closed"));
     }
@@ -28,17 +28,17 @@ pub(crate) fn hopeless(view: &View, target: Target, common: &Common, now: Instan
     }
     let silent = view.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
     let refused = || view.pods().all(|(pod, health)| health.state != State::Healthy && is_permanent(last_class(pod)));
-    (silent > common.limits.acquire_timeout || refused()).then(|| of(view, target, common))
+    (silent > shared.limits.acquire_timeout || refused()).then(|| of(view, target, shared))
 }
 
 /// The error of a call whose deadline has passed.
-pub(crate) fn timed_out(view: &View, target: Target, common: &Common) -> Error {
-    of(view, target, common)
+pub(crate) fn timed_out(view: &View, target: Target, shared: &Shared) -> Error {
+    of(view, target, shared)
 }
 
-fn of(view: &View, target: Target, common: &Common) -> Error {
+fn of(view: &View, target: Target, shared: &Shared) -> Error {
     if view.health.is_empty() {
-        let resolved = lock(&common.resolved);
+        let resolved = lock(&shared.resolved);
         return match &resolved.error {
             Some(error) => {
                 Error::new(Kind::Dns, "the Service's name could not be resolved").with_source(error.to_string())
@@ -52,9 +52,9 @@ fn of(view: &View, target: Target, common: &Common) -> Error {
     if candidates.is_empty() && view.health.iter().any(|pod| pod.state == State::Healthy) {
         let roles: Vec<_> = view.pods().map(|(pod, health)| describe(pod, health)).collect();
         let sick = view.pods().filter(|(_, health)| health.state != State::Healthy);
-        let troubles = sick.filter_map(|(pod, _)| lock(&pod.trouble).last().map(|(_, attempt)| attempt)).collect();
+        let failures = sick.filter_map(|(pod, _)| lock(&pod.last_failure).last().map(|(_, attempt)| attempt)).collect();
         let message = format!("no Pod can serve `{target}`: {}", roles.join(", "));
-        return Error::new(Kind::NoEndpoints, message).with_attempts(troubles);
+        return Error::new(Kind::NoEndpoints, message).with_attempts(failures);
     }
     let classes: Vec<_> = view.pods().map(|(pod, _)| last_class(pod)).collect();
     if classes.iter().copied().all(is_permanent) {
@@ -96,11 +96,11 @@ fn is_permanent(class: Option<Class>) -> bool {
 }
 
 fn last_class(pod: &Pod) -> Option<Class> {
-    lock(&pod.trouble).last().map(|(class, _)| class)
+    lock(&pod.last_failure).last().map(|(class, _)| class)
 }
 
 fn attempt(pod: &Pod) -> Attempt {
-    match lock(&pod.trouble).last() {
+    match lock(&pod.last_failure).last() {
         Some((_, attempt)) => attempt,
         None => {
             let in_use = pod.slot.in_flight() as usize;

@@ -12,7 +12,7 @@ use std::{future::Future, pin::pin};
 use tokio::time::{Sleep, sleep_until, timeout_at};
 use tracing::Instrument as _;
 
-use self::try_idle::Mute;
+use self::try_idle::PingPending;
 use super::{
     inner::Inner,
     pod::{client::Client, connect, shared::count},
@@ -37,16 +37,16 @@ enum NotReady {
 impl Inner {
     /// A connection, by the deadline.
     pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
-        self.common.ask_for(target);
+        self.shared.ask_for(target);
         let result = match self.try_checkout(target, connect::grow) {
             Some(client) if client.is_fresh() && self.fits(client.record(), target) => Ok(client),
             // The slow path is a future of its own, made when it is needed.
             found => {
                 let started = Instant::now();
-                let deadline = deadline.unwrap_or(started + self.common.limits.acquire_timeout);
+                let deadline = deadline.unwrap_or(started + self.shared.limits.acquire_timeout);
                 let span = tracing::debug_span!(target: TARGET, WAIT, "db.system.name" = SYSTEM, target = %target);
                 let result = Box::pin(self.wait(target, started, deadline, found)).instrument(span).await;
-                self.common.meter.waited(started, &result);
+                self.shared.metrics.waited(started, &result);
                 result
             }
         };
@@ -60,10 +60,10 @@ impl Inner {
         deadline: Instant,
         found: Option<Client>,
     ) -> Result<Client, Error> {
-        count(&self.common.counters.waits);
+        count(&self.shared.counters.waits);
         let mut pinged = Vec::new();
         let mut again = false;
-        let mut mute = Mute::Last;
+        let mut mute = PingPending::Last;
         let mut found = found;
         loop {
             let client = match found.take() {
@@ -78,14 +78,14 @@ impl Inner {
                 Ok(client) => return Ok(client),
                 Err(NotReady::Gone(attempt)) => pinged.extend(attempt),
                 Err(NotReady::Left(attempt)) => {
-                    mute = Mute::Never(Instant::now() + ping::PATIENCE);
+                    mute = PingPending::Never(Instant::now() + ping::PATIENCE);
                     pinged.push(attempt);
                 }
             }
         }
     }
 
-    /// Pings a connection that nobody has used for a while, and one whose server was something else when it was heard of
+    /// Pings a connection that nobody has used for a while, and one whose server was something else when it was reads of
     /// last: the answer brings the role up to date. Gives one back that is at work: a statement that outlived its
     /// connection's borrower has been closed on it.
     async fn ready(&self, client: Client, target: Target, deadline: Instant) -> Result<Client, NotReady> {
@@ -112,21 +112,21 @@ impl Inner {
                 client.retire();
                 Err(NotReady::Gone(Some(attempt)))
             }
-            // The caller's time is up, not the connection's: given back, and settled.
+            // The caller's time is up, not the connection's: given back, and recycled.
             None if deadline < hedge => Err(NotReady::Gone(None)),
             None => {
                 let attempt = attempt("no answer to a ping yet".into());
-                ping::leave(client, asked + self.common.limits.probe_timeout);
+                ping::leave(client, asked + self.shared.limits.probe_timeout);
                 Err(NotReady::Left(attempt))
             }
         }
     }
 
-    /// Whether a server is what the target asks for, as it said last. Where the primary may stand in for standbys that
+    /// Whether a server is what the target probe_factory for, as it said last. Where the primary may stand in for standbys that
     /// are too late, the list of candidates alone decides.
     #[inline]
     pub(crate) fn fits(&self, record: &Record, target: Target) -> bool {
-        let stand_in = self.common.limits.lag_fallback == LagFallback::Primary;
+        let stand_in = self.shared.limits.lag_fallback == LagFallback::Primary;
         match target {
             Target::Any | Target::PreferPrimary | Target::PreferStandby => true,
             Target::ReadOnly | Target::Standby if stand_in => true,
@@ -139,7 +139,7 @@ impl Inner {
 
     /// Sleeps on the pool's runtime, whatever the caller runs on.
     pub(crate) fn sleep_until(&self, at: Instant) -> Sleep {
-        let _context = self.common.runtime.enter();
+        let _context = self.shared.runtime.enter();
         sleep_until(at)
     }
 
@@ -152,7 +152,7 @@ impl Inner {
     async fn within<T>(&self, limit: Instant, work: impl Future<Output = T>) -> Option<T> {
         let work = pin!(work);
         let timeout = {
-            let _context = self.common.runtime.enter();
+            let _context = self.shared.runtime.enter();
             timeout_at(limit, work)
         };
         timeout.await.ok()

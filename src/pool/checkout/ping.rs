@@ -29,7 +29,7 @@ struct Left(Option<Object<Box<Conn>>>);
 impl Drop for Left {
     fn drop(&mut self) {
         if let Some(object) = self.0.take() {
-            object.pod().speaks();
+            object.pod().end_pending_ping();
             Pod::check_out_for_good(object);
         }
     }
@@ -38,8 +38,8 @@ impl Drop for Left {
 /// Waits for the answer to a ping that was sent on this connection, in a task of the pool's runtime, until `limit`.
 pub(crate) fn leave(client: Client, limit: Instant) {
     let object = client.into_object();
-    object.pod().falls_mute();
-    let runtime = object.pod().common().runtime.clone();
+    object.pod().begin_pending_ping();
+    let runtime = object.pod().shared().runtime.clone();
     drop(runtime.spawn(run(Left(Some(object)), limit)));
 }
 
@@ -47,7 +47,7 @@ async fn run(mut left: Left, limit: Instant) {
     let Some(object) = left.0.as_ref() else { return };
     let rested = timeout_at(limit, object.record.rest()).await.is_ok();
     if !rested {
-        object.pod().common().counters.timed_out.count(Phase::Ping);
+        object.pod().shared().counters.timed_out.count(Phase::Ping);
         tracing::debug!(endpoint = %object.pod().endpoint, "closed a connection that did not answer a ping");
     }
     if !rested || object.record.has_ended() {
@@ -58,6 +58,6 @@ async fn run(mut left: Left, limit: Instant) {
     if let Some(object) = left.0.take_if(|_| keep) {
         let pod = object.pod().clone();
         Pod::check_in(object);
-        pod.speaks();
+        pod.end_pending_ping();
     }
 }

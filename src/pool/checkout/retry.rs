@@ -69,7 +69,7 @@ impl Inner {
         E: Into<BoxError>,
     {
         let started = Instant::now();
-        let deadline = started + self.common.limits.acquire_timeout;
+        let deadline = started + self.shared.limits.acquire_timeout;
         let mut attempts: Vec<Attempt> = Vec::new();
         // Of all tries: one that may have been applied may have been, whatever the next one says.
         let mut applied = Applied::No;
@@ -115,7 +115,7 @@ impl Inner {
                     .with_source(error));
             }
             attempts.push(watch.endpoint.attempt(Phase::Query, error));
-            count(&self.common.counters.retries);
+            count(&self.shared.counters.retries);
             if tries > 0 {
                 let pause = PAUSE * 2u32.pow(tries - 1);
                 self.pause(pause.min(deadline.saturating_duration_since(Instant::now()))).await;
@@ -124,7 +124,7 @@ impl Inner {
         }
     }
 
-    /// Whether the server was what the target asks for to the end of the work: a promotion shows with the answer to
+    /// Whether the server was what the target probe_factory for to the end of the work: a promotion shows with the answer to
     /// the first statement after it.
     fn answered_as_asked(&self, watch: &Watch, target: Target) -> bool {
         watch.record.role() == Role::Unknown || self.fits(&watch.record, target)

@@ -1,7 +1,7 @@
 //! What a thread keeps for its picks.
 //!
 //! It stands in a thread-local without a destructor, which is reached without asking first whether it is alive still: a
-//! seventh of a pick. What lets it go when the thread ends is a thread-local of its own, [`End`], which only the ways that
+//! seventh of a pick. What lets it go when the thread ends is a thread-local of its own, [`ClearOnExit`], which only the ways that
 //! are rarely taken ask for; when that is gone, nothing is kept any more.
 
 use std::{
@@ -20,7 +20,7 @@ use crate::{
 
 /// One thread's copies of what is published, its random numbers, and scratch space.
 #[derive(Debug)]
-pub(crate) struct Local<T> {
+pub(crate) struct ThreadCache<T> {
     copies: Copies<T>,
     rng: Rng,
     /// The random numbers begin somewhere at random, as they do from the first copy on.
@@ -29,30 +29,30 @@ pub(crate) struct Local<T> {
 }
 
 /// Where a thread keeps it.
-pub(crate) type Place<T> = RefCell<ManuallyDrop<Local<T>>>;
+pub(crate) type CacheCell<T> = RefCell<ManuallyDrop<ThreadCache<T>>>;
 
 /// Lets go of what a thread keeps in this place, when the thread ends.
 #[derive(Debug)]
-pub(crate) struct End<T: 'static>(&'static LocalKey<Place<T>>);
+pub(crate) struct ClearOnExit<T: 'static>(&'static LocalKey<CacheCell<T>>);
 
-impl<T> End<T> {
+impl<T> ClearOnExit<T> {
     /// For what is kept there.
-    pub(crate) const fn of(place: &'static LocalKey<Place<T>>) -> Self {
+    pub(crate) const fn of(place: &'static LocalKey<CacheCell<T>>) -> Self {
         Self(place)
     }
 }
 
-impl<T> Drop for End<T> {
+impl<T> Drop for ClearOnExit<T> {
     fn drop(&mut self) {
-        let kept = self
-            .0
-            .with(|place| place.try_borrow_mut().ok().map(|mut place| mem::replace(&mut *place, Local::nothing())));
-        // Not in use any more: it may be the last hold on what asks for it again.
+        let kept = self.0.with(|place| {
+            place.try_borrow_mut().ok().map(|mut place| mem::replace(&mut *place, ThreadCache::nothing()))
+        });
+        // Not in use any more: it may be the last hold on what probe_factory for it again.
         drop(kept.map(ManuallyDrop::into_inner));
     }
 }
 
-impl<T> Local<T> {
+impl<T> ThreadCache<T> {
     const fn new() -> Self {
         Self { copies: Copies::new(), rng: Rng::seeded(0), seeded: false, rest: Vec::new() }
     }
@@ -62,7 +62,7 @@ impl<T> Local<T> {
     }
 
     /// An empty place.
-    pub(crate) const fn place() -> Place<T> {
+    pub(crate) const fn place() -> CacheCell<T> {
         RefCell::new(Self::nothing())
     }
 
@@ -70,7 +70,7 @@ impl<T> Local<T> {
     // Nothing is called here, so that who calls it keeps nothing aside for that.
     #[inline(always)]
     pub(crate) fn at_once<R>(
-        place: &'static LocalKey<Place<T>>,
+        place: &'static LocalKey<CacheCell<T>>,
         published: &Published<T>,
         work: impl FnOnce(&T, &mut Rng) -> Option<R>,
     ) -> Option<R> {
@@ -92,8 +92,8 @@ impl<T> Local<T> {
     /// On a copy apart where the thread's is in use (a policy that is being asked checks out itself, or somebody does who
     /// is woken by a connection's end), and where the thread is ending.
     pub(crate) fn with<R>(
-        place: &'static LocalKey<Place<T>>,
-        end: &'static LocalKey<End<T>>,
+        place: &'static LocalKey<CacheCell<T>>,
+        end: &'static LocalKey<ClearOnExit<T>>,
         published: &Published<T>,
         work: impl FnOnce(&T, &mut Rng, &mut Vec<Candidate>) -> R,
     ) -> R {
@@ -115,7 +115,7 @@ impl<T> Local<T> {
     }
 
     /// Lets this thread's copy go.
-    pub(crate) fn forget(place: &'static LocalKey<Place<T>>, published: &Published<T>) {
+    pub(crate) fn forget(place: &'static LocalKey<CacheCell<T>>, published: &Published<T>) {
         place.with(|place| {
             // One that is using it lets it go when it uses another.
             if let Ok(mut local) = place.try_borrow_mut() {
@@ -135,16 +135,16 @@ mod tests {
     use super::*;
 
     thread_local! {
-        static LOCAL: Place<u32> = const { Local::place() };
-        static END: End<u32> = const { End::of(&LOCAL) };
+        static LOCAL: CacheCell<u32> = const { ThreadCache::place() };
+        static END: ClearOnExit<u32> = const { ClearOnExit::of(&LOCAL) };
     }
 
     fn at_once(published: &Published<u32>) -> Option<u32> {
-        Local::at_once(&LOCAL, published, |value, _| Some(*value))
+        ThreadCache::at_once(&LOCAL, published, |value, _| Some(*value))
     }
 
     fn with(published: &Published<u32>) -> u32 {
-        Local::with(&LOCAL, &END, published, |value, _, _| *value)
+        ThreadCache::with(&LOCAL, &END, published, |value, _, _| *value)
     }
 
     #[test]
@@ -155,20 +155,20 @@ mod tests {
         assert_eq!((at_once(&one), with(&one), at_once(&one)), (None, 11, Some(11)));
         assert_eq!((at_once(&two), with(&two), at_once(&two)), (None, 2, Some(2)));
         assert_eq!((at_once(&one), with(&one), at_once(&one)), (None, 11, Some(11)));
-        Local::forget(&LOCAL, &one);
+        ThreadCache::forget(&LOCAL, &one);
         assert_eq!((at_once(&one), with(&one)), (None, 11));
     }
 
     #[test]
     fn who_asks_while_being_asked_gets_a_copy_apart() {
         let (one, two) = (Published::new(1), Published::new(2));
-        let inner = Local::with(&LOCAL, &END, &one, |_, _, _| {
+        let inner = ThreadCache::with(&LOCAL, &END, &one, |_, _, _| {
             one.publish(11.into());
-            Local::forget(&LOCAL, &one);
+            ThreadCache::forget(&LOCAL, &one);
             (at_once(&one), with(&one), with(&two))
         });
         assert_eq!(inner, (None, 11, 2));
-        assert_eq!(Local::at_once(&LOCAL, &two, |_, _| Some(())), None);
+        assert_eq!(ThreadCache::at_once(&LOCAL, &two, |_, _| Some(())), None);
         assert_eq!((with(&one), at_once(&one)), (11, Some(11)));
     }
 
@@ -176,7 +176,7 @@ mod tests {
     fn random_numbers_differ_from_thread_to_thread() {
         let draw = || {
             let published = Published::new(0);
-            Local::with(&LOCAL, &END, &published, |_, rng, _| rng.below(usize::MAX))
+            ThreadCache::with(&LOCAL, &END, &published, |_, rng, _| rng.below(usize::MAX))
         };
         assert_ne!(thread::spawn(draw).join().unwrap(), thread::spawn(draw).join().unwrap());
     }
@@ -186,11 +186,11 @@ mod tests {
         let value = Arc::new(());
         let published = Published::new(value.clone());
         thread_local! {
-            static LOCAL: Place<Arc<()>> = const { Local::place() };
-            static END: End<Arc<()>> = const { End::of(&LOCAL) };
+            static LOCAL: CacheCell<Arc<()>> = const { ThreadCache::place() };
+            static END: ClearOnExit<Arc<()>> = const { ClearOnExit::of(&LOCAL) };
         }
         thread::scope(|scope| {
-            let pick = || Local::with(&LOCAL, &END, &published, |value, _, _| Arc::strong_count(value));
+            let pick = || ThreadCache::with(&LOCAL, &END, &published, |value, _, _| Arc::strong_count(value));
             assert_eq!(scope.spawn(pick).join().unwrap(), 2);
         });
         published.publish(Arc::new(Arc::new(())));

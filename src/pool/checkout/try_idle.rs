@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use super::thread_cache::{End, Local, Place};
+use super::thread_cache::{CacheCell, ClearOnExit, ThreadCache};
 use crate::{
     balance::{Rng, select, select_at_once},
     config::Target,
@@ -14,9 +14,9 @@ use crate::{
     time::Instant,
 };
 
-/// What a checkout does about Pods that are [mute](Pod::is_mute).
+/// What a checkout does about Pods that are [mute](Pod::has_pending_ping).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Mute {
+pub(crate) enum PingPending {
     /// Takes one where no other has anything idle.
     Last,
     /// Leaves them alone: a ping is on its way there already, and its answer comes to the queue. Where there is no other
@@ -25,14 +25,14 @@ pub(crate) enum Mute {
 }
 
 thread_local! {
-    static LOCAL: Place<View> = const { Local::place() };
-    static END: End<View> = const { End::of(&LOCAL) };
+    static LOCAL: CacheCell<View> = const { ThreadCache::place() };
+    static END: ClearOnExit<View> = const { ClearOnExit::of(&LOCAL) };
 }
 
 impl Inner {
     /// Lets this thread's copy go.
     pub(crate) fn forget(&self) {
-        Local::forget(&LOCAL, &self.published);
+        ThreadCache::forget(&LOCAL, &self.published);
     }
 
     /// A connection, if a fitting Pod has an idle one. It may have to be [made ready](Inner::ready). `missed` hears of
@@ -42,7 +42,7 @@ impl Inner {
     pub(crate) fn try_checkout(&self, target: Target, missed: impl Fn(&Arc<Pod>)) -> Option<Client> {
         let mut told = false;
         let take = |pod: &Arc<Pod>| {
-            let speaks = !pod.is_mute();
+            let speaks = !pod.has_pending_ping();
             let taken = if speaks { pod.try_take() } else { None };
             if speaks && taken.is_none() {
                 told = true;
@@ -51,7 +51,7 @@ impl Inner {
             taken
         };
         let at_once = self.chooser.quick().and_then(|policy| {
-            Local::at_once(
+            ThreadCache::at_once(
                 &LOCAL,
                 &self.published,
                 #[inline(always)]
@@ -64,7 +64,7 @@ impl Inner {
     /// The same where the one that is drawn does not do, or the thread's copy is not up to date.
     #[inline(never)]
     fn look_around(&self, target: Target, told: bool, missed: impl Fn(&Arc<Pod>)) -> Option<Client> {
-        Local::with(&LOCAL, &END, &self.published, |view, rng, rest| {
+        ThreadCache::with(&LOCAL, &END, &self.published, |view, rng, rest| {
             let candidates = view.snapshot.candidates(target.index());
             if candidates.iter().all(|candidate| view.snapshot.slots().slot(candidate.slot).is_waited()) {
                 return None;
@@ -74,7 +74,7 @@ impl Inner {
                     missed(pod);
                 }
             };
-            self.take_idle(view, target, Mute::Last, rng, rest, missed)
+            self.take_idle(view, target, PingPending::Last, rng, rest, missed)
         })
     }
 
@@ -83,26 +83,26 @@ impl Inner {
         &self,
         View { snapshot, .. }: &View,
         target: Target,
-        mute: Mute,
+        mute: PingPending,
         rng: &mut Rng,
         rest: &mut Vec<Candidate>,
         missed: impl FnOnce(&Arc<Pod>),
     ) -> Option<Client> {
         let passed_by = Cell::new(false);
         let speaking = |pod: &Arc<Pod>| {
-            if pod.is_mute() {
+            if pod.has_pending_ping() {
                 passed_by.set(true);
                 return None;
             }
             pod.try_take()
         };
         let missed = |pod: &Arc<Pod>| {
-            if !pod.is_mute() {
+            if !pod.has_pending_ping() {
                 missed(pod);
             }
         };
         let taken = select(snapshot, target.index(), &self.chooser, rng, rest, speaking, missed);
-        if taken.is_some() || mute != Mute::Last || !passed_by.get() {
+        if taken.is_some() || mute != PingPending::Last || !passed_by.get() {
             return taken;
         }
         select(snapshot, target.index(), &self.chooser, rng, rest, |pod: &Arc<Pod>| pod.try_take(), |_| {})
@@ -110,6 +110,6 @@ impl Inner {
 
     /// Runs `work` on this thread's copy of the view, with random numbers and scratch space.
     pub(crate) fn with_view<R>(&self, work: impl FnOnce(&View, &mut Rng, &mut Vec<Candidate>) -> R) -> R {
-        Local::with(&LOCAL, &END, &self.published, work)
+        ThreadCache::with(&LOCAL, &END, &self.published, work)
     }
 }

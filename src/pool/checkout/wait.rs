@@ -2,7 +2,7 @@
 
 use tokio::select;
 
-use super::{error, try_idle::Mute};
+use super::{error, try_idle::PingPending};
 use crate::{
     balance::{Candidates, Rng},
     config::Target,
@@ -36,10 +36,10 @@ impl Inner {
         started: Instant,
         deadline: Instant,
         again: bool,
-        mute: Mute,
+        mute: PingPending,
     ) -> Result<Client, Error> {
-        let common = &self.common;
-        let mut place = common.waiters.enter(target, deadline, again);
+        let shared = &self.shared;
+        let mut place = shared.waiters.enter(target, deadline, again);
         let mut urgent = None;
         let mut now = if again { Instant::now() } else { started };
         loop {
@@ -49,7 +49,7 @@ impl Inner {
                 Look::Hopeless(error) => return Err(error.with_elapsed(now - started)),
                 Look::Nobody => {
                     if urgent.is_none() {
-                        urgent = Some(common.urgency.begin(now));
+                        urgent = Some(shared.urgent_probing.begin(now));
                     }
                     None
                 }
@@ -83,20 +83,20 @@ impl Inner {
         &self,
         view: &View,
         target: Target,
-        mute: Mute,
+        mute: PingPending,
         now: Instant,
         deadline: Instant,
         rng: &mut Rng,
         rest: &mut Vec<Candidate>,
     ) -> Look {
-        let common = &self.common;
-        if let Some(error) = error::hopeless(view, target, common, now) {
+        let shared = &self.shared;
+        if let Some(error) = error::hopeless(view, target, shared, now) {
             return Look::Hopeless(error);
         }
         if now >= deadline {
-            count(&common.counters.timeouts);
-            common.counters.timed_out.count(Phase::Wait);
-            return Look::Hopeless(error::timed_out(view, target, common));
+            count(&shared.counters.timeouts);
+            shared.counters.timed_out.count(Phase::Wait);
+            return Look::Hopeless(error::timed_out(view, target, shared));
         }
         let candidates = view.snapshot.candidates(target.index());
         for candidate in candidates {
@@ -119,23 +119,23 @@ impl Inner {
         &self,
         view: &View,
         candidates: &[Candidate],
-        mute: Mute,
+        mute: PingPending,
         now: Instant,
         rng: &mut Rng,
     ) -> Option<Instant> {
         let pod = |candidate: &Candidate| view.snapshot.pod(*candidate);
-        if !candidates.iter().any(|candidate| pod(candidate).has_berth()) {
+        if !candidates.iter().any(|candidate| pod(candidate).has_permit()) {
             return None;
         }
-        let speaks = |candidate: &&Candidate| !pod(candidate).is_mute();
+        let speaks = |candidate: &&Candidate| !pod(candidate).has_pending_ping();
         let opening: usize = candidates.iter().filter(speaks).map(|candidate| pod(candidate).opening_lately()).sum();
         let serves = |target: Target| candidates.iter().any(|candidate| pod(candidate).slot.serves(target.bit()));
-        if opening >= self.common.waiters.count(serves) {
+        if opening >= self.shared.waiters.count(serves) {
             return None;
         }
         let mut again = None;
-        let mut open: Vec<_> = candidates.iter().copied().filter(|candidate| pod(candidate).has_berth()).collect();
-        open.retain(|candidate| match lock(&pod(candidate).trouble).not_before(now) {
+        let mut open: Vec<_> = candidates.iter().copied().filter(|candidate| pod(candidate).has_permit()).collect();
+        open.retain(|candidate| match lock(&pod(candidate).last_failure).not_before(now) {
             Some(at) => {
                 again = Some(again.map_or(at, |earlier: Instant| earlier.min(at)));
                 false
@@ -144,7 +144,7 @@ impl Inner {
         });
         if open.iter().any(|candidate| speaks(&candidate)) {
             open.retain(|candidate| speaks(&candidate));
-        } else if let Mute::Never(until) = mute
+        } else if let PingPending::Never(until) = mute
             && until > now
             && !open.is_empty()
         {

@@ -7,22 +7,22 @@ use crate::{event::Event, time::Instant};
 
 impl Directory {
     pub(super) async fn close(mut self, request: CloseRequest, mut more: mpsc::UnboundedReceiver<CloseRequest>) {
-        let common = self.inner.common.clone();
-        let deadline = Instant::now() + common.limits.close_timeout;
-        let entries = self.roster.clear();
+        let shared = self.inner.shared.clone();
+        let deadline = Instant::now() + shared.limits.close_timeout;
+        let members = self.members.clear();
         let last = self.view(true);
         self.inner.end(last);
-        for entry in entries {
-            self.drain.begin(entry, deadline);
+        for member in members {
+            self.drain.begin(member, deadline);
         }
         self.drain.shorten(deadline);
         let mut requests = vec![request];
         loop {
-            let gone = common.gone.notified();
+            let gone = shared.gone.notified();
             let mut gone = std::pin::pin!(gone);
             gone.as_mut().enable();
             for endpoint in self.drain.finished(Instant::now()) {
-                common.events.emit(Event::EndpointRemoved { endpoint });
+                shared.events.emit(Event::EndpointRemoved { endpoint });
             }
             let Some(deadline) = self.drain.next_deadline() else { break };
             select! {

@@ -14,30 +14,30 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 
-use super::member::Entry;
+use super::member::Member;
 use crate::{
     config::Limits,
     endpoint::Endpoint,
     pool::{
         pod::{Pod, prober::SUSPECT_INTERVAL, shared::TICK},
-        upkeep::watch::Silence,
+        upkeep::watch::Unresponsive,
     },
     time::{Duration, Instant},
-    wire::{CancelToken, witness::Witness},
+    wire::{CancelToken, connection_observer::ConnectionObserver},
 };
 
 /// The least time of silence after which a Pod's connections are cut, where the TCP user time-out is shorter or the
 /// system's own.
-const GIVEN_UP_MIN: Duration = Duration::from_secs(3);
+const ABORT_MIN: Duration = Duration::from_secs(3);
 
 /// How long a Pod may be silent before it is given up.
 pub(crate) fn patience(limits: &Limits) -> Duration {
-    limits.tcp_user_timeout.max(GIVEN_UP_MIN)
+    limits.tcp_user_timeout.max(ABORT_MIN)
 }
 
 /// Twice: what was on its way when the connection was cut may begin after the first request.
 async fn cancel(token: CancelToken) {
-    for pause in [Duration::ZERO, Limits::SETTLE_QUIET] {
+    for pause in [Duration::ZERO, Limits::RECYCLE_QUIET] {
         sleep(pause).await;
         if let Err(error) = token.cancel().await {
             tracing::debug!(%error, "could not cancel what ran on a connection that was cut");
@@ -72,12 +72,12 @@ impl Drop for Draining {
 
 impl Drain {
     /// A Pod begins: its idle connections are closed, and its probe with them.
-    pub(crate) fn begin(&mut self, entry: Entry, deadline: Instant) {
-        let pod = entry.pod.clone();
-        drop(entry);
+    pub(crate) fn begin(&mut self, member: Member, deadline: Instant) {
+        let pod = member.pod.clone();
+        drop(member);
         pod.close();
         let silent = Arc::new(AtomicBool::new(false));
-        let watch = pod.common().runtime.spawn(watch(pod.clone(), silent.clone())).abort_handle();
+        let watch = pod.shared().runtime.spawn(watch(pod.clone(), silent.clone())).abort_handle();
         self.pods.push(Draining { pod, deadline, silent, watch });
     }
 
@@ -100,12 +100,12 @@ impl Drain {
                 if !silent {
                     cancelling.extend(pod.at_work().into_iter().map(|token| tokio::spawn(cancel(token))));
                 }
-                let lines = pod.cut();
-                if lines > 0 {
+                let handles = pod.cut();
+                if handles > 0 {
                     let why = if silent { "silent for too long" } else { "not given back in time" };
-                    tracing::warn!(endpoint = %pod.endpoint, connections = lines, "cut while draining: {why}");
+                    tracing::warn!(endpoint = %pod.endpoint, connections = handles, "cut while draining: {why}");
                 }
-                *cut += lines;
+                *cut += handles;
                 finished.push(pod.endpoint.clone());
                 return false;
             }
@@ -137,23 +137,23 @@ impl Drain {
 
 /// Watches until the Pod has been silent for too long.
 async fn watch(pod: Arc<Pod>, silent: Arc<AtomicBool>) {
-    let common = pod.common().clone();
-    let mut silence = Silence::new(Instant::now());
+    let shared = pod.shared().clone();
+    let mut silence = Unresponsive::new(Instant::now());
     loop {
         sleep(TICK).await;
         let (outstanding, _) = pod.under_way();
-        let heard = pod.totals().heard;
-        if !silence.look(outstanding, heard, Instant::now()) {
+        let reads = pod.totals().reads;
+        if !silence.look(outstanding, reads, Instant::now()) {
             continue;
         }
         let asked = Instant::now();
         // Any reaction will do, a refusal too: then it is the statement that takes long.
-        let dialled = common.dialer.dial(&pod.endpoint, Witness::new(|_| {})).await;
+        let dialled = shared.dialer.dial(&pod.endpoint, ConnectionObserver::new(|_| {})).await;
         if dialled.is_err_and(|error| error.silent) {
-            sleep_until(asked + patience(&common.limits)).await;
-            if pod.totals().heard == heard {
+            sleep_until(asked + patience(&shared.limits)).await;
+            if pod.totals().reads == reads {
                 silent.store(true, Ordering::Relaxed);
-                common.gone.notify_waiters();
+                shared.gone.notify_waiters();
                 return;
             }
         } else {

@@ -7,44 +7,44 @@ use std::sync::{
 
 use tokio::task::AbortHandle;
 
-use super::members::Member;
+use super::members::MemberInfo;
 use crate::{
     endpoint::{Endpoint, Role, slot::SlotHandle},
     health::{
         State, candidates,
+        fencing::{Claim, Fence},
         lag::{Lag, Reading, Standby},
-        lineage::{Claim, Fence},
-        state::{Fact, Health},
+        state::{Health, HealthEvent},
     },
     pool::pod::{Pod, prober, view::PodHealth},
     time::Instant,
-    wire::facts::Facts,
+    wire::facts::ServerFacts,
 };
 
 /// One Pod, its health, and the task that probes it.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct Member {
     pub(crate) pod: Arc<Pod>,
     pub(crate) health: Health,
     /// What the server said that it is.
     pub(crate) role: Role,
     /// That has changed, or was contradicted, since the last probe: it is nobody's primary until the next one.
-    pub(crate) doubted: bool,
+    pub(crate) role_unverified: bool,
     pub(crate) read_only: bool,
     /// What the last passed probe found, and when it was asked and answered.
-    pub(crate) found: Option<(Facts, Instant, Instant)>,
+    pub(crate) found: Option<(ServerFacts, Instant, Instant)>,
     pub(crate) fence: Option<Fence>,
     pub(crate) lag: Lag,
     /// What was said last of its connections being too few.
     pub(crate) shortfall: Option<String>,
-    /// Since when nothing at all was heard from it while it was asked, and how many reads had brought something then.
+    /// Since when nothing at all was reads from it while it was asked, and how many reads had brought something then.
     silence: Option<(Instant, u64)>,
     /// What the prober reads to choose its pace. Relaxed: a hint.
     healthy: Arc<AtomicBool>,
     prober: AbortHandle,
 }
 
-impl Entry {
+impl Member {
     /// A new Pod, and its prober.
     pub(crate) fn new(pod: Arc<Pod>) -> Self {
         let healthy = Arc::new(AtomicBool::new(false));
@@ -52,12 +52,12 @@ impl Entry {
             let healthy = healthy.clone();
             move || healthy.load(Ordering::Relaxed)
         };
-        let prober = pod.common().runtime.spawn(prober::run(pod.clone(), is_healthy)).abort_handle();
+        let prober = pod.shared().runtime.spawn(prober::run(pod.clone(), is_healthy)).abort_handle();
         Self {
             pod,
             health: Health::new(),
             role: Role::Unknown,
-            doubted: false,
+            role_unverified: false,
             read_only: false,
             found: None,
             fence: None,
@@ -70,7 +70,7 @@ impl Entry {
     }
 
     /// Takes a fact in. Gives the state before, if it changed.
-    pub(crate) fn apply(&mut self, fact: Fact, now: Instant) -> Option<State> {
+    pub(crate) fn apply(&mut self, fact: HealthEvent, now: Instant) -> Option<State> {
         let before = self.health.apply(fact, now);
         self.healthy.store(self.health.state() == State::Healthy, Ordering::Relaxed);
         before
@@ -118,14 +118,14 @@ impl Entry {
 
     /// Whether it serves as a primary.
     pub(crate) fn is_primary(&self) -> bool {
-        self.facts().role == Role::Primary && self.serves()
+        self.eligibility().role == Role::Primary && self.serves()
     }
 
     /// It was asked and said nothing: neither to that, nor on any other connection.
     pub(crate) fn fell_silent(&mut self, asked: Instant) {
-        let heard = self.pod.totals().heard;
-        if self.silence.is_none_or(|(_, before)| before != heard) {
-            self.silence = Some((asked, heard));
+        let reads = self.pod.totals().reads;
+        if self.silence.is_none_or(|(_, before)| before != reads) {
+            self.silence = Some((asked, reads));
         }
     }
 
@@ -134,10 +134,10 @@ impl Entry {
         self.silence.map(|(since, _)| since)
     }
 
-    /// Cuts what still waits for it, unless something was heard meanwhile.
-    pub(crate) fn give_up(&mut self) {
+    /// Cuts what still waits for it, unless something was reads meanwhile.
+    pub(crate) fn abort_unresponsive(&mut self) {
         let Some((_, before)) = self.silence.take() else { return };
-        let cut = if self.pod.totals().heard == before { self.pod.cut() } else { 0 };
+        let cut = if self.pod.totals().reads == before { self.pod.cut() } else { 0 };
         if cut > 0 {
             tracing::warn!(endpoint = %self.pod.endpoint, connections = cut, "cut: silent for too long");
         }
@@ -149,7 +149,7 @@ impl Entry {
     }
 }
 
-impl Member for Entry {
+impl MemberInfo for Member {
     type Pod = Arc<Pod>;
 
     fn endpoint(&self) -> &Endpoint {
@@ -160,10 +160,10 @@ impl Member for Entry {
         &self.pod.slot
     }
 
-    fn facts(&self) -> candidates::Facts {
-        candidates::Facts {
+    fn eligibility(&self) -> candidates::Eligibility {
+        candidates::Eligibility {
             state: self.health.state(),
-            role: if self.doubted { Role::Unknown } else { self.role },
+            role: if self.role_unverified { Role::Unknown } else { self.role },
             read_only: self.read_only,
             fenced: self.fence.is_some(),
             late: self.role == Role::Standby && self.lag.late,
@@ -175,7 +175,7 @@ impl Member for Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for Member {
     fn drop(&mut self) {
         self.prober.abort();
     }

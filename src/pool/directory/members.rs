@@ -5,56 +5,56 @@ use crate::{
     config::{LagFallback, Target},
     endpoint::{
         Endpoint,
-        set::{Diff, Known},
+        set::{Diff, KnownSet},
         slot::{Slab, SlotHandle},
         snapshot::{Candidate, Places, Snapshot},
     },
-    health::candidates::{Facts, candidates},
+    health::candidates::{Eligibility, candidates},
 };
 
-/// What stands in a roster.
-pub(crate) trait Member {
+/// What rows in a members.
+pub(crate) trait MemberInfo {
     /// What a snapshot holds of it.
     type Pod: Clone;
 
     fn endpoint(&self) -> &Endpoint;
     fn slot(&self) -> &SlotHandle;
-    fn facts(&self) -> Facts;
+    fn eligibility(&self) -> Eligibility;
     fn pod(&self) -> Self::Pod;
 }
 
 /// The members, sorted by endpoint.
 #[derive(Debug)]
-pub(crate) struct Roster<M: Member> {
+pub(crate) struct Members<M: MemberInfo> {
     slab: Slab,
     members: Vec<M>,
     /// What is read of each member for every snapshot, side by side: the members lie all over the memory.
-    stands: Vec<Stand>,
+    rows: Vec<Row>,
     pods: Places<M::Pod>,
-    known: Known,
+    known: KnownSet,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Stand {
+struct Row {
     slot: u32,
     weight: u32,
     /// The targets that the slot was told it serves.
     targets: u32,
 }
 
-impl<M: Member> Roster<M> {
+impl<M: MemberInfo> Members<M> {
     /// Nobody.
     pub(crate) fn new() -> Self {
         Self {
             slab: Slab::default(),
             members: Vec::new(),
-            stands: Vec::new(),
+            rows: Vec::new(),
             pods: Places::default(),
-            known: Known::default(),
+            known: KnownSet::default(),
         }
     }
 
-    pub(crate) fn members(&self) -> &[M] {
+    pub(crate) fn all(&self) -> &[M] {
         &self.members
     }
 
@@ -63,7 +63,7 @@ impl<M: Member> Roster<M> {
         self.members.get(place(&self.members, endpoint)).filter(|member| member.endpoint() == endpoint)
     }
 
-    pub(crate) fn members_mut(&mut self) -> &mut [M] {
+    pub(crate) fn all_mut(&mut self) -> &mut [M] {
         &mut self.members
     }
 
@@ -81,7 +81,7 @@ impl<M: Member> Roster<M> {
         let mut gone = Vec::with_capacity(removed.len());
         for endpoint in &removed {
             let place = place(&self.members, endpoint);
-            self.pods.set(self.stands.remove(place).slot, None);
+            self.pods.set(self.rows.remove(place).slot, None);
             gone.push(self.members.remove(place));
         }
         for endpoint in &added {
@@ -89,12 +89,12 @@ impl<M: Member> Roster<M> {
             let member = make(endpoint, self.slab.take());
             let slot = member.slot().number();
             self.pods.set(slot, Some(member.pod()));
-            self.stands.insert(place, Stand { slot, weight: endpoint.weight().into(), targets: 0 });
+            self.rows.insert(place, Row { slot, weight: endpoint.weight().into(), targets: 0 });
             self.members.insert(place, member);
         }
         for endpoint in &reweighed {
             let place = place(&self.members, endpoint);
-            self.stands[place].weight = endpoint.weight().into();
+            self.rows[place].weight = endpoint.weight().into();
         }
         Some(gone)
     }
@@ -108,32 +108,32 @@ impl<M: Member> Roster<M> {
     pub(crate) fn clear(&mut self) -> Vec<M> {
         self.known.clear();
         self.pods = Places::default();
-        self.stands.clear();
+        self.rows.clear();
         std::mem::take(&mut self.members)
     }
 
     /// The members as a checkout sees them, and whether this is panic. Tells each slot the targets that it serves.
     pub(crate) fn snapshot(&mut self, fallback: LagFallback) -> (Snapshot<M::Pod>, bool) {
-        let facts: Vec<_> = self.members.iter().map(Member::facts).collect();
-        let lists = candidates(&facts, fallback);
-        let mut served = vec![0; self.stands.len()];
+        let eligibility: Vec<_> = self.members.iter().map(MemberInfo::eligibility).collect();
+        let lists = candidates(&eligibility, fallback);
+        let mut served = vec![0; self.rows.len()];
         let mut made = Vec::with_capacity(lists.distinct.len());
-        let even = self.stands.windows(2).all(|pair| pair[0].weight == pair[1].weight);
+        let even = self.rows.windows(2).all(|pair| pair[0].weight == pair[1].weight);
         for (i, list) in lists.distinct.iter().enumerate() {
             let targets = Target::ALL.iter().filter(|target| lists.of[target.index()] == i);
             let bits = targets.fold(0, |bits, target| bits | target.bit());
             let candidate = |&place: &u32| {
                 served[place as usize] |= bits;
-                let stand = self.stands[place as usize];
-                Candidate { slot: stand.slot, weight: if even { 1 } else { stand.weight } }
+                let row = self.rows[place as usize];
+                Candidate { slot: row.slot, weight: if even { 1 } else { row.weight } }
             };
             made.push(list.iter().map(candidate).collect());
         }
         let slots = self.slab.slots();
-        for (stand, targets) in self.stands.iter_mut().zip(served) {
-            if stand.targets != targets {
-                stand.targets = targets;
-                slots.slot(stand.slot).set_targets(targets);
+        for (row, targets) in self.rows.iter_mut().zip(served) {
+            if row.targets != targets {
+                row.targets = targets;
+                slots.slot(row.slot).set_targets(targets);
             }
         }
         (Snapshot::new(slots, self.pods.clone(), &made, lists.of), lists.panic)
@@ -141,14 +141,14 @@ impl<M: Member> Roster<M> {
 
     /// Something of each member, in the order of the snapshot's Pods.
     pub(crate) fn in_order_of_slots<T>(&self, of: impl Fn(&M) -> T) -> Vec<T> {
-        let mut found: Vec<_> = self.stands.iter().zip(&self.members).map(|(stand, m)| (stand.slot, of(m))).collect();
+        let mut found: Vec<_> = self.rows.iter().zip(&self.members).map(|(row, m)| (row.slot, of(m))).collect();
         found.sort_unstable_by_key(|(slot, _)| *slot);
         found.into_iter().map(|(_, found)| found).collect()
     }
 }
 
-/// Where the endpoint's member stands, or would stand.
-fn place<M: Member>(members: &[M], endpoint: &Endpoint) -> usize {
+/// Where the endpoint's member rows, or would row.
+fn place<M: MemberInfo>(members: &[M], endpoint: &Endpoint) -> usize {
     members.partition_point(|member| member.endpoint() < endpoint)
 }
 
@@ -165,7 +165,7 @@ mod tests {
         serial: usize,
     }
 
-    impl Member for Pod {
+    impl MemberInfo for Pod {
         type Pod = usize;
 
         fn endpoint(&self) -> &Endpoint {
@@ -176,8 +176,8 @@ mod tests {
             &self.slot
         }
 
-        fn facts(&self) -> Facts {
-            Facts { state: State::Healthy, role: Role::Standby, read_only: false, fenced: false, late: false }
+        fn eligibility(&self) -> Eligibility {
+            Eligibility { state: State::Healthy, role: Role::Standby, read_only: false, fenced: false, late: false }
         }
 
         fn pod(&self) -> usize {
@@ -192,29 +192,29 @@ mod tests {
     #[test]
     fn who_stays_keeps_slot_and_state_and_the_rest_is_made_or_given_back() {
         let made = Cell::new(0);
-        let mut roster = Roster::new();
+        let mut members = Members::new();
         let make = |endpoint: &Endpoint, slot| {
             made.set(made.get() + 1);
             Pod { endpoint: endpoint.clone(), slot, serial: made.get() }
         };
-        assert!(roster.replace(&named(&[2, 4]), make).unwrap().is_empty());
-        roster.members()[1].slot.checkout();
-        assert!(roster.replace(&named(&[2, 4]), make).is_none());
-        let gone = roster.replace(&named(&[1, 3, 4]), make).unwrap();
+        assert!(members.replace(&named(&[2, 4]), make).unwrap().is_empty());
+        members.all()[1].slot.checkout();
+        assert!(members.replace(&named(&[2, 4]), make).is_none());
+        let gone = members.replace(&named(&[1, 3, 4]), make).unwrap();
         assert_eq!(gone.iter().map(|pod| pod.serial).collect::<Vec<_>>(), [1]);
-        assert_eq!(roster.members().iter().map(|pod| pod.serial).collect::<Vec<_>>(), [3, 4, 2]);
-        let (snapshot, panic) = roster.snapshot(LagFallback::Fail);
+        assert_eq!(members.all().iter().map(|pod| pod.serial).collect::<Vec<_>>(), [3, 4, 2]);
+        let (snapshot, panic) = members.snapshot(LagFallback::Fail);
         assert!(!panic);
         let standby = snapshot.candidates(Target::Standby.index());
         assert_eq!(standby.iter().map(|&candidate| *snapshot.pod(candidate)).collect::<Vec<_>>(), [3, 4, 2]);
         assert_eq!(snapshot.slots().slot(standby[2].slot).in_flight(), 1);
         let in_order: Vec<_> = snapshot.pods().map(|(_, serial)| *serial).collect();
-        assert_eq!(roster.in_order_of_slots(|pod| pod.serial), in_order);
+        assert_eq!(members.in_order_of_slots(|pod| pod.serial), in_order);
         assert!(snapshot.pods().all(|(slot, serial)| {
-            roster.members().iter().any(|pod| (pod.slot.number(), pod.serial) == (slot, *serial))
+            members.all().iter().any(|pod| (pod.slot.number(), pod.serial) == (slot, *serial))
         }));
         assert!(snapshot.candidates(Target::Primary.index()).is_empty());
-        assert!(roster.members()[0].slot.serves(Target::Any.bit()));
-        assert!(!roster.members()[0].slot.serves(Target::Primary.bit()));
+        assert!(members.all()[0].slot.serves(Target::Any.bit()));
+        assert!(!members.all()[0].slot.serves(Target::Primary.bit()));
     }
 }

@@ -1,12 +1,12 @@
 //! Who exists: what an answer of the resolver changes.
 
-use super::{Directory, member::Entry};
+use super::{Directory, member::Member};
 use crate::{
     discovery::{Resolution, ResolveError},
     endpoint::Endpoint,
     error::BoxError,
     event::{Event, chain},
-    health::state::Fact,
+    health::state::HealthEvent,
     pool::pod::{Pod, resolved::Resolved},
     sync::lock,
     time::Instant,
@@ -47,42 +47,42 @@ impl Directory {
     fn is_known(&self, named: &[Endpoint]) -> bool {
         match &self.subset {
             Some(subset) => subset.is(named),
-            None => self.roster.is(named),
+            None => self.members.is(named),
         }
     }
 
     /// Everybody who is known to exist, with whether he passes his health check.
     fn known(&self) -> Vec<(Endpoint, bool)> {
-        let passing = |endpoint| self.roster.get(endpoint).is_some_and(|entry| entry.health.passing());
+        let passing = |endpoint| self.members.get(endpoint).is_some_and(|member| member.health.passing());
         match &self.subset {
             Some(subset) => subset.everybody().map(|endpoint| (endpoint.clone(), passing(endpoint))).collect(),
             None => {
-                let members = self.roster.members().iter();
-                members.map(|entry| (entry.pod.endpoint.clone(), entry.health.passing())).collect()
+                let members = self.members.all().iter();
+                members.map(|member| (member.pod.endpoint.clone(), member.health.passing())).collect()
             }
         }
     }
 
     fn resolve_succeeded(&mut self, now: Instant) {
         let before = std::mem::replace(
-            &mut *lock(&self.inner.common.resolved),
+            &mut *lock(&self.inner.shared.resolved),
             Resolved { at: Some(now), failures: 0, error: None },
         );
         if before.failures > 0 {
-            self.inner.common.events.emit(Event::ResolveRecovered);
+            self.inner.shared.events.emit(Event::ResolveRecovered);
         }
     }
 
     fn resolve_failed(&mut self, error: ResolveError) {
         let cause = chain(&(Box::new(error) as BoxError));
         let failures = {
-            let mut resolved = lock(&self.inner.common.resolved);
+            let mut resolved = lock(&self.inner.shared.resolved);
             resolved.failures += 1;
             resolved.error = Some(cause.clone());
             resolved.failures
         };
         if failures == 1 {
-            self.inner.common.events.emit(Event::ResolveFailed { cause });
+            self.inner.shared.events.emit(Event::ResolveFailed { cause });
         } else {
             tracing::debug!(error = %cause, failures, "the name still does not resolve");
         }
@@ -91,21 +91,21 @@ impl Directory {
     /// Makes the set in use what it is named to be. Unchanged Pods are not touched.
     pub(super) fn replace(&mut self, named: &[Endpoint], now: Instant) {
         let patience = self.patience();
-        let Self { inner, roster, next_serial, .. } = self;
-        let common = &inner.common;
-        let gone = roster.replace(named, |endpoint, slot| {
-            common.events.emit(Event::EndpointAdded { endpoint: endpoint.clone() });
+        let Self { inner, members, next_serial, .. } = self;
+        let shared = &inner.shared;
+        let gone = members.replace(named, |endpoint, slot| {
+            shared.events.emit(Event::EndpointAdded { endpoint: endpoint.clone() });
             *next_serial += 1;
-            Entry::new(Pod::new(*next_serial, endpoint.clone(), slot, common.clone()))
+            Member::new(Pod::new(*next_serial, endpoint.clone(), slot, shared.clone()))
         });
         let Some(gone) = gone else { return };
-        for mut entry in gone {
-            entry.apply(Fact::Removed, now);
-            common.events.emit(Event::EndpointDrained { endpoint: entry.pod.endpoint.clone() });
-            let until = now + common.limits.drain_timeout;
+        for mut member in gone {
+            member.apply(HealthEvent::Removed, now);
+            shared.events.emit(Event::EndpointDrained { endpoint: member.pod.endpoint.clone() });
+            let until = now + shared.limits.drain_timeout;
             // One that has fallen silent gets no more time for being gone from the name as well.
-            let given_up_at = entry.silent_since().map_or(until, |since| since + patience);
-            self.drain.begin(entry, until.min(given_up_at));
+            let abort_at = member.silent_since().map_or(until, |since| since + patience);
+            self.drain.begin(member, until.min(abort_at));
         }
         // Who was fenced for another's sake may be free of it.
         self.judge_claims();

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 pub(crate) use self::subset::Subset;
-use self::{drain::Drain, member::Entry, members::Roster, roles::READINGS};
+use self::{drain::Drain, member::Member, members::Members, roles::READINGS};
 use super::{
     inner::Inner,
     pod::{Pod, connect, message::Message, view::View},
@@ -27,7 +27,7 @@ use crate::{
     discovery::Confirm,
     endpoint::Endpoint,
     event::Event,
-    health::{State, lag::Reading, lineage::Lineage},
+    health::{State, fencing::Timelines, lag::Reading},
     time::Instant,
     wire::Class,
 };
@@ -38,18 +38,18 @@ pub(crate) type CloseRequest = oneshot::Sender<usize>;
 /// The directory.
 pub(crate) struct Directory {
     inner: Arc<Inner>,
-    roster: Roster<Entry>,
-    /// Everybody, where the roster may hold some of them only.
+    members: Members<Member>,
+    /// Everybody, where the members may hold some of them only.
     subset: Option<Subset>,
     /// Whom to use is to be decided anew.
     reconsider: bool,
-    spare: Arc<[Endpoint]>,
+    unused: Arc<[Endpoint]>,
     /// To be warmed, if they are still used when everything is decided.
     healed: Vec<Arc<Pod>>,
     drain: Drain,
     confirm: Confirm,
     next_serial: u64,
-    lineage: Lineage,
+    timelines: Timelines,
     /// The primary whose positions these are, newest last.
     primary: Option<u64>,
     readings: Vec<Reading>,
@@ -64,15 +64,15 @@ impl Directory {
     pub(crate) fn new(inner: Arc<Inner>, subset: Option<Subset>) -> Self {
         Self {
             inner,
-            roster: Roster::new(),
+            members: Members::new(),
             subset,
             reconsider: false,
-            spare: Arc::from([]),
+            unused: Arc::from([]),
             healed: Vec::new(),
             drain: Drain::default(),
             confirm: Confirm::new(),
             next_serial: 0,
-            lineage: Lineage::default(),
+            timelines: Timelines::default(),
             primary: None,
             readings: Vec::with_capacity(READINGS),
             silent_since: None,
@@ -87,16 +87,16 @@ impl Directory {
         mut inbox: mpsc::UnboundedReceiver<Message>,
         mut close: mpsc::UnboundedReceiver<CloseRequest>,
     ) {
-        let common = self.inner.common.clone();
+        let shared = self.inner.shared.clone();
         let requests = loop {
-            let gone = common.gone.notified();
+            let gone = shared.gone.notified();
             let mut gone = std::pin::pin!(gone);
             gone.as_mut().enable();
             for endpoint in self.drain.finished(Instant::now()) {
-                common.events.emit(Event::EndpointRemoved { endpoint });
+                shared.events.emit(Event::EndpointRemoved { endpoint });
             }
             let drained_by = self.drain.next_deadline();
-            let given_up_at = self.next_given_up();
+            let abort_at = self.next_abort();
             let chosen_at = self.subset.as_ref().and_then(Subset::again);
             select! {
                 Some(message) = inbox.recv() => {
@@ -114,8 +114,8 @@ impl Directory {
                     self.reconsider = true;
                     self.publish(Instant::now());
                 }
-                () = sleep_until(given_up_at.unwrap_or_else(Instant::now)), if given_up_at.is_some() => {
-                    self.give_up(Instant::now());
+                () = sleep_until(abort_at.unwrap_or_else(Instant::now)), if abort_at.is_some() => {
+                    self.abort_unresponsive(Instant::now());
                 }
             }
         };
@@ -126,13 +126,13 @@ impl Directory {
         match message {
             Message::Resolved { result, again } => {
                 let next = self.resolved(result, now);
-                let _ = again.send(next); // a refresher that is gone asks no more
+                let _ = again.send(next); // a refresher that is gone probe_factory no more
             }
             Message::Probed { pod, outcome } => self.probed(pod, outcome, now),
             Message::Seen { pod, generation, evidence } => self.seen(pod, generation, evidence, now),
             Message::Outlier { pod, cause } => self.outlier(pod, cause, now),
             // The probe finds out; a dial that failed for want of a slot, or of a password, is no evidence.
-            Message::DialFailed { pod, class: Class::NotReady } => self.hurry(pod),
+            Message::DialFailed { pod, class: Class::NotReady } => self.probe_now(pod),
             Message::DialFailed { pod, class: Class::Full } => self.full(pod, now),
             Message::DialFailed { .. } => {}
             Message::Wanted { roles } => self.wanted(roles),
@@ -154,19 +154,19 @@ impl Directory {
     }
 
     fn view(&mut self, closed: bool) -> View {
-        let (snapshot, panic) = self.roster.snapshot(self.inner.common.limits.lag_fallback);
+        let (snapshot, panic) = self.members.snapshot(self.inner.shared.limits.lag_fallback);
         if panic != self.panic {
             self.panic = panic;
-            self.inner.common.events.emit(if panic { Event::PanicBegan } else { Event::PanicEnded });
+            self.inner.shared.events.emit(if panic { Event::PanicBegan } else { Event::PanicEnded });
         }
-        let health = self.roster.in_order_of_slots(Entry::pod_health);
+        let health = self.members.in_order_of_slots(Member::pod_health);
         let healthy = health.iter().any(|pod| pod.state == State::Healthy && pod.fence.is_none());
         self.silent_since = match self.silent_since {
             // Nobody to be silent.
             _ if healthy || health.is_empty() => None,
             since => since.or_else(|| Some(Instant::now())),
         };
-        View { snapshot, health, spare: self.spare.clone(), silent_since: self.silent_since, closed }
+        View { snapshot, health, unused: self.unused.clone(), silent_since: self.silent_since, closed }
     }
 }
 
@@ -174,6 +174,6 @@ impl Drop for Directory {
     /// However it ends, also with its runtime: nobody waits for what nobody will do.
     fn drop(&mut self) {
         self.inner.end(View { closed: true, ..View::empty() });
-        self.inner.common.events.close();
+        self.inner.shared.events.close();
     }
 }

@@ -1,10 +1,10 @@
-//! Whom to believe: roles, lineage, and how far behind a standby is.
+//! Whom to believe: roles, timelines, and how far behind a standby is.
 
 use std::sync::Arc;
 
 use tokio::time::sleep;
 
-use super::{Directory, member::Entry};
+use super::{Directory, member::Member};
 use crate::{
     endpoint::Role,
     event::Event,
@@ -21,41 +21,41 @@ const _: () = assert!(SPACING.as_millis() * (READINGS as u128 - 2) > lag::GRACE.
 
 impl Directory {
     pub(super) fn role(&mut self, serial: u64, role: Role) {
-        let Some(entry) = self.find(serial) else { return };
-        let before = entry.role;
+        let Some(member) = self.find(serial) else { return };
+        let before = member.role;
         if before == role {
             return;
         }
-        entry.role = role;
+        member.role = role;
         self.reconsider = true;
-        let Some(entry) = self.find(serial) else { return };
+        let Some(member) = self.find(serial) else { return };
         // Who says that it has become a primary must say of which timeline.
-        let verified = entry.found.is_some_and(|(facts, ..)| facts.role == role);
+        let verified = member.found.is_some_and(|(facts, ..)| facts.role == role);
         if role == Role::Primary && !verified {
-            entry.doubted = true;
-            entry.pod.suspect.notify_one();
+            member.role_unverified = true;
+            member.pod.suspect.notify_one();
         }
-        let endpoint = entry.pod.endpoint.clone();
+        let endpoint = member.pod.endpoint.clone();
         self.changed = true;
-        self.inner.common.events.emit(Event::RoleChanged { endpoint, from: before, to: role });
-        self.reckon(serial);
+        self.inner.shared.events.emit(Event::RoleChanged { endpoint, from: before, to: role });
+        self.check_capacity(serial);
     }
 
     /// Judges everybody's claims, after one is new or gone.
     pub(super) fn judge_claims(&mut self) {
-        let claims: Vec<_> = self.roster.members().iter().map(Entry::claim).collect();
-        let fences = self.lineage.judge(&claims);
+        let claims: Vec<_> = self.members.all().iter().map(Member::claim).collect();
+        let fences = self.timelines.judge(&claims);
         let mut useless = Vec::new();
-        for (entry, fence) in self.roster.members_mut().iter_mut().zip(fences) {
-            if entry.fence == fence {
+        for (member, fence) in self.members.all_mut().iter_mut().zip(fences) {
+            if member.fence == fence {
                 continue;
             }
-            entry.fence = fence;
+            member.fence = fence;
             self.changed = true;
-            let endpoint = entry.pod.endpoint.clone();
-            self.inner.common.events.emit(match fence {
+            let endpoint = member.pod.endpoint.clone();
+            self.inner.shared.events.emit(match fence {
                 Some(fence) => {
-                    entry.pod.purge();
+                    member.pod.purge();
                     useless.push(endpoint.clone());
                     Event::EndpointFenced { endpoint, cause: fence.to_string().into() }
                 }
@@ -70,32 +70,32 @@ impl Directory {
     /// Judges everybody's claims, and how far behind this Pod is, after it has said something new.
     pub(super) fn judge(&mut self, serial: u64) {
         self.judge_claims();
-        let Some(entry) = self.find(serial) else { return };
-        let (reading, standby) = (entry.reading(), entry.standby());
-        if entry.is_primary() {
+        let Some(member) = self.find(serial) else { return };
+        let (reading, standby) = (member.reading(), member.standby());
+        if member.is_primary() {
             self.primary_read(serial, reading);
         }
-        let serves = |entry: &Entry| Some(entry.pod.serial) == self.primary && entry.is_primary();
-        if !self.roster.members().iter().any(serves) {
+        let serves = |member: &Member| Some(member.pod.serial) == self.primary && member.is_primary();
+        if !self.members.all().iter().any(serves) {
             self.readings.clear();
         }
         let Some(standby) = standby else { return };
-        let standbys = self.roster.members().iter().filter_map(Entry::standby);
+        let standbys = self.members.all().iter().filter_map(Member::standby);
         let advanced = standbys.map(|standby| standby.reading.position).max();
-        let limits = &self.inner.common.limits;
+        let limits = &self.inner.shared.limits;
         let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
         let readings = std::mem::take(&mut self.readings);
         // Nobody knows how far the primary has come since.
         let outdated = readings.last().is_none_or(|reading| reading.at + lag::GRACE < standby.reading.asked);
         if let (true, true, Some(primary)) = (limit.is_set(), outdated, self.primary) {
-            self.hurry(primary);
+            self.probe_now(primary);
         }
-        if let Some(entry) = self.find(serial) {
-            let lag = lag::judge(limit, &standby, &readings, advanced, entry.lag);
-            let changed = entry.lag != lag;
-            let late = lag.late && !entry.lag.late;
-            entry.lag = lag;
-            let endpoint = entry.pod.endpoint.clone();
+        if let Some(member) = self.find(serial) {
+            let lag = lag::judge(limit, &standby, &readings, advanced, member.lag);
+            let changed = member.lag != lag;
+            let late = lag.late && !member.lag.late;
+            member.lag = lag;
+            let endpoint = member.pod.endpoint.clone();
             self.changed |= changed;
             if late {
                 self.failed(&endpoint, false, Instant::now());
@@ -119,14 +119,14 @@ impl Directory {
             self.readings.remove(0);
         }
         self.readings.extend(reading);
-        let limits = &self.inner.common.limits;
+        let limits = &self.inner.shared.limits;
         let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
-        let suspects = |entry: &&Entry| {
-            let (Some(standby), Some(reading)) = (entry.standby(), reading) else { return false };
+        let suspects = |member: &&Member| {
+            let (Some(standby), Some(reading)) = (member.standby(), reading) else { return false };
             limit.may_be_passed(&standby, &reading)
         };
-        for entry in self.roster.members().iter().filter(suspects) {
-            look_again(&entry.pod);
+        for member in self.members.all().iter().filter(suspects) {
+            look_again(&member.pod);
         }
     }
 }
@@ -134,7 +134,7 @@ impl Directory {
 /// Has a standby asked once more, as soon as what it lacks is old enough to be held against it.
 fn look_again(pod: &Arc<Pod>) {
     let later = Arc::downgrade(pod);
-    drop(pod.common().runtime.spawn(async move {
+    drop(pod.shared().runtime.spawn(async move {
         sleep(lag::GRACE).await;
         if let Some(pod) = later.upgrade() {
             pod.suspect.notify_one();

@@ -1,4 +1,4 @@
-//! Whom this client uses, of those who exist: its subset, and beside that, where it asks for a role that none of these
+//! Whom this client uses, of those who exist: its subset, and beside that, where it probe_factory for a role that none of these
 //! has, one Pod that has it. Everybody else is known by name and address alone: no pool, no probe, no connection.
 
 use std::{
@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Directory, member::Entry};
+use super::{Directory, member::Member};
 use crate::{
-    balance::subset::{Place, Ranking, Standing, choose, find},
+    balance::subset::{Ranked, Ranking, Standing, choose, find},
     config::{Config, Target},
-    endpoint::{Endpoint, Role, set::Known},
+    endpoint::{Endpoint, Role, set::KnownSet},
     event::Event,
     pool::pod::connection_limit::{Demand, Division, room},
     time::{Duration, Instant},
@@ -34,7 +34,7 @@ pub(crate) struct Subset {
     /// `subset_size`, and `max_connections`.
     size: Option<usize>,
     most: Option<usize>,
-    known: Known,
+    known: KnownSet,
     named: Vec<Named>,
     /// The roles that are asked for.
     roles: u8,
@@ -53,7 +53,7 @@ struct Named {
 }
 
 impl Subset {
-    /// The subset of a client, if its configuration asks for one.
+    /// The subset of a client, if its configuration probe_factory for one.
     pub(crate) fn new(config: &Config) -> Option<Self> {
         let limits = config.limits();
         if limits.subset_size.is_none() && limits.max_connections.is_none() {
@@ -67,7 +67,7 @@ impl Subset {
             ranking,
             size: limits.subset_size,
             most: limits.max_connections,
-            known: Known::default(),
+            known: KnownSet::default(),
             named: Vec::new(),
             // How late a standby is, only the primary tells.
             roles: config.target().roles()
@@ -135,16 +135,16 @@ impl Named {
         Some(if alone { until.min(since + ALONE) } else { until }).filter(|&until| until > now)
     }
 
-    fn place(&self, entry: Option<&Entry>, failing: bool, now: Instant) -> Place {
-        let standing = match entry {
+    fn place(&self, member: Option<&Member>, failing: bool, now: Instant) -> Ranked {
+        let standing = match member {
             _ if failing => Standing::Failing,
             None => Standing::Spare,
-            Some(entry) if entry.fence.is_some() || entry.lag.late => Standing::Failing,
-            Some(entry) if entry.serves() => Standing::Serving,
+            Some(member) if member.fence.is_some() || member.lag.late => Standing::Failing,
+            Some(member) if member.serves() => Standing::Serving,
             Some(_) => Standing::Trying,
         };
-        let role = entry.map_or(Role::Unknown, |entry| entry.role);
-        Place::new(standing, role, self.seen.is_some_and(|at| at + SEEN > now))
+        let role = member.map_or(Role::Unknown, |member| member.role);
+        Ranked::new(standing, role, self.seen.is_some_and(|at| at + SEEN > now))
     }
 }
 
@@ -178,7 +178,8 @@ impl Directory {
 
     /// A dial found a Pod full. What is open there is kept; where nothing is, the Pod is of no use now.
     pub(super) fn full(&mut self, serial: u64, now: Instant) {
-        if let Some(endpoint) = self.find(serial).filter(|entry| entry.pod.open() == 0).map(|e| e.pod.endpoint.clone())
+        if let Some(endpoint) =
+            self.find(serial).filter(|member| member.pod.open() == 0).map(|e| e.pod.endpoint.clone())
         {
             self.failed(&endpoint, true, now);
         }
@@ -201,14 +202,14 @@ impl Directory {
             return;
         }
         let Some(subset) = &mut self.subset else { return };
-        let alone = !self.roster.members().iter().any(Entry::serves);
+        let alone = !self.members.all().iter().any(Member::serves);
         let mut again = None;
         let mut later = |at: Instant| again = Some(again.map_or(at, |earlier: Instant| earlier.min(at)));
         let mut places = Vec::with_capacity(subset.named.len());
         for named in &subset.named {
             let until = named.passed_over(alone, now);
             until.into_iter().for_each(&mut later);
-            places.push(named.place(self.roster.get(&named.endpoint), until.is_some(), now));
+            places.push(named.place(self.members.get(&named.endpoint), until.is_some(), now));
         }
         let (size, _) = subset.sizes();
         choose(&mut places, size);
@@ -219,11 +220,11 @@ impl Directory {
             }
         }
         subset.again = again;
-        let (used, spare): (Vec<_>, Vec<_>) = subset.named.iter().zip(&places).partition(|(_, place)| place.chosen);
+        let (used, unused): (Vec<_>, Vec<_>) = subset.named.iter().zip(&places).partition(|(_, place)| place.chosen);
         let used: Vec<_> = used.into_iter().map(|(named, _)| named.endpoint.clone()).collect();
-        let spare: Arc<[Endpoint]> = spare.into_iter().map(|(named, _)| named.endpoint.clone()).collect();
-        if self.spare != spare {
-            self.spare = spare;
+        let unused: Arc<[Endpoint]> = unused.into_iter().map(|(named, _)| named.endpoint.clone()).collect();
+        if self.unused != unused {
+            self.unused = unused;
             self.changed = true;
         }
         self.replace(&used, now);
@@ -233,32 +234,32 @@ impl Directory {
     /// Gives every Pod in use its part of `max_connections`.
     fn divide(&mut self) {
         let Some(division) = self.subset.as_ref().and_then(Subset::division) else { return };
-        let common = &self.inner.common;
-        common.budget.divide(division);
-        for (i, entry) in self.roster.members().iter().enumerate() {
-            entry.pod.set_size((division.each + usize::from(i < division.more)).min(common.limits.pool_size));
+        let shared = &self.inner.shared;
+        shared.connection_limit.divide(division);
+        for (i, member) in self.members.all().iter().enumerate() {
+            member.pod.set_size((division.each + usize::from(i < division.more)).min(shared.limits.pool_size));
         }
     }
 
     /// Does the arithmetic for a Pod that has just told how many connections it has.
-    pub(super) fn reckon(&mut self, serial: u64) {
+    pub(super) fn check_capacity(&mut self, serial: u64) {
         let (used, pods) = match &self.subset {
             Some(subset) => (subset.sizes().0, subset.named.len()),
-            None => (self.roster.members().len(), self.roster.members().len()),
+            None => (self.members.all().len(), self.members.all().len()),
         };
         let writes = self.subset.as_ref().is_none_or(|subset| subset.roles & Target::WRITES != 0);
-        let clients = self.inner.common.limits.clients;
-        let Some(entry) = self.find(serial) else { return };
-        let Some(slots) = entry.slots() else { return };
-        let each = entry.pod.size() + 1;
-        let everyones = writes && entry.role == Role::Primary;
-        let endpoint = entry.pod.endpoint.clone();
+        let clients = self.inner.shared.limits.clients;
+        let Some(member) = self.find(serial) else { return };
+        let Some(slots) = member.slots() else { return };
+        let each = member.pod.size() + 1;
+        let everyones = writes && member.role == Role::Primary;
+        let endpoint = member.pod.endpoint.clone();
         let shortfall = Demand { each, clients, used, pods, everyones }.shortfall(slots);
-        let said = std::mem::replace(&mut entry.shortfall, shortfall.clone());
+        let said = std::mem::replace(&mut member.shortfall, shortfall.clone());
         match shortfall {
             None => tracing::info!(%endpoint, slots, "has room for {} clients like this one", slots as usize / each),
             Some(cause) if said.as_ref() == Some(&cause) => {}
-            Some(cause) => self.inner.common.events.emit(Event::BudgetExceeded { endpoint, cause: cause.into() }),
+            Some(cause) => self.inner.shared.events.emit(Event::BudgetExceeded { endpoint, cause: cause.into() }),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 /// [`build_transaction`](Client::build_transaction) are here.
 ///
 /// Dropping it gives the connection back, from any thread, in or out of a runtime, and never blocks. A connection on
-/// which nothing is open or under way is lent out again at once. Any other is settled in the background first: what
+/// which nothing is open or under way is lent out again at once. Any other is recycled in the background first: what
 /// still runs may finish for a moment, is then cancelled on the server, and an open transaction is rolled back. Only a
 /// connection that came clean is lent out again.
 ///
@@ -99,8 +99,8 @@ impl Client {
     /// Whether nobody has used it for so long that it wants a ping.
     #[inline]
     pub(crate) fn is_stale(&self) -> bool {
-        let common = self.pod().common();
-        common.clock.now().saturating_sub(self.conn().parked) > common.ping_after
+        let shared = self.pod().shared();
+        shared.clock.now().saturating_sub(self.conn().parked) > shared.ping_after
     }
 
     /// Whether it can be handed out as it is: nothing is under way on it, and it wants no ping.
@@ -147,14 +147,14 @@ fn give_back(object: Object<Box<Conn>>) {
         if !conn.is_current() || conn.is_old() || conn.pod().is_over() {
             Pod::check_out_for_good(object);
         } else if reset::is_due(conn) {
-            recycle::settle(object);
+            recycle::recycle(object);
         } else {
             Pod::check_in(object);
         }
     } else if conn.record.has_ended() {
         Pod::check_out_for_good(object);
     } else {
-        recycle::settle(object);
+        recycle::recycle(object);
     }
 }
 

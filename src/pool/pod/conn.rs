@@ -5,18 +5,18 @@ use std::{ops::Deref, sync::Arc};
 use deadpool_postgres::ClientWrapper;
 use tokio::task::AbortHandle;
 
-use super::{Pod, counters::Word, shared::count};
+use super::{Pod, counters::Label, shared::count};
 use crate::wire::{
     CancelToken,
     dial::Dialled,
-    record::{Hold, Record},
+    record::{Record, RecordOwner},
 };
 
 /// One open connection: what deadpool keeps, boxed, because it moves its objects several times.
 #[derive(Debug)]
 pub(crate) struct Conn {
     /// Goes before the client does, so that the driver knows whose doing the end is.
-    pub(crate) record: Hold,
+    pub(crate) record: RecordOwner,
     pub(crate) wrapper: ClientWrapper,
     driver: AbortHandle,
     encrypted: bool,
@@ -27,24 +27,24 @@ pub(crate) struct Conn {
     /// The pool's clock when it came back last.
     pub(crate) parked: u64,
     /// Requests sent when it was as it should be last.
-    pub(crate) tidied: u64,
+    pub(crate) reset_at: u64,
     /// Up to so many statements parsed, its cache cannot be over its bound.
     pub(crate) uncounted: u64,
-    /// It was relieved of its statements because one was missing.
-    pub(crate) relieved: bool,
+    /// It was cache_cleared of its statements because one was missing.
+    pub(crate) cache_cleared: bool,
     /// Goes last: with it, the connection's place at the Pod is free.
-    pub(crate) berth: Berth,
+    pub(crate) permit: Permit,
 }
 
 impl Conn {
     /// Pools a connection. `wrapper` wants a task that it ends when it goes; ours ends by itself, and says goodbye
     /// first, so it gets one that is over.
-    pub(crate) fn new(dialled: Dialled, berth: Berth, generation: u64, dies: u64) -> Box<Self> {
+    pub(crate) fn new(dialled: Dialled, permit: Permit, generation: u64, dies: u64) -> Box<Self> {
         let Dialled { client, record, driver, encrypted } = dialled;
-        let parked = berth.common().clock.now();
+        let parked = permit.shared().clock.now();
         let wrapper = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
-        let tidied = record.sent();
-        let uncounted = record.parsed() + berth.common().limits.statement_cache_size as u64;
+        let reset_at = record.sent();
+        let uncounted = record.parsed() + permit.shared().limits.statement_cache_size as u64;
         Box::new(Self {
             record,
             wrapper,
@@ -53,17 +53,17 @@ impl Conn {
             dies,
             generation,
             parked,
-            tidied,
+            reset_at,
             uncounted,
-            relieved: false,
-            berth,
+            cache_cleared: false,
+            permit,
         })
     }
 
     /// The connection's Pod.
     #[inline]
     pub(crate) fn pod(&self) -> &Arc<Pod> {
-        &self.berth.0
+        &self.permit.0
     }
 
     /// Whether it may be lent out again, clean or not.
@@ -75,25 +75,25 @@ impl Conn {
     /// A token that cancels what runs on it.
     pub(crate) fn cancel_token(&self) -> CancelToken {
         let pod = self.pod();
-        let common = pod.common();
+        let shared = pod.shared();
         CancelToken::new(
             self.wrapper.cancel_token(),
             pod.endpoint.clone(),
             self.encrypted,
-            common.dialer.clone(),
-            common.runtime.clone(),
+            shared.dialer.clone(),
+            shared.runtime.clone(),
         )
     }
 
     /// Whether it has lived long enough.
     #[inline]
     pub(crate) fn is_old(&self) -> bool {
-        self.pod().common().clock.now() >= self.dies
+        self.pod().shared().clock.now() >= self.dies
     }
 
     /// To cut the connection from outside, whoever holds it.
-    pub(crate) fn line(&self) -> Line {
-        Line { record: self.record.shared(), driver: self.driver.clone(), token: self.cancel_token() }
+    pub(crate) fn handle(&self) -> ConnHandle {
+        ConnHandle { record: self.record.shared(), driver: self.driver.clone(), token: self.cancel_token() }
     }
 }
 
@@ -115,7 +115,7 @@ pub(crate) enum Reason {
     Lifetime,
 }
 
-impl Word for Reason {
+impl Label for Reason {
     #[cfg(any(feature = "metrics", test))]
     const ALL: &[Self] = &[Self::Discarded, Self::Drained, Self::Ejected, Self::Ended, Self::Idle, Self::Lifetime];
 
@@ -124,7 +124,7 @@ impl Word for Reason {
     }
 
     #[cfg(any(feature = "metrics", test))]
-    fn word(self) -> &'static str {
+    fn label(self) -> &'static str {
         match self {
             Self::Discarded => "discarded",
             Self::Drained => "drained",
@@ -139,8 +139,8 @@ impl Word for Reason {
 impl Conn {
     /// Why it is closed now, as its state tells.
     fn reason(&self) -> Reason {
-        let common = self.pod().common();
-        let idle = u128::from(common.clock.now().saturating_sub(self.parked));
+        let shared = self.pod().shared();
+        let idle = u128::from(shared.clock.now().saturating_sub(self.parked));
         if self.record.has_ended() {
             Reason::Ended
         } else if self.pod().slot.is_closed() {
@@ -149,7 +149,7 @@ impl Conn {
             Reason::Ejected
         } else if self.is_old() {
             Reason::Lifetime
-        } else if idle > common.limits.idle_timeout.as_millis() && self.record.is_clean() {
+        } else if idle > shared.limits.idle_timeout.as_millis() && self.record.is_clean() {
             Reason::Idle
         } else {
             Reason::Discarded
@@ -159,7 +159,7 @@ impl Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
-        let counters = &self.pod().common().counters;
+        let counters = &self.pod().shared().counters;
         count(&counters.closed);
         counters.closed_for.count(self.reason());
     }
@@ -167,13 +167,13 @@ impl Drop for Conn {
 
 /// A connection as the Pod remembers it, to be watched and to be cut.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct ConnHandle {
     pub(crate) record: Arc<Record>,
     driver: AbortHandle,
     token: CancelToken,
 }
 
-impl Line {
+impl ConnHandle {
     /// What cancels the statement under way, if there is one.
     pub(crate) fn at_work(&self) -> Option<CancelToken> {
         (!self.record.has_ended() && self.record.outstanding() > 0).then(|| self.token.clone())
@@ -187,16 +187,16 @@ impl Line {
 
 /// A place for one connection at a Pod, taken before the dial, free when dropped.
 #[derive(Debug)]
-pub(crate) struct Berth(Arc<Pod>);
+pub(crate) struct Permit(Arc<Pod>);
 
-impl Berth {
+impl Permit {
     /// A place, if the Pod has one left.
     pub(crate) fn take(pod: &Arc<Pod>) -> Option<Self> {
-        pod.take_berth().then(|| Self(pod.clone()))
+        pod.take_permit().then(|| Self(pod.clone()))
     }
 }
 
-impl Deref for Berth {
+impl Deref for Permit {
     type Target = Arc<Pod>;
 
     fn deref(&self) -> &Arc<Pod> {
@@ -204,8 +204,8 @@ impl Deref for Berth {
     }
 }
 
-impl Drop for Berth {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.free_berth();
+        self.0.release_permit();
     }
 }

@@ -7,7 +7,7 @@ use tracing::Instrument as _;
 
 use super::{
     Pod,
-    conn::{Berth, Conn},
+    conn::{Conn, Permit},
     message::Message,
     shared::count,
 };
@@ -17,7 +17,7 @@ use crate::{
     sync::lock,
     time::{Duration, Instant},
     trace::{CONNECT, endpoint_span},
-    wire::{Class, dial::DialError, witness::Witness},
+    wire::{Class, connection_observer::ConnectionObserver, dial::DialError},
 };
 
 /// The most that a connection's life is shortened by, at random, so that those opened together do not end together:
@@ -42,12 +42,12 @@ impl Drop for Opening {
 
 /// Opens one more connection, unless the Pod is full, is being drained, or has failed just now. Says whether it does.
 pub(crate) fn open(pod: &Arc<Pod>) -> bool {
-    if pod.slot.is_closed() || lock(&pod.trouble).not_before(Instant::now()).is_some() {
+    if pod.slot.is_closed() || lock(&pod.last_failure).not_before(Instant::now()).is_some() {
         return false;
     }
-    let Some(berth) = Berth::take(pod) else { return false };
+    let Some(permit) = Permit::take(pod) else { return false };
     let opening = Opening::begin(pod);
-    drop(pod.common().runtime.spawn(run(berth, opening)));
+    drop(pod.shared().runtime.spawn(run(permit, opening)));
     true
 }
 
@@ -55,14 +55,14 @@ pub(crate) fn open(pod: &Arc<Pod>) -> bool {
 /// comes to hold what its share of the traffic needs, a new one too, while the others' idle connections serve.
 #[cold]
 pub(crate) fn grow(pod: &Arc<Pod>) {
-    if pod.opening() < pod.common().limits.handshakes_per_pod && pod.has_berth() {
+    if pod.opening() < pod.shared().limits.handshakes_per_pod && pod.has_permit() {
         open(pod);
     }
 }
 
 /// Keeps `min_idle` connections ready.
 pub(crate) fn warm(pod: &Arc<Pod>) {
-    let wanted = pod.common().limits.min_idle.saturating_sub(pod.idle() + pod.opening());
+    let wanted = pod.shared().limits.min_idle.saturating_sub(pod.idle() + pod.opening());
     for _ in 0..wanted {
         if !open(pod) {
             break;
@@ -70,54 +70,54 @@ pub(crate) fn warm(pod: &Arc<Pod>) {
     }
 }
 
-async fn run(berth: Berth, opening: Opening) {
-    let pod = Arc::clone(&berth);
-    let common = pod.common().clone();
+async fn run(permit: Permit, opening: Opening) {
+    let pod = Arc::clone(&permit);
+    let shared = pod.shared().clone();
     // Never closed, so the only error there is cannot come. The Pod's own first: who waits for a Pod that is busy takes
     // nothing from the others.
     let Ok(_permit) = pod.handshakes.acquire().await else { return };
-    let Ok(_of_all) = common.handshakes.acquire().await else { return };
-    // While it stood in line, another may have been refused.
-    let not_now = lock(&pod.trouble).not_before(Instant::now()).is_some();
+    let Ok(_of_all) = shared.handshakes.acquire().await else { return };
+    // While it stood in handle, another may have been refused.
+    let not_now = lock(&pod.last_failure).not_before(Instant::now()).is_some();
     if pod.slot.is_closed() || not_now {
         return;
     }
     let generation = pod.generation();
     let began = Instant::now();
-    let dial = common.dialer.dial(&pod.endpoint, witness(&pod, generation));
+    let dial = shared.dialer.dial(&pod.endpoint, connection_observer(&pod, generation));
     match dial.instrument(endpoint_span!(CONNECT, pod.endpoint)).await {
         Ok(dialled) => {
-            count(&common.counters.opened);
+            count(&shared.counters.opened);
             dialled.record.trust();
-            common.meter.connected(began.elapsed());
-            let life = jittered(common.limits.max_lifetime, rand::random_range(0.0..1.0));
-            let dies = common.clock.now().saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
-            let conn = Conn::new(dialled, berth, generation, dies);
-            pod.remember(conn.line());
+            shared.metrics.connected(began.elapsed());
+            let life = jittered(shared.limits.max_lifetime, rand::random_range(0.0..1.0));
+            let dies = shared.clock.now().saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
+            let conn = Conn::new(dialled, permit, generation, dies);
+            pod.track(conn.handle());
             drop(opening);
             if conn.is_current() {
-                lock(&pod.trouble).clear();
+                lock(&pod.last_failure).clear();
                 pod.park(conn);
             } else if conn.record.has_ended() {
                 let cause = "the session ended as soon as it had begun";
                 let attempt = pod.endpoint.attempt(Phase::Startup, cause);
-                lock(&pod.trouble).dial_failed(Class::NotReady, attempt, Instant::now());
+                lock(&pod.last_failure).dial_failed(Class::NotReady, attempt, Instant::now());
             }
         }
         Err(error) => {
-            count(&common.counters.open_failed);
-            common.counters.failed_in.count(error.phase);
+            count(&shared.counters.open_failed);
+            shared.counters.failed_in.count(error.phase);
             // It ends at its deadline and not a moment later.
-            if began.elapsed() >= common.limits.connect_timeout {
-                common.counters.timed_out.count(error.phase);
+            if began.elapsed() >= shared.limits.connect_timeout {
+                shared.counters.timed_out.count(error.phase);
             }
             let (class, attempt) = failed(&pod, error);
             tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
-            if lock(&pod.trouble).dial_failed(class, attempt.clone(), Instant::now()) {
+            if lock(&pod.last_failure).dial_failed(class, attempt.clone(), Instant::now()) {
                 shut_out(&pod, class, &attempt);
             }
-            common.tell(Message::DialFailed { pod: pod.serial, class });
-            drop((opening, berth)); // whoever waits looks again when the berth is free
+            shared.tell(Message::DialFailed { pod: pod.serial, class });
+            drop((opening, permit)); // whoever waits looks again when the permit is free
         }
     }
 }
@@ -125,7 +125,7 @@ async fn run(berth: Berth, opening: Opening) {
 /// Says that a Pod lets nobody in.
 pub(crate) fn shut_out(pod: &Pod, class: Class, attempt: &Attempt) {
     let (endpoint, cause) = (pod.endpoint.clone(), attempt.reason().into());
-    pod.common().events.emit(match class {
+    pod.shared().events.emit(match class {
         Class::Tls => Event::TlsFailed { endpoint, cause },
         _ => Event::LoginFailed { endpoint, cause },
     });
@@ -138,9 +138,9 @@ pub(crate) fn failed(pod: &Pod, error: DialError) -> (Class, Attempt) {
 }
 
 /// Sends what a connection of this Pod sees to the directory.
-pub(crate) fn witness(pod: &Pod, generation: u64) -> Witness {
-    let (common, serial) = (pod.common().clone(), pod.serial);
-    Witness::new(move |evidence| common.tell(Message::Seen { pod: serial, generation, evidence }))
+pub(crate) fn connection_observer(pod: &Pod, generation: u64) -> ConnectionObserver {
+    let (shared, serial) = (pod.shared().clone(), pod.serial);
+    ConnectionObserver::new(move |evidence| shared.tell(Message::Seen { pod: serial, generation, evidence }))
 }
 
 fn jittered(life: Duration, unit: f64) -> Duration {

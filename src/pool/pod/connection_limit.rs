@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The bound of one pool.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct ConnectionLimit {
     /// `max_connections`.
     most: Option<usize>,
     /// Of those, the pool's, without the probes'.
@@ -45,7 +45,7 @@ pub(crate) fn room(most: usize, pods: usize, elsewhere: usize) -> usize {
 }
 
 // Relaxed: these are counts of places; they guard no data.
-impl Budget {
+impl ConnectionLimit {
     pub(crate) fn new(most: Option<usize>) -> Self {
         Self { most, pooled_most: AtomicUsize::new(0), pooled: AtomicUsize::new(0) }
     }
@@ -160,9 +160,9 @@ mod tests {
 
     #[test]
     fn the_whole_is_counted_only_where_it_is_bounded() {
-        let free = Budget::new(None);
+        let free = ConnectionLimit::new(None);
         assert!((0..10).all(|_| free.take() && free.has_room()) && !free.free());
-        let bounded = Budget::new(Some(7));
+        let bounded = ConnectionLimit::new(Some(7));
         bounded.divide(Division::of(7, 3, false));
         assert!((0..4).all(|_| bounded.has_room() && bounded.take()));
         assert!(!bounded.has_room() && !bounded.take());

@@ -6,8 +6,8 @@ use std::{
 
 use crate::error::Phase;
 
-/// What a count can be divided by: a few words.
-pub(crate) trait Word: Copy + 'static {
+/// What a count can be divided by: a few labels.
+pub(crate) trait Label: Copy + 'static {
     /// Every word, at its place.
     #[cfg(any(feature = "metrics", test))]
     const ALL: &[Self];
@@ -17,17 +17,17 @@ pub(crate) trait Word: Copy + 'static {
 
     /// The word itself.
     #[cfg(any(feature = "metrics", test))]
-    fn word(self) -> &'static str;
+    fn label(self) -> &'static str;
 }
 
-/// The most words that there are of one sort.
-const WORDS: usize = 8;
+/// The most labels that there are of one sort.
+const LABELS: usize = 8;
 
 /// A count for each word.
-pub(crate) struct Tally<W>([AtomicU64; WORDS], PhantomData<W>);
+pub(crate) struct LabelledCounter<W>([AtomicU64; LABELS], PhantomData<W>);
 
 // Relaxed: plain counters.
-impl<W: Word> Tally<W> {
+impl<W: Label> LabelledCounter<W> {
     /// Counts one more.
     pub(crate) fn count(&self, word: W) {
         self.0[word.place()].fetch_add(1, Ordering::Relaxed);
@@ -36,23 +36,23 @@ impl<W: Word> Tally<W> {
     /// Every word with its count.
     #[cfg(feature = "metrics")]
     pub(crate) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        W::ALL.iter().map(|word| (word.word(), self.0[word.place()].load(Ordering::Relaxed)))
+        W::ALL.iter().map(|word| (word.label(), self.0[word.place()].load(Ordering::Relaxed)))
     }
 }
 
-impl<W> Default for Tally<W> {
+impl<W> Default for LabelledCounter<W> {
     fn default() -> Self {
         Self(Default::default(), PhantomData)
     }
 }
 
-impl<W> fmt::Debug for Tally<W> {
+impl<W> fmt::Debug for LabelledCounter<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Tally").field(&self.0).finish()
+        f.debug_tuple("LabelledCounter").field(&self.0).finish()
     }
 }
 
-impl Word for Phase {
+impl Label for Phase {
     #[cfg(any(feature = "metrics", test))]
     const ALL: &[Self] = &Phase::ALL;
 
@@ -61,7 +61,7 @@ impl Word for Phase {
     }
 
     #[cfg(any(feature = "metrics", test))]
-    fn word(self) -> &'static str {
+    fn label(self) -> &'static str {
         self.as_str()
     }
 }
@@ -71,10 +71,10 @@ mod tests {
     use super::super::conn::Reason;
     use super::*;
 
-    fn check<W: Word>() {
-        assert!(W::ALL.len() <= WORDS);
+    fn check<W: Label>() {
+        assert!(W::ALL.len() <= LABELS);
         for (place, word) in W::ALL.iter().enumerate() {
-            assert_eq!(word.place(), place, "{}", word.word());
+            assert_eq!(word.place(), place, "{}", word.label());
         }
     }
 

@@ -11,9 +11,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// At most.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// A Pod's trouble, if it has any.
+/// A Pod's last_failure, if it has any.
 #[derive(Debug, Default)]
-pub(crate) struct Trouble {
+pub(crate) struct LastFailure {
     last: Option<(Class, Attempt)>,
     /// Why nobody was let in when that was said last.
     said: Option<Class>,
@@ -21,7 +21,7 @@ pub(crate) struct Trouble {
     not_before: Option<Instant>,
 }
 
-impl Trouble {
+impl LastFailure {
     /// A dial failed: the next one is to wait, twice as long each time. Says whether it is [news](Self::news).
     pub(crate) fn dial_failed(&mut self, class: Class, attempt: Attempt, now: Instant) -> bool {
         let news = self.news(class);

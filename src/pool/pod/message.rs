@@ -4,7 +4,7 @@ use crate::{
     discovery::{Resolution, ResolveError},
     error::Attempt,
     time::{Duration, Instant},
-    wire::{Class, facts::Facts, witness::Evidence},
+    wire::{Class, connection_observer::Evidence, facts::ServerFacts},
 };
 
 /// What the directory is told. It is the only one who acts on any of this.
@@ -28,8 +28,8 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) enum Probed {
     /// The Pod answered, after this long, and said where it stands: asked at this moment, answered at that.
-    Passed { facts: Facts, read_only: bool, took: Duration, asked: Instant, at: Instant },
-    /// It did not. `proven`: that by itself shows that it does not serve. `silent`: since when nothing was heard, if nothing
+    Passed { facts: ServerFacts, read_only: bool, took: Duration, asked: Instant, at: Instant },
+    /// It did not. `proven`: that by itself shows that it does not serve. `silent`: since when nothing was reads, if nothing
     /// at all was.
     Failed { proven: bool, silent: Option<Instant>, class: Class, attempt: Attempt },
 }

@@ -7,7 +7,7 @@ use metrics::{Label, SharedString, counter, describe_counter, describe_gauge, de
 
 use super::{
     Pod,
-    shared::{Common, read},
+    shared::{Shared, read},
     view::{PodHealth, View},
 };
 use crate::{
@@ -21,13 +21,13 @@ use crate::{
 
 /// Records the times that nothing counts, and knows how much of each count was given.
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub(crate) struct PoolMetrics {
     service: SharedString,
     /// Of each counter, by its name and label, what was given so far.
     given: Mutex<HashMap<(&'static str, &'static str), u64>>,
 }
 
-impl Meter {
+impl PoolMetrics {
     pub(crate) fn new(config: &Config) -> Self {
         let service = match config.host() {
             Host::Address(address) => address.to_string(),
@@ -60,15 +60,15 @@ impl Meter {
     }
 
     /// Gives what the counters have grown by.
-    pub(crate) fn counters(&self, common: &Common) {
-        let counters = &common.counters;
+    pub(crate) fn counters(&self, shared: &Shared) {
+        let counters = &shared.counters;
         for (name, counter) in [
             (names::WAITS, &counters.waits),
             (names::RETRIES, &counters.retries),
             (names::CONNECTIONS_OPENED, &counters.opened),
-            (names::CONNECTIONS_SETTLED, &counters.settled),
+            (names::CONNECTIONS_SETTLED, &counters.recycled),
             (names::CONNECTIONS_RESET, &counters.reset),
-            (names::CONNECTIONS_RELIEVED, &counters.relieved),
+            (names::CONNECTIONS_RELIEVED, &counters.cache_cleared),
             (names::RESOLVE_ANSWERS, &counters.resolve_ok),
             (names::RESOLVE_FAILURES, &counters.resolve_failed),
         ] {
@@ -86,7 +86,7 @@ impl Meter {
         for (reason, count) in counters.closed_for.read() {
             self.count(names::CONNECTIONS_CLOSED, Some(("reason", reason)), count);
         }
-        for (event, count) in common.events.counts() {
+        for (event, count) in shared.events.counts() {
             self.count(names::EVENTS, Some(("event", event)), count);
         }
     }
@@ -114,34 +114,34 @@ pub(crate) struct Exporter {
 }
 
 impl Exporter {
-    pub(crate) fn export(&mut self, common: &Common, view: &View) {
+    pub(crate) fn export(&mut self, shared: &Shared, view: &View) {
         let mut picked = 0;
         let mut before = std::mem::take(&mut self.pods);
         for (pod, health) in view.pods() {
             let (now, given) = (pod.slot.picks(), before.remove(&pod.serial).map_or(0, |(_, given)| given));
-            picked += gauges(common, pod, now.saturating_sub(given), Some(health));
+            picked += gauges(shared, pod, now.saturating_sub(given), Some(health));
             self.pods.insert(pod.serial, (pod.clone(), now));
         }
         for (pod, given) in before.into_values() {
-            picked += gauges(common, &pod, pod.slot.picks().saturating_sub(given), None);
+            picked += gauges(shared, &pod, pod.slot.picks().saturating_sub(given), None);
         }
-        counter!(names::CHECKOUTS, vec![common.meter.service()]).increment(picked);
-        common.meter.counters(common);
-        if let Some(at) = lock(&common.resolved).at {
-            gauge!(names::RESOLVE_AGE_SECONDS, vec![common.meter.service()]).set(at.elapsed());
+        counter!(names::CHECKOUTS, vec![shared.metrics.service()]).increment(picked);
+        shared.metrics.counters(shared);
+        if let Some(at) = lock(&shared.resolved).at {
+            gauge!(names::RESOLVE_AGE_SECONDS, vec![shared.metrics.service()]).set(at.elapsed());
         }
     }
 }
 
 /// One Pod's numbers, and how many checkouts there were since the last time, which it gives back. All gauges are zero for
 /// a Pod that has gone.
-fn gauges(common: &Common, pod: &Pod, picked: u64, health: Option<&PodHealth>) -> u64 {
+fn gauges(shared: &Shared, pod: &Pod, picked: u64, health: Option<&PodHealth>) -> u64 {
     let address = SharedString::from_shared(pod.endpoint.address().to_string().into());
     let name = pod.endpoint.name().map_or_else(|| address.clone(), |name| SharedString::from_shared(name.into()));
     let labels =
-        || vec![common.meter.service(), Label::new("pod", name.clone()), Label::new("address", address.clone())];
+        || vec![shared.metrics.service(), Label::new("pod", name.clone()), Label::new("address", address.clone())];
     let here = |value: usize| if health.is_some() { value as f64 } else { 0.0 };
-    let waiting = || common.waiters.count(|target: Target| pod.slot.serves(target.bit()));
+    let waiting = || shared.waiters.count(|target: Target| pod.slot.serves(target.bit()));
     let up = health.is_some_and(|health| health.state == State::Healthy && health.fence.is_none());
     gauge!(names::ENDPOINT_UP, labels()).set(f64::from(u8::from(up)));
     gauge!(names::ENDPOINT_OPEN, labels()).set(here(pod.open()));

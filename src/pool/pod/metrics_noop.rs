@@ -1,6 +1,6 @@
 //! What [`meter`](super) is without the feature `metrics`: nothing, and it costs nothing.
 
-use super::{shared::Common, view::View};
+use super::{shared::Shared, view::View};
 use crate::{
     config::Config,
     error::Error,
@@ -9,9 +9,9 @@ use crate::{
 
 /// Records times.
 #[derive(Debug)]
-pub(crate) struct Meter;
+pub(crate) struct PoolMetrics;
 
-impl Meter {
+impl PoolMetrics {
     pub(crate) fn new(_config: &Config) -> Self {
         Self
     }
@@ -20,7 +20,7 @@ impl Meter {
 
     pub(crate) fn connected(&self, _took: Duration) {}
 
-    pub(crate) fn counters(&self, _common: &Common) {}
+    pub(crate) fn counters(&self, _common: &Shared) {}
 }
 
 /// Gives the pool's numbers to the recorder.
@@ -28,5 +28,5 @@ impl Meter {
 pub(crate) struct Exporter;
 
 impl Exporter {
-    pub(crate) fn export(&mut self, _common: &Common, _view: &View) {}
+    pub(crate) fn export(&mut self, _common: &Shared, _view: &View) {}
 }

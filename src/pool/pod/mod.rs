@@ -3,7 +3,7 @@
 //! # Orderings
 //!
 //! `open` is a count of places: taken by compare-and-exchange so that it never passes the size, given back when a
-//! connection has gone. It guards no data, and neither does `unanswered`: a stale reading of it costs a detour. `generation` is raised by the directory alone when everything that is open
+//! connection has gone. It guards no data, and neither does `pending_pings`: a stale reading of it costs a detour. `generation` is raised by the directory alone when everything that is open
 //! is to go; a connection that slips through on an old reading is refused when it comes back.
 
 pub(crate) mod client;
@@ -37,16 +37,16 @@ use tokio::sync::{Notify, Semaphore};
 
 use self::{
     client::Client,
-    conn::{Conn, Line},
-    last_failure::Trouble,
-    shared::{Common, count},
+    conn::{Conn, ConnHandle},
+    last_failure::LastFailure,
+    shared::{Shared, count},
 };
 use crate::{
     endpoint::{
         Endpoint,
         slot::{Flags, SlotHandle},
     },
-    health::speed::Work,
+    health::latency::Work,
     sync::{Mutex, lock},
     time::Duration,
     wire::CancelToken,
@@ -57,8 +57,8 @@ const SLOW_DIAL: u64 = 250;
 
 /// The connections that are open, to be watched and to be cut, and what those that have gone had counted.
 #[derive(Debug, Default)]
-struct Lines {
-    live: Vec<Line>,
+struct ConnHandles {
+    live: Vec<ConnHandle>,
     gone: Totals,
 }
 
@@ -71,15 +71,15 @@ pub(crate) struct Totals {
     /// Of those, the ones that failed through the server's own fault.
     pub(crate) failed: u64,
     /// Reads that brought something.
-    pub(crate) heard: u64,
+    pub(crate) reads: u64,
 }
 
 impl Totals {
-    fn add(&mut self, line: &Line) {
-        self.work.add(line.record.answered());
-        self.any.add(line.record.answered_any());
-        self.failed += line.record.failed().0;
-        self.heard += line.record.heard();
+    fn add(&mut self, handle: &ConnHandle) {
+        self.work.add(handle.record.answered());
+        self.any.add(handle.record.answered_any());
+        self.failed += handle.record.failed().0;
+        self.reads += handle.record.reads();
     }
 }
 
@@ -102,41 +102,41 @@ pub(crate) struct Pod {
     /// How many probes were answered, and below that the microseconds that the last one took.
     probed: AtomicU64,
     /// Pings that callers no longer wait for.
-    unanswered: AtomicUsize,
+    pending_pings: AtomicUsize,
     /// Handshakes at once.
     pub(crate) handshakes: Semaphore,
     generation: AtomicU64,
-    pub(crate) trouble: Mutex<Trouble>,
+    pub(crate) last_failure: Mutex<LastFailure>,
     /// To the prober: probe now.
     pub(crate) suspect: Notify,
-    lines: Mutex<Lines>,
-    common: Arc<Common>,
+    handles: Mutex<ConnHandles>,
+    shared: Arc<Shared>,
 }
 
 impl Pod {
-    pub(crate) fn new(serial: u64, endpoint: Endpoint, slot: SlotHandle, common: Arc<Common>) -> Arc<Self> {
+    pub(crate) fn new(serial: u64, endpoint: Endpoint, slot: SlotHandle, shared: Arc<Shared>) -> Arc<Self> {
         Arc::new(Self {
             serial,
             endpoint,
             slot,
-            idle: unmanaged::Pool::new(common.limits.pool_size),
+            idle: unmanaged::Pool::new(shared.limits.pool_size),
             open: AtomicUsize::new(0),
-            size: AtomicUsize::new(common.limits.pool_size),
+            size: AtomicUsize::new(shared.limits.pool_size),
             opening: AtomicUsize::new(0),
             dialled: AtomicU64::new(0),
             probed: AtomicU64::new(0),
-            unanswered: AtomicUsize::new(0),
-            handshakes: Semaphore::new(common.limits.handshakes_per_pod),
+            pending_pings: AtomicUsize::new(0),
+            handshakes: Semaphore::new(shared.limits.handshakes_per_pod),
             generation: AtomicU64::new(0),
-            trouble: Mutex::default(),
+            last_failure: Mutex::default(),
             suspect: Notify::new(),
-            lines: Mutex::default(),
-            common,
+            handles: Mutex::default(),
+            shared,
         })
     }
 
-    pub(crate) fn common(&self) -> &Arc<Common> {
-        &self.common
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     // === taking and giving back ===
@@ -157,18 +157,18 @@ impl Pod {
 
     /// A borrowed connection comes back, clean.
     pub(crate) fn check_in(mut object: unmanaged::Object<Box<Conn>>) {
-        object.parked = object.pod().common.clock.now();
+        object.parked = object.pod().shared.clock.now();
         let pod = object.pod().clone();
-        if !pod.common.waiters.is_empty() {
+        if !pod.shared.waiters.is_empty() {
             // Straight to the first in the queue, before a newcomer can take it.
-            match pod.common.waiters.hand_over(&pod.slot, Client::new(object)) {
-                None => return pod.slot.lent_on(),
+            match pod.shared.waiters.hand_over(&pod.slot, Client::new(object)) {
+                None => return pod.slot.handed_over(),
                 Some(client) => object = client.into_object(),
             }
         }
         drop(object); // back among the idle
         let flags = pod.slot.checkin();
-        pod.attend(flags);
+        pod.on_check_in(flags);
     }
 
     /// A borrowed connection goes for good.
@@ -176,31 +176,31 @@ impl Pod {
         let pod = object.pod().clone();
         pod.discard(object);
         let flags = pod.slot.checkin();
-        pod.attend(flags);
+        pod.on_check_in(flags);
     }
 
     /// A new connection, or one that the reaper looked at, joins the idle ones.
     pub(crate) fn park(self: &Arc<Self>, conn: Box<Conn>) {
-        // Every connection holds a berth and there are as many berths as places, so only a pool that is closed
+        // Every connection holds a permit and there are as many permits as places, so only a pool that is closed
         // refuses; nobody closes it.
         if let Err((conn, error)) = self.idle.try_add(conn) {
             tracing::error!(endpoint = %self.endpoint, %error, "no place for a connection that had one");
             drop(conn);
         }
-        self.attend(self.slot.touch());
+        self.on_check_in(self.slot.touch());
     }
 
     fn discard(&self, object: unmanaged::Object<Box<Conn>>) {
-        count(&self.common.counters.discarded);
+        count(&self.shared.counters.discarded);
         drop(unmanaged::Object::take(object));
     }
 
     /// Does what the flags ask for, after a connection has come in.
-    fn attend(&self, flags: Flags) {
+    fn on_check_in(&self, flags: Flags) {
         if flags.closed() {
             self.sweep();
         } else if flags.waited() {
-            self.common.waiters.serve(&self.slot, || self.try_take());
+            self.shared.waiters.serve(&self.slot, || self.try_take());
         }
     }
 
@@ -227,14 +227,14 @@ impl Pod {
 
     /// What cancels the statements that are under way.
     pub(crate) fn at_work(&self) -> Vec<CancelToken> {
-        lock(&self.lines).live.iter().filter_map(Line::at_work).collect()
+        lock(&self.handles).live.iter().filter_map(ConnHandle::at_work).collect()
     }
 
     /// Cuts every connection, whoever holds it. Gives how many somebody held; the others were saying goodbye.
     pub(crate) fn cut(&self) -> usize {
-        let lines = lock(&self.lines);
-        let live = lines.live.iter().filter(|line| !line.record.has_ended());
-        live.inspect(|line| line.cut()).filter(|line| !line.record.is_released()).count()
+        let handles = lock(&self.handles);
+        let live = handles.live.iter().filter(|handle| !handle.record.has_ended());
+        live.inspect(|handle| handle.cut()).filter(|handle| !handle.record.is_released()).count()
     }
 
     // === counts ===
@@ -247,13 +247,13 @@ impl Pod {
     }
 
     // Relaxed: see the module's text.
-    pub(crate) fn take_berth(&self) -> bool {
+    pub(crate) fn take_permit(&self) -> bool {
         let size = self.size();
         let more = |open| (open < size).then_some(open + 1);
         if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
             return false;
         }
-        let taken = self.common.budget.take();
+        let taken = self.shared.connection_limit.take();
         if !taken {
             self.open.fetch_sub(1, Ordering::Relaxed);
         }
@@ -273,21 +273,21 @@ impl Pod {
     /// Whether there are more than there may be.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
-        self.common.limits.max_connections.is_some() && self.open.load(Ordering::Relaxed) > self.size()
+        self.shared.limits.max_connections.is_some() && self.open.load(Ordering::Relaxed) > self.size()
     }
 
-    pub(crate) fn free_berth(&self) {
+    pub(crate) fn release_permit(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        self.common.gone.notify_waiters();
-        if self.common.budget.free() {
+        self.shared.gone.notify_waiters();
+        if self.shared.connection_limit.free() {
             // It may be another Pod's turn.
-            self.common.waiters.look_again();
+            self.shared.waiters.look_again();
         }
-        self.common.waiters.berth_freed(&self.slot);
+        self.shared.waiters.permit_released(&self.slot);
     }
 
-    pub(crate) fn has_berth(&self) -> bool {
-        self.open.load(Ordering::Relaxed) < self.size() && self.common.budget.has_room()
+    pub(crate) fn has_permit(&self) -> bool {
+        self.open.load(Ordering::Relaxed) < self.size() && self.shared.connection_limit.has_room()
     }
 
     /// Connections that are open, without those being opened.
@@ -303,12 +303,12 @@ impl Pod {
     /// Connections being opened, unless even the youngest dial has taken longer than a dial does: nobody should wait for
     /// one into a black hole while another Pod has room.
     pub(crate) fn opening_lately(&self) -> usize {
-        let age = self.common.clock.now().saturating_sub(self.dialled.load(Ordering::Relaxed));
+        let age = self.shared.clock.now().saturating_sub(self.dialled.load(Ordering::Relaxed));
         if age > SLOW_DIAL { 0 } else { self.opening() }
     }
 
     pub(crate) fn begin_opening(&self) {
-        self.dialled.store(self.common.clock.now(), Ordering::Relaxed);
+        self.dialled.store(self.shared.clock.now(), Ordering::Relaxed);
         self.opening.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -323,20 +323,20 @@ impl Pod {
 
     /// Whether a ping takes longer here than a ping does: whoever has a choice goes elsewhere.
     #[inline]
-    pub(crate) fn is_mute(&self) -> bool {
-        self.unanswered.load(Ordering::Relaxed) > 0
+    pub(crate) fn has_pending_ping(&self) -> bool {
+        self.pending_pings.load(Ordering::Relaxed) > 0
     }
 
     /// A ping was not answered at once.
-    pub(crate) fn falls_mute(&self) {
-        self.unanswered.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn begin_pending_ping(&self) {
+        self.pending_pings.fetch_add(1, Ordering::Relaxed);
     }
 
     /// It was answered, or given up.
-    pub(crate) fn speaks(&self) {
-        self.unanswered.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn end_pending_ping(&self) {
+        self.pending_pings.fetch_sub(1, Ordering::Relaxed);
         // Whoever waited although something was idle here. The slot's word orders this against who begins to wait.
-        self.attend(self.slot.touch());
+        self.on_check_in(self.slot.touch());
     }
 
     /// Whether somebody could [take](Self::try_take) one. Never wrong about what was there before the slot's word said so:
@@ -353,23 +353,23 @@ impl Pod {
     // === upkeep ===
 
     /// Remembers a new connection.
-    pub(crate) fn remember(&self, line: Line) {
-        let Lines { live, gone } = &mut *lock(&self.lines);
-        live.retain(|line| {
-            let ended = line.record.has_ended();
+    pub(crate) fn track(&self, handle: ConnHandle) {
+        let ConnHandles { live, gone } = &mut *lock(&self.handles);
+        live.retain(|handle| {
+            let ended = handle.record.has_ended();
             if ended {
-                gone.add(line);
+                gone.add(handle);
             }
             !ended
         });
-        live.push(line);
+        live.push(handle);
     }
 
     /// What all connections have counted, those that have gone too.
     pub(crate) fn totals(&self) -> Totals {
-        let lines = lock(&self.lines);
-        let mut totals = lines.gone;
-        lines.live.iter().for_each(|line| totals.add(line));
+        let handles = lock(&self.handles);
+        let mut totals = handles.gone;
+        handles.live.iter().for_each(|handle| totals.add(handle));
         totals
     }
 
@@ -390,9 +390,13 @@ impl Pod {
     /// Whether something was sent that has not been answered, and the longest run of failures through the server's own
     /// fault just now on one connection.
     pub(crate) fn under_way(&self) -> (bool, u32) {
-        lock(&self.lines).live.iter().filter(|line| !line.record.has_ended()).fold((false, 0), |(some, run), line| {
-            (some || line.record.outstanding() > 0, run.max(line.record.failed().1))
-        })
+        lock(&self.handles)
+            .live
+            .iter()
+            .filter(|handle| !handle.record.has_ended())
+            .fold((false, 0), |(some, run), handle| {
+                (some || handle.record.outstanding() > 0, run.max(handle.record.failed().1))
+            })
     }
 
     /// Looks at every idle connection and closes those that `keep` refuses. `keep` must not block.

@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 
 use super::{
     Pod,
-    connect::{failed, witness},
+    connect::{connection_observer, failed},
     message::{Message, Probed},
 };
 use crate::{
@@ -37,37 +37,37 @@ pub(crate) const SLOW_INTERVAL: Duration = Duration::from_secs(2);
 /// The interval of a healthy Pod varies by this much either way, so that the probes of many clients spread out.
 const JITTER: f64 = 0.2;
 
-/// Asks one Pod how it is.
-pub(crate) trait Ask: Send {
-    /// Asks once. Keeps what it needs for the next time.
+/// ProbeFactory one Pod how it is.
+pub(crate) trait Probe: Send {
+    /// ProbeFactory once. Keeps what it needs for the next time.
     fn ask<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>>;
 }
 
 /// How the Pods of a pool are asked: over the network, but in a simulation.
-pub(crate) struct Asks(Box<dyn Fn() -> Box<dyn Ask> + Send + Sync>);
+pub(crate) struct ProbeFactory(Box<dyn Fn() -> Box<dyn Probe> + Send + Sync>);
 
-impl Asks {
-    pub(crate) fn new(each: impl Fn() -> Box<dyn Ask> + Send + Sync + 'static) -> Self {
+impl ProbeFactory {
+    pub(crate) fn new(each: impl Fn() -> Box<dyn Probe> + Send + Sync + 'static) -> Self {
         Self(Box::new(each))
     }
 }
 
-impl Default for Asks {
+impl Default for ProbeFactory {
     fn default() -> Self {
         Self::new(|| Box::new(OnConnection(None)))
     }
 }
 
-impl fmt::Debug for Asks {
+impl fmt::Debug for ProbeFactory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Asks")
+        f.write_str("ProbeFactory")
     }
 }
 
-/// Asks on a connection of its own.
+/// ProbeFactory on a connection of its own.
 struct OnConnection(Option<Dialled>);
 
-impl Ask for OnConnection {
+impl Probe for OnConnection {
     fn ask<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>> {
         Box::pin(probe(pod, &mut self.0))
     }
@@ -75,23 +75,23 @@ impl Ask for OnConnection {
 
 /// Probes until cut short. `healthy` says what the directory thinks of the Pod at the moment.
 pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
-    let common = pod.common().clone();
-    let mut prober = (common.asks.0)();
+    let shared = pod.shared().clone();
+    let mut prober = (shared.probe_factory.0)();
     loop {
         let outcome = prober.ask(&pod).instrument(endpoint_span!(PROBE, pod.endpoint)).await;
         let failed = matches!(outcome, Probed::Failed { .. });
-        common.tell(Message::Probed { pod: pod.serial, outcome });
+        shared.tell(Message::Probed { pod: pod.serial, outcome });
         let began = Instant::now();
         loop {
             // Before the pace is read, or a beginning in between would be missed.
-            let mut begun = pin!(common.urgency.begun());
+            let mut begun = pin!(shared.urgent_probing.begun());
             begun.as_mut().enable();
-            let interval = match common.urgency.pace(Instant::now()) {
+            let interval = match shared.urgent_probing.pace(Instant::now()) {
                 Some(pace) => pace,
                 None if failed || !healthy() => SUSPECT_INTERVAL,
                 None => {
                     let slow = pod.slot.load().class > 1;
-                    let interval = common.limits.probe_interval;
+                    let interval = shared.limits.probe_interval;
                     jittered(if slow { interval.min(SLOW_INTERVAL) } else { interval }, rand::random_range(-1.0..1.0))
                 }
             };
@@ -106,13 +106,13 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
 }
 
 async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
-    let common = pod.common();
-    let limit = common.limits.probe_timeout;
+    let shared = pod.shared();
+    let limit = shared.limits.probe_timeout;
     let asked = Instant::now();
     // A connection that has ended says nothing about the Pod now; a new one does.
     let open = match connection.take_if(|open| !open.record.has_ended()) {
         Some(open) => open,
-        None => match common.dialer.dial(&pod.endpoint, witness(pod, PROBES)).await {
+        None => match shared.dialer.dial(&pod.endpoint, connection_observer(pod, PROBES)).await {
             Ok(open) => open,
             Err(error) => {
                 let silent = error.silent.then_some(asked);
@@ -121,7 +121,7 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
             }
         },
     };
-    let heard = pod.totals().heard;
+    let reads = pod.totals().reads;
     let asked = Instant::now();
     match timeout(limit, facts::probe(&open)).await {
         Ok(Ok((took, facts))) => {
@@ -133,10 +133,10 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
             let class = classify(&error).class;
             told(pod, true, None, class, error.into())
         }
-        // Silence on this connection proves something only if nothing else was heard from the Pod meanwhile.
+        // Unresponsive on this connection proves something only if nothing else was reads from the Pod meanwhile.
         Err(_) => {
-            common.counters.timed_out.count(Phase::Probe);
-            let silent = pod.totals().heard == heard;
+            shared.counters.timed_out.count(Phase::Probe);
+            let silent = pod.totals().reads == reads;
             told(pod, silent, silent.then_some(asked), Class::NotReady, format!("no answer within {limit:?}").into())
         }
     }

@@ -4,7 +4,7 @@
 //! 1. What was sent is waited for, for [`QUIET`].
 //! 2. What still runs then is cancelled on the server, twice if need be, and waited for, for [`CANCELLED`].
 //! 3. A transaction that is open is rolled back.
-//! 4. What its session kept is tidied, where that is due; see [`reset`](super::reset).
+//! 4. What its session kept is reset_at, where that is due; see [`reset`](super::reset).
 //! 5. Only a connection that is clean now is lent out again; any other is closed.
 
 use deadpool::unmanaged::Object;
@@ -13,13 +13,13 @@ use tokio::time::timeout;
 use super::{Pod, conn::Conn, reset, shared::count};
 use crate::{config::Limits, time::Duration, wire::record::IDLE};
 
-const QUIET: Duration = Limits::SETTLE_QUIET;
-const CANCELLED: Duration = Limits::SETTLE_CANCELLED;
+const QUIET: Duration = Limits::RECYCLE_QUIET;
+const CANCELLED: Duration = Limits::RECYCLE_CANCELLED;
 
 /// A connection on its way to rest. Dropped on the way (the runtime has ended), it is closed.
-struct Settling(Option<Object<Box<Conn>>>);
+struct Recycling(Option<Object<Box<Conn>>>);
 
-impl Drop for Settling {
+impl Drop for Recycling {
     fn drop(&mut self) {
         if let Some(object) = self.0.take() {
             Pod::check_out_for_good(object);
@@ -28,23 +28,23 @@ impl Drop for Settling {
 }
 
 /// Settles a connection in a task of the pool's runtime.
-pub(crate) fn settle(object: Object<Box<Conn>>) {
-    let runtime = object.pod().common().runtime.clone();
-    let settling = Settling(Some(object));
+pub(crate) fn recycle(object: Object<Box<Conn>>) {
+    let runtime = object.pod().shared().runtime.clone();
+    let settling = Recycling(Some(object));
     drop(runtime.spawn(run(settling)));
 }
 
-async fn run(mut settling: Settling) {
+async fn run(mut settling: Recycling) {
     let Some(object) = settling.0.as_mut() else { return };
     if !object.record.is_clean() {
-        count(&object.pod().common().counters.settled);
+        count(&object.pod().shared().counters.recycled);
     }
     if !come_to_rest(object).await {
         tracing::debug!(endpoint = %object.pod().endpoint, "closed a connection that did not come to rest");
         return;
     }
-    if reset::is_due(object) && !reset::tidy(object).await {
-        tracing::debug!(endpoint = %object.pod().endpoint, "closed a connection that could not be tidied");
+    if reset::is_due(object) && !reset::reset(object).await {
+        tracing::debug!(endpoint = %object.pod().endpoint, "closed a connection that could not be reset_at");
         return;
     }
     let keep = object.is_current() && !object.is_old() && !object.pod().is_over();

@@ -4,7 +4,7 @@
 //! # Prepared statements
 //!
 //! The cache of a connection is bounded: one that comes back with more than `statement_cache_size` statements is
-//! relieved of them all. So is one whose server has found a statement outdated (0A000), has forgotten them all
+//! cache_cleared of them all. So is one whose server has found a statement outdated (0A000), has forgotten them all
 //! (`DEALLOCATE ALL`, `DISCARD ALL`), or does not know one (26000). The driver keeps statements of its own, to look up
 //! types, which nobody can make it forget; so a connection on which one is missing a second time is closed.
 //!
@@ -32,12 +32,12 @@ pub(crate) fn is_due(conn: &Conn) -> bool {
 
 #[inline]
 fn wants_reset(conn: &Conn) -> bool {
-    conn.pod().common().limits.reset == Reset::Discard && conn.record.sent() != conn.tidied
+    conn.pod().shared().limits.reset == Reset::Discard && conn.record.sent() != conn.reset_at
 }
 
 /// Puts it right. Says whether the connection can be lent out again. Cancelled, it can not.
-pub(crate) async fn tidy(conn: &mut Conn) -> bool {
-    if !relieve(conn) {
+pub(crate) async fn reset(conn: &mut Conn) -> bool {
+    if !clear_cache(conn) {
         return false;
     }
     let record = &conn.record;
@@ -45,12 +45,12 @@ pub(crate) async fn tidy(conn: &mut Conn) -> bool {
         let mut done = Ok(());
         if wants_reset(conn) {
             done = reset::discard(&conn.wrapper).await;
-            count(&conn.pod().common().counters.reset);
+            count(&conn.pod().shared().counters.reset);
         }
         record.rest().await;
         done
     };
-    match timeout(Limits::SETTLE_CANCELLED, work).await {
+    match timeout(Limits::RECYCLE_CANCELLED, work).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::warn!(endpoint = %conn.pod().endpoint, %error, "could not reset a session");
@@ -58,15 +58,15 @@ pub(crate) async fn tidy(conn: &mut Conn) -> bool {
         }
         Err(_) => return false,
     }
-    conn.tidied = conn.record.sent();
+    conn.reset_at = conn.record.sent();
     conn.record.is_clean()
 }
 
 /// Empties the statement cache, where that is due. Says whether the connection is good for more.
-fn relieve(conn: &mut Conn) -> bool {
-    let bound = conn.pod().common().limits.statement_cache_size;
+fn clear_cache(conn: &mut Conn) -> bool {
+    let bound = conn.pod().shared().limits.statement_cache_size;
     let doubt = conn.record.take_doubt();
-    if doubt == Some(Doubt::Missing) && std::mem::replace(&mut conn.relieved, true) {
+    if doubt == Some(Doubt::Missing) && std::mem::replace(&mut conn.cache_cleared, true) {
         return false;
     }
     let mut size = conn.wrapper.statement_cache.size();
@@ -74,7 +74,7 @@ fn relieve(conn: &mut Conn) -> bool {
         // Each statement is closed on the server when it is dropped.
         conn.wrapper.statement_cache.clear();
         conn.wrapper.clear_type_cache();
-        count(&conn.pod().common().counters.relieved);
+        count(&conn.pod().shared().counters.cache_cleared);
         size = 0;
     }
     conn.uncounted = conn.record.parsed() + (bound - size) as u64;

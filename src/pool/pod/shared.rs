@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use super::{
-    conn::Reason, connection_limit::Budget, counters::Tally, message::Message, metrics::Meter, prober::Asks,
-    resolved::Resolved, urgent_probing::Urgency, wait_queue::Waiters,
+    conn::Reason, connection_limit::ConnectionLimit, counters::LabelledCounter, message::Message, metrics::PoolMetrics,
+    prober::ProbeFactory, resolved::Resolved, urgent_probing::UrgentProbing, wait_queue::Waiters,
 };
 use crate::{
     config::{Limits, Target},
@@ -25,14 +25,14 @@ use crate::{
 
 /// The shared part.
 #[derive(Debug)]
-pub(crate) struct Common {
+pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) dialer: Arc<Dialer>,
-    pub(crate) asks: Asks,
+    pub(crate) probe_factory: ProbeFactory,
     /// Where every socket, driver and task of the pool runs.
     pub(crate) runtime: Handle,
     pub(crate) waiters: Waiters,
-    pub(crate) urgency: Urgency,
+    pub(crate) urgent_probing: UrgentProbing,
     pub(crate) clock: Clock,
     /// Milliseconds of idleness after which a connection is pinged at checkout.
     pub(crate) ping_after: u64,
@@ -40,20 +40,20 @@ pub(crate) struct Common {
     pub(crate) counters: Counters,
     /// Handshakes at once, with all Pods together.
     pub(crate) handshakes: Semaphore,
-    pub(crate) meter: Meter,
+    pub(crate) metrics: PoolMetrics,
     pub(crate) resolved: Mutex<Resolved>,
-    pub(crate) budget: Budget,
+    pub(crate) connection_limit: ConnectionLimit,
     /// The [roles](crate::Target::roles) that the directory knows are asked for. All, where it need not know.
     pub(crate) wanted: AtomicU8,
     /// To the directory.
     pub(crate) inbox: mpsc::UnboundedSender<Message>,
     /// To the refresher: something is wrong, ask again.
-    pub(crate) trouble: Notify,
+    pub(crate) last_failure: Notify,
     /// Whenever a connection has gone for good.
     pub(crate) gone: Notify,
 }
 
-impl Common {
+impl Shared {
     /// Tells the directory. After the pool's end there is nobody to tell, and nothing left to say.
     pub(crate) fn tell(&self, message: Message) {
         drop(self.inbox.send(message));
@@ -76,10 +76,10 @@ impl Common {
     }
 }
 
-impl Drop for Common {
+impl Drop for Shared {
     /// The last connection has gone: what was lent out beyond the pool's end has been counted by now.
     fn drop(&mut self) {
-        self.meter.counters(self);
+        self.metrics.counters(self);
     }
 }
 
@@ -110,21 +110,21 @@ pub(crate) struct Counters {
     pub(crate) opened: AtomicU64,
     pub(crate) open_failed: AtomicU64,
     pub(crate) closed: AtomicU64,
-    pub(crate) settled: AtomicU64,
+    pub(crate) recycled: AtomicU64,
     pub(crate) discarded: AtomicU64,
     pub(crate) reset: AtomicU64,
-    pub(crate) relieved: AtomicU64,
+    pub(crate) cache_cleared: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) resolve_ok: AtomicU64,
     pub(crate) resolve_failed: AtomicU64,
     /// What was given up when its time was up, by where.
-    pub(crate) timed_out: Tally<Phase>,
+    pub(crate) timed_out: LabelledCounter<Phase>,
     /// Connections that could not be opened, by where.
-    pub(crate) failed_in: Tally<Phase>,
+    pub(crate) failed_in: LabelledCounter<Phase>,
     /// Pods that were ejected, by what failed.
-    pub(crate) ejected: Tally<Phase>,
+    pub(crate) ejected: LabelledCounter<Phase>,
     /// Connections closed, by why.
-    pub(crate) closed_for: Tally<Reason>,
+    pub(crate) closed_for: LabelledCounter<Reason>,
 }
 
 /// Counts one more.

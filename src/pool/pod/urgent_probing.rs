@@ -16,31 +16,31 @@ pub(crate) const FAST_FOR: Duration = Duration::from_secs(5);
 
 /// Who waits, and since when.
 #[derive(Debug, Default)]
-pub(crate) struct Urgency {
-    state: Mutex<State>,
+pub(crate) struct UrgentProbing {
+    state: Mutex<Waiting>,
     began: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Waiting {
     waiting: usize,
     since: Option<Instant>,
 }
 
 /// One caller's part in it, until dropped.
 #[derive(Debug)]
-pub(crate) struct Urgent<'a>(&'a Urgency);
+pub(crate) struct UrgentProbingGuard<'a>(&'a UrgentProbing);
 
-impl Urgency {
+impl UrgentProbing {
     /// A caller begins to wait for what nobody can offer.
-    pub(crate) fn begin(&self, now: Instant) -> Urgent<'_> {
+    pub(crate) fn begin(&self, now: Instant) -> UrgentProbingGuard<'_> {
         let mut state = lock(&self.state);
         state.waiting += 1;
         if state.waiting == 1 {
             state.since = Some(now);
             self.began.notify_waiters();
         }
-        Urgent(self)
+        UrgentProbingGuard(self)
     }
 
     /// How often to probe at the moment, if it is urgent at all.
@@ -55,7 +55,7 @@ impl Urgency {
     }
 }
 
-impl Drop for Urgent<'_> {
+impl Drop for UrgentProbingGuard<'_> {
     fn drop(&mut self) {
         let mut state = lock(&self.0.state);
         state.waiting -= 1;
@@ -71,16 +71,16 @@ mod tests {
 
     #[test]
     fn is_urgent_from_the_first_to_the_last_who_waits() {
-        let urgency = Urgency::default();
+        let urgent_probing = UrgentProbing::default();
         let now = Instant::now();
-        assert_eq!(urgency.pace(now), None);
-        let first = urgency.begin(now);
-        let second = urgency.begin(now + FAST_FOR);
-        assert_eq!(urgency.pace(now), Some(FAST));
-        assert_eq!(urgency.pace(now + FAST_FOR), Some(SLOWER));
+        assert_eq!(urgent_probing.pace(now), None);
+        let first = urgent_probing.begin(now);
+        let second = urgent_probing.begin(now + FAST_FOR);
+        assert_eq!(urgent_probing.pace(now), Some(FAST));
+        assert_eq!(urgent_probing.pace(now + FAST_FOR), Some(SLOWER));
         drop(first);
-        assert!(urgency.pace(now).is_some());
+        assert!(urgent_probing.pace(now).is_some());
         drop(second);
-        assert_eq!(urgency.pace(now), None);
+        assert_eq!(urgent_probing.pace(now), None);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Pod;
 use crate::{
     endpoint::{Endpoint, Role, snapshot::Snapshot},
-    health::{State, lag::Lag, lineage::Fence},
+    health::{State, fencing::Fence, lag::Lag},
     time::Instant,
 };
 
@@ -16,7 +16,7 @@ pub(crate) struct View {
     /// How each of the snapshot's Pods is, in the same order.
     pub(crate) health: Vec<PodHealth>,
     /// Pods behind the name that this client does not use.
-    pub(crate) spare: Arc<[Endpoint]>,
+    pub(crate) unused: Arc<[Endpoint]>,
     /// Since when no Pod has passed a probe, while none does.
     pub(crate) silent_since: Option<Instant>,
     /// The pool is closed, or closing.
@@ -40,7 +40,7 @@ impl View {
         Self {
             snapshot: Snapshot::empty(),
             health: Vec::new(),
-            spare: Arc::from([]),
+            unused: Arc::from([]),
             silent_since: None,
             closed: false,
         }

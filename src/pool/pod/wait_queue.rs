@@ -78,7 +78,7 @@ impl Waiter {
 
 /// A place in the queue, given up when dropped.
 #[derive(Debug)]
-pub(crate) struct Place<'a> {
+pub(crate) struct QueuedWaiter<'a> {
     waiters: &'a Waiters,
     waiter: Arc<Waiter>,
     /// It was handed a connection, and so is in the queue no more.
@@ -87,7 +87,7 @@ pub(crate) struct Place<'a> {
 
 impl Waiters {
     /// Takes the last place, or the first, for one who has waited his turn and was given what did not do.
-    pub(crate) fn enter(&self, target: Target, deadline: Instant, again: bool) -> Place<'_> {
+    pub(crate) fn enter(&self, target: Target, deadline: Instant, again: bool) -> QueuedWaiter<'_> {
         let waiter = Arc::new(Waiter { target, deadline, call: Mutex::default() });
         let mut queue = lock(&self.queue);
         if again {
@@ -97,10 +97,10 @@ impl Waiters {
         }
         self.len.store(queue.len(), Ordering::Relaxed);
         drop(queue);
-        // Pairs with the fences in `berth_freed` and `look_again`: either who frees a berth, or publishes, sees this place, or
-        // the free berth, or what was published, is seen from here on.
+        // Pairs with the fences in `permit_released` and `look_again`: either who frees a permit, or publishes, sees this place, or
+        // the free permit, or what was published, is seen from here on.
         fence(Ordering::SeqCst);
-        Place { waiters: self, waiter, served: false }
+        QueuedWaiter { waiters: self, waiter, served: false }
     }
 
     /// Gives idle connections of a Pod to those who wait for one like it, first come, first served. `idle` takes one, and
@@ -142,7 +142,7 @@ impl Waiters {
     }
 
     /// Makes the first who waits for a Pod like this one look again: it has room for one more connection.
-    pub(crate) fn berth_freed(&self, slot: &Slot) {
+    pub(crate) fn permit_released(&self, slot: &Slot) {
         // Pairs with the fence in `enter`.
         fence(Ordering::SeqCst);
         if self.is_empty() {
@@ -209,7 +209,7 @@ impl Drop for Reminding<'_> {
     }
 }
 
-impl Place<'_> {
+impl QueuedWaiter<'_> {
     /// Whether one who waits until then will be made to look again in time.
     pub(crate) fn is_reminded(&self, now: Instant) -> bool {
         // Relaxed: see `Reminding`.
@@ -245,7 +245,7 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuedWaiter<'_> {
     fn drop(&mut self) {
         if self.served {
             return;

@@ -6,7 +6,7 @@ use crate::{
     endpoint::Role,
     health::{
         State,
-        speed::{Speed, Work, classify},
+        latency::{Latency, Work, classify},
     },
     pool::pod::{Totals, view::View},
     time::Instant,
@@ -14,11 +14,11 @@ use crate::{
 
 /// What is remembered of each Pod from one look to the next.
 #[derive(Debug, Default)]
-pub(crate) struct Speeds(HashMap<u64, Known>);
+pub(crate) struct Latencies(HashMap<u64, PodLatency>);
 
 #[derive(Debug)]
-struct Known {
-    speed: Speed,
+struct PodLatency {
+    speed: Latency,
     role: Role,
     /// It is out of traffic.
     out: bool,
@@ -28,14 +28,14 @@ struct Known {
     at: Instant,
 }
 
-impl Speeds {
+impl Latencies {
     /// Looks at every Pod.
     pub(crate) fn tick(&mut self, view: &View, now: Instant) {
         for (pod, health) in view.pods() {
             if !self.0.contains_key(&pod.serial) {
-                let speed = Speed::new(self.0.values().map(|known| &known.speed));
+                let speed = Latency::new(self.0.values().map(|known| &known.speed));
                 let (role, work) = (health.role, Work::default());
-                self.0.insert(pod.serial, Known { speed, role, out: true, work, any: work, probes: 0, at: now });
+                self.0.insert(pod.serial, PodLatency { speed, role, out: true, work, any: work, probes: 0, at: now });
             }
             let Some(known) = self.0.get_mut(&pod.serial) else { continue };
             known.role = health.role;
@@ -59,7 +59,7 @@ impl Speeds {
         }
         classify(&mut self.0.values_mut().map(|known| (known.role, &mut known.speed)).collect::<Vec<_>>());
         for (pod, _) in view.pods() {
-            let Some(Known { speed, .. }) = self.0.get(&pod.serial) else { continue };
+            let Some(PodLatency { speed, .. }) = self.0.get(&pod.serial) else { continue };
             pod.slot.set_class(speed.class());
             if let Some((latency, peak)) = speed.latency() {
                 pod.slot.set_latency(latency, peak);

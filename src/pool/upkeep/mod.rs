@@ -11,7 +11,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use self::{latency::Speeds, watch::Watch};
+use self::{latency::Latencies, watch::Watch};
 use super::{
     inner::Inner,
     pod::{Pod, connect, shared::TICK, view::View},
@@ -28,21 +28,21 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();
-    let mut speeds = Speeds::default();
-    let _reminding = inner.common.waiters.begin_reminding();
+    let mut latencies = Latencies::default();
+    let _reminding = inner.shared.waiters.begin_reminding();
     for tick in 0u32.. {
         ticks.tick().await;
-        inner.common.clock.set(start.elapsed());
-        inner.common.waiters.remind(Instant::now());
+        inner.shared.clock.set(start.elapsed());
+        inner.shared.waiters.remind(Instant::now());
         watch.tick(&inner, Instant::now());
         let view = inner.published.load();
-        speeds.tick(&view, Instant::now());
+        latencies.tick(&view, Instant::now());
         if tick % ROUND == 0 {
             round(&view);
             inner.export();
         }
         if tick % CERTIFICATES == 0
-            && let Some(refresh) = inner.common.dialer.refresher()
+            && let Some(refresh) = inner.shared.dialer.refresher()
         {
             // Nobody waits for it: what it finds is an event.
             drop(spawn_blocking(refresh));
@@ -62,17 +62,17 @@ fn round(view: &View) {
 /// Closes idle connections that are over, have lived long enough, or have been idle for too long; of the last, as many
 /// as `min_idle` stay.
 fn reap(pod: &Arc<Pod>) {
-    let common = pod.common();
+    let shared = pod.shared();
     let idle = pod.idle();
     if idle == 0 {
         return;
     }
-    let limit = u64::try_from(common.limits.idle_timeout.as_millis()).unwrap_or(u64::MAX);
-    let now = common.clock.now();
+    let limit = u64::try_from(shared.limits.idle_timeout.as_millis()).unwrap_or(u64::MAX);
+    let now = shared.clock.now();
     let mut kept = 0;
     // The most recently used come first.
     pod.reap(|conn| {
-        let idle = now.saturating_sub(conn.parked) > limit && kept >= common.limits.min_idle;
+        let idle = now.saturating_sub(conn.parked) > limit && kept >= shared.limits.min_idle;
         let keep = conn.is_current() && !conn.is_old() && !idle && !pod.is_over();
         kept += usize::from(keep);
         keep

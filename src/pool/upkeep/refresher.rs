@@ -1,4 +1,4 @@
-//! Asks the name again and again, off the hot path, and tells the directory what came.
+//! ProbeFactory the name again and again, off the hot path, and tells the directory what came.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     discovery::{Resolve, ResolveError, Schedule},
     pool::pod::{
         message::Message,
-        shared::{Common, count},
+        shared::{Shared, count},
     },
     time::{Duration, Instant},
     trace::{RESOLVE, SYSTEM, TARGET},
@@ -23,8 +23,8 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// Refreshes until cut short.
-pub(crate) async fn run(resolver: Arc<dyn Resolve>, common: Arc<Common>) {
-    let mut schedule = Schedule::new(common.limits.refresh_min, common.limits.refresh_max);
+pub(crate) async fn run(resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
+    let mut schedule = Schedule::new(shared.limits.refresh_min, shared.limits.refresh_max);
     loop {
         let span = tracing::debug_span!(target: TARGET, RESOLVE, "db.system.name" = SYSTEM, source = resolver.source());
         let result = match timeout(LIMIT, resolver.resolve()).instrument(span).await {
@@ -34,23 +34,23 @@ pub(crate) async fn run(resolver: Arc<dyn Resolve>, common: Arc<Common>) {
         let now = Instant::now();
         let mut next = match &result {
             Ok(resolution) => {
-                count(&common.counters.resolve_ok);
+                count(&shared.counters.resolve_ok);
                 schedule.after_success(now, resolution.valid_until, &mut rand::rng())
             }
             Err(_) => {
-                count(&common.counters.resolve_failed);
+                count(&shared.counters.resolve_failed);
                 schedule.after_failure(now, &mut rand::rng())
             }
         };
         let (answer, again) = oneshot::channel();
-        common.tell(Message::Resolved { result, again: answer });
+        shared.tell(Message::Resolved { result, again: answer });
         if let Ok(Some(again)) = again.await {
             next = next.min(again);
         }
         loop {
             select! {
                 () = sleep_until(next) => break,
-                () = common.trouble.notified() => next = next.min(schedule.early(Instant::now())),
+                () = shared.last_failure.notified() => next = next.min(schedule.early(Instant::now())),
             }
         }
     }

@@ -19,21 +19,21 @@ pub(crate) const SUSPICION: Duration = Duration::from_millis(250);
 
 /// How long a Pod has owed an answer and sent nothing at all.
 #[derive(Debug)]
-pub(crate) struct Silence {
+pub(crate) struct Unresponsive {
     /// Reads that had brought something, and since when there has been no other.
-    heard: u64,
+    reads: u64,
     since: Instant,
 }
 
-impl Silence {
+impl Unresponsive {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { heard: 0, since: now }
+        Self { reads: 0, since: now }
     }
 
     /// Looks at a Pod, of whom so many reads had brought something by now. Whether its silence is suspicious.
-    pub(crate) fn look(&mut self, outstanding: bool, heard: u64, now: Instant) -> bool {
-        if !outstanding || heard != self.heard {
-            *self = Self { heard, since: now };
+    pub(crate) fn look(&mut self, outstanding: bool, reads: u64, now: Instant) -> bool {
+        if !outstanding || reads != self.reads {
+            *self = Self { reads, since: now };
         }
         now.saturating_duration_since(self.since) >= SUSPICION
     }
@@ -41,11 +41,11 @@ impl Silence {
 
 /// What is remembered of each Pod from one look to the next.
 #[derive(Debug, Default)]
-pub(crate) struct Watch(HashMap<u64, Watched>);
+pub(crate) struct Watch(HashMap<u64, PodWatch>);
 
 #[derive(Debug)]
-struct Watched {
-    silence: Silence,
+struct PodWatch {
+    silence: Unresponsive,
     suspected: bool,
     answered: u64,
     failed: u64,
@@ -60,21 +60,21 @@ impl Watch {
             self.0.retain(|serial, _| view.pods().any(|(pod, _)| pod.serial == *serial));
         }
         for (pod, _) in view.pods() {
-            let watched = self.0.entry(pod.serial).or_insert_with(|| Watched::new(now));
-            watched.look(pod, &inner.common.limits, now);
+            let watched = self.0.entry(pod.serial).or_insert_with(|| PodWatch::new(now));
+            watched.look(pod, &inner.shared.limits, now);
         }
     }
 }
 
-impl Watched {
+impl PodWatch {
     fn new(now: Instant) -> Self {
-        Self { silence: Silence::new(now), suspected: false, answered: 0, failed: 0, outlier: Outlier::default() }
+        Self { silence: Unresponsive::new(now), suspected: false, answered: 0, failed: 0, outlier: Outlier::default() }
     }
 
     fn look(&mut self, pod: &Pod, limits: &Limits, now: Instant) {
         let (outstanding, run) = pod.under_way();
         let totals = pod.totals();
-        let before = std::mem::replace(&mut self.suspected, self.silence.look(outstanding, totals.heard, now));
+        let before = std::mem::replace(&mut self.suspected, self.silence.look(outstanding, totals.reads, now));
         if self.suspected && !before {
             pod.suspect.notify_one();
         }
@@ -92,7 +92,7 @@ impl Watched {
         if self.outlier.count(&rule, more.0, more.1, run, now) {
             self.outlier.clear();
             let cause = format!("statements fail through the server's own fault, {run} in a row just now");
-            pod.common().tell(Message::Outlier { pod: pod.serial, cause });
+            pod.shared().tell(Message::Outlier { pod: pod.serial, cause });
         }
     }
 }
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn only_who_owes_an_answer_and_sends_nothing_is_suspicious() {
         let start = Instant::now();
-        let mut silence = Silence::new(start);
+        let mut silence = Unresponsive::new(start);
         assert!(!silence.look(true, 7, start), "it has just said something");
         assert!(!silence.look(true, 7, start + SUSPICION / 2));
         assert!(silence.look(true, 7, start + SUSPICION));

@@ -113,7 +113,7 @@ impl Tls {
         mut socket: TcpStream,
         endpoint: &Endpoint,
         encryption: Encryption,
-        heard: impl Fn(),
+        on_answer: impl Fn(),
     ) -> Result<(Box<dyn Io>, bool), TlsFailure> {
         if encryption == Encryption::Plain {
             return Ok((Box::new(socket), false));
@@ -125,7 +125,7 @@ impl Tls {
         let name = self.name(endpoint)?;
         if !self.direct {
             let offered = ask(&mut socket).await?;
-            heard();
+            on_answer();
             if !offered && encryption == Encryption::Offered {
                 return Ok((Box::new(socket), false));
             } else if !offered {

@@ -21,7 +21,7 @@ const REMEMBER: Duration = Duration::from_secs(10);
 /// The first packet of a question waits for room only while lookups fail. A repeat always does, and lets first packets
 /// go before it: a server not asked yet is a better hope than one that is silent.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct RateLimit {
     /// When packets went out, the oldest first.
     sent: VecDeque<Instant>,
     /// Packets that went out, by a hash of their bytes, which begin with a random number: one of 65,536, so that of two
@@ -32,7 +32,7 @@ pub(crate) struct Pace {
     total: u64,
 }
 
-impl Pace {
+impl RateLimit {
     /// Takes the place of a question's first packet, which goes out now. Where `hold`, only if there is room; else when
     /// there will be.
     pub(crate) fn reserve(&mut self, now: Instant, hold: bool) -> Result<(), Instant> {
@@ -102,52 +102,52 @@ mod tests {
 
     #[test]
     fn a_repeat_waits_for_room_and_a_first_packet_never_does_while_lookups_succeed() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
+        let (mut rate_limit, now) = (RateLimit::default(), Instant::now());
         for packet in 0..10u8 {
-            assert_eq!(pace.reserve(now, false), Ok(()));
-            assert_eq!(pace.admit(now, &[packet]), Ok(()));
+            assert_eq!(rate_limit.reserve(now, false), Ok(()));
+            assert_eq!(rate_limit.admit(now, &[packet]), Ok(()));
         }
-        assert_eq!(pace.admit(now + Duration::from_millis(333), &[3]), Err(now + WINDOW));
-        assert_eq!(pace.admit(now + WINDOW, &[3]), Ok(()));
-        assert_eq!(pace.total(), 11);
+        assert_eq!(rate_limit.admit(now + Duration::from_millis(333), &[3]), Err(now + WINDOW));
+        assert_eq!(rate_limit.admit(now + WINDOW, &[3]), Ok(()));
+        assert_eq!(rate_limit.total(), 11);
     }
 
     #[test]
     fn a_first_packet_that_waits_goes_before_a_repeat() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
+        let (mut rate_limit, now) = (RateLimit::default(), Instant::now());
         for packet in 0..4u8 {
-            pace.reserve(now, true).unwrap();
-            pace.admit(now, &[packet]).unwrap();
+            rate_limit.reserve(now, true).unwrap();
+            rate_limit.admit(now, &[packet]).unwrap();
         }
-        assert_eq!(pace.admit(now, &[0]), Err(now + WINDOW));
-        assert_eq!(pace.reserve(now, true), Err(now + WINDOW));
-        assert_eq!(pace.admit(now + WINDOW, &[0]), Err(now + WINDOW + FIRST));
-        assert_eq!(pace.reserve(now + WINDOW, true), Ok(()));
-        assert_eq!(pace.admit(now + WINDOW + FIRST, &[0]), Ok(()));
+        assert_eq!(rate_limit.admit(now, &[0]), Err(now + WINDOW));
+        assert_eq!(rate_limit.reserve(now, true), Err(now + WINDOW));
+        assert_eq!(rate_limit.admit(now + WINDOW, &[0]), Err(now + WINDOW + FIRST));
+        assert_eq!(rate_limit.reserve(now + WINDOW, true), Ok(()));
+        assert_eq!(rate_limit.admit(now + WINDOW + FIRST, &[0]), Ok(()));
     }
 
     proptest! {
         #[test]
         fn while_lookups_fail_no_second_has_more_than_four(waits in prop::collection::vec(0u64..700, 1..80)) {
-            let mut pace = Pace::default();
+            let mut rate_limit = RateLimit::default();
             let mut now = Instant::now();
             let mut sent = Vec::new();
             for (packet, wait) in waits.iter().enumerate() {
                 now += Duration::from_millis(*wait);
                 if packet % 3 == 2 {
-                    while let Err(room) = pace.admit(now, &(packet - 1).to_be_bytes()) {
+                    while let Err(room) = rate_limit.admit(now, &(packet - 1).to_be_bytes()) {
                         prop_assert!(room > now);
                         now = room;
                     }
                     sent.push(now);
                 } else {
-                    if let Err(room) = pace.reserve(now, true) {
+                    if let Err(room) = rate_limit.reserve(now, true) {
                         prop_assert!(room > now);
-                        prop_assert_eq!(pace.room(now), Some(room));
+                        prop_assert_eq!(rate_limit.room(now), Some(room));
                         now = room;
-                        prop_assert!(pace.reserve(now, true).is_ok());
+                        prop_assert!(rate_limit.reserve(now, true).is_ok());
                     }
-                    prop_assert!(pace.admit(now, &packet.to_be_bytes()).is_ok());
+                    prop_assert!(rate_limit.admit(now, &packet.to_be_bytes()).is_ok());
                     sent.push(now);
                 }
             }

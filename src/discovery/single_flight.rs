@@ -15,7 +15,7 @@ use crate::sync::{Mutex, lock};
 ///
 /// It runs in a task of its own, so a caller that goes away takes nothing from the others; when the last one goes, the
 /// work is stopped. One run never begins before the one before it has ended.
-pub(super) struct Flight<T> {
+pub(super) struct SingleFlight<T> {
     current: Mutex<Current<T>>,
 }
 
@@ -35,7 +35,7 @@ impl<T> Drop for Running<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Flight<T> {
+impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     pub(super) fn new() -> Self {
         Self { current: Mutex::new(Current { running: Weak::new(), task: None }) }
     }
@@ -80,9 +80,9 @@ impl<T> Running<T> {
     }
 }
 
-impl<T> fmt::Debug for Flight<T> {
+impl<T> fmt::Debug for SingleFlight<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flight").finish_non_exhaustive()
+        f.debug_struct("SingleFlight").finish_non_exhaustive()
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_callers_share_one_run_and_the_next_run_is_another() {
-        let (flight, runs) = (Arc::new(Flight::new()), Arc::new(AtomicU32::new(0)));
+        let (flight, runs) = (Arc::new(SingleFlight::new()), Arc::new(AtomicU32::new(0)));
         let callers: Vec<_> = (0..100)
             .map(|_| {
                 let (flight, runs) = (flight.clone(), runs.clone());
@@ -117,7 +117,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_goes_away_leaves_the_others_and_the_last_one_stops_the_work() {
-        let (flight, runs) = (Arc::new(Flight::new()), Arc::new(AtomicU32::new(0)));
+        let (flight, runs) = (Arc::new(SingleFlight::new()), Arc::new(AtomicU32::new(0)));
         let first = tokio::spawn({
             let (flight, runs) = (flight.clone(), runs.clone());
             async move { flight.join(|| count(runs)).await }
@@ -141,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_is_told_and_the_next_call_works() {
-        let flight = Flight::<u32>::new();
+        let flight = SingleFlight::<u32>::new();
         async fn fail() -> u32 {
             panic!("on purpose")
         }

@@ -10,7 +10,7 @@ const KEPT: usize = 128;
 
 /// Something that the server said.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Reply {
+pub(super) enum BackendMessage {
     /// ReadyForQuery, with its status byte.
     Ready(u8),
     /// CopyInResponse: the Sync that went before it will be ignored (PostgreSQL manual, "COPY Operations").
@@ -29,7 +29,7 @@ pub(super) enum Reply {
 
 /// Where in the stream of messages we are.
 #[derive(Debug)]
-pub(super) struct Replies {
+pub(super) struct BackendReader {
     header: [u8; 5],
     have: usize,
     body: usize,
@@ -39,7 +39,7 @@ pub(super) struct Replies {
     parameters: Parameters,
 }
 
-impl Replies {
+impl BackendReader {
     /// At the first message.
     pub(super) fn new() -> Self {
         let (kept, parameters) = (Vec::with_capacity(KEPT), Parameters::default());
@@ -48,7 +48,7 @@ impl Replies {
 
     /// Takes in bytes that were read, up to the next message that says something. `None` where nothing more is said in
     /// them.
-    pub(super) fn next(&mut self, bytes: &mut &[u8], allowed: Allowed) -> Result<Option<Reply>, Violation> {
+    pub(super) fn next(&mut self, bytes: &mut &[u8], allowed: Allowed) -> Result<Option<BackendMessage>, Violation> {
         while !bytes.is_empty() {
             if let Some((kind, body)) = self.take_whole(bytes, allowed)? {
                 if let Some(reply) = self.read(kind, &body[..body.len().min(kept(kind))])? {
@@ -118,14 +118,14 @@ impl Replies {
 
     /// What the message that has ended says.
     #[inline]
-    fn read(&mut self, kind: u8, body: &[u8]) -> Result<Option<Reply>, Violation> {
+    fn read(&mut self, kind: u8, body: &[u8]) -> Result<Option<BackendMessage>, Violation> {
         Ok(match kind {
             b'Z' => {
                 self.answer = 0;
-                body.first().copied().map(Reply::Ready)
+                body.first().copied().map(BackendMessage::Ready)
             }
-            b'C' => matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0").then_some(Reply::Deallocated),
-            b'G' => Some(Reply::CopyIn),
+            b'C' => matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0").then_some(BackendMessage::Deallocated),
+            b'G' => Some(BackendMessage::CopyIn),
             b'E' => error(body),
             b'S' => {
                 self.parameters.told(body)?;
@@ -150,7 +150,7 @@ fn kept(kind: u8) -> usize {
 }
 
 /// The fields of an ErrorResponse: a letter, a text, a zero byte. `V` is the severity, never translated.
-fn error(body: &[u8]) -> Option<Reply> {
+fn error(body: &[u8]) -> Option<BackendMessage> {
     let (mut severe, mut code) = (false, None);
     for field in body.split(|&byte| byte == 0) {
         match field.split_first() {
@@ -159,14 +159,14 @@ fn error(body: &[u8]) -> Option<Reply> {
             _ => {}
         }
     }
-    code.map(if severe { Reply::Fatal } else { Reply::Error })
+    code.map(if severe { BackendMessage::Fatal } else { BackendMessage::Error })
 }
 
-fn parameter(body: &[u8]) -> Option<Reply> {
+fn parameter(body: &[u8]) -> Option<BackendMessage> {
     let mut parts = body.split(|&byte| byte == 0);
     match (parts.next()?, parts.next()?) {
-        (b"in_hot_standby", value) => Some(Reply::HotStandby(value == b"on")),
-        (b"default_transaction_read_only", value) => Some(Reply::ReadOnly(value == b"on")),
+        (b"in_hot_standby", value) => Some(BackendMessage::HotStandby(value == b"on")),
+        (b"default_transaction_read_only", value) => Some(BackendMessage::ReadOnly(value == b"on")),
         _ => None,
     }
 }
@@ -179,7 +179,7 @@ mod tests {
 
     const ANY: Allowed = Allowed { trusted: true, asked: true };
 
-    fn feed(replies: &mut Replies, mut bytes: &[u8], allowed: Allowed) -> Result<Vec<Reply>, Violation> {
+    fn feed(replies: &mut BackendReader, mut bytes: &[u8], allowed: Allowed) -> Result<Vec<BackendMessage>, Violation> {
         let mut heard = Vec::new();
         while let Some(reply) = replies.next(&mut bytes, allowed)? {
             heard.push(reply);
@@ -194,7 +194,7 @@ mod tests {
         message
     }
 
-    fn conversation() -> (Vec<u8>, Vec<Reply>) {
+    fn conversation() -> (Vec<u8>, Vec<BackendMessage>) {
         let mut bytes = Vec::new();
         bytes.extend(message(b'R', &0u32.to_be_bytes()));
         bytes.extend(message(b'S', b"in_hot_standby\0on\0"));
@@ -214,15 +214,15 @@ mod tests {
         fatal.extend(b"\0\0");
         bytes.extend(message(b'E', &fatal));
         let replies = vec![
-            Reply::HotStandby(true),
-            Reply::ReadOnly(false),
-            Reply::Ready(b'I'),
-            Reply::Deallocated,
-            Reply::Deallocated,
-            Reply::Error(*b"25006"),
-            Reply::Ready(b'E'),
-            Reply::CopyIn,
-            Reply::Fatal(*b"57P01"),
+            BackendMessage::HotStandby(true),
+            BackendMessage::ReadOnly(false),
+            BackendMessage::Ready(b'I'),
+            BackendMessage::Deallocated,
+            BackendMessage::Deallocated,
+            BackendMessage::Error(*b"25006"),
+            BackendMessage::Ready(b'E'),
+            BackendMessage::CopyIn,
+            BackendMessage::Fatal(*b"57P01"),
         ];
         (bytes, replies)
     }
@@ -231,7 +231,7 @@ mod tests {
         #[test]
         fn hears_the_same_however_the_bytes_are_cut(cuts in prop::collection::vec(1..600usize, 1..300)) {
             let (bytes, expected) = conversation();
-            let mut replies = Replies::new();
+            let mut replies = BackendReader::new();
             let (mut rest, mut heard) = (&bytes[..], Vec::new());
             for cut in cuts.into_iter().cycle() {
                 let (head, tail) = rest.split_at(cut.min(rest.len()));
@@ -246,7 +246,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20)) {
-            let mut replies = Replies::new();
+            let mut replies = BackendReader::new();
             for chunk in chunks {
                 if feed(&mut replies, &chunk, ANY).is_err() {
                     break;
@@ -277,7 +277,7 @@ mod tests {
             (sasl("99999999999999999999"), strange, Some("99999999999999999999 rounds of SCRAM")),
             (message(b'S', &[b'x'; 200]), strange, Some("a parameter's name is longer than 127 bytes")),
         ] {
-            let heard = feed(&mut Replies::new(), &bytes, allowed);
+            let heard = feed(&mut BackendReader::new(), &bytes, allowed);
             match refused {
                 None => drop(heard.unwrap()),
                 Some(why) => {
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn an_endless_answer_to_us_is_cut_short_and_to_a_caller_is_not() {
         let row = message(b'D', &[0; 1000]);
-        let (mut strange, mut trusted) = (Replies::new(), Replies::new());
+        let (mut strange, mut trusted) = (BackendReader::new(), BackendReader::new());
         let mut refused = None;
         for n in 1..1_000 {
             assert!(feed(&mut trusted, &row, ANY).is_ok());
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn parameters_may_change_for_ever_but_not_be_ever_more() {
-        let mut replies = Replies::new();
+        let mut replies = BackendReader::new();
         let mut tell = |name: &str| feed(&mut replies, &message(b'S', format!("{name}\0value\0").as_bytes()), ANY);
         for _ in 0..10_000 {
             tell("application_name").unwrap();

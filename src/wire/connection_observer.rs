@@ -19,20 +19,20 @@ pub(crate) enum Evidence {
 
 /// Where a connection sends its evidence. Must not block.
 #[derive(Clone)]
-pub(crate) struct Witness(Arc<dyn Fn(Evidence) + Send + Sync>);
+pub(crate) struct ConnectionObserver(Arc<dyn Fn(Evidence) + Send + Sync>);
 
-impl Witness {
+impl ConnectionObserver {
     pub(crate) fn new(tell: impl Fn(Evidence) + Send + Sync + 'static) -> Self {
         Self(Arc::new(tell))
     }
 
-    pub(crate) fn testify(&self, evidence: Evidence) {
+    pub(crate) fn report(&self, evidence: Evidence) {
         (self.0)(evidence);
     }
 }
 
-impl fmt::Debug for Witness {
+impl fmt::Debug for ConnectionObserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Witness")
+        f.write_str("ConnectionObserver")
     }
 }

@@ -117,7 +117,7 @@ impl Mean {
 
 /// One Pod's speed.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Speed {
+pub(crate) struct Latency {
     /// Microseconds.
     probes: [f64; PROBES],
     probed: usize,
@@ -137,7 +137,7 @@ pub(crate) struct Speed {
     shown: bool,
 }
 
-impl Speed {
+impl Latency {
     /// A new Pod's: unknown, and so as slow as its slowest peer until there is something to know.
     pub(crate) fn new<'a>(peers: impl Iterator<Item = &'a Self>) -> Self {
         let mut new = Self { shown: true, ..Self::default() };
@@ -256,18 +256,18 @@ impl Speed {
 
 /// Puts every Pod in its class. The fastest is the lower quartile: one that happens to look faster than it is makes no
 /// slow Pods of the others.
-pub(crate) fn classify(speeds: &mut [(Role, &mut Speed)]) {
-    let mut times = Vec::with_capacity(speeds.len());
-    times.extend(speeds.iter().filter_map(|(_, speed)| speed.probe()));
+pub(crate) fn classify(latencies: &mut [(Role, &mut Latency)]) {
+    let mut times = Vec::with_capacity(latencies.len());
+    times.extend(latencies.iter().filter_map(|(_, speed)| speed.probe()));
     let probe = quartile(&mut times);
     times.clear();
-    times.extend(speeds.iter().filter_map(|(_, speed)| speed.any.get()));
+    times.extend(latencies.iter().filter_map(|(_, speed)| speed.any.get()));
     let any = fastest(&mut times);
     for role in [Role::Primary, Role::Standby, Role::Unknown] {
         times.clear();
-        times.extend(speeds.iter().filter(|(of, _)| *of == role).filter_map(|(_, speed)| speed.all.get()));
+        times.extend(latencies.iter().filter(|(of, _)| *of == role).filter_map(|(_, speed)| speed.all.get()));
         let of_role = fastest(&mut times);
-        for (_, speed) in speeds.iter_mut().filter(|(of, _)| *of == role) {
+        for (_, speed) in latencies.iter_mut().filter(|(of, _)| *of == role) {
             speed.classify(of_role, any, probe);
         }
     }
@@ -290,66 +290,66 @@ mod tests {
     const TICK: Duration = Duration::from_millis(100);
 
     /// Ticks of so many statements, each of which takes so many milliseconds.
-    fn run(speeds: &mut [Speed], statements: &[(u64, u64)], ticks: usize) -> Vec<u32> {
+    fn run(latencies: &mut [Latency], statements: &[(u64, u64)], ticks: usize) -> Vec<u32> {
         for _ in 0..ticks {
-            for (speed, &(statements, millis)) in speeds.iter_mut().zip(statements) {
+            for (speed, &(statements, millis)) in latencies.iter_mut().zip(statements) {
                 let work = Work { statements, time: Duration::from_millis(millis) * statements as u32 };
                 speed.answered(work, Work::default(), TICK);
             }
-            let mut all: Vec<_> = speeds.iter_mut().map(|speed| (Role::Standby, speed)).collect();
+            let mut all: Vec<_> = latencies.iter_mut().map(|speed| (Role::Standby, speed)).collect();
             classify(&mut all);
         }
-        speeds.iter().map(Speed::class).collect()
+        latencies.iter().map(Latency::class).collect()
     }
 
-    fn probe(speeds: &mut [Speed], millis: &[u64], times: usize) {
+    fn probe(latencies: &mut [Latency], millis: &[u64], times: usize) {
         for _ in 0..times {
-            speeds.iter_mut().zip(millis).for_each(|(speed, &millis)| speed.probed(Duration::from_millis(millis)));
+            latencies.iter_mut().zip(millis).for_each(|(speed, &millis)| speed.probed(Duration::from_millis(millis)));
         }
     }
 
-    fn three() -> Vec<Speed> {
-        let mut speeds = vec![Speed::default(); 3];
-        probe(&mut speeds, &[1, 1, 1], 3);
-        speeds
+    fn three() -> Vec<Latency> {
+        let mut latencies = vec![Latency::default(); 3];
+        probe(&mut latencies, &[1, 1, 1], 3);
+        latencies
     }
 
     #[test]
     fn statements_show_a_slow_pod_at_once_and_are_forgotten_when_there_are_none() {
-        let mut speeds = three();
-        assert_eq!(run(&mut speeds, &[(10, 2), (10, 3), (10, 2)], 20), [1, 1, 1], "within twice is equal");
-        assert!(run(&mut speeds, &[(10, 2), (10, 40), (10, 2)], 2)[1] > 1, "within 0.2 s");
-        assert!(run(&mut speeds, &[(10, 2), (10, 40), (10, 2)], 20)[1] >= 6);
-        let ticks = (1..200).find(|_| run(&mut speeds, &[(10, 2), (0, 0), (10, 2)], 1)[1] == 1).expect("forgotten");
+        let mut latencies = three();
+        assert_eq!(run(&mut latencies, &[(10, 2), (10, 3), (10, 2)], 20), [1, 1, 1], "within twice is equal");
+        assert!(run(&mut latencies, &[(10, 2), (10, 40), (10, 2)], 2)[1] > 1, "within 0.2 s");
+        assert!(run(&mut latencies, &[(10, 2), (10, 40), (10, 2)], 20)[1] >= 6);
+        let ticks = (1..200).find(|_| run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1)[1] == 1).expect("forgotten");
         assert!((20..=65).contains(&ticks), "{ticks} ticks");
     }
 
     #[test]
     fn probes_keep_a_slow_pod_slow_while_it_gets_nothing_and_tell_when_it_has_healed() {
-        let mut speeds = three();
-        probe(&mut speeds, &[1, 5, 1], 2);
-        assert_eq!(run(&mut speeds, &[(10, 2), (0, 0), (10, 2)], 100), [1, 4, 1]);
-        probe(&mut speeds, &[1, 1, 1], 1);
-        assert_eq!(run(&mut speeds, &[(10, 2), (0, 0), (10, 2)], 1), [1, 4, 1], "one is chance");
-        probe(&mut speeds, &[1, 1, 1], 1);
-        assert_eq!(run(&mut speeds, &[(10, 2), (0, 0), (10, 2)], 1), [1, 1, 1]);
+        let mut latencies = three();
+        probe(&mut latencies, &[1, 5, 1], 2);
+        assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 100), [1, 4, 1]);
+        probe(&mut latencies, &[1, 1, 1], 1);
+        assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1), [1, 4, 1], "one is chance");
+        probe(&mut latencies, &[1, 1, 1], 1);
+        assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1), [1, 1, 1]);
     }
 
     /// Ticks of a primary and its standbys, in which each answers ten statements of so many milliseconds to those who
     /// want its role, and ten of so many to those who take any Pod.
-    fn replicate(speeds: &mut [Speed], own_and_any: &[(u64, u64)]) -> Vec<u32> {
+    fn replicate(latencies: &mut [Latency], own_and_any: &[(u64, u64)]) -> Vec<u32> {
         let ten = |millis| Work { statements: 10, time: Duration::from_millis(millis * 10) };
         for _ in 0..100 {
-            for (speed, &(own, any)) in speeds.iter_mut().zip(own_and_any) {
+            for (speed, &(own, any)) in latencies.iter_mut().zip(own_and_any) {
                 let mut all = ten(own);
                 all.add((10, ten(any).time));
                 speed.answered(all, if any > 0 { ten(any) } else { Work::default() }, TICK);
             }
             let standbys = std::iter::repeat(Role::Standby);
-            let mut all: Vec<_> = std::iter::once(Role::Primary).chain(standbys).zip(speeds.iter_mut()).collect();
+            let mut all: Vec<_> = std::iter::once(Role::Primary).chain(standbys).zip(latencies.iter_mut()).collect();
             classify(&mut all);
         }
-        speeds.iter().map(Speed::class).collect()
+        latencies.iter().map(Latency::class).collect()
     }
 
     #[test]
@@ -359,102 +359,102 @@ mod tests {
         let slow = replicate(&mut three(), &[(50, 20), (2, 2), (2, 2)]);
         assert_eq!(slow, [8, 1, 1]);
         assert_eq!(replicate(&mut three()[..2], &[(50, 2), (2, 20)]), [1, 8], "each alone in its role");
-        let mut speeds = three();
-        probe(&mut speeds, &[9, 1, 1], 3);
-        assert!(replicate(&mut speeds, &[(50, 0), (2, 0), (2, 0)])[0] >= 6, "else by its probes");
+        let mut latencies = three();
+        probe(&mut latencies, &[9, 1, 1], 3);
+        assert!(replicate(&mut latencies, &[(50, 0), (2, 0), (2, 0)])[0] >= 6, "else by its probes");
     }
 
     #[test]
     fn probes_alone_make_no_pod_slow_for_a_fraction_of_a_millisecond() {
-        let mut speeds = vec![Speed::default(); 3];
+        let mut latencies = vec![Latency::default(); 3];
         for _ in 0..3 {
-            for (speed, micros) in speeds.iter_mut().zip([150, 900, 150]) {
+            for (speed, micros) in latencies.iter_mut().zip([150, 900, 150]) {
                 speed.probed(Duration::from_micros(micros));
             }
         }
-        assert_eq!(run(&mut speeds, &[(0, 0); 3], 1), [1, 1, 1]);
-        assert_eq!(run(&mut speeds, &[(10, 2); 3], 10), [1, 1, 1], "as fast as the others");
-        run(&mut speeds, &[(0, 0); 3], 100);
-        assert!(run(&mut speeds, &[(1, 2), (1, 4), (1, 2)], 1)[1] > 1, "together with a statement that is slower");
+        assert_eq!(run(&mut latencies, &[(0, 0); 3], 1), [1, 1, 1]);
+        assert_eq!(run(&mut latencies, &[(10, 2); 3], 10), [1, 1, 1], "as fast as the others");
+        run(&mut latencies, &[(0, 0); 3], 100);
+        assert!(run(&mut latencies, &[(1, 2), (1, 4), (1, 2)], 1)[1] > 1, "together with a statement that is slower");
     }
 
     #[test]
     fn a_pod_whose_statements_alone_were_slow_is_tried_again_more_and_more_rarely() {
-        let mut speeds = three();
+        let mut latencies = three();
         let mut after = || {
-            assert!(run(&mut speeds, &[(10, 2), (10, 20), (10, 2)], 5)[1] > 4);
-            (1..1000).find(|_| run(&mut speeds, &[(10, 2), (0, 0), (10, 2)], 1)[1] == 1).expect("tried again")
+            assert!(run(&mut latencies, &[(10, 2), (10, 20), (10, 2)], 5)[1] > 4);
+            (1..1000).find(|_| run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1)[1] == 1).expect("tried again")
         };
         let ticks = [after(), after(), after(), after()];
         for (ticks, wanted) in ticks.into_iter().zip([60, 100, 200, 200]) {
             assert!((wanted - 10..=wanted + 10).contains(&ticks), "{ticks} ticks, not {wanted}");
         }
-        run(&mut speeds, &[(10, 2); 3], 310);
-        run(&mut speeds, &[(10, 2), (10, 20), (10, 2)], 5);
-        assert_eq!(run(&mut speeds, &[(10, 2), (0, 0), (10, 2)], 70)[1], 1, "for the first time again");
+        run(&mut latencies, &[(10, 2); 3], 310);
+        run(&mut latencies, &[(10, 2), (10, 20), (10, 2)], 5);
+        assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 70)[1], 1, "for the first time again");
     }
 
     #[test]
     fn a_pod_that_stood_still_is_as_fast_as_before_within_seconds() {
-        let mut speeds = three();
-        run(&mut speeds, &[(10, 2); 3], 100);
-        run(&mut speeds, &[(10, 2), (8, 5_000), (10, 2)], 1);
-        assert_eq!(speeds[1].latency().expect("known").1.as_secs(), 5, "a peak");
-        let ticks = (1..300).find(|_| run(&mut speeds, &[(10, 2), (2, 2), (10, 2)], 1)[1] == 1).expect("fast again");
+        let mut latencies = three();
+        run(&mut latencies, &[(10, 2); 3], 100);
+        run(&mut latencies, &[(10, 2), (8, 5_000), (10, 2)], 1);
+        assert_eq!(latencies[1].latency().expect("known").1.as_secs(), 5, "a peak");
+        let ticks = (1..300).find(|_| run(&mut latencies, &[(10, 2), (2, 2), (10, 2)], 1)[1] == 1).expect("fast again");
         assert!(ticks <= 20, "{ticks} ticks");
     }
 
     #[test]
     fn what_is_faster_than_chance_is_equal() {
-        let mut speeds = vec![Speed::default(); 3];
-        for (speed, micros) in speeds.iter_mut().zip([20, 95, 60]) {
+        let mut latencies = vec![Latency::default(); 3];
+        for (speed, micros) in latencies.iter_mut().zip([20, 95, 60]) {
             speed.probed(Duration::from_micros(micros));
         }
-        assert_eq!(run(&mut speeds, &[(0, 0); 3], 1), [1, 1, 1]);
+        assert_eq!(run(&mut latencies, &[(0, 0); 3], 1), [1, 1, 1]);
     }
 
     #[test]
     fn a_class_is_left_later_than_it_is_entered() {
-        let mut speeds = three();
+        let mut latencies = three();
         let mut seen = Vec::new();
         for millis in [10, 21, 24, 21, 18, 16, 19, 21] {
-            probe(&mut speeds, &[10, millis, 10], 3);
-            seen.push(run(&mut speeds, &[(0, 0); 3], 1)[1]);
+            probe(&mut latencies, &[10, millis, 10], 3);
+            seen.push(run(&mut latencies, &[(0, 0); 3], 1)[1]);
         }
         assert_eq!(seen, [1, 1, 2, 2, 2, 1, 1, 1]);
     }
 
     #[test]
     fn a_new_pod_is_as_slow_as_its_slowest_peer_until_it_has_been_asked() {
-        let mut speeds = three();
-        probe(&mut speeds, &[1, 30, 1], 3);
-        run(&mut speeds, &[(10, 2), (10, 60), (10, 2)], 100);
-        let mut new = Speed::new(speeds.iter());
-        assert_eq!((new.class(), new.latency()), (speeds[1].class(), speeds[1].latency()));
+        let mut latencies = three();
+        probe(&mut latencies, &[1, 30, 1], 3);
+        run(&mut latencies, &[(10, 2), (10, 60), (10, 2)], 100);
+        let mut new = Latency::new(latencies.iter());
+        assert_eq!((new.class(), new.latency()), (latencies[1].class(), latencies[1].latency()));
         new.probed(Duration::from_millis(1));
-        speeds.push(new);
-        assert_eq!(run(&mut speeds, &[(10, 2), (10, 60), (10, 2), (0, 0)], 1)[3], 1);
+        latencies.push(new);
+        assert_eq!(run(&mut latencies, &[(10, 2), (10, 60), (10, 2), (0, 0)], 1)[3], 1);
     }
 
     #[test]
     fn a_pod_that_comes_back_is_taken_as_it_comes() {
-        let mut speeds = three();
-        probe(&mut speeds, &[1, 3_000, 1], 3);
-        assert!(run(&mut speeds, &[(10, 2), (3, 3_000), (10, 2)], 10)[1] > 8);
-        speeds[1].forget();
-        probe(&mut speeds, &[1, 900, 1], 1);
-        probe(&mut speeds, &[1, 1, 1], 1);
-        assert_eq!(run(&mut speeds, &[(10, 2), (0, 0), (10, 2)], 1), [1, 1, 1]);
+        let mut latencies = three();
+        probe(&mut latencies, &[1, 3_000, 1], 3);
+        assert!(run(&mut latencies, &[(10, 2), (3, 3_000), (10, 2)], 10)[1] > 8);
+        latencies[1].forget();
+        probe(&mut latencies, &[1, 900, 1], 1);
+        probe(&mut latencies, &[1, 1, 1], 1);
+        assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1), [1, 1, 1]);
     }
 
     #[test]
     fn a_peak_jumps_and_decays() {
-        let mut speeds = three();
-        run(&mut speeds, &[(10, 2); 3], 10);
-        run(&mut speeds, &[(10, 100), (10, 2), (10, 2)], 1);
-        let peak = |speed: &Speed| speed.latency().expect("known").1.as_millis();
-        assert_eq!(peak(&speeds[0]), 100);
-        run(&mut speeds, &[(10, 2); 3], 100);
-        assert!((30..45).contains(&peak(&speeds[0])), "{}", peak(&speeds[0]));
+        let mut latencies = three();
+        run(&mut latencies, &[(10, 2); 3], 10);
+        run(&mut latencies, &[(10, 100), (10, 2), (10, 2)], 1);
+        let peak = |speed: &Latency| speed.latency().expect("known").1.as_millis();
+        assert_eq!(peak(&latencies[0]), 100);
+        run(&mut latencies, &[(10, 2); 3], 100);
+        assert!((30..45).contains(&peak(&latencies[0])), "{}", peak(&latencies[0]));
     }
 }

@@ -7,14 +7,14 @@ const TIMES: u32 = 5;
 
 /// Notices a name that has a single address which does not change: a Service of one Pod, or one that is not headless.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sole {
+pub(super) struct SoleAddress {
     address: Option<IpAddr>,
     times: u32,
 }
 
-impl Sole {
+impl SoleAddress {
     /// Takes an answer. The address to look into, once for each that stays.
-    pub(super) fn seen(&mut self, endpoints: &[Endpoint]) -> Option<IpAddr> {
+    pub(super) fn observe(&mut self, endpoints: &[Endpoint]) -> Option<IpAddr> {
         let address = match endpoints {
             [only] => Some(only.address().ip()),
             _ => None,
@@ -34,11 +34,11 @@ mod tests {
     #[test]
     fn an_address_that_stays_alone_is_looked_into_once() {
         let pod = |last: u8| Endpoint::new(([10, 0, 0, last], 5432).into());
-        let mut sole = Sole::default();
+        let mut sole = SoleAddress::default();
         let mut seen = Vec::new();
         for set in [vec![pod(1)], vec![pod(1), pod(2)], vec![pod(1)], vec![pod(2)]] {
             for _ in 0..20 {
-                seen.extend(sole.seen(&set));
+                seen.extend(sole.observe(&set));
             }
         }
         let ip = |last| pod(last).address().ip();

@@ -56,14 +56,14 @@ const CLUSTERS: usize = 64;
 
 /// What is remembered of the cluster.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lineage {
+pub(crate) struct Timelines {
     system: Option<u64>,
     /// The highest timeline seen of each cluster, for as long as the pool lives or others do not crowd it out.
     newest: BTreeMap<u64, u32>,
     primary: Option<u64>,
 }
 
-impl Lineage {
+impl Timelines {
     /// Judges every claim, in order.
     pub(crate) fn judge(&mut self, claims: &[Claim]) -> Vec<Option<Fence>> {
         let ours = |system: Option<u64>| claims.iter().any(|claim| claim.system == system);
@@ -122,71 +122,71 @@ mod tests {
 
     #[test]
     fn a_former_primary_is_fenced_even_alone_until_it_follows() {
-        let mut lineage = Lineage::default();
+        let mut timelines = Timelines::default();
         let (old, new) = (claim(0, Role::Primary, 7, 1), claim(1, Role::Primary, 7, 2));
-        assert_eq!(lineage.judge(&[old, claim(1, Role::Standby, 7, 0)]), [None, None]);
+        assert_eq!(timelines.judge(&[old, claim(1, Role::Standby, 7, 0)]), [None, None]);
         let fenced = Some(Fence::OldTimeline { newest: 2, got: 1 });
-        assert_eq!(lineage.judge(&[old, new]), [fenced, None]);
-        assert_eq!(lineage.judge(&[old]), [fenced]);
-        assert_eq!(lineage.judge(&[claim(0, Role::Standby, 7, 0), new]), [None, None]);
+        assert_eq!(timelines.judge(&[old, new]), [fenced, None]);
+        assert_eq!(timelines.judge(&[old]), [fenced]);
+        assert_eq!(timelines.judge(&[claim(0, Role::Standby, 7, 0), new]), [None, None]);
     }
 
     #[test]
     fn of_two_primaries_on_one_timeline_the_one_in_use_stays() {
-        let mut lineage = Lineage::default();
+        let mut timelines = Timelines::default();
         let (a, b) = (claim(0, Role::Primary, 7, 1), claim(1, Role::Primary, 7, 1));
-        assert_eq!(lineage.judge(&[b]), [None]);
-        assert_eq!(lineage.judge(&[a, b]), [Some(Fence::SecondPrimary), None]);
+        assert_eq!(timelines.judge(&[b]), [None]);
+        assert_eq!(timelines.judge(&[a, b]), [Some(Fence::SecondPrimary), None]);
         let gone = Claim { passing: false, ..b };
-        assert_eq!(lineage.judge(&[a, gone]), [None, Some(Fence::SecondPrimary)]);
+        assert_eq!(timelines.judge(&[a, gone]), [None, Some(Fence::SecondPrimary)]);
     }
 
     #[test]
     fn another_cluster_is_never_mixed_in_and_a_new_one_is_adopted() {
-        let mut lineage = Lineage::default();
+        let mut timelines = Timelines::default();
         let (ours, other) = (claim(0, Role::Primary, 7, 9), claim(1, Role::Standby, 8, 0));
         let fenced = Some(Fence::OtherSystem { expected: 7, got: 8 });
-        assert_eq!(lineage.judge(&[ours, other]), [None, fenced]);
-        assert_eq!(lineage.judge(&[Claim { passing: false, ..ours }, other]), [None, fenced]);
+        assert_eq!(timelines.judge(&[ours, other]), [None, fenced]);
+        assert_eq!(timelines.judge(&[Claim { passing: false, ..ours }, other]), [None, fenced]);
         // Every Pod is of the other cluster now, whose history began anew.
         let anew = claim(2, Role::Primary, 8, 1);
-        assert_eq!(lineage.judge(&[anew, other]), [None, None]);
+        assert_eq!(timelines.judge(&[anew, other]), [None, None]);
     }
 
     #[test]
     fn a_former_primary_is_known_also_after_another_cluster_was_taken_for_ours() {
-        let mut lineage = Lineage::default();
+        let mut timelines = Timelines::default();
         let (other, new, old) =
             (claim(0, Role::Primary, 8, 1), claim(1, Role::Primary, 7, 3), claim(2, Role::Primary, 7, 2));
-        assert_eq!(lineage.judge(&[other]), [None]);
-        assert_eq!(lineage.judge(&[other, new]), [None, Some(Fence::OtherSystem { expected: 8, got: 7 })]);
-        assert_eq!(lineage.judge(&[old]), [Some(Fence::OldTimeline { newest: 3, got: 2 })]);
+        assert_eq!(timelines.judge(&[other]), [None]);
+        assert_eq!(timelines.judge(&[other, new]), [None, Some(Fence::OtherSystem { expected: 8, got: 7 })]);
+        assert_eq!(timelines.judge(&[old]), [Some(Fence::OldTimeline { newest: 3, got: 2 })]);
     }
 
     #[test]
     fn a_server_that_claims_another_cluster_each_time_fills_no_memory() {
-        let mut lineage = Lineage::default();
+        let mut timelines = Timelines::default();
         let ours = claim(0, Role::Primary, 7, 1);
         for system in 100..1000 {
-            lineage.judge(&[ours, claim(1, Role::Primary, system, 1)]);
+            timelines.judge(&[ours, claim(1, Role::Primary, system, 1)]);
         }
-        assert_eq!(lineage.newest.len(), CLUSTERS);
+        assert_eq!(timelines.newest.len(), CLUSTERS);
         for system in 100..1000 {
-            assert_eq!(lineage.judge(&[claim(1, Role::Primary, system, 1)]), [None], "alone, it is taken for ours");
+            assert_eq!(timelines.judge(&[claim(1, Role::Primary, system, 1)]), [None], "alone, it is taken for ours");
         }
-        assert_eq!(lineage.newest.len(), CLUSTERS);
+        assert_eq!(timelines.newest.len(), CLUSTERS);
         assert_eq!(
-            lineage.judge(&[claim(0, Role::Primary, 7, 2), ours])[1],
+            timelines.judge(&[claim(0, Role::Primary, 7, 2), ours])[1],
             Some(Fence::OldTimeline { newest: 2, got: 1 })
         );
     }
 
     #[test]
     fn who_tells_nothing_is_believed() {
-        let mut lineage = Lineage::default();
+        let mut timelines = Timelines::default();
         let silent = Claim { pod: 0, role: Role::Primary, system: None, timeline: None, passing: true };
-        assert_eq!(lineage.judge(&[silent]), [None]);
-        assert_eq!(lineage.judge(&[silent, claim(1, Role::Standby, 7, 0)]), [None, None]);
+        assert_eq!(timelines.judge(&[silent]), [None]);
+        assert_eq!(timelines.judge(&[silent, claim(1, Role::Standby, 7, 0)]), [None, None]);
     }
 
     proptest! {
@@ -195,7 +195,7 @@ mod tests {
             rounds in prop::collection::vec(
                 prop::collection::vec((any::<bool>(), 1..3u64, 1..6u32, any::<bool>()), 1..6), 1..12)
         ) {
-            let mut lineage = Lineage::default();
+            let mut timelines = Timelines::default();
             let mut newest = BTreeMap::new();
             for round in rounds {
                 let claims: Vec<_> = round
@@ -206,15 +206,15 @@ mod tests {
                         Claim { passing, ..claim(pod as u64, role, system, timeline) }
                     })
                     .collect();
-                let fences = lineage.judge(&claims);
-                for told in claims.iter().filter(|claim| claim.role == Role::Primary && lineage.system.is_some()) {
+                let fences = timelines.judge(&claims);
+                for told in claims.iter().filter(|claim| claim.role == Role::Primary && timelines.system.is_some()) {
                     let newest = newest.entry(told.system.unwrap()).or_insert(0);
                     *newest = told.timeline.unwrap().max(*newest);
                 }
                 let left: Vec<_> = claims
                     .iter()
                     .zip(&fences)
-                    .filter(|(claim, fence)| claim.role == Role::Primary && fence.is_none() && lineage.system.is_some())
+                    .filter(|(claim, fence)| claim.role == Role::Primary && fence.is_none() && timelines.system.is_some())
                     .map(|(claim, _)| claim)
                     .collect();
                 prop_assert!(left.len() <= 1, "{left:?}");
