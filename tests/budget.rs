@@ -48,7 +48,7 @@ async fn a_client_connects_and_probes_its_subset_alone_and_replaces_who_fails() 
     let settled = |pool: &Pool| {
         let status = pool.status();
         status.endpoints.len() == 2
-            && status.spare.len() == 2
+            && status.unused.len() == 2
             && status.endpoints.iter().all(|pod| pod.state == State::Healthy && pod.idle > 0)
     };
     until(LONG, "two Pods serve", || settled(&pool)).await;
@@ -57,7 +57,7 @@ async fn a_client_connects_and_probes_its_subset_alone_and_replaces_who_fails() 
     until(LONG, "a load", || load.answered() > 2_000).await;
 
     // By the servers' word: the others have not seen this client.
-    let spare: Vec<_> = pool.status().spare.iter().map(|endpoint| endpoint.address().ip()).collect();
+    let spare: Vec<_> = pool.status().unused.iter().map(|endpoint| endpoint.address().ip()).collect();
     let pods: Vec<IpAddr> = cluster.pods().iter().map(|pod| pod.address().ip()).collect();
     for (superuser, address) in superusers(&cluster).await.iter().zip(&pods) {
         let count = sessions(superuser).await;

@@ -238,7 +238,7 @@ async fn a_provider_that_hangs_fails_or_panics_costs_no_more_than_the_deadline_a
     ] {
         *mood.lock().unwrap() = next;
         let shown = || {
-            let trouble = pool.status().endpoints.first().and_then(|pod| pod.trouble.clone());
+            let trouble = pool.status().endpoints.first().and_then(|pod| pod.last_failure.clone());
             trouble.is_some_and(|trouble| trouble.contains(expected))
         };
         until(Duration::from_secs(10), expected, shown).await;

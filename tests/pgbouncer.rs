@@ -133,7 +133,7 @@ async fn leaves_nothing_open(pool: &Pool) {
         assert!(began.elapsed() < Duration::from_secs(1), "round {round}: {:?}", began.elapsed());
     }
     let counters = pool.status().counters;
-    assert!(counters.settled >= 12, "{counters:?}");
+    assert!(counters.recycled >= 12, "{counters:?}");
     // Settled, not thrown away.
     assert_eq!(counters.discarded, 0, "{counters:?}");
 }
@@ -145,7 +145,7 @@ async fn is_probed(pool: &Pool, role: Role) {
     until(LONG, "the role is known", || pool.status().endpoints[0].role == role).await;
     while since.elapsed() < Duration::from_secs(1) {
         let pod = &pool.status().endpoints[0];
-        assert_eq!((pod.state, &pod.trouble), (State::Healthy, &None));
+        assert_eq!((pod.state, &pod.last_failure), (State::Healthy, &None));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

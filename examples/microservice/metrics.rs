@@ -79,7 +79,7 @@ fn counters(text: &mut Text, status: &Status) {
         ("podpool_connections_opened_total", "Connections opened.", count.opened),
         ("podpool_connections_failed_total", "Connections that could not be opened.", count.open_failed),
         ("podpool_connections_closed_total", "Connections closed.", count.closed),
-        ("podpool_connections_settled_total", "Connections that came back in the middle of something.", count.settled),
+        ("podpool_connections_settled_total", "Connections that came back in the middle of something.", count.recycled),
         ("podpool_connections_discarded_total", "Connections not lent out again.", count.discarded),
         ("podpool_retries_total", "Pieces of work that were done again.", count.retries),
     ] {

@@ -43,7 +43,7 @@ async fn floods(manner: Manner) {
     })
     .await;
     let grown = most.saturating_sub(before);
-    let trouble: Vec<_> = pools[0].status().endpoints.into_iter().filter_map(|pod| pod.trouble).collect();
+    let trouble: Vec<_> = pools[0].status().endpoints.into_iter().filter_map(|pod| pod.last_failure).collect();
     println!("{manner:?}: {} KiB more resident at most; {trouble:?}", grown / 1024);
     assert!(grown < GROWN, "{grown} bytes");
 }

@@ -9,8 +9,7 @@ use std::{
 
 use podpool::{Client, Config, Pool, testkit::Cluster, tokio_postgres::SimpleQueryMessage};
 
-mod common;
-use common::until;
+use crate::common::until;
 
 /// One Pod, one connection: what one borrower leaves, the next one gets.
 async fn one_connection(cluster: &Cluster) -> Pool {
@@ -66,7 +65,7 @@ async fn nothing_open_or_running_is_handed_on() {
     }
     let counters = pool.status().counters;
     println!("120 rounds: {counters:?}");
-    assert!(counters.settled >= 60, "{counters:?}");
+    assert!(counters.recycled >= 60, "{counters:?}");
     // Settling gives back; it does not throw away.
     assert!(counters.opened < 20, "{counters:?}");
     cluster.shutdown().await.expect("an orderly end");
@@ -85,7 +84,7 @@ async fn a_clean_connection_comes_back_at_once() {
         assert_eq!(pool.status().endpoints[0].idle, 1);
     }
     let counters = pool.status().counters;
-    assert_eq!((counters.opened, counters.settled), (1, 0), "{counters:?}");
+    assert_eq!((counters.opened, counters.recycled), (1, 0), "{counters:?}");
     cluster.shutdown().await.expect("an orderly end");
 }
 

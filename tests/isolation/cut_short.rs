@@ -17,8 +17,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_postgres::SimpleQueryMessage;
 
-mod common;
-use common::until;
+use crate::common::until;
 
 /// What a borrower does. Each of them has several awaits, and some never end by themselves.
 const ACTIONS: usize = 16;

@@ -12,8 +12,7 @@ use podpool::{
     tokio_postgres::{CopyInSink, types::ToSql},
 };
 
-mod common;
-use common::{in_state, until};
+use crate::common::{in_state, until};
 
 fn pool(cluster: &Cluster, more: &str) -> Pool {
     let config: Config = format!("{}&{more}", cluster.url()).parse().expect("a URL");
