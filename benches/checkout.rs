@@ -1,6 +1,6 @@
-//! `Pool::get` and giving back, beside a bare deadpool-postgres pool, on real servers and in one run. Two bare pools
-//! are measured, so that the noise between two things that are the same shows.
-#![allow(missing_docs, reason = "criterion's macros make public items")]
+//! Compares how long podpool and a plain deadpool-postgres pool take to check out and return a warm connection, with
+//! real servers and in the same run. Two identical deadpool-postgres pools are measured; their difference is the noise.
+#![allow(missing_docs, reason = "criterion's macros generate undocumented public items")]
 
 use std::time::{Duration, Instant};
 
@@ -10,31 +10,33 @@ use podpool::{Config, Pool, Target, testkit::Cluster};
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
 
-/// Connections in each pool.
+/// Number of connections to each Pod.
 const SIZE: usize = 8;
 
-fn bare(url: &str) -> deadpool_postgres::Pool {
-    let config = url.parse().expect("a URL");
+fn plain(url: &str) -> deadpool_postgres::Pool {
+    let config = url.parse().expect("the URL parses");
     let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-    deadpool_postgres::Pool::builder(manager).max_size(SIZE).build().expect("a pool")
+    deadpool_postgres::Pool::builder(manager).max_size(SIZE).build().expect("the pool is created")
 }
 
-async fn warm_bare(pool: &deadpool_postgres::Pool) {
+/// Opens all connections of the pool and returns them to it.
+async fn warm_plain(pool: &deadpool_postgres::Pool) {
     let mut all = Vec::new();
     for _ in 0..SIZE {
-        all.push(pool.get().await.expect("a connection"));
+        all.push(pool.get().await.expect("checkout succeeds"));
     }
 }
 
+/// Opens this many connections and returns them to the pool.
 async fn warm(pool: &Pool, connections: usize) {
-    pool.wait_ready(Target::Any, Duration::from_secs(10)).await.expect("ready");
+    pool.wait_ready(Target::Any, Duration::from_secs(10)).await.expect("a Pod becomes ready");
     let mut all = Vec::new();
     for _ in 0..connections {
-        all.push(pool.get().await.expect("a connection"));
+        all.push(pool.get().await.expect("checkout succeeds"));
     }
 }
 
-/// The time that `tasks` tasks take for `iterations` together.
+/// Returns the time that `tasks` concurrent tasks take to complete `iterations` iterations in total.
 fn on_tasks<F, Fut>(runtime: &Runtime, tasks: u64, iterations: u64, work: F) -> Duration
 where
     F: Fn() -> Fut + Clone + Send + 'static,
@@ -54,7 +56,7 @@ where
             })
             .collect();
         for task in tasks {
-            task.await.expect("no panic");
+            task.await.expect("no thread panicked");
         }
         began.elapsed()
     })
@@ -63,28 +65,28 @@ where
 fn checkout(c: &mut Criterion) {
     for (workers, tasks) in [(1, 1), (2, 8)] {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
-        let cluster = runtime.block_on(Cluster::builder().pods(3).start()).expect("a cluster");
-        let (one, other) = (bare(&cluster.pod_url(0)), bare(&cluster.pod_url(0)));
-        let single: Config = format!("{}?pool_size={SIZE}", cluster.pod_url(0)).parse().expect("a URL");
-        let three: Config = format!("{}&pool_size={SIZE}", cluster.url()).parse().expect("a URL");
+        let cluster = runtime.block_on(Cluster::builder().pods(3).start()).expect("the cluster starts");
+        let (first, second) = (plain(&cluster.pod_url(0)), plain(&cluster.pod_url(0)));
+        let single: Config = format!("{}?pool_size={SIZE}", cluster.pod_url(0)).parse().expect("the URL parses");
+        let three: Config = format!("{}&pool_size={SIZE}", cluster.url()).parse().expect("the URL parses");
         let (single, three) = runtime.block_on(async {
-            warm_bare(&one).await;
-            warm_bare(&other).await;
-            let single = Pool::builder(single).build().expect("a pool");
-            let three = Pool::builder(three).build().expect("a pool");
+            warm_plain(&first).await;
+            warm_plain(&second).await;
+            let single = Pool::builder(single).build().expect("the pool is created");
+            let three = Pool::builder(three).build().expect("the pool is created");
             warm(&single, SIZE).await;
             warm(&three, 3 * SIZE).await;
             (single, three)
         });
 
         let mut group = c.benchmark_group(format!("checkout/{workers}threads/{tasks}tasks"));
-        for (name, pool) in [("bare deadpool-postgres", one), ("bare deadpool-postgres again", other)] {
+        for (name, pool) in [("deadpool-postgres", first), ("deadpool-postgres, repeated", second)] {
             group.bench_function(name, |b| {
                 b.iter_custom(|iterations| {
                     let pool = pool.clone();
                     on_tasks(&runtime, tasks, iterations, move || {
                         let pool = pool.clone();
-                        async move { drop(pool.get().await.expect("a connection")) }
+                        async move { drop(pool.get().await.expect("checkout succeeds")) }
                     })
                 });
             });
@@ -95,13 +97,13 @@ fn checkout(c: &mut Criterion) {
                     let pool = pool.clone();
                     on_tasks(&runtime, tasks, iterations, move || {
                         let pool = pool.clone();
-                        async move { drop(pool.get().await.expect("a connection")) }
+                        async move { drop(pool.get().await.expect("checkout succeeds")) }
                     })
                 });
             });
         }
         group.finish();
-        runtime.block_on(cluster.shutdown()).expect("an orderly end");
+        runtime.block_on(cluster.shutdown()).expect("the cluster shuts down");
     }
 }
 

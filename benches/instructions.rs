@@ -1,10 +1,14 @@
-//! How many instructions a pick takes, and a checkout with the giving back, counted by valgrind: exact, so there are
-//! limits, which `-- --test` checks.
+//! Counts how many instructions it takes to pick a Pod, and to check out and return a connection, and fails if a count
+//! exceeds its limit. Valgrind counts instructions, so the results do not depend on the load of the machine.
 //!
-//! The program starts itself under callgrind twice, with more and with fewer of them; the difference is what they took.
-//! Of checkouts only the loop is counted, in which nothing else runs: not what the pool does in the background. They are
-//! from a warm pool to a real server, which runs outside valgrind; to one alone, because which of several is faster under
-//! valgrind is chance. Without valgrind the program says so and measures nothing; under `CI=true` that is an error.
+//! The program runs itself under callgrind with a small and with a large number of iterations. The difference between
+//! the counts is the cost of the additional iterations, without the startup.
+//!
+//! Connections are checked out from a warm pool. Only the checkout loop is counted, not the pool's background tasks.
+//! The pool has a single real server, which runs outside valgrind. With several servers, the picks would depend on
+//! their latencies, which vary randomly under valgrind.
+//!
+//! Without valgrind, the program prints a notice and measures nothing. If `CI` is set, it fails instead.
 
 use std::{
     env,
@@ -25,8 +29,7 @@ use podpool::{
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
 
-/// Policy, Pods, and the most instructions of a pick alone, of one counted out and in, and of one where every Pod has a
-/// connection lent out.
+/// Instruction limits for picks: the policy, the number of Pods, and the limit for each kind of pick in [`WORK`].
 const LIMITS: &[(&str, u32, [f64; 3])] = &[
     ("LeastCost", 3, [55.0, 82.0, 295.0]),
     ("LeastCost", 20, [55.0, 82.0, 720.0]),
@@ -37,16 +40,21 @@ const LIMITS: &[(&str, u32, [f64; 3])] = &[
     ("RoundRobin", 3, [160.0, 200.0, 160.0]),
     ("Random", 3, [160.0, 200.0, 160.0]),
 ];
+/// Kinds of pick: `pick` only picks a Pod, `counted` also counts a connection as in flight and no longer in flight, and
+/// `busy` picks while every Pod has a connection in use.
 const WORK: [&str; 3] = ["pick", "counted", "busy"];
-/// Whose checkouts, and the most instructions of one and the giving back; without a limit what they are compared with.
+/// Instruction limits for a checkout and return: the pool and its limit. deadpool-postgres, the reference, has no
+/// limit.
 const CHECKOUTS: &[(&str, Option<f64>)] = &[
-    ("podpool, nobody listens", Some(570.0)),
-    ("podpool, a recorder of metrics", Some(570.0)),
+    ("podpool, no telemetry", Some(570.0)),
+    ("podpool, a metrics recorder", Some(570.0)),
     ("deadpool-postgres", None),
 ];
+/// Number of iterations in the short run.
 const FEW: u64 = 10_000;
+/// Number of iterations in the long run.
 const MANY: u64 = 60_000;
-/// Connections of a pool.
+/// Number of connections in a pool.
 const SIZE: usize = 8;
 
 fn picker(policy: &str, n: u32) -> Picker {
@@ -64,7 +72,8 @@ fn picker(policy: &str, n: u32) -> Picker {
 
 fn pick(policy: &str, n: u32, work: &str, times: u64) {
     let picker = picker(policy, n);
-    // Of the least busy Pods one is picked, so each has one then; the others' turns come to about that.
+    // Each Pod gets one connection: LeastCost picks a Pod with the fewest connections in use. The other policies spread
+    // the connections almost evenly.
     let held: Vec<_> = (0..if work == "busy" { n } else { 0 }).map(|_| picker.pick_counted()).collect();
     for _ in 0..times {
         match work {
@@ -75,12 +84,12 @@ fn pick(policy: &str, n: u32, work: &str, times: u64) {
     drop(held);
 }
 
-fn check_out(whose: &str, url: &str, times: u64) {
-    if whose == "podpool, a recorder of metrics" {
-        metrics_util::debugging::DebuggingRecorder::new().install().expect("the first recorder");
+fn check_out(name: &str, url: &str, times: u64) {
+    if name == "podpool, a metrics recorder" {
+        metrics_util::debugging::DebuggingRecorder::new().install().expect("no other recorder is installed");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    if whose == "deadpool-postgres" {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
+    if name == "deadpool-postgres" {
         check_out_of_deadpool(&runtime, url, times);
     } else {
         check_out_of_podpool(&runtime, url, times);
@@ -90,11 +99,11 @@ fn check_out(whose: &str, url: &str, times: u64) {
 fn check_out_of_podpool(runtime: &Runtime, url: &str, times: u64) {
     let url = format!("{url}&pool_size={SIZE}&ping_after=60");
     let pool = runtime.block_on(async {
-        let pool = Pool::connect(&url).await.expect("a pool");
-        pool.wait_ready(Target::Any, Duration::from_secs(60)).await.expect("ready");
+        let pool = Pool::connect(&url).await.expect("the pool is created");
+        pool.wait_ready(Target::Any, Duration::from_secs(60)).await.expect("a Pod becomes ready");
         let mut all = Vec::new();
         while all.len() < SIZE {
-            all.push(pool.get().await.expect("a connection"));
+            all.push(pool.get().await.expect("checkout succeeds"));
         }
         drop(all);
         pool
@@ -102,30 +111,30 @@ fn check_out_of_podpool(runtime: &Runtime, url: &str, times: u64) {
     podpool_checkouts(&pool, times);
 }
 
-/// What comes without waiting, so that nothing else has its turn.
+/// Returns the result of a future that completes on its first poll, so that no other task runs in between.
 #[inline(always)]
-fn at_once<T>(work: impl Future<Output = T>) -> T {
+fn ready<T>(work: impl Future<Output = T>) -> T {
     match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => result,
-        Poll::Pending => panic!("a connection is idle"),
+        Poll::Pending => panic!("expected an idle connection"),
     }
 }
 
 #[inline(never)]
 fn podpool_checkouts(pool: &Pool, times: u64) {
     for _ in 0..times {
-        drop(black_box(at_once(pool.get()).expect("a connection")));
+        drop(black_box(ready(pool.get()).expect("checkout succeeds")));
     }
 }
 
 fn check_out_of_deadpool(runtime: &Runtime, url: &str, times: u64) {
     let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(url.parse().expect("a URL"), NoTls, manager);
-    let pool = deadpool_postgres::Pool::builder(manager).max_size(SIZE).build().expect("a pool");
+    let manager = Manager::from_config(url.parse().expect("the URL parses"), NoTls, manager);
+    let pool = deadpool_postgres::Pool::builder(manager).max_size(SIZE).build().expect("the pool is created");
     runtime.block_on(async {
         let mut all = Vec::new();
         while all.len() < SIZE {
-            all.push(pool.get().await.expect("a connection"));
+            all.push(pool.get().await.expect("checkout succeeds"));
         }
     });
     deadpool_checkouts(&pool, times);
@@ -134,17 +143,17 @@ fn check_out_of_deadpool(runtime: &Runtime, url: &str, times: u64) {
 #[inline(never)]
 fn deadpool_checkouts(pool: &deadpool_postgres::Pool, times: u64) {
     for _ in 0..times {
-        drop(black_box(at_once(pool.get()).expect("a connection")));
+        drop(black_box(ready(pool.get()).expect("checkout succeeds")));
     }
 }
 
-/// What valgrind counts of this program when it does its work so many times, all of it or within the functions of that
-/// name.
-fn counted(within: Option<&str>, work: &[&str], times: u64) -> u64 {
+/// Runs this program under callgrind with this work and number of iterations. Returns the number of instructions that
+/// it executes: in total, or only in functions whose names contain `within`.
+fn count_instructions(within: Option<&str>, work: &[&str], times: u64) -> u64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .args(within.map(|name| format!("--toggle-collect=*{name}*")))
-        .arg(env::current_exe().expect("a program has a path"))
+        .arg(env::current_exe().expect("the path of this program is known"))
         .arg("loop")
         .args(work)
         .arg(times.to_string())
@@ -153,11 +162,12 @@ fn counted(within: Option<&str>, work: &[&str], times: u64) -> u64 {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
     let count = text.lines().find_map(|line| line.split_once("Collected : ")).map(|(_, count)| count.trim().parse());
-    count.and_then(Result::ok).unwrap_or_else(|| panic!("no count in what valgrind says: {text}"))
+    count.and_then(Result::ok).unwrap_or_else(|| panic!("valgrind's output has no instruction count: {text}"))
 }
 
-fn each(within: Option<&str>, work: &[&str]) -> f64 {
-    let (few, many) = (counted(within, work, FEW), counted(within, work, MANY));
+/// Returns the number of instructions per iteration.
+fn per_iteration(within: Option<&str>, work: &[&str]) -> f64 {
+    let (few, many) = (count_instructions(within, work, FEW), count_instructions(within, work, MANY));
     (many as f64 - few as f64) / (MANY - FEW) as f64
 }
 
@@ -166,35 +176,44 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match *arguments.as_slice() {
         ["loop", policy, n, work, times] => {
-            return pick(policy, n.parse().expect("a number"), work, times.parse().expect("a number"));
+            return pick(
+                policy,
+                n.parse().expect("the argument is a number"),
+                work,
+                times.parse().expect("the argument is a number"),
+            );
         }
-        ["loop", whose, url, times] => return check_out(whose, url, times.parse().expect("a number")),
+        ["loop", name, url, times] => return check_out(name, url, times.parse().expect("the argument is a number")),
         _ => {}
     }
     if Command::new("valgrind").arg("--version").output().is_err() {
         assert!(env::var_os("CI").is_none(), "valgrind is not installed");
-        println!("SKIPPED: valgrind is not installed, so no instructions are counted");
+        println!("SKIPPED: valgrind, which counts the instructions, is not installed");
         return;
     }
     let mut over = Vec::new();
-    let mut check = |what: String, count: f64, limit: Option<f64>| {
-        let most = limit.map_or(String::new(), |limit| format!(", at most {limit}"));
-        println!("instructions/{what}: {count:.1}{most}");
+    let mut check = |name: String, count: f64, limit: Option<f64>| {
+        let bound = limit.map_or(String::new(), |limit| format!(", at most {limit}"));
+        println!("instructions/{name}: {count:.1}{bound}");
         if limit.is_some_and(|limit| count > limit) {
-            over.push(format!("{what}: {count:.1}{most}"));
+            over.push(format!("{name}: {count:.1}{bound}"));
         }
     };
     for &(policy, n, limits) in LIMITS {
         for (work, limit) in WORK.into_iter().zip(limits) {
-            check(format!("{work}/{policy}/{n}Pods"), each(None, &[policy, &n.to_string(), work]), Some(limit));
+            check(
+                format!("{work}/{policy}/{n}Pods"),
+                per_iteration(None, &[policy, &n.to_string(), work]),
+                Some(limit),
+            );
         }
     }
-    let runtime = Runtime::new().expect("a runtime");
-    let cluster = runtime.block_on(Cluster::builder().pods(1).start()).expect("a Pod");
-    for &(whose, limit) in CHECKOUTS {
-        let url = if whose == "deadpool-postgres" { cluster.pod_url(0) } else { cluster.url() };
-        check(format!("get + drop/{whose}"), each(Some("_checkouts"), &[whose, &url]), limit);
+    let runtime = Runtime::new().expect("the runtime starts");
+    let cluster = runtime.block_on(Cluster::builder().pods(1).start()).expect("the cluster starts");
+    for &(name, limit) in CHECKOUTS {
+        let url = if name == "deadpool-postgres" { cluster.pod_url(0) } else { cluster.url() };
+        check(format!("get + drop/{name}"), per_iteration(Some("_checkouts"), &[name, &url]), limit);
     }
-    runtime.block_on(cluster.shutdown()).expect("an orderly end");
-    assert!(over.is_empty(), "more instructions than allowed:\n{}", over.join("\n"));
+    runtime.block_on(cluster.shutdown()).expect("the cluster shuts down");
+    assert!(over.is_empty(), "instruction counts above their limits:\n{}", over.join("\n"));
 }

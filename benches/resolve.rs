@@ -1,6 +1,6 @@
-//! From a parsed answer to a published snapshot, beside what it cannot be cheaper than: cloning the vector of Pods and
-//! storing the pointer.
-#![allow(missing_docs, reason = "criterion's macros make public items")]
+//! Measures the time from a parsed DNS response to a published snapshot. The case "floor" is the minimum cost of
+//! publishing a new set of Pods: cloning the vector and storing a pointer.
+#![allow(missing_docs, reason = "criterion's macros generate undocumented public items")]
 
 use std::{
     hint::black_box,
@@ -14,7 +14,7 @@ fn endpoints(n: u32, first: u32) -> Vec<Endpoint> {
     (first..first + n).map(|i| Endpoint::new(((0x0a00_0000 + i).to_be_bytes(), 5432).into())).collect()
 }
 
-/// As it comes from a server that shuffles.
+/// Reorders the Pods, because name servers shuffle the records in a response.
 fn shuffled(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
     let n = endpoints.len();
     for i in 0..n {
@@ -33,35 +33,36 @@ fn resolve(c: &mut Criterion) {
             b.iter(|| *stored.lock().unwrap() = Arc::new(black_box(&pods).clone()));
         });
 
-        // What comes is new to the last Pod, as it is when an answer has been parsed; letting go of it is not counted.
+        // Each iteration gets newly allocated endpoints, like those from a parsed response. Dropping them is not
+        // measured.
         let parsed = |first| shuffled(endpoints(n, first));
-        let resolution = |answer| Resolution::new(answer, tokio::time::Instant::now());
+        let resolution = |endpoints| Resolution::new(endpoints, tokio::time::Instant::now());
         let mut set = Set::new(&parsed(0));
         group.bench_function(BenchmarkId::new("unchanged", n), |b| {
             b.iter_batched(
                 || parsed(0),
-                |answer| {
-                    let answer = resolution(answer);
-                    assert!(!set.apply(&answer.endpoints));
-                    answer
+                |endpoints| {
+                    let resolution = resolution(endpoints);
+                    assert!(!set.apply(&resolution.endpoints));
+                    resolution
                 },
                 BatchSize::PerIteration,
             );
         });
 
-        // One Pod goes and another comes, in turns.
+        // Each iteration replaces one Pod, by alternating between two sets of Pods.
         let mut set = Set::new(&parsed(1));
-        let mut turn = false;
+        let mut shifted = false;
         group.bench_function(BenchmarkId::new("one changed", n), |b| {
             b.iter_batched(
                 || {
-                    turn = !turn;
-                    parsed(u32::from(!turn))
+                    shifted = !shifted;
+                    parsed(u32::from(!shifted))
                 },
-                |answer| {
-                    let answer = resolution(answer);
-                    assert!(set.apply(&answer.endpoints));
-                    answer
+                |endpoints| {
+                    let resolution = resolution(endpoints);
+                    assert!(set.apply(&resolution.endpoints));
+                    resolution
                 },
                 BatchSize::PerIteration,
             );

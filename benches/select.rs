@@ -1,6 +1,6 @@
-//! One pick, as a checkout makes it: alone and counted, on one thread and on two, in peace and with a writer that
-//! publishes ten times a second.
-#![allow(missing_docs, reason = "criterion's macros make public items")]
+//! Measures how long a checkout takes to pick a Pod: with and without in-flight counting, on one thread and on two, and
+//! with and without a concurrent writer that publishes a snapshot ten times per second.
+#![allow(missing_docs, reason = "criterion's macros generate undocumented public items")]
 
 use std::{
     hint::black_box,
@@ -24,7 +24,7 @@ fn set(n: u32) -> Set {
     Set::new(&pods)
 }
 
-/// The time that `threads` threads take for `iterations` each.
+/// Runs `iterations` iterations on each of `threads` concurrent threads. Returns the time of the slowest thread.
 fn on_threads(threads: usize, iterations: u64, picker: &Picker, work: fn(&Picker)) -> Duration {
     if threads == 1 {
         let began = Instant::now();
@@ -44,20 +44,21 @@ fn on_threads(threads: usize, iterations: u64, picker: &Picker, work: fn(&Picker
             })
         })
         .collect();
-    workers.into_iter().map(|worker| worker.join().expect("no panic")).max().unwrap_or_default()
+    workers.into_iter().map(|worker| worker.join().expect("no thread panicked")).max().unwrap_or_default()
 }
 
 type Work = fn(&Picker);
 
 fn pick(picker: &Picker) {
-    black_box(picker.pick().expect("a Pod"));
+    black_box(picker.pick().expect("a Pod is picked"));
 }
 
 fn counted(picker: &Picker) {
-    drop(black_box(picker.pick_counted().expect("a Pod")));
+    drop(black_box(picker.pick_counted().expect("a Pod is picked")));
 }
 
-/// A policy's pick among so many Pods, alone and counted, on one thread and on two, in peace and with a writer.
+/// Measures the picks of a policy for each number of Pods. If `writer` is true, measures them with a concurrent writer
+/// too.
 fn measure<P: Policy>(c: &mut Criterion, name: &str, policy: fn() -> P, sizes: &[u32], writer: bool) {
     for &n in sizes {
         for (group, work) in [("pick", pick as Work), ("counted", counted as Work)] {
@@ -87,14 +88,14 @@ fn measure<P: Policy>(c: &mut Criterion, name: &str, policy: fn() -> P, sizes: &
                     b.iter_custom(|iterations| on_threads(threads, iterations, &picker, work));
                 });
                 stop.store(true, Ordering::Relaxed);
-                writer.join().expect("no panic");
+                writer.join().expect("no thread panicked");
             }
             group.finish();
         }
     }
 }
 
-/// What a counted pick is made of at the least: a reference count up and down, and one atomic addition.
+/// Measures the minimum cost of a pick with in-flight counting: an `Arc` clone and drop, and one atomic addition.
 fn floor(c: &mut Criterion) {
     let mut group = c.benchmark_group("floor");
     group.measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(300));

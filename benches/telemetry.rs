@@ -1,7 +1,7 @@
-//! A checkout while nobody listens, and while everybody does: a recorder of metrics, a subscriber of log lines and
-//! spans, and an observer. On real servers and in one run; what is the same is measured twice, so that the noise shows.
-//! For the feature itself, run `checkout` with and without it.
-#![allow(missing_docs, reason = "criterion's macros make public items")]
+//! Compares a checkout without telemetry with a checkout with a metrics recorder, a tracing subscriber and an observer,
+//! with real servers and in the same run. Each is measured twice; the difference is the noise. To measure the cost of
+//! the `metrics` feature itself, run the benchmark `checkout` with and without the feature.
+#![allow(missing_docs, reason = "criterion's macros generate undocumented public items")]
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -24,15 +24,15 @@ impl Observer for Count {
 }
 
 fn pool(runtime: &Runtime, url: &str, observed: bool) -> Pool {
-    let config: Config = format!("{url}&pool_size=4").parse().expect("a URL");
+    let config: Config = format!("{url}&pool_size=4").parse().expect("the URL parses");
     runtime.block_on(async {
         let builder = Pool::builder(config);
         let builder = if observed { builder.observer(Count) } else { builder };
-        let pool = builder.build().expect("a pool");
-        pool.wait_ready(Target::Any, Duration::from_secs(10)).await.expect("ready");
+        let pool = builder.build().expect("the pool is created");
+        pool.wait_ready(Target::Any, Duration::from_secs(10)).await.expect("a Pod becomes ready");
         let mut all = Vec::new();
         while all.len() < 12 {
-            all.push(pool.get().await.expect("a connection"));
+            all.push(pool.get().await.expect("checkout succeeds"));
         }
         drop(all);
         pool
@@ -41,28 +41,28 @@ fn pool(runtime: &Runtime, url: &str, observed: bool) -> Pool {
 
 fn telemetry(c: &mut Criterion) {
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let cluster = runtime.block_on(Cluster::builder().pods(3).start()).expect("a cluster");
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("the runtime starts");
+    let cluster = runtime.block_on(Cluster::builder().pods(3).start()).expect("the cluster starts");
     let mut group = c.benchmark_group("telemetry");
     let mut measure = |name: &str, pool: &Pool| {
         group.bench_function(name, |b| {
-            b.to_async(&runtime).iter(|| async { drop(pool.get().await.expect("a connection")) });
+            b.to_async(&runtime).iter(|| async { drop(pool.get().await.expect("checkout succeeds")) });
         });
     };
-    let quiet = pool(&runtime, &cluster.url(), false);
-    measure("nobody listens", &quiet);
-    measure("nobody listens, again", &quiet);
-    drop(quiet);
+    let unobserved = pool(&runtime, &cluster.url(), false);
+    measure("no telemetry", &unobserved);
+    measure("no telemetry, repeated", &unobserved);
+    drop(unobserved);
 
-    DebuggingRecorder::new().install().expect("the first recorder");
+    DebuggingRecorder::new().install().expect("no other recorder is installed");
     tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::sink).init();
-    let heard = pool(&runtime, &cluster.url(), true);
-    measure("everybody listens", &heard);
-    measure("everybody listens, again", &heard);
-    drop(heard);
+    let observed = pool(&runtime, &cluster.url(), true);
+    measure("recorder, subscriber and observer", &observed);
+    measure("recorder, subscriber and observer, repeated", &observed);
+    drop(observed);
     group.finish();
-    assert!(EVENTS.load(Ordering::Relaxed) > 0, "the observer hears something");
-    runtime.block_on(cluster.shutdown()).expect("an orderly end");
+    assert!(EVENTS.load(Ordering::Relaxed) > 0, "the observer received no event");
+    runtime.block_on(cluster.shutdown()).expect("the cluster shuts down");
 }
 
 criterion_group!(benches, telemetry);

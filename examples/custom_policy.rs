@@ -1,6 +1,6 @@
-//! Another way to choose among the Pods: the one that answers fastest, unless it is busy.
+//! Custom load balancing: pick the Pod with the lowest latency unless it is busy.
 //!
-//! `DATABASE_URL=postgres://… cargo run --example custom_policy`.
+//! `DATABASE_URL=postgres://… cargo run --example custom_policy`
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,16 +9,17 @@ use podpool::{
     balance::{Candidates, Policy, Rng},
 };
 
-/// The Pod with the least latency times load. What a Pod that nothing is known of would take is guessed low, so that it
-/// is tried.
+/// A policy that minimizes latency times load. A Pod without measurements counts as fast, so that it gets traffic and
+/// is measured.
 ///
-/// All clients that choose so go to the same Pod at once; the default, [`LeastCost`](podpool::balance::LeastCost), knows
-/// latency in coarse classes only, which does not herd. This one is for few clients, of Pods that differ in distance.
+/// With many clients, this policy herds: all of them prefer the same Pod. The default,
+/// [`LeastCost`](podpool::balance::LeastCost), distinguishes only coarse classes of latency, which prevents that. Use a
+/// policy such as this one for few clients and Pods at different distances.
 #[derive(Debug)]
 struct Fastest;
 
 impl Policy for Fastest {
-    // Called by every checkout, on every thread: no lock, no allocation, no clock.
+    // Every checkout calls this function, on any thread. It must not lock, allocate or read the clock.
     fn pick(&self, candidates: &Candidates<'_>, _: &mut Rng) -> Option<usize> {
         let cost = |place: usize| {
             let latency = candidates.latency(place).unwrap_or(Duration::from_micros(1));

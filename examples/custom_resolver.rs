@@ -1,8 +1,9 @@
-//! Pods from somewhere else than DNS: a file that a sidecar, or a test, writes anew whenever the Pods change.
+//! Custom discovery: read the Pods from a file, which a sidecar or a test replaces when the Pods change.
 //!
-//! `DATABASE_URL=postgres://user:password@any-name/database cargo run --example custom_resolver -- PODS`, where `PODS` is a
-//! file with lines of a name and an address with its port: `postgresql-sfs-0 10.0.0.7:5432`. The host of the URL is then a
-//! name for people.
+//! `DATABASE_URL=postgres://user:password@any-name/database cargo run --example custom_resolver -- PODS`
+//!
+//! Each line of the file `PODS` is a name and an address: `postgresql-sfs-0 10.0.0.7:5432`. The host of the URL is not
+//! resolved. It appears only in logs and errors.
 
 use std::{future::Future, path::PathBuf, pin::Pin, time::Duration};
 
@@ -12,7 +13,7 @@ use podpool::{
 };
 use tokio::time::Instant;
 
-/// How long an answer holds; the pool asks again about then.
+/// Time for which a resolution is valid. The pool resolves again at about that time.
 const VALID: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -23,13 +24,15 @@ impl File {
         let text = tokio::fs::read_to_string(&self.0).await.map_err(ResolveError::other)?;
         let mut endpoints = Vec::new();
         for line in text.lines() {
-            let (name, address) =
-                line.split_once(' ').ok_or_else(|| ResolveError::other(format!("no name and address in `{line}`")))?;
+            let (name, address) = line
+                .split_once(' ')
+                .ok_or_else(|| ResolveError::other(format!("expected a name and an address, got `{line}`")))?;
             let address =
-                address.parse().map_err(|_| ResolveError::other(format!("`{address}` is no address:port")))?;
+                address.parse().map_err(|_| ResolveError::other(format!("expected IP:PORT, got `{address}`")))?;
             endpoints.push(Endpoint::named(name, address));
         }
-        // The pool believes an absence when it is told twice, and an error never removes anybody: no state here.
+        // The resolver needs no state: the pool removes a Pod only after two resolutions without it, and keeps all Pods
+        // after an error.
         Ok(Resolution::new(endpoints, Instant::now() + VALID))
     }
 }
@@ -51,11 +54,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::builder(config).resolver(File(file.into())).build()?;
     pool.wait_ready(Target::Any, Duration::from_secs(10)).await?;
     let status = pool.status();
-    println!("{} Pods by {}", status.endpoints.len(), status.resolve.source);
+    println!("{} Pods from {}", status.endpoints.len(), status.resolve.source);
     for _ in 0..10 {
         let client = pool.get().await?;
         client.simple_query("SELECT 1").await?;
-        println!("answered by {}", client.endpoint());
+        println!("{} responded", client.endpoint());
     }
     Ok(())
 }

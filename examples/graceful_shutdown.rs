@@ -1,6 +1,6 @@
-//! An orderly end: at SIGTERM or Ctrl-C no new work begins, what runs finishes, the pool closes.
+//! Graceful shutdown: after SIGTERM or Ctrl-C, no new work starts, running work finishes, and the pool closes.
 //!
-//! `DATABASE_URL=postgres://… cargo run --example graceful_shutdown`, and Ctrl-C.
+//! `DATABASE_URL=postgres://… cargo run --example graceful_shutdown`, then press Ctrl-C.
 
 use std::time::Duration;
 
@@ -13,15 +13,16 @@ use tokio::{
     time::timeout,
 };
 
-/// How long work may go on after the signal. With `close_timeout`, less than the Pod's `terminationGracePeriodSeconds`.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum time for which work may continue after the signal. Together with `close_timeout`, it must be shorter than
+/// the `terminationGracePeriodSeconds` of the application's Pod.
+const GRACE_PERIOD: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Before anything that takes time: a signal that comes meanwhile is not lost.
+    // Signals must be handled before anything that takes time, so that none is lost.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let config: Config = std::env::var("DATABASE_URL")?.parse()?;
-    // Touches no network: with the database down, the program runs all the same.
+    // Building a pool does not use the network, so the program starts even if the database is down.
     let pool = Pool::builder(config).build()?;
 
     let (stop, stopped) = watch::channel(false);
@@ -32,25 +33,25 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("working");
     select! {
         _ = interrupt.recv() => println!("interrupted"),
-        _ = terminate.recv() => println!("asked to end"),
+        _ = terminate.recv() => println!("terminated"),
     }
     stop.send_replace(true);
     let all = async { while workers.join_next().await.is_some() {} };
-    if timeout(PATIENCE, all).await.is_err() {
-        println!("some work did not finish in time");
+    if timeout(GRACE_PERIOD, all).await.is_err() {
+        println!("some work did not finish in the grace period");
         workers.abort_all();
     }
     match pool.close().await {
-        0 => println!("every connection came back"),
-        cut => println!("{cut} connections were cut"),
+        0 => println!("every connection was returned"),
+        closed => println!("{closed} connections in use were closed forcibly"),
     }
-    // Whoever comes too late is told so at once.
-    let late = pool.get().await.expect_err("the pool is closed");
-    assert_eq!(late.kind(), Kind::Shutdown);
+    // A closed pool fails every checkout immediately.
+    let error = pool.get().await.expect_err("the pool is closed");
+    assert_eq!(error.kind(), Kind::Shutdown);
     Ok(())
 }
 
-/// One piece of work after the other, each to its end.
+/// Executes statements until `stopped` is true. A statement that has started is always completed.
 async fn work(number: usize, pool: Pool, stopped: watch::Receiver<bool>) {
     let mut done = 0;
     while !*stopped.borrow() {
@@ -60,5 +61,5 @@ async fn work(number: usize, pool: Pool, stopped: watch::Receiver<bool>) {
             Err(error) => println!("worker {number}: {error}"),
         }
     }
-    println!("worker {number} did {done} pieces of work");
+    println!("worker {number} executed {done} statements");
 }

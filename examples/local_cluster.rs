@@ -1,8 +1,8 @@
-//! A StatefulSet of real PostgreSQL servers on this machine, to be broken by hand.
+//! A local StatefulSet of real PostgreSQL servers, with commands that inject faults.
 //!
-//! `cargo run --features testkit --example local_cluster -- 3` prints the `DATABASE_URL` for an application, then takes
-//! commands (`help` lists them) until `quit`, Ctrl-C or SIGTERM. Without a terminal it keeps running when its input
-//! ends. Everything it started ends with it.
+//! `cargo run --features testkit --example local_cluster -- 3` prints the `DATABASE_URL` for an application, then
+//! executes commands (`help` lists them) until `quit`, Ctrl-C or SIGTERM. If standard input is a terminal, its end
+//! terminates the program too. All servers end with the program.
 
 use std::{
     io::{IsTerminal, stdin},
@@ -19,30 +19,30 @@ use tokio::{
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 const HELP: &str = "\
-  status            every Pod: name, address, role, state, process, in DNS or not
-  kill N            SIGKILL to Pod N, postmaster and children
-  stop N [HOW]      stop Pod N: fast (default), smart, or immediate
+  status            list the Pods: name, address, role, state, process id, in DNS or not
+  kill N            send SIGKILL to the processes of Pod N
+  stop N [MODE]     stop Pod N; MODE is fast (default), smart or immediate
   start N           start Pod N again; a former primary starts as a second primary
-  restart N         stop and start
-  pause N           SIGSTOP: connections stay and nothing comes back
-  resume N          SIGCONT
-  scale N           so many Pods
-  move N            Pod N to a new address
+  restart N         stop and start Pod N
+  pause N           send SIGSTOP to Pod N: its connections stay open, but it does not respond
+  resume N          send SIGCONT to Pod N
+  scale N           change the number of Pods to N
+  move N            give Pod N a new address
   promote N         make Pod N the primary
-  reattach N        make a former primary a standby
-  publish N         put Pod N into DNS
-  unpublish N       take Pod N out of DNS
-  dns stop|start    close or open the name server's port
-  dns pause|resume  receive questions and never answer
-  history           the commands so far, with their numbers
-  !N, !!            command N once more, the last one once more
-  help              this list
-  quit              end everything";
+  reattach N        make the former primary N a standby
+  publish N         add Pod N to DNS
+  unpublish N       remove Pod N from DNS
+  dns stop|start    close or open the port of the name server
+  dns pause|resume  receive queries without a response, or respond again
+  history           list the previous commands with their numbers
+  !N, !!            repeat command N, or the last command
+  help              print this list
+  quit              stop the cluster and exit";
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let pods = match std::env::args().nth(1) {
-        Some(pods) => pods.parse().map_err(|_| format!("`{pods}` is no number of Pods"))?,
+        Some(pods) => pods.parse().map_err(|_| format!("expected a number of Pods, got `{pods}`"))?,
         None => 3,
     };
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -50,15 +50,15 @@ async fn main() -> Outcome<()> {
     let begun = Instant::now();
     let cluster = tokio::select! {
         cluster = Cluster::start(pods) => cluster?,
-        // Dropping what has started ends it.
+        // Dropping the future stops the servers that have started.
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };
-    println!("{pods} Pods of PostgreSQL {} after {:.1?}", cluster.postgres_version(), begun.elapsed());
+    println!("started {pods} Pods of PostgreSQL {} in {:.1?}", cluster.postgres_version(), begun.elapsed());
     status(&cluster);
     println!("DATABASE_URL={}", cluster.url());
     tokio::select! {
-        done = take_commands(&cluster) => done?,
+        result = execute_commands(&cluster) => result?,
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
@@ -66,14 +66,15 @@ async fn main() -> Outcome<()> {
     Ok(())
 }
 
-async fn take_commands(cluster: &Cluster) -> Outcome<()> {
-    let (typed, mut lines) = mpsc::unbounded_channel();
-    // A thread of its own, because nothing interrupts it: it ends with the process.
-    thread::spawn(move || stdin().lines().try_for_each(|line| typed.send(line)));
+/// Executes the commands from standard input until `quit`.
+async fn execute_commands(cluster: &Cluster) -> Outcome<()> {
+    let (sender, mut lines) = mpsc::unbounded_channel();
+    // Reading standard input cannot be cancelled, so a thread reads it. The thread ends with the process.
+    thread::spawn(move || stdin().lines().try_for_each(|line| sender.send(line)));
     println!("`help` lists the commands");
     let mut history: Vec<String> = Vec::new();
     while let Some(line) = lines.recv().await {
-        let line = match recalled(&history, line?.trim()) {
+        let line = match expand(&history, line?.trim()) {
             Ok(line) => line,
             Err(error) => {
                 println!("{error}");
@@ -100,19 +101,19 @@ async fn take_commands(cluster: &Cluster) -> Outcome<()> {
     if stdin().is_terminal() { Ok(()) } else { std::future::pending().await }
 }
 
-/// What was typed; for `!N` and `!!` the command that they stand for, which is shown.
-fn recalled(history: &[String], line: &str) -> Result<String, String> {
-    let Some(which) = line.strip_prefix('!') else { return Ok(line.to_owned()) };
-    let number = if which == "!" { history.len() } else { which.parse().unwrap_or(0) };
-    let found = number.checked_sub(1).and_then(|place| history.get(place));
-    let line = found.ok_or_else(|| format!("`{line}` is no command so far; `history` lists them"))?;
+/// Replaces `!N` and `!!` by the command that they refer to, and prints it. Returns other commands unchanged.
+fn expand(history: &[String], line: &str) -> Result<String, String> {
+    let Some(reference) = line.strip_prefix('!') else { return Ok(line.to_owned()) };
+    let number = if reference == "!" { history.len() } else { reference.parse().unwrap_or(0) };
+    let found = number.checked_sub(1).and_then(|index| history.get(index));
+    let line = found.ok_or_else(|| format!("`{line}` is not in the history; `history` lists the commands"))?;
     println!("{line}");
     Ok(line.clone())
 }
 
 async fn run(cluster: &Cluster, words: &[&str]) -> Outcome<()> {
-    let done = match *words {
-        ["dns", what] => return dns(cluster, what).await,
+    let result = match *words {
+        ["dns", action] => return dns(cluster, action).await,
         ["kill", pod] => cluster.kill(ordinal(pod)?).await,
         ["move", pod] => cluster.move_pod(ordinal(pod)?).await,
         ["pause", pod] => cluster.pause(ordinal(pod)?).await,
@@ -127,25 +128,25 @@ async fn run(cluster: &Cluster, words: &[&str]) -> Outcome<()> {
         ["stop", pod, "smart"] => cluster.stop(ordinal(pod)?, Shutdown::Smart).await,
         ["stop", pod, "immediate"] => cluster.stop(ordinal(pod)?, Shutdown::Immediate).await,
         ["unpublish", pod] => cluster.unpublish(ordinal(pod)?),
-        _ => return Err(format!("`{}` is no command; `help` lists them", words.join(" ")).into()),
+        _ => return Err(format!("unknown command `{}`; `help` lists the commands", words.join(" ")).into()),
     };
-    Ok(done?)
+    Ok(result?)
 }
 
-async fn dns(cluster: &Cluster, what: &str) -> Outcome<()> {
+async fn dns(cluster: &Cluster, action: &str) -> Outcome<()> {
     let dns = cluster.dns();
-    match what {
+    match action {
         "stop" => dns.stop().await,
         "start" => dns.restart().await?,
         "pause" => dns.pause(),
         "resume" => dns.resume(),
-        _ => return Err(format!("`dns {what}` is no command: stop, start, pause or resume").into()),
+        _ => return Err(format!("unknown action `dns {action}`; expected stop, start, pause or resume").into()),
     }
     Ok(())
 }
 
 fn ordinal(word: &str) -> Result<usize, String> {
-    word.parse().map_err(|_| format!("`{word}` is no number, such as 0 for the first Pod"))
+    word.parse().map_err(|_| format!("expected a number, such as 0 for the first Pod, got `{word}`"))
 }
 
 fn status(cluster: &Cluster) {

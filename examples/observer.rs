@@ -1,6 +1,7 @@
-//! What happens to the set of Pods, as it happens, until Ctrl-C or SIGTERM.
+//! Pool events: print every change of the set of Pods, and raise an alarm when a Pod is ejected, until Ctrl-C or
+//! SIGTERM.
 //!
-//! `DATABASE_URL=postgres://… cargo run --example observer`, and kill a Pod.
+//! `DATABASE_URL=postgres://… cargo run --example observer`, then kill a Pod.
 
 use podpool::{Config, Event, Lagged, Observer, Pool, Role};
 use tokio::{
@@ -9,15 +10,16 @@ use tokio::{
     sync::mpsc,
 };
 
-/// Sends the events on. It must not block, so what does not fit is dropped, and said so.
+/// An observer that sends events to a channel. An observer must not block, so events are dropped and counted while the
+/// channel is full.
 struct Forward {
     to: mpsc::Sender<String>,
     dropped: usize,
 }
 
 impl Forward {
-    fn say(&mut self, line: String) {
-        let line = if self.dropped > 0 { format!("{line} ({} lines were dropped before)", self.dropped) } else { line };
+    fn send(&mut self, line: String) {
+        let line = if self.dropped > 0 { format!("{line} ({} earlier lines dropped)", self.dropped) } else { line };
         match self.to.try_send(line) {
             Ok(()) => self.dropped = 0,
             Err(_) => self.dropped += 1,
@@ -29,15 +31,17 @@ impl Observer for Forward {
     fn event(&mut self, event: &Event) {
         match event {
             Event::StateChanged { endpoint, to: "ejected", cause, .. } => {
-                self.say(format!("ALARM: {endpoint} is out: {}", cause.as_deref().unwrap_or("no cause")));
+                self.send(format!("ALARM: {endpoint} was ejected: {}", cause.as_deref().unwrap_or("no cause")));
             }
-            Event::RoleChanged { endpoint, to: Role::Primary, .. } => self.say(format!("{endpoint} is primary now")),
-            other => self.say(other.to_string()),
+            Event::RoleChanged { endpoint, to: Role::Primary, .. } => {
+                self.send(format!("{endpoint} is now the primary"))
+            }
+            other => self.send(other.to_string()),
         }
     }
 
     fn lagged(&mut self, lagged: Lagged) {
-        self.say(lagged.to_string());
+        self.send(lagged.to_string());
     }
 }
 
@@ -49,17 +53,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::builder(config).observer(Forward { to, dropped: 0 }).build()?;
     loop {
         select! {
-            // What may take its time, such as writing, is done here.
+            // This task may block, for example to write, unlike the observer.
             Some(line) = lines.recv() => println!("{line}"),
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
         }
     }
     pool.close().await;
-    // The channel ends with the observer, and the observer with the pool.
+    // The closed pool drops the observer, which closes the channel.
     while let Some(line) = lines.recv().await {
         println!("{line}");
     }
-    println!("the end");
+    println!("closed");
     Ok(())
 }

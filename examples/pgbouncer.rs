@@ -1,16 +1,19 @@
-//! PgBouncer between the pool and the servers: for more clients than the servers have connections.
+//! PgBouncer between the pool and the servers, for more clients than the servers have connections.
 //!
 //! `DATABASE_URL=postgres://user:password@pgbouncer-svc.k8s-training.svc.cluster.local:6432/database \
-//!     cargo run --example pgbouncer`, where the name is a headless Service of PgBouncers in `pool_mode=transaction`.
+//!     cargo run --example pgbouncer`, where the host is a headless Service of PgBouncers in `pool_mode=transaction`.
 //!
-//! Each transaction may then run on another server connection, so nothing may be left on one in between:
+//! In this mode, each transaction may run on a different server connection, so no session state may outlive a
+//! transaction:
 //!
-//! - no named statements before PgBouncer 1.21 (`max_prepared_statements` since then): `query_typed` has none;
-//! - what belongs together is one transaction;
-//! - no `SET`, `LISTEN`, session-level advisory locks or temporary tables: `SET LOCAL`, `pg_advisory_xact_lock`.
+//! - Before PgBouncer 1.21 (which added `max_prepared_statements`), use no named prepared statements. `query_typed`
+//!   does not create any.
+//! - Execute statements that depend on each other in one transaction.
+//! - Use no `SET`, `LISTEN`, session-level advisory locks or temporary tables. Use `SET LOCAL` and
+//!   `pg_advisory_xact_lock`.
 //!
-//! A PgBouncer has the role of the server behind it. One whose database is a list of Pods cannot be told apart by role:
-//! give each Pod a PgBouncer of its own, as a sidecar, and the pool sees who is primary.
+//! The pool detects the role of the server behind a PgBouncer. It cannot do so if one PgBouncer connects to several
+//! Pods. Run a PgBouncer as a sidecar of each Pod; then the pool can find the primary.
 
 use podpool::{
     Client, Pool, Target,
@@ -21,14 +24,14 @@ use podpool::{
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::connect(&std::env::var("DATABASE_URL")?).await?;
 
-    // Parameters with their types: no statement is prepared, so it does not matter which server connection it meets.
+    // With explicit parameter types, no named statement is prepared, so any server connection can execute the query.
     let sum = |client: Client| async move {
         let row = client.query_typed_one("SELECT $1 + $2", &[(&40i64, Type::INT8), (&2i64, Type::INT8)]).await?;
         row.try_get::<_, i64>(0)
     };
-    println!("40 and 2 are {}", pool.retry(Target::Any, sum).await?);
+    println!("40 + 2 = {}", pool.retry(Target::Any, sum).await?);
 
-    // One transaction, hence one server connection from its beginning to its end.
+    // A transaction runs on the same server connection from its start to its end.
     let limited = |mut client: Client| async move {
         let transaction = client.transaction().await?;
         transaction.batch_execute("SET LOCAL statement_timeout = '2s'").await?;
@@ -36,9 +39,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         transaction.commit().await?;
         row.try_get::<_, String>(0)
     };
-    println!("within a transaction the limit is {}", pool.retry(Target::Any, limited).await?);
+    println!("statement_timeout within the transaction: {}", pool.retry(Target::Any, limited).await?);
 
-    // Many at once: as many connections to PgBouncer as `pool_size` says, fewer from there on.
+    // Concurrent requests share up to `pool_size` connections to PgBouncer, which uses fewer connections to the server.
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..100 {
         let pool = pool.clone();
@@ -55,6 +58,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         backends.insert(backend??);
     }
     let open: usize = pool.status().endpoints.iter().map(|pod| pod.open).sum();
-    println!("100 requests on {open} connections, by {} server processes", backends.len());
+    println!("100 requests used {open} connections to PgBouncer and {} server processes", backends.len());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The first query: set `DATABASE_URL`, run it, see which Pod answered.
+//! A first query: print the server version and the Pod that responded.
 //!
 //! `DATABASE_URL=postgres://user:password@postgresql-svc.k8s-training.svc.cluster.local/database \
 //!     cargo run --example quickstart`
@@ -11,14 +11,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let client = pool.get().await?;
     let version: String = client.query_one("SELECT version()", &[]).await?.get(0);
-    println!("{} is {version}", client.endpoint());
+    println!("{} runs {version}", client.endpoint());
 
-    // A read that is done again on another Pod if its Pod dies under it.
+    // A read that is repeated on another Pod if its connection fails.
     let now: String = pool
         .retry(Target::PreferStandby, |client| async move {
             client.query_one("SELECT now()::text", &[]).await.map(|row| row.get(0))
         })
         .await?;
-    println!("and it is {now}");
+    println!("the time is {now}");
     Ok(())
 }

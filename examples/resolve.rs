@@ -1,10 +1,11 @@
-//! Prints what a Service's name resolves to, as nslookup does, with the Pods' names where SRV records tell them:
+//! Prints the addresses of a Service name in the format of nslookup. With `--srv`, prints the names and ports of the
+//! Pods too.
 //!
 //! ```text
 //! cargo run --example resolve -- postgresql-svc.k8s-training.svc.cluster.local
 //! cargo run --example resolve -- postgresql-svc --srv postgresql-port --server 127.0.0.1:5353
 //! ```
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
 use std::{env, net::SocketAddr, process::ExitCode};
 
@@ -41,22 +42,22 @@ async fn run(args: impl Iterator<Item = String>) -> Result<(), Box<dyn std::erro
 }
 
 fn options(mut args: impl Iterator<Item = String>) -> Result<DnsOptions, Box<dyn std::error::Error>> {
-    let mut options = DnsOptions::new("", 5432);
+    let (mut service, mut port, mut nameservers, mut srv_port_name) = (None, 5432, Vec::new(), None);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"));
         match arg.as_str() {
-            "--port" => options.port = value()?.parse().map_err(|error| format!("--port: {error}"))?,
+            "--port" => port = value()?.parse().map_err(|error| format!("--port: {error}"))?,
             "--server" => {
                 let server: SocketAddr = value()?.parse().map_err(|error| format!("--server: {error}"))?;
-                options.nameservers.push(server);
+                nameservers.push(server);
             }
-            "--srv" => options.srv_port_name = Some(value()?),
-            name if !name.starts_with('-') && options.name.is_empty() => options.name = name.to_owned(),
+            "--srv" => srv_port_name = Some(value()?),
+            name if !name.starts_with('-') && service.is_none() => service = Some(name.parse()?),
             _ => return Err(USAGE.into()),
         }
     }
-    if options.name.is_empty() {
-        return Err(USAGE.into());
-    }
+    let mut options = DnsOptions::new(service.ok_or(USAGE)?, port);
+    options.nameservers = nameservers;
+    options.srv_port_name = srv_port_name;
     Ok(options)
 }

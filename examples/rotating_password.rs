@@ -1,12 +1,12 @@
-//! A password that is changed while the pool works: connections that are open stay, new ones are opened with the new one,
-//! and nobody who asks for a connection notices.
+//! Password rotation while the pool is in use. Open connections stay open, new ones use the new password, and no
+//! request fails.
 //!
 //! `DATABASE_URL=postgres://user@postgresql-svc.k8s-training.svc.cluster.local/database PGPASSWORD=… \
-//!     cargo run --example rotating_password`, which changes the user's password, and changes it back.
+//!     cargo run --example rotating_password` changes the password of the user, and changes it back.
 //!
-//! Here the program itself keeps the password, as if it were a vault or a cloud's service for tokens. One in a file, such
-//! as a mounted Secret, needs no code: `password_file=/run/secrets/password` in the URL, and the file is read again for
-//! each connection.
+//! This program keeps the password itself, in the place of a vault or a token service. A password in a file, such as a
+//! mounted Secret, needs no code: set `password_file=/run/secrets/password` in the URL. The pool reads the file again
+//! for each new connection.
 
 use std::{convert::Infallible, env, time::Duration};
 
@@ -17,16 +17,19 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Changes the password, on the servers and then in the vault, and waits for connections that are opened with it.
+/// Changes the password on the servers, then in the vault, and waits until the pool has opened connections with it.
+/// Returns the number of these connections.
 async fn rotate(pool: &Pool, vault: &watch::Sender<Secret>, password: &str) -> Result<u64, BoxError> {
     let client = pool.primary().await?;
-    // The server quotes it. In its log, a statement with a password in it can be read: psql's `\password` hashes it first.
+    // The server quotes the password. This statement may appear in the server's log. To keep a password out of the log,
+    // hash it on the client, as psql's `\password` does.
     let statement = "SELECT format('ALTER ROLE CURRENT_USER PASSWORD %L', $1::text)";
     let statement: String = client.query_one(statement, &[&password]).await?.get(0);
     client.batch_execute(&statement).await?;
     drop(client);
-    // For a while the vault is behind. A server that refuses what it gives (28P01) has it asked once more; what has not
-    // changed fails, and the next connection is opened a little later. Those that are open serve meanwhile.
+    // For a short time, the vault has the old password. When a server rejects it (28P01), the pool requests the
+    // password once more. If it has not changed, the attempt fails and the pool backs off. Open connections keep
+    // working.
     sleep(Duration::from_millis(200)).await;
     vault.send_replace(password.into());
     let before = pool.status().counters.opened;
@@ -36,11 +39,11 @@ async fn rotate(pool: &Pool, vault: &watch::Sender<Secret>, password: &str) -> R
     Ok(pool.status().counters.opened - before)
 }
 
-/// Asks for connections and uses them until it is told to stop. Gives how often, and how often in vain.
+/// Checks out connections and uses them until `stop` is true. Returns the numbers of requests and of failed requests.
 async fn work(pool: Pool, stop: watch::Receiver<bool>) -> (u64, u64) {
     let (mut requests, mut failed) = (0, 0);
     while !*stop.borrow() {
-        // Not by `retry`, which would hide a connection that broke.
+        // `retry` would hide broken connections.
         match pool.get().await {
             Ok(client) => failed += u64::from(client.simple_query("SELECT 1").await.is_err()),
             Err(_) => failed += 1,
@@ -54,11 +57,11 @@ async fn work(pool: Pool, stop: watch::Receiver<bool>) -> (u64, u64) {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let (config, first): (Config, _) = (env::var("DATABASE_URL")?.parse()?, env::var("PGPASSWORD")?);
-    let (vault, given) = watch::channel(Secret::from(first.as_str()));
-    // Each connection lives for a second at most, so that new ones are opened all the time.
+    let (vault, current) = watch::channel(Secret::from(first.as_str()));
+    // Connections are replaced after at most a second, so that the pool keeps opening new ones.
     let mut limits = *config.limits();
     limits.max_lifetime = Duration::from_secs(1);
-    let provider = move |_: CredentialsRequest| std::future::ready(Ok::<_, Infallible>(given.borrow().clone()));
+    let provider = move |_: CredentialsRequest| std::future::ready(Ok::<_, Infallible>(current.borrow().clone()));
     let pool = Pool::builder(config.clone().with_limits(limits)).credentials(provider).build()?;
     pool.wait_ready(Target::Primary, Duration::from_secs(10)).await?;
 
@@ -66,16 +69,16 @@ async fn main() -> Result<(), BoxError> {
     (0..4).for_each(|_| drop(tasks.spawn(work(pool.clone(), stopped.clone()))));
     for password in ["another 'one'", &first] {
         let opened = timeout(Duration::from_secs(30), rotate(&pool, &vault, password)).await??;
-        println!("the password was changed; {opened} connections were opened with the new one");
+        println!("changed the password; opened {opened} connections with the new one");
         let old = if password == first { "another 'one'" } else { &first };
-        let stranger = Pool::builder(config.clone().with_password(old)).build()?;
-        let error = stranger.get().await.err().ok_or("the old one is still good")?;
-        println!("with the old one: an error of kind `{}`", error.kind());
+        let outdated = Pool::builder(config.clone().with_password(old)).build()?;
+        let error = outdated.get().await.err().ok_or("the server still accepts the old password")?;
+        println!("the old password causes an error of kind `{}`", error.kind());
     }
     stop.send(true)?;
     let (mut requests, mut failed) = (0, 0);
-    for (more, in_vain) in tasks.join_all().await {
-        (requests, failed) = (requests + more, failed + in_vain);
+    for (task_requests, task_failed) in tasks.join_all().await {
+        (requests, failed) = (requests + task_requests, failed + task_failed);
     }
     println!("{requests} requests, {failed} failed");
     Ok(())

@@ -1,14 +1,15 @@
-//! TLS to every Pod behind one name: which name is verified, what the servers say of it, and what a wrong one looks like.
+//! TLS to every Pod of a Service: the verified names, the TLS sessions as the servers report them, and the error for a
+//! wrong name.
 //!
 //! `DATABASE_URL="postgres://user:password@postgresql-svc.k8s-training.svc.cluster.local/database\
 //!     ?sslmode=verify-full&sslrootcert=ca.crt" cargo run --example tls`
 //!
-//! The pool dials addresses, which no certificate can know. The name that a certificate has to be for is, by
-//! `ssl_verify_name`:
+//! The pool connects to IP addresses, which certificates usually do not contain. The parameter `ssl_verify_name` sets
+//! the name that a certificate must contain:
 //!
-//! - `service`, the default: the host of the URL, so that one certificate serves every Pod;
-//! - `pod`: each Pod's own name, which SRV records tell (`discovery=srv&port_name=postgresql-port`);
-//! - a name: that one, whatever the URL says.
+//! - `service` (default): the host of the URL, so that one certificate is valid for every Pod
+//! - `pod`: the name of each Pod, from SRV records (`discovery=srv&port_name=postgresql-port`)
+//! - any other value: that name
 
 use std::{collections::BTreeMap, error::Error as _};
 
@@ -18,13 +19,13 @@ use podpool::{
     tokio_postgres::Error,
 };
 
-/// The Pod that answers, and how the server says that it is spoken to.
-async fn encrypted(client: Client) -> Result<(String, String), Error> {
-    let question = "SELECT version, cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl";
-    let row = client.query_one(question, &[]).await?;
+/// Returns the name of the Pod, and the TLS version and cipher as the server reports them.
+async fn tls_session(client: Client) -> Result<(String, String), Error> {
+    let query = "SELECT version, cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl";
+    let row = client.query_one(query, &[]).await?;
     let (version, cipher): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let pod = client.endpoint();
-    // Where SRV records tell no name, it is known by its address.
+    // Without SRV records, the Pod has no name.
     let name = pod.host().map_or_else(|| pod.address().to_string(), ToOwned::to_owned);
     Ok((name, format!("{version}, {cipher}")))
 }
@@ -38,31 +39,31 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::builder(config.clone()).build()?;
     pool.wait_ready(Target::Any, config.limits().acquire_timeout).await?;
 
-    // Whom the policy picks is its own affair: until everybody who is there has answered, or for so many times.
-    let (mut answers, mut asked) = (BTreeMap::new(), 0);
-    while asked < 1000 && (asked < 10 || answers.len() < pool.status().endpoints.len()) {
-        let (pod, how) = pool.retry(Target::Any, encrypted).await?;
-        answers.insert(pod, how);
-        asked += 1;
+    // The policy picks the Pod of each query, so query until every Pod has responded.
+    let (mut sessions, mut queries) = (BTreeMap::new(), 0);
+    while queries < 1000 && (queries < 10 || sessions.len() < pool.status().endpoints.len()) {
+        let (pod, session) = pool.retry(Target::Any, tls_session).await?;
+        sessions.insert(pod, session);
+        queries += 1;
     }
-    for (pod, how) in &answers {
+    for (pod, session) in &sessions {
         let verified = match config.ssl().verified_name() {
             VerifiedName::Pod => pod.clone(),
             VerifiedName::Service => config.host().to_string(),
             other => other.to_string(),
         };
-        println!("{pod}: {how}, verified as {verified}");
+        println!("{pod}: {session}, verified as {verified}");
     }
     pool.close().await;
 
-    // Another name is on no certificate: every Pod is refused, at once and not at the deadline.
-    let wrong = config.ssl().clone().with_verified_name("somebody-else.example".parse()?);
+    // A name that no certificate contains: the checkout fails immediately, not only at its deadline.
+    let wrong = config.ssl().clone().with_verified_name("wrong.example".parse()?);
     let pool = Pool::builder(config.with_ssl(wrong)).build()?;
-    let Err(error) = pool.get().await else { return Err("a certificate for somebody-else.example?".into()) };
+    let Err(error) = pool.get().await else { return Err("wrong.example was accepted".into()) };
     for attempt in error.attempts() {
-        let Some(refused) = attempt.cause().and_then(|cause| cause.downcast_ref::<TlsError>()) else { continue };
-        let why = refused.source().map(ToString::to_string).unwrap_or_default();
-        println!("as somebody-else.example: {} {}: {refused}: {why}", attempt.address(), refused.reason());
+        let Some(tls) = attempt.cause().and_then(|cause| cause.downcast_ref::<TlsError>()) else { continue };
+        let source = tls.source().map(ToString::to_string).unwrap_or_default();
+        println!("as wrong.example: {} {}: {tls}: {source}", attempt.address(), tls.reason());
     }
     println!("an error of kind `{}`", error.kind());
     Ok(())

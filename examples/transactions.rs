@@ -1,6 +1,6 @@
-//! A transaction that can be sent again: a transfer with a key of its own, in `SERIALIZABLE`.
+//! Retries of a transaction: a transfer with an idempotency key, at the isolation level `SERIALIZABLE`.
 //!
-//! `DATABASE_URL=postgres://… cargo run --example transactions`. It makes two tables, `accounts` and `transfers`.
+//! `DATABASE_URL=postgres://… cargo run --example transactions` creates two tables, `accounts` and `transfers`.
 
 use podpool::{
     Applied, Client, Error, Pool, Target,
@@ -19,25 +19,25 @@ async fn main() -> Outcome<()> {
     let pool = Pool::connect(&std::env::var("DATABASE_URL")?).await?;
     pool.primary().await?.batch_execute(TABLES).await?;
     let key = format!("transfer-{}", std::process::id());
-    // The second time finds that it was done, as it would after an answer that got lost.
+    // The second call finds the key, as a retry does after the response to a commit was lost.
     for _ in 0..2 {
         println!("{key}: {}", transfer(&pool, &key, "ann", "bob", 1).await?);
     }
     Ok(())
 }
 
-/// Moves money, once for each key however often it is called.
+/// Transfers an amount. Calls with the same key transfer it only once.
 async fn transfer(pool: &Pool, key: &str, from: &str, to: &str, amount: i64) -> Result<&'static str, Error> {
     loop {
-        // Does it again by itself only while certainly nothing was applied.
+        // The pool retries the transaction only if it was certainly not applied.
         let done = pool.retry_unapplied(Target::Primary, |client| attempt(client, key, from, to, amount)).await;
         match done {
-            // The key makes it safe to send again also what may have been applied.
-            Err(error) if error.applied() == Applied::Unknown && is_worth_another_try(&error) => {
-                println!("{key}: not known whether it was applied, so once more: {error}");
+            // The key makes it safe to retry even if the transaction may have been applied.
+            Err(error) if error.applied() == Applied::Unknown && is_connection_error(&error) => {
+                println!("{key}: retrying, the outcome is unknown: {error}");
             }
-            // Another transaction was first: PostgreSQL asks for the whole transaction again.
-            Err(error) if is_serialization_failure(&error) => println!("{key}: once more: {error}"),
+            // A concurrent transaction conflicts. PostgreSQL requires the application to retry the whole transaction.
+            Err(error) if is_serialization_failure(&error) => println!("{key}: retrying: {error}"),
             done => return done,
         }
     }
@@ -50,17 +50,17 @@ async fn attempt(
     to: &str,
     amount: i64,
 ) -> Result<&'static str, tokio_postgres::Error> {
-    // Rolls back when it is dropped, as at each `?` here.
+    // Dropping the transaction rolls it back, which happens at every early return below.
     let transaction = client.build_transaction().isolation_level(IsolationLevel::Serializable).start().await?;
     let insert = transaction.prepare_cached("INSERT INTO transfers VALUES ($1) ON CONFLICT DO NOTHING").await?;
     if transaction.execute(&insert, &[&key]).await? == 0 {
-        return Ok("was done before");
+        return Ok("already applied");
     }
     let add = transaction.prepare_cached("UPDATE accounts SET balance = balance + $2 WHERE name = $1").await?;
     transaction.execute(&add, &[&from, &-amount]).await?;
     transaction.execute(&add, &[&to, &amount]).await?;
     transaction.commit().await?;
-    Ok("done")
+    Ok("applied")
 }
 
 fn cause(error: &Error) -> Option<&tokio_postgres::Error> {
@@ -71,7 +71,7 @@ fn is_serialization_failure(error: &Error) -> bool {
     cause(error).and_then(tokio_postgres::Error::code) == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
 }
 
-/// The connection was lost, so another one may do better.
-fn is_worth_another_try(error: &Error) -> bool {
+/// Returns true if the connection failed, so that a retry may succeed on another one.
+fn is_connection_error(error: &Error) -> bool {
     cause(error).is_some_and(|cause| podpool::classify(cause).is_connection_class())
 }

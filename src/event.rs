@@ -1,4 +1,4 @@
-//! What happened to the set of Pods, as a bounded stream that slows nobody down.
+//! Events about the set of Pods, in a bounded stream. A slow subscriber loses events but does not slow down the pool.
 
 use std::{
     fmt,
@@ -18,31 +18,32 @@ use crate::{
     trace::{SYSTEM, TARGET},
 };
 
-/// Events that are kept for a reader who is behind. Who is further behind is told how many were lost.
+/// The number of events that are kept for a slow subscriber. A subscriber that falls further behind gets [`Lagged`].
 pub const EVENT_CAPACITY: usize = 256;
 
-/// Something that happened to the set of Pods.
+/// A change of the set of Pods or of the pool's access to them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// Files of certificates have changed and cannot be used: the last good ones stay in use. Said once for each change.
+    /// Certificate files changed but cannot be used. The previous certificates stay in use. Emitted once for each
+    /// change.
     CertificatesRefused {
-        /// Which file, and what is wrong with it.
+        /// The file and the error.
         cause: Arc<str>,
     },
-    /// Files of certificates have changed: new connections use the new ones.
+    /// Certificate files changed. New connections use the new certificates.
     CertificatesReloaded,
-    /// A Pod is behind the name that was not before. It serves once a probe has passed.
+    /// Discovery found a new Pod. It receives traffic after its first passed probe.
     EndpointAdded {
         /// The Pod.
         endpoint: Endpoint,
     },
-    /// A Pod is not behind the name any more. Idle connections are closed, borrowed ones when they come back.
+    /// Discovery no longer finds a Pod. Its idle connections are closed immediately, the others when they are returned.
     EndpointDrained {
         /// The Pod.
         endpoint: Endpoint,
     },
-    /// The last connection to a drained Pod is closed.
+    /// The last connection to a drained Pod was closed.
     EndpointRemoved {
         /// The Pod.
         endpoint: Endpoint,
@@ -51,82 +52,83 @@ pub enum Event {
     StateChanged {
         /// The Pod.
         endpoint: Endpoint,
-        /// The state before: `probing`, `healthy`, `ejected`.
+        /// The previous state: `probing`, `healthy` or `ejected`.
         from: &'static str,
-        /// The state now.
+        /// The new state.
         to: &'static str,
-        /// Why, where something failed.
+        /// The error, if something failed.
         cause: Option<Arc<str>>,
     },
     /// A Pod's role changed.
     RoleChanged {
         /// The Pod.
         endpoint: Endpoint,
-        /// The role before.
+        /// The previous role.
         from: Role,
-        /// The role now.
+        /// The new role.
         to: Role,
     },
-    /// A Pod is not what it says it is: a former primary, or of another cluster. It gets nothing, whatever the target.
+    /// A Pod is a former primary or belongs to another cluster. It receives no traffic for any target.
     EndpointFenced {
         /// The Pod.
         endpoint: Endpoint,
-        /// Why.
+        /// The reason.
         cause: Arc<str>,
     },
-    /// A fenced Pod has mended its ways.
+    /// The reason to fence a Pod no longer applies.
     EndpointUnfenced {
         /// The Pod.
         endpoint: Endpoint,
     },
-    /// The connections that clients like this one may open are more than a Pod has. Said once a Pod, as soon as its
-    /// server has told how many it has. How many clients there are is known only from `clients`; without that, one is
-    /// compared.
-    BudgetExceeded {
+    /// A Pod has fewer connection slots than all clients may open together. Emitted once per Pod, after its server has
+    /// reported the number of slots. The number of clients is the parameter `clients`, or 1 without it.
+    ServerOversubscribed {
         /// The Pod.
         endpoint: Endpoint,
-        /// The arithmetic.
+        /// The number of connections and of slots.
         cause: Arc<str>,
     },
-    /// A Pod lets nobody in: the server refuses who we are, or the database that is asked for, or there are no credentials
-    /// to come with. What is open goes on to serve. Said once, until the Pod lets somebody in.
+    /// A Pod rejects logins: the server refuses the user or the database, or no credentials are available. Open
+    /// connections stay in use. Emitted once, until a login succeeds again.
     LoginFailed {
         /// The Pod.
         endpoint: Endpoint,
-        /// In which phase, why, and with which SQLSTATE.
+        /// The phase, the error, and the SQLSTATE.
         cause: Arc<str>,
     },
-    /// A Pod cannot be spoken to over TLS: its certificate was refused, it refused ours, or it does not offer TLS and has
-    /// to. What is open goes on to serve. Said once, until the Pod lets somebody in.
+    /// A TLS handshake with a Pod failed: the client refused the server's certificate, the server refused the client's,
+    /// or the server does not support TLS although it is required. Open connections stay in use. Emitted once, until a
+    /// connection succeeds again.
     TlsFailed {
         /// The Pod.
         endpoint: Endpoint,
-        /// In which phase, and why.
+        /// The phase and the error.
         cause: Arc<str>,
     },
-    /// libpq's password file is ignored: others may read it, it is no plain file, or it cannot be read. Said once.
+    /// libpq's password file is ignored: other users can read it, it is not a regular file, or it cannot be read.
+    /// Emitted once.
     PassfileIgnored {
-        /// Which file.
+        /// The file.
         path: Arc<Path>,
-        /// Why.
+        /// The reason.
         cause: Arc<str>,
     },
-    /// The name could not be resolved. The set stays as it was. Said once, at the first failure in a row.
+    /// The Service's name could not be resolved. The set of Pods does not change. Emitted once, at the first failure in
+    /// a row.
     ResolveFailed {
-        /// Why.
+        /// The reason.
         cause: Arc<str>,
     },
-    /// The name resolves again.
+    /// The Service's name was resolved again.
     ResolveRecovered,
-    /// No Pod is healthy: the ejected ones are used until one is.
-    PanicBegan,
+    /// No Pod is healthy. Ejected Pods are used until a Pod is healthy again.
+    NoHealthyPods,
     /// A Pod is healthy again.
-    PanicEnded,
+    HealthyPodsAgain,
 }
 
 /// The names of all events.
 pub(crate) const NAMES: [&str; 17] = [
-    "budget_exceeded",
     "certificates_refused",
     "certificates_reloaded",
     "endpoint_added",
@@ -134,13 +136,14 @@ pub(crate) const NAMES: [&str; 17] = [
     "endpoint_fenced",
     "endpoint_removed",
     "endpoint_unfenced",
+    "healthy_pods_again",
     "login_failed",
-    "panic_began",
-    "panic_ended",
+    "no_healthy_pods",
     "passfile_ignored",
     "resolve_failed",
     "resolve_recovered",
     "role_changed",
+    "server_oversubscribed",
     "state_changed",
     "tls_failed",
 ];
@@ -149,7 +152,7 @@ impl Event {
     /// The names of all events.
     pub const NAMES: &[&str] = &NAMES;
 
-    /// The event's name in lower case with underscores, as in the logs.
+    /// Returns the event's name in snake case, as in the log.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -160,7 +163,7 @@ impl Event {
             Self::EndpointRemoved { .. } => "endpoint_removed",
             Self::EndpointFenced { .. } => "endpoint_fenced",
             Self::EndpointUnfenced { .. } => "endpoint_unfenced",
-            Self::BudgetExceeded { .. } => "budget_exceeded",
+            Self::ServerOversubscribed { .. } => "server_oversubscribed",
             Self::LoginFailed { .. } => "login_failed",
             Self::TlsFailed { .. } => "tls_failed",
             Self::PassfileIgnored { .. } => "passfile_ignored",
@@ -168,19 +171,19 @@ impl Event {
             Self::RoleChanged { .. } => "role_changed",
             Self::ResolveFailed { .. } => "resolve_failed",
             Self::ResolveRecovered => "resolve_recovered",
-            Self::PanicBegan => "panic_began",
-            Self::PanicEnded => "panic_ended",
+            Self::NoHealthyPods => "no_healthy_pods",
+            Self::HealthyPodsAgain => "healthy_pods_again",
         }
     }
 
-    /// The Pod that it is about, if it is about one.
+    /// Returns the Pod that the event is about, if any.
     #[must_use]
     pub fn endpoint(&self) -> Option<&Endpoint> {
         match self {
             Self::EndpointAdded { endpoint }
             | Self::EndpointDrained { endpoint }
             | Self::EndpointRemoved { endpoint }
-            | Self::BudgetExceeded { endpoint, .. }
+            | Self::ServerOversubscribed { endpoint, .. }
             | Self::EndpointFenced { endpoint, .. }
             | Self::EndpointUnfenced { endpoint }
             | Self::LoginFailed { endpoint, .. }
@@ -204,7 +207,7 @@ impl fmt::Display for Event {
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
             Self::RoleChanged { from, to, .. } => write!(f, " {from} -> {to}"),
-            Self::BudgetExceeded { cause, .. }
+            Self::ServerOversubscribed { cause, .. }
             | Self::CertificatesRefused { cause }
             | Self::EndpointFenced { cause, .. }
             | Self::LoginFailed { cause, .. }
@@ -216,32 +219,32 @@ impl fmt::Display for Event {
     }
 }
 
-/// A reader of the pool's events, from the moment it was made.
+/// A subscription to the pool's events, from its creation on.
 #[derive(Debug)]
 pub struct Events(broadcast::Receiver<Event>);
 
-/// The reader was more than [`EVENT_CAPACITY`] events behind.
+/// The error of a subscriber that was more than [`EVENT_CAPACITY`] events behind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::exhaustive_structs, reason = "a count is all there is to say")]
+#[expect(clippy::exhaustive_structs, reason = "the count is the only information")]
 pub struct Lagged {
-    /// How many events were lost.
+    /// The number of lost events.
     pub lost: u64,
 }
 
 impl fmt::Display for Lagged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} events were lost: the reader was too slow", self.lost)
+        write!(f, "{} events lost: the subscriber was too slow", self.lost)
     }
 }
 
 impl std::error::Error for Lagged {}
 
 impl Events {
-    /// The next event; `None` when the pool is gone. Cancel-safe.
+    /// Waits for the next event. Returns `None` after the pool was closed. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// [`Lagged`] when events were lost; reading goes on with the oldest one that is kept.
+    /// [`Lagged`] if events were lost. The next call returns the oldest event that is kept.
     pub async fn next(&mut self) -> Option<Result<Event, Lagged>> {
         match self.0.recv().await {
             Ok(event) => Some(Ok(event)),
@@ -251,11 +254,11 @@ impl Events {
     }
 }
 
-/// The sending end.
+/// The sending side of the stream.
 #[derive(Debug)]
 pub(crate) struct Emitter {
     sender: Mutex<Option<broadcast::Sender<Event>>>,
-    /// How often each event has happened, in the order of [`NAMES`].
+    /// The number of emissions of each event, in the order of [`NAMES`].
     counts: [AtomicU64; NAMES.len()],
 }
 
@@ -264,26 +267,27 @@ impl Emitter {
         Self { sender: Mutex::new(Some(broadcast::Sender::new(EVENT_CAPACITY))), counts: Default::default() }
     }
 
-    /// Sends an event to whoever reads, and to the log.
+    /// Sends an event to all subscribers and to the log.
     pub(crate) fn emit(&self, event: Event) {
-        if let Some(place) = NAMES.iter().position(|name| *name == event.name()) {
-            // Relaxed: a plain counter.
-            self.counts[place].fetch_add(1, Ordering::Relaxed);
+        if let Some(index) = NAMES.iter().position(|name| *name == event.name()) {
+            // Relaxed: a counter that guards no data. Read by `counts`.
+            self.counts[index].fetch_add(1, Ordering::Relaxed);
         }
         log(&event);
         if let Some(sender) = &*lock(&self.sender) {
-            // An error only says that nobody reads at the moment.
+            // An error means only that there are no subscribers.
             drop(sender.send(event));
         }
     }
 
-    /// How often each event has happened, by its name.
+    /// Returns the number of emissions of each event, by name.
     #[cfg(feature = "metrics")]
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        // Relaxed: counters that guard no data. Written by `emit`.
         NAMES.into_iter().zip(&self.counts).map(|(name, count)| (name, count.load(Ordering::Relaxed)))
     }
 
-    /// Nothing more will happen: readers come to the end.
+    /// Ends the stream of all subscribers.
     pub(crate) fn close(&self) {
         drop(lock(&self.sender).take());
     }
@@ -312,11 +316,11 @@ fn log(event: &Event) {
         };
     }
     match event {
-        Event::BudgetExceeded { .. }
+        Event::ServerOversubscribed { .. }
         | Event::CertificatesRefused { .. }
         | Event::EndpointFenced { .. }
         | Event::LoginFailed { .. }
-        | Event::PanicBegan
+        | Event::NoHealthyPods
         | Event::PassfileIgnored { .. }
         | Event::ResolveFailed { .. }
         | Event::TlsFailed { .. } => line!(warn),
@@ -325,7 +329,7 @@ fn log(event: &Event) {
     }
 }
 
-/// The text of an error with all its causes.
+/// Returns the text of an error with all its sources.
 pub(crate) fn chain(error: &BoxError) -> Arc<str> {
     let mut text = error.to_string();
     let mut source = error.source();

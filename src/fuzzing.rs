@@ -1,7 +1,6 @@
-//! For this crate's own fuzz targets: what takes in bytes from outside, with what must hold for any bytes. Not part of
-//! the public API.
+//! Entry points for this crate's fuzz targets. Not part of the public API.
 //!
-//! Each function panics where something does not hold.
+//! Each function passes arbitrary bytes to one parser of external input, and panics if an invariant is violated.
 
 use crate::{
     Config,
@@ -14,7 +13,7 @@ pub use crate::{
 
 const SECRET: &str = "Zq7-hidden-Kx3";
 
-/// A URL: refused with an error that never shows the password, or accepted whole.
+/// Parses a URL. Asserts that neither the error nor the debug output of the configuration shows the password.
 pub fn url(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for url in [text.to_owned(), format!("postgres://app:{SECRET}@{text}")] {
@@ -26,23 +25,24 @@ pub fn url(bytes: &[u8]) {
     }
 }
 
-/// Keywords and values: refused with an error that never shows the password, or accepted whole.
+/// Parses keywords and values. Asserts that neither the error nor the debug output of the configuration shows the
+/// password.
 pub fn keyword_value(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let around = [
+    let texts = [
         text.to_owned(),
         format!("host=db user=app password={SECRET} {text}"),
         format!("host=db user=app password='{SECRET}'{text}"),
         format!("host=db password={text} {SECRET}"),
         format!("{text} password={SECRET}"),
     ];
-    for pairs in around {
-        match pairs.parse::<Config>() {
+    for text_with_secret in texts {
+        match text_with_secret.parse::<Config>() {
             Ok(config) => {
                 let shown = shown(&config);
-                // The text before may have made it the value of something else, which may be shown.
-                let kept = config.password().is_some_and(|password| password.expose().contains(SECRET));
-                assert!(!kept || text.contains(SECRET) || !shown.contains(SECRET), "{shown}");
+                // The fuzzed text may have made the secret the value of another parameter, which may be shown.
+                let is_password = config.password().is_some_and(|password| password.expose().contains(SECRET));
+                assert!(!is_password || text.contains(SECRET) || !shown.contains(SECRET), "{shown}");
             }
             Err(error) => {
                 let shown = format!("{error} {error:?}");
@@ -52,7 +52,7 @@ pub fn keyword_value(bytes: &[u8]) {
     }
 }
 
-/// libpq's password file: a line that fits is found behind any others, unless one of those fits.
+/// Searches libpq's password file. Asserts that a matching line at the end is found unless an earlier line matches.
 pub fn pgpass(bytes: &[u8]) {
     let key = pgpass::Key { host: "db.svc", port: 5432, dbname: "shop", user: "app" };
     let before = pgpass::find(bytes, key);
@@ -60,16 +60,17 @@ pub fn pgpass(bytes: &[u8]) {
     match (before, pgpass::find(&longer, key)) {
         (Err(_), found) => assert!(found.is_err()),
         (Ok(Some(before)), found) => assert!(found.is_ok_and(|found| found.is_some_and(|found| found.is(&before)))),
-        // None where a line before fits and has no password.
+        // `None` if an earlier line matches and has no password.
         (Ok(None), found) => {
             assert!(found.is_ok_and(|found| found.is_none_or(|found| found.expose() == SECRET)));
         }
     }
 }
 
+/// Returns the debug output of a configuration. Asserts its basic invariants.
 fn shown(config: &Config) -> String {
     if let Err(error) = config.validate() {
-        // What a setter can still mend.
+        // A parsed configuration may be invalid, because a setter can still correct it.
         assert!(!error.parameter().is_empty());
     }
     if let Host::Service(name) = config.host() {

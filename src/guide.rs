@@ -1,26 +1,30 @@
-//! The guide: prose, read on docs.rs or in the repository's `docs/`. Its examples are compiled with the tests.
+//! The guide, as on docs.rs and in the repository's `docs/`. The examples are compiled with the tests.
 
-/// How the pool is built, and why.
+/// The pool's design, and the reasons for it.
 #[doc = include_str!("../docs/architecture.md")]
 pub mod architecture {}
 
-/// What else there is, and how it differs.
+/// Measured costs of this pool, next to those of other pools and load balancers.
+#[doc = include_str!("../docs/benchmarks.md")]
+pub mod benchmarks {}
+
+/// Alternatives to this pool, and their differences.
 #[doc = include_str!("../docs/comparison.md")]
 pub mod comparison {}
 
-/// Where passwords come from, and what becomes of a new one.
+/// Sources of passwords, and password rotation.
 #[doc = include_str!("../docs/credentials.md")]
 pub mod credentials {}
 
-/// Every fault, and what is seen of it.
+/// Faults, and their effects on callers, events and metrics.
 #[doc = include_str!("../docs/failure-modes.md")]
 pub mod failure_modes {}
 
-/// What the pool does not do.
+/// Limitations of the pool.
 #[doc = include_str!("../docs/limits.md")]
 pub mod limits {}
 
-/// From deadpool-postgres, bb8, sqlx and pgxpool.
+/// Migration from deadpool-postgres, bb8, sqlx and pgxpool.
 #[doc = include_str!("../docs/moving.md")]
 pub mod moving {}
 
@@ -28,18 +32,18 @@ pub mod moving {}
 #[doc = include_str!("../docs/observability.md")]
 pub mod observability {}
 
-/// The headless Service that each Postgres operator needs.
+/// The headless Service for each Postgres operator.
 #[doc = include_str!("../docs/operators.md")]
 pub mod operators {}
 
-/// What works in front of a PgBouncer.
+/// Features that work with PgBouncer.
 #[doc = include_str!("../docs/pgbouncer.md")]
 pub mod pgbouncer {}
 
-/// Which mode, which name behind a Service, client certificates, and how to see that it works.
+/// TLS modes, host names behind a Service, client certificates, and verification.
 #[doc = include_str!("../docs/tls.md")]
 pub mod tls {}
 
-/// Sizes, policies, deadlines, and the arithmetic of `max_connections`.
+/// Pool sizes, policies, timeouts, and the arithmetic of `max_connections`.
 #[doc = include_str!("../docs/tuning.md")]
 pub mod tuning {}

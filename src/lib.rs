@@ -1,84 +1,61 @@
 //! A health-checked, load-balanced Postgres connection pool to every Pod behind one Kubernetes name.
 //!
-//! Give it the name of a headless Service. It resolves the name to every Pod's address and keeps resolving it, keeps a
-//! warm pool (tokio-postgres through deadpool) to each Pod, watches who is well and who is primary, and hands out the
-//! best connection in the time of a bare pool checkout.
+//! Pass the name of a headless Service. The pool resolves the name to the addresses of all Pods and keeps resolving it.
+//! It keeps warm connections to each Pod (tokio-postgres in a deadpool), checks their health, knows which Pod is the
+//! primary, and hands out a connection to the best Pod as fast as a plain pool does. Pods that are killed, moved, added
+//! or promoted need no restart of the application.
 //!
 //! ```no_run
-//! use podpool::{Pool, Target};
+//! use podpool::Pool;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let pool = Pool::connect("postgres://app:secret@postgresql-svc.k8s-training.svc.cluster.local/shop").await?;
 //! let client = pool.get().await?;
 //! let version: String = client.query_one("SELECT version()", &[]).await?.get(0);
-//! println!("{} is {version}", client.endpoint());
+//! println!("{} runs {version}", client.endpoint());
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # The main types
+//! # Main types
 //!
-//! - [`Pool`]: the handle that everybody clones. [`Pool::get`] gives a connection to the best Pod,
-//!   [`Pool::get_for`] to the best one for a [`Target`], [`Pool::retry`] does work again on another Pod when its Pod
-//!   dies under it.
-//! - [`Client`]: a connection on loan. Every method of deadpool-postgres's `ClientWrapper` and of
-//!   [`tokio_postgres::Client`] is there. Dropping it gives it back, clean or not at all.
-//! - [`Config`]: everything that can be set, from a URL or by setters, with libpq's names where libpq has one.
-//! - [`ProvideCredentials`]: passwords and tokens from anywhere, asked for at each connection.
-//! - [`Error`]: what went wrong, with every Pod that was tried, and whether anything can have been [`Applied`].
-//! - [`Status`] and [`Events`]: what the pool knows, and what happens to it.
-//! - [`balance::Policy`] and [`discovery::Resolve`]: choose Pods, or find them, your own way.
+//! - [`Pool`]: a cheap handle to clone. [`Pool::get`] checks out a connection to the best Pod, and [`Pool::get_for`]
+//!   one to the best Pod for a [`Target`]. [`Pool::retry`] repeats work on another Pod if its connection fails.
+//! - [`Client`]: a checked-out connection, with all methods of deadpool-postgres's `ClientWrapper` and of
+//!   [`tokio_postgres::Client`]. Dropping it returns the connection. Only a clean connection is reused.
+//! - [`Config`]: all settings, from a URL or from setters. Names are libpq's where libpq has one.
+//! - [`ProvideCredentials`]: a source of passwords and tokens, queried for each new connection.
+//! - [`Error`]: the kind of failure, every Pod that was tried, and whether the database may have [`Applied`] the work.
+//! - [`Status`], [`Events`]: a snapshot of the pool, and a stream of changes.
+//! - [`balance::Policy`], [`discovery::Resolve`]: extension points for choosing and for finding Pods.
 //!
-//! # Reads, writes, and doing it again
+//! # What the pool does
 //!
-//! ```no_run
-//! # use podpool::{Applied, Pool, Target};
-//! # async fn example(pool: Pool) -> Result<(), podpool::Error> {
-//! // A read: safe to do twice, so it is done again whenever its connection fails under it.
-//! let orders: i64 = pool
-//!     .retry(Target::PreferStandby, |client| async move {
-//!         let statement = client.prepare_cached("SELECT count(*) FROM orders").await?;
-//!         client.query_one(&statement, &[]).await.map(|row| row.get(0))
-//!     })
-//!     .await?;
+//! **Discovery.** DNS determines which Pods exist. A Pod that is missing from a response is removed after a second
+//! response confirms it. A DNS error or an empty response removes no Pod while any Pod is serving.
 //!
-//! // A write: done again only while it is certain that nothing was applied.
-//! let written = pool
-//!     .retry_unapplied(Target::Primary, |client| async move {
-//!         client.execute("INSERT INTO orders (item) VALUES ($1)", &[&"lamp"]).await
-//!     })
-//!     .await;
-//! match written {
-//!     Err(error) if error.applied() == Applied::Unknown => println!("look before you send it again: {error}"),
-//!     other => println!("{} row, and {orders} before", other?),
-//! }
-//! # Ok(())
-//! # }
-//! ```
+//! **Health.** Health checks determine which Pods serve. Each Pod is probed every 5 s on a dedicated connection. It is
+//! ejected immediately if a probe fails, if a connection breaks, or if the server announces its shutdown. If every Pod
+//! is ejected, the pool keeps trying the Pods that were healthy last.
 //!
-//! # What a checkout does, and what it does not
+//! **Checkout.** A checkout reads a snapshot of the Pods that is cached per thread, lets the policy pick a suitable
+//! Pod, and takes an idle connection. It never resolves, probes or dials. If no suitable Pod has an idle connection,
+//! the caller waits in a FIFO queue, for `acquire_timeout` at most, until a connection is returned or opened; tasks of
+//! the pool open connections. A connection that was idle for more than a second is pinged first. If the response is
+//! late, the caller gets a connection to another Pod.
 //!
-//! It reads its thread's copy of one snapshot, lets the policy pick among the Pods that fit, and takes an idle
-//! connection. It never resolves, probes or dials. When no fitting Pod has an idle connection, it stands in a queue for
-//! the first one that comes back or is opened, for `acquire_timeout` at most; connections are opened by tasks of the
-//! pool. A connection that was idle for more than a second is pinged first; where the answer does not come at once, the
-//! caller goes to another Pod.
+//! **TLS.** Parameters have libpq's names and meaning. The default, `sslmode=prefer`, is also libpq's: it encrypts if
+//! the server supports TLS, but does not protect against an attacker who can change packets. `verify-full` does. See
+//! [`config::ssl`] for the modes and for certificate rotation.
 //!
-//! Prefer `prepare_cached` to giving a statement as text: the driver closes a statement given as text with one more
-//! request when it is dropped, and the connection is lent out again only when that has been answered.
+//! **Runtime.** [`Builder::build`] is synchronous, uses no network, and succeeds while DNS and every Pod are down. All
+//! sockets and tasks of the pool run on the tokio runtime on which the pool is built, or on the one passed to the
+//! builder. Callers can run on any other. Dropping a [`Client`] never blocks and never panics. Dropping the last
+//! [`Pool`] closes idle connections immediately and checked-out ones when they are returned.
 //!
-//! # Who exists, and who serves
-//!
-//! DNS tells who exists. A Pod that is missing from an answer goes when the answer is confirmed; an error or an empty
-//! answer removes nobody while a Pod serves. Health tells who serves: each Pod is probed on a connection of its own
-//! every 5 s, and is out at once when a probe fails, a connection breaks, or the server says that it shuts down. While
-//! no Pod passes, those that did are tried all the same.
-//!
-//! # What it tells
-//!
-//! [`Pool::status`] is the pool at one moment; [`Pool::events`] is a stream of what happens to the set of Pods, and
-//! [`Builder::observer`] a call for each; log lines and spans go to `tracing`, and metrics, with the feature, to the
-//! recorder that the application installs. All names are in [`metrics`] and [`trace`].
+//! **Observability.** [`Pool::status`] returns a snapshot. [`Pool::events`] is a stream of changes to the set of Pods,
+//! and [`Builder::observer`] registers a callback for them. Logs and spans use `tracing`; the feature `metrics` exports
+//! metrics. [`trace`] and [`metrics`] list all names.
 //!
 //! ```
 //! use podpool::{Config, Event, Observer, Pool};
@@ -94,53 +71,87 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let config: Config = "postgres://app@postgresql-svc.k8s-training.svc.cluster.local/shop".parse()?;
-//! let pool = Pool::builder(config).observer(Print).build()?; // touches no network
+//! let pool = Pool::builder(config).observer(Print).build()?; // uses no network
 //! assert_eq!(pool.status().endpoints.len(), 0);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # The guide
+//! # What the pool does not do
 //!
-//! Prose, beside the repository's code in `docs/` and on docs.rs as the module [`guide`]:
+//! - It does not promote Pods. An operator does that; the pool detects the new primary.
+//! - It does not parse SQL. The [`Target`] of a checkout decides whether a primary or a standby gets the work.
+//! - It balances checkouts, not statements. A connection that is held for an hour stays on one Pod for an hour.
+//! - It does not guarantee that a standby has replayed the caller's own writes. Read them with [`Target::Primary`].
+//! - It does not reset session state by default: `SET`, `LISTEN`, advisory locks and temporary tables stay on the
+//!   connection. An open transaction is rolled back.
+//! - It does not balance behind a Service with a cluster IP: that is one address, so the pool sees one Pod.
 //!
-//! - [architecture](guide::architecture): how it is built, and why;
-//! - [failure modes](guide::failure_modes): every fault, and what is seen of it;
-//! - [tuning](guide::tuning): sizes, policies, deadlines, the arithmetic of `max_connections`;
-//! - [TLS](guide::tls): which mode, which name behind a Service, client certificates, how to see that it works;
-//! - [credentials](guide::credentials): where passwords come from, and what becomes of a new one;
-//! - [observability](guide::observability): log lines, spans, events and metrics, by name;
-//! - [operators](guide::operators): the headless Service that CloudNativePG, Zalando's and Crunchy's operators need;
-//! - [PgBouncer](guide::pgbouncer): what works in front of one;
-//! - [limits](guide::limits): what it does not do;
-//! - [comparison](guide::comparison), and [moving](guide::moving) from deadpool-postgres, bb8, sqlx or pgxpool.
+//! The guide has [the full list](guide::limits).
 //!
-//! # TLS
+//! # Reads, writes and retries
 //!
-//! libpq's parameters with libpq's meaning; see [`config::ssl`] for the modes, what each verifies, rotation of
-//! certificates, and a recipe for Kubernetes, and [the guide](guide::tls) for what to choose. The default, `prefer`, is libpq's: it encrypts where the server offers it,
-//! and protects from nobody who can change packets. `verify-full` does.
+//! ```no_run
+//! # use podpool::{Applied, Pool, Target};
+//! # async fn example(pool: Pool) -> Result<(), podpool::Error> {
+//! // A read is safe to repeat, so it is retried whenever its connection fails.
+//! let orders: i64 = pool
+//!     .retry(Target::PreferStandby, |client| async move {
+//!         let statement = client.prepare_cached("SELECT count(*) FROM orders").await?;
+//!         client.query_one(&statement, &[]).await.map(|row| row.get(0))
+//!     })
+//!     .await?;
 //!
-//! # Runtime
+//! // A write is retried only while it is certain that it was not applied.
+//! let written = pool
+//!     .retry_unapplied(Target::Primary, |client| async move {
+//!         client.execute("INSERT INTO orders (item) VALUES ($1)", &[&"lamp"]).await
+//!     })
+//!     .await;
+//! match written {
+//!     Err(error) if error.applied() == Applied::Unknown => println!("check before you send it again: {error}"),
+//!     other => println!("{} row added to {orders}", other?),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
-//! [`Builder::build`] is synchronous and touches no network; it succeeds with DNS and every Pod down. Every socket and
-//! task of the pool lives on the tokio runtime it is built in (or is given); callers may be on any other. Dropping a
-//! [`Client`] never blocks and never panics, wherever that happens. Dropping the last [`Pool`] closes everything.
+//! Prefer `prepare_cached` to passing a statement as text. For text, the driver prepares a named statement and
+//! closes it with one more request when it is dropped. The connection is reused only after the response to that
+//! request.
 //!
 //! # Defaults
 //!
-//! Each is a constant of [`config::Limits`], where a table says when each stage ends: checkout within 5 s, dial within
-//! 2 s, 8 connections a Pod and 1 kept idle, life 30 min less up to a tenth, idle 10 min, TCP user time-out 3 s, keepalive
-//! 5 s/1 s/3, refresh by TTL within 1–10 s, drain 60 s, close 30 s.
+//! Each default is a constant of [`config::Limits`], which also lists the deadline of every stage.
+//!
+//! | setting | default |
+//! |---|---|
+//! | checkout, including the wait (`acquire_timeout`) | 5 s |
+//! | dial: TCP, TLS and authentication (`connect_timeout`) | 2 s |
+//! | connections per Pod (`pool_size`), kept idle (`min_idle`) | 8, 1 |
+//! | maximum age (`max_lifetime`, minus up to 10 % jitter), maximum idle time (`idle_timeout`) | 30 min, 10 min |
+//! | health check: interval, timeout (`probe_interval`, `probe_timeout`) | 5 s, 1 s |
+//! | DNS refresh: by TTL, within (`refresh_min`, `refresh_max`) | 1 s to 10 s |
+//! | TCP user timeout; keepalive idle time, interval, count | 3 s; 5 s, 1 s, 3 |
+//! | drain a removed Pod (`drain_timeout`), close the pool (`close_timeout`) | 60 s, 30 s |
 //!
 //! # Features
 //!
-//! | feature | meaning | default |
+//! | feature | effect | default |
 //! |---|---|---|
-//! | `metrics` | the pool's counts and times for the recorder of the `metrics` facade, by the names in [`metrics`] | no |
+//! | `metrics` | exports metrics to the recorder of the `metrics` facade, see [`metrics`] | no |
 //! | `rustls` | TLS by rustls with `ring`, see [`config::ssl`] | yes |
-//! | `serde` | [`Config`] is read from a configuration file by way of serde | no |
-//! | `testkit` | `podpool::testkit`: real local Pods and a name server that can be broken, for tests | no |
+//! | `serde` | deserializes [`Config`] from configuration files | no |
+//! | `testkit` | `podpool::testkit`: real local Pods and a DNS server with fault injection, for tests | no |
+//!
+//! # Guide
+//!
+//! The module [`guide`] contains the pages of the repository's folder `docs/`: [architecture](guide::architecture),
+//! [failure modes](guide::failure_modes), [tuning](guide::tuning), [TLS](guide::tls),
+//! [credentials](guide::credentials), [observability](guide::observability), [Postgres operators](guide::operators),
+//! [PgBouncer](guide::pgbouncer), [limits](guide::limits), [benchmarks](guide::benchmarks),
+//! [comparison](guide::comparison), and
+//! [migration](guide::moving) from deadpool-postgres, bb8, sqlx or pgxpool.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
 

@@ -1,98 +1,142 @@
-//! The metrics of a pool, by name: the feature `metrics` gives them to the recorder of the [`metrics`] facade.
+//! The names, labels and descriptions of the metrics that the feature `metrics` records through the [`metrics`] facade.
 //!
-//! They are read once a second from what the pool counts anyway, in its upkeep and never in a checkout, so a checkout
-//! costs the same with and without them. Only what has to wait or to dial records its time by itself. They are read once
-//! more when the pool begins to close and before [`Pool::close`](crate::Pool::close) returns: a Pod's gauges are zero
-//! then, and every count is complete but for connections that their borrowers still hold, which are counted when the
-//! last of them has gone. Install the recorder before the pool is built: what was given to nobody is not given again.
+//! Connection metrics follow OpenTelemetry's semantic conventions for database clients, version [`SEMCONV_VERSION`]
+//! (the status of the part about connection pools is Development). The facade has no units, so each name is the one that
+//! OpenTelemetry's Prometheus exporter derives: `db.client.connection.create_time` in seconds becomes
+//! `db_client_connection_create_time_seconds`. Metrics without a convention have the prefix `podpool_`.
 //!
-//! Every metric has the label `service`, the name that the pool was given; those of one Pod have `pod`, its name where
-//! discovery tells it and its address otherwise, and `address` too. The names and labels are stable; another label value may come with
-//! any version.
+//! The pool's upkeep reads the pool's own counters once a second and passes them to the recorder. A checkout touches no
+//! metric, so it costs the same with and without a recorder. The values are exported once more when the pool begins to
+//! close and before [`Pool::close`](crate::Pool::close) returns. By then the gauges of every Pod are zero, and counters
+//! are complete except for connections that callers still hold, which are counted when the last of them is closed.
+//! Install the recorder before the pool is built: increments that were exported without a recorder are not exported
+//! again.
+//!
+//! Every metric has the labels [`POOL_LABELS`]: the pool as `host:port/database`, and `postgresql`. A metric of one Pod
+//! also has [`POD_LABELS`]; `podpool_pod` is the Pod's name where discovery provides it (SRV), otherwise its address.
+//! Names and labels are stable. A new version may add label values.
 //!
 //! [`metrics`]: https://docs.rs/metrics
 
-/// What sort of number a metric is.
+/// Version of OpenTelemetry's semantic conventions that the `db_client_connection_` metrics follow.
+pub const SEMCONV_VERSION: &str = "1.43.0";
+
+/// The labels of every metric.
+pub const POOL_LABELS: &[&str] = &["db_client_connection_pool_name", "db_system_name"];
+
+/// The labels of a metric of one Pod, in addition to [`POOL_LABELS`].
+pub const POD_LABELS: &[&str] = &["podpool_pod", "server_address", "server_port"];
+
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::exhaustive_enums, reason = "the facade knows these three")]
+#[expect(clippy::exhaustive_enums, reason = "the facade has exactly these types")]
 pub enum MetricKind {
-    /// Only grows.
+    /// A sum that only increases.
     Counter,
-    /// Goes up and down.
+    /// A value that can increase and decrease.
     Gauge,
-    /// A value for each of many things, of which the spread matters.
+    /// A distribution of values.
     Histogram,
 }
 
-/// One metric.
+/// The description of one metric.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Metric {
-    /// Its name.
+    /// The metric's name.
     pub name: &'static str,
-    /// What sort of number it is.
+    /// The metric's type.
     pub kind: MetricKind,
-    /// Its labels beside `service`.
+    /// The metric's labels in addition to [`POOL_LABELS`].
     pub labels: &'static [&'static str],
-    /// What it means, in one sentence.
+    /// The metric's description, as exported in `HELP`.
     pub help: &'static str,
 }
 
-/// The labels of what is told of each Pod.
-const POD: &[&str] = &["pod", "address"];
+macro_rules! labels {
+    ($($label:literal),* of_pod) => { &["podpool_pod", "server_address", "server_port" $(, $label)*] };
+    ($($label:literal),*) => { &[$($label),*] };
+}
 
 macro_rules! metrics {
-    ($($kind:ident $name:ident = $text:literal $labels:expr, $help:literal;)*) => {
+    ($($kind:ident $name:ident = $text:literal [$($label:literal),*] $($pod:ident)?, $help:literal;)*) => {
         $(
             #[doc = $help]
             pub const $name: &str = $text;
         )*
 
-        /// Every metric there is.
+        /// Every metric.
         pub const ALL: &[Metric] = &[
-            $(Metric { name: $name, kind: MetricKind::$kind, labels: $labels, help: $help },)*
+            $(Metric { name: $name, kind: MetricKind::$kind, labels: labels!($($label),* $($pod)?), help: $help },)*
         ];
     };
 }
 
 metrics! {
-    Gauge ENDPOINT_UP = "podpool_endpoint_up" POD, "1 while the Pod serves, else 0.";
-    Gauge ENDPOINT_OPEN = "podpool_endpoint_open" POD, "Open connections to the Pod, the probe's not counted.";
-    Gauge ENDPOINT_IDLE = "podpool_endpoint_idle" POD, "Open connections that nobody has borrowed.";
-    Gauge ENDPOINT_IN_USE = "podpool_endpoint_in_use" POD, "Connections that are lent out, or are settling after that.";
-    Gauge ENDPOINT_WAITING = "podpool_endpoint_waiting" POD, "Callers in the queue for whom the Pod would do.";
-    Gauge ENDPOINT_LAG_BYTES = "podpool_endpoint_lag_bytes" POD, "Bytes of write-ahead log that a standby is behind.";
-    Gauge ENDPOINT_LATENCY_SECONDS = "podpool_endpoint_latency_seconds" POD,
-        "How long the Pod takes to answer a request: a moving average.";
-    Counter ENDPOINT_PICKS = "podpool_endpoint_picks_total" POD, "Connections of the Pod that were lent out.";
-    Counter CHECKOUTS = "podpool_checkouts_total" &[], "Connections that were lent out, of whichever Pod.";
-    Counter WAITS = "podpool_waits_total" &[], "Checkouts that found nothing idle, or something to ping first.";
-    Histogram WAIT_SECONDS = "podpool_wait_seconds" &["outcome"],
-        "How long those took. `outcome` is `ok` or the error's kind.";
-    Counter TIMEOUTS = "podpool_timeouts_total" &["phase"],
-        "What was given up when its time was up. `phase` is `wait` for a checkout, else where on the way to a usable \
-         connection it was.";
-    Counter RETRIES = "podpool_retries_total" &[], "Pieces of work that were done again on another connection.";
-    Counter CONNECTIONS_OPENED = "podpool_connections_opened_total" &[], "Connections opened, the probes' not counted.";
-    Counter CONNECTIONS_FAILED = "podpool_connections_failed_total" &["phase"], "Connections that could not be opened.";
-    Histogram CONNECT_SECONDS = "podpool_connect_seconds" &[], "How long it took to open those that were opened.";
-    Counter CONNECTIONS_CLOSED = "podpool_connections_closed_total" &["reason"],
+    Gauge CONNECTION_COUNT = "db_client_connection_count" ["db_client_connection_state"] of_pod,
+        "Open connections to a Pod by state, probe connections not included: `idle`, or `used` (checked out, or being \
+         recycled after use).";
+    Gauge CONNECTION_MAX = "db_client_connection_max" [] of_pod,
+        "Maximum number of open connections to a Pod, probe connections not included.";
+    Gauge CONNECTION_PENDING_REQUESTS = "db_client_connection_pending_requests" [],
+        "Callers that are waiting for a connection, over all Pods.";
+    Counter CONNECTION_TIMEOUTS = "db_client_connection_timeouts_total" [],
+        "Checkouts that failed because no connection became available before the deadline.";
+    Histogram CONNECTION_CREATE_TIME = "db_client_connection_create_time_seconds" [],
+        "Time to open a connection, from dialing to the end of authentication, in seconds. Failed dials are not \
+         included.";
+    Histogram CONNECTION_WAIT_TIME = "db_client_connection_wait_time_seconds" ["outcome"],
+        "Time that a checkout waited for a connection, in seconds. Checkouts that found an idle connection are not \
+         included. `outcome` is `ok` or the kind of the error.";
+    Histogram CONNECTION_USE_TIME = "db_client_connection_use_time_seconds" [] of_pod,
+        "Time between the checkout of a connection and its return, in seconds. Each connection is measured at most \
+         once per 100 ms.";
+    Gauge ENDPOINT_UP = "podpool_endpoint_up" [] of_pod,
+        "1 if the Pod is healthy and not fenced, so that callers get connections to it; otherwise 0.";
+    Gauge ENDPOINT_STATE = "podpool_endpoint_state" ["state"] of_pod,
+        "1 for the current health state of the Pod, 0 for the other states.";
+    Gauge ENDPOINT_ROLE = "podpool_endpoint_role" ["role"] of_pod,
+        "1 for the current role of the Pod's server, 0 for the other roles.";
+    Gauge ENDPOINT_WAITING = "podpool_endpoint_waiting" [] of_pod,
+        "Callers that are waiting for a connection and that this Pod could serve. A caller counts for every Pod that \
+         matches its target.";
+    Gauge ENDPOINT_LAG_BYTES = "podpool_endpoint_lag_bytes" [] of_pod,
+        "Write-ahead log that a standby has not replayed yet, in bytes.";
+    Gauge ENDPOINT_LATENCY_SECONDS = "podpool_endpoint_latency_seconds" [] of_pod,
+        "Moving average of the Pod's response time to a request, in seconds.";
+    Counter ENDPOINT_CHECKOUTS = "podpool_endpoint_checkouts_total" [] of_pod,
+        "Connections to the Pod that were checked out.";
+    Counter CHECKOUTS = "podpool_checkouts_total" [], "Connections that were checked out, over all Pods.";
+    Counter WAITS = "podpool_waits_total" [],
+        "Checkouts that could not take an idle connection immediately: none was idle, or the connection needed a ping \
+         first.";
+    Counter TIMEOUTS = "podpool_timeouts_total" ["phase"],
+        "Operations that reached their time limit. `phase` is `wait` for a checkout; otherwise it is the stage of \
+         opening or checking a connection.";
+    Counter RETRIES = "podpool_retries_total" [], "Repetitions of failed work on another connection.";
+    Counter CONNECTIONS_OPENED = "podpool_connections_opened_total" [],
+        "Connections opened, probe connections not included.";
+    Counter CONNECTIONS_FAILED = "podpool_connections_failed_total" ["phase"],
+        "Attempts to open a connection that failed. `phase` is the stage that failed.";
+    Counter CONNECTIONS_CLOSED = "podpool_connections_closed_total" ["reason"],
         "Connections closed. `reason` is `ended` (by the server or the network), `drained` (the Pod left, or the pool \
-         closed), `ejected` (the Pod was put out, or fenced), `lifetime`, `idle`, or `discarded` (a ping failed, or it \
-         did not come clean).";
-    Counter CONNECTIONS_SETTLED = "podpool_connections_settled_total" &[],
-        "Connections that came back in the middle of something.";
-    Counter CONNECTIONS_RESET = "podpool_connections_reset_total" &[], "Connections whose session was reset (`reset=discard`).";
-    Counter CONNECTIONS_RELIEVED = "podpool_connections_relieved_total" &[],
-        "Connections that were relieved of prepared statements they kept.";
-    Counter EJECTIONS = "podpool_ejections_total" &["cause"],
-        "Pods that were put out of traffic. `cause` is the phase that failed: `query` where traffic showed it.";
-    Counter EVENTS = "podpool_events_total" &["event"],
-        "Events of the set of Pods, by name: `endpoint_added`, `endpoint_removed`, `role_changed`, and so on.";
-    Counter RESOLVE_ANSWERS = "podpool_resolve_answers_total" &[], "Good answers to the Service's name.";
-    Counter RESOLVE_FAILURES = "podpool_resolve_failures_total" &[], "Failures to resolve the Service's name.";
-    Gauge RESOLVE_AGE_SECONDS = "podpool_resolve_age_seconds" &[],
-        "The age of the set of Pods: since the last good answer to the Service's name.";
+         closed), `ejected` (the Pod was ejected or fenced), `lifetime`, `idle`, or `discarded` (a ping failed, or the \
+         connection could not be recycled).";
+    Counter CONNECTIONS_RECYCLED = "podpool_connections_recycled_total" [],
+        "Connections that were returned with an open transaction or an unfinished statement and had to be recycled.";
+    Counter CONNECTIONS_RESET = "podpool_connections_reset_total" [],
+        "Connections whose session was reset after use (`reset=discard`).";
+    Counter STATEMENT_CACHES_CLEARED = "podpool_statement_caches_cleared_total" [],
+        "Connections whose cache of prepared statements was cleared, because it was full or a statement was outdated.";
+    Counter EJECTIONS = "podpool_ejections_total" ["cause"],
+        "Pods that were ejected from load balancing. `cause` is the phase that failed: `query` if traffic showed the \
+         failure.";
+    Counter EVENTS = "podpool_events_total" ["event"],
+        "Events of the pool by name, such as `endpoint_added` or `role_changed`.";
+    Counter RESOLVE_ANSWERS = "podpool_resolve_answers_total" [], "Successful lookups of the Service name.";
+    Counter RESOLVE_FAILURES = "podpool_resolve_failures_total" [], "Failed lookups of the Service name.";
+    Gauge RESOLVE_AGE_SECONDS = "podpool_resolve_age_seconds" [],
+        "Time since the last successful lookup of the Service name, in seconds.";
 }
 
 #[cfg(test)]
@@ -102,14 +146,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_prometheus_names_and_each_is_there_once() {
+    fn names_are_unique_prometheus_names_with_the_right_suffix() {
         for metric in ALL {
             let plain = |c: char| c.is_ascii_lowercase() || c == '_';
-            assert!(metric.name.starts_with("podpool_") && metric.name.chars().all(plain), "{}", metric.name);
+            let prefixed = ["podpool_", "db_client_connection_"].iter().any(|prefix| metric.name.starts_with(prefix));
+            assert!(prefixed && metric.name.chars().all(plain), "{}", metric.name);
             assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter, "{}", metric.name);
             assert!(metric.kind != MetricKind::Histogram || metric.name.ends_with("_seconds"), "{}", metric.name);
         }
         let names: BTreeSet<_> = ALL.iter().map(|metric| metric.name).collect();
         assert_eq!(names.len(), ALL.len());
+    }
+
+    #[test]
+    fn a_metric_of_a_pod_has_every_pod_label() {
+        for metric in ALL.iter().filter(|metric| metric.labels.contains(&POD_LABELS[0])) {
+            assert_eq!(&metric.labels[..POD_LABELS.len()], POD_LABELS, "{}", metric.name);
+        }
     }
 }

@@ -1,12 +1,12 @@
 use crate::event::{Event, Events, Lagged};
 
-/// Hears what happens to the set of Pods. Given to [`Builder::observer`](crate::Builder::observer).
+/// A receiver of events about the set of Pods. Pass it to [`Builder::observer`](crate::Builder::observer).
 ///
-/// It is called by a task of its own on the pool's runtime, one event after the other, in their order. **It must not
-/// block**: that would hold a thread of the runtime. It slows down nobody else, however: who is more than
-/// [`EVENT_CAPACITY`](crate::EVENT_CAPACITY) events behind loses the oldest and is told how many. A panic in it ends its
-/// own task and nothing else. To wait for something, send the event to a task of your own, or use
-/// [`Pool::events`](crate::Pool::events).
+/// A separate task on the pool's runtime calls the observer for one event after the other, in order. **The observer
+/// must not block**, because it would block a thread of the runtime. It cannot slow down the pool: an observer that is
+/// more than [`EVENT_CAPACITY`](crate::EVENT_CAPACITY) events behind loses the oldest ones, and
+/// [`lagged`](Observer::lagged) is called with their number. A panic ends only the observer's task. To wait for
+/// something, send the event to a task of your own, or use [`Pool::events`](crate::Pool::events).
 ///
 /// ```
 /// use std::sync::mpsc::{SyncSender, TrySendError};
@@ -18,26 +18,26 @@ use crate::event::{Event, Events, Lagged};
 /// impl Observer for Alarm {
 ///     fn event(&mut self, event: &Event) {
 ///         if let Event::StateChanged { endpoint, to: "ejected", cause, .. } = event {
-///             let line = format!("{endpoint} is out: {}", cause.as_deref().unwrap_or("no cause"));
-///             // `try_send`, as `send` may block.
+///             let line = format!("{endpoint} was ejected: {}", cause.as_deref().unwrap_or("unknown cause"));
+///             // Not `send`, which may block.
 ///             if let Err(TrySendError::Full(line)) = self.0.try_send(line) {
-///                 eprintln!("nobody reads the alarms: {line}");
+///                 eprintln!("alarm dropped because the channel is full: {line}");
 ///             }
 ///         }
 ///     }
 /// }
 /// ```
 pub trait Observer: Send + 'static {
-    /// Something happened.
+    /// Handles an event.
     fn event(&mut self, event: &Event);
 
-    /// It was too slow, and so many events were lost. Does nothing unless implemented.
+    /// Handles the loss of events because the observer was too slow. Does nothing by default.
     fn lagged(&mut self, lagged: Lagged) {
         let _ = lagged;
     }
 }
 
-/// Tells the observer of every event until there are no more.
+/// Passes all events to the observer until the stream ends.
 pub(crate) async fn run(mut observer: Box<dyn Observer>, mut events: Events) {
     while let Some(event) = events.next().await {
         match event {

@@ -1,6 +1,6 @@
-//! Atomics and the lock of the shared-state files, from one place: the standard library's, or loom's under
-//! `--cfg podpool_loom` (the plain `loom` flag breaks tokio). `Arc` is the standard library's in both: it is no part of
-//! any protocol here.
+//! The atomics and locks of the lock-free code, from one place: the standard library's, or loom's with `--cfg
+//! podpool_loom`. (The plain `loom` flag breaks tokio.) `Arc` is always the standard library's, because no ordering
+//! depends on its reference counts.
 
 pub(crate) use std::sync::Arc;
 
@@ -16,16 +16,16 @@ pub(crate) use loom::sync::{
     atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
-/// Locks, whether or not a thread panicked while it held the lock: every critical section of this crate leaves its
-/// data whole at each step, so a poisoned lock holds nothing that is wrong.
+/// Takes a lock, even if it is poisoned. Every critical section of this crate keeps its data consistent at each step,
+/// so the data is valid even after a panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// A number that no other call in this process gives, each greater than those before.
+/// Returns a number that is unique in this process and greater than all numbers returned before.
 pub(crate) fn unique() -> u64 {
-    // The standard library's under loom too: it is no part of any protocol, only a source of numbers.
+    // The standard library's atomic even with loom: no ordering depends on the counter.
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-    // Relaxed: the order of one variable's changes is total.
+    // Relaxed: it guards no data, and the changes of a single atomic have a total order.
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }

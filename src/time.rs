@@ -1,4 +1,4 @@
-//! The one clock: tokio's, so that every reading obeys a test's paused time.
+//! The clock of this crate: tokio's, which tests can pause.
 
 pub(crate) use std::time::Duration;
 pub(crate) use tokio::time::Instant;

@@ -1,31 +1,31 @@
-//! The spans that a pool makes, by name.
+//! The names of the pool's spans.
 //!
-//! All have the target `podpool` and the level `DEBUG`, and carry OpenTelemetry's `db.system.name`. Each is made where the pool
-//! works anyway: a checkout that finds an idle connection makes none.
+//! All spans have the target `podpool`, the level `DEBUG`, and OpenTelemetry's field `db.system.name`. A checkout that
+//! finds an idle connection creates no span.
 //!
-//! The log lines of the set of Pods have the target `podpool` too, at `INFO` or `WARN`, with the event's
-//! [name](crate::Event::name) in the field `event`, and the Pod's `server.address` and `server.port` where it is about
-//! one. Other lines come and go with versions.
+//! [Events](crate::Event) are logged with the target `podpool`, at `INFO` or `WARN`. The field `event` is the event's
+//! [name](crate::Event::name). Events about a Pod have the fields `server.address` and `server.port`. Other log lines
+//! are not stable between versions.
 
-/// A checkout that found nothing idle, from then to its connection or its error. Fields: `target`, the target asked for.
+/// A checkout without an idle connection, until it has a connection or fails. Field: `target`, the requested target.
 pub const WAIT: &str = "podpool.wait";
-/// A connection is opened. Fields: `server.address`, `server.port`.
+/// Opening a connection. Fields: `server.address`, `server.port`.
 pub const CONNECT: &str = "podpool.connect";
-/// A Pod is probed. Fields: `server.address`, `server.port`.
+/// Probing a Pod. Fields: `server.address`, `server.port`.
 pub const PROBE: &str = "podpool.probe";
-/// The Service's name is resolved. Fields: `source`, what is asked.
+/// Resolving the Service's name. Field: `source`, the resolver.
 pub const RESOLVE: &str = "podpool.resolve";
 
-/// Every span there is.
+/// The names of all spans.
 pub const ALL: &[&str] = &[WAIT, CONNECT, PROBE, RESOLVE];
 
-/// The target of every span, and of the events' log lines.
+/// The target of all spans and of the log lines of events.
 pub const TARGET: &str = "podpool";
 
-/// OpenTelemetry's name of the database system: the value of `db.system.name`.
+/// The value of `db.system.name`: OpenTelemetry's name for PostgreSQL.
 pub(crate) const SYSTEM: &str = "postgresql";
 
-/// A span of this name about one Pod.
+/// Creates a span about one Pod.
 macro_rules! endpoint_span {
     ($name:expr, $endpoint:expr) => {{
         let address = $endpoint.address();

@@ -1,4 +1,4 @@
-//! What the public types promise to the compiler.
+//! Compile-time tests of the public API: `Send` and `Sync`, method signatures, and custom TLS connectors.
 
 use std::{
     pin::Pin,
@@ -13,7 +13,7 @@ fn shared<T: Send + Sync + 'static>() {}
 fn sendable<T: Send>(_: &T) {}
 
 #[test]
-fn types_go_between_threads() {
+fn public_types_are_send_and_sync() {
     shared::<Pool>();
     shared::<Client>();
     shared::<CancelToken>();
@@ -25,9 +25,9 @@ fn types_go_between_threads() {
     shared::<Status>();
 }
 
-/// Never called: that it compiles is the test.
+/// Fails to compile if a future that the public API returns is not `Send`.
 #[expect(dead_code, reason = "compiled only")]
-fn futures_go_between_threads(pool: &Pool, client: &mut Client, token: &CancelToken, events: &mut Events) {
+fn futures_are_send(pool: &Pool, client: &mut Client, token: &CancelToken, events: &mut Events) {
     sendable(&Pool::connect(""));
     sendable(&pool.get());
     sendable(&pool.get_for(Target::Standby));
@@ -44,9 +44,9 @@ fn futures_go_between_threads(pool: &Pool, client: &mut Client, token: &CancelTo
     sendable(&client.transaction());
 }
 
-/// Every method of deadpool-postgres's `ClientWrapper` and of the driver's client, as users know them.
+/// Fails to compile if [`Client`] lacks a method of deadpool-postgres's `ClientWrapper` or tokio-postgres's `Client`.
 #[expect(dead_code, reason = "compiled only")]
-async fn a_client_is_the_client_that_users_know(mut client: Client) -> Result<(), tokio_postgres::Error> {
+async fn client_has_the_driver_methods(mut client: Client) -> Result<(), tokio_postgres::Error> {
     let statement = client.prepare_cached("SELECT 1").await?;
     client.prepare_typed_cached("SELECT $1", &[tokio_postgres::types::Type::INT4]).await?;
     client.query(&statement, &[]).await?;
@@ -64,46 +64,46 @@ async fn a_client_is_the_client_that_users_know(mut client: Client) -> Result<()
     Ok(())
 }
 
-/// A connector of a user's own, for tokio's socket alone.
+/// A custom TLS connector that accepts only tokio's TCP streams.
 #[derive(Clone)]
-struct Own;
+struct CustomConnector;
 
-/// What it makes.
-struct OwnStream(tokio::net::TcpStream);
+/// The stream of a [`CustomConnector`].
+struct CustomStream(tokio::net::TcpStream);
 
-impl MakeTlsConnect<tokio::net::TcpStream> for Own {
-    type Stream = OwnStream;
-    type TlsConnect = Own;
+impl MakeTlsConnect<tokio::net::TcpStream> for CustomConnector {
+    type Stream = CustomStream;
+    type TlsConnect = CustomConnector;
     type Error = std::io::Error;
 
-    fn make_tls_connect(&mut self, _domain: &str) -> Result<Own, std::io::Error> {
-        Ok(Own)
+    fn make_tls_connect(&mut self, _domain: &str) -> Result<CustomConnector, std::io::Error> {
+        Ok(CustomConnector)
     }
 }
 
-impl TlsConnect<tokio::net::TcpStream> for Own {
-    type Stream = OwnStream;
+impl TlsConnect<tokio::net::TcpStream> for CustomConnector {
+    type Stream = CustomStream;
     type Error = std::io::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<OwnStream, std::io::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<CustomStream, std::io::Error>> + Send>>;
 
     fn connect(self, socket: tokio::net::TcpStream) -> Self::Future {
-        Box::pin(async move { Ok(OwnStream(socket)) })
+        Box::pin(async move { Ok(CustomStream(socket)) })
     }
 }
 
-impl TlsStream for OwnStream {
+impl TlsStream for CustomStream {
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
 }
 
-impl AsyncRead for OwnStream {
+impl AsyncRead for CustomStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for OwnStream {
+impl AsyncWrite for CustomStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
@@ -118,13 +118,13 @@ impl AsyncWrite for OwnStream {
 }
 
 #[tokio::test]
-async fn a_connector_of_the_users_fits_whatever_its_types() {
-    let config = || "postgres://app@127.0.0.1/shop?sslmode=require".parse::<Config>().expect("a URL");
-    let pool: Pool = Pool::builder(config()).tls_connector(Own).build().expect("a pool without type parameters");
+async fn pool_accepts_a_custom_tls_connector() {
+    let config = || "postgres://app@127.0.0.1/shop?sslmode=require".parse::<Config>().expect("the URL parses");
+    let pool: Pool = Pool::builder(config()).tls_connector(CustomConnector).build().expect("the pool is created");
     drop(pool);
     #[cfg(not(feature = "rustls"))]
     {
-        let error = Pool::builder(config()).build().expect_err("no TLS");
+        let error = Pool::builder(config()).build().expect_err("TLS is not compiled in");
         assert_eq!(error.kind(), podpool::Kind::Config);
         assert!(error.to_string().contains("feature `rustls`"), "{error}");
     }

@@ -1,4 +1,5 @@
-//! Passwords from files and providers, on servers that ask for SCRAM, and what becomes of one that is changed.
+//! Tests password authentication on servers that require SCRAM: passwords from files, passfiles and credentials
+//! providers, and password rotation.
 
 use std::{
     fs, io,
@@ -20,30 +21,31 @@ use podpool::{
 mod common;
 use common::{in_state, load::Load, until};
 
-/// How to reach the cluster, but for the password.
+/// Returns a configuration for the cluster, without a password.
 fn config(cluster: &Cluster) -> Config {
     let (host, port) = (cluster.service(), cluster.port());
     let (user, dbname, dns) = (cluster.user(), cluster.database(), cluster.dns().address());
     format!("host={host} port={port} user={user} dbname={dbname} nameservers={dns}")
         .parse()
-        .expect("keywords and values")
+        .expect("the configuration parses")
 }
 
-/// Connections live for a second at most, so that new ones are opened all the time.
+/// Limits the connection lifetime to one second, so that the pool keeps opening new connections.
 fn short_lived(config: Config) -> Config {
     let mut limits = Limits::default();
     limits.max_lifetime = Duration::from_secs(1);
     config.with_limits(limits)
 }
 
-/// A Secret as the kubelet mounts it: the file is a link through a directory that is exchanged as a whole.
-struct Mounted(tempfile::TempDir, AtomicUsize);
+/// A Secret volume as the kubelet mounts it: the file is a symbolic link through `..data`, a link to a directory, which
+/// is replaced atomically.
+struct MountedSecret(tempfile::TempDir, AtomicUsize);
 
-impl Mounted {
+impl MountedSecret {
     fn new(password: &str) -> Self {
-        let mounted = Self(tempfile::tempdir().expect("a directory"), AtomicUsize::new(0));
+        let mounted = Self(tempfile::tempdir().expect("the directory is created"), AtomicUsize::new(0));
         mounted.write(password);
-        symlink("..data/password", mounted.path()).expect("a link");
+        symlink("..data/password", mounted.path()).expect("the link is created");
         mounted
     }
 
@@ -53,28 +55,29 @@ impl Mounted {
 
     fn write(&self, password: &str) {
         let version = format!("..{}", self.1.fetch_add(1, Ordering::Relaxed));
-        fs::create_dir(self.0.path().join(&version)).expect("a directory");
-        fs::write(self.0.path().join(&version).join("password"), format!("{password}\n")).expect("a file");
-        symlink(&version, self.0.path().join("..next")).expect("a link");
-        fs::rename(self.0.path().join("..next"), self.0.path().join("..data")).expect("an exchange");
+        fs::create_dir(self.0.path().join(&version)).expect("the directory is created");
+        fs::write(self.0.path().join(&version).join("password"), format!("{password}\n")).expect("the file is written");
+        symlink(&version, self.0.path().join("..next")).expect("the link is created");
+        fs::rename(self.0.path().join("..next"), self.0.path().join("..data")).expect("the file is renamed");
     }
 }
 
 fn write_passfile(path: &Path, cluster: &Cluster, password: &str) {
     let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
     let next = path.with_extension("next");
-    let line = format!("# of the test\n{}:{}:*:{}:{escaped}\n", cluster.service(), cluster.port(), cluster.user());
-    fs::write(&next, line).expect("a file");
-    fs::set_permissions(&next, fs::Permissions::from_mode(0o600)).expect("its permissions");
-    fs::rename(&next, path).expect("an exchange");
+    let line =
+        format!("# written by the test\n{}:{}:*:{}:{escaped}\n", cluster.service(), cluster.port(), cluster.user());
+    fs::write(&next, line).expect("the file is written");
+    fs::set_permissions(&next, fs::Permissions::from_mode(0o600)).expect("the permissions are set");
+    fs::rename(&next, path).expect("the file is renamed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_rotated_under_load_fails_no_request_from_file_passfile_or_provider() {
-    let cluster = Cluster::start(2).await.expect("a cluster");
+async fn password_rotation_under_load_causes_no_failed_requests() {
+    let cluster = Cluster::start(2).await.expect("the cluster starts");
     let first = cluster.password();
-    let mounted = Mounted::new(&first);
-    let directory = tempfile::tempdir().expect("a directory");
+    let mounted = MountedSecret::new(&first);
+    let directory = tempfile::tempdir().expect("the directory is created");
     let passfile = directory.path().join("pgpass");
     write_passfile(&passfile, &cluster, &first);
     let vault = Arc::new(Mutex::new(first.clone()));
@@ -90,10 +93,10 @@ async fn a_password_rotated_under_load_fails_no_request_from_file_passfile_or_pr
         ("passfile", Pool::builder(short_lived(config(&cluster)).with_passfile(&passfile))),
         ("provider", Pool::builder(short_lived(config(&cluster))).credentials(provider)),
     ]
-    .map(|(name, builder)| (name, builder.build().expect("a pool")));
+    .map(|(name, builder)| (name, builder.build().expect("the pool is created")));
     let mut loads = Vec::new();
     for (_, pool) in &pools {
-        pool.wait_ready(Target::Any, Duration::from_secs(10)).await.expect("a Pod serves");
+        pool.wait_ready(Target::Any, Duration::from_secs(10)).await.expect("a Pod becomes healthy");
         loads.push(Load::start(pool, Target::Any, 2));
     }
 
@@ -104,11 +107,11 @@ async fn a_password_rotated_under_load_fails_no_request_from_file_passfile_or_pr
             write_passfile(&passfile, &cluster, password);
             *vault.lock().unwrap() = (*password).to_owned();
         };
-        // Both orders happen in life.
+        // The sources change after the server in even rounds, and before it in odd rounds.
         if round % 2 == 1 {
             change_sources();
         }
-        cluster.set_password(password).await.expect("a rotation");
+        cluster.set_password(password).await.expect("the password is changed");
         change_sources();
         let opened: Vec<_> = pools.iter().map(|(_, pool)| pool.status().counters.opened).collect();
         let renewed =
@@ -119,28 +122,28 @@ async fn a_password_rotated_under_load_fails_no_request_from_file_passfile_or_pr
         let report = load.stop().await;
         let counters = pool.status().counters;
         println!(
-            "{name}: {} requests, {} failed; {} connections opened, {} refused on the way",
+            "{name}: {} requests, {} failed; {} connections opened, {} failed to open",
             report.answers.len() + report.failures.len(),
             report.failures.len(),
             counters.opened,
             counters.open_failed
         );
         assert!(report.failures.is_empty(), "{name}: {:?}", report.failures);
-        assert!(report.answers.len() > 500, "{name}: only {} answers", report.answers.len());
+        assert!(report.answers.len() > 500, "{name}: only {} responses", report.answers.len());
     }
-    // The old one is good for nothing any more.
-    let old = Pool::builder(config(&cluster).with_password(first)).build().expect("a pool");
-    assert_eq!(old.get().await.expect_err("the old password").kind(), Kind::Auth);
+    // The servers reject the first password.
+    let old = Pool::builder(config(&cluster).with_password(first)).build().expect("the pool is created");
+    assert_eq!(old.get().await.expect_err("the server rejects the old password").kind(), Kind::Auth);
     drop((pools, old));
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_password_is_asked_for_again_once_and_then_shown() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+async fn requests_a_rejected_password_again_once() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     let right = cluster.password();
 
-    // What has changed is tried at once, in the same dial.
+    // If the password has changed, the same connection attempt immediately tries the new one.
     let calls = Arc::new(Mutex::new(Vec::new()));
     let stale_at_first = {
         let (right, calls) = (right.clone(), calls.clone());
@@ -150,79 +153,86 @@ async fn a_refused_password_is_asked_for_again_once_and_then_shown() {
             async move { Ok::<_, io::Error>(password) }
         }
     };
-    let pool = Pool::builder(config(&cluster)).credentials(stale_at_first).build().expect("a pool");
-    drop(pool.get().await.expect("a connection, with the second password"));
+    let pool = Pool::builder(config(&cluster)).credentials(stale_at_first).build().expect("the pool is created");
+    drop(pool.get().await.expect("checkout succeeds with the second password"));
     let status = pool.status();
     assert_eq!(status.counters.open_failed, 0, "{status:?}");
     {
         let calls = calls.lock().unwrap();
         assert!(calls.chunks(2).filter(|pair| *pair == [false, true]).count() > 0, "{calls:?}");
-        assert_eq!(calls.iter().filter(|refused| **refused).count() * 2, calls.len(), "once each: {calls:?}");
+        assert_eq!(
+            calls.iter().filter(|refused| **refused).count() * 2,
+            calls.len(),
+            "expected one repeated request for each rejection: {calls:?}"
+        );
     }
     drop(pool);
 
-    // What has not changed fails fast, and says where and why.
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(file.path(), "wrong\n").expect("a password");
-    let pool = Pool::builder(config(&cluster).with_password_file(file.path())).build().expect("a pool");
+    // If the password has not changed, the checkout fails immediately, and the error names the source and the reason.
+    let file = tempfile::NamedTempFile::new().expect("the file is created");
+    fs::write(file.path(), "wrong\n").expect("the file is written");
+    let pool = Pool::builder(config(&cluster).with_password_file(file.path())).build().expect("the pool is created");
     let mut events = pool.events();
-    let error = pool.get().await.expect_err("the wrong password");
+    let error = pool.get().await.expect_err("the server rejects the password");
     println!("{error}");
     assert_eq!(error.kind(), Kind::Auth);
-    assert!(error.elapsed().expect("measured") < Duration::from_secs(1), "not at the deadline: {error}");
-    let [attempt] = error.attempts() else { panic!("one Pod: {error}") };
+    assert!(
+        error.elapsed().expect("a failed checkout has a duration") < Duration::from_secs(1),
+        "expected a failure before the deadline: {error}"
+    );
+    let [attempt] = error.attempts() else { panic!("expected one attempt: {error}") };
     assert_eq!((attempt.phase(), attempt.address()), (Phase::Startup, cluster.pod(0).address()));
     let path = file.path().display().to_string();
     for part in ["SQLSTATE 28P01", path.as_str(), "password authentication failed", "failed in startup"] {
         assert!(error.to_string().contains(part), "{part}: {error}");
     }
-    let said = loop {
-        match events.next().await.expect("the pool is open").expect("not behind") {
+    let login_failed = loop {
+        match events.next().await.expect("the pool is open").expect("no event is lost") {
             Event::LoginFailed { endpoint, cause } => break (endpoint, cause),
             _ => continue,
         }
     };
-    assert_eq!(said.0.address(), cluster.pod(0).address());
-    assert!(said.1.contains("SQLSTATE 28P01"), "{}", said.1);
-    // It heals without a restart.
-    fs::write(file.path(), &right).expect("a password");
-    until(Duration::from_secs(10), "the Pod serves", || in_state(&pool, State::Healthy) == 1).await;
-    drop(pool.get().await.expect("a connection"));
+    assert_eq!(login_failed.0.address(), cluster.pod(0).address());
+    assert!(login_failed.1.contains("SQLSTATE 28P01"), "{}", login_failed.1);
+    // The pool recovers without a restart once the file has the right password.
+    fs::write(file.path(), &right).expect("the file is written");
+    until(Duration::from_secs(10), "a healthy Pod", || in_state(&pool, State::Healthy) == 1).await;
+    drop(pool.get().await.expect("checkout succeeds"));
     drop(pool);
 
-    // A password that nobody can give is no secret to keep asking for either.
-    let pool = Pool::builder(config(&cluster)).build().expect("a pool");
-    let error = pool.get().await.expect_err("no password");
+    // Without a password, the checkout fails too.
+    let pool = Pool::builder(config(&cluster)).build().expect("the pool is created");
+    let error = pool.get().await.expect_err("no password is available");
     println!("{error}");
     assert_eq!(error.kind(), Kind::Auth);
-    let cause = error.attempts()[0].cause().expect("a cause");
+    let cause = error.attempts()[0].cause().expect("the attempt has a cause");
     assert!(matches!(cause.downcast_ref(), Some(CredentialsError::Missing { .. })), "{error}");
     drop(pool);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_hangs_fails_or_panics_costs_no_more_than_the_deadline_and_no_pod() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+async fn survives_a_provider_that_hangs_fails_or_panics() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     let right = cluster.password();
     #[derive(Clone, Copy, PartialEq)]
-    enum Mood {
+    enum Behavior {
         Hangs,
         Fails,
         Panics,
         Works,
     }
-    let mood = Arc::new(Mutex::new(Mood::Hangs));
+    let behavior = Arc::new(Mutex::new(Behavior::Hangs));
     let provider = {
-        let mood = mood.clone();
+        let behavior = behavior.clone();
         move |_: CredentialsRequest| {
-            let (mood, right) = (*mood.lock().unwrap(), right.clone());
+            let (behavior, right) = (*behavior.lock().unwrap(), right.clone());
             async move {
-                match mood {
-                    Mood::Hangs => std::future::pending().await,
-                    Mood::Fails => Err(io::Error::other("the vault is sealed")),
-                    Mood::Panics => panic!("of the test"),
-                    Mood::Works => Ok(Secret::from(right)),
+                match behavior {
+                    Behavior::Hangs => std::future::pending().await,
+                    Behavior::Fails => Err(io::Error::other("the vault is sealed")),
+                    Behavior::Panics => panic!("injected by the test"),
+                    Behavior::Works => Ok(Secret::from(right)),
                 }
             }
         }
@@ -230,68 +240,69 @@ async fn a_provider_that_hangs_fails_or_panics_costs_no_more_than_the_deadline_a
     let mut limits = Limits::default();
     limits.connect_timeout = Duration::from_millis(200);
     limits.acquire_timeout = Duration::from_secs(1);
-    let pool = Pool::builder(config(&cluster).with_limits(limits)).credentials(provider).build().expect("a pool");
+    let pool =
+        Pool::builder(config(&cluster).with_limits(limits)).credentials(provider).build().expect("the pool is created");
     for (next, expected) in [
-        (Mood::Hangs, "no credentials within 200ms"),
-        (Mood::Fails, "the credentials' provider failed: the vault is sealed"),
-        (Mood::Panics, "the credentials' provider panicked"),
+        (Behavior::Hangs, "no credentials within 200ms"),
+        (Behavior::Fails, "the credentials provider failed: the vault is sealed"),
+        (Behavior::Panics, "the credentials provider panicked"),
     ] {
-        *mood.lock().unwrap() = next;
+        *behavior.lock().unwrap() = next;
         let shown = || {
-            let trouble = pool.status().endpoints.first().and_then(|pod| pod.last_failure.clone());
-            trouble.is_some_and(|trouble| trouble.contains(expected))
+            let failure = pool.status().endpoints.first().and_then(|pod| pod.last_failure.clone());
+            failure.is_some_and(|failure| failure.contains(expected))
         };
         until(Duration::from_secs(10), expected, shown).await;
         let began = Instant::now();
-        let error = pool.get().await.expect_err("no credentials");
+        let error = pool.get().await.expect_err("no credentials are available");
         println!("after {:?}: {error}", began.elapsed());
         assert!(began.elapsed() < Duration::from_millis(1050), "{:?}", began.elapsed());
         assert_eq!(error.kind(), Kind::Auth);
         assert_eq!(error.attempts()[0].phase(), Phase::Credentials);
         assert!(error.to_string().contains(expected), "{error}");
     }
-    *mood.lock().unwrap() = Mood::Works;
-    until(Duration::from_secs(10), "the Pod serves", || in_state(&pool, State::Healthy) == 1).await;
-    drop(pool.get().await.expect("a connection"));
+    *behavior.lock().unwrap() = Behavior::Works;
+    until(Duration::from_secs(10), "a healthy Pod", || in_state(&pool, State::Healthy) == 1).await;
+    drop(pool.get().await.expect("checkout succeeds"));
 
-    // With connections open, a provider that fails costs nobody anything.
-    *mood.lock().unwrap() = Mood::Fails;
+    // While connections are open, a failing provider neither fails requests nor ejects the Pod.
+    *behavior.lock().unwrap() = Behavior::Fails;
     let load = Load::start(&pool, Target::Any, 4);
     let failed = || pool.status().counters.open_failed;
     let before = failed();
-    until(Duration::from_secs(10), "connections could not be opened", || failed() > before + 2).await;
+    until(Duration::from_secs(10), "failures to open connections", || failed() > before + 2).await;
     assert_eq!(in_state(&pool, State::Healthy), 1);
     let report = load.stop().await;
-    println!("{} answers while the provider fails", report.answers.len());
+    println!("{} responses while the provider fails", report.answers.len());
     assert!(report.failures.is_empty(), "{:?}", report.failures);
     drop(pool);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_file_that_others_may_read_is_ignored_with_an_event() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
-    let directory = tempfile::tempdir().expect("a directory");
+async fn ignores_and_reports_a_passfile_that_others_can_read() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let directory = tempfile::tempdir().expect("the directory is created");
     let passfile = directory.path().join("pgpass");
     write_passfile(&passfile, &cluster, &cluster.password());
-    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o644)).expect("its permissions");
-    let pool = Pool::builder(config(&cluster).with_passfile(&passfile)).build().expect("a pool");
+    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o644)).expect("the permissions are set");
+    let pool = Pool::builder(config(&cluster).with_passfile(&passfile)).build().expect("the pool is created");
     let mut events = pool.events();
-    let error = pool.get().await.expect_err("no password");
+    let error = pool.get().await.expect_err("no password is available");
     println!("{error}");
     assert_eq!(error.kind(), Kind::Auth);
-    assert!(error.to_string().contains("was ignored: its permissions are 0644, and should be 0600 or less"), "{error}");
+    assert!(error.to_string().contains("was ignored: its mode is 0644, but must be 0600 or stricter"), "{error}");
 
-    // Said anew when the reason is another, and not again before.
-    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o604)).expect("its permissions");
+    // The event is repeated only when the reason changes.
+    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o604)).expect("the permissions are set");
     let mut causes = Vec::new();
     loop {
-        match events.next().await.expect("the pool is open").expect("not behind") {
+        match events.next().await.expect("the pool is open").expect("no event is lost") {
             Event::PassfileIgnored { path, cause } => {
                 assert_eq!(*path, *passfile);
                 causes.push(cause);
                 if causes.len() == 2 {
-                    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o600)).expect("its permissions");
+                    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o600)).expect("the permissions are set");
                 }
             }
             Event::StateChanged { to: "healthy", .. } => break,
@@ -300,18 +311,18 @@ async fn a_password_file_that_others_may_read_is_ignored_with_an_event() {
     }
     let [first, second] = causes.as_slice() else { panic!("{causes:?}") };
     assert!(first.contains("0644") && second.contains("0604"), "{causes:?}");
-    drop(pool.get().await.expect("a connection"));
+    drop(pool.get().await.expect("checkout succeeds"));
     drop(pool);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test]
-async fn a_password_beside_a_provider_is_an_error() {
+async fn rejects_a_provider_combined_with_a_password() {
     let provider = |_: CredentialsRequest| async { Ok::<_, io::Error>("pw") };
     for (text, parameter) in [("password=x", "password"), ("password_file=/x", "password_file")] {
-        let config: Config = format!("host=db user=app {text}").parse().expect("keywords and values");
-        let error = Pool::builder(config).credentials(provider).build().expect_err("two passwords");
+        let config: Config = format!("host=db user=app {text}").parse().expect("the configuration parses");
+        let error = Pool::builder(config).credentials(provider).build().expect_err("there are two password sources");
         assert_eq!(error.kind(), Kind::Config);
-        assert!(error.to_string().contains(&format!("parameter `{parameter}`: expected to be left out")), "{error}");
+        assert!(error.to_string().contains(&format!("conflicting parameter `{parameter}`")), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! Behind a real PgBouncer: session pooling works; under transaction pooling `query_typed` and simple queries do; and the
-//! role, which PgBouncer does not pass on, is found by a query.
+//! Tests pools behind a real PgBouncer. In session mode, every feature works. In transaction mode, `query_typed` and
+//! simple queries work. PgBouncer does not report the server's role, so the pool queries it.
 
 use std::{
     fs,
@@ -21,7 +21,8 @@ use common::{programs::programs, until};
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// A PgBouncer in front of one Pod. Dropping it ends its process; its files go with the cluster's.
+/// A PgBouncer in front of one Pod. Dropping it kills its process. Its files are in the cluster's directory and are
+/// removed with it.
 struct Bouncer {
     child: Child,
     address: SocketAddr,
@@ -31,11 +32,11 @@ struct Bouncer {
 impl Bouncer {
     async fn start(program: &Path, cluster: &Cluster, ordinal: usize, mode: &str, size: u32) -> Self {
         for _ in 0..5 {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-            let address = listener.local_addr().expect("an address");
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the port is bound");
+            let address = listener.local_addr().expect("the socket has an address");
             drop(listener);
             let pod = cluster.pod(ordinal).address();
-            // In the cluster's own directory, which nobody else can enter.
+            // These files are readable by everyone, but other users cannot enter the cluster's directory.
             let name = format!("pgbouncer-{}", address.port());
             let [ini, users, log] = ["ini", "users", "log"].map(|e| cluster.directory().join(format!("{name}.{e}")));
             write(&users, &format!("\"{}\" \"{}\"\n", cluster.user(), cluster.password()));
@@ -49,34 +50,35 @@ impl Bouncer {
                 users.display(),
             );
             write(&ini, &text);
-            let log = fs::File::create(log).expect("a log");
+            let log = fs::File::create(log).expect("the log is created");
             let mut command = Command::new(program);
-            command.arg(&ini).stdin(Stdio::null()).stdout(log.try_clone().expect("the log")).stderr(log);
+            command.arg(&ini).stdin(Stdio::null()).stdout(log.try_clone().expect("the log is duplicated")).stderr(log);
             if rustix::process::geteuid().is_root() {
-                // It refuses to run as root.
+                // PgBouncer refuses to run as root.
                 command.args(["-u", "postgres"]);
             }
-            let child = command.spawn().expect("PgBouncer's program starts");
+            let child = command.spawn().expect("PgBouncer starts");
             let direct = cluster.pod_url(ordinal);
             let (authority, path) = (pod.to_string(), format!("/{}", cluster.database()));
             assert!(direct.contains(&authority), "{direct}");
             let url = direct.replace(&authority, &address.to_string());
             assert!(url.contains(&path), "{url}");
             let mut bouncer = Self { child, address, url };
-            if bouncer.comes_up(cluster).await {
+            if bouncer.is_ready(cluster).await {
                 return bouncer;
             }
         }
-        panic!("PgBouncer did not come up five times: see {}", cluster.directory().display());
+        panic!("PgBouncer did not start in five attempts; its logs are in {}", cluster.directory().display());
     }
 
-    async fn comes_up(&mut self, cluster: &Cluster) -> bool {
+    /// Waits until PgBouncer accepts connections. Returns false if it exits or does not become ready in time.
+    async fn is_ready(&mut self, cluster: &Cluster) -> bool {
         let deadline = Instant::now() + LONG;
         let mut config = podpool::tokio_postgres::Config::new();
         config.host(self.address.ip().to_string()).port(self.address.port());
         config.user(cluster.user()).password(cluster.password()).dbname(cluster.database());
         while Instant::now() < deadline {
-            if self.child.try_wait().expect("its state").is_some() {
+            if self.child.try_wait().expect("the process state is available").is_some() {
                 return false;
             }
             if config.connect(NoTls).await.is_ok() {
@@ -88,60 +90,62 @@ impl Bouncer {
     }
 
     fn pool(&self, parameters: &str) -> Pool {
-        let config: Config = format!("{}?{parameters}", self.url).parse().expect("a URL");
-        Pool::builder(config).build().expect("a pool")
+        let config: Config = format!("{}?{parameters}", self.url).parse().expect("the URL parses");
+        Pool::builder(config).build().expect("the pool is created")
     }
 }
 
 impl Drop for Bouncer {
     fn drop(&mut self) {
         if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
-            eprintln!("PgBouncer's process {} is not ended: {error}", self.child.id());
+            eprintln!("cannot kill PgBouncer's process {}: {error}", self.child.id());
         }
     }
 }
 
 fn write(path: &Path, text: &str) {
-    fs::write(path, text).expect("a file");
-    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("its mode");
+    fs::write(path, text).expect("the file is written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("the mode is set");
 }
 
-/// Something with a parameter and a row, in one round trip and without a name.
+/// Doubles a number on the server: a query with a parameter, in one round trip and without a named statement.
 async fn doubled(client: &Client, number: i32) -> i32 {
-    let rows = client.query_typed("SELECT $1 * 2", &[(&number, Type::INT4)]).await.expect("an answer");
+    let rows = client.query_typed("SELECT $1 * 2", &[(&number, Type::INT4)]).await.expect("the query returns a row");
     rows[0].get(0)
 }
 
-async fn open_transaction(client: &Client) -> bool {
+/// Returns true if the connection is in a transaction.
+async fn is_in_transaction(client: &Client) -> bool {
     let sql = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL OR now() <> statement_timestamp()";
-    let answer = client.simple_query(sql).await.expect("an answer");
-    answer.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")))
+    let messages = client.simple_query(sql).await.expect("the query returns a row");
+    messages.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")))
 }
 
-/// What a borrower leaves in the middle is settled behind PgBouncer too, and nothing of it is handed on.
-async fn leaves_nothing_open(pool: &Pool) {
+/// Asserts that a connection returned in a transaction is rolled back and reused, so that the next caller is not in
+/// that transaction.
+async fn assert_transactions_are_rolled_back(pool: &Pool) {
     for round in 0..12 {
-        let client = pool.get().await.expect("a connection");
+        let client = pool.get().await.expect("checkout succeeds");
         match round % 2 {
-            0 => client.batch_execute("BEGIN; SELECT 1").await.expect("a transaction"),
+            0 => client.batch_execute("BEGIN; SELECT 1").await.expect("the transaction begins"),
             _ => drop(client.batch_execute("BEGIN; SELECT 1/0").await),
         }
         drop(client);
-        let client = pool.get().await.expect("a connection");
+        let client = pool.get().await.expect("checkout succeeds");
         let began = Instant::now();
-        assert!(!open_transaction(&client).await, "round {round}");
+        assert!(!is_in_transaction(&client).await, "round {round}");
         assert!(began.elapsed() < Duration::from_secs(1), "round {round}: {:?}", began.elapsed());
     }
     let counters = pool.status().counters;
     assert!(counters.recycled >= 12, "{counters:?}");
-    // Settled, not thrown away.
+    // The connections are recycled, not closed.
     assert_eq!(counters.discarded, 0, "{counters:?}");
 }
 
-/// Probes go on passing, by a Sync and a query.
-async fn is_probed(pool: &Pool, role: Role) {
-    let (picked, since) = (pool.status().endpoints[0].slots, Instant::now());
-    assert!(picked.is_some());
+/// Asserts that the pool detects the role, and that all probes (a Sync message and a query) pass for a second.
+async fn assert_probes_pass(pool: &Pool, role: Role) {
+    let (server_connections, since) = (pool.status().endpoints[0].server_connections, Instant::now());
+    assert!(server_connections.is_some());
     until(LONG, "the role is known", || pool.status().endpoints[0].role == role).await;
     while since.elapsed() < Duration::from_secs(1) {
         let pod = &pool.status().endpoints[0];
@@ -151,77 +155,84 @@ async fn is_probed(pool: &Pool, role: Role) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn session_pooling_works_and_the_role_is_found_by_a_query() {
+async fn session_mode_supports_all_session_state() {
     let Some([program]) = programs(["pgbouncer"]) else { return };
-    let cluster = Cluster::start(2).await.expect("a cluster");
+    let cluster = Cluster::start(2).await.expect("the cluster starts");
     for (ordinal, role, target) in [(0, Role::Primary, Target::Primary), (1, Role::Standby, Target::Standby)] {
         let bouncer = Bouncer::start(&program, &cluster, ordinal, "session", 20).await;
         let pool = bouncer.pool("reset=discard&statement_cache_size=8&probe_interval=100ms");
-        let mut client = pool.get_for(target).await.expect("a connection");
+        let mut client = pool.get_for(target).await.expect("checkout succeeds");
         assert_eq!(client.role(), role);
 
-        // Everything that belongs to a session stays with it: statements, settings, transactions.
+        // Prepared statements, settings and transactions stay with the session.
         for number in 0..20 {
-            let statement = client.prepare_cached("SELECT $1::int4 * 2").await.expect("a statement");
-            assert_eq!(client.query_one(&statement, &[&number]).await.expect("an answer").get::<_, i32>(0), number * 2);
+            let statement = client.prepare_cached("SELECT $1::int4 * 2").await.expect("the statement is prepared");
+            assert_eq!(
+                client.query_one(&statement, &[&number]).await.expect("the query returns a row").get::<_, i32>(0),
+                number * 2
+            );
         }
-        client.batch_execute("SET work_mem = '123MB'").await.expect("a setting");
-        let transaction = client.transaction().await.expect("a transaction");
-        let row = transaction.query_one("SHOW work_mem", &[]).await.expect("an answer");
+        client.batch_execute("SET work_mem = '123MB'").await.expect("the setting is changed");
+        let transaction = client.transaction().await.expect("the transaction begins");
+        let row = transaction.query_one("SHOW work_mem", &[]).await.expect("the query returns a row");
         assert_eq!(row.get::<_, &str>(0), "123MB");
-        transaction.commit().await.expect("its end");
+        transaction.commit().await.expect("the transaction commits");
         drop(client);
-        let client = pool.get().await.expect("a connection");
-        assert_ne!(client.query_one("SHOW work_mem", &[]).await.expect("an answer").get::<_, &str>(0), "123MB");
+        let client = pool.get().await.expect("checkout succeeds");
+        assert_ne!(
+            client.query_one("SHOW work_mem", &[]).await.expect("the query returns a row").get::<_, &str>(0),
+            "123MB"
+        );
         drop(client);
 
         let other = if role == Role::Primary { Target::Standby } else { Target::Primary };
-        pool.wait_ready(other, Duration::from_millis(300)).await.expect_err("it is not that");
-        is_probed(&pool, role).await;
-        leaves_nothing_open(&bouncer.pool("pool_size=1")).await;
+        pool.wait_ready(other, Duration::from_millis(300)).await.expect_err("the server has the other role");
+        assert_probes_pass(&pool, role).await;
+        assert_transactions_are_rolled_back(&bouncer.pool("pool_size=1")).await;
     }
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_transaction_pooling_query_typed_and_simple_queries_work() {
+async fn transaction_mode_supports_query_typed_and_simple_queries() {
     let Some([program]) = programs(["pgbouncer"]) else { return };
-    let cluster = Cluster::start(1).await.expect("a cluster");
-    // Three sessions on the server for eight connections and a probe.
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    // The pool's eight connections and its probe connection share three server connections.
     let bouncer = Bouncer::start(&program, &cluster, 0, "transaction", 3).await;
     let pool = bouncer.pool("probe_interval=100ms");
-    pool.wait_ready(Target::Primary, LONG).await.expect("the role is found by a query");
+    pool.wait_ready(Target::Primary, LONG).await.expect("the primary becomes ready");
 
     let tasks: Vec<_> = (0..8)
         .map(|task| {
             let pool = pool.clone();
             tokio::spawn(async move {
                 for number in 0..100 {
-                    let client = pool.get().await.expect("a connection");
+                    let client = pool.get().await.expect("checkout succeeds");
                     assert_eq!(doubled(&client, number).await, number * 2);
                     let begin = format!("BEGIN; SELECT set_config('my.own', '{task}', true)");
-                    client.batch_execute(&begin).await.expect("a transaction");
-                    // Every statement of a transaction meets the same session.
-                    let answer = client.simple_query("SELECT current_setting('my.own')").await.expect("an answer");
-                    let own = answer.iter().find_map(|message| match message {
+                    client.batch_execute(&begin).await.expect("the transaction begins");
+                    // All statements of a transaction use the same session.
+                    let messages =
+                        client.simple_query("SELECT current_setting('my.own')").await.expect("the query returns a row");
+                    let own = messages.iter().find_map(|message| match message {
                         SimpleQueryMessage::Row(row) => row.get(0),
                         _ => None,
                     });
                     assert_eq!(own, Some(task.to_string().as_str()));
-                    client.batch_execute("COMMIT").await.expect("its end");
+                    client.batch_execute("COMMIT").await.expect("the transaction commits");
                 }
             })
         })
         .collect();
     for task in tasks {
-        task.await.expect("every answer is right");
+        task.await.expect("the task does not panic");
     }
     let status = pool.status();
     println!("800 rounds: {:?}", status.counters);
-    assert!(status.endpoints[0].open > 3, "more connections than sessions: {status:?}");
+    assert!(status.endpoints[0].open > 3, "expected more connections than server connections: {status:?}");
     assert_eq!((status.counters.open_failed, status.counters.discarded), (0, 0), "{:?}", status.counters);
-    is_probed(&pool, Role::Primary).await;
-    leaves_nothing_open(&bouncer.pool("pool_size=1")).await;
+    assert_probes_pass(&pool, Role::Primary).await;
+    assert_transactions_are_rolled_back(&bouncer.pool("pool_size=1")).await;
     drop(pool);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }

@@ -1,19 +1,19 @@
-//! The benches, the simulator and the pool call the same code: no policy is written twice.
+//! Tests that the pool, the benchmarks and the simulation use the same implementation of each policy.
 
 use std::{fs, path::Path};
 
 fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
+    for entry in fs::read_dir(folder).expect("the folder is readable") {
+        let path = entry.expect("the entry is readable").path();
         if path.is_dir() {
             sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push((path.display().to_string(), fs::read_to_string(&path).expect("a text")));
+            found.push((path.display().to_string(), fs::read_to_string(&path).expect("the file is readable")));
         }
     }
 }
 
-/// A source without the comments, the tests at its end, and the blanks.
+/// Returns the code of a source file, without comments and without the tests at its end. Normalizes whitespace.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]").next().unwrap_or_default();
     let lines = text.lines().map(|line| line.split("//").next().unwrap_or_default());
@@ -21,7 +21,7 @@ fn code(text: &str) -> String {
 }
 
 #[test]
-fn no_policy_is_written_twice() {
+fn each_policy_is_implemented_once_and_shared() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut library, mut benches) = (Vec::new(), Vec::new());
     sources(&root.join("src"), &mut library);
@@ -31,22 +31,21 @@ fn no_policy_is_written_twice() {
         let at: Vec<_> = library.iter().filter(|(_, text)| code(text).contains(&ours)).map(|(path, _)| path).collect();
         assert_eq!(at.len(), 1, "{policy}: {at:?}");
     }
-    // One way from a snapshot to a Pod: who picks goes through `balance::select`, but for the one who opens a connection
-    // where none is idle.
+    // Policies are called in only two places: to select an idle connection, and to pick the Pod for a new connection.
     let picks: Vec<_> =
         library.iter().filter(|(_, text)| code(text).contains("hooser.pick(")).map(|(p, _)| p).collect();
-    let known = ["src/balance/select.rs", "src/pool/queue.rs"];
+    let known = ["src/balance/select.rs", "src/pool/checkout/wait.rs"];
     assert!(picks.iter().all(|path| known.iter().any(|known| path.ends_with(known))), "{picks:?}");
     assert_eq!(picks.len(), known.len());
-    // And through the quick way first, whoever it is.
+    // Checkouts, the benchmarks and the simulation use the same fast path.
     let text_of = |path: &str| code(&library.iter().find(|(at, _)| at.ends_with(path)).expect(path).1);
-    for path in ["src/pool/idle.rs", "src/bench/mod.rs", "src/bench/simulated.rs"] {
-        assert!(text_of(path).contains("select_at_once("), "{path}");
+    for path in ["src/pool/checkout/try_idle.rs", "src/bench/mod.rs", "src/bench/simulated.rs"] {
+        assert!(text_of(path).contains("select_fast("), "{path}");
     }
-    // A bench compares nothing but what the library picks: it has no policy and reads no load to choose by.
+    // The benchmarks neither implement a policy nor read a Pod's load.
     for (path, text) in benches {
-        for word in ["Policy for ", "Candidates", ".latency(", "min_by_key("] {
-            assert!(!code(&text).contains(word), "{path} has `{word}`");
+        for name in ["Policy for ", "Candidates", ".latency(", "min_by_key("] {
+            assert!(!code(&text).contains(name), "{path} contains `{name}`");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a session keeps beyond its transactions: its prepared statements, and its own state.
+//! Tests session state between checkouts: the session reset, the statement cache, and outdated plans.
 
 use std::time::Duration;
 
@@ -11,30 +11,33 @@ use podpool::{
 mod common;
 use common::until;
 
-/// A pool of one Pod, the `ordinal`th, with one connection.
+/// Returns a pool with one connection to one Pod.
 async fn one_connection(cluster: &Cluster, ordinal: usize, parameters: &str) -> Pool {
-    let config: Config = format!("{}?pool_size=1{parameters}", cluster.pod_url(ordinal)).parse().expect("a URL");
-    let pool = Pool::builder(config).build().expect("a pool");
-    drop(pool.get().await.expect("a connection"));
+    let config: Config =
+        format!("{}?pool_size=1{parameters}", cluster.pod_url(ordinal)).parse().expect("the URL parses");
+    let pool = Pool::builder(config).build().expect("the pool is created");
+    drop(pool.get().await.expect("checkout succeeds"));
     idle(&pool).await;
     pool
 }
 
-/// Waits until the connection is back.
+/// Waits until the connection has been returned and recycled.
 async fn idle(pool: &Pool) {
-    until(Duration::from_secs(5), "the connection is back", || {
+    until(Duration::from_secs(5), "an idle connection", || {
         pool.status().endpoints.iter().any(|pod| pod.in_use == 0 && pod.idle > 0)
     })
     .await;
 }
 
+/// Returns the first column of the first row.
 async fn text(client: &Client, sql: &str) -> String {
     let rows = client.query_typed(sql, &[]).await.expect(sql);
     rows[0].get::<_, Option<String>>(0).unwrap_or_default()
 }
 
-/// What a borrower left behind: settings, temporary tables, LISTEN, advisory locks, cursors, statements of PREPARE.
-async fn leavings(client: &Client) -> String {
+/// Returns the session state as text: settings, and the numbers of temporary tables, `LISTEN` channels, advisory locks,
+/// holdable cursors, and statements prepared with `PREPARE`.
+async fn session_state(client: &Client) -> String {
     let sql = "SELECT concat_ws(' ', \
                'role=' || current_user, 'app=' || current_setting('application_name'), \
                'work_mem=' || current_setting('work_mem'), 'mine=' || current_setting('my.own', true), \
@@ -46,37 +49,40 @@ async fn leavings(client: &Client) -> String {
     text(client, sql).await
 }
 
-const LEAVE: &str = "SET work_mem = '123MB'; SET my.own = 'secret'; SET application_name = 'somebody else'; \
-                     CREATE TEMPORARY TABLE mine (id int); LISTEN mine; SELECT pg_advisory_lock(1); \
-                     DECLARE mine CURSOR WITH HOLD FOR SELECT 1; \
-                     PREPARE \"my \"\"statement\" AS SELECT 1; PREPARE other AS SELECT 2; SET ROLE none";
+/// Statements that change every part of [`session_state`].
+const CHANGE_STATE: &str = "SET work_mem = '123MB'; SET my.own = 'secret'; SET application_name = 'another'; \
+                            CREATE TEMPORARY TABLE mine (id int); LISTEN mine; SELECT pg_advisory_lock(1); \
+                            DECLARE mine CURSOR WITH HOLD FOR SELECT 1; \
+                            PREPARE \"my \"\"statement\" AS SELECT 1; PREPARE other AS SELECT 2; SET ROLE none";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reset_discards_what_a_borrower_left_and_none_leaves_it() {
-    let cluster = Cluster::start(2).await.expect("a cluster");
+async fn session_state_is_discarded_unless_reset_is_none() {
+    let cluster = Cluster::start(2).await.expect("the cluster starts");
     for (reset, stays) in [("none", true), ("discard", false)] {
         let pool = one_connection(&cluster, 0, &format!("&reset={reset}&application_name=shop")).await;
-        let client = pool.get().await.expect("a connection");
-        let (before, pid) = (leavings(&client).await, text(&client, "SELECT pg_backend_pid()::text").await);
-        let statement = client.prepare_cached("SELECT 7").await.expect("a statement");
-        client.batch_execute(LEAVE).await.expect("an answer");
-        let left = leavings(&client).await;
-        assert!(left.contains("work_mem=123MB") && left.contains("prepared=2") && left.contains("locks=1"), "{left}");
+        let client = pool.get().await.expect("checkout succeeds");
+        let (before, pid) = (session_state(&client).await, text(&client, "SELECT pg_backend_pid()::text").await);
+        let statement = client.prepare_cached("SELECT 7").await.expect("the statement is prepared");
+        client.batch_execute(CHANGE_STATE).await.expect("the statement succeeds");
+        let changed = session_state(&client).await;
+        for part in ["work_mem=123MB", "prepared=2", "locks=1"] {
+            assert!(changed.contains(part), "{changed}");
+        }
         drop((statement, client));
 
-        let client = pool.get().await.expect("a connection");
+        let client = pool.get().await.expect("checkout succeeds");
         assert_eq!(text(&client, "SELECT pg_backend_pid()::text").await, pid, "the same session");
-        let found = leavings(&client).await;
+        let found = session_state(&client).await;
         println!("reset={reset}: {found}");
         match stays {
-            true => assert_eq!(found, left),
-            // The server remembers that there was such a setting, and nothing of it.
-            false => assert_eq!(found.replace(" mine= ", " "), before, "as if new"),
+            true => assert_eq!(found, changed),
+            // The server keeps the name of the custom setting, but discards its value.
+            false => assert_eq!(found.replace(" mine= ", " "), before, "the state of a new session"),
         }
-        // What the driver prepared is there still, and not prepared again.
+        // The statement that the driver prepared survives the reset and is not prepared again.
         assert_eq!(client.statement_cache.size(), 1);
-        let statement = client.prepare_cached("SELECT 7").await.expect("a statement");
-        client.query_one(&statement, &[]).await.expect("an answer");
+        let statement = client.prepare_cached("SELECT 7").await.expect("the statement is prepared");
+        client.query_one(&statement, &[]).await.expect("the statement succeeds");
         let count = text(&client, "SELECT count(*)::text FROM pg_prepared_statements WHERE NOT from_sql").await;
         assert_eq!(count, "1");
         drop((statement, client));
@@ -85,28 +91,28 @@ async fn reset_discards_what_a_borrower_left_and_none_leaves_it() {
         assert_eq!(counters.reset == 0, stays, "{counters:?}");
     }
 
-    // On a standby as well, after an open transaction, and never for one who sent nothing.
+    // The reset also works on a standby and after an open transaction. It is skipped if the caller sent no statement.
     let pool = one_connection(&cluster, 1, "&reset=discard").await;
-    let client = pool.get().await.expect("a connection");
-    client.batch_execute("SET work_mem = '123MB'; BEGIN; SELECT 1").await.expect("an answer");
+    let client = pool.get().await.expect("checkout succeeds");
+    client.batch_execute("SET work_mem = '123MB'; BEGIN; SELECT 1").await.expect("the statement succeeds");
     drop(client);
-    let client = pool.get().await.expect("a connection");
+    let client = pool.get().await.expect("checkout succeeds");
     assert_ne!(text(&client, "SHOW work_mem").await, "123MB");
     drop(client);
     idle(&pool).await;
     let reset = pool.status().counters.reset;
     for _ in 0..20 {
-        drop(pool.get().await.expect("a connection"));
-        assert_eq!(pool.status().endpoints[0].idle, 1, "back at once");
+        drop(pool.get().await.expect("checkout succeeds"));
+        assert_eq!(pool.status().endpoints[0].idle, 1, "expected the connection to be idle immediately");
     }
     let counters = pool.status().counters;
     assert_eq!((counters.reset, counters.discarded), (reset, 0), "{counters:?}");
     drop(pool);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
-/// Statements that the server keeps for the driver.
-async fn on_the_server(client: &Client) -> String {
+/// Returns the number of named prepared statements on the server.
+async fn prepared_on_the_server(client: &Client) -> String {
     text(client, "SELECT count(*)::text FROM pg_prepared_statements WHERE name <> ''").await
 }
 
@@ -116,123 +122,132 @@ async fn run(client: &Client, sql: &str) -> Result<usize, Error> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_statement_cache_is_bounded_and_emptied_when_outdated() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+async fn statement_cache_is_bounded_and_cleared_when_outdated() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
 
-    // Bounded: at most so many after any return, on the server too; and nothing is closed for it.
+    // After each check-in, the cache and the server hold at most 10 statements. No connection is closed to enforce
+    // that.
     let pool = one_connection(&cluster, 0, "&statement_cache_size=10").await;
-    let mut most = 0;
+    let mut max = 0;
     for round in 0..40 {
-        let client = pool.get().await.expect("a connection");
-        most = most.max(client.statement_cache.size());
-        assert!(on_the_server(&client).await.parse::<usize>().expect("a number") <= 10);
+        let client = pool.get().await.expect("checkout succeeds");
+        max = max.max(client.statement_cache.size());
+        assert!(prepared_on_the_server(&client).await.parse::<usize>().expect("the count is a number") <= 10);
         for statement in 0..3 {
-            run(&client, &format!("SELECT {}", round * 3 + statement)).await.expect("an answer");
+            run(&client, &format!("SELECT {}", round * 3 + statement)).await.expect("the statement succeeds");
         }
     }
     idle(&pool).await;
     let counters = pool.status().counters;
-    println!("120 statements through a cache of 10: at most {most} kept; {counters:?}");
-    assert!((8..=10).contains(&most), "{most}");
-    assert!(counters.cache_cleared >= 9 && counters.opened == 1, "{counters:?}");
-    // Statements that are not cached make it look, and it finds nothing over.
-    let before = pool.status().counters.cache_cleared;
-    let client = pool.get().await.expect("a connection");
+    println!("120 statements through a cache of 10: at most {max} kept; {counters:?}");
+    assert!((8..=10).contains(&max), "{max}");
+    assert!(counters.statement_caches_cleared >= 9 && counters.opened == 1, "{counters:?}");
+    // Uncached statements do not clear the cache.
+    let before = pool.status().counters.statement_caches_cleared;
+    let client = pool.get().await.expect("checkout succeeds");
     client.statement_cache.clear();
     for _ in 0..50 {
-        client.query("SELECT 1", &[]).await.expect("an answer");
+        client.query("SELECT 1", &[]).await.expect("the statement succeeds");
     }
     drop(client);
     idle(&pool).await;
-    assert_eq!(pool.status().counters.cache_cleared, before);
+    assert_eq!(pool.status().counters.statement_caches_cleared, before);
     let none = one_connection(&cluster, 0, "&statement_cache_size=0").await;
-    run(&none.get().await.expect("a connection"), "SELECT 1").await.expect("an answer");
-    assert_eq!(none.get().await.expect("a connection").statement_cache.size(), 0);
+    run(&none.get().await.expect("checkout succeeds"), "SELECT 1").await.expect("the statement succeeds");
+    assert_eq!(none.get().await.expect("checkout succeeds").statement_cache.size(), 0);
 
-    // A table that changes under a cached plan: one error, and the next borrower has none.
+    // A table changes after its plan was cached: one query fails, and queries after the next checkout succeed.
     let pool = one_connection(&cluster, 0, "").await;
-    let client = pool.get().await.expect("a connection");
-    client.batch_execute("CREATE TABLE orders (id int); INSERT INTO orders VALUES (1)").await.expect("a table");
-    assert_eq!(run(&client, "SELECT * FROM orders").await.expect("an answer"), 1);
-    client.batch_execute("ALTER TABLE orders ADD COLUMN item text").await.expect("a column");
-    let error = run(&client, "SELECT * FROM orders").await.expect_err("an outdated plan");
+    let client = pool.get().await.expect("checkout succeeds");
+    client
+        .batch_execute("CREATE TABLE orders (id int); INSERT INTO orders VALUES (1)")
+        .await
+        .expect("the table is created");
+    assert_eq!(run(&client, "SELECT * FROM orders").await.expect("the statement succeeds"), 1);
+    client.batch_execute("ALTER TABLE orders ADD COLUMN item text").await.expect("the column is added");
+    let error = run(&client, "SELECT * FROM orders").await.expect_err("the plan is outdated");
     assert_eq!(error.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED), "{error:?}");
     assert_eq!(classify(&error).class, Class::StalePlan);
     drop(client);
-    let client = pool.get().await.expect("a connection");
-    assert_eq!(run(&client, "SELECT * FROM orders").await.expect("an answer"), 1);
+    let client = pool.get().await.expect("checkout succeeds");
+    assert_eq!(run(&client, "SELECT * FROM orders").await.expect("the statement succeeds"), 1);
 
-    // Statements that are deallocated behind the driver's back: seen by the server's word for it, before anybody fails.
+    // The pool detects DEALLOCATE ALL and DISCARD ALL from the server's response, so no query fails.
     drop(client);
     for all in ["DEALLOCATE ALL", "DISCARD ALL"] {
-        let client = pool.get().await.expect("a connection");
-        assert_eq!(run(&client, "SELECT 2").await.expect("an answer"), 1);
-        client.batch_execute(all).await.expect("an answer");
+        let client = pool.get().await.expect("checkout succeeds");
+        assert_eq!(run(&client, "SELECT 2").await.expect("the statement succeeds"), 1);
+        client.batch_execute(all).await.expect("the statement succeeds");
     }
-    let client = pool.get().await.expect("a connection");
-    assert_eq!(run(&client, "SELECT 2").await.expect("an answer"), 1);
+    let client = pool.get().await.expect("checkout succeeds");
+    assert_eq!(run(&client, "SELECT 2").await.expect("the statement succeeds"), 1);
 
-    // A single one that goes: one error, and the next borrower has none.
+    // The pool does not detect DEALLOCATE of a single statement: one query fails, and queries after the next checkout
+    // succeed.
     let names = "SELECT string_agg('DEALLOCATE ' || name, ';') FROM pg_prepared_statements WHERE name <> ''";
-    client.batch_execute(&text(&client, names).await).await.expect("an answer");
-    let error = run(&client, "SELECT 2").await.expect_err("a missing statement");
+    client.batch_execute(&text(&client, names).await).await.expect("the statement succeeds");
+    let error = run(&client, "SELECT 2").await.expect_err("the statement no longer exists");
     assert_eq!(error.code(), Some(&SqlState::INVALID_SQL_STATEMENT_NAME), "{error:?}");
     assert_eq!(classify(&error).class, Class::StalePlan);
     drop(client);
-    let client = pool.get().await.expect("a connection");
-    assert_eq!(run(&client, "SELECT 2").await.expect("an answer"), 1);
+    let client = pool.get().await.expect("checkout succeeds");
+    assert_eq!(run(&client, "SELECT 2").await.expect("the statement succeeds"), 1);
     assert_eq!(pool.status().counters.opened, 1);
 
-    // The driver's own statement, which looks types up, cannot be had back: closed at the second error.
-    client.batch_execute("CREATE TYPE mood AS ENUM ('glad'); CREATE TYPE size AS ENUM ('big')").await.expect("types");
-    run(&client, "SELECT 'glad'::mood").await.expect("an answer");
-    client.batch_execute("DEALLOCATE ALL").await.expect("an answer");
+    // The driver's internal statement for type lookups cannot be prepared again, so the connection is closed after the
+    // second error.
+    client
+        .batch_execute("CREATE TYPE mood AS ENUM ('glad'); CREATE TYPE size AS ENUM ('big')")
+        .await
+        .expect("the types are created");
+    run(&client, "SELECT 'glad'::mood").await.expect("the statement succeeds");
+    client.batch_execute("DEALLOCATE ALL").await.expect("the statement succeeds");
     drop(client);
     for failed in [true, false] {
-        let client = pool.get().await.expect("a connection");
+        let client = pool.get().await.expect("checkout succeeds");
         assert_eq!(run(&client, "SELECT 'big'::size").await.is_err(), failed);
     }
     idle(&pool).await;
     assert_eq!(pool.status().counters.opened, 2);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outdated_plan_is_retried_by_retry_alone() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
-    let pool = Pool::connect(&format!("{}&pool_size=6", cluster.url())).await.expect("a pool");
-    let admin = cluster.client(0).await.expect("a superuser");
+async fn retry_retries_an_outdated_plan_but_retry_unapplied_does_not() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let pool = Pool::connect(&format!("{}&pool_size=6", cluster.url())).await.expect("the pool is created");
+    let admin = cluster.client(0).await.expect("the superuser connects");
     admin
         .batch_execute("CREATE TABLE stock (id int); INSERT INTO stock VALUES (1); GRANT ALL ON stock TO PUBLIC")
         .await
-        .expect("a table");
+        .expect("the table is created");
     const SQL: &str = "SELECT * FROM stock";
-    // Every connection has the plan.
+    // Cache the plan on every connection.
     let mut clients = Vec::new();
     for _ in 0..6 {
-        let client = pool.get().await.expect("a connection");
-        run(&client, SQL).await.expect("an answer");
+        let client = pool.get().await.expect("checkout succeeds");
+        run(&client, SQL).await.expect("the statement succeeds");
         clients.push(client);
     }
     drop(clients);
-    admin.batch_execute("ALTER TABLE stock ADD COLUMN item text").await.expect("a column");
+    admin.batch_execute("ALTER TABLE stock ADD COLUMN item text").await.expect("the column is added");
     let work = |client: Client| async move { run(&client, SQL).await };
 
-    // Kept, so that it does not come back without its plan before the others are tried.
+    // Holds the client, so that its connection is not returned with a cleared cache before the others have been used.
     let kept = std::sync::Mutex::new(None);
     let keep = |client: Client| {
         let kept = &kept;
         async move {
             let result = run(&client, SQL).await;
-            *kept.lock().expect("no panic") = Some(client);
+            *kept.lock().expect("no attempt panicked") = Some(client);
             result
         }
     };
-    let error = pool.retry_unapplied(Target::Any, keep).await.expect_err("not where doing it twice may harm");
+    let error = pool.retry_unapplied(Target::Any, keep).await.expect_err("a retry may apply the statement twice");
     assert_eq!(error.kind(), Kind::Query, "{error}");
-    // Five connections have it still, and one repetition is enough.
-    assert_eq!(pool.retry(Target::Any, work).await.expect("an answer"), 1);
+    // Five connections still have the outdated plan, but one retry is enough.
+    assert_eq!(pool.retry(Target::Any, work).await.expect("the statement succeeds"), 1);
     assert_eq!(pool.status().counters.retries, 1);
     drop(kept);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }

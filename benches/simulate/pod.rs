@@ -1,21 +1,22 @@
-//! A Pod: a few workers and a queue before them, first come, first served.
+//! A simulated Pod: a fixed number of workers and a FIFO queue in front of them.
 
 use std::collections::VecDeque;
 
 use crate::scenario::WORKERS;
 
+/// The origin of a job. Times are in nanoseconds since the start of the simulation.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Sender {
-    /// A statement of a client, sent then by one who had come at another time.
-    Statement { client: usize, came: u64, sent: u64 },
-    /// A client's probe, by its number.
+pub(crate) enum Origin {
+    /// A statement. Its caller arrived at `arrived`; the client sent it at `sent`, when a connection was available.
+    Statement { client: usize, arrived: u64, sent: u64 },
+    /// A health check. `number` identifies the probe among this client's probes of this Pod.
     Probe { client: usize, number: u64, sent: u64 },
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Job {
-    pub(crate) sender: Sender,
-    /// Nanoseconds of work, on a Pod that is not slow.
+    pub(crate) origin: Origin,
+    /// Service time in nanoseconds, on a Pod that is not slow.
     pub(crate) work: f64,
 }
 
@@ -23,8 +24,8 @@ pub(crate) struct Job {
 pub(crate) struct Pod {
     queue: VecDeque<Job>,
     busy: usize,
-    /// Answered statements.
-    pub(crate) share: u64,
+    /// Number of completed statements.
+    pub(crate) completed: u64,
 }
 
 impl Pod {
@@ -32,7 +33,7 @@ impl Pod {
         self.queue.push_back(job);
     }
 
-    /// The next job, if a worker is free.
+    /// Starts the next job if there is one and a worker is free. Returns the job.
     pub(crate) fn begin(&mut self) -> Option<Job> {
         if self.busy == WORKERS {
             return None;
@@ -42,6 +43,7 @@ impl Pod {
         Some(job)
     }
 
+    /// Frees the worker of a job that has ended.
     pub(crate) fn end(&mut self) {
         self.busy -= 1;
     }

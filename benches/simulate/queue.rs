@@ -1,29 +1,29 @@
-//! The events that are to come, in the order of their time, and of their making where that is the same.
+//! The queue of future events, ordered by time. Events at the same time keep the order in which they were scheduled.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 #[derive(Debug)]
 pub(crate) struct Queue<E> {
-    heap: BinaryHeap<Reverse<(u64, u64, Wrap<E>)>>,
-    made: u64,
+    heap: BinaryHeap<Reverse<(u64, u64, Unordered<E>)>>,
+    scheduled: u64,
 }
 
-/// An event has no order of its own.
+/// A wrapper that makes all events compare equal, so that only times and sequence numbers order the heap.
 #[derive(Debug)]
-struct Wrap<E>(E);
+struct Unordered<E>(E);
 
-impl<E> PartialEq for Wrap<E> {
+impl<E> PartialEq for Unordered<E> {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
-impl<E> Eq for Wrap<E> {}
-impl<E> PartialOrd for Wrap<E> {
+impl<E> Eq for Unordered<E> {}
+impl<E> PartialOrd for Unordered<E> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl<E> Ord for Wrap<E> {
+impl<E> Ord for Unordered<E> {
     fn cmp(&self, _: &Self) -> std::cmp::Ordering {
         std::cmp::Ordering::Equal
     }
@@ -31,15 +31,17 @@ impl<E> Ord for Wrap<E> {
 
 impl<E> Queue<E> {
     pub(crate) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), made: 0 }
+        Self { heap: BinaryHeap::new(), scheduled: 0 }
     }
 
+    /// Schedules an event at a time, in nanoseconds since the start.
     pub(crate) fn at(&mut self, nanos: u64, event: E) {
-        self.made += 1;
-        self.heap.push(Reverse((nanos, self.made, Wrap(event))));
+        self.scheduled += 1;
+        self.heap.push(Reverse((nanos, self.scheduled, Unordered(event))));
     }
 
+    /// Removes the earliest event and returns it with its time.
     pub(crate) fn next(&mut self) -> Option<(u64, E)> {
-        self.heap.pop().map(|Reverse((nanos, _, Wrap(event)))| (nanos, event))
+        self.heap.pop().map(|Reverse((nanos, _, Unordered(event)))| (nanos, event))
     }
 }

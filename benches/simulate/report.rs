@@ -1,13 +1,15 @@
-//! The table.
+//! The report: a table of measurements for each scenario.
 
 use std::fmt::Write as _;
 
 use crate::{
-    run::{self, CHOICES, Choice, Outcome},
+    outcome::Outcome,
     scenario::{ALL, Scenario},
+    simulation,
+    strategy::{POLICIES, Strategy},
 };
 
-/// A scenario with what came out of it: the central queue first.
+/// The measurements of one scenario: those of a central queue, and of each policy.
 pub(crate) struct Table {
     pub(crate) scenario: Scenario,
     pub(crate) central: Outcome,
@@ -16,10 +18,11 @@ pub(crate) struct Table {
 
 const SEED: u64 = 1;
 
-pub(crate) fn run_one(scenario: Scenario, choice: Choice) -> Outcome {
-    run::run(scenario, choice, SEED)
+pub(crate) fn run_one(scenario: Scenario, strategy: Strategy) -> Outcome {
+    simulation::run(scenario, strategy, SEED)
 }
 
+/// Runs the scenarios whose names contain the filter.
 pub(crate) fn all(filter: &str) -> Vec<Table> {
     let chosen = ALL.iter().filter(|scenario| scenario.name.contains(filter));
     chosen
@@ -27,31 +30,35 @@ pub(crate) fn all(filter: &str) -> Vec<Table> {
             eprintln!("{}, {} clients, {} Pods, {} %", scenario.name, scenario.clients, scenario.pods, scenario.load);
             Table {
                 scenario,
-                central: run_one(scenario, Choice::Central),
-                outcomes: CHOICES.map(|choice| run_one(scenario, choice)).into(),
+                central: run_one(scenario, Strategy::CentralQueue),
+                outcomes: POLICIES.map(|policy| run_one(scenario, policy)).into(),
             }
         })
         .collect()
 }
 
+/// Returns the report in Markdown.
 pub(crate) fn text(tables: &[Table]) -> String {
     let mut out = String::from(
-        "# The policies, simulated\n\n\
-         Written by `cargo bench --all-features --bench simulate -- --write`; the same numbers come out each time. Each Pod\n\
-         has four workers and one queue; a statement takes 1 ms on average (log-normal, sigma 1) and comes to a client at\n\
-         random (Poisson). Each client is a pool of its own, with the library's own counts, probes, health and speeds, and\n\
-         sees nothing of the others. Times in milliseconds, from the call to the answer, with the wait for a connection.\n\
-         \"To a central queue\": the 99th percentile beside that of one queue before the workers of all Pods, which no\n\
-         client can have. Shares: the most that a Pod got beside the mean, and what the first Pod, which has the fault, got\n\
-         beside a fair share.\n\n\
-         ![The 99th percentile beside a central queue's](simulation.svg)\n\n",
+        "# Simulation of the policies\n\n\
+         Written by `cargo bench --all-features --bench simulate -- --write`. The simulation is seeded, so each\n\
+         run has the same results. Each Pod has four workers and one FIFO queue. A statement takes 1 ms on\n\
+         average (log-normal, sigma 1). Statements arrive at random (Poisson), each at a random client. Each\n\
+         client has a pool of its own, with the library's own in-flight counts, probes, health states and latency\n\
+         classes, and does not see the other clients.\n\n\
+         Latencies are in milliseconds, from the call to the response, including the wait for a connection. \"p99\n\
+         to central queue\" is the ratio of the 99th percentile to that of one queue in front of the workers of\n\
+         all Pods, an ideal that no client can implement. \"Max/mean share\" is the ratio of the largest number\n\
+         of statements on one Pod to the mean. \"First Pod's share\" is the ratio of the first Pod's number of\n\
+         statements to the mean; in most scenarios with a fault, the first Pod has it.\n\n\
+         ![99th percentile relative to a central queue](simulation.svg)\n\n",
     );
     for table in tables {
         let Scenario { name, clients, pods, load, .. } = table.scenario;
         let _ = writeln!(out, "## {name}: {clients} clients, {pods} Pods, {load} %\n");
         let _ = writeln!(
             out,
-            "| policy | p50 | p99 | p99.9 | to a central queue | max/mean share | first Pod's | errors |"
+            "| policy | p50 | p99 | p99.9 | p99 to central queue | max/mean share | first Pod's share | errors |"
         );
         let _ = writeln!(out, "|---|---|---|---|---|---|---|---|");
         for outcome in std::iter::once(&table.central).chain(&table.outcomes) {
@@ -59,7 +66,7 @@ pub(crate) fn text(tables: &[Table]) -> String {
             let _ = writeln!(
                 out,
                 "| {} | {p50:.2} | {p99:.2} | {p999:.2} | {:.2} | {:.3} | {:.2} | {:.3} % |",
-                outcome.choice.name(),
+                outcome.strategy.name(),
                 p99 / table.central.percentile(99.0),
                 outcome.max_to_mean(),
                 outcome.first_share(),

@@ -1,28 +1,28 @@
-//! What is simulated.
+//! The simulated scenarios. Times are in seconds since the start, unless noted otherwise.
 
-/// What happens to the first Pod.
+/// A fault of one Pod. This is the first Pod, except for [`Fault::Joins`], where it is the last.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
     None,
-    /// It takes so many times as long, until then (seconds).
+    /// Jobs take `times` as long until the time `until`.
     Slow {
         times: f64,
         until: f64,
     },
-    /// It stops for a while.
+    /// The Pod makes no progress for `seconds` from the time `at`.
     Stall {
         at: f64,
         seconds: f64,
     },
-    /// From then on each of its connections breaks a millisecond after a statement is sent, and probes fail.
+    /// From the time `at`, every connection breaks a millisecond after a statement is sent, and probes fail.
     Breaks {
         at: f64,
     },
-    /// From then on each statement fails within a millisecond, and probes pass.
+    /// From the time `at`, every statement fails after a millisecond, and probes pass.
     Fails {
         at: f64,
     },
-    /// It is not there before, and takes so many times as long for its first seconds.
+    /// The Pod exists from the time `at`, and its jobs take `times` as long for the first `seconds`.
     Joins {
         at: f64,
         times: f64,
@@ -30,24 +30,26 @@ pub(crate) enum Fault {
     },
 }
 
+/// A number of clients and Pods, their load and a fault.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) clients: usize,
     pub(crate) pods: usize,
-    /// Of the capacity of all Pods together, in percent; a slow Pod's is as many times less.
+    /// Percentage of the total capacity of the Pods that the statements use, accounting for a slow Pod.
     pub(crate) load: u32,
     pub(crate) fault: Fault,
-    /// One statement of twenty takes twelve times as long as the mean.
+    /// If true, one statement in twenty takes twelve times as long as the others.
     pub(crate) long: bool,
-    /// What is measured: from, to, in seconds.
+    /// Start of the measured interval.
     pub(crate) from: f64,
+    /// End of the measured interval, and of the run.
     pub(crate) to: f64,
 }
 
-/// Statements that a Pod works on at once.
+/// Number of statements that a Pod executes concurrently.
 pub(crate) const WORKERS: usize = 4;
-/// The mean time of a statement, in nanoseconds.
+/// Mean service time of a statement, in nanoseconds.
 pub(crate) const MEAN: f64 = 1e6;
 
 impl Scenario {
@@ -55,7 +57,7 @@ impl Scenario {
         Self { name, clients, pods, load, fault, long: false, from: 10.0, to: 40.0 }
     }
 
-    /// Statements a second, of all clients.
+    /// Returns the total number of statements per second from all clients.
     pub(crate) fn rate(&self) -> f64 {
         let pods = match self.fault {
             Fault::Slow { times, .. } => (self.pods - 1) as f64 + 1.0 / times,
@@ -66,7 +68,7 @@ impl Scenario {
         f64::from(self.load) / 100.0 * pods * WORKERS as f64 * 1e9 / mean
     }
 
-    /// The same without the fault.
+    /// Returns the same scenario without its fault.
     pub(crate) fn without_fault(mut self) -> Self {
         self.fault = Fault::None;
         self
@@ -84,7 +86,7 @@ pub(crate) const BREAKS: Scenario =
     Scenario { to: 60.0, ..Scenario::new("one Pod breaks every connection", 10, 3, 60, Fault::Breaks { at: 15.0 }) };
 pub(crate) const MANY_BREAKS: Scenario =
     Scenario { to: 50.0, ..Scenario::new("one Pod breaks every connection", 500, 20, 75, Fault::Breaks { at: 15.0 }) };
-/// Measured: the five seconds that begin five seconds after it has healed.
+/// A Pod that is slow until 20 s. The measured interval begins 5 s after its recovery and lasts 5 s.
 pub(crate) const HEALED: Scenario = Scenario {
     from: 25.0,
     to: 30.0,

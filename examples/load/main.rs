@@ -1,11 +1,11 @@
-//! A small, bounded load on the microservice: reads on any Pod, every tenth request a write. Prints a line a second:
-//! what went well, by the Pod that answered, and what failed.
+//! A small load on the example microservice: reads on any Pod, and a write as every tenth request. Prints one line per
+//! second with the number of successful requests by Pod and of failed requests by cause.
 //!
 //! `cargo run --example load -- --address 127.0.0.1:8080 --rate 50 --seconds 600`
 
+mod counts;
 mod http;
 mod options;
-mod tally;
 
 use std::{
     error::Error,
@@ -14,11 +14,11 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
+use counts::Counts;
 use http::Connection;
 use options::Options;
 use podpool::{Config, Pool, Target};
 use serde_json::{Value, json};
-use tally::Tally;
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
@@ -26,10 +26,10 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-/// Requests under way at the same time, at most. Where the service is slow, fewer than asked for are sent.
+/// Maximum number of concurrent requests. If the service is slow, the actual rate stays below the requested one.
 const WORKERS: u32 = 16;
-/// The longest that one request is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum time to wait for a response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -46,21 +46,21 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let options = Arc::new(Options::from_command_line()?);
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     if let Ok(url) = std::env::var("DATABASE_URL") {
-        make_table(&url).await?;
+        create_table(&url).await?;
     }
     let begun = Instant::now();
-    let tally = Arc::new(Mutex::new(Tally::default()));
+    let current = Arc::new(Mutex::new(Counts::default()));
     let mut workers = JoinSet::new();
     for worker in 0..WORKERS.min(options.rate) {
-        workers.spawn(work(worker, options.clone(), tally.clone()));
+        workers.spawn(work(worker, options.clone(), current.clone()));
     }
-    let mut total = Tally::default();
+    let mut total = Counts::default();
     let mut lines = interval(options.every);
     lines.tick().await;
-    let take = |total: &mut Tally| {
-        let lately = std::mem::take(&mut *tally.lock().unwrap_or_else(PoisonError::into_inner));
-        total.merge(&lately);
-        lately
+    let take = |total: &mut Counts| {
+        let counts = std::mem::take(&mut *current.lock().unwrap_or_else(PoisonError::into_inner));
+        total.merge(&counts);
+        counts
     };
     loop {
         select! {
@@ -72,12 +72,12 @@ async fn run() -> Result<(), Box<dyn Error>> {
     }
     workers.shutdown().await;
     take(&mut total);
-    println!("in all {total}");
+    println!("total  {total}");
     Ok(())
 }
 
-/// The table that the service's writes go to.
-async fn make_table(url: &str) -> Result<(), Box<dyn Error>> {
+/// Creates the table that the service writes to.
+async fn create_table(url: &str) -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder(url.parse::<Config>()?).build()?;
     let table = "CREATE TABLE IF NOT EXISTS tb_writes (id text PRIMARY KEY, run text)";
     pool.retry(Target::Primary, |client| async move { client.batch_execute(table).await }).await?;
@@ -85,7 +85,8 @@ async fn make_table(url: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn work(worker: u32, options: Arc<Options>, tally: Arc<Mutex<Tally>>) {
+/// Sends requests at this worker's share of the rate and counts their outcomes.
+async fn work(worker: u32, options: Arc<Options>, counts: Arc<Mutex<Counts>>) {
     let workers = WORKERS.min(options.rate);
     sleep(Duration::from_secs_f64(f64::from(worker) / f64::from(options.rate))).await;
     let mut ticks = interval(Duration::from_secs_f64(f64::from(workers) / f64::from(options.rate)));
@@ -94,17 +95,18 @@ async fn work(worker: u32, options: Arc<Options>, tally: Arc<Mutex<Tally>>) {
     let mut connection = None;
     for request in u64::from(worker).. {
         ticks.tick().await;
-        let asked = timeout(PATIENCE, ask(&mut connection, &options, request, &format!("{run}-{worker}"), &run)).await;
-        let outcome = asked.unwrap_or_else(|_| {
+        let id = format!("{run}-{worker}-{request}");
+        let outcome = timeout(RESPONSE_TIMEOUT, send(&mut connection, &options, request, &id, &run)).await;
+        let outcome = outcome.unwrap_or_else(|_| {
             connection = None;
-            Err("no answer from the service".to_owned())
+            Err("no response from the service".to_owned())
         });
-        tally.lock().unwrap_or_else(PoisonError::into_inner).add(outcome);
+        counts.lock().unwrap_or_else(PoisonError::into_inner).add(outcome);
     }
 }
 
-/// One request, on the worker's connection. Gives the Pod that answered.
-async fn ask(
+/// Sends one request on the worker's connection. Returns the Pod that executed the statement.
+async fn send(
     connection: &mut Option<Connection>,
     options: &Options,
     request: u64,
@@ -113,18 +115,18 @@ async fn ask(
 ) -> Result<String, String> {
     let mut open = match connection.take() {
         Some(open) => open,
-        None => Connection::open(options.address).await.map_err(|_| "no connection to the service".to_owned())?,
+        None => Connection::open(options.address).await.map_err(|_| "cannot connect to the service".to_owned())?,
     };
-    let asked = if request.is_multiple_of(10) {
-        open.ask("POST", "/write", &json!({ "id": format!("{id}-{request}"), "run": run }).to_string()).await
+    let response = if request.is_multiple_of(10) {
+        open.request("POST", "/write", &json!({ "id": id, "run": run }).to_string()).await
     } else {
-        open.ask("GET", "/query?target=any", "").await
+        open.request("GET", "/query?target=any", "").await
     };
-    let (head, body) = asked.map_err(|_| "connection to the service lost".to_owned())?;
+    let (head, body) = response.map_err(|_| "connection to the service lost".to_owned())?;
     if head.header("connection") != Some("close") {
         *connection = Some(open);
     }
-    let body: Value = serde_json::from_str(&body).map_err(|_| "no JSON from the service".to_owned())?;
-    let word = |field: &str| body[field].as_str().unwrap_or("?").to_owned();
-    if head.status == 200 { Ok(word("pod")) } else { Err(format!("{} {}", head.status, word("kind"))) }
+    let body: Value = serde_json::from_str(&body).map_err(|_| "the response is not JSON".to_owned())?;
+    let text = |field: &str| body[field].as_str().unwrap_or("?").to_owned();
+    if head.status == 200 { Ok(text("pod")) } else { Err(format!("{} {}", head.status, text("kind"))) }
 }

@@ -8,32 +8,34 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use metrics_exporter_prometheus::PrometheusHandle;
 use podpool::{Applied, Pool};
 
 use crate::{drain::Drain, endpoints, events, failure::Failure, metrics, query, ready, write};
 
-/// What every request can reach.
+/// The state that request handlers share.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) pool: Pool,
     pub(crate) drain: Arc<Drain>,
+    pub(crate) metrics: PrometheusHandle,
 }
 
-/// How long a statement may take, beyond the wait for a connection and what it was asked to sleep.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit of a statement, without the wait for a connection and the requested sleep.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl App {
-    /// Work on the database, with an end: a server that hangs does not hang this service. `applied` is asked when the
-    /// time is up.
-    pub(crate) async fn in_time<T>(
+    /// Runs work on the database with a time limit, so that a request does not hang if a server hangs. At the limit,
+    /// `applied` returns whether the work may have been applied.
+    pub(crate) async fn with_timeout<T>(
         &self,
         sleep: Duration,
         work: impl Future<Output = Result<T, podpool::Error>>,
         applied: impl FnOnce() -> Applied,
     ) -> Result<T, Failure> {
-        let limit = self.pool.config().limits().acquire_timeout + sleep + PATIENCE;
+        let limit = self.pool.config().limits().acquire_timeout + sleep + STATEMENT_TIMEOUT;
         match tokio::time::timeout(limit, work).await {
-            Ok(done) => done.map_err(Failure::Database),
+            Ok(result) => result.map_err(Failure::Database),
             Err(_) => Err(Failure::Timeout { limit, applied: applied() }),
         }
     }
@@ -49,26 +51,27 @@ pub(crate) fn router(app: App) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(ready::healthz))
         .route("/readyz", get(ready::readyz))
-        .fallback(|| async { Failure::request(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .fallback(|| async { Failure::request(StatusCode::NOT_FOUND, "unknown path") })
         .method_not_allowed_fallback(|| async {
-            Failure::request(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
+            Failure::request(StatusCode::METHOD_NOT_ALLOWED, "this path does not support this method")
         })
-        .layer(from_fn_with_state(app.clone(), counted))
+        .layer(from_fn_with_state(app.clone(), track))
         .with_state(app)
 }
 
-/// Lets the end wait for every request that runs, and asks clients to go elsewhere once it has begun.
-async fn counted(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Makes the shutdown wait for each running request. During the shutdown, makes clients close their connections, so
+/// that they connect to another instance.
+async fn track(State(app): State<App>, request: Request, next: Next) -> Response {
     let token = app.drain.enter();
     let mut response = next.run(request).await;
     drop(token);
-    if app.drain.has_begun() {
+    if app.drain.has_started() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-/// The live page: one answer with everything in it, which asks nobody but this service.
+/// Returns the live page with its styles and scripts. The page sends requests only to this service.
 async fn page() -> impl IntoResponse {
     const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; style-src 'unsafe-inline'; \
                           script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";

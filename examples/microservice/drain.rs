@@ -11,19 +11,20 @@ use tokio::{
     time::sleep,
 };
 
-/// How long the door stays open, at least, after `/readyz` has turned 503: whoever routes requests here should see it
-/// before connections are refused. What takes longer, as in Kubernetes, is for a `preStop` hook.
-const LINGER: Duration = Duration::from_secs(1);
+/// Minimum time for which the service accepts connections after `/readyz` starts to return 503, so that load balancers
+/// can react before connections are refused. In Kubernetes this takes longer and needs a `preStop` hook as well.
+const MIN_DRAIN: Duration = Duration::from_secs(1);
 
-/// How long requests may go on after the door is closed.
-const LIMIT: Duration = Duration::from_secs(90);
+/// Maximum time for which requests may continue after the service has stopped to accept connections.
+const MAX_CLOSING: Duration = Duration::from_secs(90);
 
-/// The orderly end: requests that run when it begins finish, new ones are served until then, then the door closes.
+/// The graceful shutdown. While draining, the service still accepts requests, until the requests that were running at
+/// the start have finished. While closing, it accepts no more connections.
 pub(crate) struct Drain {
     stage: watch::Sender<Stage>,
-    /// Held by every request that began in time; taken away when the end begins.
+    /// Cloned for each request. `None` once the shutdown has started.
     token: Mutex<Option<Token>>,
-    /// Hears of the last token's end.
+    /// Closed when the last token is dropped.
     finished: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
 }
 
@@ -34,7 +35,7 @@ enum Stage {
     Closing,
 }
 
-/// Held by a request while it runs.
+/// A token that a request holds while it runs.
 pub(crate) type Token = mpsc::Sender<Infallible>;
 
 impl Drain {
@@ -44,37 +45,38 @@ impl Drain {
         Self { stage: watch::Sender::new(Stage::Serving), token, finished }
     }
 
-    /// A request begins. `None` once the end has begun: then nobody waits for it but its own connection.
+    /// Returns the token of a new request, or `None` once the shutdown has started, which does not wait for such a
+    /// request.
     pub(crate) fn enter(&self) -> Option<Token> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the end has begun.
-    pub(crate) fn has_begun(&self) -> bool {
+    /// Returns true if the shutdown has started.
+    pub(crate) fn has_started(&self) -> bool {
         *self.stage.borrow() > Stage::Serving
     }
 
-    /// Waits for the moment to end what has no end of its own.
+    /// Waits until endless responses have to end.
     pub(crate) async fn closing(&self) {
-        // The sender is in `self`, so the wait cannot fail.
+        // The wait fails only if the sender is dropped, and `self` owns the sender.
         let _ = self.stage.subscribe().wait_for(|stage| *stage == Stage::Closing).await;
     }
 
-    /// Waits until requests have had more than enough time to finish.
+    /// Waits until the time limit of the remaining requests.
     pub(crate) async fn overdue(&self) {
         self.closing().await;
-        sleep(LIMIT).await;
+        sleep(MAX_CLOSING).await;
     }
 
-    /// The whole end, from the moment it is asked for to the moment the door closes.
-    pub(crate) async fn run(self: Arc<Self>, asked: impl Future<Output = ()>) {
-        asked.await;
-        tracing::info!("asked to end: not ready any more, running requests finish");
+    /// Waits for the signal, then drains. Completes when the service has to stop accepting connections.
+    pub(crate) async fn run(self: Arc<Self>, signal: impl Future<Output = ()>) {
+        signal.await;
+        tracing::info!("shutting down: not ready; waiting for running requests");
         self.stage.send_replace(Stage::Draining);
         drop(self.token.lock().unwrap_or_else(PoisonError::into_inner).take());
         let mut finished = self.finished.lock().await;
-        // Nothing is ever sent: the channel ends with its last token.
-        let (_, ()) = join!(finished.recv(), sleep(LINGER));
+        // No message is ever sent. `recv` returns when the last token is dropped.
+        let (_, ()) = join!(finished.recv(), sleep(MIN_DRAIN));
         self.stage.send_replace(Stage::Closing);
     }
 }

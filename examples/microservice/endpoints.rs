@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 
-/// Every Pod, and how the name's resolution goes.
+/// Returns the status of every Pod and of the name resolution.
 pub(crate) async fn endpoints(State(app): State<App>) -> Json<Value> {
     let status = app.pool.status();
-    let endpoints: Vec<_> = status.endpoints.iter().map(|pod| one(&app.pool, pod)).collect();
+    let endpoints: Vec<_> = status.endpoints.iter().map(|pod| endpoint(&app.pool, pod)).collect();
     let resolve = json!({
         "age_ms": status.resolve.age.map(|age| age.as_millis()),
         "ok": status.resolve.ok,
@@ -17,11 +17,11 @@ pub(crate) async fn endpoints(State(app): State<App>) -> Json<Value> {
     Json(json!({ "endpoints": endpoints, "resolve": resolve }))
 }
 
-fn one(pool: &Pool, pod: &EndpointStatus) -> Value {
+fn endpoint(pool: &Pool, pod: &EndpointStatus) -> Value {
     json!({
         "addr": address(pool, &pod.endpoint),
         "pod": pod.endpoint.name(),
-        // A Pod that is not what it says it is gets nothing, however well it is.
+        // A fenced Pod gets no traffic, even if it is healthy.
         "state": if pod.fenced.is_some() { "fenced" } else { pod.state.as_str() },
         "role": pod.role.as_str(),
         "lag_bytes": pod.lag_bytes,
@@ -33,7 +33,7 @@ fn one(pool: &Pool, pod: &EndpointStatus) -> Value {
     })
 }
 
-/// A Pod's address as `inet_server_addr()` has it, with the port where it is not the Service's.
+/// Returns the address of a Pod in the format of `inet_server_addr()`, with the port if it differs from the Service's.
 pub(crate) fn address(pool: &Pool, endpoint: &Endpoint) -> String {
     let address = endpoint.address();
     if address.port() == pool.config().port() { address.ip().to_string() } else { address.to_string() }

@@ -17,10 +17,11 @@ use tokio::select;
 
 use crate::{app::App, endpoints::address};
 
-/// What happens to the set of Pods, from now on, as server-sent events of one JSON object each. Ends with the service.
+/// Streams the pool's events from now on, as server-sent events with one JSON object each. The shutdown ends the
+/// stream.
 pub(crate) async fn events(State(app): State<App>) -> impl IntoResponse {
     let events = app.pool.events();
-    let hello = sse::Event::default().comment("what happens from now on").retry(Duration::from_secs(1));
+    let first = sse::Event::default().comment("the pool's events from now on").retry(Duration::from_secs(1));
     let rest = stream::unfold((app, events), |(app, mut events)| async move {
         let event = select! {
             event = events.next() => event?,
@@ -29,7 +30,7 @@ pub(crate) async fn events(State(app): State<App>) -> impl IntoResponse {
         let event = sse::Event::default().data(object(&app.pool, event).to_string());
         Some((Ok(event), (app, events)))
     });
-    let stream = stream::iter([Ok::<_, Infallible>(hello)]).chain(rest);
+    let stream = stream::iter([Ok::<_, Infallible>(first)]).chain(rest);
     Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(10)))
 }
 

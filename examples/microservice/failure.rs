@@ -8,15 +8,15 @@ use axum::{
 use podpool::{Applied, Kind, tokio_postgres::error::SqlState};
 use serde_json::json;
 
-/// Why a request was not done.
+/// The reason why a request failed.
 pub(crate) enum Failure {
-    /// The request itself cannot be done.
+    /// The request is invalid.
     Request { status: StatusCode, error: String },
-    /// The database did not do it.
+    /// The pool or the database reported an error.
     Database(podpool::Error),
-    /// The database did not say anything in time.
+    /// The database did not respond within the time limit.
     Timeout { limit: Duration, applied: Applied },
-    /// A write's id is in the database, and not by this request.
+    /// The id of a write exists already, and this request did not insert it.
     Duplicate(podpool::Error),
 }
 
@@ -29,8 +29,8 @@ impl Failure {
         Self::request(StatusCode::BAD_REQUEST, error)
     }
 
-    /// The same failure of a request that reads: whatever happened, nothing was applied.
-    pub(crate) fn of_a_read(self) -> ReadFailure {
+    /// Converts to a failure of a read, which never applies anything.
+    pub(crate) fn into_read(self) -> ReadFailure {
         ReadFailure(self)
     }
 
@@ -38,14 +38,16 @@ impl Failure {
         let (kind, applied, error) = match self {
             Self::Request { status, error } => return (*status, Json(json!({ "error": error }))).into_response(),
             Self::Database(error) => (error.kind(), error.applied(), with_causes(error)),
-            Self::Timeout { limit, applied } => (Kind::Timeout, *applied, format!("no answer within {limit:?}")),
-            // Not `no`, although this request wrote nothing: `no` promises that the id is not in the database, and it
-            // is. Whose row it is, the service cannot know: mostly it is an earlier request's of the same client,
-            // whose answer was `unknown` or got lost. It is never an earlier try of this request, because a try whose
-            // fate is not known is not repeated. Nor 200, although that row may be the very same: 200 says that this
-            // request's insert was committed.
+            Self::Timeout { limit, applied } => {
+                (Kind::Timeout, *applied, format!("the database did not respond within {limit:?}"))
+            }
+            // `applied` is not `no`, although this request wrote nothing: `no` promises that the id is not in the
+            // database. The service cannot know which request inserted the row. Usually it was an earlier request of
+            // the same client, whose response was `unknown` or was lost. It was never an earlier attempt of this
+            // request, because an attempt with an unknown outcome is not retried. The status is not 200, because 200
+            // promises that the insert of this request was committed.
             Self::Duplicate(error) => {
-                let error = format!("the id is in the database already, from another request: {}", with_causes(error));
+                let error = format!("another request has inserted this id: {}", with_causes(error));
                 (Kind::Query, Applied::Unknown, error)
             }
         };
@@ -62,7 +64,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// A [`Failure`] of a request that reads.
+/// A [`Failure`] of a read.
 pub(crate) struct ReadFailure(Failure);
 
 impl IntoResponse for ReadFailure {
@@ -71,13 +73,13 @@ impl IntoResponse for ReadFailure {
     }
 }
 
-/// Whether the server refused a row because its key was there before.
+/// Returns true if the server rejected a row because its key exists already.
 pub(crate) fn is_duplicate(error: &podpool::Error) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref::<podpool::tokio_postgres::Error>());
     cause.and_then(|cause| cause.code()) == Some(&SqlState::UNIQUE_VIOLATION)
 }
 
-/// An error's text with the texts of its causes.
+/// Returns the text of an error, followed by those of its sources.
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

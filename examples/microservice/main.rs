@@ -1,10 +1,11 @@
-//! A service on top of the pool: what one copies to start one's own.
+//! An HTTP service on top of the pool, to copy as the start of a new service.
 //!
-//! `DATABASE_URL=postgres://user:password@postgresql-svc.k8s-training.svc.cluster.local/database \
-//!     cargo run --example microservice`, and open <http://127.0.0.1:8080/>.
+//! Run it with `DATABASE_URL=postgres://user:password@postgresql-svc.k8s-training.svc.cluster.local/database \
+//!     cargo run --features metrics --example microservice` and open <http://127.0.0.1:8080/>.
 //!
-//! `LISTEN_ADDR` says where to serve HTTP, `RUST_LOG` what to log. It starts with the name servers and every Pod down.
-//! SIGTERM and Ctrl-C end it in order: `/readyz` turns 503, running requests finish, the pool closes.
+//! `LISTEN_ADDR` is the address of the HTTP server, `RUST_LOG` the log filter. The service starts even if the name
+//! servers and all Pods are down. After SIGTERM or Ctrl-C it shuts down gracefully: `/readyz` returns 503, running
+//! requests finish, and the pool closes.
 
 mod app;
 mod drain;
@@ -45,27 +46,30 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     settings.start_log();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
 
-    // Touches no network: with nothing up yet, the service runs and says so.
+    // Before the pool, which describes its metrics to the recorder when it is built.
+    let metrics = metrics::install()?;
+    // Building a pool does not use the network, so the service starts while the database is down, and `/readyz` reports
+    // it.
     let pool = Pool::builder(settings.database).build()?;
     let drain = Arc::new(Drain::new());
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| format!("{}: {error}", settings.listen))?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
 
-    let asked_to_end = async move {
+    let shutdown = async move {
         select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
-    let router = app::router(App { pool: pool.clone(), drain: drain.clone() });
-    let serving = axum::serve(listener, router).with_graceful_shutdown(drain.clone().run(asked_to_end));
+    let router = app::router(App { pool: pool.clone(), drain: drain.clone(), metrics });
+    let serving = axum::serve(listener, router).with_graceful_shutdown(drain.clone().run(shutdown));
     select! {
         served = async { serving.await } => served?,
-        () = drain.overdue() => tracing::warn!("requests did not finish in time, their connections are cut"),
+        () = drain.overdue() => tracing::warn!("requests did not finish in time; closing their connections"),
     }
     match pool.close().await {
         0 => tracing::info!("every request has finished and the pool is closed"),
-        cut => tracing::warn!("the pool is closed; {cut} connections were still in use"),
+        closed => tracing::warn!("the pool is closed; {closed} connections in use were closed forcibly"),
     }
     Ok(())
 }

@@ -15,13 +15,13 @@ use crate::{
     failure::{Failure, ReadFailure},
 };
 
-/// The targets that can be asked for.
+/// Targets that a request can select.
 const TARGETS: [Target; 4] = [Target::Any, Target::Primary, Target::Standby, Target::PreferStandby];
 
-/// The longest sleep: what a connection may be held for.
+/// Maximum requested sleep. It bounds the time for which a request occupies a connection.
 const SLEEP_MAX_MS: u32 = 60_000;
 
-/// The role is read after the sleep, in the same statement: the sleep's row comes first, then the columns.
+/// Sleeps, then reads the role: PostgreSQL evaluates the columns after the FROM clause, which sleeps.
 const STATEMENT: &str = "SELECT host(inet_server_addr()), current_setting('cluster_name'), pg_is_in_recovery() \
                          FROM pg_sleep($1::float8 / 1000)";
 
@@ -32,7 +32,7 @@ pub(crate) struct Params {
 }
 
 #[derive(Serialize)]
-pub(crate) struct Answer {
+pub(crate) struct Row {
     server_addr: Option<String>,
     pod: String,
     in_recovery: bool,
@@ -40,15 +40,15 @@ pub(crate) struct Answer {
     us: u128,
 }
 
-/// One statement on a Pod that the pool picked.
+/// Executes one statement on a Pod that the pool picks.
 pub(crate) async fn query(
     State(app): State<App>,
     params: Result<Query<Params>, QueryRejection>,
-) -> Result<Json<Answer>, ReadFailure> {
-    answer(&app, params).await.map(Json).map_err(Failure::of_a_read)
+) -> Result<Json<Row>, ReadFailure> {
+    execute(&app, params).await.map(Json).map_err(Failure::into_read)
 }
 
-async fn answer(app: &App, params: Result<Query<Params>, QueryRejection>) -> Result<Answer, Failure> {
+async fn execute(app: &App, params: Result<Query<Params>, QueryRejection>) -> Result<Row, Failure> {
     let Query(params) = params.map_err(|rejection| Failure::bad(rejection.body_text()))?;
     let target = target(params.target.as_deref())?;
     let sleep_ms = sleep_ms(params.sleep_ms.as_deref())?;
@@ -63,22 +63,22 @@ async fn answer(app: &App, params: Result<Query<Params>, QueryRejection>) -> Res
         }
     });
     let sleep = Duration::from_millis(sleep_ms.into());
-    let (server_addr, pod, in_recovery) = app.in_time(sleep, work, || Applied::No).await?;
+    let (server_addr, pod, in_recovery) = app.with_timeout(sleep, work, || Applied::No).await?;
     let attempts = attempts.into_inner();
-    Ok(Answer { server_addr, pod, in_recovery, attempts, us: begun.elapsed().as_micros() })
+    Ok(Row { server_addr, pod, in_recovery, attempts, us: begun.elapsed().as_micros() })
 }
 
-fn target(word: Option<&str>) -> Result<Target, Failure> {
-    let word = word.unwrap_or(Target::Any.as_str());
-    let found = TARGETS.into_iter().find(|target| target.as_str() == word);
+fn target(name: Option<&str>) -> Result<Target, Failure> {
+    let name = name.unwrap_or(Target::Any.as_str());
+    let found = TARGETS.into_iter().find(|target| target.as_str() == name);
     found.ok_or_else(|| {
         let known = TARGETS.map(Target::as_str).join(", ");
-        Failure::bad(format!("target: expected one of {known}, got {word:?}"))
+        Failure::bad(format!("target: expected one of {known}, got {name:?}"))
     })
 }
 
-fn sleep_ms(number: Option<&str>) -> Result<u32, Failure> {
-    let Some(number) = number else { return Ok(0) };
-    let found = number.parse().ok().filter(|millis| *millis <= SLEEP_MAX_MS);
-    found.ok_or_else(|| Failure::bad(format!("sleep_ms: expected a whole number up to {SLEEP_MAX_MS}, got {number:?}")))
+fn sleep_ms(text: Option<&str>) -> Result<u32, Failure> {
+    let Some(text) = text else { return Ok(0) };
+    let found = text.parse().ok().filter(|millis| *millis <= SLEEP_MAX_MS);
+    found.ok_or_else(|| Failure::bad(format!("sleep_ms: expected an integer from 0 to {SLEEP_MAX_MS}, got {text:?}")))
 }

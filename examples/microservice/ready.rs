@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 
-/// The process works, whatever the database does.
+/// Returns 200 while the process works, independent of the database.
 pub(crate) async fn healthz() -> Json<Value> {
     Json(json!({ "ok": true }))
 }
 
-/// Requests are welcome: a Pod is usable, and the service is not ending.
+/// Returns 200 if a Pod is usable and the service is not shutting down, else 503.
 pub(crate) async fn readyz(State(app): State<App>) -> Response {
     let usable = app.pool.status().endpoints.iter().filter(|pod| pod.is_usable()).count();
     let error = match usable {
-        _ if app.drain.has_begun() => "the service is ending",
+        _ if app.drain.has_started() => "the service is shutting down",
         0 => "no Pod is usable",
         _ => return Json(json!({ "ready": true, "usable": usable })).into_response(),
     };

@@ -16,10 +16,10 @@ use crate::{
     failure::{Failure, is_duplicate},
 };
 
-/// The longest `id` and `run`, in bytes: well below what an index can hold.
+/// Maximum length of `id` and `run`, in bytes. It is well below the limit of an index entry.
 const LENGTH_MAX: usize = 1_000;
 
-/// Who answered is said by the insert itself.
+/// Inserts the row and returns the address and the name of the server that executed the statement.
 const STATEMENT: &str = "INSERT INTO tb_writes (id, run) VALUES ($1, $2) \
                          RETURNING host(inet_server_addr()), current_setting('cluster_name')";
 
@@ -37,7 +37,7 @@ pub(crate) struct Written {
     us: u128,
 }
 
-/// One insert on the primary. It is tried again only where it was certainly not applied.
+/// Inserts a row on the primary. Retries only if an attempt was certainly not applied.
 pub(crate) async fn write(
     State(app): State<App>,
     body: Result<Bytes, BytesRejection>,
@@ -50,14 +50,14 @@ pub(crate) async fn write(
         attempts.fetch_add(1, Ordering::Relaxed);
         async move {
             let statement = client.prepare_cached(STATEMENT).await?;
-            // Returns when the server is ready for the next statement: only then is this one committed.
+            // Returns only after ReadyForQuery, when the row is committed.
             let row = client.query_one(&statement, &[&write.id, &write.run]).await?;
             Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?))
         }
     });
-    // Before the first try, nothing can have been sent.
+    // Before the first attempt, no statement can have been sent.
     let applied = || if attempts.load(Ordering::Relaxed) == 0 { Applied::No } else { Applied::Unknown };
-    match app.in_time(Duration::ZERO, work, applied).await {
+    match app.with_timeout(Duration::ZERO, work, applied).await {
         Ok((server_addr, pod)) => {
             let attempts = attempts.load(Ordering::Relaxed);
             Ok(Json(Written { server_addr, pod, attempts, us: begun.elapsed().as_micros() }))
@@ -69,14 +69,15 @@ pub(crate) async fn write(
 
 impl Write {
     fn from_json(body: &[u8]) -> Result<Self, Failure> {
-        let write: Self = serde_json::from_slice(body).map_err(|error| Failure::bad(format!("the body: {error}")))?;
+        let write: Self =
+            serde_json::from_slice(body).map_err(|error| Failure::bad(format!("invalid body: {error}")))?;
         for (field, text) in [("id", &write.id), ("run", &write.run)] {
             if text.len() > LENGTH_MAX || text.contains('\0') {
-                return Err(Failure::bad(format!("{field}: expected at most {LENGTH_MAX} bytes, none of them zero")));
+                return Err(Failure::bad(format!("{field}: expected at most {LENGTH_MAX} bytes without NUL")));
             }
         }
         if write.id.is_empty() {
-            return Err(Failure::bad("id: expected something"));
+            return Err(Failure::bad("id: expected a non-empty string"));
         }
         Ok(write)
     }

@@ -6,15 +6,14 @@ use crate::endpoint::{
     snapshot::{Candidate, Snapshot},
 };
 
-/// Drawings by weight that may be refused before the weights are added up instead.
+/// Attempts of a weighted draw by rejection before the weights are summed up instead.
 const TRIES: usize = 8;
 
-/// The Pods that a checkout may use, with what is known of the load of each. Places run from 0 to
-/// [`len`](Candidates::len).
+/// The Pods that a checkout can use, with their loads. Indexes run from 0 to [`len`](Candidates::len) - 1.
 ///
 /// # Panics
 ///
-/// What is asked of a place panics if the place is out of range.
+/// Methods that take an index panic if it is out of range.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidates<'a> {
     slots: &'a Slots,
@@ -28,66 +27,69 @@ impl<'a> Candidates<'a> {
         Self { slots: snapshot.slots(), list, heaviest: snapshot.heaviest() }
     }
 
-    /// How many there are.
+    /// Returns the number of candidates.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no candidates.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Connections of the Pod that are lent out at this moment, by this process.
+    /// Returns the number of the Pod's connections that this process has checked out.
     #[inline]
     #[must_use]
-    pub fn in_flight(&self, place: usize) -> u32 {
-        self.load(place).in_flight
+    pub fn in_flight(&self, index: usize) -> u32 {
+        self.load(index).in_flight
     }
 
-    /// How many times slower than the fastest Pods it counts as: 1 for those within twice the time of the fastest, up to
-    /// 64. Brought up to date ten times a second from the time of its statements, beside that of the others of its role,
-    /// and from its probes.
+    /// Returns how many times slower than the fastest Pods the Pod counts as, from 1 to 64.
+    ///
+    /// Pods within twice the latency of the fastest count as 1. The value is updated ten times a second from the
+    /// latency of the Pod's statements, in comparison with other Pods of its role, and from its probes.
     #[inline]
     #[must_use]
-    pub fn slowness(&self, place: usize) -> u32 {
-        self.load(place).class
+    pub fn slowness(&self, index: usize) -> u32 {
+        self.load(index).class
     }
 
-    /// How long the Pod takes to answer a statement, as seen lately; `None` while nothing is known. Never the time that
-    /// a connection was held.
+    /// Returns the mean latency of the Pod's statements over the last seconds, or `None` if there are no measurements.
+    ///
+    /// The latency does not include the time for which callers hold connections.
     #[inline]
     #[must_use]
-    pub fn latency(&self, place: usize) -> Option<Duration> {
-        self.slots.slot(self.list[place].slot).latency()
+    pub fn latency(&self, index: usize) -> Option<Duration> {
+        self.slots.slot(self.list[index].slot).latency()
     }
 
-    /// The same, raised at once by slow statements and decaying within 10 s.
+    /// Returns the peak of the latency. Slow statements raise it immediately, and it decays within 10 s.
     #[inline]
     #[must_use]
-    pub fn peak_latency(&self, place: usize) -> Option<Duration> {
-        self.slots.slot(self.list[place].slot).peak()
+    pub fn peak_latency(&self, index: usize) -> Option<Duration> {
+        self.slots.slot(self.list[index].slot).peak()
     }
 
-    /// The Pod's weight: how many times the share of a Pod of weight 1 it is to get. 1 where all weights are the same.
+    /// Returns the Pod's weight: its share relative to a Pod of weight 1. Returns 1 if all weights are equal.
     #[inline]
     #[must_use]
-    pub fn weight(&self, place: usize) -> u32 {
-        self.list[place].weight
+    pub fn weight(&self, index: usize) -> u32 {
+        self.list[index].weight
     }
 
-    /// Whether the weights differ.
+    /// Returns true if the weights differ.
     #[inline]
     #[must_use]
     pub fn is_weighted(&self) -> bool {
         self.heaviest > 1
     }
 
-    /// A place at random, as likely as its weight says; `None` of an empty list.
+    /// Draws a random candidate with a probability proportional to its weight. Returns `None` if there are no
+    /// candidates.
     #[inline]
     #[must_use]
     pub fn draw(&self, rng: &mut Rng) -> Option<usize> {
@@ -97,7 +99,8 @@ impl<'a> Candidates<'a> {
         (!self.is_empty()).then(|| rng.below(self.len()))
     }
 
-    /// Two different places at random, as likely as their weights say; the same one twice where there is only one.
+    /// Draws two different random candidates with probabilities proportional to their weights. A single candidate is
+    /// returned twice.
     #[inline]
     #[must_use]
     pub fn draw_two(&self, rng: &mut Rng) -> Option<(usize, usize)> {
@@ -120,17 +123,17 @@ impl<'a> Candidates<'a> {
     }
 
     #[inline]
-    pub(crate) fn load(&self, place: usize) -> Load {
-        self.slots.slot(self.list[place].slot).load()
+    pub(crate) fn load(&self, index: usize) -> Load {
+        self.slots.slot(self.list[index].slot).load()
     }
 
-    /// Whether there is a Pod in this place that has no connection lent out and is as fast as the fastest.
+    /// Returns true if there is a candidate with this index that has no connection in use and is in the fastest class.
     #[inline(always)]
-    pub(crate) fn is_idle_and_fast(&self, place: usize) -> bool {
-        self.list.get(place).and_then(|candidate| self.slots.find(candidate.slot)).is_some_and(Slot::is_idle_and_fast)
+    pub(crate) fn is_idle_and_fast(&self, index: usize) -> bool {
+        self.list.get(index).and_then(|candidate| self.slots.find(candidate.slot)).is_some_and(Slot::is_idle_and_fast)
     }
 
-    /// The load of each, in the order of the places.
+    /// Returns the loads of all candidates, by index.
     #[inline]
     pub(crate) fn loads(&self) -> impl Iterator<Item = Load> + use<'a> {
         self.slots().map(Slot::load)
@@ -141,23 +144,24 @@ impl<'a> Candidates<'a> {
         self.slots.of(self.list.iter().map(|candidate| candidate.slot))
     }
 
-    /// A place drawn evenly is taken with the likelihood that its weight has beside the greatest. Where that fails too
-    /// often, the weights are added up and one point on their sum is drawn: the same likelihoods.
+    /// Draws by rejection: accepts a uniformly drawn candidate with the probability of its weight divided by the
+    /// maximum weight. After too many rejections, draws a point on the sum of all weights, which has the same
+    /// distribution.
     fn draw_weighted(&self, rng: &mut Rng) -> Option<usize> {
         if self.is_empty() {
             return None;
         }
         for _ in 0..TRIES {
-            let place = rng.below(self.len());
-            if rng.below(self.heaviest as usize) < self.weight(place) as usize {
-                return Some(place);
+            let index = rng.below(self.len());
+            if rng.below(self.heaviest as usize) < self.weight(index) as usize {
+                return Some(index);
             }
         }
         let total: usize = self.list.iter().map(|candidate| candidate.weight as usize).sum();
         self.at(rng.below(total))
     }
 
-    /// Where a point on the sum of the weights lies.
+    /// Returns the index of the candidate that covers this point on the sum of the weights.
     pub(crate) fn at(&self, point: usize) -> Option<usize> {
         let mut left = point;
         self.list.iter().position(|candidate| match left.checked_sub(candidate.weight as usize) {

@@ -3,7 +3,7 @@ use std::{any::Any, sync::Arc};
 use super::{Candidates, LeastCost, LeastInFlight, PeakEwma, Policy, Random, Rng, RoundRobin};
 use crate::config::PolicyName;
 
-/// The policy in use: ours without a virtual call, a user's with one.
+/// The policy in use. The built-in policies are called directly, and a policy of the application by dynamic dispatch.
 #[derive(Clone, Debug)]
 pub(crate) enum Chooser {
     LeastCost(LeastCost),
@@ -15,17 +15,17 @@ pub(crate) enum Chooser {
 }
 
 impl Chooser {
-    /// This policy, as itself if it is one of ours.
+    /// Returns the chooser of a policy. Recognizes the built-in policies.
     pub(crate) fn new(policy: impl Policy) -> Self {
         let any: &dyn Any = &policy;
-        if let Some(ours) = any.downcast_ref() {
-            Self::LeastCost(*ours)
-        } else if let Some(ours) = any.downcast_ref() {
-            Self::LeastInFlight(*ours)
-        } else if let Some(ours) = any.downcast_ref() {
-            Self::PeakEwma(*ours)
-        } else if let Some(ours) = any.downcast_ref() {
-            Self::Random(*ours)
+        if let Some(policy) = any.downcast_ref() {
+            Self::LeastCost(*policy)
+        } else if let Some(policy) = any.downcast_ref() {
+            Self::LeastInFlight(*policy)
+        } else if let Some(policy) = any.downcast_ref() {
+            Self::PeakEwma(*policy)
+        } else if let Some(policy) = any.downcast_ref() {
+            Self::Random(*policy)
         } else if any.is::<RoundRobin>() {
             Self::RoundRobin(Arc::default())
         } else {
@@ -33,7 +33,7 @@ impl Chooser {
         }
     }
 
-    /// The policy of that name.
+    /// Returns the chooser of the built-in policy with this name.
     pub(crate) fn named(name: PolicyName) -> Self {
         match name {
             PolicyName::LeastCost => Self::new(LeastCost::new()),
@@ -44,25 +44,25 @@ impl Chooser {
         }
     }
 
-    /// The policy that can often choose without looking around, if it is the one in use.
+    /// Returns the policy if it is [`LeastCost`], the only one with a fast path.
     #[inline(always)]
-    pub(crate) fn quick(&self) -> Option<&LeastCost> {
+    pub(crate) fn fast_path(&self) -> Option<&LeastCost> {
         match self {
             Self::LeastCost(policy) => Some(policy),
             _ => None,
         }
     }
 
-    /// The choice; of a quick policy that which looks around.
+    /// Chooses a candidate. For a policy with a fast path, chooses by the slow path.
     #[inline]
     pub(crate) fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         match self {
-            Self::LeastCost(policy) => policy.look_around(candidates, rng),
+            Self::LeastCost(policy) => policy.compare(candidates, rng),
             Self::LeastInFlight(policy) => policy.pick(candidates, rng),
             Self::PeakEwma(policy) => policy.pick(candidates, rng),
             Self::Random(policy) => policy.pick(candidates, rng),
             Self::RoundRobin(policy) => policy.pick(candidates, rng),
-            Self::Custom(policy) => policy.pick(candidates, rng).filter(|&place| place < candidates.len()),
+            Self::Custom(policy) => policy.pick(candidates, rng).filter(|&index| index < candidates.len()),
         }
     }
 }
@@ -73,28 +73,28 @@ mod tests {
     use crate::balance::tests::Pods;
 
     #[derive(Debug)]
-    struct Beyond;
+    struct OutOfRange;
 
-    impl Policy for Beyond {
+    impl Policy for OutOfRange {
         fn pick(&self, candidates: &Candidates<'_>, _: &mut Rng) -> Option<usize> {
             Some(candidates.len())
         }
     }
 
     #[test]
-    fn ours_are_called_directly_and_what_a_users_policy_says_is_checked() {
+    fn recognizes_built_in_policies_and_checks_the_range_of_others() {
         assert!(matches!(Chooser::new(LeastCost::new()), Chooser::LeastCost(_)));
         assert!(matches!(Chooser::new(LeastInFlight::new()), Chooser::LeastInFlight(_)));
         assert!(matches!(Chooser::new(PeakEwma::new()), Chooser::PeakEwma(_)));
         assert!(matches!(Chooser::new(Random::new()), Chooser::Random(_)));
         assert!(matches!(Chooser::new(RoundRobin::new()), Chooser::RoundRobin(_)));
-        let custom = Chooser::new(Beyond);
+        let custom = Chooser::new(OutOfRange);
         assert!(matches!(custom, Chooser::Custom(_)));
         assert_eq!(Pods::new(3).with(|candidates| custom.pick(candidates, &mut Rng::seeded(1))), None);
     }
 
     #[test]
-    fn a_name_stands_for_its_policy() {
+    fn each_name_selects_its_policy() {
         for name in ["least-cost", "least-in-flight", "peak-ewma", "random", "round-robin"] {
             let chooser = format!("{:?}", Chooser::named(name.parse().unwrap()));
             let variant: String = chooser.chars().take_while(|c| *c != '(').collect();
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_choose_from_gives_nothing() {
+    fn without_candidates_no_policy_chooses_one() {
         let policies = [
             Chooser::new(LeastCost::new()),
             Chooser::new(LeastInFlight::new()),

@@ -1,64 +1,80 @@
 use super::{Candidates, Policy, Rng};
 use crate::endpoint::slot::Load;
 
-/// The most Pods that are all looked at; of more, [`SAMPLES`] are.
+/// The maximum number of Pods that are all compared. Of more Pods, [`SAMPLES`] are.
 const SCANNED: usize = 32;
-/// How many different Pods are looked at where there are more than [`SCANNED`].
+/// The number of Pods that are compared if there are more than [`SCANNED`].
 const SAMPLES: usize = 4;
-/// What one connection costs a Pod of weight 1; divided by the weight of any other.
+/// The cost of one connection on a Pod of weight 1. The cost is divided by the Pod's weight.
 const UNIT: u64 = 1 << 16;
 
-/// The Pod that costs the least: the connections lent out there and one more, times how many times slower than the
-/// fastest it is. On a tie, any of them. The default.
+/// A policy that chooses the Pod with the lowest cost: the number of connections in use plus one, times the Pod's
+/// [slowness](Candidates::slowness). Ties are broken at random. This is the default policy.
 ///
-/// Two things make a Pod a bad choice, and each hides from the other's measure. A count of connections shows at once that
-/// a Pod is busy or stuck, but only to one who has several there: of 500 clients each has next to none anywhere, and all
-/// counts are zero. The time of an answer shows a slow Pod to everybody, but late, and it is no measure of what this
-/// client has just sent there. So the count decides between Pods that are about equally fast, and a slow Pod is used for
-/// what it is worth: one that is four times slower when the others have four connections lent out.
+/// # Load and latency
 ///
-/// "About equally fast" is coarse on purpose: within twice the fastest is equal, as small differences are noise, and who
-/// follows them sends everybody to the same Pod at once. A class is entered later than it is left, so a Pod on the border
-/// does not go to and fro. The times are those of statements, beside the other Pods of the same role (a primary's writes
-/// say nothing about a standby's reads; where there is no other, of those statements whose callers would have taken any
-/// Pod), and of probes, so a slow Pod that gets nothing is known too, and one that has healed is found without sending
-/// anybody there to try. One whose probes never were slow is tried again after 5 s, and at most every 20 s while it stays
-/// slow. How long a connection was held never counts: that is the application's own doing.
+/// A Pod can be a bad choice for two reasons, and each is invisible to the other's measure:
 ///
-/// A Pod that has nothing lent out and is as fast as the fastest costs as little as any can, so one such that happens to be
-/// drawn is taken at once. Otherwise all are looked at, up to 32, and of more the cheapest of four different ones drawn at
-/// random. No Pod is left to its neighbour: among those that tie each is as likely, by its
-/// weight.
+/// * **Load**: the number of connections in use shows immediately that a Pod is busy or stuck, but only to a client
+///   that has several connections there. If 500 clients have at most one connection each to any Pod, all counts are
+///   zero.
+/// * **Latency** shows a slow Pod to every client, but late, and does not include requests that this client has just
+///   sent.
 ///
-/// In the simulation (docs/simulation.md, `cargo bench --all-features --bench simulate`): with equal Pods at 80 % its 99th
-/// percentile is 1.05 times that of one central queue, with one of three five times slow 0.74 times; 500 clients of 20
-/// Pods, one of them slow, see a 99.9th percentile of 17.2 ms, where [`LeastInFlight`](super::LeastInFlight) gives 548 ms.
-/// `make bench-once` fails where these limits are passed.
+/// Therefore the load decides between Pods of about the same latency, and a slow Pod gets what it can handle: a Pod
+/// that is four times slower is chosen when the others have four connections in use.
+///
+/// "About the same" is coarse on purpose. Small differences are noise, and clients that follow them all choose the same
+/// Pod at the same time. So Pods within twice the latency of the fastest are equal, and hysteresis keeps a Pod at the
+/// limit from alternating between two classes.
+///
+/// # Measuring latency
+///
+/// Statements are compared with those on other Pods of the same role, because a primary's writes are not comparable
+/// with a standby's reads. If a Pod is the only one of its role, only statements of callers that accept any Pod are
+/// compared. Probes are compared for all Pods, so a slow Pod without traffic is known to be slow, and its recovery is
+/// found without sending it statements. A slow Pod whose probes were never slow is tried again after 5 s, and at most
+/// every 20 s while it stays slow. The time for which callers hold connections never counts, because it depends on the
+/// application.
+///
+/// # Number of Pods that are compared
+///
+/// A Pod without connections in use and in the fastest class has the lowest possible cost. If the first randomly drawn
+/// Pod is such a Pod, it is chosen without a comparison. Otherwise all Pods are compared, up to 32. Of more Pods, four
+/// random ones are compared. Pods with equal costs are equally likely, or in proportion to their weights: the share of
+/// a busy Pod is spread over all others and does not go to its neighbor in the list.
+///
+/// # Simulation
+///
+/// In the simulation (docs/simulation.md, `cargo bench --all-features --bench simulate`), the 99th percentile is 1.05
+/// times that of a single central queue with equal Pods at 80 % load, and 0.74 times if one of three Pods is 5 times
+/// slower. With 500 clients and 20 Pods, one of them slow, the 99.9th percentile is 17.2 ms; with
+/// [`LeastInFlight`](super::LeastInFlight), it is 548 ms. `make bench-once` fails if these limits are exceeded.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LeastCost;
 
 impl LeastCost {
-    /// The policy.
+    /// Creates the policy.
     #[must_use]
     pub fn new() -> Self {
         Self
     }
 
-    /// One that is drawn, where all weights are the same, if nobody can cost less: it has nothing lent out and is as fast as
-    /// the fastest.
+    /// Draws a Pod and returns it if it has no connection in use and is in the fastest class, so no other Pod can cost
+    /// less. For candidates of equal weight only.
     ///
-    /// Whoever is drawn and is such a one is taken; all other drawings go to the cheapest, any of those that tie. So those
-    /// that tie stay as likely as each other, and while most Pods are idle, one of them is looked at and not all.
+    /// All other draws choose the cheapest Pod by [`compare`](Self::compare). Pods of equal cost stay equally likely.
+    /// While most Pods are idle, one Pod is read instead of all of them.
     #[inline(always)]
-    pub(super) fn at_once(&self, candidates: Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+    pub(super) fn draw_idle(&self, candidates: Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         let drawn = rng.below(candidates.len());
         candidates.is_idle_and_fast(drawn).then_some(drawn)
     }
 
-    /// The cheapest, any of those that tie.
+    /// Returns the cheapest Pod.
     #[inline]
-    pub(super) fn look_around(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
+    pub(super) fn compare(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         match candidates.len() {
             0 => None,
             _ if candidates.is_weighted() => weighted(candidates, rng),
@@ -71,8 +87,8 @@ impl LeastCost {
 impl Policy for LeastCost {
     #[inline]
     fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
-        let at_once = if candidates.is_weighted() { None } else { self.at_once(*candidates, rng) };
-        at_once.or_else(|| self.look_around(candidates, rng))
+        let idle = if candidates.is_weighted() { None } else { self.draw_idle(*candidates, rng) };
+        idle.or_else(|| self.compare(candidates, rng))
     }
 }
 
@@ -81,17 +97,17 @@ fn cost(load: Load) -> u32 {
     (load.in_flight + 1) * load.class
 }
 
-/// The cheapest of all, any of those that tie. Without a branch on what is found: who is cheapest cannot be predicted.
+/// Returns the cheapest of all Pods. Has no branches that depend on the costs, which the CPU cannot predict.
 #[inline]
 fn scan(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
-    // The places of those that tie, so far.
+    // The indexes of the cheapest Pods so far.
     let mut tied = [0u8; SCANNED];
     let (mut least, mut ties) = (u32::MAX, 0usize);
-    for (place, load) in candidates.loads().enumerate() {
+    for (index, load) in candidates.loads().enumerate() {
         let cost = cost(load);
         let before = if cost < least { 0 } else { ties };
-        // One that is dearer is written over by the next.
-        tied[before % SCANNED] = place as u8;
+        // If the cost is higher, `ties` does not count this entry, and the next one overwrites it.
+        tied[before % SCANNED] = index as u8;
         ties = before + usize::from(cost <= least);
         least = least.min(cost);
     }
@@ -99,57 +115,58 @@ fn scan(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
     usize::from(tied[drawn % SCANNED])
 }
 
-/// The cheapest of a few different ones: one of each part of the list, which is turned by a random angle first so that
-/// parts of unequal length favour nobody.
+/// Returns the cheapest of [`SAMPLES`] Pods, one from each part of the list. The list is rotated by a random offset
+/// first, so that parts of different lengths give no Pod an advantage.
 #[inline(never)]
 fn sample(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
     let n = candidates.len();
-    let turn = rng.below(n);
-    let begins = |part: usize| n * part / SAMPLES;
-    let length = |part: usize| begins(part + 1) - begins(part);
+    let offset = rng.below(n);
+    let start = |part: usize| n * part / SAMPLES;
+    let length = |part: usize| start(part + 1) - start(part);
     let (mut least, mut best) = (u32::MAX, 0);
     for part in (0..SAMPLES).step_by(2) {
         let drawn = rng.below_two([length(part), length(part + 1)]);
         for (part, drawn) in (part..).zip(drawn) {
-            let place = turn + begins(part) + drawn;
-            // Once round, without a branch that nobody can predict.
-            let place = place.min(place.wrapping_sub(n));
-            let cost = cost(candidates.load(place));
+            let index = offset + start(part) + drawn;
+            // Modulo `n`, without a branch that the CPU cannot predict.
+            let index = index.min(index.wrapping_sub(n));
+            let cost = cost(candidates.load(index));
             if cost < least {
-                (least, best) = (cost, place);
+                (least, best) = (cost, index);
             }
         }
     }
     best
 }
 
-/// The same where the weights differ: a connection costs a Pod of weight 2 half as much, and ties go by weight.
+/// Returns the cheapest Pod for candidates of different weights: a connection costs half as much on a Pod of weight 2,
+/// and ties are broken in proportion to the weights.
 #[inline(never)]
 fn weighted(candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
-    let cost = |place: usize| {
-        let load = candidates.load(place);
-        (u64::from(load.in_flight) * UNIT / u64::from(candidates.weight(place)) + UNIT) * u64::from(load.class)
+    let cost = |index: usize| {
+        let load = candidates.load(index);
+        (u64::from(load.in_flight) * UNIT / u64::from(candidates.weight(index)) + UNIT) * u64::from(load.class)
     };
     let n = candidates.len();
     if n > SCANNED {
         let (mut least, mut best) = (u64::MAX, None);
         for _ in 0..SAMPLES {
-            let place = candidates.draw(rng)?;
-            if cost(place) < least {
-                (least, best) = (cost(place), Some(place));
+            let index = candidates.draw(rng)?;
+            if cost(index) < least {
+                (least, best) = (cost(index), Some(index));
             }
         }
         return best;
     }
     let (mut least, mut best, mut sum) = (u64::MAX, None, 0);
-    for place in 0..n {
-        let (cost, weight) = (cost(place), candidates.weight(place) as usize);
+    for index in 0..n {
+        let (cost, weight) = (cost(index), candidates.weight(index) as usize);
         if cost < least {
-            (least, best, sum) = (cost, Some(place), weight);
+            (least, best, sum) = (cost, Some(index), weight);
         } else if cost == least {
             sum += weight;
             if rng.below(sum) < weight {
-                best = Some(place);
+                best = Some(index);
             }
         }
     }
@@ -170,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_get_equal_shares_of_what_a_busy_pod_does_not() {
+    fn the_share_of_a_busy_pod_is_spread_evenly() {
         let pods = Pods::new(5);
         pods.slot(3).checkout();
         let shares = pods.shares(&LeastCost, 40_000);
@@ -179,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_pod_is_used_when_the_others_are_as_many_times_busier() {
+    fn a_slow_pod_is_chosen_once_the_others_cost_as_much() {
         let pods = Pods::new(3);
         pods.slot(1).set_class(3);
         for held in 0..5 {
@@ -195,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_go_by_weight_busy_or_not() {
+    fn shares_and_load_are_proportional_to_weight() {
         let weights = [1, 2, 5];
         let shares = Pods::weighted(&weights).shares(&LeastCost, 80_000);
         for (share, weight) in shares.iter().zip(weights) {
@@ -207,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn many_weighted_pods_get_their_share() {
+    fn many_pods_get_shares_in_proportion_to_weight() {
         let weights: Vec<u32> = (0..100).map(|i| 1 + i % 4).collect();
         let shares = Pods::weighted(&weights).shares(&LeastCost, 250_000);
         assert!(shares.iter().zip(weights).all(|(share, weight)| (900..1_100).contains(&(share / weight as usize))));

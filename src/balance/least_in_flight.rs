@@ -1,22 +1,22 @@
 use super::{Candidates, Policy, Rng};
 
-/// Of two different Pods drawn at random, the one with fewer connections lent out; on a tie, either.
+/// A policy that compares two random Pods and chooses the one with fewer connections in use. Ties are broken at random.
 ///
-/// Use it when the Pods are alike and each client keeps several connections busy: the count then shows a slow Pod by
-/// itself, because its connections come back late. Two choices are enough to keep the fullest Pod close to the average
-/// (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001), they cost the same for three Pods
-/// as for a thousand, and unlike a scan they do not send every client to the same Pod at once. The two are different
-/// Pods: drawn with replacement, a busy Pod could be compared with itself and win.
+/// Use this policy if the Pods are alike and each client keeps several connections busy. The counts then show a slow
+/// Pod, because its connections are returned late. Comparing two Pods is enough to keep the busiest Pod close to the
+/// average (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001). The cost does not depend
+/// on the number of Pods, and unlike a scan of all Pods, the choice does not send every client to the same Pod at the
+/// same time. The two Pods are different: with replacement, a busy Pod could be compared with itself and win.
 ///
-/// It sees this process's connections only. Where each of many clients has next to nothing in flight, the counts are
-/// nearly always zero and it comes down to a fair random choice: in the simulation (docs/simulation.md), with 500 clients
-/// of 20 Pods, one of them five times slow, the 99th percentile is 474 ms beside 9 ms by [`LeastCost`](super::LeastCost).
+/// The counts include only connections of this process. If many clients have few connections in use each, the counts
+/// are almost always zero, and the choice is random. In the simulation (docs/simulation.md), with 500 clients and 20
+/// Pods, one of them 5 times slower, the 99th percentile is 474 ms. With [`LeastCost`](super::LeastCost), it is 9 ms.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LeastInFlight;
 
 impl LeastInFlight {
-    /// The policy.
+    /// Creates the policy.
     #[must_use]
     pub fn new() -> Self {
         Self
@@ -27,8 +27,8 @@ impl Policy for LeastInFlight {
     #[inline]
     fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         let (first, second) = candidates.draw_two(rng)?;
-        // Per weight, without dividing.
-        let load = |place, other| u64::from(candidates.in_flight(place)) * u64::from(candidates.weight(other));
+        // Connections per weight, cross-multiplied to avoid divisions.
+        let load = |index, other| u64::from(candidates.in_flight(index)) * u64::from(candidates.weight(other));
         Some(if load(second, first) < load(first, second) { second } else { first })
     }
 }
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_pod_is_never_picked_while_another_is_less_busy() {
+    fn never_picks_the_busiest_pod() {
         let pods = Pods::new(5);
         pods.slot(3).checkout();
         let shares = pods.shares(&LeastInFlight, 10_000);
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn the_load_goes_by_weight() {
+    fn load_is_proportional_to_weight() {
         let weights = [1, 3];
         let held = Pods::weighted(&weights).hold(&LeastInFlight, 40);
         assert!(held.iter().zip(weights).all(|(&held, weight)| held.abs_diff(10 * weight) <= 1), "{held:?}");

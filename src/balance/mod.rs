@@ -1,13 +1,13 @@
-//! Which Pod gets the next checkout.
+//! Load-balancing policies, which choose the Pod for each checkout.
 //!
-//! A [`Policy`] looks at the [`Candidates`] of the wanted target and names one of them. It runs inside every checkout:
-//! no lock, no allocation, no clock, nothing asynchronous. [`LeastCost`] is the default; the others are for those who know
-//! why.
+//! A [`Policy`] chooses one of the [`Candidates`] of the caller's target. It runs in every checkout: no locks, no
+//! allocation, no clock, nothing asynchronous. [`LeastCost`] is the default. The documentation of each other policy
+//! names the cases that it is for.
 //!
 //! ```
 //! use podpool::balance::{Candidates, Policy, Rng};
 //!
-//! /// The Pod that answers fastest, whatever else it is doing.
+//! /// Chooses the Pod with the lowest latency, whatever its load.
 //! #[derive(Debug)]
 //! struct Fastest;
 //!
@@ -41,4 +41,4 @@ pub use policy::Policy;
 pub use random::Random;
 pub use rng::Rng;
 pub use round_robin::RoundRobin;
-pub(crate) use select::{select, select_at_once};
+pub(crate) use select::{select, select_fast};

@@ -2,21 +2,23 @@ use std::time::Duration;
 
 use super::{Candidates, Policy, Rng};
 
-/// Of two different Pods drawn at random, the one with the smaller product of latency and connections lent out, and one
-/// more; on a tie, either. The latency is a moving average that jumps to a higher reading at once and decays within 10 s
-/// (peak-sensitive, as Finagle's and linkerd's "peak EWMA"). A Pod of weight 2 counts as twice as fast.
+/// A policy that compares two random Pods and chooses the one with the lower product of latency and load. The load is
+/// the number of connections in use plus one. Ties are broken at random.
 ///
-/// Use it when you come from one of these and want what you know. It follows small differences that
-/// [`LeastCost`](super::LeastCost) calls equal, so equal Pods get less even shares, and a statement that was slow by itself
-/// counts against its Pod for seconds. In the simulation (docs/simulation.md) it does as well with a slow Pod, gives equal
-/// ones up to 6 % more than the mean, and one that has healed 5 s ago 0.15 of a fair share, where
-/// [`LeastCost`](super::LeastCost) gives 1.00.
+/// The latency is a moving average that rises immediately to a higher measurement and decays within 10 s, as in the
+/// "peak EWMA" of Finagle and Linkerd. A Pod of weight 2 counts as twice as fast.
+///
+/// Use this policy if you know it from one of these and prefer its behavior. It reacts to small differences that
+/// [`LeastCost`](super::LeastCost) treats as equal, so the shares of equal Pods are less even, and a single slow
+/// statement counts against its Pod for seconds. In the simulation (docs/simulation.md), the two policies are equally
+/// good with a slow Pod. With this policy, one of several equal Pods gets up to 6 % more than the mean, and a Pod that
+/// recovered 5 s ago gets 0.15 of a fair share. With [`LeastCost`](super::LeastCost), the latter is 1.00.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PeakEwma;
 
 impl PeakEwma {
-    /// The policy.
+    /// Creates the policy.
     #[must_use]
     pub fn new() -> Self {
         Self
@@ -27,10 +29,10 @@ impl Policy for PeakEwma {
     #[inline]
     fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         let (first, second) = candidates.draw_two(rng)?;
-        let cost = |place: usize, other: usize| {
-            // Nothing is known only before the first probe has been summed up: nobody should be drawn to that.
-            let micros = candidates.peak_latency(place).unwrap_or(Duration::MAX).as_micros().min(1 << 32);
-            micros * u128::from(candidates.in_flight(place) + 1) * u128::from(candidates.weight(other))
+        let cost = |index: usize, other: usize| {
+            // The latency is unknown only until the first probe is processed. Such a Pod must not attract traffic.
+            let micros = candidates.peak_latency(index).unwrap_or(Duration::MAX).as_micros().min(1 << 32);
+            micros * u128::from(candidates.in_flight(index) + 1) * u128::from(candidates.weight(other))
         };
         Some(if cost(second, first) < cost(first, second) { second } else { first })
     }
@@ -41,9 +43,9 @@ mod tests {
     use super::*;
     use crate::balance::tests::Pods;
 
-    fn set(pods: &Pods, place: usize, millis: u64) {
+    fn set(pods: &Pods, index: usize, millis: u64) {
         let latency = Duration::from_millis(millis);
-        pods.slot(place).set_latency(latency, latency);
+        pods.slot(index).set_latency(latency, latency);
     }
 
     #[test]
@@ -56,11 +58,11 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_which_nothing_is_known_share_evenly_and_yield_to_known_ones() {
+    fn pods_of_unknown_latency_get_even_shares() {
         let pods = Pods::new(3);
         let shares = pods.shares(&PeakEwma, 30_000);
         assert!(shares.iter().all(|share| (9_500..10_500).contains(share)), "{shares:?}");
-        (0..3).for_each(|place| set(&pods, place, 1));
+        (0..3).for_each(|index| set(&pods, index, 1));
         set(&pods, 2, 1000);
         assert_eq!(pods.shares(&PeakEwma, 30_000)[2], 0);
     }

@@ -1,16 +1,17 @@
 use super::{Candidates, Policy, Rng};
 
-/// Any Pod, as likely as its weight says.
+/// A policy that chooses a random Pod with a probability proportional to its weight. This is libpq's
+/// `load_balance_hosts=random`, but for each checkout instead of each connection.
 ///
-/// Use it to compare with, or where the Pods' shares must not depend on load at all. It knows nothing of load: in the
-/// simulation (docs/simulation.md) its 99th percentile is 1.4 times that of one central queue with three equal Pods at
-/// 80 %, and 70 times with one of ten five times slow. It is libpq's `load_balance_hosts=random`, for each checkout instead of each connection.
+/// Use this policy as a baseline, or if the Pods' shares must not depend on load. It ignores load: in the simulation
+/// (docs/simulation.md), its 99th percentile is 1.4 times that of a single central queue with three equal Pods at 80 %
+/// load, and 70 times with ten Pods of which one is 5 times slower.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Random;
 
 impl Random {
-    /// The policy.
+    /// Creates the policy.
     #[must_use]
     pub fn new() -> Self {
         Self
@@ -30,7 +31,7 @@ mod tests {
     use crate::balance::tests::Pods;
 
     #[test]
-    fn shares_go_by_weight_whatever_the_load() {
+    fn shares_are_proportional_to_weight_whatever_the_load() {
         let weights = [1, 2, 100, 1];
         let pods = Pods::weighted(&weights);
         pods.slot(1).checkout();

@@ -1,34 +1,43 @@
+//! Random numbers for choosing Pods.
+//!
+//! The generator is wyrand from `fastrand`. `SmallRng` of `rand` was considered, but costs three times as many
+//! instructions, which matters in a checkout. `rand` provides only the seeds.
+//!
+//! [`Rng::below`] is written here. `fastrand` rejects some numbers in a loop to avoid a bias that is far too small to
+//! matter here, and panics if the bound is 0.
+
 use rand::{TryRng as _, rngs::SysRng};
 
 use crate::sync::unique;
 
-/// The random numbers of a pick: small, fast, a generator a thread, not for secrets.
+/// A small and fast random number generator. Not for cryptography.
 #[derive(Clone, Debug)]
 pub struct Rng(fastrand::Rng);
 
 impl Rng {
-    /// A generator that always gives the same numbers, for tests and simulations.
+    /// Creates a generator that always returns the same sequence, for tests and simulations.
     #[must_use]
     pub const fn seeded(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
     }
 
-    /// A generator that begins somewhere at random.
+    /// Creates a generator with a seed from the operating system.
     pub(crate) fn from_os() -> Self {
-        // From the system itself: what `rand` keeps for a thread is gone when the thread is ending. Where the system has
-        // none, this thread's numbers are at least not those of another.
+        // Not from `rand::rng()`, whose thread-local may be destroyed while a thread ends. If the operating system has
+        // no random numbers, each generator has at least a different seed.
         Self::seeded(SysRng.try_next_u64().unwrap_or_else(|_| unique()))
     }
 
-    /// A number under `bound`, each as likely as the others; 0 where `bound` is 0 or 1.
+    /// Returns a uniformly distributed number below `bound`, or 0 if `bound` is 0.
     #[inline]
     #[must_use]
     pub fn below(&mut self, bound: usize) -> usize {
-        // Lemire's multiplication: the bias of 2^-64 times the bound is far under what a pick can show.
+        // Lemire's multiplication without rejection. The bias is 2^-64 times the bound.
         ((u128::from(self.0.u64(..)) * bound as u128) >> 64) as usize
     }
 
-    /// A number under each of two bounds, as [`below`](Rng::below) gives them, for one draw.
+    /// Returns a number below each of two bounds, as [`below`](Rng::below) does, from one random number. The bounds
+    /// must be less than 2^32.
     #[inline]
     pub(crate) fn below_two(&mut self, bounds: [usize; 2]) -> [usize; 2] {
         let drawn = self.0.u64(..);
@@ -36,7 +45,7 @@ impl Rng {
         [0, 1].map(|i| ((halves[i] * bounds[i] as u64) >> 32) as usize)
     }
 
-    /// A number from 0.0 up to but not including 1.0.
+    /// Returns a uniformly distributed number from 0.0 up to but not including 1.0.
     #[inline]
     #[must_use]
     pub fn unit(&mut self) -> f64 {
@@ -49,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stays_below_its_bound_and_reaches_every_number() {
+    fn numbers_are_uniform_and_below_their_bound() {
         let mut rng = Rng::seeded(1);
         let mut seen = [0; 7];
         (0..70_000).for_each(|_| seen[rng.below(7)] += 1);
@@ -61,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_numbers() {
+    fn the_same_seed_returns_the_same_numbers() {
         let (mut a, mut b) = (Rng::seeded(7), Rng::seeded(7));
         assert!((0..100).all(|_| a.below(1000) == b.below(1000)));
     }

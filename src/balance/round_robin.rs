@@ -2,23 +2,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Candidates, Policy, Rng};
 
-/// The golden section of the circle, in 2^32 parts: steps of it come round as evenly as any can, wherever they stop.
+/// The golden ratio as a fraction of 2^32. Multiples of it are evenly distributed, modulo 2^32, however many there are.
 const STEP: u64 = 0x9e37_79b9;
 
-/// Each Pod in turn; where weights differ, in turns as frequent as its weight says.
+/// A policy that chooses the Pods in turn. If weights differ, the frequency of a Pod's turns is proportional to its
+/// weight.
 ///
-/// Use it to compare with, or where equal counts matter more than time. It knows nothing of load: in the simulation
-/// (docs/simulation.md) its 99th percentile is 1.3 times that of one central queue with three equal Pods at 80 %, and 72
-/// times with one of ten five times slow. And each of many clients begins anywhere, so that together they are hardly more
-/// even than [`Random`](super::Random). The turn is one counter that every thread adds to, which is the dearest thing that
-/// any of the policies does once two threads check out at the same time.
+/// Use this policy as a baseline, or if equal counts matter more than latency. It ignores load: in the simulation
+/// (docs/simulation.md), its 99th percentile is 1.3 times that of a single central queue with three equal Pods at 80 %
+/// load, and 72 times with ten Pods of which one is 5 times slower. The clients are not coordinated, so the shares of
+/// many clients together are hardly more even than with [`Random`](super::Random).
+///
+/// All threads increment one counter. If several threads check out concurrently, this contention makes the policy the
+/// most expensive of all.
 #[derive(Debug, Default)]
 pub struct RoundRobin {
     turn: AtomicUsize,
 }
 
 impl RoundRobin {
-    /// The policy.
+    /// Creates the policy.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -31,12 +34,12 @@ impl Policy for RoundRobin {
         if candidates.is_empty() {
             return None;
         }
-        // Relaxed: the number only has to be another one each time.
+        // Relaxed: the counter guards no data. Each turn only needs a different number.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         if !candidates.is_weighted() {
             return Some(turn % candidates.len());
         }
-        let total: u64 = (0..candidates.len()).map(|place| u64::from(candidates.weight(place))).sum();
+        let total: u64 = (0..candidates.len()).map(|index| u64::from(candidates.weight(index))).sum();
         let point = (turn as u64).wrapping_mul(STEP) & 0xffff_ffff;
         candidates.at(((point * total) >> 32) as usize)
     }
@@ -48,13 +51,13 @@ mod tests {
     use crate::balance::tests::Pods;
 
     #[test]
-    fn each_in_turn() {
+    fn equal_pods_are_chosen_in_turn() {
         let pods = Pods::new(3);
         assert_eq!(pods.shares(&RoundRobin::new(), 3_000), [1_000; 3]);
     }
 
     #[test]
-    fn turns_go_by_weight_and_are_spread_out() {
+    fn weighted_turns_are_evenly_distributed() {
         let pods = Pods::weighted(&[1, 3]);
         let policy = RoundRobin::new();
         for _ in 0..100 {

@@ -1,14 +1,13 @@
 use super::{Candidates, Chooser, LeastCost, Rng};
 use crate::endpoint::snapshot::{Candidate, Snapshot};
 
-/// What `take` gives for the first choice of a [quick](Chooser::quick) policy, where all weights are the same and the
-/// policy need not look around; `None` where it must, or `take` gives nothing: then [`select`] begins anew.
+/// Selects a Pod by the [fast path](Chooser::fast_path) of a policy: returns the result of `take` for one randomly
+/// drawn Pod. Returns `None` if the Pod is not idle, `take` returns `None`, or weights differ. Then call [`select`].
 ///
-/// These two, one after the other, are the one way from a snapshot to a Pod: the checkout, the benches and the simulator
-/// all come through here.
-// By itself, so that the way that is nearly always taken while Pods are idle is short and calls nothing.
+/// Checkouts, benchmarks and simulations all select Pods by these two functions.
+// A separate function, so that the most frequent path while Pods are idle is short and inlines completely.
 #[inline(always)]
-pub(crate) fn select_at_once<P, R>(
+pub(crate) fn select_fast<P, R>(
     snapshot: &Snapshot<P>,
     target: usize,
     policy: &LeastCost,
@@ -16,12 +15,14 @@ pub(crate) fn select_at_once<P, R>(
     take: impl FnOnce(&P) -> Option<R>,
 ) -> Option<R> {
     let list = snapshot.even_candidates(target);
-    let first = policy.at_once(Candidates::new(snapshot, list), rng)?;
+    let first = policy.draw_idle(Candidates::new(snapshot, list), rng)?;
     take(snapshot.find(list.get(first)?.slot)?)
 }
 
-/// Goes through the candidates of a target in the policy's order, until `take` gives something. `missed` hears of the
-/// first choice, if it gave nothing; `rest` is scratch space, kept so that it need not be allocated again.
+/// Selects a Pod: calls `take` for the candidates of a target, in the policy's order, until `take` returns a result.
+///
+/// `missed` is called with the first candidate if `take` returns `None` for it. `rest` is scratch space, which the
+/// caller keeps to avoid allocations.
 #[inline]
 pub(crate) fn select<P, R>(
     snapshot: &Snapshot<P>,
@@ -42,7 +43,7 @@ pub(crate) fn select<P, R>(
     others(snapshot, list, first, chooser, rng, rest, take)
 }
 
-/// Goes on after the first choice. Apart, so that the checkout holds no more than the way that is nearly always taken.
+/// Continues after the first candidate. Not inlined, to keep the most frequent path of a checkout short.
 #[cold]
 #[inline(never)]
 fn others<P, R>(
@@ -57,8 +58,8 @@ fn others<P, R>(
     rest.clear();
     rest.extend_from_slice(list);
     rest.swap_remove(first);
-    while let Some(place) = chooser.pick(&Candidates::new(snapshot, rest), rng) {
-        let candidate = rest.swap_remove(place);
+    while let Some(index) = chooser.pick(&Candidates::new(snapshot, rest), rng) {
+        let candidate = rest.swap_remove(index);
         if let Some(taken) = take(snapshot.pod(candidate)) {
             return Some(taken);
         }

@@ -1,4 +1,4 @@
-//! Pods to try policies on.
+//! A set of Pods on which the tests of policies run.
 
 use super::{Candidates, Policy, Rng};
 use crate::endpoint::{
@@ -25,22 +25,22 @@ impl Pods {
         Self { handles, snapshot }
     }
 
-    pub(super) fn slot(&self, place: usize) -> &Slot {
-        &self.handles[place]
+    pub(super) fn slot(&self, index: usize) -> &Slot {
+        &self.handles[index]
     }
 
-    pub(super) fn with<R>(&self, work: impl FnOnce(&Candidates<'_>) -> R) -> R {
-        work(&Candidates::new(&self.snapshot, self.snapshot.candidates(0)))
+    pub(super) fn with<R>(&self, f: impl FnOnce(&Candidates<'_>) -> R) -> R {
+        f(&Candidates::new(&self.snapshot, self.snapshot.candidates(0)))
     }
 
-    /// How often each is picked while nothing changes.
+    /// Returns how often each Pod is picked while no load changes.
     pub(super) fn shares(&self, policy: &impl Policy, picks: usize) -> Vec<usize> {
         let (mut rng, mut shares) = (Rng::seeded(42), vec![0; self.handles.len()]);
         self.with(|all| (0..picks).for_each(|_| shares[policy.pick(all, &mut rng).unwrap()] += 1));
         shares
     }
 
-    /// How many connections of each are lent out after as many picks, none of which comes back.
+    /// Returns the connections in use of each Pod after this many checkouts without a check-in.
     pub(super) fn hold(&self, policy: &impl Policy, picks: usize) -> Vec<u32> {
         let mut rng = Rng::seeded(42);
         self.with(|all| (0..picks).for_each(|_| self.slot(policy.pick(all, &mut rng).unwrap()).checkout()));

@@ -1,5 +1,5 @@
-//! For this crate's own benchmarks: the functions that a checkout and the directory call, without Pods behind them.
-//! Not part of the public API.
+//! Access for this crate's benchmarks to the functions of checkouts and of the directory, without servers. Not part of
+//! the public API.
 
 mod simulated;
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub use simulated::SimulatedClient;
 
 use crate::{
-    balance::{Chooser, Policy, select, select_at_once},
+    balance::{Chooser, Policy, select, select_fast},
     config::{LagFallback, Target},
     endpoint::{Endpoint, Role, publish::Published, slot::SlotHandle, snapshot::Snapshot},
     health::{State, candidates::Eligibility},
@@ -18,14 +18,14 @@ use crate::{
     },
 };
 
-/// A set of healthy Pods, one primary and the rest standbys, kept by the directory's members.
+/// A set of healthy Pods, one primary and otherwise standbys, managed by the directory's `Members`.
 #[derive(Debug)]
 pub struct Set {
     members: Members<Pod>,
     published: Published<Snapshot<Arc<Inner>>>,
 }
 
-/// A reader of a set: what a thread's checkouts go through.
+/// Selects Pods of a set in the same way as a checkout.
 #[derive(Clone, Debug)]
 pub struct Picker {
     published: Published<Snapshot<Arc<Inner>>>,
@@ -62,7 +62,7 @@ impl MemberInfo for Pod {
     }
 }
 
-/// A Pod that was picked and counted; dropped, it is counted in.
+/// A Pod that counts as having a connection in use until this guard is dropped.
 #[derive(Debug)]
 pub struct Picked(Arc<Inner>);
 
@@ -73,7 +73,7 @@ impl Drop for Picked {
 }
 
 impl Set {
-    /// A published set of these Pods.
+    /// Creates and publishes a set of these Pods.
     #[must_use]
     pub fn new(pods: &[Endpoint]) -> Self {
         let mut members = Members::new();
@@ -91,7 +91,8 @@ impl Set {
         changed.is_some()
     }
 
-    /// What the directory does with an answer, in whatever order it comes: compare, replace what changed, publish. Says whether anything changed.
+    /// Handles a response of discovery as the directory does: compares it with the set and publishes changes. The
+    /// response may be in any order. Returns true if the set changed.
     pub fn apply(&mut self, pods: &[Endpoint]) -> bool {
         let changed = Self::replace(&mut self.members, pods);
         if changed {
@@ -106,7 +107,7 @@ impl Set {
         self.published.publish(Arc::new(snapshot));
     }
 
-    /// A reader that picks by this policy.
+    /// Returns a picker that uses this policy.
     #[must_use]
     pub fn picker(&self, policy: impl Policy) -> Picker {
         Picker { published: self.published.clone(), chooser: Chooser::new(policy) }
@@ -114,41 +115,41 @@ impl Set {
 }
 
 thread_local! {
-    static LOCAL: CacheCell<Snapshot<Arc<Inner>>> = const { ThreadCache::place() };
+    static LOCAL: CacheCell<Snapshot<Arc<Inner>>> = const { ThreadCache::cell() };
     static END: ClearOnExit<Snapshot<Arc<Inner>>> = const { ClearOnExit::of(&LOCAL) };
 }
 
 impl Picker {
     #[inline(always)]
     fn select<R>(&self, take: impl Fn(&Arc<Inner>) -> Option<R>) -> Option<R> {
-        let at_once = self.chooser.quick().and_then(|policy| {
-            ThreadCache::at_once(
+        let fast = self.chooser.fast_path().and_then(|policy| {
+            ThreadCache::with_current(
                 &LOCAL,
                 &self.published,
                 #[inline(always)]
-                |snapshot, rng| select_at_once(snapshot, Target::Any.index(), policy, rng, &take),
+                |snapshot, rng| select_fast(snapshot, Target::Any.index(), policy, rng, &take),
             )
         });
-        at_once.or_else(|| self.look_around(take))
+        fast.or_else(|| self.select_slow(take))
     }
 
     #[cold]
     #[inline(never)]
-    fn look_around<R>(&self, take: impl Fn(&Arc<Inner>) -> Option<R>) -> Option<R> {
+    fn select_slow<R>(&self, take: impl Fn(&Arc<Inner>) -> Option<R>) -> Option<R> {
         ThreadCache::with(&LOCAL, &END, &self.published, |snapshot, rng, rest| {
             select(snapshot, Target::Any.index(), &self.chooser, rng, rest, take, |_| {})
         })
     }
 
-    /// Picks a Pod. Gives the number of its slot.
-    // Compiled here, as a checkout is: elsewhere not all of it is put together.
+    /// Picks a Pod. Returns the number of its slot.
+    // Compiled in this crate, as a checkout is: in another crate, not all calls would be inlined.
     #[inline(never)]
     #[must_use]
     pub fn pick(&self) -> Option<u32> {
         self.select(|pod| Some(pod.slot.number()))
     }
 
-    /// Picks a Pod and counts it out.
+    /// Picks a Pod and counts a connection in use.
     #[inline(never)]
     #[must_use]
     pub fn pick_counted(&self) -> Option<Picked> {

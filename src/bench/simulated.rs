@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    balance::{Chooser, Policy, Rng, select, select_at_once},
+    balance::{Chooser, Policy, Rng, select, select_fast},
     config::{LagFallback, Limits, Target},
     endpoint::{
         Endpoint, Role,
@@ -19,8 +19,8 @@ use crate::{
     time::Instant,
 };
 
-/// A client of a simulation: the library's own set, counts, health, speeds and choice, on a time that the simulation
-/// keeps. Pods are told by number, in the order in which they were added.
+/// A simulated client: the library's set of Pods, counts, health, latencies and policies, with a clock that the
+/// simulation controls. Pods are identified by number, in the order in which they were added.
 #[derive(Debug)]
 pub struct SimulatedClient {
     members: Members<Pod>,
@@ -36,14 +36,14 @@ pub struct SimulatedClient {
 struct Pod {
     inner: Arc<Inner>,
     health: Health,
-    speed: Latency,
+    latency: Latency,
     outlier: Outlier,
-    /// Since the last tick.
+    /// Statements since the last tick, the failures among them, and the time that they took.
     answered: u64,
     failed: u64,
     took: Duration,
     /// Failures in a row.
-    run: u32,
+    consecutive: u32,
 }
 
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl MemberInfo for Pod {
 }
 
 impl SimulatedClient {
-    /// A client of these many Pods, none of which has been probed yet.
+    /// Creates a client of this many Pods, which have not been probed yet.
     #[must_use]
     pub fn new(pods: usize, policy: impl Policy, seed: u64) -> Self {
         let mut client = Self {
@@ -89,25 +89,25 @@ impl SimulatedClient {
         client
     }
 
-    /// The name stands for so many Pods from now on. The new ones are not probed yet.
+    /// Changes the number of Pods. New Pods have not been probed yet.
     pub fn resize(&mut self, pods: usize) {
         let named: Vec<_> =
             (0..pods as u32).map(|i| Endpoint::new(((0x0a00_0000 + i).to_be_bytes(), 5432).into())).collect();
-        let before: Vec<Latency> = self.members.all().iter().map(|pod| pod.speed.clone()).collect();
+        let before: Vec<Latency> = self.members.all().iter().map(|pod| pod.latency.clone()).collect();
         self.members.replace(&named, |endpoint, slot| Pod {
             inner: Arc::new(Inner { endpoint: endpoint.clone(), slot }),
             health: Health::new(),
-            speed: Latency::new(before.iter()),
+            latency: Latency::new(before.iter()),
             outlier: Outlier::default(),
             answered: 0,
             failed: 0,
             took: Duration::ZERO,
-            run: 0,
+            consecutive: 0,
         });
         self.publish();
     }
 
-    /// Picks a Pod that has a connection left, and counts it out.
+    /// Picks a Pod that has fewer than `pool_size` connections in use, and counts one more.
     pub fn pick(&mut self) -> Option<usize> {
         let size = self.limits.pool_size as u32;
         let take = |pod: &Arc<Inner>| {
@@ -118,39 +118,39 @@ impl SimulatedClient {
         };
         let Self { snapshot, chooser, rng, rest, .. } = self;
         let any = Target::Any.index();
-        let at_once = chooser.quick().and_then(|policy| select_at_once(snapshot, any, policy, rng, take));
-        at_once.or_else(|| select(snapshot, any, chooser, rng, rest, take, |_| {}))
+        let fast = chooser.fast_path().and_then(|policy| select_fast(snapshot, any, policy, rng, take));
+        fast.or_else(|| select(snapshot, any, chooser, rng, rest, take, |_| {}))
     }
 
-    /// A statement on a Pod was answered after this time; the connection comes back.
+    /// Records a statement of this duration on a Pod, and returns its connection.
     pub fn answered(&mut self, pod: usize, took: Duration, failed: bool) {
         let pod = &mut self.members.all_mut()[pod];
         pod.inner.slot.checkin();
         pod.answered += 1;
         pod.took += took;
         pod.failed += u64::from(failed);
-        pod.run = if failed { pod.run + 1 } else { 0 };
+        pod.consecutive = if failed { pod.consecutive + 1 } else { 0 };
     }
 
-    /// A connection to a Pod broke under a statement.
+    /// Records that a connection broke during a statement.
     pub fn broke(&mut self, pod: usize, now: Duration) {
         self.members.all()[pod].inner.slot.checkin();
-        self.fact(pod, HealthEvent::Evidence, now);
+        self.apply(pod, HealthEvent::Evidence, now);
     }
 
-    /// A probe was answered after this time, or failed.
+    /// Records a passed probe of this duration, or a failed probe.
     pub fn probed(&mut self, pod: usize, took: Option<Duration>, now: Duration) {
         match took {
             Some(took) => {
-                self.members.all_mut()[pod].speed.probed(took);
+                self.members.all_mut()[pod].latency.probed(took);
                 let alone = (0..self.members.all().len()).all(|other| other == pod || !self.is_healthy(other));
-                self.fact(pod, HealthEvent::Passed { alone }, now);
+                self.apply(pod, HealthEvent::Passed { alone }, now);
             }
-            None => self.fact(pod, HealthEvent::Failed { proven: true }, now),
+            None => self.apply(pod, HealthEvent::Failed { conclusive: true }, now),
         }
     }
 
-    /// What the pool's upkeep does ten times a second.
+    /// Does the work of the pool's upkeep, which runs ten times a second. `passed` is the time since the last call.
     pub fn tick(&mut self, passed: Duration, now: Duration) {
         let rule = Rule {
             consecutive: self.limits.outlier_consecutive,
@@ -161,49 +161,50 @@ impl SimulatedClient {
         let mut outliers = Vec::new();
         for (i, pod) in self.members.all_mut().iter_mut().enumerate() {
             let work = Work { statements: pod.answered, time: pod.took };
-            pod.speed.answered(work, work, passed);
-            if pod.answered > 0 && pod.outlier.count(&rule, pod.answered, pod.failed, pod.run, at) {
+            pod.latency.answered(work, work, passed);
+            if pod.answered > 0 && pod.outlier.record(&rule, pod.answered, pod.failed, pod.consecutive, at) {
                 pod.outlier.clear();
                 outliers.push(i);
             }
             (pod.answered, pod.failed, pod.took) = (0, 0, Duration::ZERO);
         }
-        outliers.into_iter().for_each(|pod| self.fact(pod, HealthEvent::Evidence, now));
-        let mut speeds: Vec<_> = self.members.all_mut().iter_mut().map(|pod| (Role::Standby, &mut pod.speed)).collect();
-        classify(&mut speeds);
+        outliers.into_iter().for_each(|pod| self.apply(pod, HealthEvent::Evidence, now));
+        let members = self.members.all_mut().iter_mut();
+        let mut latencies: Vec<_> = members.map(|pod| (Role::Standby, &mut pod.latency)).collect();
+        classify(&mut latencies);
         for pod in self.members.all() {
-            pod.inner.slot.set_class(pod.speed.class());
-            if let Some((latency, peak)) = pod.speed.latency() {
+            pod.inner.slot.set_class(pod.latency.class());
+            if let Some((latency, peak)) = pod.latency.latency() {
                 pod.inner.slot.set_latency(latency, peak);
             }
         }
     }
 
-    /// Whether a Pod is healthy.
+    /// Returns true if the Pod is healthy.
     #[must_use]
     pub fn is_healthy(&self, pod: usize) -> bool {
         self.members.all()[pod].health.state() == State::Healthy
     }
 
-    /// How many times slower than the fastest a Pod counts as.
+    /// Returns how many times slower than the fastest the Pod counts as.
     #[must_use]
     pub fn slowness(&self, pod: usize) -> u32 {
-        self.members.all()[pod].speed.class()
+        self.members.all()[pod].latency.class()
     }
 
-    /// Connections of a Pod that are lent out.
+    /// Returns the number of the Pod's connections in use.
     #[must_use]
     pub fn in_flight(&self, pod: usize) -> u32 {
         self.members.all()[pod].inner.slot.in_flight()
     }
 
-    fn fact(&mut self, pod: usize, fact: HealthEvent, now: Duration) {
+    fn apply(&mut self, pod: usize, event: HealthEvent, now: Duration) {
         let now = self.start + now;
-        let Pod { health, speed, .. } = &mut self.members.all_mut()[pod];
+        let Pod { health, latency, .. } = &mut self.members.all_mut()[pod];
         let before = health.state();
-        if health.apply(fact, now).is_some() {
+        if health.apply(event, now).is_some() {
             if before == State::Healthy && health.state() != State::Healthy {
-                speed.forget();
+                latency.forget();
             }
             self.publish();
         }

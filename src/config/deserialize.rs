@@ -1,22 +1,22 @@
-//! A configuration read from a file by way of serde: the parameters as a map, or one text of either form.
+//! Deserialization of a [`Config`] from a map of parameters or from a text in either form.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
-use super::{Config, setting::Settings};
+use super::{Config, message, setting::Settings};
 use crate::error::ConfigError;
 
-/// Reads the [parameters](super#parameters) from a map of their names, or a text in [either
-/// form](super#the-two-text-forms). No environment variable is heeded.
+/// Deserializes a map of [parameters](super#parameters), or a [URL or keyword/value string](super#connection-strings).
+/// Environment variables are ignored.
 ///
-/// A value is a text as in the text forms, or a whole number; `outlier_success_rate` may be any number, `nameservers` a
-/// list of texts. What is null is left out. A text of digits, such as a password, is best quoted: a format may read
-/// `0123` as a number.
+/// A value in the map is a string or a whole number. `outlier_success_rate` may be any number, and `nameservers` a list
+/// of strings. A null value is the same as a missing parameter. Quote a string of digits, such as a password: some
+/// formats parse `0123` as a number.
 ///
-/// There is no `Serialize`, for what holds a password is better not written anywhere. No error of ours repeats one;
-/// some formats add the line of the file to an error, and whether they do is theirs.
+/// `Config` does not implement `Serialize`, because the output would contain the password. Errors of this crate never
+/// contain a password, but some formats add the affected line of the file to an error.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -35,17 +35,18 @@ use crate::error::ConfigError;
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 impl<'de> Deserialize<'de> for Config {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(WholeVisitor)
+        deserializer.deserialize_any(ConfigVisitor)
     }
 }
 
-struct WholeVisitor;
+/// Visits a whole configuration: a map or a text.
+struct ConfigVisitor;
 
-impl<'de> Visitor<'de> for WholeVisitor {
+impl<'de> Visitor<'de> for ConfigVisitor {
     type Value = Config;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of parameters, a URL, or keywords and values")
+        f.write_str("a map of parameters, a URL or a keyword/value string")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Config, E> {
@@ -57,14 +58,14 @@ impl<'de> Visitor<'de> for WholeVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Config, A::Error> {
-        let mut settings = Settings::new("texts are quoted as the file's format asks");
+        let mut settings = Settings::new("a password quoted as the file format requires");
         while let Some(name) = map.next_key::<String>()? {
             let value = map.next_value::<Value>()?;
             let float = value.kind == Kind::Float && name != "outlier_success_rate";
             let list = value.kind == Kind::List && name != "nameservers";
             if float || list {
-                let expected = "a text in quotes, or a whole number";
-                return Err(A::Error::custom(ConfigError::new(super::words::clip(&name), expected)));
+                let expected = "a string or a whole number";
+                return Err(A::Error::custom(ConfigError::new(message::excerpt(&name), expected)));
             }
             if value.kind != Kind::Null {
                 settings.add(&name, value.text, false).map_err(A::Error::custom)?;
@@ -74,7 +75,7 @@ impl<'de> Visitor<'de> for WholeVisitor {
     }
 }
 
-/// A parameter's value as the text forms have it. Has no `Debug`, for it may be a password.
+/// A parameter's value, converted to text. It may be a password, so this type does not implement `Debug`.
 struct Value {
     text: Zeroizing<String>,
     kind: Kind,
@@ -106,7 +107,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text or a number")
+        f.write_str("a string or a number")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
@@ -157,12 +158,12 @@ mod tests {
 
     use super::*;
 
-    fn read(value: serde_json::Value) -> Result<Config, String> {
+    fn deserialize(value: serde_json::Value) -> Result<Config, String> {
         serde_json::from_value(value).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn a_map_and_both_texts_mean_the_same() {
+    fn a_map_and_both_text_forms_are_equivalent() {
         let map = json!({
             "host": "db.svc", "port": 5433, "user": "app", "password": "p@ss", "dbname": null, "pool_size": "4",
             "acquire_timeout": "250ms", "outlier_success_rate": 0.5, "nameservers": ["10.0.0.1", "10.0.0.2:5353"],
@@ -176,37 +177,37 @@ mod tests {
             "host=db.svc port=5433 user=app password=p@ss pool_size=4 acquire_timeout=250ms outlier_success_rate=0.5 \
              nameservers=10.0.0.1,10.0.0.2:5353"
         );
-        let [map, url, pairs] = [map, url, pairs].map(|value| read(value).unwrap());
+        let [map, url, pairs] = [map, url, pairs].map(|value| deserialize(value).unwrap());
         assert_eq!(format!("{map:?}"), format!("{url:?}"));
         assert_eq!(format!("{map:?}"), format!("{pairs:?}"));
         assert!(map.password().unwrap().is(url.password().unwrap()));
     }
 
     #[test]
-    fn names_what_is_wrong() {
+    fn explains_why_a_value_is_rejected() {
         for (value, expected) in [
-            (json!({ "host": "db", "poolsize": 4 }), "the nearest is `pool_size`"),
-            (json!({ "host": "db", "pool_size": 4.5 }), "parameter `pool_size`: expected a text in quotes"),
+            (json!({ "host": "db", "poolsize": 4 }), "the closest known parameter is `pool_size`"),
+            (json!({ "host": "db", "pool_size": 4.5 }), "parameter `pool_size`: expected a string or a whole number"),
             (json!({ "host": "db", "pool_size": -4 }), "a whole number, got `-4`"),
             (json!({ "host": "db", "pool_size": [4] }), "expected a string"),
-            (json!({ "host": ["db"] }), "parameter `host`: expected a text in quotes"),
-            (json!({ "pool_size": 4 }), "none is given"),
-            (json!({ "host": "db", "hostaddr": "10.0.0.1" }), "to be left out"),
-            (json!({ "host": "db", "password": "x", "password_file": "y" }), "`password` is given too"),
-            (json!(5), "a map of parameters, a URL, or keywords and values"),
+            (json!({ "host": ["db"] }), "parameter `host`: expected a string or a whole number"),
+            (json!({ "pool_size": 4 }), "got none"),
+            (json!({ "host": "db", "hostaddr": "10.0.0.1" }), "unsupported parameter `hostaddr`"),
+            (json!({ "host": "db", "password": "x", "password_file": "y" }), "`password` is set too"),
+            (json!(5), "a map of parameters, a URL or a keyword/value string"),
             (json!("postgres://db/?pool_size=x"), "a whole number"),
         ] {
             let text = value.to_string();
-            let error = read(value).expect_err(&text);
+            let error = deserialize(value).expect_err(&text);
             assert!(error.contains(expected), "{text}: {error}");
         }
         let twice = serde_json::from_str::<Config>(r#"{ "host": "db", "host": "db" }"#).unwrap_err();
-        assert!(twice.to_string().contains("given twice"), "{twice}");
+        assert!(twice.to_string().contains("duplicate parameter"), "{twice}");
     }
 
     proptest! {
         #[test]
-        fn no_error_repeats_a_password(secret in "Zq[a-z]{6}Kx", number in 100_000_000u32..) {
+        fn errors_contain_no_password(secret in "Zq[a-z]{6}Kx", number in 100_000_000u32..) {
             let values = [
                 json!({ "host": "db", "password": secret, "pool_size": "x" }),
                 json!({ "host": "db", "password": [secret] }),
@@ -218,7 +219,7 @@ mod tests {
             ];
             for value in values {
                 let text = value.to_string();
-                let shown = match read(value).map(|config| (config.validate(), config)) {
+                let shown = match deserialize(value).map(|config| (config.validate(), config)) {
                     Ok((valid, config)) => format!("{config:?} {valid:?}"),
                     Err(error) => error,
                 };
@@ -227,10 +228,10 @@ mod tests {
         }
 
         #[test]
-        fn any_password_is_read(password in "[^\0]+", digits: u64) {
-            let config = read(json!({ "host": "db", "password": password })).unwrap();
+        fn accepts_any_password(password in "[^\0]+", digits: u64) {
+            let config = deserialize(json!({ "host": "db", "password": password })).unwrap();
             prop_assert_eq!(config.password().unwrap().expose(), &password);
-            let config = read(json!({ "host": "db", "password": digits })).unwrap();
+            let config = deserialize(json!({ "host": "db", "password": digits })).unwrap();
             prop_assert_eq!(config.password().unwrap().expose(), digits.to_string());
         }
     }

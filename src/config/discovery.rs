@@ -1,42 +1,43 @@
-use super::words;
+use super::message;
 use crate::error::ConfigError;
 
-/// The most characters of a port's name: that of a label.
-const NAME: usize = 63;
+/// Maximum length of a port name. The name becomes one DNS label.
+const MAX_PORT_NAME: usize = 63;
 
-/// Which records tell the Pods behind a Service's name.
+/// The DNS records that list the Pods of a Service.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Discovery {
-    /// A and AAAA records: every Pod's address, the same port for all. The default. `discovery=dns`.
+    /// A and AAAA records, which contain each Pod's address. Every Pod has the same port. The default. `discovery=dns`.
     #[default]
     Dns,
-    /// SRV records of `_<port_name>._tcp.<service>`: every Pod's name, address and own port, which takes the place of
+    /// SRV records of `_<port_name>._tcp.<service>`, which contain each Pod's name and port. That port overrides
     /// [`Config::port`](crate::Config::port). `discovery=srv&port_name=…`.
     Srv {
-        /// The name of the Service's port, such as `postgresql-port`: 1 to 63 lower-case letters, digits and hyphens,
-        /// beginning and ending with a letter or digit (Kubernetes, `ServicePort.name`).
+        /// The name of the Service port, such as `postgresql-port`: 1 to 63 lower-case letters, digits and hyphens. The
+        /// first and the last character are letters or digits (Kubernetes, `ServicePort.name`).
         port_name: String,
     },
 }
 
 impl Discovery {
-    const WORDS: [&str; 2] = ["dns", "srv"];
+    const KEYWORDS: [&str; 2] = ["dns", "srv"];
 
-    /// Reads `discovery=` and `port_name=` together, for they say one thing.
-    pub(super) fn parse(word: Option<&str>, port_name: Option<&str>) -> Result<Self, ConfigError> {
-        let discovery = match (word.unwrap_or("dns"), port_name) {
+    /// Parses the parameters `discovery` and `port_name`, which are valid only in combination.
+    pub(super) fn parse(keyword: Option<&str>, port_name: Option<&str>) -> Result<Self, ConfigError> {
+        let discovery = match (keyword.unwrap_or("dns"), port_name) {
             ("dns", None) => Self::Dns,
             ("dns", Some(name)) => {
-                let expected = "to be left out, or `discovery=srv` beside it: only SRV records know ports by name";
-                return Err(ConfigError::new("port_name", expected).got(words::clip(name)));
+                let reason = "only `discovery=srv` looks up a port by name; remove `port_name` or set `discovery=srv`";
+                return Err(ConfigError::conflicting("port_name", reason).got(message::excerpt(name)));
             }
             ("srv", Some(name)) => Self::Srv { port_name: name.to_owned() },
             ("srv", None) => {
-                let expected = "the name of the Service's port, such as `postgresql-port`, for `discovery=srv`";
+                let expected =
+                    "the name of the Service port, such as `postgresql-port`, because `discovery=srv` is set";
                 return Err(ConfigError::new("port_name", expected));
             }
-            (word, _) => return Err(words::unknown("discovery", &Self::WORDS, word)),
+            (other, _) => return Err(message::unknown_keyword("discovery", &Self::KEYWORDS, other)),
         };
         discovery.validate()?;
         Ok(discovery)
@@ -44,15 +45,15 @@ impl Discovery {
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let Self::Srv { port_name } = self else { return Ok(()) };
-        let well = (1..=NAME).contains(&port_name.len())
+        let valid = (1..=MAX_PORT_NAME).contains(&port_name.len())
             && port_name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !port_name.starts_with('-')
             && !port_name.ends_with('-');
-        if well {
+        if valid {
             return Ok(());
         }
-        let expected = "1 to 63 lower-case letters, digits and `-`, beginning and ending with a letter or digit";
-        Err(ConfigError::new("port_name", expected).got(words::clip(port_name)))
+        let expected = "1 to 63 lower-case letters, digits and `-`, with a letter or digit at each end";
+        Err(ConfigError::new("port_name", expected).got(message::excerpt(port_name)))
     }
 }
 
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_both_forms() {
+    fn parses_dns_and_srv() {
         assert_eq!(Discovery::parse(None, None).unwrap(), Discovery::Dns);
         assert_eq!(Discovery::parse(Some("dns"), None).unwrap(), Discovery::Dns);
         let srv = Discovery::Srv { port_name: "postgresql-port".into() };
@@ -69,20 +70,20 @@ mod tests {
     }
 
     #[test]
-    fn names_the_contradiction() {
-        for (word, name, parameter) in [
+    fn rejects_invalid_combinations() {
+        for (keyword, name, parameter) in [
             (Some("srv"), None, "port_name"),
             (Some("dns"), Some("pg"), "port_name"),
             (None, Some("pg"), "port_name"),
             (Some("SRV"), Some("pg"), "discovery"),
             (Some("file"), None, "discovery"),
         ] {
-            assert_eq!(Discovery::parse(word, name).unwrap_err().parameter(), parameter, "{word:?} {name:?}");
+            assert_eq!(Discovery::parse(keyword, name).unwrap_err().parameter(), parameter, "{keyword:?} {name:?}");
         }
     }
 
     #[test]
-    fn refuses_a_name_that_kubernetes_refuses() {
+    fn rejects_port_names_that_kubernetes_rejects() {
         for name in ["", "-pg", "pg-", "PG", "p_g", "p.g", &"p".repeat(64)] {
             assert_eq!(Discovery::parse(Some("srv"), Some(name)).unwrap_err().parameter(), "port_name", "{name}");
         }

@@ -1,59 +1,62 @@
-//! Durations as they are written in a URL: a whole number and one of PostgreSQL's units (manual, "Parameter Names and
-//! Values"): `us`, `ms`, `s`, `min`, `h`, `d`. Without a unit the number counts what libpq counts there.
+//! Durations in configuration texts: a whole number and one of PostgreSQL's units `us`, `ms`, `s`, `min`, `h` and `d`
+//! (PostgreSQL manual, "Parameter Names and Values"). Without a unit, the parameter's default unit applies.
 
 use std::{fmt, time::Duration};
 
-use super::words;
+use super::message;
 use crate::error::ConfigError;
 
-/// The units, largest first, each in microseconds.
+/// The units and their lengths in microseconds, in descending order.
 const UNITS: [(&str, u64); 6] =
     [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];
 
-/// What a number without a unit counts.
+/// The unit of a number without one.
 #[derive(Clone, Copy)]
-pub(super) enum Bare {
-    /// Milliseconds, as libpq's `tcp_user_timeout`.
+pub(super) enum DefaultUnit {
+    /// Milliseconds, as for libpq's `tcp_user_timeout`.
     Milliseconds,
-    /// Seconds, as libpq's `connect_timeout` and `keepalives_idle`.
+    /// Seconds, as for libpq's `connect_timeout` and `keepalives_idle`.
     Seconds,
 }
 
-impl Bare {
-    fn unit(self) -> &'static str {
+impl DefaultUnit {
+    fn symbol(self) -> &'static str {
         match self {
             Self::Milliseconds => "ms",
             Self::Seconds => "s",
         }
     }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Milliseconds => "milliseconds",
+            Self::Seconds => "seconds",
+        }
+    }
 }
 
-/// Reads `250ms`, `5s`, `10min`, `1h`, or a bare number.
-pub(super) fn parse(parameter: &'static str, text: &str, bare: Bare) -> Result<Duration, ConfigError> {
+/// Parses a duration such as `250ms`, `5s`, `10min` or `1h`, or a number in the default unit.
+pub(super) fn parse(parameter: &'static str, text: &str, default: DefaultUnit) -> Result<Duration, ConfigError> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let unit = if unit.is_empty() { bare.unit() } else { unit };
+    let unit = if unit.is_empty() { default.symbol() } else { unit };
     let micros = UNITS
         .iter()
         .find(|(name, _)| *name == unit)
         .and_then(|(_, micros)| number.parse::<u64>().ok()?.checked_mul(*micros));
     micros.map(Duration::from_micros).ok_or_else(|| {
-        let expected = match bare {
-            Bare::Seconds => {
-                "a duration: a whole number of seconds, or with a unit of `us`, `ms`, `s`, `min`, `h`, `d`"
-            }
-            Bare::Milliseconds => {
-                "a duration: a whole number of milliseconds, or with a unit of `us`, `ms`, `s`, `min`, `h`, `d`"
-            }
-        };
-        ConfigError::new(parameter, expected).got(words::clip(text))
+        let unit = default.name();
+        let expected = format!(
+            "a duration: a whole number of {unit}, or a whole number with the unit `us`, `ms`, `s`, `min`, `h` or `d`"
+        );
+        ConfigError::new(parameter, expected).got(message::excerpt(text))
     })
 }
 
-/// Writes a duration in the largest unit that divides it: the form that [`parse`] reads.
-pub(super) struct Written(pub(super) Duration);
+/// Formats a duration in the largest unit that divides it. [`parse`] accepts the result, except for nanoseconds.
+pub(super) struct Formatted(pub(super) Duration);
 
-impl fmt::Display for Written {
+impl fmt::Display for Formatted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
         if nanos == 0 {
@@ -76,14 +79,14 @@ mod tests {
     use super::*;
 
     fn seconds(text: &str) -> Result<Duration, ConfigError> {
-        parse("acquire_timeout", text, Bare::Seconds)
+        parse("acquire_timeout", text, DefaultUnit::Seconds)
     }
 
     #[test]
-    fn reads_every_unit_and_libpqs_bare_numbers() {
+    fn parses_every_unit_and_numbers_without_a_unit() {
         assert_eq!(seconds("5").unwrap(), Duration::from_secs(5));
-        assert_eq!(parse("tcp_user_timeout", "5", Bare::Milliseconds).unwrap(), Duration::from_millis(5));
-        assert_eq!(parse("tcp_user_timeout", "5s", Bare::Milliseconds).unwrap(), Duration::from_secs(5));
+        assert_eq!(parse("tcp_user_timeout", "5", DefaultUnit::Milliseconds).unwrap(), Duration::from_millis(5));
+        assert_eq!(parse("tcp_user_timeout", "5s", DefaultUnit::Milliseconds).unwrap(), Duration::from_secs(5));
         for (text, duration) in [
             ("7us", Duration::from_micros(7)),
             ("250ms", Duration::from_millis(250)),
@@ -97,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else_by_name() {
+    fn rejects_other_texts_and_names_the_parameter() {
         for text in
             ["", "s", "-1", "+1", "1.5s", "5 s", "5S", "5sec", "5m", "five", "5s5", "99999999999999999999", "١s"]
         {
@@ -110,9 +113,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(micros in any::<u64>()) {
+        fn parses_its_own_output(micros in any::<u64>()) {
             let duration = Duration::from_micros(micros);
-            prop_assert_eq!(seconds(&Written(duration).to_string()).unwrap(), duration);
+            prop_assert_eq!(seconds(&Formatted(duration).to_string()).unwrap(), duration);
         }
 
         #[test]

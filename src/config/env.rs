@@ -1,4 +1,4 @@
-//! libpq's environment variables (PostgreSQL manual, "Environment Variables").
+//! Defaults from libpq's environment variables (PostgreSQL manual, "Environment Variables").
 
 use std::{
     ffi::{OsStr, OsString},
@@ -10,13 +10,13 @@ use zeroize::Zeroizing;
 use super::{parameter::PARAMETERS, setting::Settings, unsupported::UNSUPPORTED};
 use crate::error::ConfigError;
 
-/// The environment of this process.
+/// Returns the value of a variable in the environment of this process.
 pub(super) fn process(variable: &str) -> Option<OsString> {
     std::env::var_os(variable)
 }
 
-/// Adds what the environment says of each parameter that `settings` say nothing of, as libpq does. A variable that is
-/// empty counts as one that is not set.
+/// Adds the value of each environment variable whose parameter is missing in `settings`, as libpq does. An empty
+/// variable is the same as an unset one.
 pub(super) fn add_defaults(
     settings: &mut Settings,
     variable: impl Fn(&str) -> Option<OsString>,
@@ -24,12 +24,12 @@ pub(super) fn add_defaults(
     let read = |name: &str| variable(name).filter(|value| !value.is_empty());
     for unsupported in UNSUPPORTED {
         if let Some((name, value)) = unsupported.variable.and_then(|name| Some((name, read(name)?))) {
-            let refused = unsupported.refuse_unless_harmless(&value.to_string_lossy());
-            refused.map_err(|error| error.of_variable(Some(name)))?;
+            let checked = unsupported.check(&value.to_string_lossy());
+            checked.map_err(|error| error.with_variable(Some(name)))?;
         }
     }
     for parameter in PARAMETERS {
-        let Some(name) = parameter.variable.filter(|_| !settings.gives(parameter.name)) else { continue };
+        let Some(name) = parameter.variable.filter(|_| !settings.contains(parameter.name)) else { continue };
         let Some(value) = read(name) else { continue };
         settings.add_default(parameter.name, parameter.variable, text(parameter.name, name, value)?);
     }
@@ -38,12 +38,12 @@ pub(super) fn add_defaults(
 
 fn text(parameter: &'static str, variable: &'static str, value: OsString) -> Result<Zeroizing<String>, ConfigError> {
     value.into_string().map(Zeroizing::new).map_err(|value| {
-        drop(Zeroizing::new(value.into_encoded_bytes())); // overwritten
-        ConfigError::new(parameter, "UTF-8").of_variable(Some(variable))
+        drop(Zeroizing::new(value.into_encoded_bytes())); // The value may be a password.
+        ConfigError::new(parameter, "a value in UTF-8").with_variable(Some(variable))
     })
 }
 
-/// Where libpq looks for the password file that nobody named: `~/.pgpass`, on Windows `%APPDATA%\postgresql\pgpass.conf`.
+/// Returns the path of libpq's default password file: `~/.pgpass`, or `%APPDATA%\postgresql\pgpass.conf` on Windows.
 pub(super) fn passfile(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let read = |name: &str| variable(name).filter(|value| !value.is_empty());
     if cfg!(windows) {
@@ -60,14 +60,14 @@ mod tests {
     use super::*;
     use crate::{Config, Target};
 
-    /// Reads a text in an environment of these variables.
+    /// Parses a text in an environment with these variables only.
     fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let find = |name: &str| Some(OsString::from(variables.iter().find(|(known, _)| *known == name)?.1));
         Config::parse_with(text, find)
     }
 
     #[test]
-    fn every_variable_is_heeded() {
+    fn reads_every_variable() {
         let config = read(
             "",
             &[
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_has_the_last_word() {
+    fn the_text_overrides_variables() {
         let variables = [("PGHOST", "other"), ("PGPORT", "1"), ("PGUSER", "them"), ("PGPASSWORD", "theirs")];
         for text in ["postgres://app:mine@db:5433", "host=db port=5433 user=app password=mine"] {
             let config = read(text, &variables).unwrap();
@@ -107,21 +107,21 @@ mod tests {
         assert_eq!((config.host().to_string().as_str(), config.dbname()), ("other", "shop"));
         assert_eq!(config.password().unwrap().expose(), "theirs");
         let config = read("password='' host=''", &variables).unwrap();
-        assert_eq!(config.password().unwrap().expose(), "theirs", "an empty text counts as left out");
+        assert_eq!(config.password().unwrap().expose(), "theirs", "an empty value does not override a variable");
         let config = read("password_file=/run/secret", &variables).unwrap();
-        assert!(config.password().is_none(), "the text's password counts, wherever it is");
+        assert!(config.password().is_none(), "a password file in the text overrides `PGPASSWORD`");
     }
 
     #[test]
-    fn a_text_alone_heeds_no_variable() {
-        // Cargo sets this one for every test.
+    fn parsing_a_text_alone_reads_no_variable() {
+        // Cargo sets this variable for every test, so the function does read the environment.
         assert!(process("CARGO_PKG_NAME").is_some());
         let config: Config = "postgres://app@db".parse().unwrap();
         assert!(config.passfile().is_none() && config.password().is_none());
     }
 
     #[test]
-    fn an_error_names_the_variable() {
+    fn errors_name_the_variable() {
         for (variables, parameter, message) in [
             (
                 [("PGPORT", "x"), ("PGHOST", "db")],
@@ -134,7 +134,7 @@ mod tests {
             (
                 [("PGHOSTADDR", "10.0.0.1"), ("PGHOST", "db")],
                 "hostaddr",
-                "(from `PGHOSTADDR`): expected to be left out",
+                "unsupported parameter `hostaddr` (from `PGHOSTADDR`): the pool looks up",
             ),
             ([("PGREQUIREAUTH", "scram-sha-256"), ("PGHOST", "db")], "require_auth", "(from `PGREQUIREAUTH`)"),
         ] {
@@ -144,22 +144,26 @@ mod tests {
             assert!(error.to_string().contains(message), "{error}");
         }
         let error = read("", &[("PGHOST", "")]).unwrap_err();
-        assert_eq!((error.parameter(), error.variable()), ("host", None), "an empty variable is not set");
+        assert_eq!(
+            (error.parameter(), error.variable()),
+            ("host", None),
+            "an empty variable is the same as an unset one"
+        );
         let config = read("", &[("PGHOST", "db"), ("PGGSSENCMODE", "prefer"), ("PGCLIENTENCODING", "UTF8")]);
-        assert!(config.is_ok(), "what is so anyway does no harm");
+        assert!(config.is_ok(), "values equal to the fixed behavior are accepted");
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_value_that_is_no_text_is_an_error() {
+    fn rejects_a_variable_that_is_not_utf8() {
         use std::os::unix::ffi::OsStringExt;
         let bytes = |name: &str| (name == "PGPASSWORD").then(|| OsString::from_vec(b"hunter2\xff".to_vec()));
         let error = Config::parse_with("host=db", bytes).unwrap_err();
-        assert_eq!(error.to_string(), "parameter `password` (from `PGPASSWORD`): expected UTF-8");
+        assert_eq!(error.to_string(), "parameter `password` (from `PGPASSWORD`): expected a value in UTF-8");
     }
 
     #[test]
-    fn the_password_file_is_libpqs() {
+    fn finds_the_password_file_like_libpq() {
         let named = read("host=db passfile=/a", &[("PGPASSFILE", "/b"), ("HOME", "/home/app")]).unwrap();
         assert_eq!(named.passfile(), Some(Path::new("/a")));
         let variable = read("host=db", &[("PGPASSFILE", "/b"), ("HOME", "/home/app")]).unwrap();

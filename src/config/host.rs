@@ -1,13 +1,13 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use super::{ServiceName, words};
+use super::{ServiceName, message};
 use crate::error::ConfigError;
 
-/// What the pool connects to: the Pods behind a name, or one address.
+/// The target of a pool: the Pods behind a Service name, or one IP address.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Host {
-    /// One fixed Pod, which nothing is looked up for. An IPv6 address is written in brackets: `[fd00::1]`.
+    /// One fixed Pod. No DNS lookup takes place. An IPv6 address is written in brackets: `[fd00::1]`.
     Address(IpAddr),
     /// Every Pod behind the name of a headless Service.
     Service(ServiceName),
@@ -17,32 +17,34 @@ impl FromStr for Host {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let refuse = |expected: &'static str| Err(ConfigError::new("host", expected).got(words::clip(text)));
+        let reject = |expected: &'static str| Err(ConfigError::new("host", expected).got(message::excerpt(text)));
         if text.is_empty() {
-            return Err(ConfigError::new("host", "the name of a headless Service, or an IP address; none is given"));
+            return Err(ConfigError::new("host", "the name of a headless Service or an IP address, got none"));
         }
         if text.contains(',') {
-            return refuse("one host: the name of a headless Service stands for all its Pods, each of which is used");
+            return reject("one host (the pool discovers every Pod behind the name of a headless Service)");
         }
         if text.starts_with(['/', '@']) {
-            return refuse("the name of a headless Service, or an IP address, not a Unix socket");
+            return reject("the name of a headless Service or an IP address, not the path of a Unix socket");
         }
         let address = match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
             Some(inner) => inner.parse().ok().filter(IpAddr::is_ipv6),
             None => text.parse().ok().filter(IpAddr::is_ipv4),
         };
         match address {
-            Some(address) if address.is_unspecified() || address.is_multicast() => refuse("the address of one Pod"),
+            Some(address) if address.is_unspecified() || address.is_multicast() => {
+                reject("the IP address of one Pod, not an unspecified or multicast address")
+            }
             Some(address) => Ok(Self::Address(address)),
             None if text.contains(['[', ']']) || text.matches(':').count() > 1 => {
-                refuse("an IPv6 address in brackets, such as `[fd00::1]`, without a zone")
+                reject("an IPv6 address in brackets and without a zone, such as `[fd00::1]`")
             }
             None => text.parse().map(Self::Service),
         }
     }
 }
 
-/// The host as it is written in a URL.
+/// Formats the host as in a URL.
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -58,36 +60,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_a_name_from_an_address() {
+    fn distinguishes_names_from_addresses() {
         assert_eq!("10.0.0.1".parse::<Host>().unwrap(), Host::Address([10, 0, 0, 1].into()));
         assert_eq!("[::1]".parse::<Host>().unwrap(), Host::Address("::1".parse().unwrap()));
         assert_eq!("db.svc".parse::<Host>().unwrap(), Host::Service("db.svc".parse().unwrap()));
     }
 
     #[test]
-    fn is_written_as_it_is_read() {
+    fn parses_its_own_output() {
         for text in ["10.0.0.1", "[fd00::1]", "db.svc", "db.svc."] {
             assert_eq!(text.parse::<Host>().unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn explains_why_a_host_is_rejected() {
         for (text, expected) in [
-            ("", "none is given"),
-            ("a,b", "stands for all its Pods"),
-            ("/var/run/postgresql", "not a Unix socket"),
+            ("", "got none"),
+            ("a,b", "one host"),
+            ("/var/run/postgresql", "Unix socket"),
             ("::1", "in brackets"),
             ("[::1", "in brackets"),
             ("[10.0.0.1]", "in brackets"),
             ("[fe80::1%eth0]", "without a zone"),
-            ("0.0.0.0", "the address of one Pod"),
-            ("[ff02::1]", "the address of one Pod"),
+            ("0.0.0.0", "the IP address of one Pod"),
+            ("[ff02::1]", "the IP address of one Pod"),
             ("db..svc", "not empty"),
         ] {
             let error = text.parse::<Host>().unwrap_err();
             assert_eq!(error.parameter(), "host");
-            assert!(error.expected().contains(expected), "{text}: {error}");
+            assert!(error.problem().contains(expected), "{text}: {error}");
         }
     }
 }

@@ -1,71 +1,72 @@
-//! The keyword/value form of a configuration: `host=SERVICE user=app password='it\'s secret'`, as libpq has it
-//! (PostgreSQL manual, "Keyword/Value Connection Strings").
+//! Parser of keyword/value connection strings: `host=SERVICE user=app password='it\'s secret'`, as in libpq (PostgreSQL
+//! manual, "Keyword/Value Connection Strings").
 //!
-//! Blanks around `=` may be there or not. A value with blanks, and an empty one, is written between single quotes; a
-//! single quote or a backslash within any value is written with a backslash before it.
+//! Spaces around `=` are optional. An empty value, or one that contains spaces, is enclosed in single quotes. In every
+//! value, a single quote or a backslash is escaped with a backslash.
 //!
-//! A password with a blank that is not quoted reads as a password and another parameter, so what follows the word
-//! `password` is repeated by no message.
+//! An unquoted password that contains a space is parsed as a password and another parameter. Therefore errors contain
+//! no text after the first occurrence of `password`.
 
 use zeroize::Zeroizing;
 
-use super::{setting::Settings, words};
+use super::{message, setting::Settings};
 use crate::error::ConfigError;
 
-const FORM: &str = "`name=value` with blanks between them, a value with blanks in it between single quotes";
+const SYNTAX: &str = "`name=value` pairs separated by spaces, with a value that contains spaces in single quotes";
 
-const QUOTED: &str =
-    "blanks stand between single quotes around it all, and single quotes and backslashes behind a backslash";
+const PASSWORD_SYNTAX: &str =
+    "a password in single quotes if it contains spaces, with a backslash before each single quote and backslash";
 
-/// What C's `isspace` takes for a blank.
-const BLANKS: [char; 6] = [' ', '\t', '\n', '\x0b', '\x0c', '\r'];
+/// The characters for which C's `isspace` returns true.
+const SPACES: [char; 6] = [' ', '\t', '\n', '\x0b', '\x0c', '\r'];
 
-/// Splits a text into its settings. Whether their values make sense is not looked at.
+/// Splits a text into its settings. The values are not checked.
 pub(super) fn parse(text: &str) -> Result<Settings, ConfigError> {
     if text.contains('\0') {
-        return Err(ConfigError::new("conninfo", "a text without a zero byte, at which PostgreSQL's texts end"));
+        return Err(ConfigError::new("conninfo", "a text without a zero byte (PostgreSQL strings cannot contain one)"));
     }
-    let secrecy = secrecy(text);
-    let mut settings = Settings::new(QUOTED);
-    let mut rest = text.trim_start_matches(BLANKS);
+    let sensitive_from = password_offset(text);
+    let mut settings = Settings::new(PASSWORD_SYNTAX);
+    let mut rest = text.trim_start_matches(SPACES);
     while !rest.is_empty() {
-        let Some((name, value)) = rest.split_once('=') else { return Err(no_value(rest, text, secrecy)) };
-        let name = name.trim_end_matches(BLANKS);
-        if name.is_empty() || name.contains(BLANKS) {
-            return Err(no_value(rest, text, secrecy));
+        let Some((name, value)) = rest.split_once('=') else { return Err(missing_value(rest, text, sensitive_from)) };
+        let name = name.trim_end_matches(SPACES);
+        if name.is_empty() || name.contains(SPACES) {
+            return Err(missing_value(rest, text, sensitive_from));
         }
-        let (value, after) = take_value(value.trim_start_matches(BLANKS)).ok_or_else(|| {
-            ConfigError::new("conninfo", "a single quote at the end of each value that begins with one")
+        let (value, after) = take_value(value.trim_start_matches(SPACES)).ok_or_else(|| {
+            ConfigError::new("conninfo", "a closing single quote after each value that begins with a single quote")
         })?;
-        let quiet = text.len() - after.len() > secrecy;
-        settings.add(name, value, quiet)?;
-        rest = after.trim_start_matches(BLANKS);
+        let sensitive = text.len() - after.len() > sensitive_from;
+        settings.add(name, value, sensitive)?;
+        rest = after.trim_start_matches(SPACES);
     }
     Ok(settings)
 }
 
-/// Where the first word `password` is: what ends behind it may be a piece of one.
-fn secrecy(text: &str) -> usize {
+/// Returns the offset of the first `password` that is not part of `password_file`, or `usize::MAX`. Any text after this
+/// offset may be part of a password.
+fn password_offset(text: &str) -> usize {
     let lower = text.to_ascii_lowercase();
-    let word = |(at, word): &(usize, &str)| !lower[at + word.len()..].starts_with("_file");
-    lower.match_indices("password").find(word).map_or(usize::MAX, |(at, _)| at)
+    let is_password = |(at, found): &(usize, &str)| !lower[at + found.len()..].starts_with("_file");
+    lower.match_indices("password").find(is_password).map_or(usize::MAX, |(at, _)| at)
 }
 
-/// The error for a name without a value: `rest` begins with it.
-fn no_value(rest: &str, text: &str, secrecy: usize) -> ConfigError {
-    let name = rest.split(|c| c == '=' || BLANKS.contains(&c)).next().unwrap_or_default();
+/// Returns the error for a name without a value, at the beginning of `rest`.
+fn missing_value(rest: &str, text: &str, sensitive_from: usize) -> ConfigError {
+    let name = rest.split(|c| c == '=' || SPACES.contains(&c)).next().unwrap_or_default();
     let end = text.len() - rest.len() + name.len();
-    match end > secrecy || name.is_empty() {
-        true => ConfigError::new("conninfo", FORM),
-        false => ConfigError::new("conninfo", FORM).got(words::clip(name)),
+    match end > sensitive_from || name.is_empty() {
+        true => ConfigError::new("conninfo", SYNTAX),
+        false => ConfigError::new("conninfo", SYNTAX).got(message::excerpt(name)),
     }
 }
 
-/// A value, and what comes after it. `None` where its quote does not end.
+/// Returns the first value of `text` and the text after it, or `None` if the closing quote is missing.
 fn take_value(text: &str) -> Option<(Zeroizing<String>, &str)> {
     let (body, end): (&str, fn(char) -> bool) = match text.strip_prefix('\'') {
         Some(body) => (body, |c| c == '\''),
-        None => (text, |c| BLANKS.contains(&c)),
+        None => (text, |c| SPACES.contains(&c)),
     };
     let mut escaped = false;
     let closed = body.find(|c| {
@@ -80,9 +81,9 @@ fn take_value(text: &str) -> Option<(Zeroizing<String>, &str)> {
     }
 }
 
-/// A backslash stands for what comes after it; one at the very end for nothing.
+/// Removes escapes: a backslash escapes the next character, and a backslash at the end is dropped.
 fn unescape(text: &str) -> Zeroizing<String> {
-    // Never longer than before, so this is the only copy there will be.
+    // The result is never longer than the input. The buffer is never reallocated, so no copy of a password is left.
     let mut out = Zeroizing::new(String::with_capacity(text.len()));
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -91,7 +92,7 @@ fn unescape(text: &str) -> Zeroizing<String> {
     out
 }
 
-/// Writes a value as [`parse`] reads it.
+/// Quotes a value for a keyword/value string.
 #[cfg(test)]
 pub(super) fn quote(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))

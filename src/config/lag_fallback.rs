@@ -1,22 +1,22 @@
 use std::{fmt, str::FromStr};
 
-use super::words;
+use super::message;
 use crate::error::ConfigError;
 
-/// What `standby` and `read-only` get when every standby that serves is further behind than `max_lag` or
-/// `max_lag_bytes` allow. In a URL: `lag_fallback=fail` or `lag_fallback=primary`.
+/// The behavior of the targets `standby` and `read-only` while every healthy standby exceeds `max_lag` or
+/// `max_lag_bytes`. In a URL: `lag_fallback=fail` or `lag_fallback=primary`.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum LagFallback {
-    /// Nothing: the caller waits, and fails at its deadline.
+    /// The caller waits for a standby to catch up, and fails at its deadline.
     #[default]
     Fail,
-    /// The primary, though it is no standby.
+    /// The caller gets a connection to the primary.
     Primary,
 }
 
 impl LagFallback {
-    /// The word of a URL.
+    /// Returns the keyword used in a URL.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,8 +38,8 @@ impl FromStr for LagFallback {
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         [Self::Fail, Self::Primary]
             .into_iter()
-            .find(|word| word.as_str() == text)
-            .ok_or_else(|| ConfigError::new("lag_fallback", "`fail` or `primary`").got(words::clip(text)))
+            .find(|fallback| fallback.as_str() == text)
+            .ok_or_else(|| ConfigError::new("lag_fallback", "`fail` or `primary`").got(message::excerpt(text)))
     }
 }
 
@@ -48,9 +48,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_its_own_words_and_no_other() {
-        for word in [LagFallback::Fail, LagFallback::Primary] {
-            assert_eq!(word.as_str().parse(), Ok(word));
+    fn parses_its_keywords_only() {
+        for fallback in [LagFallback::Fail, LagFallback::Primary] {
+            assert_eq!(fallback.as_str().parse(), Ok(fallback));
         }
         assert_eq!("standby".parse::<LagFallback>().unwrap_err().parameter(), "lag_fallback");
     }

@@ -1,14 +1,15 @@
-//! What the pool is told: one Service name, who connects, and the bounds.
+//! The configuration of a pool: the Service name, the login, TLS and the limits.
 //!
-//! A [`Config`] is read from a text ([a URL or keywords and values](#the-two-text-forms)), from
-//! [libpq's environment variables](#the-environment), from a configuration file by way of serde (feature `serde`), or is
-//! built up from [`Config::new`]. All of them know the same parameters.
+//! A [`Config`] is parsed from a [URL or a keyword/value string](#connection-strings), read from [libpq's environment
+//! variables](#environment-variables), deserialized from a configuration file (feature `serde`), or built with
+//! [`Config::new`] and setters. All of these accept the same parameters.
 //!
 //! ```
 //! use podpool::{Config, Target};
 //!
 //! # fn main() -> Result<(), podpool::ConfigError> {
-//! let config: Config = "postgres://app:s%40fe@postgresql-svc.k8s-training.svc.cluster.local/shop?pool_size=4".parse()?;
+//! let config: Config =
+//!     "postgres://app:s%40fe@postgresql-svc.k8s-training.svc.cluster.local/shop?pool_size=4".parse()?;
 //! let same = Config::new("postgresql-svc.k8s-training.svc.cluster.local")?
 //!     .with_user("app")
 //!     .with_password("s@fe")
@@ -31,6 +32,7 @@ mod host;
 mod keyword_value;
 mod lag_fallback;
 mod limits;
+mod message;
 mod nameservers;
 mod parameter;
 mod percent;
@@ -46,7 +48,6 @@ mod text;
 mod unsupported;
 mod url;
 mod value;
-mod words;
 
 use std::{
     net::SocketAddr,
@@ -66,14 +67,14 @@ pub use target::Target;
 
 use crate::error::ConfigError;
 
-/// PostgreSQL's port: IANA's `postgresql`, and libpq's default.
+/// PostgreSQL's port, as registered with IANA and as in libpq.
 pub const DEFAULT_PORT: u16 = 5432;
 
-/// Everything a pool is told: see the [module](self).
+/// The configuration of a pool: see the [module](self).
 ///
-/// A text is checked when it is parsed, but for what a setter can still mend: a missing user, and parameters of TLS that
-/// contradict each other or that this build cannot do. [`validate`](Config::validate) checks everything; building a pool
-/// calls it.
+/// Parsing a text checks every value, except for problems that a setter can still correct: a missing user, and TLS
+/// parameters that conflict or that this build does not support. [`validate`](Config::validate) checks everything, and
+/// building a pool calls it.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Config {
@@ -96,17 +97,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// A configuration with the default of everything but its host: the name of a headless Service, or one IP address.
+    /// Creates a configuration with default values for a host: the name of a headless Service, or one IP address.
     ///
     /// # Errors
     ///
-    /// When the host is neither.
+    /// Returns an error if the host is neither.
     pub fn new(host: &str) -> Result<Self, ConfigError> {
         host.parse().map(Self::for_host)
     }
 
     fn for_host(host: Host) -> Self {
-        // Without a user of the system's, `validate` asks for one.
+        // If the operating system has no user name for this process, `validate` requires one.
         Self::for_user(host, whoami::username().unwrap_or_default())
     }
 
@@ -131,18 +132,18 @@ impl Config {
         }
     }
 
-    /// Checks what can be checked without a network and without files: ranges and contradictions.
+    /// Checks ranges and conflicts. Reads no file and does not use the network.
     ///
     /// # Errors
     ///
-    /// Names the first parameter that cannot be used, and what was expected of it.
+    /// Returns the first invalid parameter.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.user.is_empty() {
-            let expected = "the name of a user: none is given, and the operating system knows none for this process";
+            let expected = "a user name, got none (the operating system has no user name for this process either)";
             return Err(ConfigError::new("user", expected));
         }
         if self.dbname.as_deref() == Some("") {
-            return Err(ConfigError::new("dbname", "the name of a database, or none for that of the user"));
+            return Err(ConfigError::new("dbname", "the name of a database, got an empty name"));
         }
         let texts = [
             ("user", Some(self.user.as_str())),
@@ -153,7 +154,8 @@ impl Config {
         ];
         for (name, text) in texts {
             if text.is_some_and(|text| text.contains('\0')) {
-                return Err(ConfigError::new(name, "a text without a zero byte, at which PostgreSQL's texts end"));
+                let expected = "a value without a zero byte (PostgreSQL strings cannot contain one)";
+                return Err(ConfigError::new(name, expected));
             }
         }
         self.check_password_sources()?;
@@ -161,12 +163,15 @@ impl Config {
             return Err(ConfigError::new("port", "a number from 1 to 65535").got("0"));
         }
         if let Host::Address(address) = &self.host {
-            let expected = "to be left out: the host is an address, for which nothing is looked up";
+            let conflict = |name| {
+                let reason = format!("`{address}` is an IP address and needs no DNS lookup; remove `{name}`");
+                Err(ConfigError::conflicting(name, reason))
+            };
             if self.discovery != Discovery::Dns {
-                return Err(ConfigError::new("discovery", expected).got(address.to_string()));
+                return conflict("discovery");
             }
             if !self.nameservers.is_empty() {
-                return Err(ConfigError::new("nameservers", expected).got(address.to_string()));
+                return conflict("nameservers");
             }
         }
         self.discovery.validate()?;
@@ -175,10 +180,10 @@ impl Config {
         self.ssl.validate()
     }
 
-    /// Refuses two passwords, of which nobody could say which is meant.
+    /// Rejects a password together with a password file, because neither takes precedence.
     fn check_password_sources(&self) -> Result<(), ConfigError> {
         if self.password.is_some() && self.password_file.is_some() {
-            return Err(ConfigError::new("password_file", "to be left out: `password` is given too"));
+            return Err(ConfigError::conflicting("password_file", "`password` is set too; remove one of them"));
         }
         Ok(())
     }
@@ -189,7 +194,7 @@ impl Config {
         self
     }
 
-    /// Sets who connects. Default: the operating system's user, as libpq.
+    /// Sets the user. Default: the operating system's user, as in libpq.
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
         self.user = user.into();
         self
@@ -201,22 +206,22 @@ impl Config {
         self
     }
 
-    /// Sets the file that holds the password and nothing else, such as a mounted Secret. It is read again for each
-    /// connection that is opened. Default: none.
+    /// Sets the path of a file that contains only the password, such as a mounted Secret. The file is read for each new
+    /// connection. Default: none.
     pub fn with_password_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.password_file = Some(path.into());
         self
     }
 
-    /// Sets libpq's password file, which is looked up for each connection that is opened where nothing else gives a
-    /// password. Default: none; [`from_env`](Self::from_env) and [`parse_with_env`](Self::parse_with_env) name
-    /// `PGPASSFILE` or `~/.pgpass`.
+    /// Sets the path of libpq's password file, which is read for each new connection if there is no other password.
+    /// Default: none; [`from_env`](Self::from_env) and [`parse_with_env`](Self::parse_with_env) use `PGPASSFILE` or
+    /// `~/.pgpass`.
     pub fn with_passfile(mut self, path: impl Into<PathBuf>) -> Self {
         self.passfile = Some(path.into());
         self
     }
 
-    /// Sets the database. Default: that of the user's name, as libpq.
+    /// Sets the database. Default: the name of the user, as in libpq.
     pub fn with_dbname(mut self, dbname: impl Into<String>) -> Self {
         self.dbname = Some(dbname.into());
         self
@@ -234,154 +239,154 @@ impl Config {
         self
     }
 
-    /// Sets whether and how TLS is used. Default: [`SslMode::Prefer`].
+    /// Sets the TLS mode. Default: [`SslMode::Prefer`].
     pub fn with_ssl_mode(mut self, mode: SslMode) -> Self {
         self.ssl = self.ssl.with_mode(mode);
         self
     }
 
-    /// Sets everything about TLS at once. Default: [`Ssl::default`].
+    /// Sets all TLS parameters. Default: [`Ssl::default`].
     pub fn with_ssl(mut self, ssl: Ssl) -> Self {
         self.ssl = ssl;
         self
     }
 
-    /// Sets which Pods serve a check-out that names no target: `target_session_attrs`. Default: [`Target::Any`].
+    /// Sets the target of checkouts that specify none: `target_session_attrs`. Default: [`Target::Any`].
     pub fn with_target(mut self, target: Target) -> Self {
         self.target = target;
         self
     }
 
-    /// Sets which policy chooses among the Pods: `policy`. Default: [`PolicyName::LeastCost`].
+    /// Sets the load-balancing policy. Default: [`PolicyName::LeastCost`].
     pub fn with_policy(mut self, policy: PolicyName) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Sets which records tell the Pods. Default: [`Discovery::Dns`].
+    /// Sets the DNS records that list the Pods. Default: [`Discovery::Dns`].
     pub fn with_discovery(mut self, discovery: Discovery) -> Self {
         self.discovery = discovery;
         self
     }
 
-    /// Sets the name servers to ask. Default: none, which means those of resolv.conf.
+    /// Sets the name servers. Default: those of resolv.conf.
     pub fn with_nameservers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.nameservers = servers.into_iter().collect();
         self
     }
 
-    /// Sets what tells this client from the others, so that each uses other Pods: see
-    /// [`subset_size`](Limits::subset_size). The name of the application's own Pod does (Kubernetes sets `HOSTNAME` to
-    /// it), if there is one client in each. Default: drawn at random when the pool is built, which spreads clients just
-    /// as evenly; a name only makes it known beforehand who uses what.
+    /// Sets the identifier of this client, which determines the Pods that it uses: see
+    /// [`subset_size`](Limits::subset_size). If each application Pod has one client, use the Pod's name, which
+    /// Kubernetes sets as `HOSTNAME`. Default: a random identifier for each pool, which spreads clients as evenly. With
+    /// a fixed identifier, the selection is the same after a restart.
     pub fn with_client_id(mut self, id: impl Into<String>) -> Self {
         self.client_id = Some(id.into());
         self
     }
 
-    /// Sets every bound at once. Default: [`Limits::default`].
+    /// Sets all limits. Default: [`Limits::default`].
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// The name of the headless Service, or one address.
+    /// Returns the name of the headless Service, or one IP address.
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.host
     }
 
-    /// The port of every Pod, where no SRV record tells it.
+    /// Returns the port of every Pod without an SRV record.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Who connects. Empty where none is given and the operating system knows none; [`validate`](Self::validate)
-    /// refuses that.
+    /// Returns the user. Empty if none is set and the operating system has no user name for this process, which
+    /// [`validate`](Self::validate) rejects.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// The password.
+    /// Returns the password.
     #[must_use]
     pub fn password(&self) -> Option<&Secret> {
         self.password.as_ref()
     }
 
-    /// The file that holds the password.
+    /// Returns the path of the file that contains the password.
     #[must_use]
     pub fn password_file(&self) -> Option<&Path> {
         self.password_file.as_deref()
     }
 
-    /// libpq's password file, for where nothing else gives a password.
+    /// Returns the path of libpq's password file.
     #[must_use]
     pub fn passfile(&self) -> Option<&Path> {
         self.passfile.as_deref()
     }
 
-    /// The database.
+    /// Returns the database.
     #[must_use]
     pub fn dbname(&self) -> &str {
         self.dbname.as_deref().unwrap_or(&self.user)
     }
 
-    /// The `application_name` that `pg_stat_activity` shows.
+    /// Returns the `application_name` that `pg_stat_activity` shows.
     #[must_use]
     pub fn application_name(&self) -> Option<&str> {
         self.application_name.as_deref()
     }
 
-    /// Command-line options for the server.
+    /// Returns the command-line options for the server.
     #[must_use]
     pub fn options(&self) -> Option<&str> {
         self.options.as_deref()
     }
 
-    /// Whether and how TLS is used.
+    /// Returns the TLS mode.
     #[must_use]
     pub fn ssl_mode(&self) -> SslMode {
         self.ssl.mode()
     }
 
-    /// Everything about TLS.
+    /// Returns all TLS parameters.
     pub fn ssl(&self) -> &Ssl {
         &self.ssl
     }
 
-    /// Which Pods serve a check-out that names no target.
+    /// Returns the target of checkouts that specify none.
     #[must_use]
     pub fn target(&self) -> Target {
         self.target
     }
 
-    /// Which policy chooses among the Pods.
+    /// Returns the load-balancing policy.
     #[must_use]
     pub fn policy(&self) -> PolicyName {
         self.policy
     }
 
-    /// Which records tell the Pods.
+    /// Returns the DNS records that list the Pods.
     #[must_use]
     pub fn discovery(&self) -> &Discovery {
         &self.discovery
     }
 
-    /// The name servers to ask; empty for those of resolv.conf.
+    /// Returns the name servers. Empty for those of resolv.conf.
     #[must_use]
     pub fn nameservers(&self) -> &[SocketAddr] {
         &self.nameservers
     }
 
-    /// What tells this client from the others, unless that is to be drawn at random.
+    /// Returns the identifier of this client. `None` for a random one.
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref()
     }
 
-    /// Every bound.
+    /// Returns all limits.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits

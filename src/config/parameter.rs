@@ -1,112 +1,113 @@
-//! The table of all parameters: the name of each, libpq's environment variable for it, and how a value gets into a
-//! [`Config`]. One line a parameter; every text form of a configuration reads it.
+//! The table of all parameters. Each entry has the parameter's name, libpq's environment variable and a function that
+//! stores a value in a [`Config`]. All text forms of a configuration use this table.
 
 use super::{Config, nameservers, value::Value};
 use crate::error::ConfigError;
 
-/// One parameter.
+/// A parameter of the configuration.
 pub(super) struct Parameter {
-    /// libpq's name where libpq has the parameter.
+    /// The name, the same as in libpq if libpq has the parameter.
     pub(super) name: &'static str,
-    /// libpq's environment variable for it, where there is one (PostgreSQL manual, "Environment Variables").
+    /// libpq's environment variable for the parameter, if any (PostgreSQL manual, "Environment Variables").
     pub(super) variable: Option<&'static str>,
-    /// Whether libpq has it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the documentation, which a test compares with it"))]
+    /// Set if libpq has the parameter.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a test compares the documentation with this field"))]
     pub(super) libpq: bool,
+    /// Stores a value in a configuration.
     pub(super) set: Set,
 }
 
-/// Takes a value over. Where a parameter says something only together with another, both are taken before the others
-/// and this does nothing.
+/// A function that parses a value and stores it in a configuration.
 type Set = fn(&mut Config, Value<'_>) -> Result<(), ConfigError>;
 
-/// A parameter that libpq has too, and its environment variable.
+/// Creates the entry of a libpq parameter.
 const fn libpq(name: &'static str, variable: Option<&'static str>, set: Set) -> Parameter {
     Parameter { name, variable, libpq: true, set }
 }
 
-/// A parameter that libpq has not.
-const fn ours(name: &'static str, set: Set) -> Parameter {
+/// Creates the entry of a parameter that libpq does not have.
+const fn own(name: &'static str, set: Set) -> Parameter {
     Parameter { name, variable: None, libpq: false, set }
 }
 
-/// Takes `Ok(value)` over into a field.
+/// Creates a [`Set`] that stores the parsed value in a field.
 macro_rules! field {
-    ($($field:ident).+ = $read:expr) => {
+    ($($field:ident).+ = $parse:expr) => {
         |config, value| {
-            config.$($field).+ = $read(value)?;
+            config.$($field).+ = $parse(value)?;
             Ok(())
         }
     };
 }
 
-const TOGETHER: Set = |_, _| Ok(());
-/// Those of [`super::ssl`].
+/// A parameter that `Settings` evaluates before the others, because the rest of the configuration depends on it.
+const EVALUATED_FIRST: Set = |_, _| Ok(());
+/// A TLS parameter: see [`super::ssl`].
 const TLS: Set = |config, value| config.ssl.set(value.name, value.text);
 
-/// Every parameter, by name.
+/// Every parameter, sorted by name.
 #[rustfmt::skip]
 pub(super) const PARAMETERS: &[Parameter] = &[
-    ours("acquire_timeout", field!(limits.acquire_timeout = Value::seconds)),
+    own("acquire_timeout", field!(limits.acquire_timeout = Value::seconds)),
     libpq("application_name", Some("PGAPPNAME"), field!(application_name = Value::text)),
     libpq("channel_binding", Some("PGCHANNELBINDING"), TLS),
-    ours("client_id", field!(client_id = Value::text)),
-    ours("clients", field!(limits.clients = |value: Value<'_>| value.number().map(Some))),
-    ours("close_timeout", field!(limits.close_timeout = Value::seconds)),
+    own("client_id", field!(client_id = Value::text)),
+    own("clients", field!(limits.clients = |value: Value<'_>| value.number().map(Some))),
+    own("close_timeout", field!(limits.close_timeout = Value::seconds)),
     libpq("connect_timeout", Some("PGCONNECT_TIMEOUT"), field!(limits.connect_timeout = Value::seconds)),
     libpq("dbname", Some("PGDATABASE"), field!(dbname = Value::text)),
-    ours("discovery", TOGETHER),
-    ours("dns_hedge", field!(limits.dns_hedge = Value::seconds)),
-    ours("dns_timeout", field!(limits.dns_timeout = Value::seconds)),
-    ours("drain_timeout", field!(limits.drain_timeout = Value::seconds)),
-    ours("handshakes", field!(limits.handshakes = Value::number)),
-    ours("handshakes_per_pod", field!(limits.handshakes_per_pod = Value::number)),
-    libpq("host", Some("PGHOST"), TOGETHER),
-    ours("idle_timeout", field!(limits.idle_timeout = Value::seconds)),
+    own("discovery", EVALUATED_FIRST),
+    own("dns_hedge", field!(limits.dns_hedge = Value::seconds)),
+    own("dns_timeout", field!(limits.dns_timeout = Value::seconds)),
+    own("drain_timeout", field!(limits.drain_timeout = Value::seconds)),
+    own("handshakes", field!(limits.handshakes = Value::number)),
+    own("handshakes_per_pod", field!(limits.handshakes_per_pod = Value::number)),
+    libpq("host", Some("PGHOST"), EVALUATED_FIRST),
+    own("idle_timeout", field!(limits.idle_timeout = Value::seconds)),
     libpq("keepalives_count", None, field!(limits.keepalives_count = Value::number)),
     libpq("keepalives_idle", None, field!(limits.keepalives_idle = Value::seconds)),
     libpq("keepalives_interval", None, field!(limits.keepalives_interval = Value::seconds)),
-    ours("lag_fallback", field!(limits.lag_fallback = Value::word)),
-    ours("max_connections", field!(limits.max_connections = |value: Value<'_>| value.number().map(Some))),
-    ours("max_lag", field!(limits.max_lag = |value: Value<'_>| value.seconds().map(Some))),
-    ours("max_lag_bytes", field!(limits.max_lag_bytes = |value: Value<'_>| value.number().map(Some))),
-    ours("max_lifetime", field!(limits.max_lifetime = Value::seconds)),
-    ours("min_idle", field!(limits.min_idle = Value::number)),
-    ours("nameservers", field!(nameservers = |value: Value<'_>| nameservers::parse(value.text))),
+    own("lag_fallback", field!(limits.lag_fallback = Value::keyword)),
+    own("max_connections", field!(limits.max_connections = |value: Value<'_>| value.number().map(Some))),
+    own("max_lag", field!(limits.max_lag = |value: Value<'_>| value.seconds().map(Some))),
+    own("max_lag_bytes", field!(limits.max_lag_bytes = |value: Value<'_>| value.number().map(Some))),
+    own("max_lifetime", field!(limits.max_lifetime = Value::seconds)),
+    own("min_idle", field!(limits.min_idle = Value::number)),
+    own("nameservers", field!(nameservers = |value: Value<'_>| nameservers::parse(value.text))),
     libpq("options", Some("PGOPTIONS"), field!(options = Value::text)),
-    ours("outlier_consecutive", field!(limits.outlier_consecutive = Value::number)),
-    ours("outlier_success_rate", field!(limits.outlier_success_rate = Value::share)),
-    ours("outlier_window", field!(limits.outlier_window = Value::seconds)),
+    own("outlier_consecutive", field!(limits.outlier_consecutive = Value::number)),
+    own("outlier_success_rate", field!(limits.outlier_success_rate = Value::fraction)),
+    own("outlier_window", field!(limits.outlier_window = Value::seconds)),
     libpq("passfile", Some("PGPASSFILE"), field!(passfile = Value::path)),
     libpq("password", Some("PGPASSWORD"), field!(password = Value::secret)),
-    ours("password_file", field!(password_file = Value::path)),
-    ours("ping_after", field!(limits.ping_after = Value::seconds)),
-    ours("policy", field!(policy = Value::word)),
-    ours("pool_size", field!(limits.pool_size = Value::number)),
+    own("password_file", field!(password_file = Value::path)),
+    own("ping_after", field!(limits.ping_after = Value::seconds)),
+    own("policy", field!(policy = Value::keyword)),
+    own("pool_size", field!(limits.pool_size = Value::number)),
     libpq("port", Some("PGPORT"), field!(port = Value::port)),
-    ours("port_name", TOGETHER),
-    ours("probe_interval", field!(limits.probe_interval = Value::seconds)),
-    ours("probe_timeout", field!(limits.probe_timeout = Value::seconds)),
-    ours("refresh_max", field!(limits.refresh_max = Value::seconds)),
-    ours("refresh_min", field!(limits.refresh_min = Value::seconds)),
-    ours("reset", field!(limits.reset = Value::word)),
-    ours("ssl_verify_name", TLS),
+    own("port_name", EVALUATED_FIRST),
+    own("probe_interval", field!(limits.probe_interval = Value::seconds)),
+    own("probe_timeout", field!(limits.probe_timeout = Value::seconds)),
+    own("refresh_max", field!(limits.refresh_max = Value::seconds)),
+    own("refresh_min", field!(limits.refresh_min = Value::seconds)),
+    own("reset", field!(limits.reset = Value::keyword)),
+    own("ssl_verify_name", TLS),
     libpq("sslcert", Some("PGSSLCERT"), TLS),
     libpq("sslkey", Some("PGSSLKEY"), TLS),
     libpq("sslmode", Some("PGSSLMODE"), TLS),
     libpq("sslnegotiation", Some("PGSSLNEGOTIATION"), TLS),
     libpq("sslrootcert", Some("PGSSLROOTCERT"), TLS),
     libpq("sslsni", Some("PGSSLSNI"), TLS),
-    ours("statement_cache_size", field!(limits.statement_cache_size = Value::number)),
-    ours("subset_size", field!(limits.subset_size = |value: Value<'_>| value.number().map(Some))),
-    libpq("target_session_attrs", Some("PGTARGETSESSIONATTRS"), field!(target = Value::word)),
+    own("statement_cache_size", field!(limits.statement_cache_size = Value::number)),
+    own("subset_size", field!(limits.subset_size = |value: Value<'_>| value.number().map(Some))),
+    libpq("target_session_attrs", Some("PGTARGETSESSIONATTRS"), field!(target = Value::keyword)),
     libpq("tcp_user_timeout", None, field!(limits.tcp_user_timeout = Value::milliseconds)),
-    libpq("user", Some("PGUSER"), TOGETHER),
+    libpq("user", Some("PGUSER"), EVALUATED_FIRST),
 ];
 
-/// The parameter of that name.
-pub(super) fn known(name: &str) -> Option<&'static Parameter> {
-    PARAMETERS.iter().find(|known| known.name == name)
+/// Returns the parameter with this name.
+pub(super) fn find(name: &str) -> Option<&'static Parameter> {
+    PARAMETERS.iter().find(|parameter| parameter.name == name)
 }
 
 #[cfg(test)]
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_there_once_by_name() {
+    fn is_sorted_by_name_without_duplicates() {
         assert!(PARAMETERS.is_sorted_by(|a, b| a.name < b.name));
         let mut variables: Vec<_> = PARAMETERS.iter().filter_map(|parameter| parameter.variable).collect();
         let count = variables.len();

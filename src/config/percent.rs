@@ -1,14 +1,14 @@
-//! Percent-decoding (RFC 3986, section 2.1) that refuses what it cannot read: a `%` without two hexadecimal digits,
-//! bytes that are no UTF-8, and `%00`, which ends a text in PostgreSQL's protocol.
+//! Strict percent-decoding (RFC 3986, section 2.1). Three inputs are rejected: a `%` without two hexadecimal digits,
+//! invalid UTF-8, and `%00`, because a zero byte ends a string in PostgreSQL's protocol.
 
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::ConfigError;
 
-/// Decodes a value. The error names the parameter and never the text, which may be a password; what was decoded of it
-/// is overwritten.
+/// Decodes the value of `parameter`. An error never contains the value, which may be a password, and the bytes decoded
+/// before the error are overwritten.
 pub(super) fn decode(parameter: &'static str, text: &str) -> Result<Zeroizing<String>, ConfigError> {
-    // Decoding never makes a text longer, so this is the only copy there will be.
+    // Decoding never makes a text longer. The buffer is never reallocated, so no copy of a password is left behind.
     let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -16,20 +16,26 @@ pub(super) fn decode(parameter: &'static str, text: &str) -> Result<Zeroizing<St
             b'%' => match (bytes.next().and_then(hex), bytes.next().and_then(hex)) {
                 (Some(high), Some(low)) => high << 4 | low,
                 _ => {
-                    return Err(ConfigError::new(parameter, "two hexadecimal digits after `%`; a `%` itself is `%25`"));
+                    return Err(ConfigError::new(
+                        parameter,
+                        "two hexadecimal digits after each `%` (a literal `%` is `%25`)",
+                    ));
                 }
             },
             byte => byte,
         });
     }
     if out.contains(&0) {
-        return Err(ConfigError::new(parameter, "no `%00`: PostgreSQL's texts end at a zero byte"));
+        return Err(ConfigError::new(
+            parameter,
+            "a value without `%00` (PostgreSQL strings cannot contain a zero byte)",
+        ));
     }
     match String::from_utf8(std::mem::take(&mut *out)) {
         Ok(text) => Ok(Zeroizing::new(text)),
         Err(error) => {
             error.into_bytes().zeroize();
-            Err(ConfigError::new(parameter, "UTF-8 in its percent-encoded bytes"))
+            Err(ConfigError::new(parameter, "percent-encoded bytes that are valid UTF-8"))
         }
     }
 }
@@ -38,6 +44,7 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
+/// Percent-encodes every byte but letters and digits.
 #[cfg(test)]
 pub(super) fn encode(text: &str) -> String {
     text.bytes()
@@ -52,12 +59,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decodes() {
+    fn decodes_percent_encoded_bytes_only() {
         assert_eq!(*decode("user", "a%20b%C3%a9+é").unwrap(), "a bé+é");
     }
 
     #[test]
-    fn refuses_without_repeating() {
+    fn rejects_without_repeating_the_text() {
         for (text, expected) in [
             ("hunter%", "`%25`"),
             ("hunter%2", "`%25`"),
@@ -68,14 +75,14 @@ mod tests {
         ] {
             let error = decode("password", text).unwrap_err();
             assert_eq!(error.parameter(), "password");
-            assert!(error.expected().contains(expected), "{error}");
+            assert!(error.problem().contains(expected), "{error}");
             assert!(!error.to_string().contains("hunter"));
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded(text in "[^\0]*") {
+        fn decodes_its_own_encoding(text in "[^\0]*") {
             prop_assert_eq!(&*decode("password", &encode(&text)).unwrap(), &text);
         }
 

@@ -1,31 +1,32 @@
-//! libpq's password file (PostgreSQL manual, "The Password File"): lines of `host:port:database:user:password`, of which
-//! the first that fits counts.
+//! Parser of libpq's password file (PostgreSQL manual, "The Password File").
 //!
-//! Each of the first four is the text itself or `*` for any; `\:` and `\\` stand for a colon and a backslash. A line
-//! that begins with `#` is a comment. The password ends at the line's end, or at a colon that stands for itself.
+//! Each line has the form `host:port:database:user:password`, and the first matching line applies. Each of the first
+//! four fields is either a literal value or `*`, which matches any value. In a literal value, `\:` and `\\` represent a
+//! colon and a backslash. A line that begins with `#` is a comment. The password ends at the end of the line or at an
+//! unescaped colon.
 
 use super::Secret;
 
-/// What a line is looked for by.
+/// The values that a line has to match.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key<'a> {
-    /// The host as the configuration has it: the Service's name, and no Pod's.
+    /// The host of the configuration, which is the Service name, not the name of a Pod.
     pub(crate) host: &'a str,
     pub(crate) port: u16,
     pub(crate) dbname: &'a str,
     pub(crate) user: &'a str,
 }
 
-/// The password that was found is no UTF-8.
+/// The password of the matching line is not valid UTF-8.
 #[derive(Debug)]
 pub(crate) struct NotUtf8;
 
-/// The password of the first line that fits. An empty one is none, as in libpq.
+/// Returns the password of the first matching line. An empty password counts as none, as in libpq.
 pub(crate) fn find(file: &[u8], key: Key<'_>) -> Result<Option<Secret>, NotUtf8> {
     let port = key.port.to_string();
     let password = |line| {
-        let rest = after(line, key.host.as_bytes(), u8::eq_ignore_ascii_case)?;
-        [&port, key.dbname, key.user].iter().try_fold(rest, |rest, text| after(rest, text.as_bytes(), u8::eq))
+        let rest = match_field(line, key.host.as_bytes(), u8::eq_ignore_ascii_case)?;
+        [&port, key.dbname, key.user].iter().try_fold(rest, |rest, text| match_field(rest, text.as_bytes(), u8::eq))
     };
     let mut lines = file.split(|byte| *byte == b'\n').map(strip_cr).filter(|line| !line.starts_with(b"#"));
     let Some(password) = lines.find_map(password).filter(|password| !password.is_empty()) else { return Ok(None) };
@@ -37,9 +38,9 @@ fn strip_cr(line: &[u8]) -> &[u8] {
     &line[..end]
 }
 
-/// What comes after a field that fits, and its colon. A colon that the text has at that place fits without a backslash
-/// too, as in libpq: `::1` may be written as it is.
-fn after<'a>(line: &'a [u8], text: &[u8], same: fn(&u8, &u8) -> bool) -> Option<&'a [u8]> {
+/// Returns the rest of the line after the first field and its colon, or `None` if the field does not match `text`. A
+/// colon in `text` also matches an unescaped colon, as in libpq, so `::1` needs no backslashes.
+fn match_field<'a>(line: &'a [u8], text: &[u8], same: fn(&u8, &u8) -> bool) -> Option<&'a [u8]> {
     if let Some(rest) = line.strip_prefix(b"*:") {
         return Some(rest);
     }
@@ -56,10 +57,10 @@ fn after<'a>(line: &'a [u8], text: &[u8], same: fn(&u8, &u8) -> bool) -> Option<
     }
 }
 
-/// The password up to a colon that stands for itself. A backslash stands for what comes after it, and at the very end
-/// for itself.
+/// Returns the password up to the first unescaped colon. A backslash escapes the next byte. A backslash at the end is
+/// literal.
 fn unescape(text: &[u8]) -> Vec<u8> {
-    // Never longer than before, so this is the only copy there will be.
+    // The result is never longer than the input. The buffer is never reallocated, so no copy of the password is left.
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.iter();
     while let Some(byte) = bytes.next() {
@@ -72,7 +73,7 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Writes a field as [`find`] reads it.
+/// Escapes a field for a password file.
 #[cfg(test)]
 pub(crate) fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace(':', "\\:")
@@ -91,21 +92,25 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_that_fits_counts() {
+    fn the_first_matching_line_applies() {
         let file = "# db.svc:5432:shop:app:comment\n\ndb.svc:5433:shop:app:port\ndb.svc:5432:other:app:database\n\
                     db.svc:5432:shop:root:user\nother.svc:5432:shop:app:host\ndb.svc:5432:shop:app:right\n\
                     *:*:*:*:later\n";
         assert_eq!(password(file, KEY).as_deref(), Some("right"));
         assert_eq!(password(file, Key { user: "someone", ..KEY }).as_deref(), Some("later"));
         assert_eq!(password("", KEY), None);
-        assert_eq!(password("db.svc:5432:shop:app", KEY), None, "a line without a password's place");
+        assert_eq!(password("db.svc:5432:shop:app", KEY), None, "a line without a password field");
         assert_eq!(password("db.svc:5432:shop:app:", KEY), None, "an empty password");
-        assert_eq!(password("db.svc:5432:shop:app:\n*:*:*:*:later", KEY), None, "an empty one fits all the same");
+        assert_eq!(
+            password("db.svc:5432:shop:app:\n*:*:*:*:later", KEY),
+            None,
+            "a matching line with an empty password ends the search"
+        );
     }
 
     #[test]
-    fn a_field_fits_as_a_whole_or_by_a_star_alone() {
-        for (line, fits) in [
+    fn a_field_matches_literally_or_with_a_single_star() {
+        for (line, matches) in [
             ("*:*:*:*:p", true),
             ("*:5432:*:app:p", true),
             ("DB.svc:5432:shop:app:p", true),
@@ -120,16 +125,16 @@ mod tests {
             ("d\\b.svc:5432:shop:app:p", true),
             ("db.svc\\:5432:shop:app:p", false),
         ] {
-            assert_eq!(password(line, KEY).is_some(), fits, "{line}");
+            assert_eq!(password(line, KEY).is_some(), matches, "{line}");
         }
     }
 
     #[test]
-    fn backslashes_and_colons_are_libpqs() {
+    fn escapes_work_as_in_libpq() {
         let odd = Key { host: "::1", port: 1, dbname: "a:b", user: "c\\d" };
-        assert_eq!(password("::1:1:a:b:c\\\\d:p", odd).as_deref(), Some("p"), "colons as they are");
-        assert_eq!(password("\\:\\:1:1:a\\:b:c\\\\d:p", odd).as_deref(), Some("p"), "colons behind backslashes");
-        for (written, read) in [
+        assert_eq!(password("::1:1:a:b:c\\\\d:p", odd).as_deref(), Some("p"), "unescaped colons");
+        assert_eq!(password("\\:\\:1:1:a\\:b:c\\\\d:p", odd).as_deref(), Some("p"), "escaped colons");
+        for (escaped, expected) in [
             ("p\\:w", "p:w"),
             ("p\\\\w", "p\\w"),
             ("p:w", "p"),
@@ -138,22 +143,22 @@ mod tests {
             ("pw \r", "pw "),
             ("pw#", "pw#"),
         ] {
-            assert_eq!(password(&format!("*:*:*:*:{written}\n"), KEY).as_deref(), Some(read), "{written:?}");
+            assert_eq!(password(&format!("*:*:*:*:{escaped}\n"), KEY).as_deref(), Some(expected), "{escaped:?}");
         }
     }
 
     #[test]
-    fn a_password_that_is_no_text_is_told_from_none() {
+    fn an_invalid_utf8_password_is_an_error() {
         assert!(find(b"*:*:*:*:\xff", KEY).is_err());
     }
 
     proptest! {
         #[test]
-        fn any_line_that_is_written_is_found(
+        fn finds_any_escaped_line(
             host in "[^\0\r\n]{1,12}", dbname in "[^\0\r\n]{1,12}", user in "[^\0\r\n]{1,12}", port: u16,
             secret in "[^\0\r\n]{1,12}",
         ) {
-            // A field of one star fits, too; one that begins with a hash is a comment.
+            // A field of one star matches, too. A line that begins with a hash is a comment.
             prop_assume!(!host.starts_with('#'));
             let fields = [&host, &port.to_string(), &dbname, &user, &secret].map(|field| escape(field));
             let file = format!("x:1:x:x:wrong\n{}\n*:*:*:*:late\n", fields.join(":"));

@@ -1,10 +1,10 @@
 use std::{fmt, str::FromStr};
 
-use super::words;
+use super::message;
 use crate::error::ConfigError;
 
-/// Which of the policies in [`balance`](crate::balance) chooses the Pod of a checkout. In a URL: `policy=least-cost` and
-/// so on. A policy of your own is given to [`Builder::policy`](crate::Builder::policy).
+/// The name of a policy in [`balance`](crate::balance), which chooses the Pod of each checkout. In a URL, for example:
+/// `policy=least-cost`. To use a custom policy, pass it to [`Builder::policy`](crate::Builder::policy).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum PolicyName {
@@ -24,7 +24,7 @@ pub enum PolicyName {
 impl PolicyName {
     const ALL: [Self; 5] = [Self::LeastCost, Self::LeastInFlight, Self::PeakEwma, Self::Random, Self::RoundRobin];
 
-    /// The word of a URL.
+    /// Returns the keyword used in a URL.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl FromStr for PolicyName {
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         let found = Self::ALL.into_iter().find(|policy| policy.as_str() == text);
-        found.ok_or_else(|| words::unknown("policy", &Self::ALL.map(Self::as_str), text))
+        found.ok_or_else(|| message::unknown_keyword("policy", &Self::ALL.map(Self::as_str), text))
     }
 }
 
@@ -57,12 +57,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_its_own_words_and_names_the_nearest_to_another() {
+    fn parses_its_keywords_and_suggests_the_closest() {
         for policy in PolicyName::ALL {
             assert_eq!(policy.as_str().parse(), Ok(policy));
         }
         let error = "least_cost".parse::<PolicyName>().unwrap_err();
         assert_eq!(error.parameter(), "policy");
-        assert!(error.to_string().contains("the nearest is `least-cost`"), "{error}");
+        assert!(error.to_string().contains("closest match: `least-cost`"), "{error}");
     }
 }

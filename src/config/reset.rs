@@ -1,27 +1,28 @@
 use std::{fmt, str::FromStr};
 
-use super::words;
+use super::message;
 use crate::error::ConfigError;
 
-/// What becomes of a session's own state when its connection is given back. In a URL: `reset=none` or `reset=discard`.
+/// The treatment of session state when a connection is returned. In a URL: `reset=none` or `reset=discard`.
 ///
-/// An open transaction is rolled back, and a statement that still runs is ended, either way. This is about what outlives
-/// a transaction: settings (`SET`, `SET ROLE`, `set_config`), temporary tables, `LISTEN`, advisory locks, cursors
-/// `WITH HOLD`, statements of SQL's own `PREPARE`, and the state of sequences (`currval`).
+/// Session state outlives a transaction: settings (`SET`, `SET ROLE`, `set_config`), temporary tables, `LISTEN`,
+/// advisory locks, cursors `WITH HOLD`, statements created by SQL `PREPARE`, and the state of sequences (`currval`). In
+/// both modes, an open transaction is rolled back and a statement that keeps running is canceled.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Reset {
-    /// It stays, and the next borrower finds it. For applications that leave nothing behind, which costs nothing.
+    /// Session state is kept and visible to the next caller. Free of cost, for applications that leave no state behind.
     #[default]
     None,
-    /// It goes, before the next borrower gets the connection: what `DISCARD ALL` discards (PostgreSQL manual,
-    /// "DISCARD"), but for the statements that the driver prepared, which keep their worth. It takes one round trip in a
-    /// task of the pool, and for so long the connection is not idle; one on which nothing was sent skips it.
+    /// Session state is reset before the next caller gets the connection, as by `DISCARD ALL` (PostgreSQL manual,
+    /// "DISCARD"), except that the driver's prepared statements are kept. The reset takes one round trip in a
+    /// background task. The connection is not idle during the reset. A connection on which nothing was sent is not
+    /// reset.
     Discard,
 }
 
 impl Reset {
-    /// The word of a URL.
+    /// Returns the keyword used in a URL.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,8 +44,8 @@ impl FromStr for Reset {
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         [Self::None, Self::Discard]
             .into_iter()
-            .find(|word| word.as_str() == text)
-            .ok_or_else(|| ConfigError::new("reset", "`none` or `discard`").got(words::clip(text)))
+            .find(|reset| reset.as_str() == text)
+            .ok_or_else(|| ConfigError::new("reset", "`none` or `discard`").got(message::excerpt(text)))
     }
 }
 
@@ -53,9 +54,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_its_own_words_and_no_other() {
-        for word in [Reset::None, Reset::Discard] {
-            assert_eq!(word.as_str().parse(), Ok(word));
+    fn parses_its_keywords_only() {
+        for reset in [Reset::None, Reset::Discard] {
+            assert_eq!(reset.as_str().parse(), Ok(reset));
         }
         assert_eq!("all".parse::<Reset>().unwrap_err().parameter(), "reset");
     }

@@ -2,34 +2,34 @@ use std::{fmt, sync::Arc};
 
 use zeroize::{Zeroize, Zeroizing};
 
-/// A text that never prints, such as a password.
+/// A text that is never printed, such as a password.
 ///
-/// It has no [`Display`](fmt::Display), its [`Debug`] shows the same few characters for every content, and it compares
-/// with nothing: an error, a log line or an assertion made from it cannot give it away. Only this crate reads it, and
-/// only to authenticate.
+/// A secret implements neither [`Display`](fmt::Display) nor [`PartialEq`], and its [`Debug`] output is the same for
+/// every text. Errors, log lines and assertions therefore cannot reveal it. Only this crate reads the text, and only to
+/// authenticate.
 ///
-/// A clone shares the text. When the last one is dropped, the memory that held it is overwritten
-/// ([zeroize](https://docs.rs/zeroize)). So are the copies that this crate makes on the way from a URL, a file or a
-/// provider to here. What it cannot reach is not: the text that it was made from, if that was only borrowed; and the
-/// driver's own copies, which `tokio_postgres` makes for each connection that is opened and frees, not overwritten,
-/// when that is authenticated (one in its configuration, one in the SCRAM exchange; for a server that asks for a
-/// password in clear text, one in the message).
+/// Clones share the text. When the last clone is dropped, its memory is overwritten
+/// ([zeroize](https://docs.rs/zeroize)). This crate also overwrites the copies that it makes while it reads a URL, a
+/// file or a provider's result. Two kinds of copies are not overwritten: a borrowed text that a secret was created
+/// from, and the copies of `tokio_postgres`. For each new connection, the driver allocates one copy in its
+/// configuration and one in the SCRAM exchange (for cleartext authentication, one in the message), and frees them after
+/// authentication.
 #[derive(Clone)]
 pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
-    /// The text itself. Never put it, or a part of it, into a message.
+    /// Returns the text. No part of it may appear in a message.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is the same text. No secret of ours is compared with somebody else's, so the time it takes tells
-    /// nobody anything.
+    /// Returns true if both secrets have the same text. Both come from this process's own configuration, never from an
+    /// attacker, so the comparison need not take constant time.
     pub(crate) fn is(&self, other: &Self) -> bool {
         *self.0 == *other.0
     }
 
-    /// Bytes that are no UTF-8 are given up, and overwritten.
+    /// Converts bytes without copying them. For invalid UTF-8, overwrites the bytes and returns `None`.
     pub(crate) fn from_utf8(bytes: Vec<u8>) -> Option<Self> {
         match String::from_utf8(bytes) {
             Ok(text) => Some(text.into()),
@@ -41,7 +41,7 @@ impl Secret {
     }
 }
 
-/// Takes the text over, without a copy.
+/// Takes ownership of the text without copying it.
 impl From<String> for Secret {
     fn from(text: String) -> Self {
         Zeroizing::new(text).into()
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_prints() {
+    fn debug_output_hides_the_text() {
         let secret = Secret::from("hunter2");
         assert_eq!(format!("{secret:?}"), "Secret(..)");
         assert_eq!(format!("{:#?}", Some(&secret)).replace(char::is_whitespace, ""), "Some(Secret(..),)");
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn is_not_copied_on_its_way_in_or_by_a_clone() {
+    fn neither_conversion_nor_clone_copies_the_text() {
         let text = String::from("hunter2");
         let at = text.as_ptr();
         let secret = Secret::from(text);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_no_secret() {
+    fn rejects_invalid_utf8() {
         assert!(Secret::from_utf8(vec![b'a', 0xff]).is_none());
     }
 }

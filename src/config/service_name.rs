@@ -1,23 +1,26 @@
 use std::{fmt, str::FromStr};
 
-use super::words;
+use super::message;
 use crate::error::ConfigError;
 
-/// The most octets of a name without its last dot: RFC 1035, section 2.3.4, counts 255 with length octets and root.
-const NAME: usize = 253;
-/// The most octets of a label: RFC 1035, section 2.3.4.
-const LABEL: usize = 63;
+/// Maximum length of a name without its trailing dot, in octets. The 255 octets of RFC 1035, section 2.3.4, include the
+/// length octets and the root label.
+const MAX_NAME: usize = 253;
+/// Maximum length of a label, in octets (RFC 1035, section 2.3.4).
+const MAX_LABEL: usize = 63;
 
 /// The name of a headless Service, such as `postgresql-svc.k8s-training.svc.cluster.local`.
 ///
-/// Labels of 1 to 63 letters, digits, hyphens and underscores, at most 253 characters together, none of them beginning
-/// or ending with a hyphen: RFC 1035 with RFC 1123's leading digits, as Kubernetes names its objects. The underscore
-/// goes beyond that: Kubernetes has none in a Service's name, but SRV owners (`_postgresql._tcp.…`) and other
-/// container networks do, and name servers answer for them. A name of digits alone is refused, for it is a mistyped
-/// address. Letters are kept in lower case, since DNS does not tell them apart.
+/// A name has at most 253 characters and consists of labels separated by dots. A label has 1 to 63 letters, digits,
+/// hyphens and underscores, and neither begins nor ends with a hyphen. These are the rules of RFC 1035, with leading
+/// digits as in RFC 1123 and Kubernetes. Underscores are an extension: Kubernetes does not allow them in Service names,
+/// but the owner names of SRV records (`_postgresql._tcp.…`) and host names in other container networks contain them. A
+/// name of digits and dots is rejected because it is most likely a mistyped address. Letters are converted to lower
+/// case, because DNS names are case-insensitive.
 ///
-/// A dot at the end says that the name is complete: no search domain of resolv.conf is tried with it. It is remembered
-/// as [`is_absolute`](ServiceName::is_absolute) and no part of [`as_str`](ServiceName::as_str).
+/// A trailing dot makes the name absolute: the search domains of resolv.conf are not applied.
+/// [`is_absolute`](ServiceName::is_absolute) returns true for such a name. [`as_str`](ServiceName::as_str) omits the
+/// dot.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct ServiceName {
     name: Box<str>,
@@ -25,19 +28,19 @@ pub struct ServiceName {
 }
 
 impl ServiceName {
-    /// The name in lower case, without a dot at the end.
+    /// Returns the name in lower case, without a trailing dot.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
-    /// Whether the name was written with a dot at its end.
+    /// Returns true if the name was written with a trailing dot.
     #[must_use]
     pub fn is_absolute(&self) -> bool {
         self.absolute
     }
 
-    /// The labels, from the left.
+    /// Returns the labels, from left to right.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.name.split('.')
     }
@@ -47,37 +50,37 @@ impl FromStr for ServiceName {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let refuse = |expected: &'static str| Err(ConfigError::new("host", expected).got(words::clip(text)));
+        let reject = |expected: &'static str| Err(ConfigError::new("host", expected).got(message::excerpt(text)));
         let (name, absolute) = match text.strip_suffix('.') {
             Some(name) => (name, true),
             None => (text, false),
         };
-        if name.len() > NAME {
+        if name.len() > MAX_NAME {
             return Err(ConfigError::new("host", "a name of at most 253 characters")
-                .got(format!("a name of {} characters", name.chars().count())));
+                .got(format!("{} characters", name.chars().count())));
         }
         for label in name.split('.') {
             if label.is_empty() {
-                return refuse("a name whose labels, the parts between its dots, are not empty");
+                return reject("a name whose labels (the parts between dots) are not empty");
             }
-            if label.len() > LABEL {
-                return refuse("a name whose labels, the parts between its dots, have at most 63 characters");
+            if label.len() > MAX_LABEL {
+                return reject("a name whose labels (the parts between dots) have at most 63 characters");
             }
             if !label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
-                return refuse("the name of a Service, of letters a to z, digits, `-`, `_` and dots, or an IP address");
+                return reject("a Service name of letters a to z, digits, `-`, `_` and dots, or an IP address");
             }
             if label.starts_with('-') || label.ends_with('-') {
-                return refuse("a name whose labels, the parts between its dots, neither begin nor end with `-`");
+                return reject("a name whose labels (the parts between dots) neither begin nor end with `-`");
             }
         }
         if name.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-            return refuse("the name of a Service, or an IP address of four numbers from 0 to 255");
+            return reject("a Service name with a letter in it, or an IPv4 address of four numbers from 0 to 255");
         }
         Ok(Self { name: name.to_ascii_lowercase().into(), absolute })
     }
 }
 
-/// The name as it was written but for its case: with the dot at the end where it is absolute.
+/// Formats the name in lower case, with a trailing dot if it is absolute.
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
@@ -91,14 +94,14 @@ mod tests {
 
     use super::*;
 
-    fn expected(text: &str) -> String {
+    fn problem(text: &str) -> String {
         let error = text.parse::<ServiceName>().unwrap_err();
         assert_eq!(error.parameter(), "host");
-        error.expected().to_owned()
+        error.problem().to_owned()
     }
 
     #[test]
-    fn keeps_a_name_in_lower_case() {
+    fn converts_a_name_to_lower_case() {
         let name: ServiceName = "PostgreSQL-svc.K8s-Training.svc.cluster.local".parse().unwrap();
         assert_eq!(name.as_str(), "postgresql-svc.k8s-training.svc.cluster.local");
         assert_eq!(name.labels().collect::<Vec<_>>(), ["postgresql-svc", "k8s-training", "svc", "cluster", "local"]);
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn remembers_the_dot_at_the_end() {
+    fn preserves_a_trailing_dot() {
         let name: ServiceName = "db.example.".parse().unwrap();
         assert!(name.is_absolute());
         assert_eq!(name.as_str(), "db.example");
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_what_kubernetes_and_srv_owners_use() {
+    fn accepts_names_of_services_and_srv_owners() {
         for text in ["db", "0db", "db.123", "_postgresql._tcp.db", "xn--bcher-kva.example", &"a".repeat(63)] {
             assert!(text.parse::<ServiceName>().is_ok(), "{text}");
         }
@@ -125,20 +128,20 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn explains_why_a_name_is_rejected() {
         for text in ["", ".", "..", ".db", "db..svc", "db.."] {
-            assert!(expected(text).contains("not empty"), "{text:?}");
+            assert!(problem(text).contains("not empty"), "{text:?}");
         }
-        assert!(expected(&"a".repeat(64)).contains("at most 63"));
-        assert!(expected(&format!("{0}.{0}.{0}.{1}", "a".repeat(63), "a".repeat(62))).contains("at most 253"));
+        assert!(problem(&"a".repeat(64)).contains("at most 63"));
+        assert!(problem(&format!("{0}.{0}.{0}.{1}", "a".repeat(63), "a".repeat(62))).contains("at most 253"));
         for text in ["-db", "db-", "db.-svc"] {
-            assert!(expected(text).contains("begin nor end"), "{text}");
+            assert!(problem(text).contains("begin nor end"), "{text}");
         }
         for text in ["d b", "bücher", "db/x", "db:5432", "a,b", "d\0b"] {
-            assert!(expected(text).contains("letters a to z"), "{text:?}");
+            assert!(problem(text).contains("letters a to z"), "{text:?}");
         }
         for text in ["10.0.0.256", "10.0.0", "5432"] {
-            assert!(expected(text).contains("four numbers"), "{text}");
+            assert!(problem(text).contains("four numbers"), "{text}");
         }
     }
 
@@ -149,7 +152,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_read_back(text in "[a-zA-Z_][a-z0-9_]{0,9}(\\.[a-z0-9]{1,9}){0,4}\\.?") {
+        fn parses_its_own_output(text in "[a-zA-Z_][a-z0-9_]{0,9}(\\.[a-z0-9]{1,9}){0,4}\\.?") {
             let name: ServiceName = text.parse().unwrap();
             prop_assert_eq!(name.to_string(), text.to_ascii_lowercase());
             prop_assert_eq!(name.to_string().parse::<ServiceName>().unwrap(), name);

@@ -1,75 +1,76 @@
-//! One setting as a text form gives it, and how a list of them becomes a [`Config`].
+//! Settings parsed from a configuration text, and their conversion to a [`Config`]. Each parser of a text form fills
+//! [`Settings`]; defaults from the environment are added; then [`Settings::into_config`] builds the configuration.
 
 use zeroize::Zeroizing;
 
 use super::{
-    Config, Discovery, Host,
-    parameter::{PARAMETERS, known},
+    Config, Discovery, Host, message,
+    parameter::{self, PARAMETERS},
     unsupported::UNSUPPORTED,
     value::Value,
-    words,
 };
 use crate::error::ConfigError;
 
-/// A name this near to a known one is a slip of the keyboard.
-const SLIP: usize = 2;
+/// Maximum edit distance at which an unknown name is assumed to be a typing error.
+const MAX_TYPO_DISTANCE: usize = 2;
 
-/// A parameter and its value. Has no `Debug`, for the value may be a password; overwritten when dropped.
+/// A parameter and its value. The value may be a password: it is overwritten when dropped, and this type does not
+/// implement `Debug`.
 pub(super) struct Setting {
-    /// The name of one of [`PARAMETERS`].
+    /// The name of an entry of [`PARAMETERS`].
     pub(super) name: &'static str,
     /// The value, decoded.
     pub(super) value: Zeroizing<String>,
-    /// The value may be a piece of a password: no message repeats it.
-    pub(super) quiet: bool,
-    /// The environment variable that it comes from.
+    /// The value may contain part of a password, so errors do not include it.
+    pub(super) sensitive: bool,
+    /// The environment variable that the value was read from.
     pub(super) variable: Option<&'static str>,
 }
 
-/// The settings of one text form, in its order.
+/// The settings of one text, in the order of the text.
 pub(super) struct Settings {
     list: Vec<Setting>,
-    /// How the form wants a password written that holds its reserved characters.
-    hint: &'static str,
+    /// Description of a correctly written password in this text form, for error messages.
+    password_syntax: &'static str,
 }
 
 impl Settings {
-    /// None yet. `hint`: how the form wants a password written that holds its reserved characters.
-    pub(super) fn new(hint: &'static str) -> Self {
-        Self { list: Vec::new(), hint }
+    /// Creates an empty list. Error messages contain `password_syntax`, which describes a correctly written password.
+    pub(super) fn new(password_syntax: &'static str) -> Self {
+        Self { list: Vec::new(), password_syntax }
     }
 
-    /// Adds the setting of a parameter that is known.
-    pub(super) fn push(&mut self, name: &'static str, value: Zeroizing<String>, quiet: bool) {
-        self.list.push(Setting { name, value, quiet, variable: None });
+    /// Adds a setting with a known name.
+    pub(super) fn push(&mut self, name: &'static str, value: Zeroizing<String>, sensitive: bool) {
+        self.list.push(Setting { name, value, sensitive, variable: None });
     }
 
-    /// Adds a setting by the name that somebody gave it. `quiet` where both name and value may be pieces of a password.
-    pub(super) fn add(&mut self, name: &str, value: Zeroizing<String>, quiet: bool) -> Result<(), ConfigError> {
-        if let Some(parameter) = known(name) {
-            self.push(parameter.name, value, quiet || parameter.name == "password");
+    /// Adds a setting with a name from the text. `sensitive`: both name and value may contain part of a password.
+    pub(super) fn add(&mut self, name: &str, value: Zeroizing<String>, sensitive: bool) -> Result<(), ConfigError> {
+        if let Some(parameter) = parameter::find(name) {
+            self.push(parameter.name, value, sensitive || parameter.name == "password");
             return Ok(());
         }
         match UNSUPPORTED.iter().find(|unsupported| unsupported.name == name) {
-            Some(unsupported) if quiet => unsupported.refuse_unless_harmless(&value).map_err(ConfigError::silent),
-            Some(unsupported) => unsupported.refuse_unless_harmless(&value),
-            None if quiet => Err(unknown_quietly(name, self.hint)),
+            Some(unsupported) if sensitive => unsupported.check(&value).map_err(ConfigError::redacted),
+            Some(unsupported) => unsupported.check(&value),
+            None if sensitive => Err(unknown_after_password(name, self.password_syntax)),
             None => Err(unknown(name)),
         }
     }
 
-    /// Adds what an environment variable says, unless the text has the last word on it.
+    /// Adds the value of an environment variable, unless the text contains a value.
     pub(super) fn add_default(&mut self, name: &'static str, variable: Option<&'static str>, value: Zeroizing<String>) {
-        // A password in a variable is no second opinion on one in a file.
-        let rival = (name == "password").then_some("password_file");
-        if !self.gives(name) && !rival.is_some_and(|rival| self.gives(rival)) {
-            self.list.retain(|setting| setting.name != name); // an empty one
-            self.list.push(Setting { name, value, quiet: name == "password", variable });
+        // A password file in the text overrides a password from the environment.
+        let alternative = (name == "password").then_some("password_file");
+        if !self.contains(name) && !alternative.is_some_and(|name| self.contains(name)) {
+            self.list.retain(|setting| setting.name != name); // Replaces an empty value.
+            self.list.push(Setting { name, value, sensitive: name == "password", variable });
         }
     }
 
-    /// Whether there is a value for this parameter. An empty one counts as left out.
-    pub(super) fn gives(&self, name: &str) -> bool {
+    /// Returns true if this parameter has a value that is not empty.
+    pub(super) fn contains(&self, name: &str) -> bool {
         self.value(name).is_some_and(|value| !value.is_empty())
     }
 
@@ -77,16 +78,16 @@ impl Settings {
         self.list.iter().find(|setting| setting.name == name).map(|setting| setting.value.as_str())
     }
 
-    /// Builds a configuration. Each parameter may be there once.
+    /// Builds a configuration. Rejects a parameter that is set more than once.
     pub(super) fn into_config(self) -> Result<Config, ConfigError> {
         for (i, setting) in self.list.iter().enumerate() {
             if self.list[..i].iter().any(|earlier| earlier.name == setting.name) {
-                return Err(ConfigError::new(setting.name, "one value; it is given twice"));
+                return Err(ConfigError::duplicate(setting.name));
             }
         }
         self.build().map_err(|error| match self.list.iter().find(|setting| setting.name == error.parameter()) {
-            Some(Setting { quiet: true, variable, .. }) => error.silent().of_variable(*variable),
-            Some(Setting { variable, .. }) => error.of_variable(*variable),
+            Some(Setting { sensitive: true, variable, .. }) => error.redacted().with_variable(*variable),
+            Some(Setting { variable, .. }) => error.with_variable(*variable),
             None => error,
         })
     }
@@ -99,7 +100,7 @@ impl Settings {
         };
         config.discovery = Discovery::parse(self.value("discovery"), self.value("port_name"))?;
         for Setting { name, value, .. } in &self.list {
-            let parameter = known(name).ok_or_else(|| unknown(name))?;
+            let parameter = parameter::find(name).ok_or_else(|| unknown(name))?;
             (parameter.set)(&mut config, Value { name, text: value })?;
         }
         config.check_password_sources()?;
@@ -108,21 +109,22 @@ impl Settings {
     }
 }
 
-/// The error for a parameter that does not exist: names it and the nearest that does.
+/// Returns the error for an unknown parameter. The text names it and the closest known parameter.
 fn unknown(name: &str) -> ConfigError {
-    ConfigError::new(words::clip(name), format!("a known parameter; the nearest is `{}`", nearest(name)))
+    ConfigError::unknown(message::excerpt(name), format!("the closest known parameter is `{}`", closest(name)))
 }
 
-/// The same for one that may be a piece of a password: only what it is a slip of is named.
-fn unknown_quietly(name: &str, hint: &str) -> ConfigError {
-    let nearest = nearest(name);
-    let mut expected = format!("a password in which {hint}, and known parameters after it");
-    if words::distance(name, nearest) <= SLIP {
-        expected.push_str(&format!("; one is not known, and the nearest is `{nearest}`"));
+/// Returns the error for an unknown parameter whose name may be part of a password. The text does not contain the name.
+/// If the name is similar to that of a known parameter, the text contains the known name.
+fn unknown_after_password(name: &str, password_syntax: &str) -> ConfigError {
+    let closest = closest(name);
+    let mut expected = format!("{password_syntax}, followed only by known parameters");
+    if message::distance(name, closest) <= MAX_TYPO_DISTANCE {
+        expected.push_str(&format!("; one name is unknown, and the closest known parameter is `{closest}`"));
     }
     ConfigError::new("password", expected)
 }
 
-fn nearest(name: &str) -> &'static str {
-    words::nearest(name, PARAMETERS.iter().map(|known| known.name)).unwrap_or_default()
+fn closest(name: &str) -> &'static str {
+    message::closest(name, PARAMETERS.iter().map(|parameter| parameter.name)).unwrap_or_default()
 }

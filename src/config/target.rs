@@ -1,13 +1,13 @@
 use std::{fmt, str::FromStr};
 
-use super::words;
+use super::message;
 use crate::error::ConfigError;
 
-/// Which Pods may serve: libpq's `target_session_attrs` with libpq's six words and meanings (PostgreSQL manual,
-/// "Parameter Key Words"), and `prefer-primary`, which libpq lacks.
+/// The roles of the Pods that may serve a checkout: libpq's `target_session_attrs`. libpq's six values have the same
+/// meaning here (PostgreSQL manual, "Parameter Key Words"). `prefer-primary` is an addition of this crate.
 ///
-/// A Pod's role is `primary` while it is not in recovery and `standby` while it is. A Pod is read-only while it is a
-/// standby, or while `default_transaction_read_only` is on.
+/// A Pod in recovery is a standby; any other Pod is a primary. A Pod is read-only if it is a standby or if
+/// `default_transaction_read_only` is on.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum Target {
@@ -22,14 +22,15 @@ pub enum Target {
     Primary,
     /// A standby.
     Standby,
-    /// A standby; any Pod while no standby is healthy.
+    /// A standby, or any Pod while no standby is healthy.
     PreferStandby,
-    /// The primary; any Pod while no primary is healthy.
+    /// The primary, or any Pod while no primary is healthy.
     PreferPrimary,
 }
 
+// `health::target` defines the servers that each target accepts and prefers: `config` must not depend on `Role`.
 impl Target {
-    /// Every target, in the order of its declaration.
+    /// Every target, in declaration order.
     pub const ALL: [Self; 7] = [
         Self::Any,
         Self::ReadWrite,
@@ -40,35 +41,21 @@ impl Target {
         Self::PreferPrimary,
     ];
 
-    const WORDS: [&str; 7] =
+    const KEYWORDS: [&str; 7] =
         ["any", "read-write", "read-only", "primary", "standby", "prefer-standby", "prefer-primary"];
 
-    /// The target as it is written in a URL: `any`, `read-write`, `prefer-standby`, and so on.
+    /// Returns the keyword used in a URL, such as `any`, `read-write` or `prefer-standby`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        Self::WORDS[self.index()]
+        Self::KEYWORDS[self.index()]
     }
 
-    /// The place of this target in [`Target::ALL`], and in every table that has a row per target.
+    /// Returns the index of this target in [`Target::ALL`] and in every table that has one row per target.
     pub(crate) const fn index(self) -> usize {
         self as usize
     }
 
-    /// The roles that a Pod of this target has, or would best have, a bit each.
-    pub(crate) const fn roles(self) -> u8 {
-        match self {
-            Self::Any => 0,
-            Self::ReadWrite | Self::Primary | Self::PreferPrimary => Self::WRITES,
-            Self::ReadOnly | Self::Standby | Self::PreferStandby => Self::READS,
-        }
-    }
-
-    /// Of [`roles`](Self::roles): a primary.
-    pub(crate) const WRITES: u8 = 1;
-    /// Of [`roles`](Self::roles): a standby.
-    pub(crate) const READS: u8 = 2;
-
-    /// This target alone in a set of targets that is a bit each.
+    /// Returns the bit of this target in a bit set of targets.
     pub(crate) const fn bit(self) -> u32 {
         1 << self.index()
     }
@@ -77,11 +64,11 @@ impl Target {
 impl FromStr for Target {
     type Err = ConfigError;
 
-    fn from_str(word: &str) -> Result<Self, ConfigError> {
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
         Self::ALL
             .into_iter()
-            .find(|target| target.as_str() == word)
-            .ok_or_else(|| words::unknown("target_session_attrs", &Self::WORDS, word))
+            .find(|target| target.as_str() == text)
+            .ok_or_else(|| message::unknown_keyword("target_session_attrs", &Self::KEYWORDS, text))
     }
 }
 
@@ -96,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_leads_back_to_its_target() {
+    fn every_target_parses_its_own_keyword() {
         for (i, target) in Target::ALL.into_iter().enumerate() {
             assert_eq!(target.index(), i);
             assert_eq!(target.to_string().parse::<Target>().unwrap(), target);
@@ -105,15 +92,15 @@ mod tests {
     }
 
     #[test]
-    fn every_bit_is_its_own() {
+    fn every_target_has_its_own_bit() {
         assert_eq!(Target::ALL.into_iter().fold(0, |set, target| set | target.bit()), 0b111_1111);
     }
 
     #[test]
-    fn an_unknown_word_is_told_the_nearest() {
+    fn suggests_the_closest_keyword() {
         let error = "read_write".parse::<Target>().unwrap_err();
         assert_eq!(error.parameter(), "target_session_attrs");
-        assert!(error.expected().ends_with("the nearest is `read-write`"), "{error}");
+        assert!(error.problem().ends_with("(closest match: `read-write`)"), "{error}");
         assert_eq!(error.received(), Some("read_write"));
     }
 }

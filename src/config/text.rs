@@ -1,4 +1,4 @@
-//! A configuration from a text, and from the environment.
+//! Parsing of a [`Config`] from a text and from the environment.
 
 use std::{ffi::OsString, str::FromStr};
 
@@ -6,19 +6,19 @@ use super::{Config, env, keyword_value, setting::Settings, url};
 use crate::error::ConfigError;
 
 impl Config {
-    /// What libpq's environment variables say: `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD` and the others of the
-    /// [table](super#parameters), and `~/.pgpass`. `PGHOST` has to be there.
+    /// Reads the configuration from libpq's environment variables, such as `PGHOST`, `PGPORT`, `PGUSER` and
+    /// `PGPASSWORD` (see the [table](super#parameters)), and uses `~/.pgpass`. `PGHOST` is required.
     ///
     /// # Errors
     ///
-    /// Names the variable, the parameter, and what was expected of it.
+    /// Returns the first invalid value, with the names of its parameter and variable.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::parse_with_env("")
     }
 
-    /// Reads a text, a URL or keywords and values, and takes from libpq's environment variables what it leaves out: as
-    /// `psql` does with its argument, and every program on libpq. Reading a text alone, as [`str::parse`] does, heeds
-    /// no variable, so that what a program connects to is what it was told.
+    /// Parses a URL or a keyword/value string, and takes missing parameters from libpq's environment variables. `psql`
+    /// and other libpq programs treat their argument in the same way. [`str::parse`] ignores the environment, so its
+    /// result depends on the text alone.
     ///
     /// ```
     /// # use podpool::Config;
@@ -31,13 +31,13 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Names the parameter, the variable if it came from one, and what was expected of it.
+    /// Returns the first invalid value, with the name of its parameter and, if it was read from one, of its variable.
     pub fn parse_with_env(text: &str) -> Result<Self, ConfigError> {
         Self::parse_with(text, env::process)
     }
 
     pub(super) fn parse_with(text: &str, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
-        let mut settings = settings_of(text)?;
+        let mut settings = parse_settings(text)?;
         env::add_defaults(&mut settings, &variable)?;
         let mut config = settings.into_config()?;
         config.passfile = config.passfile.or_else(|| env::passfile(variable));
@@ -45,17 +45,17 @@ impl Config {
     }
 }
 
-/// Reads a URL, or keywords and values: see the [module](super#the-two-text-forms). No environment variable is heeded.
+/// Parses a [URL or a keyword/value string](super#connection-strings). Environment variables are ignored.
 impl FromStr for Config {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        settings_of(text)?.into_config()
+        parse_settings(text)?.into_config()
     }
 }
 
-/// Splits a text of either form. What begins like a URL of any scheme is meant as one.
-fn settings_of(text: &str) -> Result<Settings, ConfigError> {
+/// Parses a text of either form. A text that begins like a URL with any scheme is parsed as a URL.
+fn parse_settings(text: &str) -> Result<Settings, ConfigError> {
     let is_url = text.find("://").is_some_and(|at| !text[..at].trim_start().contains(['=', ' ']));
     if is_url { url::parse(text) } else { keyword_value::parse(text) }
 }

@@ -1,81 +1,125 @@
-//! Parameters of libpq's that this crate has not: each is refused by name and with what to do instead, but for the
-//! values that say what is so anyway.
+//! libpq parameters that this crate does not implement. Setting one of them is an error that names the alternative,
+//! unless the value is equal to the fixed behavior of the pool.
 
-use super::words;
+use super::message;
 use crate::error::ConfigError;
 
-/// A parameter that only libpq has.
+/// A parameter of libpq that this crate does not implement.
 pub(super) struct Unsupported {
     pub(super) name: &'static str,
-    /// Its environment variable, where one that is set and not heeded would change who is connected to, or how safely.
+    /// The environment variable, if ignoring it could change the server that a client connects to or weaken security.
     pub(super) variable: Option<&'static str>,
-    /// The values that say what is so anyway.
-    harmless: &'static [&'static str],
-    /// What to do instead.
-    expected: &'static str,
+    /// Values equal to the fixed behavior of the pool.
+    accepted: &'static [&'static str],
+    /// The reason and the remedy, as the text of the error.
+    reason: &'static str,
 }
 
-const fn unsupported(
-    name: &'static str,
-    variable: Option<&'static str>,
-    harmless: &'static [&'static str],
-    expected: &'static str,
-) -> Unsupported {
-    Unsupported { name, variable, harmless, expected }
-}
+const GSSAPI: &str = "GSSAPI is not implemented; remove it";
+const SERVICE_FILE: &str =
+    "connection service files are not read; set `host`, `user` and the other parameters directly";
 
-/// All of them (PostgreSQL manual, "Parameter Key Words").
-#[rustfmt::skip]
+/// All unsupported parameters, sorted by name (PostgreSQL manual, "Parameter Key Words").
 pub(super) const UNSUPPORTED: &[Unsupported] = &[
-    unsupported("client_encoding", Some("PGCLIENTENCODING"), &["utf8", "UTF8", "utf-8", "UTF-8"], "`UTF8`: texts are UTF-8 in Rust, and no other encoding is spoken"),
-    unsupported("fallback_application_name", None, &[], "to be left out: give `application_name`"),
-    unsupported("gssdelegation", Some("PGGSSDELEGATION"), &["0"], "to be left out: GSSAPI is not spoken"),
-    unsupported("gssencmode", Some("PGGSSENCMODE"), &["disable", "prefer"], "`disable`, or to be left out: GSSAPI is not spoken; encryption is `sslmode`"),
-    unsupported("gsslib", None, &[], "to be left out: GSSAPI is not spoken"),
-    unsupported("hostaddr", Some("PGHOSTADDR"), &[], "to be left out: the addresses are those behind the Service's name; a single one is given as `host`"),
-    unsupported("keepalives", None, &["1"], "`1`, or to be left out: keepalives are always on; `keepalives_idle`, `keepalives_interval` and `keepalives_count` say how"),
-    unsupported("krbsrvname", None, &[], "to be left out: GSSAPI is not spoken"),
-    unsupported("load_balance_hosts", None, &["random"], "`random`, or to be left out: the pool always balances over the Pods"),
-    unsupported("replication", None, &["false", "off", "no", "0"], "to be left out: a pool opens ordinary sessions"),
-    unsupported("require_auth", Some("PGREQUIREAUTH"), &[], "to be left out: which methods the server may ask for cannot be limited"),
-    unsupported("requirepeer", Some("PGREQUIREPEER"), &[], "to be left out: it is for Unix sockets, and Pods are reached over TCP"),
-    unsupported("service", Some("PGSERVICE"), &[], "to be left out: connection service files are not read"),
-    unsupported("servicefile", None, &[], "to be left out: connection service files are not read"),
+    Unsupported {
+        name: "client_encoding",
+        variable: Some("PGCLIENTENCODING"),
+        accepted: &["utf8", "UTF8", "utf-8", "UTF-8"],
+        reason: "the client encoding is always UTF-8; remove it or set `UTF8`",
+    },
+    Unsupported {
+        name: "fallback_application_name",
+        variable: None,
+        accepted: &[],
+        reason: "set `application_name` instead",
+    },
+    Unsupported { name: "gssdelegation", variable: Some("PGGSSDELEGATION"), accepted: &["0"], reason: GSSAPI },
+    Unsupported {
+        name: "gssencmode",
+        variable: Some("PGGSSENCMODE"),
+        accepted: &["disable", "prefer"],
+        reason: "GSSAPI is not implemented; remove it or set `disable`, and use `sslmode` for encryption",
+    },
+    Unsupported { name: "gsslib", variable: None, accepted: &[], reason: GSSAPI },
+    Unsupported {
+        name: "hostaddr",
+        variable: Some("PGHOSTADDR"),
+        accepted: &[],
+        reason: "the pool looks up the addresses behind the Service name; set a fixed address as `host` instead",
+    },
+    Unsupported {
+        name: "keepalives",
+        variable: None,
+        accepted: &["1"],
+        reason: "TCP keepalives are always enabled; remove it and use `keepalives_idle`, `keepalives_interval` and \
+                 `keepalives_count`",
+    },
+    Unsupported { name: "krbsrvname", variable: None, accepted: &[], reason: GSSAPI },
+    Unsupported {
+        name: "load_balance_hosts",
+        variable: None,
+        accepted: &["random"],
+        reason: "the pool always balances between the Pods; remove it or set `random`",
+    },
+    Unsupported {
+        name: "replication",
+        variable: None,
+        accepted: &["false", "off", "no", "0"],
+        reason: "a pool opens ordinary sessions only; remove it",
+    },
+    Unsupported {
+        name: "require_auth",
+        variable: Some("PGREQUIREAUTH"),
+        accepted: &[],
+        reason: "the authentication methods cannot be restricted; remove it",
+    },
+    Unsupported {
+        name: "requirepeer",
+        variable: Some("PGREQUIREPEER"),
+        accepted: &[],
+        reason: "it applies to Unix sockets, but the pool connects over TCP; remove it",
+    },
+    Unsupported { name: "service", variable: Some("PGSERVICE"), accepted: &[], reason: SERVICE_FILE },
+    Unsupported { name: "servicefile", variable: None, accepted: &[], reason: SERVICE_FILE },
 ];
 
 impl Unsupported {
-    /// Refuses every value but the harmless ones, and an empty one, which counts as left out.
-    pub(super) fn refuse_unless_harmless(&self, value: &str) -> Result<(), ConfigError> {
-        if value.is_empty() || self.harmless.contains(&value) {
+    /// Rejects every value except an empty one and those equal to the fixed behavior of the pool.
+    pub(super) fn check(&self, value: &str) -> Result<(), ConfigError> {
+        if value.is_empty() || self.accepted.contains(&value) {
             return Ok(());
         }
-        Err(ConfigError::new(self.name, self.expected).got(words::clip(value)))
+        Err(ConfigError::unsupported(self.name, self.reason).got(message::excerpt(value)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::parameter::known, *};
+    use super::{super::parameter, *};
 
     #[test]
-    fn are_by_name_and_none_of_ours() {
+    fn is_sorted_by_name_and_has_no_supported_parameter() {
         assert!(UNSUPPORTED.is_sorted_by(|a, b| a.name < b.name));
         for unsupported in UNSUPPORTED {
-            assert!(known(unsupported.name).is_none(), "{}", unsupported.name);
+            assert!(parameter::find(unsupported.name).is_none(), "{}", unsupported.name);
         }
     }
 
     #[test]
-    fn say_what_to_do_instead() {
-        let refused = |url: &str| url.parse::<crate::Config>().unwrap_err().to_string();
+    fn errors_name_the_alternative() {
+        let rejected = |text: &str| text.parse::<crate::Config>().unwrap_err().to_string();
         assert_eq!(
-            refused("postgres://app@db/?hostaddr=10.0.0.1"),
-            "parameter `hostaddr`: expected to be left out: the addresses are those behind the Service's name; a single \
-             one is given as `host`, got `10.0.0.1`"
+            rejected("postgres://app@db/?hostaddr=10.0.0.1"),
+            "unsupported parameter `hostaddr`: the pool looks up the addresses behind the Service name; set a fixed \
+             address as `host` instead (got `10.0.0.1`)"
         );
-        assert!(refused("host=db user=app gssencmode=require").contains("`disable`"));
-        for harmless in ["gssencmode=prefer", "keepalives=1", "client_encoding=utf8", "service=''"] {
-            let config = format!("host=db user=app {harmless}").parse::<crate::Config>();
+        assert!(rejected("host=db user=app gssencmode=require").contains("`disable`"));
+    }
+
+    #[test]
+    fn accepts_values_equal_to_the_fixed_behavior() {
+        for accepted in ["gssencmode=prefer", "keepalives=1", "client_encoding=utf8", "service=''"] {
+            let config = format!("host=db user=app {accepted}").parse::<crate::Config>();
             assert!(config.is_ok(), "{config:?}");
         }
     }

@@ -1,61 +1,64 @@
-//! The URL form of a configuration: `postgres://user:password@SERVICE:PORT/database?param=value&…`, as libpq has it
-//! (PostgreSQL manual, "Connection URIs"), for one host.
+//! Parser of connection URLs: `postgres://user:password@SERVICE:PORT/database?param=value&…`, as in libpq (PostgreSQL
+//! manual, "Connection URIs"), but with one host.
 //!
-//! A password with a reserved character that is not percent-encoded makes a URL that reads as another one: the
-//! password's pieces land in the host, the port, the path or the query. Two rules keep them out of every message. The
-//! one raw `@` of a URL is the one before the host; with two, or with one behind a raw `/`, `?` or `#`, nothing of the
-//! URL is repeated. And nothing that follows a `password=` in the query is repeated either, for a raw `&` in it may
-//! have made it.
+//! A reserved character in a password must be percent-encoded. Otherwise the URL is split in the wrong place, and parts
+//! of the password end up in the host, the port, the path or the query. Two rules keep them out of error messages:
+//!
+//! - The only raw `@` in a valid URL precedes the host. An error for a URL with a second raw `@`, or with one after a
+//!   raw `/`, `?` or `#`, contains no part of the URL.
+//! - An error contains no name or value that follows `password=` in the query, because a raw `&` in the password may
+//!   have produced it.
 
-use super::{parameter::known, percent, setting::Settings};
+use super::{parameter, percent, setting::Settings};
 use crate::error::ConfigError;
 
-const ENCODED: &str = "`@ : / ? # % & =` and blanks in it are percent-encoded: %40 %3A %2F %3F %23 %25 %26 %3D %20";
+const PASSWORD_SYNTAX: &str =
+    "a password with `@ : / ? # % & =` and spaces percent-encoded (%40 %3A %2F %3F %23 %25 %26 %3D %20)";
 
-/// Splits a URL into its settings, decoded, each with a known name. Whether their values make sense is not looked at.
+/// Splits a URL into decoded settings with known names. The values are not checked.
 pub(super) fn parse(url: &str) -> Result<Settings, ConfigError> {
     let rest = ["postgres://", "postgresql://"]
         .iter()
         .find_map(|scheme| url.strip_prefix(scheme))
-        .ok_or_else(|| ConfigError::new("url", "`postgres://` or `postgresql://` at its beginning"))?;
+        .ok_or_else(|| ConfigError::new("url", "`postgres://` or `postgresql://` at the beginning"))?;
     if rest.contains(|c: char| c.is_ascii_control() || c == ' ') {
-        return Err(ConfigError::new("url", "no blanks and no control characters; a blank is percent-encoded as %20"));
+        return Err(ConfigError::new("url", "no spaces and no control characters (percent-encode a space as %20)"));
     }
     let (authority, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if tail.contains('@') || authority.matches('@').count() > 1 {
-        return Err(stray_at(rest));
+        return Err(unexpected_at(rest));
     }
     if tail.contains('#') {
-        return Err(ConfigError::new("url", "no fragment: a `#` is percent-encoded as %23"));
+        return Err(ConfigError::new("url", "no fragment (percent-encode `#` as %23)"));
     }
     let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
 
-    let mut settings = Settings::new(ENCODED);
+    let mut settings = Settings::new(PASSWORD_SYNTAX);
     match authority.split_once('@') {
         Some((user, host)) => {
-            user_and_password(user, &mut settings)?;
-            host_and_port(host, false, &mut settings)?;
+            parse_userinfo(user, &mut settings)?;
+            parse_host_and_port(host, false, &mut settings)?;
         }
-        None => host_and_port(authority, true, &mut settings)?,
+        None => parse_host_and_port(authority, true, &mut settings)?,
     }
-    database(path, &mut settings)?;
-    parameters(query, &mut settings)?;
+    parse_dbname(path, &mut settings)?;
+    parse_query(query, &mut settings)?;
     Ok(settings)
 }
 
-/// The error for an `@` that is not the one before the host. It is most often part of the password.
-fn stray_at(rest: &str) -> ConfigError {
+/// Returns the error for an `@` that does not precede the host. It is most often part of the password.
+fn unexpected_at(rest: &str) -> ConfigError {
     let user = rest.split('@').next().unwrap_or_default();
     match user.contains(':') {
-        true => ConfigError::new("password", format!("a password in which {ENCODED}")),
-        false => ConfigError::new("url", "one `@`, the one before the host; every other is percent-encoded as %40"),
+        true => ConfigError::new("password", PASSWORD_SYNTAX),
+        false => ConfigError::new("url", "only one `@`, before the host (percent-encode any other `@` as %40)"),
     }
 }
 
-fn user_and_password(text: &str, settings: &mut Settings) -> Result<(), ConfigError> {
+fn parse_userinfo(text: &str, settings: &mut Settings) -> Result<(), ConfigError> {
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     if password.contains(':') {
-        return Err(ConfigError::new("password", format!("a password in which {ENCODED}")));
+        return Err(ConfigError::new("password", PASSWORD_SYNTAX));
     }
     for (name, text) in [("user", user), ("password", password)] {
         if !text.is_empty() {
@@ -65,10 +68,11 @@ fn user_and_password(text: &str, settings: &mut Settings) -> Result<(), ConfigEr
     Ok(())
 }
 
-/// `quiet` where no `@` came before: what looks like a port may then be the password of a URL that lacks its host.
-fn host_and_port(text: &str, quiet: bool, settings: &mut Settings) -> Result<(), ConfigError> {
+/// Parses `host`, `host:port` and `[address]:port`. `sensitive`: the URL has no `@`, so the apparent port may be the
+/// password of a URL whose host is missing.
+fn parse_host_and_port(text: &str, sensitive: bool, settings: &mut Settings) -> Result<(), ConfigError> {
     let (host, port) = match text.rfind(']') {
-        // Two hosts, or an IPv6 address without brackets: left whole, for the host's own error.
+        // Several hosts, or an IPv6 address without brackets: parsing the whole text as a host returns the right error.
         _ if text.contains(',') => (text, None),
         None if text.matches(':').count() > 1 => (text, None),
         Some(end) if text[end + 1..].is_empty() => (text, None),
@@ -80,28 +84,26 @@ fn host_and_port(text: &str, quiet: bool, settings: &mut Settings) -> Result<(),
         },
     };
     if !host.is_empty() {
-        let quiet = quiet && host.contains(':');
-        settings.push("host", percent::decode("host", host)?, quiet);
+        let sensitive = sensitive && host.contains(':');
+        settings.push("host", percent::decode("host", host)?, sensitive);
     }
     match port {
-        Some(port) if quiet && !port.bytes().all(|b| b.is_ascii_digit()) => {
-            let expected = format!(
-                "a number from 1 to 65535; where it is a password, an `@` and the host follow it, and {ENCODED}"
-            );
+        Some(port) if sensitive && !port.bytes().all(|b| b.is_ascii_digit()) => {
+            let expected = format!("a number from 1 to 65535, or {PASSWORD_SYNTAX} and followed by `@` and the host");
             Err(ConfigError::new("port", expected))
         }
         Some(port) => {
-            settings.push("port", percent::decode("port", port)?, quiet);
+            settings.push("port", percent::decode("port", port)?, sensitive);
             Ok(())
         }
         None => Ok(()),
     }
 }
 
-fn database(path: &str, settings: &mut Settings) -> Result<(), ConfigError> {
+fn parse_dbname(path: &str, settings: &mut Settings) -> Result<(), ConfigError> {
     let name = path.strip_prefix('/').unwrap_or(path);
     if name.contains('/') {
-        return Err(ConfigError::new("dbname", "one name after the host's `/`; a `/` in it is percent-encoded as %2F"));
+        return Err(ConfigError::new("dbname", "one database name after the host (percent-encode `/` as %2F)"));
     }
     if !name.is_empty() {
         settings.push("dbname", percent::decode("dbname", name)?, false);
@@ -109,26 +111,23 @@ fn database(path: &str, settings: &mut Settings) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn parameters(query: &str, settings: &mut Settings) -> Result<(), ConfigError> {
-    let mut quiet = false;
+fn parse_query(query: &str, settings: &mut Settings) -> Result<(), ConfigError> {
+    let mut sensitive = false;
     for pair in query.split('&') {
         if query.is_empty() {
             break;
         }
         let (raw, value) = match pair.split_once('=') {
             Some((name, value)) if !name.is_empty() => (name, value),
-            _ => return Err(ConfigError::new("url", "`name=value` between the `&` of its query")),
+            _ => return Err(ConfigError::new("url", "a query of `name=value` pairs separated by `&`")),
         };
         let decoded = percent::decode("url", raw)?;
-        let name = known(&decoded).map_or("url", |parameter| parameter.name);
+        let name = parameter::find(&decoded).map_or("url", |parameter| parameter.name);
         if value.contains('=') && name != "url" {
-            return Err(ConfigError::new(
-                name,
-                "one `=`, the one before its value; every other is percent-encoded as %3D",
-            ));
+            return Err(ConfigError::new(name, "a value without a raw `=` (percent-encode `=` as %3D)"));
         }
-        quiet |= name == "password";
-        settings.add(&decoded, percent::decode(name, value)?, quiet)?;
+        sensitive |= name == "password";
+        settings.add(&decoded, percent::decode(name, value)?, sensitive)?;
     }
     Ok(())
 }

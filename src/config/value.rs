@@ -1,77 +1,77 @@
-//! A value of a parameter as a text form gives it, and how it is read.
+//! The value of a parameter in a configuration text, and its conversion to the type of the setting.
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use super::{
     Secret,
-    duration::{self, Bare},
-    words,
+    duration::{self, DefaultUnit},
+    message,
 };
 use crate::error::ConfigError;
 
-/// A parameter's value, as text. Has no `Debug`, for it may be a password.
+/// A parameter's value, as text. It may be a password, so this type does not implement `Debug`.
 #[derive(Clone, Copy)]
 pub(super) struct Value<'a> {
-    /// Whose it is.
+    /// The name of the parameter.
     pub(super) name: &'static str,
     pub(super) text: &'a str,
 }
 
 impl Value<'_> {
-    /// A text; an empty one counts as left out.
-    #[expect(clippy::unnecessary_wraps, reason = "as all the others")]
+    /// Returns the text, or `None` if it is empty. An empty text is the same as no text.
+    #[expect(clippy::unnecessary_wraps, reason = "the table of parameters needs the same signature for all")]
     pub(super) fn text(self) -> Result<Option<String>, ConfigError> {
         Ok(Some(self.text.to_owned()).filter(|text| !text.is_empty()))
     }
 
-    /// The path of a file; an empty one counts as left out.
+    /// Returns the path of a file, or `None` if the text is empty.
     pub(super) fn path(self) -> Result<Option<PathBuf>, ConfigError> {
         self.text().map(|text| text.map(PathBuf::from))
     }
 
-    /// A secret; an empty one counts as left out.
-    #[expect(clippy::unnecessary_wraps, reason = "as all the others")]
+    /// Returns the secret, or `None` if the text is empty.
+    #[expect(clippy::unnecessary_wraps, reason = "the table of parameters needs the same signature for all")]
     pub(super) fn secret(self) -> Result<Option<Secret>, ConfigError> {
         Ok(Some(self.text).filter(|text| !text.is_empty()).map(Secret::from))
     }
 
-    /// A whole number, of digits alone: the standard library's parser would take a `+` too.
+    /// Parses a whole number. Only digits are accepted, although the standard library's parser also accepts a `+`.
     pub(super) fn number<T: FromStr>(self) -> Result<T, ConfigError> {
         Some(self.text)
             .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
             .and_then(|text| text.parse().ok())
-            .ok_or_else(|| self.refuse("a whole number"))
+            .ok_or_else(|| self.reject("a whole number"))
     }
 
-    /// A number from 0 to 1, such as `0.8`.
-    pub(super) fn share(self) -> Result<f64, ConfigError> {
+    /// Parses a fraction such as `0.8`. [`Limits`](super::Limits) checks its range.
+    pub(super) fn fraction(self) -> Result<f64, ConfigError> {
         Some(self.text)
             .filter(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
             .and_then(|text| text.parse().ok())
-            .ok_or_else(|| self.refuse("a number from 0 to 1, such as `0.8`"))
+            .ok_or_else(|| self.reject("a number from 0 to 1, such as `0.8`"))
     }
 
-    /// One of the words of a type.
-    pub(super) fn word<T: FromStr<Err = ConfigError>>(self) -> Result<T, ConfigError> {
+    /// Parses one of the keywords of a type.
+    pub(super) fn keyword<T: FromStr<Err = ConfigError>>(self) -> Result<T, ConfigError> {
         self.text.parse()
     }
 
-    /// A duration, without a unit in seconds.
+    /// Parses a duration. A number without a unit is in seconds.
     pub(super) fn seconds(self) -> Result<Duration, ConfigError> {
-        duration::parse(self.name, self.text, Bare::Seconds)
+        duration::parse(self.name, self.text, DefaultUnit::Seconds)
     }
 
-    /// A duration, without a unit in milliseconds.
+    /// Parses a duration. A number without a unit is in milliseconds.
     pub(super) fn milliseconds(self) -> Result<Duration, ConfigError> {
-        duration::parse(self.name, self.text, Bare::Milliseconds)
+        duration::parse(self.name, self.text, DefaultUnit::Milliseconds)
     }
 
-    /// A TCP port.
+    /// Parses a TCP port.
     pub(super) fn port(self) -> Result<u16, ConfigError> {
-        self.number().ok().filter(|port| *port != 0).ok_or_else(|| self.refuse("a number from 1 to 65535"))
+        self.number().ok().filter(|port| *port != 0).ok_or_else(|| self.reject("a number from 1 to 65535"))
     }
 
-    fn refuse(self, expected: &'static str) -> ConfigError {
-        ConfigError::new(self.name, expected).got(words::clip(self.text))
+    fn reject(self, expected: &'static str) -> ConfigError {
+        ConfigError::new(self.name, expected).got(message::excerpt(self.text))
     }
 }

@@ -1,29 +1,32 @@
+//! Detection of a Service that is not headless: its name has one address, the ClusterIP, which never changes.
+
 use std::net::IpAddr;
 
 use crate::endpoint::Endpoint;
 
-/// At which lookup in a row with one and the same address the name is looked into.
-const TIMES: u32 = 5;
+/// Number of consecutive lookups with the same single address after which that address is checked.
+const CHECK_AFTER: u32 = 5;
 
-/// Notices a name that has a single address which does not change: a Service of one Pod, or one that is not headless.
+/// A counter of consecutive lookups that returned the same single address. Such a Service either has one Pod or is not
+/// headless.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SoleAddress {
     address: Option<IpAddr>,
-    times: u32,
+    lookups: u32,
 }
 
 impl SoleAddress {
-    /// Takes an answer. The address to look into, once for each that stays.
+    /// Records the result of a lookup. Returns the address to check, once for each single address that persists.
     pub(super) fn observe(&mut self, endpoints: &[Endpoint]) -> Option<IpAddr> {
         let address = match endpoints {
             [only] => Some(only.address().ip()),
             _ => None,
         };
         if address.is_none() || address != self.address {
-            *self = Self { address, times: 0 };
+            *self = Self { address, lookups: 0 };
         }
-        self.times = self.times.saturating_add(1);
-        address.filter(|_| self.times == TIMES)
+        self.lookups = self.lookups.saturating_add(1);
+        address.filter(|_| self.lookups == CHECK_AFTER)
     }
 }
 
@@ -32,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_stays_alone_is_looked_into_once() {
+    fn returns_a_persistent_single_address_once() {
         let pod = |last: u8| Endpoint::new(([10, 0, 0, last], 5432).into());
         let mut sole = SoleAddress::default();
         let mut seen = Vec::new();

@@ -1,14 +1,14 @@
-//! When an absence counts.
+//! Confirmation of absences: the rules by which a Pod that is missing in DNS is removed.
 //!
-//! Two name servers behind one address may disagree, a watch may be stale, and a Service without a ready Pod looks as
-//! if it did not exist (Kubernetes DNS specification, 2.4.1). So an addition is believed at once, because a new Pod
-//! must pass a probe before it serves, and an absence only when it is repeated:
+//! Two name servers behind one address may disagree, a name server's view of the cluster may be stale, and a Service
+//! without a ready Pod seems not to exist (Kubernetes DNS specification, 2.4.1). Therefore a new Pod is added
+//! immediately, because it must pass a probe before it serves, but an absence must be confirmed:
 //!
-//! - A Pod missing from an answer is gone after one answer if it fails its health check, after two in a row if it
-//!   passes; the second is asked for a second after the first.
-//! - An answer without any Pod counts after three in a row over 10 s, or over as long as the answer itself is to be
-//!   believed if that is longer, and never while a Pod passes its health check.
-//! - An error neither confirms nor denies: it interrupts no count.
+//! - A missing Pod that fails its health check is removed after one answer. One that passes is removed after two
+//!   answers in a row, of which the second is requested 1 s after the first.
+//! - All Pods are removed after three negative responses in a row, spread over 10 s or over their TTL, whichever is
+//!   longer, and never while a Pod passes its health check.
+//! - An error neither confirms an absence nor resets a count.
 
 use std::collections::HashMap;
 
@@ -17,39 +17,39 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// How many answers in a row must lack a Pod that passes its health check.
+/// Number of consecutive answers that must lack a Pod before it is removed although it passes its health check.
 const ABSENCES: u32 = 2;
-/// How many negative answers in a row make a Service empty.
+/// Number of consecutive negative responses after which all Pods are removed.
 const NEGATIVES: u32 = 3;
-/// The least time from the first of them to the last.
+/// Minimum time from the first to the last of these negative responses.
 const EMPTY_AFTER: Duration = Duration::from_secs(10);
-/// When an unconfirmed absence is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Time after which an unconfirmed absence is looked up again.
+const RECHECK: Duration = Duration::from_secs(1);
 
-/// Counts absences until they are confirmed.
+/// A counter of absences until they are confirmed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Confirm {
-    /// Known Pods that the last answers lacked, each with how many in a row.
+    /// Known Pods that are missing in the latest answers, each with the number of consecutive answers.
     missing: HashMap<Endpoint, u32>,
     negative: Option<Negative>,
 }
 
-/// Negative answers in a row.
+/// A run of consecutive negative responses.
 #[derive(Clone, Copy, Debug)]
 struct Negative {
     count: u32,
     since: Instant,
-    /// The longest time that one of them is to be believed.
+    /// The longest TTL of these responses.
     ttl: Duration,
 }
 
-/// Who exists now.
+/// The Pods that exist after a lookup.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Decision {
-    /// Every Pod, sorted, without duplicates.
+    /// All Pods, sorted and without duplicates.
     pub(crate) set: Vec<Endpoint>,
-    /// When to ask again at the latest, where an absence waits for its confirmation.
-    pub(crate) again: Option<Instant>,
+    /// Latest time of the next lookup, if an absence waits for its confirmation.
+    pub(crate) recheck_at: Option<Instant>,
 }
 
 impl Confirm {
@@ -57,8 +57,8 @@ impl Confirm {
         Self::default()
     }
 
-    /// Takes an answer. `known` is every Pod known until now, with whether it passes its health check. An answer
-    /// without any Pod is a negative one.
+    /// Applies an answer. `known` contains all Pods known so far, each with true if it passes its health check. An
+    /// answer without Pods counts as a negative response.
     pub(crate) fn answer(&mut self, now: Instant, known: &[(Endpoint, bool)], answer: &[Endpoint]) -> Decision {
         if answer.is_empty() {
             return self.negative(now, known, None);
@@ -81,10 +81,10 @@ impl Confirm {
         }
         set.sort_unstable();
         set.dedup();
-        Decision { set, again: (!self.missing.is_empty()).then(|| now + ASK_AGAIN) }
+        Decision { set, recheck_at: (!self.missing.is_empty()).then(|| now + RECHECK) }
     }
 
-    /// Takes the answer that there are no Pods, with how long it is to be believed.
+    /// Applies a negative response and its TTL.
     pub(crate) fn negative(
         &mut self,
         now: Instant,
@@ -94,27 +94,27 @@ impl Confirm {
         let run = self.negative.get_or_insert(Negative { count: 0, since: now, ttl: Duration::ZERO });
         run.count = run.count.saturating_add(1);
         run.ttl = run.ttl.max(negative_ttl.unwrap_or(Duration::ZERO));
-        let counts_at = run.since + EMPTY_AFTER.max(run.ttl);
-        let counts = run.count >= NEGATIVES && now >= counts_at;
-        let again = if run.count < NEGATIVES { now + ASK_AGAIN } else { counts_at.max(now + ASK_AGAIN) };
+        let confirmed_at = run.since + EMPTY_AFTER.max(run.ttl);
+        let confirmed = run.count >= NEGATIVES && now >= confirmed_at;
+        let recheck_at = if run.count < NEGATIVES { now + RECHECK } else { confirmed_at.max(now + RECHECK) };
         if known.is_empty() {
-            return Decision { set: Vec::new(), again: None };
+            return Decision { set: Vec::new(), recheck_at: None };
         }
         if known.iter().any(|(_, passes)| *passes) {
-            // Nothing that DNS says outweighs a Pod that serves; the ordinary schedule goes on asking.
-            return Decision { set: all(known), again: None };
+            // A Pod that serves outweighs DNS. The regular schedule continues.
+            return Decision { set: all(known), recheck_at: None };
         }
-        if counts {
+        if confirmed {
             self.missing.clear();
-            return Decision { set: Vec::new(), again: None };
+            return Decision { set: Vec::new(), recheck_at: None };
         }
-        Decision { set: all(known), again: Some(again) }
+        Decision { set: all(known), recheck_at: Some(recheck_at) }
     }
 
-    /// Takes an error, which says nothing about anybody.
+    /// Applies an error, which changes nothing.
     pub(crate) fn error(&mut self) {}
 
-    /// An answer that names exactly who is known: nobody is missing, and the name stands for somebody.
+    /// Applies an answer that equals the known set. Resets all counts.
     pub(crate) fn unchanged(&mut self) {
         self.missing.clear();
         self.negative = None;
@@ -147,74 +147,75 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_passes_is_gone_after_two_answers_a_second_apart() {
+    fn removes_a_passing_pod_after_two_answers_a_second_apart() {
         let (mut confirm, now) = (Confirm::new(), Instant::now());
         let first = confirm.answer(now, &known(&pods(&[1, 2, 3]), true), &pods(&[1]));
-        assert_eq!(first, Decision { set: pods(&[1, 2, 3]), again: Some(now + ASK_AGAIN) });
-        let second = confirm.answer(now + ASK_AGAIN, &known(&first.set, true), &pods(&[1]));
-        assert_eq!(second, Decision { set: pods(&[1]), again: None });
+        assert_eq!(first, Decision { set: pods(&[1, 2, 3]), recheck_at: Some(now + RECHECK) });
+        let second = confirm.answer(now + RECHECK, &known(&first.set, true), &pods(&[1]));
+        assert_eq!(second, Decision { set: pods(&[1]), recheck_at: None });
     }
 
     #[test]
-    fn a_pod_that_fails_is_gone_after_one_answer_and_a_new_one_is_there_at_once() {
+    fn removes_a_failing_pod_and_adds_a_new_one_after_one_answer() {
         let (mut confirm, now) = (Confirm::new(), Instant::now());
         let decision = confirm.answer(now, &[(pod(1), true), (pod(2), false)], &pods(&[3, 1, 3]));
-        assert_eq!(decision, Decision { set: pods(&[1, 3]), again: None });
+        assert_eq!(decision, Decision { set: pods(&[1, 3]), recheck_at: None });
     }
 
     #[test]
-    fn a_pod_that_comes_back_is_counted_afresh_so_two_servers_that_disagree_cost_nobody() {
+    fn keeps_every_pod_while_two_name_servers_disagree() {
         let (mut confirm, mut now) = (Confirm::new(), Instant::now());
         let mut set = pods(&[1, 2, 3]);
         for round in 0..20 {
             let answer = if round % 2 == 0 { pods(&[1, 2]) } else { pods(&[1, 3]) };
             set = confirm.answer(now, &known(&set, true), &answer).set;
             assert_eq!(set, pods(&[1, 2, 3]));
-            now += ASK_AGAIN;
+            now += RECHECK;
         }
     }
 
     #[test]
-    fn an_error_between_two_answers_neither_confirms_nor_denies() {
+    fn an_error_neither_confirms_nor_resets_an_absence() {
         let (mut confirm, now) = (Confirm::new(), Instant::now());
         let first = confirm.answer(now, &known(&pods(&[1, 2]), true), &pods(&[1]));
         confirm.error();
         assert_eq!(first.set, pods(&[1, 2]));
-        let second = confirm.answer(now + ASK_AGAIN * 3, &known(&first.set, true), &pods(&[1]));
+        let second = confirm.answer(now + RECHECK * 3, &known(&first.set, true), &pods(&[1]));
         assert_eq!(second.set, pods(&[1]));
     }
 
-    /// How long and how often "there is nothing" must be heard, asked as the decisions say.
+    /// Repeats negative responses at the requested times until the set is empty. Returns the time and the number of
+    /// responses.
     fn until_empty(ttl: Option<Duration>) -> (Duration, u32) {
         let (mut confirm, start) = (Confirm::new(), Instant::now());
-        let (mut now, mut asked) = (start, 0);
+        let (mut now, mut responses) = (start, 0);
         loop {
             let decision = confirm.negative(now, &known(&pods(&[1, 2]), false), ttl);
-            asked += 1;
-            match decision.again {
-                Some(again) => {
+            responses += 1;
+            match decision.recheck_at {
+                Some(at) => {
                     assert_eq!(decision.set, pods(&[1, 2]));
-                    now = again;
+                    now = at;
                 }
                 None => {
                     assert_eq!(decision.set, []);
-                    return (now - start, asked);
+                    return (now - start, responses);
                 }
             }
         }
     }
 
     #[test]
-    fn emptiness_needs_three_negatives_over_ten_seconds_or_the_negative_ttl() {
+    fn empties_after_three_negatives_over_ten_seconds_or_their_ttl() {
         for (ttl, after) in [(None, 10), (Some(5), 10), (Some(30), 30)] {
-            let (took, asked) = until_empty(ttl.map(Duration::from_secs));
+            let (took, responses) = until_empty(ttl.map(Duration::from_secs));
             assert_eq!(took, Duration::from_secs(after), "negative TTL {ttl:?}");
-            assert!((3..=4).contains(&asked), "{asked}");
+            assert!((3..=4).contains(&responses), "{responses}");
         }
     }
 
     #[test]
-    fn an_answer_between_negatives_starts_the_count_again() {
+    fn an_answer_resets_the_count_of_negatives() {
         let (mut confirm, now) = (Confirm::new(), Instant::now());
         let failing = known(&pods(&[1]), false);
         for seconds in [0, 1] {
@@ -225,37 +226,37 @@ mod tests {
     }
 
     #[derive(Clone, Debug)]
-    enum Heard {
+    enum Outcome {
         Answer(Vec<u8>),
         Negative(Option<u64>),
         Error,
     }
 
-    fn heard() -> impl Strategy<Value = Heard> {
+    fn outcome() -> impl Strategy<Value = Outcome> {
         prop_oneof![
-            prop::collection::vec(0u8..6, 0..6).prop_map(Heard::Answer),
-            prop::option::of(0u64..60).prop_map(Heard::Negative),
-            Just(Heard::Error),
+            prop::collection::vec(0u8..6, 0..6).prop_map(Outcome::Answer),
+            prop::option::of(0u64..60).prop_map(Outcome::Negative),
+            Just(Outcome::Error),
         ]
     }
 
     proptest! {
         #[test]
         fn never_empties_while_a_pod_passes(
-            steps in prop::collection::vec((heard(), 0u64..20_000, prop::collection::vec(any::<bool>(), 6)), 1..60),
+            steps in prop::collection::vec((outcome(), 0u64..20_000, prop::collection::vec(any::<bool>(), 6)), 1..60),
         ) {
             let (mut confirm, mut now) = (Confirm::new(), Instant::now());
             let mut set = pods(&[0, 1, 2]);
-            for (heard, wait, passes) in steps {
+            for (outcome, wait, passes) in steps {
                 now += Duration::from_millis(wait);
                 let known: Vec<_> = set
                     .iter()
                     .map(|pod| (pod.clone(), passes[usize::from(pod.address().to_string().as_bytes()[7] - b'0')]))
                     .collect();
-                let decision = match &heard {
-                    Heard::Answer(last) => confirm.answer(now, &known, &pods(last)),
-                    Heard::Negative(ttl) => confirm.negative(now, &known, ttl.map(Duration::from_secs)),
-                    Heard::Error => {
+                let decision = match &outcome {
+                    Outcome::Answer(last) => confirm.answer(now, &known, &pods(last)),
+                    Outcome::Negative(ttl) => confirm.negative(now, &known, ttl.map(Duration::from_secs)),
+                    Outcome::Error => {
                         confirm.error();
                         continue;
                     }
@@ -264,24 +265,24 @@ mod tests {
                     prop_assert!(!decision.set.is_empty());
                 }
                 prop_assert!(decision.set.is_sorted());
-                if let Heard::Answer(last) = &heard {
+                if let Outcome::Answer(last) = &outcome {
                     for pod in pods(last) {
-                        prop_assert!(decision.set.contains(&pod), "an addition waits");
+                        prop_assert!(decision.set.contains(&pod), "a new Pod is added immediately");
                     }
                 }
                 for pod in &decision.set {
-                    let told = matches!(&heard, Heard::Answer(last) if pods(last).contains(pod));
-                    prop_assert!(told || set.contains(pod), "a Pod nobody told of");
+                    let answered = matches!(&outcome, Outcome::Answer(last) if pods(last).contains(pod));
+                    prop_assert!(answered || set.contains(pod), "every Pod is known or in the answer");
                 }
-                if let Some(again) = decision.again {
-                    prop_assert!(again >= now + ASK_AGAIN);
+                if let Some(at) = decision.recheck_at {
+                    prop_assert!(at >= now + RECHECK);
                 }
                 set = decision.set;
             }
         }
 
         #[test]
-        fn one_answer_removes_nobody_who_passes(answer in prop::collection::vec(0u8..6, 1..6)) {
+        fn one_answer_never_removes_a_passing_pod(answer in prop::collection::vec(0u8..6, 1..6)) {
             let set = pods(&[0, 1, 2, 3, 4, 5]);
             let decision = Confirm::new().answer(Instant::now(), &known(&set, true), &pods(&answer));
             prop_assert_eq!(decision.set, set);

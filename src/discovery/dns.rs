@@ -1,4 +1,4 @@
-use std::{fmt, future::Future, net::IpAddr, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use hickory_resolver::proto::rr::Name;
 
@@ -16,26 +16,25 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// The longest name in text, without its last dot (RFC 1035 section 3.1).
-const MAX_NAME: usize = 253;
-/// The longest label (RFC 1035 section 2.3.4).
-const MAX_LABEL: usize = 63;
+/// Expected value of the parameter `port_name`.
+const PORT_NAME: &str = "the name of the Service's port";
 
-/// Pods by DNS: A and AAAA records, or SRV records where a port's name is given.
+/// A DNS resolver for the Pods of one Service: A and AAAA records, or SRV records if the port's name is given.
 ///
-/// - The name is made absolute once, along the search list, and asked for absolutely from then on: one packet a family
-///   and lookup. A search domain that answers to every name is passed over.
-/// - Name servers are asked one after the other: the next one at once when one fails, and after
-///   [`hedge`](DnsOptions::hedge) when one is silent.
-/// - A and AAAA are asked and judged apart. A family that is not heard of keeps its last good half; a family without
-///   addresses is asked at every tenth lookup.
-/// - A truncated answer is fetched by TCP or is an error, never used. Addresses that no Pod can have are left out.
+/// - The first lookup completes the name along the search list. Later lookups query the absolute name only, with one
+///   packet per address family. A search domain with a wildcard record is skipped.
+/// - Name servers are queried in order: the next one immediately when one fails, and after
+///   [`hedge`](DnsOptions::hedge) when one has not responded.
+/// - A and AAAA records are queried and evaluated separately. A family whose query fails keeps its last good addresses.
+///   A family without addresses is queried at every tenth lookup.
+/// - A truncated response is never used. The query is repeated over TCP, and fails if that fails. Addresses that no Pod
+///   can have are dropped.
 /// - resolv.conf is read again when it changes.
-/// - While lookups fail, no more than four packets a second go out.
+/// - While lookups fail, at most four packets per second are sent.
 ///
-/// Calls of [`resolve`](Resolve::resolve) at the same time share one lookup, which ends within
-/// [`timeout`](DnsOptions::timeout); each name of the search list has that long, the first time, and while lookups fail
-/// one may wait a second before it begins.
+/// Concurrent calls of [`resolve`](Resolve::resolve) share one lookup, which ends within
+/// [`timeout`](DnsOptions::timeout), with two exceptions: the first lookup has that much time for each name of the
+/// search list, and a lookup that follows a failed one may wait up to one second for the packet limit before it starts.
 pub struct Dns {
     options: Arc<DnsOptions>,
     name: Name,
@@ -43,25 +42,21 @@ pub struct Dns {
     rate_limit: Arc<Mutex<RateLimit>>,
     stats: Arc<Mutex<DnsStats>>,
     single_flight: SingleFlight<Option<Result<Resolution, ResolveError>>>,
-    state: Home,
+    state: StateSlot,
 }
 
 impl Dns {
-    /// Prepares the lookup. Touches neither network nor file.
+    /// Creates a resolver. Accesses neither the network nor a file.
     ///
     /// # Errors
     ///
-    /// If the name or the port's name is not one that DNS can have: an empty name or label, a label over 63 or a name
-    /// over 253 characters, an address in place of a name.
+    /// If the port's name is not one DNS label.
     pub fn new(options: DnsOptions) -> Result<Self, ConfigError> {
-        let name = parse("host", &options.name, "the name of a headless Service")?;
+        let name = parse("host", &options.name.to_string(), "the name of a headless Service")?;
         let prefix = match &options.srv_port_name {
             None => None,
-            Some(port) if port.contains('.') => return Err(bad("srv", "the name of the Service's port", port)),
-            Some(port) => {
-                parse("srv", port, "the name of the Service's port")?;
-                Some(parse("srv", &format!("_{port}._tcp"), "the name of the Service's port")?)
-            }
+            Some(port) if port.is_empty() || port.contains('.') => return Err(invalid("port_name", PORT_NAME, port)),
+            Some(port) => Some(parse("port_name", &format!("_{port}._tcp"), PORT_NAME)?),
         };
         let (options, rate_limit, stats) = (Arc::new(options), Arc::default(), Arc::default());
         let state = LookupState::new(
@@ -75,7 +70,7 @@ impl Dns {
         Ok(Self { options, name, prefix, rate_limit, stats, single_flight: SingleFlight::new(), state })
     }
 
-    /// What was asked and answered since the beginning.
+    /// Returns statistics of the queries and responses since this resolver was created.
     #[must_use]
     pub fn stats(&self) -> DnsStats {
         let mut stats = lock(&self.stats).clone();
@@ -85,33 +80,29 @@ impl Dns {
 }
 
 fn parse(parameter: &'static str, text: &str, expected: &'static str) -> Result<Name, ConfigError> {
-    let labels = text.strip_suffix('.').unwrap_or(text);
-    let fits = labels.len() <= MAX_NAME && labels.split('.').all(|label| (1..=MAX_LABEL).contains(&label.len()));
-    if !fits || text.parse::<IpAddr>().is_ok() {
-        return Err(bad(parameter, expected, text));
-    }
-    Name::from_ascii(text).map_err(|_| bad(parameter, expected, text))
+    Name::from_ascii(text).map_err(|_| invalid(parameter, expected, text))
 }
 
-fn bad(parameter: &'static str, expected: &'static str, text: &str) -> ConfigError {
+fn invalid(parameter: &'static str, expected: &'static str, text: &str) -> ConfigError {
     ConfigError::new(parameter, expected).got(text)
 }
 
 impl Resolve for Dns {
     fn resolve(&self) -> Pin<Box<dyn Future<Output = Result<Resolution, ResolveError>> + Send + '_>> {
         Box::pin(async move {
-            let home = self.state.clone();
+            let slot = self.state.clone();
             let lookup = move || async move {
-                let state = lock(&home).take();
-                let mut taken = Taken { state, home };
-                match &mut taken.state {
+                let state = lock(&slot).take();
+                let mut guard = StateGuard { state, slot };
+                match &mut guard.state {
                     Some(state) => Some(state.refresh().await),
                     None => None,
                 }
             };
             self.single_flight.join(lookup).await.flatten().unwrap_or_else(|| {
                 let name = Some(self.name.to_ascii().into());
-                Err(ResolveError::told(ResolveErrorKind::Other, name, "the lookup was stopped", None))
+                let message = "lookup aborted: its task panicked or the runtime is shutting down";
+                Err(ResolveError::with_message(ResolveErrorKind::Other, name, message, None))
             })
         })
     }
@@ -119,7 +110,7 @@ impl Resolve for Dns {
     fn source(&self) -> String {
         let (kind, name) = match &self.prefix {
             Some(prefix) => ("SRV", format!("{prefix}.{}", self.options.name)),
-            None => ("A and AAAA", self.options.name.clone()),
+            None => ("A and AAAA", self.options.name.to_string()),
         };
         let servers: Vec<_> = self.options.nameservers.iter().map(ToString::to_string).collect();
         if servers.is_empty() {
@@ -136,18 +127,19 @@ impl fmt::Debug for Dns {
     }
 }
 
-/// Where the state is between two lookups.
-type Home = Arc<Mutex<Option<LookupState>>>;
+/// The place of the state between two lookups. Empty during a lookup.
+type StateSlot = Arc<Mutex<Option<LookupState>>>;
 
-/// The state, taken out for one lookup and put back when it ends in whatever way. Lookups never run side by side, so
-/// nobody misses it, and no lock is held meanwhile.
-struct Taken {
+/// The state of the running lookup. Puts the state back into its slot on drop, also when the lookup is cancelled.
+///
+/// Lookups never overlap, so the slot is full when one starts. No lock is held while the lookup runs.
+struct StateGuard {
     state: Option<LookupState>,
-    home: Home,
+    slot: StateSlot,
 }
 
-impl Drop for Taken {
+impl Drop for StateGuard {
     fn drop(&mut self) {
-        *lock(&self.home) = self.state.take();
+        *lock(&self.slot) = self.state.take();
     }
 }

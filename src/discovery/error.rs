@@ -4,9 +4,9 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 
 use crate::error::BoxError;
 
-/// Why a lookup gave no answer: what sort of trouble, the name asked for, and every name server with its own error.
+/// The error of a failed lookup: its kind, the queried name, and the error of every name server that was queried.
 ///
-/// A clone costs one reference count.
+/// Cloning increments a reference count.
 #[derive(Clone)]
 pub struct ResolveError(Arc<Inner>);
 
@@ -19,33 +19,33 @@ struct Inner {
     source: Option<BoxError>,
 }
 
-/// What sort of trouble a [`ResolveError`] is.
+/// The kind of a [`ResolveError`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ResolveErrorKind {
-    /// A socket could not be opened or used; a closed port says "connection refused".
+    /// A socket could not be opened or used. A closed port has the cause "connection refused".
     Io,
-    /// The answer could not be read, or nothing in it can be an answer to what was asked.
+    /// The response could not be parsed, or none of its records matches the query.
     Malformed,
-    /// The name exists and has no such record (NODATA, RFC 2308 section 2.2).
+    /// The name exists but has no records of the queried type (NODATA, RFC 2308 section 2.2).
     NoAddress,
-    /// There is nobody to ask: no name server is configured.
+    /// No name server is configured.
     NoNameServer,
-    /// The name does not exist (NXDOMAIN, RFC 2308 section 2.1). Kubernetes says so of a headless Service without a
-    /// ready Pod too (DNS specification, 2.4.1).
+    /// The name does not exist (NXDOMAIN, RFC 2308 section 2.1). Kubernetes returns this for a headless Service without
+    /// a ready Pod too (DNS specification, 2.4.1).
     NoSuchName,
-    /// Something else; see the text and the source.
+    /// Another error. The text and the source describe it.
     Other,
-    /// The server answered with this error: SERVFAIL, REFUSED, FORMERR and the like.
+    /// The name server returned this response code: SERVFAIL, REFUSED, FORMERR and others.
     ServerFailure(&'static str),
-    /// No answer in time.
+    /// No response before the deadline.
     Timeout,
-    /// The answer did not fit into a UDP packet and could not be fetched by TCP. A part of an answer is never used.
+    /// The response did not fit into a UDP packet, and the query over TCP failed. A truncated response is never used.
     Truncated,
 }
 
 impl ResolveErrorKind {
-    /// The kind in lower case with underscores: `no_such_name`, `server_failure`, and so on. Stable.
+    /// Returns the kind in lower case with underscores, such as `no_such_name`. These words are stable.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -61,13 +61,14 @@ impl ResolveErrorKind {
         }
     }
 
-    /// Whether the answer is "there is nothing".
+    /// Returns true for NXDOMAIN and NODATA.
     pub(crate) fn is_negative(self) -> bool {
         matches!(self, Self::NoAddress | Self::NoSuchName)
     }
 
-    /// Which of several servers' errors tells most: an answer more than none, and the rarer more than the commoner.
-    fn telling(self) -> u8 {
+    /// Returns the kind's precedence among the errors of several servers. Any other error outweighs a negative
+    /// response, and a more specific error a less specific one.
+    fn precedence(self) -> u8 {
         match self {
             Self::Other => 0,
             Self::NoNameServer => 1,
@@ -85,33 +86,33 @@ impl ResolveErrorKind {
 impl fmt::Display for ResolveErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Io => "the name server could not be reached",
-            Self::Malformed => "the answer is malformed",
-            Self::NoAddress => "the name has no such record (NODATA)",
+            Self::Io => "cannot reach the name server",
+            Self::Malformed => "malformed DNS response",
+            Self::NoAddress => "the name has no records of the queried type (NODATA)",
             Self::NoNameServer => "no name server is configured",
-            Self::NoSuchName => "no such name (NXDOMAIN)",
-            Self::Other => "the lookup failed",
-            Self::ServerFailure(code) => return write!(f, "the name server failed ({code})"),
-            Self::Timeout => "no answer in time",
-            Self::Truncated => "the answer was truncated and could not be fetched by TCP",
+            Self::NoSuchName => "the name does not exist (NXDOMAIN)",
+            Self::Other => "the DNS lookup failed",
+            Self::ServerFailure(code) => return write!(f, "the name server returned {code}"),
+            Self::Timeout => "no DNS response before the deadline",
+            Self::Truncated => "the DNS response was truncated and the query over TCP failed",
         })
     }
 }
 
-/// One question to one name server that was not answered with what was asked for. Its text ends with its cause.
+/// The error of one query to one name server. Its text includes its cause.
 #[derive(Clone, Debug)]
 pub struct ServerError {
     address: SocketAddr,
     name: Arc<str>,
-    asked: RecordType,
+    record_type: RecordType,
     kind: ResolveErrorKind,
     negative_ttl: Option<Duration>,
     cause: Option<Arc<dyn error::Error + Send + Sync>>,
 }
 
 impl ServerError {
-    pub(crate) fn new(address: SocketAddr, name: &Name, asked: RecordType, kind: ResolveErrorKind) -> Self {
-        Self { address, name: name.to_ascii().into(), asked, kind, negative_ttl: None, cause: None }
+    pub(crate) fn new(address: SocketAddr, name: &Name, record_type: RecordType, kind: ResolveErrorKind) -> Self {
+        Self { address, name: name.to_ascii().into(), record_type, kind, negative_ttl: None, cause: None }
     }
 
     pub(crate) fn with_cause(mut self, cause: impl Into<BoxError>) -> Self {
@@ -124,31 +125,31 @@ impl ServerError {
         self
     }
 
-    /// The name server.
+    /// Returns the address of the name server.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The absolute name that was asked for.
+    /// Returns the queried absolute name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What was asked for: `A`, `AAAA` or `SRV`.
+    /// Returns the queried record type: `A`, `AAAA` or `SRV`.
     #[must_use]
-    pub fn asked(&self) -> String {
-        self.asked.to_string()
+    pub fn record_type(&self) -> String {
+        self.record_type.to_string()
     }
 
-    /// What sort of trouble it was.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ResolveErrorKind {
         self.kind
     }
 
-    /// What happened, where there is more to say than the kind does.
+    /// Returns the cause, if there are details beyond the kind.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn error::Error + Send + Sync + 'static)> {
         self.cause.as_deref()
@@ -157,7 +158,7 @@ impl ServerError {
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} asked for {} of {}: {}", self.address, self.asked, self.name, self.kind)?;
+        write!(f, "{} query for {} to {}: {}", self.record_type, self.name, self.address, self.kind)?;
         let mut next: Option<&dyn error::Error> = self.cause.as_deref().map(|cause| cause as _);
         while let Some(cause) = next {
             write!(f, ": {cause}")?;
@@ -168,37 +169,39 @@ impl fmt::Display for ServerError {
 }
 
 impl ResolveError {
-    /// An error of a [`Resolve`](super::Resolve) of your own: nothing is known, keep what there is.
+    /// Creates the error of a [`Resolve`](super::Resolve) of your own. The pool keeps the Pods that it has.
     #[must_use]
     pub fn other(source: impl Into<BoxError>) -> Self {
-        Self::build(ResolveErrorKind::Other, None).with_source(source).done()
+        Self::inner(ResolveErrorKind::Other, None).with_source(source).into_error()
     }
 
-    /// A [`Resolve`](super::Resolve) of your own knows that there are no Pods, and for how long that holds.
+    /// Creates the negative result of a [`Resolve`](super::Resolve) of your own: there are no Pods, and that is valid
+    /// for `ttl`.
     #[must_use]
-    pub fn no_pods(holds: Option<Duration>) -> Self {
-        let mut inner = Self::build(ResolveErrorKind::NoAddress, None);
-        inner.negative_ttl = holds;
-        inner.done()
+    pub fn no_pods(ttl: Option<Duration>) -> Self {
+        let mut inner = Self::inner(ResolveErrorKind::NoAddress, None);
+        inner.negative_ttl = ttl;
+        inner.into_error()
     }
 
-    pub(crate) fn told(
+    /// Creates an error whose text is `message` instead of the kind's.
+    pub(crate) fn with_message(
         kind: ResolveErrorKind,
         name: Option<Arc<str>>,
         message: impl Into<String>,
         source: Option<BoxError>,
     ) -> Self {
-        let mut inner = Self::build(kind, name);
+        let mut inner = Self::inner(kind, name);
         inner.message = Some(message.into());
         inner.source = source;
-        inner.done()
+        inner.into_error()
     }
 
-    /// Of the questions to name servers that failed. Negative only if every one of them was answered so: an error
-    /// beside a negative answer is an error, because the missing half may be full.
-    pub(crate) fn of_servers(name: Arc<str>, servers: Vec<ServerError>) -> Self {
-        let kind = match servers.iter().map(|server| server.kind).max_by_key(|kind| kind.telling()) {
-            // One family denied the name and the other did not: two servers disagree, and the weaker word counts.
+    /// Creates the error of a lookup from the errors of its queries. It is negative only if all of them are: if the
+    /// query for one address family fails, that family may have addresses.
+    pub(crate) fn from_servers(name: Arc<str>, servers: Vec<ServerError>) -> Self {
+        let kind = match servers.iter().map(|server| server.kind).max_by_key(|kind| kind.precedence()) {
+            // NXDOMAIN for one family contradicts NODATA for the other. The weaker one counts: the name exists.
             Some(ResolveErrorKind::NoSuchName)
                 if servers.iter().any(|server| server.kind == ResolveErrorKind::NoAddress) =>
             {
@@ -207,42 +210,42 @@ impl ResolveError {
             Some(kind) => kind,
             None => ResolveErrorKind::Other,
         };
-        let mut inner = Self::build(kind, Some(name));
+        let mut inner = Self::inner(kind, Some(name));
         inner.negative_ttl = servers.iter().filter_map(|server| server.negative_ttl).max();
         inner.servers = servers;
-        inner.done()
+        inner.into_error()
     }
 
-    fn build(kind: ResolveErrorKind, name: Option<Arc<str>>) -> Inner {
+    fn inner(kind: ResolveErrorKind, name: Option<Arc<str>>) -> Inner {
         Inner { kind, name, message: None, servers: Vec::new(), negative_ttl: None, source: None }
     }
 
-    /// What sort of trouble it is; of several servers' errors the one that tells most.
+    /// Returns the kind of the error. If several name servers failed, it is the most specific one of their errors.
     #[must_use]
     pub fn kind(&self) -> ResolveErrorKind {
         self.0.kind
     }
 
-    /// Whether the answer is "there are no Pods" (NXDOMAIN or NODATA) rather than "nobody knows".
+    /// Returns true if the result means that there are no Pods (NXDOMAIN or NODATA), and not that their set is unknown.
     #[must_use]
     pub fn is_negative(&self) -> bool {
         self.0.kind.is_negative()
     }
 
-    /// How long a negative answer holds by its own word: the smaller of the SOA record's TTL and its `minimum`
-    /// (RFC 2308 section 5). `None` where no SOA record came.
+    /// Returns the validity of a negative response: the smaller of the SOA record's TTL and its `minimum` field
+    /// (RFC 2308 section 5). `None` if the response has no SOA record.
     #[must_use]
     pub fn negative_ttl(&self) -> Option<Duration> {
         self.0.negative_ttl
     }
 
-    /// The absolute name that was asked for, where a name was asked for.
+    /// Returns the queried name, if the source uses names: the configured one, or the absolute one once it is known.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
     }
 
-    /// Every name server that was asked, in order, each with its own error.
+    /// Returns the errors of all queries, in order.
     #[must_use]
     pub fn servers(&self) -> &[ServerError] {
         &self.0.servers
@@ -255,7 +258,7 @@ impl Inner {
         self
     }
 
-    fn done(self) -> ResolveError {
+    fn into_error(self) -> ResolveError {
         ResolveError(Arc::new(self))
     }
 }
@@ -303,13 +306,14 @@ mod tests {
 
     use super::*;
 
-    fn server(last: u8, asked: RecordType, kind: ResolveErrorKind) -> ServerError {
-        ServerError::new(SocketAddr::from(([10, 0, 0, last], 53)), &Name::from_ascii("a.svc.").unwrap(), asked, kind)
+    fn server(last: u8, record_type: RecordType, kind: ResolveErrorKind) -> ServerError {
+        let name = Name::from_ascii("a.svc.").unwrap();
+        ServerError::new(SocketAddr::from(([10, 0, 0, last], 53)), &name, record_type, kind)
     }
 
     #[test]
-    fn names_the_name_and_every_server_and_an_error_outweighs_a_negative_answer() {
-        let error = ResolveError::of_servers(
+    fn names_every_server_and_prefers_an_error_to_a_negative_response() {
+        let error = ResolveError::from_servers(
             "a.svc.".into(),
             vec![
                 server(1, RecordType::A, ResolveErrorKind::ServerFailure("SERVFAIL")),
@@ -318,31 +322,31 @@ mod tests {
         );
         assert_eq!(
             error.to_string(),
-            "a.svc.: the name server failed (SERVFAIL): 10.0.0.1:53 asked for A of a.svc.: the name server failed \
-             (SERVFAIL); 10.0.0.2:53 asked for AAAA of a.svc.: the name has no such record (NODATA)"
+            "a.svc.: the name server returned SERVFAIL: A query for a.svc. to 10.0.0.1:53: the name server returned \
+             SERVFAIL; AAAA query for a.svc. to 10.0.0.2:53: the name has no records of the queried type (NODATA)"
         );
         assert!(!error.is_negative());
     }
 
     #[test]
-    fn is_negative_only_when_everyone_says_so_and_keeps_the_longest_ttl() {
+    fn is_negative_only_if_every_query_is_and_keeps_the_longest_ttl() {
         let ttl = |seconds| Some(Duration::from_secs(seconds));
         let both = vec![
             server(1, RecordType::A, ResolveErrorKind::NoSuchName).with_negative_ttl(ttl(5)),
             server(1, RecordType::AAAA, ResolveErrorKind::NoSuchName).with_negative_ttl(ttl(30)),
         ];
-        let error = ResolveError::of_servers("a.".into(), both);
+        let error = ResolveError::from_servers("a.".into(), both);
         assert_eq!((error.kind(), error.negative_ttl()), (ResolveErrorKind::NoSuchName, ttl(30)));
         let mixed = vec![
             server(1, RecordType::A, ResolveErrorKind::NoSuchName),
             server(1, RecordType::AAAA, ResolveErrorKind::NoAddress),
         ];
-        assert_eq!(ResolveError::of_servers("a.".into(), mixed).kind(), ResolveErrorKind::NoAddress);
-        assert!(!ResolveError::of_servers("a.".into(), Vec::new()).is_negative());
+        assert_eq!(ResolveError::from_servers("a.".into(), mixed).kind(), ResolveErrorKind::NoAddress);
+        assert!(!ResolveError::from_servers("a.".into(), Vec::new()).is_negative());
     }
 
     #[test]
-    fn keeps_the_cause_of_an_own_source() {
+    fn keeps_the_source_of_a_custom_resolver() {
         let error = ResolveError::other(std::io::Error::from(std::io::ErrorKind::NotFound));
         assert_eq!(error.kind(), ResolveErrorKind::Other);
         assert!(error.source().unwrap().is::<std::io::Error>());

@@ -1,8 +1,8 @@
-//! A and AAAA: two questions with two fates.
+//! A and AAAA lookups, queried and evaluated separately.
 //!
-//! A Service has addresses of one family or of both (Kubernetes, "IPv4/IPv6 dual-stack"); the other family's answer is
-//! then NODATA, or NXDOMAIN from servers that know no better. So each family is asked and judged apart: one that is not
-//! heard of keeps its last good half, one that has nothing is asked rarely, and neither makes the other wait.
+//! A Service has addresses of one family or of both (Kubernetes, "IPv4/IPv6 dual-stack"). The response for the missing
+//! family is NODATA, or NXDOMAIN from less careful servers. Therefore a family whose query fails keeps its last good
+//! addresses, a family without addresses is queried rarely, and neither family delays the other.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use tokio::{task::JoinSet, time::sleep_until};
 
 use super::{
     error::ServerError,
-    nameservers::Answered,
+    nameservers::ServerAnswer,
     query::{Found, QueryContext},
 };
 use crate::{
@@ -19,140 +19,151 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// After one family has answered, the other is waited for this long: enough for a lost packet to be repeated (after
-/// 333 ms) and answered.
+/// Time to wait for one family after the other has answered. Enough for a lost packet to be retransmitted, which takes
+/// 333 ms, and answered.
 const GRACE: Duration = Duration::from_millis(400);
-/// After how many lookups in a row without an address of a family, while the other had some, it is asked rarely.
-const QUIET_AFTER: u32 = 2;
-/// How rarely: at every tenth lookup.
-const RARELY: u32 = 10;
+/// Number of consecutive lookups that returned addresses of the other family only, after which a family is queried
+/// rarely.
+const RARE_AFTER: u32 = 2;
+/// Number of lookups from one rare query to the next.
+const RARE_INTERVAL: u32 = 10;
 
-/// What is remembered of both families of one name.
+/// The state of both families of one name.
 #[derive(Clone, Debug)]
 pub(super) struct Families([Family; 2]);
 
 #[derive(Clone, Debug)]
 struct Family {
     kind: RecordType,
-    /// The addresses of the last answer.
-    good: Vec<IpAddr>,
-    /// Lookups in a row that brought none, while the other family had some.
-    quiet: u32,
-    /// Lookups since it was last asked.
+    /// Addresses of the last successful query.
+    last_good: Vec<IpAddr>,
+    /// Consecutive lookups that returned addresses of the other family only.
+    empty_lookups: u32,
+    /// Lookups since the last query, while the family is queried rarely.
     skipped: u32,
 }
 
-type Heard = Result<Answered, Vec<ServerError>>;
+type FamilyResult = Result<ServerAnswer, Vec<ServerError>>;
 
 impl Families {
     pub(super) fn new() -> Self {
-        Self([RecordType::A, RecordType::AAAA].map(|kind| Family { kind, good: Vec::new(), quiet: 0, skipped: 0 }))
+        Self([RecordType::A, RecordType::AAAA].map(|kind| Family {
+            kind,
+            last_good: Vec::new(),
+            empty_lookups: 0,
+            skipped: 0,
+        }))
     }
 
-    /// Asks the families that are due, and the other one too where they have nothing.
-    pub(super) async fn ask(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
+    /// Queries the families that are due. Queries the other one too if those have no addresses.
+    pub(super) async fn query(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
         let due = self.0.each_mut().map(Family::due);
-        let mut heard: [Option<Heard>; 2] = [None, None];
-        let mut asking = JoinSet::new();
-        let ask = |asking: &mut JoinSet<_>, index: usize, kind| {
+        let mut results: [Option<FamilyResult>; 2] = [None, None];
+        let mut queries = JoinSet::new();
+        let query = |queries: &mut JoinSet<_>, index: usize, kind| {
             let (name, cx) = (name.clone(), cx.clone());
-            asking.spawn(async move { (index, cx.servers.ask(&name, kind, cx.hold, cx.deadline).await) });
+            queries.spawn(async move { (index, cx.servers.query(&name, kind, cx.throttled, cx.deadline).await) });
         };
         for (index, family) in self.0.iter().enumerate().filter(|(index, _)| due[*index]) {
-            ask(&mut asking, index, family.kind);
+            query(&mut queries, index, family.kind);
         }
-        let mut late = None;
+        let mut grace_end = None;
         loop {
             tokio::select! {
                 biased;
-                done = asking.join_next() => match done {
-                    Some(Ok((index, outcome))) => {
-                        if outcome.is_ok() {
-                            late = Some(Instant::now() + GRACE);
+                done = queries.join_next() => match done {
+                    Some(Ok((index, result))) => {
+                        if result.is_ok() {
+                            grace_end = Some(Instant::now() + GRACE);
                         }
-                        heard[index] = Some(outcome);
+                        results[index] = Some(result);
                     }
-                    Some(Err(stopped)) => {
-                        tracing::warn!(%name, error = %stopped, "a question to a name server ended without an answer");
+                    Some(Err(error)) => {
+                        tracing::warn!(%name, %error, "DNS query task panicked or was aborted");
                     }
                     None => {
-                        let skipped = (0..2).find(|index| !due[*index] && heard[*index].is_none());
-                        match skipped.filter(|_| heard.iter().flatten().all(is_negative)) {
-                            Some(index) => ask(&mut asking, index, self.0[index].kind),
+                        let skipped = (0..2).find(|index| !due[*index] && results[*index].is_none());
+                        match skipped.filter(|_| results.iter().flatten().all(is_negative)) {
+                            Some(index) => query(&mut queries, index, self.0[index].kind),
                             None => break,
                         }
                     }
                 },
-                () = sleep_until(late.unwrap_or(cx.deadline)), if late.is_some() => break,
+                () = sleep_until(grace_end.unwrap_or(cx.deadline)), if grace_end.is_some() => break,
             }
         }
-        self.settle(due, heard, cx.port)
+        self.merge(due, results, cx.port)
     }
 
-    /// Puts both halves together.
-    fn settle(&mut self, due: [bool; 2], heard: [Option<Heard>; 2], port: u16) -> Result<Found, Vec<ServerError>> {
-        if !heard.iter().flatten().any(Result::is_ok) {
-            return Err(heard.into_iter().flatten().filter_map(Result::err).flatten().collect());
+    /// Merges the results of both families. Fails if neither has answered.
+    fn merge(
+        &mut self,
+        due: [bool; 2],
+        results: [Option<FamilyResult>; 2],
+        port: u16,
+    ) -> Result<Found, Vec<ServerError>> {
+        if !results.iter().flatten().any(Result::is_ok) {
+            return Err(results.into_iter().flatten().filter_map(Result::err).flatten().collect());
         }
         let mut found = Found::default();
-        for (family, (due, heard)) in self.0.iter_mut().zip(due.into_iter().zip(heard)) {
-            match heard {
-                Some(Ok(Answered { server, answer })) => {
-                    family.found(answer.addresses);
+        for (family, (due, result)) in self.0.iter_mut().zip(due.into_iter().zip(results)) {
+            match result {
+                Some(Ok(ServerAnswer { server, answer })) => {
+                    family.set(answer.addresses);
                     found.add_answer(server, answer.ttl, answer.left_out);
                 }
-                Some(Err(errors)) if errors.iter().all(|error| error.kind().is_negative()) => family.empty(),
+                Some(Err(errors)) if errors.iter().all(|error| error.kind().is_negative()) => family.clear(),
                 None if !due => {}
                 failed => {
                     if let Some(Err(errors)) = failed {
                         for error in errors {
-                            tracing::debug!(%error, "one family of addresses was not heard of");
+                            tracing::debug!(%error, "DNS query for one address family failed; keeping its addresses");
                         }
                     }
-                    found.partial |= family.failed();
+                    found.partial |= family.keep();
                 }
             }
-            found.endpoints.extend(family.good.iter().map(|ip| Endpoint::new((*ip, port).into())));
+            found.endpoints.extend(family.last_good.iter().map(|ip| Endpoint::new((*ip, port).into())));
         }
         Ok(found)
     }
 }
 
-fn is_negative(heard: &Heard) -> bool {
-    heard.as_ref().is_err_and(|errors| errors.iter().all(|error| error.kind().is_negative()))
+fn is_negative(result: &FamilyResult) -> bool {
+    result.as_ref().is_err_and(|errors| errors.iter().all(|error| error.kind().is_negative()))
 }
 
 impl Family {
-    /// Whether it is asked this time.
+    /// Counts a lookup. Returns true if it should query this family.
     fn due(&mut self) -> bool {
-        if self.quiet < QUIET_AFTER {
+        if self.empty_lookups < RARE_AFTER {
             return true;
         }
         self.skipped += 1;
-        let due = self.skipped >= RARELY;
+        let due = self.skipped >= RARE_INTERVAL;
         if due {
             self.skipped = 0;
         }
         due
     }
 
-    fn found(&mut self, addresses: Vec<IpAddr>) {
-        self.good = addresses;
-        self.quiet = 0;
+    fn set(&mut self, addresses: Vec<IpAddr>) {
+        self.last_good = addresses;
+        self.empty_lookups = 0;
         self.skipped = 0;
     }
 
-    fn empty(&mut self) {
-        self.good.clear();
-        self.quiet = self.quiet.saturating_add(1);
+    fn clear(&mut self) {
+        self.last_good.clear();
+        self.empty_lookups = self.empty_lookups.saturating_add(1);
     }
 
-    /// Whether an earlier answer stands in.
-    fn failed(&mut self) -> bool {
-        if self.good.is_empty() {
-            self.quiet = self.quiet.saturating_add(1);
+    /// Keeps the last good addresses after a failed query. Returns true if there are any.
+    fn keep(&mut self) -> bool {
+        if self.last_good.is_empty() {
+            self.empty_lookups = self.empty_lookups.saturating_add(1);
         }
-        !self.good.is_empty()
+        !self.last_good.is_empty()
     }
 }
 
@@ -161,60 +172,60 @@ mod tests {
     use super::*;
     use crate::discovery::{error::ResolveErrorKind, records::Answer};
 
-    fn answered(addresses: &[&str]) -> Option<Heard> {
+    fn answered(addresses: &[&str]) -> Option<FamilyResult> {
         let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
         let answer = Answer { addresses, ttl: Duration::from_secs(5), ..Answer::default() };
-        Some(Ok(Answered { server: ([10, 0, 0, 10], 53).into(), answer }))
+        Some(Ok(ServerAnswer { server: ([10, 0, 0, 10], 53).into(), answer }))
     }
 
-    fn error(kind: ResolveErrorKind) -> Option<Heard> {
+    fn error(kind: ResolveErrorKind) -> Option<FamilyResult> {
         Some(Err(vec![ServerError::new(([10, 0, 0, 10], 53).into(), &Name::root(), RecordType::A, kind)]))
     }
 
-    fn settled(families: &mut Families, heard: [Option<Heard>; 2]) -> (Vec<String>, bool) {
-        let found = families.settle([true, true], heard, 5432).unwrap();
+    fn merged(families: &mut Families, results: [Option<FamilyResult>; 2]) -> (Vec<String>, bool) {
+        let found = families.merge([true, true], results, 5432).unwrap();
         (found.endpoints.iter().map(ToString::to_string).collect(), found.partial)
     }
 
     #[test]
-    fn a_family_that_is_not_heard_of_keeps_its_last_good_half_and_one_without_records_loses_it() {
+    fn a_failed_family_keeps_its_addresses_and_an_empty_one_loses_them() {
         let mut families = Families::new();
         let both = || [answered(&["10.0.0.1"]), answered(&["2001:db8::1"])];
         let all = vec!["10.0.0.1:5432".to_owned(), "[2001:db8::1]:5432".to_owned()];
-        assert_eq!(settled(&mut families, both()), (all.clone(), false));
-        let silent = [answered(&["10.0.0.1"]), error(ResolveErrorKind::Timeout)];
-        assert_eq!(settled(&mut families, silent), (all.clone(), true));
+        assert_eq!(merged(&mut families, both()), (all.clone(), false));
+        let timed_out = [answered(&["10.0.0.1"]), error(ResolveErrorKind::Timeout)];
+        assert_eq!(merged(&mut families, timed_out), (all.clone(), true));
         let late = [answered(&["10.0.0.1"]), None];
-        assert_eq!(settled(&mut families, late), (all, true));
+        assert_eq!(merged(&mut families, late), (all, true));
         let none = [answered(&["10.0.0.1"]), error(ResolveErrorKind::NoSuchName)];
-        assert_eq!(settled(&mut families, none), (vec!["10.0.0.1:5432".to_owned()], false));
+        assert_eq!(merged(&mut families, none), (vec!["10.0.0.1:5432".to_owned()], false));
     }
 
     #[test]
-    fn an_error_beside_a_negative_answer_is_an_error() {
+    fn an_error_outweighs_a_negative_response() {
         for [v4, v6] in [
             [ResolveErrorKind::Timeout, ResolveErrorKind::NoAddress],
             [ResolveErrorKind::NoSuchName, ResolveErrorKind::ServerFailure("SERVFAIL")],
         ] {
-            let errors = Families::new().settle([true, true], [error(v4), error(v6)], 5432).unwrap_err();
+            let errors = Families::new().merge([true, true], [error(v4), error(v6)], 5432).unwrap_err();
             assert_eq!(errors.len(), 2);
             assert!(!errors.iter().all(|error| error.kind().is_negative()));
         }
     }
 
     #[test]
-    fn an_empty_family_is_asked_at_every_tenth_lookup_and_often_again_once_it_has_addresses() {
+    fn queries_an_empty_family_at_every_tenth_lookup() {
         let mut families = Families::new();
-        let mut asked = 0;
+        let mut queries = 0;
         for _ in 0..42 {
             let due = families.0.each_mut().map(Family::due);
             assert!(due[0]);
-            asked += u32::from(due[1]);
+            queries += u32::from(due[1]);
             let v6 = if due[1] { error(ResolveErrorKind::NoAddress) } else { None };
-            families.settle(due, [answered(&["10.0.0.1"]), v6], 5432).unwrap();
+            families.merge(due, [answered(&["10.0.0.1"]), v6], 5432).unwrap();
         }
-        assert_eq!(asked, 2 + 4);
-        families.0[1].found(vec!["2001:db8::1".parse().unwrap()]);
+        assert_eq!(queries, 2 + 4);
+        families.0[1].set(vec!["2001:db8::1".parse().unwrap()]);
         assert!(families.0[1].due());
     }
 }

@@ -3,17 +3,17 @@ use std::{future::Future, pin::Pin, time::Duration};
 use super::{Resolution, Resolve, ResolveError};
 use crate::{endpoint::Endpoint, time::Instant};
 
-/// How long a list that cannot change says that it holds: a day.
+/// Nominal validity of a list that never changes: one day. The pool limits it to its maximum refresh interval.
 const VALID: Duration = Duration::from_secs(86_400);
 
-/// A fixed list of Pods, for addresses that no DNS tells.
+/// A fixed list of Pods, for addresses that are not in DNS.
 #[derive(Clone, Debug)]
 pub struct Fixed {
     endpoints: Vec<Endpoint>,
 }
 
 impl Fixed {
-    /// These Pods, always.
+    /// Creates a list of these Pods, without duplicates.
     #[must_use]
     pub fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
         let mut endpoints: Vec<_> = endpoints.into_iter().collect();
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_fixed_list_is_its_own_answer() {
+    async fn resolves_to_its_list() {
         let pod = |address: &str| Endpoint::new(address.parse().unwrap());
         let fixed = Fixed::new([pod("10.0.0.2:5432"), pod("10.0.0.1:5432")]);
         let resolution = fixed.resolve().await.unwrap();

@@ -1,4 +1,6 @@
-//! Bytes from outside, and what must hold whatever they are.
+//! Fuzz entry points for the input that discovery parses: DNS messages and resolv.conf.
+//!
+//! Each function panics if an invariant does not hold.
 
 use std::net::IpAddr;
 
@@ -11,7 +13,7 @@ use hickory_resolver::proto::{
 };
 
 use super::{
-    records::{Answer, MAX_ADDRESSES, MAX_ALIASES, sanitise},
+    records::{Answer, MAX_ADDRESSES, MAX_ALIASES, sanitize},
     resolv_conf::ResolvConf,
     search::candidates,
 };
@@ -30,16 +32,16 @@ const NAMES: [&str; 8] = [
 ];
 
 fn name(byte: u8) -> Name {
-    Name::from_ascii(NAMES[usize::from(byte) % NAMES.len()]).expect("a name")
+    Name::from_ascii(NAMES[usize::from(byte) % NAMES.len()]).expect("the name is valid")
 }
 
-/// The content of a resolv.conf: read within its limits, and every name it completes is absolute.
+/// Parses the content of a resolv.conf. Checks its limits, and that every candidate name is absolute.
 pub fn resolv_conf(bytes: &[u8]) {
     let conf = ResolvConf::parse(bytes);
     assert!(conf.servers.len() <= 3 && conf.ndots <= 15, "{conf:?}");
     assert!(conf.search.iter().all(|domain| domain.is_fqdn() && !domain.is_root()), "{conf:?}");
-    let service = Name::from_ascii("postgresql-svc").expect("a name");
-    let prefix = Name::from_ascii("_postgresql-port._tcp").expect("a name");
+    let service = Name::from_ascii("postgresql-svc").expect("the name is valid");
+    let prefix = Name::from_ascii("_postgresql-port._tcp").expect("the name is valid");
     for (prefix, absolute) in [(None, false), (None, true), (Some(&prefix), false)] {
         let found = candidates(&service, absolute, prefix, &conf);
         assert!(!found.is_empty() && found.len() <= conf.search.len() + 1, "{found:?}");
@@ -48,7 +50,7 @@ pub fn resolv_conf(bytes: &[u8]) {
     }
 }
 
-/// An answer as it comes from the socket.
+/// Parses a DNS message as received from a socket, and checks the filtered answer.
 pub fn answer(bytes: &[u8]) {
     let Ok(message) = Message::from_vec(bytes) else { return };
     for kind in KINDS {
@@ -59,8 +61,8 @@ pub fn answer(bytes: &[u8]) {
     }
 }
 
-/// An answer put together from records of every kind, mostly near what is asked for: ten bytes a record, after three
-/// for the answer itself.
+/// Builds a DNS message from records of all types, most of them close to the question, and checks the filtered answer.
+/// Three bytes describe the message, and ten bytes each record.
 pub fn records(bytes: &[u8]) {
     let &[kind, flags, code, ref rest @ ..] = bytes else { return };
     let kind = KINDS[usize::from(kind) % KINDS.len()];
@@ -81,13 +83,16 @@ pub fn records(bytes: &[u8]) {
 }
 
 fn record(bytes: &[u8]) -> Record {
-    let &[what, owner, ttl, ref data @ ..] = bytes else { unreachable!("chunks have ten bytes") };
-    let word = |at: usize| u16::from_be_bytes([data[at], data[at + 1]]);
+    let &[kind, owner, ttl, ref data @ ..] = bytes else { unreachable!("chunks have ten bytes") };
+    let u16_at = |at: usize| u16::from_be_bytes([data[at], data[at + 1]]);
     let v4 = [data[0], data[1], data[2], data[3]];
-    let data = match what & 7 {
+    let data = match kind & 7 {
         0 | 1 => RData::A(A(v4.into())),
-        2 => RData::AAAA(AAAA([word(0), 0, 0, 0, 0, if data[6] > 99 { 0xffff } else { 0 }, word(2), word(4)].into())),
-        3 | 4 => RData::SRV(SRV::new(word(0), word(2), word(4), name(data[6]))),
+        2 => {
+            let mapped = if data[6] > 99 { 0xffff } else { 0 };
+            RData::AAAA(AAAA([u16_at(0), 0, 0, 0, 0, mapped, u16_at(2), u16_at(4)].into()))
+        }
+        3 | 4 => RData::SRV(SRV::new(u16_at(0), u16_at(2), u16_at(4), name(data[6]))),
         5 => RData::CNAME(CNAME(name(data[0]))),
         6 => RData::PTR(PTR(name(data[0]))),
         _ => {
@@ -95,30 +100,30 @@ fn record(bytes: &[u8]) -> Record {
             RData::SOA(SOA::new(name(5), name(5), 1, 2, 3, 4, minimum))
         }
     };
-    // The highest TTLs have the bit that makes them none.
+    // The largest TTLs have their most significant bit set, which makes them 0.
     let mut record = Record::from_rdata(name(owner), u32::from(ttl) << 24 | u32::from(ttl), data);
-    if what & 8 != 0 && owner > 200 {
+    if kind & 8 != 0 && owner > 200 {
         record.dns_class = DNSClass::CH;
     }
     record
 }
 
-/// What must hold of whatever is used of a message.
+/// Checks the invariants of the filtered answer.
 fn check(name: &Name, kind: RecordType, message: &Message) {
     for loopback in [false, true] {
-        let Ok(answer) = sanitise(name, kind, message, loopback) else { continue };
+        let Ok(answer) = sanitize(name, kind, message, loopback) else { continue };
         assert!(!message.truncation && message.response_code == ResponseCode::NoError, "{message:?}");
-        assert!(!answer.has_nothing() || !answer.aliases.is_empty(), "{answer:?}");
+        assert!(answer.has_records() || !answer.aliases.is_empty(), "{answer:?}");
         check_parts(&answer, loopback);
         let aliased = message.answers.iter().any(|record| record.record_type() == RecordType::CNAME);
         if !aliased {
-            // Servers shuffle: the order says nothing.
-            let mut turned = message.clone();
-            turned.answers.reverse();
-            turned.additionals.reverse();
-            let mut again = sanitise(name, kind, &turned, loopback).expect("the same records are usable");
-            again.pointers.reverse();
-            assert_eq!(again, answer);
+            // Servers shuffle their records, so the order must not matter.
+            let mut reversed = message.clone();
+            reversed.answers.reverse();
+            reversed.additionals.reverse();
+            let mut same = sanitize(name, kind, &reversed, loopback).expect("the same records are usable");
+            same.pointers.reverse();
+            assert_eq!(same, answer);
         }
     }
 }

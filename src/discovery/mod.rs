@@ -1,8 +1,8 @@
-//! Who exists: from a Service's name to the addresses of its Pods.
+//! Discovery of Pods: from a Service's name to the addresses of its Pods.
 //!
-//! [`Resolve`] is one lookup, [`Resolution`] its answer. [`Dns`] asks name servers for A and AAAA records, or for SRV
-//! records, which tell the Pods' names and ports too; [`Fixed`] is a list. Anything else that knows the Pods of a
-//! Service can implement [`Resolve`]:
+//! A [`Resolve`] performs lookups, each of which returns a [`Resolution`]. [`Dns`] queries name servers for A and AAAA
+//! records, or for SRV records, which carry the Pods' names and ports too. [`Fixed`] is a static list. Any other source
+//! of Pods can implement [`Resolve`]:
 //!
 //! ```
 //! use std::{future::Future, pin::Pin, time::Duration};
@@ -13,7 +13,7 @@
 //! };
 //! use tokio::time::Instant;
 //!
-//! /// Reads a file with one `name address:port` a line, as a sidecar may write it.
+//! /// A file with one `name address:port` per line, such as a sidecar may write.
 //! #[derive(Debug)]
 //! struct FromFile(std::path::PathBuf);
 //!
@@ -23,7 +23,8 @@
 //!             let text = std::fs::read_to_string(&self.0).map_err(ResolveError::other)?;
 //!             let mut endpoints = Vec::new();
 //!             for line in text.lines() {
-//!                 let (name, address) = line.split_once(' ').ok_or_else(|| ResolveError::other("a line without a name"))?;
+//!                 let invalid = || ResolveError::other("expected `name address:port`");
+//!                 let (name, address) = line.split_once(' ').ok_or_else(invalid)?;
 //!                 endpoints.push(Endpoint::named(name, address.parse().map_err(ResolveError::other)?));
 //!             }
 //!             Ok(Resolution::new(endpoints, Instant::now() + Duration::from_secs(5)))
@@ -39,12 +40,20 @@
 //!
 //! # Load
 //!
-//! A lookup costs a single-stack Service one packet (and one more at every tenth, for the other family), a dual-stack
-//! Service two, and SRV one. A thousand clients of one Service that look up every 10 s, which is the longest they wait
-//! unless told otherwise, ask 110 questions a second; with CoreDNS's own TTL of 5 s it is 220. Checkouts ask none.
-//!
-//! A lookup is one question asked once. When it is asked again is `schedule`'s business, what an answer means for the
-//! Pods already known is `confirm`'s: neither reads a clock or draws a number of its own.
+//! A lookup sends one packet for a single-stack Service (and, every tenth time, one more for the other address family),
+//! two for a dual-stack Service, and one for SRV records. A thousand clients of one single-stack Service that look it
+//! up every 10 s, the default maximum interval, send 110 queries per second. With CoreDNS's default TTL of 5 s they
+//! send 220. Checkouts send none.
+
+// How the parts of a DNS lookup work together, from the outside in:
+//
+// - `schedule` computes when the next lookup starts. `confirm` decides what its result means for the Pods already
+//   known. Both are pure: the time and the random numbers are arguments.
+// - `dns` lets concurrent callers share one lookup (`single_flight`). `refresh` performs it and keeps the state between
+//   lookups: `resolv_conf`, the candidate names (`search`), and the last good addresses (`family` for A and AAAA
+//   records, `srv` for SRV records). `cluster_ip` detects a Service that is not headless.
+// - `nameservers` chooses the name server for each query. `server` sends it through hickory-resolver, over the sockets
+//   of `udp`, which obey `rate_limit`. `records` filters the response.
 
 mod cluster_ip;
 mod confirm;
@@ -89,27 +98,27 @@ pub use self::{
     stats::{DnsStats, ServerStats},
 };
 
-/// A source of Pods: one lookup, whenever it is asked.
+/// A source of Pods.
 ///
-/// An implementation need not repeat, cache, jitter or remember anything: the pool asks again by the answer's
-/// [`valid_until`](Resolution::valid_until), keeps the last good answer through every error, and removes a Pod only
-/// after its absence is confirmed.
+/// An implementation needs no retries, cache, jitter or state. The pool looks up again at about
+/// [`valid_until`](Resolution::valid_until), keeps the last good set of Pods through every error, and removes a Pod
+/// only after its absence is confirmed.
 pub trait Resolve: fmt::Debug + Send + Sync + 'static {
-    /// Asks once for every Pod there is.
+    /// Looks up all existing Pods, once.
     ///
     /// The pool calls this from one background task, never while another call is running, and never from a checkout.
     ///
     /// # Errors
     ///
-    /// A [`ResolveError`] says that nothing is known; the pool keeps what it has. An error that
-    /// [`is_negative`](ResolveError::is_negative) says that there are no Pods, which the pool believes only after it
-    /// was repeated, and never while a Pod passes its health check. So does an empty answer.
+    /// A [`ResolveError`] means that the set of Pods is unknown, and the pool keeps the set it has. An error that
+    /// [`is_negative`](ResolveError::is_negative) means that there are no Pods, as does an empty [`Resolution`]. The
+    /// pool accepts that only after several such results in a row, and never while a Pod passes its health check.
     ///
     /// # Cancel safety
     ///
-    /// The pool may drop the future at any await, and must be able to ask again.
+    /// The pool may drop the future at any await point and call `resolve` again.
     fn resolve(&self) -> Pin<Box<dyn Future<Output = Result<Resolution, ResolveError>> + Send + '_>>;
 
-    /// For people: what is asked and of whom.
+    /// Describes the source for logs and status pages, such as `A and AAAA records of db.example from 10.0.0.10:53`.
     fn source(&self) -> String;
 }

@@ -1,9 +1,12 @@
-//! Which name server is asked, and when the next one is.
+//! The choice of the name server for a query.
 //!
-//! - An error (SERVFAIL, REFUSED, a truncated answer, rubbish, a closed port) moves on to the next server at once.
-//! - Silence moves on after the hedge, and the first server is still listened to.
-//! - "There is nothing" is an answer; the rest are asked too only where the options doubt it.
-//! - A server that failed is asked last for half a minute, so that a dead one costs one hedge and not one a lookup.
+//! - An error moves on to the next server immediately: SERVFAIL, REFUSED, a malformed response, a truncated one that
+//!   cannot be fetched over TCP, a closed port.
+//! - When a server has not responded within the hedge delay, the next one is queried as well. The first usable response
+//!   counts.
+//! - A negative response (NXDOMAIN, NODATA) is an answer. The other servers are queried only with `retry_negative`.
+//! - A server that failed is demoted: queried last for 30 s. A dead server thus delays one lookup by the hedge delay,
+//!   and not every lookup.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -29,23 +32,23 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// How long a server that failed is asked last.
-const ASIDE: Duration = Duration::from_secs(30);
+/// Time for which a server that failed is queried last.
+const DEMOTION: Duration = Duration::from_secs(30);
 
-/// The name servers in order of preference.
+/// The name servers, in order of preference.
 pub(super) struct NameServers {
     servers: Vec<Arc<Server>>,
-    /// Until when each is put aside.
-    aside: Mutex<Vec<Option<Instant>>>,
+    /// End of each server's demotion, if it is demoted.
+    demoted: Mutex<Vec<Option<Instant>>>,
     hedge: Duration,
-    doubt_negative: bool,
+    retry_negative: bool,
     rate_limit: Arc<Mutex<RateLimit>>,
     stats: Arc<Mutex<DnsStats>>,
 }
 
-/// An answer, and who gave it.
+/// An answer and the server that returned it.
 #[derive(Debug)]
-pub(super) struct Answered {
+pub(super) struct ServerAnswer {
     pub(super) server: SocketAddr,
     pub(super) answer: Answer,
 }
@@ -60,9 +63,9 @@ impl NameServers {
         let servers = addresses.iter().map(|address| Server::new(*address, options, rate_limit.clone()).map(Arc::new));
         Ok(Self {
             servers: servers.collect::<Result<_, _>>()?,
-            aside: Mutex::new(vec![None; addresses.len()]),
+            demoted: Mutex::new(vec![None; addresses.len()]),
             hedge: options.hedge,
-            doubt_negative: options.doubt_negative,
+            retry_negative: options.retry_negative,
             rate_limit: rate_limit.clone(),
             stats: stats.clone(),
         })
@@ -72,98 +75,99 @@ impl NameServers {
         self.servers.iter().map(|server| server.address())
     }
 
-    /// Asks until one server has answered or all have failed, or `deadline` passes. Dropping the future stops every
-    /// question it asked.
-    pub(super) async fn ask(
+    /// Queries the servers until one has answered, all have failed, or `deadline` has passed. Dropping the future
+    /// cancels every query in flight.
+    pub(super) async fn query(
         &self,
         name: &Name,
         kind: RecordType,
-        hold: bool,
+        throttled: bool,
         deadline: Instant,
-    ) -> Result<Answered, Vec<ServerError>> {
+    ) -> Result<ServerAnswer, Vec<ServerError>> {
         let mut order = self.order(Instant::now()).into_iter().peekable();
-        let mut asking = JoinSet::new();
-        // Who was asked and has not answered, in the order asked.
-        let mut silent: Vec<usize> = Vec::new();
+        let mut queries = JoinSet::new();
+        // Servers queried without a response so far, in the order of the queries.
+        let mut pending: Vec<usize> = Vec::new();
         let mut errors = Vec::new();
-        // When the next server is asked: now, after the hedge, or when there is room for its packet.
+        // Time of the next query: now, after the hedge delay, or when the rate limit has space.
         let mut next_at = Instant::now();
         loop {
             if Instant::now() >= next_at
                 && let Some(&index) = order.peek()
             {
-                match lock(&self.rate_limit).reserve(Instant::now(), hold) {
+                match lock(&self.rate_limit).reserve(Instant::now(), throttled) {
                     Ok(()) => {
                         order.next();
                         let (server, name) = (self.servers[index].clone(), name.clone());
-                        asking.spawn(async move { (index, server.ask(&name, kind, hold).await) });
-                        silent.push(index);
+                        queries.spawn(async move { (index, server.query(&name, kind, throttled).await) });
+                        pending.push(index);
                         next_at = Instant::now() + self.hedge;
                     }
-                    Err(room) => next_at = room,
+                    Err(free_at) => next_at = free_at,
                 }
             }
             let more = order.peek().is_some();
-            if asking.is_empty() && !more {
-                return Err(outcome(errors));
+            if queries.is_empty() && !more {
+                return Err(prefer_negative(errors));
             }
             let wake = if more { next_at.min(deadline) } else { deadline };
             tokio::select! {
                 biased;
-                Some(done) = asking.join_next() => match done {
+                Some(done) = queries.join_next() => match done {
                     Ok((index, Ok(answer))) => {
                         self.count(index, Ok(()));
-                        self.prefer(index, &silent);
-                        return Ok(Answered { server: self.servers[index].address(), answer });
+                        self.responded(index, &pending);
+                        return Ok(ServerAnswer { server: self.servers[index].address(), answer });
                     }
                     Ok((index, Err(error))) => {
                         let negative = error.kind().is_negative();
                         self.count(index, Err(&error));
                         errors.push(error);
                         if negative {
-                            self.prefer(index, &silent);
+                            self.responded(index, &pending);
                         } else {
-                            self.put_aside([index]);
+                            self.demote([index]);
                         }
-                        if negative && !self.doubt_negative {
-                            return Err(outcome(errors));
+                        if negative && !self.retry_negative {
+                            return Err(prefer_negative(errors));
                         }
-                        silent.retain(|asked| *asked != index);
+                        pending.retain(|queried| *queried != index);
                         next_at = Instant::now();
                     }
-                    Err(stopped) => {
-                        // The client panicked, or the runtime ends: who of the silent it was is not told.
-                        let server = silent.first().map_or(0, |index| *index);
-                        errors.push(self.error(server, name, kind, ResolveErrorKind::Other).with_cause(stopped));
-                        return Err(outcome(errors));
+                    Err(join_error) => {
+                        // The task panicked or the runtime is shutting down. The error does not identify the server.
+                        let server = pending.first().map_or(0, |index| *index);
+                        errors.push(self.error(server, name, kind, ResolveErrorKind::Other).with_cause(join_error));
+                        return Err(prefer_negative(errors));
                     }
                 },
                 () = sleep_until(wake) => {
                     if Instant::now() >= deadline {
-                        self.put_aside(silent.iter().copied());
-                        for index in silent {
+                        self.demote(pending.iter().copied());
+                        for index in pending {
                             let error = self.error(index, name, kind, ResolveErrorKind::Timeout);
                             self.count(index, Err(&error));
                             errors.push(error);
                         }
-                        // Not put aside: at the next lookup it is their turn.
+                        // The servers that were not queried are not demoted: the next lookup queries them first.
                         errors.extend(order.map(|index| {
                             let error = self.error(index, name, kind, ResolveErrorKind::Timeout);
-                            error.with_cause("not asked in time, as packets are held back while lookups fail")
+                            error.with_cause("not queried before the deadline: packets are limited while lookups fail")
                         }));
-                        return Err(outcome(errors));
+                        return Err(prefer_negative(errors));
                     }
                 }
             }
         }
     }
 
-    fn error(&self, index: usize, name: &Name, kind: RecordType, why: ResolveErrorKind) -> ServerError {
-        ServerError::new(self.servers[index].address(), name, kind, why)
+    fn error(&self, index: usize, name: &Name, kind: RecordType, error_kind: ResolveErrorKind) -> ServerError {
+        ServerError::new(self.servers[index].address(), name, kind, error_kind)
     }
 
-    /// Asks one of the servers once, whatever the answer says of its health. `None` where it does not know in time.
-    pub(super) async fn ask_one(
+    /// Queries one server once, without effect on its demotion or statistics. Returns `None` if the query fails or
+    /// takes longer than `within`.
+    pub(super) async fn query_one(
         &self,
         address: SocketAddr,
         name: &Name,
@@ -172,14 +176,14 @@ impl NameServers {
     ) -> Option<Answer> {
         let server = self.servers.iter().find(|server| server.address() == address)?;
         lock(&self.rate_limit).reserve(Instant::now(), false).ok()?;
-        match timeout(within, server.ask(name, kind, false)).await {
+        match timeout(within, server.query(name, kind, false)).await {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => {
-                tracing::debug!(%error, "a question beside the lookup was not answered");
+                tracing::debug!(%error, "auxiliary DNS query failed; the lookup is not affected");
                 None
             }
             Err(_) => {
-                tracing::debug!(server = %address, %name, "a question beside the lookup was not answered in time");
+                tracing::debug!(server = %address, %name, "auxiliary DNS query timed out; the lookup is not affected");
                 None
             }
         }
@@ -189,36 +193,37 @@ impl NameServers {
         lock(&self.stats).server(self.servers[index].address(), result);
     }
 
-    /// The servers as they are asked: those put aside last.
+    /// Returns the servers in the order in which to query them: demoted ones last.
     fn order(&self, now: Instant) -> Vec<usize> {
-        let mut aside = lock(&self.aside);
-        for until in aside.iter_mut() {
+        let mut demoted = lock(&self.demoted);
+        for until in demoted.iter_mut() {
             if until.is_some_and(|until| until <= now) {
                 *until = None;
             }
         }
-        let mut order: Vec<_> = (0..aside.len()).collect();
-        order.sort_by_key(|index| aside[*index].is_some());
+        let mut order: Vec<_> = (0..demoted.len()).collect();
+        order.sort_by_key(|index| demoted[*index].is_some());
         order
     }
 
-    fn put_aside(&self, indices: impl IntoIterator<Item = usize>) {
-        let until = Instant::now() + ASIDE;
-        let mut aside = lock(&self.aside);
+    fn demote(&self, indices: impl IntoIterator<Item = usize>) {
+        let until = Instant::now() + DEMOTION;
+        let mut demoted = lock(&self.demoted);
         for index in indices {
-            aside[index] = Some(until);
+            demoted[index] = Some(until);
         }
     }
 
-    /// This server has answered: whoever was asked earlier and is silent still is slow.
-    fn prefer(&self, index: usize, silent: &[usize]) {
-        self.put_aside(silent.iter().copied().take_while(|asked| *asked != index));
-        lock(&self.aside)[index] = None;
+    /// Ends the demotion of a server that has responded, and demotes the servers that were queried before it and have
+    /// not responded.
+    fn responded(&self, index: usize, pending: &[usize]) {
+        self.demote(pending.iter().copied().take_while(|queried| *queried != index));
+        lock(&self.demoted)[index] = None;
     }
 }
 
-/// A negative answer stands, whatever else failed beside it.
-fn outcome(mut errors: Vec<ServerError>) -> Vec<ServerError> {
+/// Keeps only the negative responses if there are any: they are an answer, whatever other servers failed with.
+fn prefer_negative(mut errors: Vec<ServerError>) -> Vec<ServerError> {
     if errors.iter().any(|error| error.kind().is_negative()) {
         errors.retain(|error| error.kind().is_negative());
     }

@@ -1,4 +1,4 @@
-//! The input and the result of the queries for one absolute name, shared by address and SRV lookups.
+//! The input and the result of the queries for one absolute name, shared by A/AAAA and SRV lookups.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,19 +12,22 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct QueryContext {
     pub(super) servers: Arc<NameServers>,
-    /// True while lookups fail: packets then wait for the rate limit.
-    pub(super) hold: bool,
+    /// True while lookups fail. First packets then wait for the rate limit.
+    pub(super) throttled: bool,
     pub(super) deadline: Instant,
     pub(super) port: u16,
 }
 
-/// The endpoints that the answers for one absolute name contain.
+/// The endpoints found for one absolute name.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) ttl: Duration,
+    /// The server of the first answer.
     pub(super) server: Option<SocketAddr>,
+    /// True if a part is kept from an earlier lookup.
     pub(super) partial: bool,
+    /// Number of addresses or targets dropped because there are too many.
     pub(super) left_out: usize,
 }
 

@@ -1,4 +1,13 @@
-//! How many packets go out.
+//! The rate limit for DNS packets: four in any one second, for failing lookups and for retransmissions.
+//!
+//! Crates considered: [`governor`](https://docs.rs/governor) (GCRA) and
+//! [`leaky-bucket`](https://docs.rs/leaky-bucket) (token bucket). Neither fits, for three reasons:
+//!
+//! - Both refill while a burst is being used. With a burst of four and four packets per second, seven or eight packets
+//!   fit into one second. With a burst of one, a lookup's first A and AAAA packets would be sent 250 ms apart.
+//! - Both either admit a packet and count it, or refuse it and leave their state unchanged. Here the first packet of a
+//!   query is always sent while lookups succeed, and still counts against the retransmissions.
+//! - Neither has priorities. Here a retransmission yields to a first packet.
 
 use std::{
     collections::{VecDeque, hash_map::DefaultHasher},
@@ -7,40 +16,43 @@ use std::{
 
 use crate::time::{Duration, Instant};
 
-/// The span that packets are counted over.
+/// Length of the sliding window in which packets are counted.
 const WINDOW: Duration = Duration::from_secs(1);
-/// How many packets may go out within it while lookups fail; repeats never exceed it.
-const PACKETS: usize = 4;
-/// For how long after there is room the first packets that waited for it go before repeats.
-const FIRST: Duration = Duration::from_millis(20);
-/// How long a packet is remembered, to tell a repeat of it: longer than any lookup repeats itself.
-const REMEMBER: Duration = Duration::from_secs(10);
+/// Maximum number of packets in the window while lookups fail. Retransmissions never exceed it.
+const MAX_PACKETS: usize = 4;
+/// Time, from the moment the window has space again, in which only first packets are sent if one was waiting.
+const FIRST_PACKET_PRIORITY: Duration = Duration::from_millis(20);
+/// Time for which a packet is remembered to recognize its retransmission. Longer than any lookup retransmits.
+const REPEAT_WINDOW: Duration = Duration::from_secs(10);
 
-/// Keeps lookups that fail, and packets that are repeated because no answer came, at four packets a second.
+/// A sliding-window limit on the packets that a resolver sends.
 ///
-/// The first packet of a question waits for room only while lookups fail. A repeat always does, and lets first packets
-/// go before it: a server not asked yet is a better hope than one that is silent.
+/// The first packet of a query waits only while lookups fail. A retransmission always waits for space in the window,
+/// and yields to waiting first packets: a name server that was not queried yet is more likely to respond than one that
+/// has not responded.
 #[derive(Debug, Default)]
 pub(crate) struct RateLimit {
-    /// When packets went out, the oldest first.
+    /// Times of the packets in the window, oldest first.
     sent: VecDeque<Instant>,
-    /// Packets that went out, by a hash of their bytes, which begin with a random number: one of 65,536, so that of two
-    /// lookups within [`REMEMBER`] one can be taken for a repeat. Where there is no room, it waits then.
+    /// Recent packets, each as a hash of its bytes. The bytes begin with a random 16-bit id, so two lookups within
+    /// [`REPEAT_WINDOW`] rarely send equal packets. The second one then counts as a retransmission, and waits if the
+    /// window is full.
     seen: VecDeque<(Instant, u64)>,
-    /// When the first packets that wait will have room.
+    /// Send time given to the first packet that was delayed last.
     claimed: Option<Instant>,
     total: u64,
 }
 
 impl RateLimit {
-    /// Takes the place of a question's first packet, which goes out now. Where `hold`, only if there is room; else when
-    /// there will be.
-    pub(crate) fn reserve(&mut self, now: Instant, hold: bool) -> Result<(), Instant> {
-        self.forget(now);
-        match self.full() {
-            Some(room) if hold => {
-                self.claimed = Some(room);
-                Err(room)
+    /// Counts the first packet of a query, which is sent now.
+    ///
+    /// If `throttled` and the window is full, counts nothing and returns the time at which there is space.
+    pub(crate) fn reserve(&mut self, now: Instant, throttled: bool) -> Result<(), Instant> {
+        self.expire(now);
+        match self.full_until() {
+            Some(free_at) if throttled => {
+                self.claimed = Some(free_at);
+                Err(free_at)
             }
             _ => {
                 self.sent.push_back(now);
@@ -49,27 +61,29 @@ impl RateLimit {
         }
     }
 
-    /// When there will be room, if there is none now.
-    pub(crate) fn room(&mut self, now: Instant) -> Option<Instant> {
-        self.forget(now);
-        self.full()
+    /// Returns the time at which the window has space, if it is full now.
+    pub(crate) fn free_at(&mut self, now: Instant) -> Option<Instant> {
+        self.expire(now);
+        self.full_until()
     }
 
-    fn full(&self) -> Option<Instant> {
-        self.sent.len().checked_sub(PACKETS).map(|last| self.sent[last] + WINDOW)
+    fn full_until(&self) -> Option<Instant> {
+        self.sent.len().checked_sub(MAX_PACKETS).map(|last| self.sent[last] + WINDOW)
     }
 
-    /// Whether this packet may be sent now: always the first time (it was reserved), again if there is room. Else when
-    /// there will be.
+    /// Admits a packet to the socket, or returns the time at which to try again.
+    ///
+    /// The first packet of a query is always admitted, because [`reserve`](Self::reserve) has counted it. A
+    /// retransmission is counted here, and admitted only if the window has space and no first packet has priority.
     pub(crate) fn admit(&mut self, now: Instant, packet: &[u8]) -> Result<(), Instant> {
-        self.forget(now);
+        self.expire(now);
         let mut hasher = DefaultHasher::new();
         packet.hash(&mut hasher);
         let hash = hasher.finish();
         if self.seen.iter().any(|(_, seen)| *seen == hash) {
-            let claimed = self.claimed.map(|room| room + FIRST).filter(|until| *until > now);
-            if let Some(room) = claimed.max(self.full()) {
-                return Err(room);
+            let yield_until = self.claimed.map(|free_at| free_at + FIRST_PACKET_PRIORITY).filter(|until| *until > now);
+            if let Some(free_at) = yield_until.max(self.full_until()) {
+                return Err(free_at);
             }
             self.sent.push_back(now);
         } else {
@@ -79,16 +93,16 @@ impl RateLimit {
         Ok(())
     }
 
-    /// How many packets went out since the beginning.
+    /// Returns the number of packets admitted so far.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
-    fn forget(&mut self, now: Instant) {
+    fn expire(&mut self, now: Instant) {
         while self.sent.front().is_some_and(|sent| *sent + WINDOW <= now) {
             self.sent.pop_front();
         }
-        while self.seen.front().is_some_and(|(at, _)| *at + REMEMBER <= now) {
+        while self.seen.front().is_some_and(|(at, _)| *at + REPEAT_WINDOW <= now) {
             self.seen.pop_front();
         }
     }
@@ -101,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repeat_waits_for_room_and_a_first_packet_never_does_while_lookups_succeed() {
+    fn only_a_retransmission_waits_while_lookups_succeed() {
         let (mut rate_limit, now) = (RateLimit::default(), Instant::now());
         for packet in 0..10u8 {
             assert_eq!(rate_limit.reserve(now, false), Ok(()));
@@ -113,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_packet_that_waits_goes_before_a_repeat() {
+    fn a_waiting_first_packet_precedes_a_retransmission() {
         let (mut rate_limit, now) = (RateLimit::default(), Instant::now());
         for packet in 0..4u8 {
             rate_limit.reserve(now, true).unwrap();
@@ -121,38 +135,38 @@ mod tests {
         }
         assert_eq!(rate_limit.admit(now, &[0]), Err(now + WINDOW));
         assert_eq!(rate_limit.reserve(now, true), Err(now + WINDOW));
-        assert_eq!(rate_limit.admit(now + WINDOW, &[0]), Err(now + WINDOW + FIRST));
+        assert_eq!(rate_limit.admit(now + WINDOW, &[0]), Err(now + WINDOW + FIRST_PACKET_PRIORITY));
         assert_eq!(rate_limit.reserve(now + WINDOW, true), Ok(()));
-        assert_eq!(rate_limit.admit(now + WINDOW + FIRST, &[0]), Ok(()));
+        assert_eq!(rate_limit.admit(now + WINDOW + FIRST_PACKET_PRIORITY, &[0]), Ok(()));
     }
 
     proptest! {
         #[test]
-        fn while_lookups_fail_no_second_has_more_than_four(waits in prop::collection::vec(0u64..700, 1..80)) {
+        fn sends_at_most_four_packets_per_second_while_lookups_fail(waits in prop::collection::vec(0u64..700, 1..80)) {
             let mut rate_limit = RateLimit::default();
             let mut now = Instant::now();
             let mut sent = Vec::new();
             for (packet, wait) in waits.iter().enumerate() {
                 now += Duration::from_millis(*wait);
                 if packet % 3 == 2 {
-                    while let Err(room) = rate_limit.admit(now, &(packet - 1).to_be_bytes()) {
-                        prop_assert!(room > now);
-                        now = room;
+                    while let Err(free_at) = rate_limit.admit(now, &(packet - 1).to_be_bytes()) {
+                        prop_assert!(free_at > now);
+                        now = free_at;
                     }
                     sent.push(now);
                 } else {
-                    if let Err(room) = rate_limit.reserve(now, true) {
-                        prop_assert!(room > now);
-                        prop_assert_eq!(rate_limit.room(now), Some(room));
-                        now = room;
+                    if let Err(free_at) = rate_limit.reserve(now, true) {
+                        prop_assert!(free_at > now);
+                        prop_assert_eq!(rate_limit.free_at(now), Some(free_at));
+                        now = free_at;
                         prop_assert!(rate_limit.reserve(now, true).is_ok());
                     }
                     prop_assert!(rate_limit.admit(now, &packet.to_be_bytes()).is_ok());
                     sent.push(now);
                 }
             }
-            for five in sent.windows(PACKETS + 1) {
-                prop_assert!(five[PACKETS] - five[0] >= WINDOW);
+            for five in sent.windows(MAX_PACKETS + 1) {
+                prop_assert!(five[MAX_PACKETS] - five[0] >= WINDOW);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One lookup from beginning to end, and what is remembered from one to the next.
+//! One lookup from start to end, and the state that is kept between lookups.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -25,21 +25,21 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// How long a question beside the lookup may hold it up.
-const ASIDE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Maximum time by which the check for a ClusterIP may delay a lookup.
+const CLUSTER_IP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What is remembered of the name that answered.
+/// The last good records of one absolute name.
 #[derive(Clone, Debug)]
-enum Memory {
+enum Records {
     Addresses(Families),
     Services(Targets),
 }
 
-/// What is remembered from one lookup to the next.
+/// The state that is kept between lookups.
 pub(super) struct LookupState {
     options: Arc<DnsOptions>,
     name: Name,
-    /// `_port._tcp` where SRV records are asked for.
+    /// `_port._tcp` if SRV records are queried.
     prefix: Option<Name>,
     rate_limit: Arc<Mutex<RateLimit>>,
     stats: Arc<Mutex<DnsStats>>,
@@ -47,8 +47,9 @@ pub(super) struct LookupState {
     conf: Arc<ResolvConf>,
     servers: Option<Arc<NameServers>>,
     candidates: Vec<Candidate>,
-    /// The absolute name that answered first. It is asked alone from then on, whatever it answers.
-    winner: Option<(Name, Memory)>,
+    /// The first candidate that returned records. Later lookups query this name only, whatever its response.
+    selected: Option<(Name, Records)>,
+    /// True if the last lookup failed.
     failing: bool,
     warned_of_size: bool,
     sole_address: SoleAddress,
@@ -73,19 +74,19 @@ impl LookupState {
             conf: Arc::default(),
             servers: None,
             candidates: Vec::new(),
-            winner: None,
+            selected: None,
             failing: false,
             warned_of_size: false,
             sole_address: SoleAddress::default(),
         }
     }
 
-    /// Looks up once.
+    /// Performs one lookup.
     pub(super) async fn refresh(&mut self) -> Result<Resolution, ResolveError> {
-        let full = if self.failing { lock(&self.rate_limit).room(Instant::now()) } else { None };
-        if let Some(room) = full {
-            // Before the lookup's own time begins, so that a short one is not spent waiting.
-            tokio::time::sleep_until(room).await;
+        let free_at = if self.failing { lock(&self.rate_limit).free_at(Instant::now()) } else { None };
+        if let Some(free_at) = free_at {
+            // Wait before the lookup's timeout starts, or a short timeout would be used up by waiting.
+            tokio::time::sleep_until(free_at).await;
         }
         let result = self.look_up().await;
         self.failing = result.is_err();
@@ -95,19 +96,19 @@ impl LookupState {
 
     async fn look_up(&mut self) -> Result<Resolution, ResolveError> {
         let servers = self.prepare().await?;
-        let cx = self.ask(&servers);
-        let (name, mut found) = match &mut self.winner {
-            // In its place all the while: the future may be dropped.
-            Some((name, memory)) => {
-                let found = memory.ask(name, &cx).await;
-                let found = found.map_err(|errors| ResolveError::of_servers(name.to_ascii().into(), errors))?;
+        let cx = self.context(&servers);
+        let (name, mut found) = match &mut self.selected {
+            // Borrowed and not taken, because the future may be dropped.
+            Some((name, records)) => {
+                let found = records.query(name, &cx).await;
+                let found = found.map_err(|errors| ResolveError::from_servers(name.to_ascii().into(), errors))?;
                 (name.clone(), found)
             }
-            None => self.walk(&servers).await?,
+            None => self.try_candidates(&servers).await?,
         };
         self.warn_of_size(&name, found.left_out);
         self.warn_of_cluster_ip(&name, &found, &servers).await;
-        // One pass over what is sorted already, but for an IPv4 address that came as an IPv6 one.
+        // Cheap: the endpoints are sorted already, except for IPv4-mapped addresses of AAAA records.
         found.endpoints.sort_unstable();
         found.endpoints.dedup();
         let mut resolution = Resolution::new(found.endpoints, Instant::now() + found.ttl);
@@ -117,60 +118,60 @@ impl LookupState {
         Ok(resolution)
     }
 
-    /// Asks the candidates in order. Only a negative answer moves on to the next: after anything else a later name
-    /// could answer for an earlier one.
-    async fn walk(&mut self, servers: &Arc<NameServers>) -> Result<(Name, Found), ResolveError> {
-        let mut denied = Vec::new();
+    /// Queries the candidates in order. Only a negative response moves on to the next one. After any other failure, a
+    /// later name could be taken for an earlier one.
+    async fn try_candidates(&mut self, servers: &Arc<NameServers>) -> Result<(Name, Found), ResolveError> {
+        let mut all_errors = Vec::new();
         for candidate in &self.candidates {
-            let mut memory = match self.prefix {
-                Some(_) => Memory::Services(Targets::default()),
-                None => Memory::Addresses(Families::new()),
+            let mut records = match self.prefix {
+                Some(_) => Records::Services(Targets::default()),
+                None => Records::Addresses(Families::new()),
             };
-            let error = match memory.ask(&candidate.name, &self.ask(servers)).await {
-                Ok(found) => match self.answers_to_every_name(candidate, &found, servers).await {
+            let final_errors = match records.query(&candidate.name, &self.context(servers)).await {
+                Ok(found) => match self.is_wildcard(candidate, &found, servers).await {
                     Ok(false) => {
-                        self.winner = Some((candidate.name.clone(), memory));
+                        self.selected = Some((candidate.name.clone(), records));
                         return Ok((candidate.name.clone(), found));
                     }
                     Ok(true) => continue,
                     Err(errors) => errors,
                 },
                 Err(errors) if !errors.is_empty() && errors.iter().all(|error| error.kind().is_negative()) => {
-                    denied.extend(errors);
+                    all_errors.extend(errors);
                     continue;
                 }
                 Err(errors) => errors,
             };
-            denied.extend(error);
+            all_errors.extend(final_errors);
             break;
         }
-        Err(ResolveError::of_servers(self.name.to_ascii().into(), denied))
+        Err(ResolveError::from_servers(self.name.to_ascii().into(), all_errors))
     }
 
-    /// Whether the search domain that completed the name answers to any name at all (a wildcard record), so that its
-    /// answer says nothing. Asked once, and only of domains outside the cluster.
-    async fn answers_to_every_name(
+    /// Returns true if the candidate's search domain resolves every name (wildcard record), which makes its response
+    /// meaningless. Checked only for domains outside the cluster, by querying a random name.
+    async fn is_wildcard(
         &self,
         candidate: &Candidate,
         found: &Found,
         servers: &Arc<NameServers>,
     ) -> Result<bool, Vec<ServerError>> {
-        let Some(domain) = &candidate.foreign else { return Ok(false) };
-        let nobody = format!("podpool-{:016x}", rand::rng().random::<u64>());
-        let Ok(nobody) = domain.prepend_label(nobody) else { return Ok(false) };
+        let Some(domain) = &candidate.external_domain else { return Ok(false) };
+        let random = format!("podpool-{:016x}", rand::rng().random::<u64>());
+        let Ok(random) = domain.prepend_label(random) else { return Ok(false) };
         let (name, kind) = match &self.prefix {
-            Some(prefix) => (prefix.clone().append_domain(&nobody).unwrap_or(nobody), RecordType::SRV),
-            None if found.endpoints.iter().any(|pod| pod.address().is_ipv4()) => (nobody, RecordType::A),
-            None => (nobody, RecordType::AAAA),
+            Some(prefix) => (prefix.clone().append_domain(&random).unwrap_or(random), RecordType::SRV),
+            None if found.endpoints.iter().any(|pod| pod.address().is_ipv4()) => (random, RecordType::A),
+            None => (random, RecordType::AAAA),
         };
-        let cx = self.ask(servers);
-        match servers.ask(&name, kind, cx.hold, cx.deadline).await {
+        let cx = self.context(servers);
+        match servers.query(&name, kind, cx.throttled, cx.deadline).await {
             Ok(_) => {
                 tracing::warn!(
                     name = %candidate.name,
                     domain = %domain,
-                    "the search domain answers to every name, so its answer is not used; give the absolute name, with \
-                     its last dot, if it is meant"
+                    "ignoring the response for this name: its search domain resolves every name (wildcard record); if \
+                     this name is the Service, configure it with a final dot"
                 );
                 Ok(true)
             }
@@ -179,23 +180,25 @@ impl LookupState {
         }
     }
 
-    /// Reads resolv.conf again if it has changed, and takes over what is new in it.
+    /// Reads resolv.conf if it has changed, updates the name servers and the candidates, and returns the name servers.
     async fn prepare(&mut self) -> Result<Arc<NameServers>, ResolveError> {
-        let given = !self.options.nameservers.is_empty();
-        let absolute = self.options.absolute || self.name.is_fqdn();
-        if !(given && absolute) {
+        let configured = !self.options.nameservers.is_empty();
+        let absolute = self.name.is_fqdn();
+        if !(configured && absolute) {
             match self.file.current().await {
                 Ok(conf) => self.conf = conf,
-                // With name servers given, the search list is all that is missing: the name is taken as it is.
-                Err(error) if given => tracing::debug!(%error, "no search list"),
+                // The name servers are configured, so only the search list is missing.
+                Err(error) if configured => {
+                    tracing::debug!(%error, "cannot read resolv.conf; the name is queried without a search list");
+                }
                 Err(error) => {
                     let path = self.options.resolv_conf.display();
-                    let message = format!("no name server: {path} cannot be used");
+                    let message = format!("no name servers: cannot use {path}");
                     return Err(self.no_name_server(message, error));
                 }
             }
         }
-        let wanted = if given {
+        let wanted = if configured {
             self.options.nameservers.clone()
         } else {
             let port = self.options.nameserver_port;
@@ -205,14 +208,14 @@ impl LookupState {
             Some(servers) if servers.addresses().eq(wanted.iter().copied()) => servers,
             _ => match NameServers::new(&wanted, &self.options, &self.rate_limit, &self.stats) {
                 Ok(servers) => Arc::new(servers),
-                Err(error) => return Err(self.no_name_server("no name server can be asked".into(), error)),
+                Err(error) => return Err(self.no_name_server("cannot create the DNS clients".into(), error)),
             },
         };
         self.servers = Some(servers.clone());
         let candidates = candidates(&self.name, absolute, self.prefix.as_ref(), &self.conf);
         if candidates != self.candidates {
-            let keeps = |name: &Name| candidates.iter().any(|candidate| candidate.name == *name);
-            self.winner = self.winner.take().filter(|(name, _)| keeps(name));
+            let remains = |name: &Name| candidates.iter().any(|candidate| candidate.name == *name);
+            self.selected = self.selected.take().filter(|(name, _)| remains(name));
             self.candidates = candidates;
         }
         Ok(servers)
@@ -220,31 +223,32 @@ impl LookupState {
 
     fn no_name_server(&self, message: String, error: impl Into<BoxError>) -> ResolveError {
         let name = Some(self.name.to_ascii().into());
-        ResolveError::told(ResolveErrorKind::NoNameServer, name, message, Some(error.into()))
+        ResolveError::with_message(ResolveErrorKind::NoNameServer, name, message, Some(error.into()))
     }
 
-    fn ask(&self, servers: &Arc<NameServers>) -> QueryContext {
+    /// Returns a context for queries that start now.
+    fn context(&self, servers: &Arc<NameServers>) -> QueryContext {
         QueryContext {
             servers: servers.clone(),
-            hold: self.failing,
+            throttled: self.failing,
             deadline: Instant::now() + self.options.timeout,
             port: self.options.port,
         }
     }
 
-    /// Asks whose address it is that alone never changes. A Pod's belongs to the Pod's name, a ClusterIP to the
-    /// Service's own (Kubernetes DNS specification, 2.3.3 and 2.4.3).
+    /// Logs a warning if the only address of the name is the Service's ClusterIP. The PTR record of a Pod's address
+    /// holds the Pod's name, that of a ClusterIP the Service's name (Kubernetes DNS specification, 2.3.3 and 2.4.3).
     async fn warn_of_cluster_ip(&mut self, name: &Name, found: &Found, servers: &NameServers) {
         let sole = if self.prefix.is_none() { self.sole_address.observe(&found.endpoints) } else { None };
         let (Some(ip), Some(server)) = (sole, found.server) else { return };
-        let answer = servers.ask_one(server, &Name::from(ip), RecordType::PTR, ASIDE_TIMEOUT).await;
+        let answer = servers.query_one(server, &Name::from(ip), RecordType::PTR, CLUSTER_IP_TIMEOUT).await;
         if answer.is_some_and(|answer| answer.pointers.contains(name)) {
             tracing::warn!(
                 %name,
                 %ip,
-                "the name has one address, and it is the Service's own: all connections go where the cluster sends \
-                 them, and Pods cannot be told apart. Give the Service `clusterIP: None` (a headless Service), or \
-                 connect to another Service that has it and the same selector"
+                "the only address of the name is the Service's ClusterIP, so the cluster chooses the Pod of each \
+                 connection and the pool cannot distinguish them; set `clusterIP: None` in the Service (headless), or \
+                 connect to a headless Service with the same selector"
             );
             lock(&self.stats).cluster_ip = Some(ip);
         }
@@ -252,17 +256,17 @@ impl LookupState {
 
     fn warn_of_size(&mut self, name: &Name, left_out: usize) {
         if left_out > 0 && !self.warned_of_size {
-            tracing::warn!(%name, left_out, "the answer has too many addresses, the rest is not used");
+            tracing::warn!(%name, left_out, "too many addresses in the DNS response; ignoring the excess");
         }
         self.warned_of_size = left_out > 0;
     }
 }
 
-impl Memory {
-    async fn ask(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
+impl Records {
+    async fn query(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
         match self {
-            Self::Addresses(families) => families.ask(name, cx).await,
-            Self::Services(targets) => targets.ask(name, cx).await,
+            Self::Addresses(families) => families.query(name, cx).await,
+            Self::Services(targets) => targets.query(name, cx).await,
         }
     }
 }

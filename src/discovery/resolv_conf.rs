@@ -1,7 +1,8 @@
-//! resolv.conf(5): the name servers, the search list and `ndots`; read again when the file changes.
+//! resolv.conf(5): the name servers, the search list and `ndots`, read again when the file changes.
 //!
-//! Taken are what a Pod's file has: `nameserver`, `search`, `domain`, `options ndots:`. The rest (`timeout`,
-//! `attempts`, `rotate`, `sortlist`, and the environment's `LOCALDOMAIN` and `RES_OPTIONS`) is about other resolvers.
+//! The parser reads the lines that a Pod's file has: `nameserver`, `search`, `domain` and `options ndots:`. It ignores
+//! the rest (`timeout`, `attempts`, `rotate`, `sortlist`, and the environment variables `LOCALDOMAIN` and
+//! `RES_OPTIONS`), which configures the C library's resolver.
 
 use std::{
     fs, io,
@@ -13,14 +14,14 @@ use std::{
 
 use hickory_resolver::proto::rr::Name;
 
-/// `ndots` has no larger value (resolv.conf(5)).
+/// Maximum value of `ndots` (resolv.conf(5)).
 const MAX_NDOTS: usize = 15;
-/// As many name servers as a resolver asks (resolv.conf(5), `MAXNS`).
+/// Maximum number of name servers (resolv.conf(5), `MAXNS`).
 const MAX_SERVERS: usize = 3;
-/// No file of this kind is larger; more than this is not read.
+/// Maximum number of bytes read. No valid file is larger.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// What a resolv.conf says.
+/// The content of a resolv.conf file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ResolvConf {
     pub(super) servers: Vec<IpAddr>,
@@ -35,11 +36,11 @@ impl Default for ResolvConf {
 }
 
 impl ResolvConf {
-    /// Reads what can be read; a line that cannot be is passed over, as every resolver does.
+    /// Parses the file. Skips invalid lines, as other resolvers do.
     pub(super) fn parse(bytes: &[u8]) -> Self {
         let mut conf = Self::default();
         for line in String::from_utf8_lossy(bytes).lines() {
-            // A comment begins in the first column.
+            // A comment starts in the first column.
             if line.starts_with(['#', ';']) {
                 continue;
             }
@@ -48,7 +49,7 @@ impl ResolvConf {
                 Some("nameserver") => {
                     conf.servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()));
                 }
-                // The last of the two lines counts, whichever it is.
+                // The last `search` or `domain` line counts.
                 Some("search") => conf.search = words.filter_map(domain).collect(),
                 Some("domain") => conf.search = words.take(1).filter_map(domain).collect(),
                 Some("options") => {
@@ -64,26 +65,27 @@ impl ResolvConf {
     }
 }
 
-/// A search domain, absolute. The root (`search .`) adds nothing to a name and is left out.
+/// Parses a search domain, as an absolute name. Skips the root (`search .`), which adds nothing to a name.
 fn domain(word: &str) -> Option<Name> {
     let mut name = Name::from_ascii(word).ok()?;
     name.set_fqdn(true);
     (!name.is_root()).then_some(name)
 }
 
-/// A resolv.conf that is looked after. A missing, unreadable or empty file never takes away what was read before.
+/// A resolv.conf file that is read again when it changes. A missing, unreadable or unusable file never replaces an
+/// usable content.
 #[derive(Debug)]
 pub(super) struct WatchedFile {
     path: PathBuf,
-    /// Whether a file without any name server is as good as none.
+    /// True if a file without name servers is unusable.
     needs_servers: bool,
     stamp: Option<Stamp>,
     conf: Option<Arc<ResolvConf>>,
-    /// Whether the last reading failed and was told of.
-    troubled: bool,
+    /// True if a warning was logged since the last usable content, so that there is one per outage.
+    warned: bool,
 }
 
-/// What changes when a file does.
+/// The metadata by which a change of the file is detected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Stamp {
     modified: Option<SystemTime>,
@@ -93,35 +95,37 @@ struct Stamp {
 
 impl WatchedFile {
     pub(super) fn new(path: PathBuf, needs_servers: bool) -> Self {
-        Self { path, needs_servers, stamp: None, conf: None, troubled: false }
+        Self { path, needs_servers, stamp: None, conf: None, warned: false }
     }
 
-    /// What the file says, read again if it has changed: one `stat` if not. Errors only if it was never read.
+    /// Returns the content of the file, read again if its metadata has changed. Fails only if the file was never
+    /// usable.
     pub(super) async fn current(&mut self) -> io::Result<Arc<ResolvConf>> {
         let (path, stamp) = (self.path.clone(), self.stamp.clone());
         let read = tokio::task::spawn_blocking(move || read_if_changed(&path, stamp.as_ref())).await;
-        let trouble = match read.map_err(io::Error::other).and_then(|read| read) {
+        let error = match read.map_err(io::Error::other).and_then(|read| read) {
             Ok(None) => None,
             Ok(Some((stamp, bytes))) => {
-                // Remembered whatever it holds: a broken file is read once, not at every lookup.
+                // Stored for an unusable file too, so that it is not read again at every lookup.
                 self.stamp = Some(stamp);
                 let conf = ResolvConf::parse(&bytes);
                 if conf.servers.is_empty() && self.needs_servers {
-                    Some(io::Error::new(io::ErrorKind::InvalidData, "it names no name server"))
+                    Some(io::Error::new(io::ErrorKind::InvalidData, "the file has no valid `nameserver` line"))
                 } else {
                     self.conf = Some(Arc::new(conf));
-                    self.troubled = false;
+                    self.warned = false;
                     None
                 }
             }
             Err(error) => Some(error),
         };
-        match (&self.conf, trouble) {
+        match (&self.conf, error) {
             (Some(conf), None) => Ok(conf.clone()),
             (Some(conf), Some(error)) => {
-                if !self.troubled {
-                    tracing::warn!(path = %self.path.display(), %error, "resolv.conf is not usable, the earlier one is kept");
-                    self.troubled = true;
+                if !self.warned {
+                    let path = self.path.display();
+                    tracing::warn!(%path, %error, "cannot use resolv.conf; keeping its last usable content");
+                    self.warned = true;
                 }
                 Ok(conf.clone())
             }
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_a_pod_has() {
+    fn parses_the_file_of_a_pod() {
         let conf = ResolvConf::parse(
             b"# made by the kubelet\nsearch k8s-training.svc.cluster.local svc.cluster.local cluster.local\n\
               nameserver 10.96.0.10\noptions ndots:5 edns0\n",
@@ -177,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_over_what_it_cannot_read_and_obeys_the_limits() {
+    fn skips_invalid_lines_and_obeys_the_limits() {
         let conf = ResolvConf::parse(
             b"nameserver\nnameserver fe80::1%eth0\nnameserver ::1\n nameserver 10.0.0.1 # one\r\nnameserver 10.0.0.2\n\
               nameserver 10.0.0.3\n;nameserver 10.0.0.9\nsearch a b..c . \xff\ndomain d.example e\noptions ndots:x\n\
@@ -191,7 +195,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_bytes_come_it_reads_them(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn parses_any_bytes_within_the_limits(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let conf = ResolvConf::parse(&bytes);
             prop_assert!(conf.servers.len() <= MAX_SERVERS && conf.ndots <= MAX_NDOTS);
         }

@@ -1,77 +1,82 @@
-//! When the next lookup is due.
+//! The schedule of lookups.
 
 use rand::RngExt as _;
 
 use crate::time::{Duration, Instant};
 
-/// The first wait after a failed lookup is at most this long; it doubles from failure to failure.
+/// Maximum back-off after the first failed lookup. It doubles with each further failure.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
-/// No wait after a failed lookup is longer than this.
+/// Maximum back-off after any number of failed lookups.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// The least time between two lookups that trouble brought on.
-const EARLY_EVERY: Duration = Duration::from_secs(1);
-/// While lookups fail no more than two begin within this: of two packets each (A and AAAA), that is four a second.
+/// Minimum time between two early lookups.
+const EARLY_INTERVAL: Duration = Duration::from_secs(1);
+/// Time in which at most two lookups start while lookups fail. With two packets each (A and AAAA), that makes four
+/// packets per second.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// When to look up again: by the answer's own word after a success, backing off after a failure, at once on trouble.
+/// A schedule of lookups: by TTL after a success, with back-off after a failure, and immediately when a Pod fails.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     min: Duration,
     max: Duration,
     failures: u32,
-    /// When the last lookup that trouble brought on is or was due.
+    /// Start of the latest early lookup, past or future.
     early: Option<Instant>,
-    /// When the last two lookups begin or began, the older first; kept only while lookups fail.
-    begun: [Option<Instant>; 2],
+    /// Starts of the latest two lookups, past or future, the older one first. Recorded only while lookups fail.
+    starts: [Option<Instant>; 2],
 }
 
 impl Schedule {
-    /// `min` and `max` bound what an answer's TTL may ask for.
+    /// Creates a schedule whose intervals after a success lie between `min` and `max`.
     pub(crate) fn new(min: Duration, max: Duration) -> Self {
-        Self { min, max: max.max(min), failures: 0, early: None, begun: [None; 2] }
+        Self { min, max: max.max(min), failures: 0, early: None, starts: [None; 2] }
     }
 
-    /// After an answer: its remaining TTL within the bounds, ±10 % so that a thousand clients that started together do
-    /// not ask together. A TTL of 0 is legal (RFC 1035 section 3.2.1) and means the lower bound.
+    /// Returns the start of the next lookup after a successful one: at the end of the TTL, within the bounds.
+    ///
+    /// A jitter of ±10 % keeps clients that started together from querying together. A TTL of 0 is valid (RFC 1035
+    /// section 3.2.1) and results in the lower bound.
     pub(crate) fn after_success(&mut self, now: Instant, valid_until: Instant, rng: &mut impl rand::Rng) -> Instant {
         self.failures = 0;
-        self.begun = [None; 2];
+        self.starts = [None; 2];
         let wait = valid_until.saturating_duration_since(now).clamp(self.min, self.max);
         now + wait.mul_f64(rng.random_range(0.9..=1.1))
     }
 
-    /// After a failure: a random wait of up to 0.25 s, 0.5 s, 1 s … 5 s ("full jitter"), and no more than two lookups
-    /// within a second.
+    /// Returns the start of the next lookup after a failed one: after a random back-off of up to 0.25 s, 0.5 s, 1 s …
+    /// 5 s ("full jitter"), with at most two lookups per second.
     pub(crate) fn after_failure(&mut self, now: Instant, rng: &mut impl rand::Rng) -> Instant {
         let ceiling = BACKOFF_MIN.saturating_mul(1 << self.failures.min(8)).min(BACKOFF_MAX);
         self.failures = self.failures.saturating_add(1);
-        if self.begun[1].is_none() {
-            // The lookup that has just failed began no later than now.
-            self.begun[1] = Some(now);
+        if self.starts[1].is_none() {
+            // The start of the failed lookup is unknown. It is not later than now.
+            self.starts[1] = Some(now);
         }
-        self.begin(now + ceiling.mul_f64(rng.random_range(0.0..=1.0)))
+        self.record_start(now + ceiling.mul_f64(rng.random_range(0.0..=1.0)))
     }
 
-    /// On trouble (a refused connection, a failed probe, nobody left to serve): at once, but no more than once a
-    /// second. Asked again before that lookup is due, the answer is the same. The caller takes the earlier of this and
-    /// what is already due.
+    /// Returns the start of an early lookup, on a refused connection, a failed probe or the loss of the last Pod of a
+    /// role: immediately, but at most once per second.
+    ///
+    /// Until that time has passed, further calls return the same time. The caller uses it if it is earlier than the
+    /// next scheduled lookup.
     pub(crate) fn early(&mut self, now: Instant) -> Instant {
         match self.early {
             Some(due) if due > now => due,
             last => {
-                let due = last.map_or(now, |last| now.max(last + EARLY_EVERY));
-                let due = if self.failures > 0 { self.begin(due) } else { due };
+                let due = last.map_or(now, |last| now.max(last + EARLY_INTERVAL));
+                let due = if self.failures > 0 { self.record_start(due) } else { due };
                 self.early = Some(due);
                 due
             }
         }
     }
 
-    /// Puts a lookup down for `at`, or as soon after as the window allows.
-    fn begin(&mut self, at: Instant) -> Instant {
-        let at = self.begun[0].map_or(at, |before_last| at.max(before_last + WINDOW));
-        self.begun = [self.begun[1], Some(at)];
-        self.begun.sort_unstable();
+    /// Records the start of a lookup at `at`, or as soon after as the window allows, and returns it.
+    fn record_start(&mut self, at: Instant) -> Instant {
+        let at = self.starts[0].map_or(at, |before_last| at.max(before_last + WINDOW));
+        self.starts = [self.starts[1], Some(at)];
+        self.starts.sort_unstable();
         at
     }
 }
@@ -92,33 +97,33 @@ mod tests {
         let waits = (0..200).map(|seed| {
             schedule.after_success(now, now + ttl, &mut StdRng::seed_from_u64(seed)).saturating_duration_since(now)
         });
-        waits.fold((Duration::MAX, Duration::ZERO), |(least, most), wait| (least.min(wait), most.max(wait)))
+        waits.fold((Duration::MAX, Duration::ZERO), |(min, max), wait| (min.min(wait), max.max(wait)))
     }
 
     #[test]
-    fn a_ttl_is_followed_within_the_bounds_and_spread() {
+    fn follows_a_ttl_within_the_bounds_with_jitter() {
         for (ttl, due) in [(0, 1), (1, 1), (5, 5), (30, 10), (86_400, 10)] {
-            let (least, most) = waits(Duration::from_secs(ttl));
+            let (min, max) = waits(Duration::from_secs(ttl));
             let due = Duration::from_secs(due);
-            assert!(least >= due.mul_f64(0.9) && most <= due.mul_f64(1.1), "TTL {ttl}: {least:?} to {most:?}");
-            assert!(most - least > due.mul_f64(0.15), "TTL {ttl} is not spread: {least:?} to {most:?}");
+            assert!(min >= due.mul_f64(0.9) && max <= due.mul_f64(1.1), "TTL {ttl}: {min:?} to {max:?}");
+            assert!(max - min > due.mul_f64(0.15), "TTL {ttl} has too little jitter: {min:?} to {max:?}");
         }
     }
 
     #[test]
-    fn trouble_brings_a_lookup_at_once_but_one_a_second() {
+    fn an_early_lookup_is_immediate_but_at_most_one_per_second() {
         let start = Instant::now();
         let mut schedule = Schedule::new(MIN, MAX);
         assert_eq!(schedule.early(start), start);
         let soon = start + Duration::from_millis(10);
-        assert_eq!(schedule.early(soon), start + EARLY_EVERY);
-        assert_eq!(schedule.early(soon + Duration::from_millis(10)), start + EARLY_EVERY);
+        assert_eq!(schedule.early(soon), start + EARLY_INTERVAL);
+        assert_eq!(schedule.early(soon + Duration::from_millis(10)), start + EARLY_INTERVAL);
         let later = start + Duration::from_secs(7);
         assert_eq!(schedule.early(later), later);
     }
 
     #[test]
-    fn failures_back_off_and_a_success_forgets_them() {
+    fn backs_off_after_failures_until_a_success() {
         let mut rng = StdRng::seed_from_u64(7);
         let mut schedule = Schedule::new(MIN, MAX);
         let mut now = Instant::now();
@@ -136,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn intervals_stay_within_their_bounds(ttl in 0u64..100_000, seed: u64) {
+        fn keeps_intervals_within_the_bounds(ttl in 0u64..100_000, seed: u64) {
             let now = Instant::now();
             let mut rng = StdRng::seed_from_u64(seed);
             let mut schedule = Schedule::new(MIN, MAX);
@@ -144,27 +149,27 @@ mod tests {
             prop_assert!(next >= now + MIN.mul_f64(0.9) && next <= now + MAX.mul_f64(1.1));
         }
 
-        /// Each step is a lookup that takes `took` and fails, with `troubles` arriving meanwhile.
+        /// Each step is a lookup that takes `took` and fails, followed by a number of requests for an early lookup.
         #[test]
-        fn failing_lookups_never_come_closer_than_two_a_second(
+        fn starts_at_most_two_failing_lookups_per_second(
             steps in prop::collection::vec((0u64..400, 0usize..3), 3..60),
             seed: u64,
         ) {
             let mut rng = StdRng::seed_from_u64(seed);
             let mut schedule = Schedule::new(MIN, MAX);
             let mut now = Instant::now();
-            let mut begun = vec![now];
-            for (took, troubles) in steps {
+            let mut starts = vec![now];
+            for (took, requests) in steps {
                 now += Duration::from_millis(took);
                 let mut next = schedule.after_failure(now, &mut rng);
                 prop_assert!(next >= now && next <= now + BACKOFF_MAX);
-                for _ in 0..troubles {
+                for _ in 0..requests {
                     next = next.min(schedule.early(now));
                 }
-                begun.push(next);
+                starts.push(next);
                 now = next;
             }
-            for three in begun.windows(3) {
+            for three in starts.windows(3) {
                 prop_assert!(three[2] - three[0] >= WINDOW, "{:?}", three[2] - three[0]);
             }
         }

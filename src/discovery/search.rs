@@ -1,29 +1,29 @@
-//! From a name as it was given to the absolute names it may mean, in the order of resolv.conf(5).
+//! The search list: from a configured name to the absolute names to try, in the order of resolv.conf(5).
 
 use hickory_resolver::proto::rr::Name;
 
 use super::resolv_conf::ResolvConf;
 
-/// An absolute name that the given one may mean.
+/// An absolute name to try for the configured one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Candidate {
     pub(super) name: Name,
-    /// A search domain outside the cluster that the name was completed with. An answer from there counts only after it
-    /// is shown that the domain does not answer to every name.
-    pub(super) foreign: Option<Name>,
+    /// The search domain of the name, if it is outside the cluster. Records from there count only if the domain does
+    /// not resolve every name.
+    pub(super) external_domain: Option<Name>,
 }
 
-/// The candidates for `name` (in A and AAAA mode the name itself, in SRV mode with `prefix` before it), each once.
+/// Returns the candidates for `name` without duplicates. For SRV records, each begins with `prefix`.
 ///
-/// An absolute name is its only candidate. So is one that lies in one of the search domains already, such as
-/// `postgresql-svc.k8s-training.svc.cluster.local` in a Pod: completed once more it could only be denied, at the price
-/// of five lookups, or answered by a stranger.
+/// An absolute name is its only candidate. So is a name inside one of the search domains, such as
+/// `postgresql-svc.k8s-training.svc.cluster.local` in a Pod: completing it again would cost several queries that return
+/// NXDOMAIN, or records of an unrelated name.
 pub(super) fn candidates(name: &Name, absolute: bool, prefix: Option<&Name>, conf: &ResolvConf) -> Vec<Candidate> {
-    let mut as_it_is = name.clone();
-    as_it_is.set_fqdn(true);
-    let complete = conf.search.iter().any(|domain| domain.num_labels() > 1 && domain.zone_of(&as_it_is));
+    let mut as_is = name.clone();
+    as_is.set_fqdn(true);
+    let complete = conf.search.iter().any(|domain| domain.num_labels() > 1 && domain.zone_of(&as_is));
     let mut found: Vec<Candidate> = Vec::new();
-    let mut add = |name: Name, foreign: Option<Name>| {
+    let mut add = |name: Name, external_domain: Option<Name>| {
         let name = match prefix {
             Some(prefix) => prefix.clone().append_domain(&name).ok(),
             None => Some(name),
@@ -31,17 +31,17 @@ pub(super) fn candidates(name: &Name, absolute: bool, prefix: Option<&Name>, con
         if let Some(name) = name
             && !found.iter().any(|candidate| candidate.name == name)
         {
-            found.push(Candidate { name, foreign });
+            found.push(Candidate { name, external_domain });
         }
     };
     if absolute || name.is_fqdn() || complete {
-        add(as_it_is, None);
+        add(as_is, None);
         return found;
     }
     let dots = usize::from(name.num_labels()).saturating_sub(1);
-    let itself_first = dots >= conf.ndots;
-    if itself_first {
-        add(as_it_is.clone(), None);
+    let as_is_first = dots >= conf.ndots;
+    if as_is_first {
+        add(as_is.clone(), None);
     }
     let cluster = cluster(&conf.search);
     for domain in &conf.search {
@@ -50,14 +50,14 @@ pub(super) fn candidates(name: &Name, absolute: bool, prefix: Option<&Name>, con
             add(completed, (!inside).then(|| domain.clone()));
         }
     }
-    if !itself_first {
-        add(as_it_is, None);
+    if !as_is_first {
+        add(as_is, None);
     }
     found
 }
 
-/// The cluster's zone, as a Pod's search list tells it: `cluster.local.` where `svc.cluster.local.` and
-/// `cluster.local.` both stand in it (Kubernetes, "DNS for Services and Pods").
+/// Returns the cluster's zone according to a Pod's search list: `cluster.local.` if the list contains both
+/// `svc.cluster.local.` and `cluster.local.` (Kubernetes, "DNS for Services and Pods").
 fn cluster(search: &[Name]) -> Option<Name> {
     let services = search.iter().filter(|domain| domain.iter().next() == Some(&b"svc"[..]));
     services.map(Name::base_name).find(|zone| search.contains(zone))
@@ -74,7 +74,7 @@ mod tests {
         let name = Name::from_ascii(name).unwrap();
         candidates(&name, false, None, &ResolvConf::parse(conf))
             .into_iter()
-            .map(|candidate| match candidate.foreign {
+            .map(|candidate| match candidate.external_domain {
                 Some(domain) => format!("{} of {domain}", candidate.name),
                 None => candidate.name.to_ascii(),
             })
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_name_is_completed_along_the_search_list_and_taken_as_it_is_last() {
+    fn tries_a_short_name_along_the_search_list_and_as_is_last() {
         assert_eq!(
             expand("postgresql-svc.k8s-training", POD),
             [
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_enough_dots_is_taken_as_it_is_first() {
+    fn tries_a_name_with_enough_dots_as_is_first() {
         assert_eq!(
             expand("db.example", b"search corp.example\n"),
             ["db.example.", "db.example.corp.example. of corp.example."]
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absolute_or_complete_name_is_itself() {
+    fn does_not_complete_an_absolute_or_complete_name() {
         for name in
             ["a.b.", "postgresql-svc.k8s-training.svc.cluster.local", "POSTGRESQL-SVC.k8s-training.svc.Cluster.Local"]
         {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_srv_name_is_completed_behind_its_prefix() {
+    fn completes_an_srv_name_after_its_prefix() {
         let prefix = Name::from_ascii("_postgresql-port._tcp").unwrap();
         let found = candidates(&Name::from_ascii("svc1").unwrap(), false, Some(&prefix), &ResolvConf::parse(POD));
         assert_eq!(found[0].name.to_ascii(), "_postgresql-port._tcp.svc1.k8s-training.svc.cluster.local.");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_would_be_too_long_is_left_out() {
+    fn skips_a_candidate_that_would_be_too_long() {
         let long = vec!["a".repeat(60); 4].join(".");
         assert_eq!(expand(&long, POD).len(), 1);
     }

@@ -1,3 +1,8 @@
+//! One name server, queried through hickory-resolver.
+//!
+//! Each server has its own hickory pool, so that `nameservers` decides which server is queried next and when. A hickory
+//! pool of several servers ends a lookup at the first SERVFAIL or REFUSED.
+
 use std::{net::SocketAddr, sync::Arc};
 
 use hickory_resolver::{
@@ -17,19 +22,18 @@ use super::{
     error::{ResolveErrorKind, ServerError},
     options::DnsOptions,
     rate_limit::RateLimit,
-    records::{Answer, MAX_ALIASES, Refusal, mnemonic, sanitise},
-    udp::{Sockets, Trouble},
+    records::{Answer, CNAME_CHAIN_TOO_LONG, CNAME_LOOP, MAX_ALIASES, Rejection, mnemonic, sanitize},
+    udp::{LastSocketError, Sockets},
 };
 use crate::{
     sync::{Mutex, lock},
     time::{Duration, Instant},
 };
 
-/// The size of a UDP answer asked for. Larger ones may be fragmented and lost (RFC 9715).
+/// Maximum size of a UDP response, announced by EDNS. Larger ones may be fragmented and lost (RFC 9715).
 const UDP_PAYLOAD: u16 = 1232;
 
-/// One name server: a hickory pool of this server alone, so that which server is asked next, and when, is decided here
-/// and not by hickory, which ends a lookup at the first SERVFAIL.
+/// The client of one name server.
 pub(super) struct Server {
     address: SocketAddr,
     allow_loopback: bool,
@@ -37,7 +41,7 @@ pub(super) struct Server {
     randomize_case: bool,
     pool: Mutex<NameServerPool<Sockets>>,
     rate_limit: Arc<Mutex<RateLimit>>,
-    trouble: Trouble,
+    socket_error: LastSocketError,
 }
 
 impl Server {
@@ -46,8 +50,8 @@ impl Server {
         options: &DnsOptions,
         rate_limit: Arc<Mutex<RateLimit>>,
     ) -> Result<Self, NetError> {
-        let trouble = Trouble::default();
-        let sockets = Sockets::new(rate_limit.clone(), trouble.clone());
+        let socket_error = LastSocketError::default();
+        let sockets = Sockets::new(rate_limit.clone(), socket_error.clone());
         let pool = pool(address, options.timeout, options.randomize_case, sockets)?;
         Ok(Self {
             address,
@@ -56,7 +60,7 @@ impl Server {
             randomize_case: options.randomize_case,
             pool: Mutex::new(pool),
             rate_limit,
-            trouble,
+            socket_error,
         })
     }
 
@@ -64,86 +68,95 @@ impl Server {
         self.address
     }
 
-    /// Asks this server, along the name's aliases to their end. The first packet has its place in the rate_limit already.
-    /// `hold`: whether lookups fail, so that those after it wait for room.
-    pub(super) async fn ask(&self, name: &Name, kind: RecordType, hold: bool) -> Result<Answer, ServerError> {
+    /// Queries this server and follows the name's aliases to their end.
+    ///
+    /// The caller has reserved the first packet in the rate limit. If `throttled` (lookups are failing), the packets
+    /// for further aliases wait for the rate limit.
+    pub(super) async fn query(&self, name: &Name, kind: RecordType, throttled: bool) -> Result<Answer, ServerError> {
         let loopback = self.allow_loopback || self.address.ip().is_loopback();
         let mut aliases: Vec<Name> = Vec::new();
         let mut ttl = Duration::MAX;
         loop {
-            let asked = aliases.last().unwrap_or(name);
+            let current = aliases.last().unwrap_or(name);
             while !aliases.is_empty()
-                && let Err(room) = self.reserve(hold)
+                && let Err(free_at) = self.reserve(throttled)
             {
-                tokio::time::sleep_until(room).await;
+                tokio::time::sleep_until(free_at).await;
             }
-            let mut answer = self.ask_once(asked, kind, loopback).await?;
+            let mut answer = self.query_once(current, kind, loopback).await?;
             ttl = ttl.min(answer.ttl);
             answer.ttl = ttl;
-            if answer.aliases.is_empty() || !answer.has_nothing() {
+            if answer.aliases.is_empty() || answer.has_records() {
                 answer.aliases.splice(..0, aliases);
                 return Ok(answer);
             }
             for alias in answer.aliases {
-                let why = if alias == *name || aliases.contains(&alias) {
-                    "the CNAME records go in a circle"
+                let reason = if alias == *name || aliases.contains(&alias) {
+                    CNAME_LOOP
                 } else if aliases.len() == MAX_ALIASES {
-                    "the chain of CNAME records is too long"
+                    CNAME_CHAIN_TOO_LONG
                 } else {
                     aliases.push(alias);
                     continue;
                 };
-                return Err(self.refused(name, kind, Refusal::malformed(why)));
+                return Err(self.rejected(name, kind, Rejection::malformed(reason)));
             }
         }
     }
 
-    async fn ask_once(&self, name: &Name, kind: RecordType, loopback: bool) -> Result<Answer, ServerError> {
+    async fn query_once(&self, name: &Name, kind: RecordType, loopback: bool) -> Result<Answer, ServerError> {
         let pool = lock(&self.pool).clone();
-        let mut asking = Asking { server: self, keep: false };
+        let mut guard = QueryGuard { server: self, answered: false };
         let mut options = DnsRequestOptions::default();
         options.use_edns = true;
         options.edns_payload_len = UDP_PAYLOAD;
         let answer = match pool.lookup(Query::query(name.clone(), kind), options).first_answer().await {
             Ok(message) => {
-                sanitise(name, kind, &message, loopback).map_err(|refusal| self.refused(name, kind, refusal))
+                sanitize(name, kind, &message, loopback).map_err(|rejection| self.rejected(name, kind, rejection))
             }
             Err(error) => Err(self.failed(name, kind, error)),
         };
-        asking.keep = answer.is_ok();
+        guard.answered = answer.is_ok();
         answer
     }
 
-    fn reserve(&self, hold: bool) -> Result<(), Instant> {
-        lock(&self.rate_limit).reserve(Instant::now(), hold)
+    fn reserve(&self, throttled: bool) -> Result<(), Instant> {
+        lock(&self.rate_limit).reserve(Instant::now(), throttled)
     }
 
-    /// Begins anew with an empty memory: hickory counts every negative answer as a slow one, and after some dozens of
-    /// them repeats a lost packet only after seconds.
-    fn renew(&self) {
-        let sockets = Sockets::new(self.rate_limit.clone(), self.trouble.clone());
+    /// Replaces the hickory pool with a new one, without connections and statistics.
+    ///
+    /// hickory counts every negative response as a failure of the server. After some dozens of them it would repeat a
+    /// lost packet only after seconds.
+    fn recreate_pool(&self) {
+        let sockets = Sockets::new(self.rate_limit.clone(), self.socket_error.clone());
         match pool(self.address, self.timeout, self.randomize_case, sockets) {
-            Ok(fresh) => *lock(&self.pool) = fresh,
-            Err(error) => tracing::warn!(server = %self.address, %error, "the name server's client was not renewed"),
+            Ok(new) => *lock(&self.pool) = new,
+            Err(error) => {
+                tracing::warn!(server = %self.address, %error, "cannot recreate the DNS client; keeping the old one");
+            }
         }
     }
 
-    fn refused(&self, name: &Name, kind: RecordType, refusal: Refusal) -> ServerError {
-        let error = ServerError::new(self.address, name, kind, refusal.kind).with_negative_ttl(refusal.negative_ttl);
-        if refusal.why.is_empty() { error } else { error.with_cause(refusal.why) }
+    /// Returns the error for a response that cannot be used.
+    fn rejected(&self, name: &Name, kind: RecordType, rejection: Rejection) -> ServerError {
+        let error =
+            ServerError::new(self.address, name, kind, rejection.kind).with_negative_ttl(rejection.negative_ttl);
+        if rejection.reason.is_empty() { error } else { error.with_cause(rejection.reason) }
     }
 
+    /// Returns the error for a query that hickory reports as failed. Negative responses are among those.
     fn failed(&self, name: &Name, kind: RecordType, error: NetError) -> ServerError {
-        let why = match &error {
+        let error_kind = match &error {
             NetError::Busy | NetError::Io(_) | NetError::NoConnections => ResolveErrorKind::Io,
             NetError::Dns(DnsError::NoRecordsFound(none)) => {
-                let why = match none.response_code {
+                let error_kind = match none.response_code {
                     ResponseCode::NXDomain => ResolveErrorKind::NoSuchName,
                     ResponseCode::NoError => ResolveErrorKind::NoAddress,
                     code => ResolveErrorKind::ServerFailure(mnemonic(code)),
                 };
                 let ttl = none.negative_ttl.map(|ttl| Duration::from_secs(u64::from(ttl)));
-                return ServerError::new(self.address, name, kind, why).with_negative_ttl(ttl);
+                return ServerError::new(self.address, name, kind, error_kind).with_negative_ttl(ttl);
             }
             NetError::Dns(DnsError::ResponseCode(code)) => {
                 return ServerError::new(self.address, name, kind, ResolveErrorKind::ServerFailure(mnemonic(*code)));
@@ -155,30 +168,31 @@ impl Server {
             NetError::Truncated => ResolveErrorKind::Truncated,
             _ => ResolveErrorKind::Other,
         };
-        let failed = ServerError::new(self.address, name, kind, why);
-        match lock(&self.trouble).take() {
-            Some(trouble) if why == ResolveErrorKind::Io => failed.with_cause(trouble),
+        let failed = ServerError::new(self.address, name, kind, error_kind);
+        match lock(&self.socket_error).take() {
+            Some(socket_error) if error_kind == ResolveErrorKind::Io => failed.with_cause(socket_error),
             _ => failed.with_cause(error),
         }
     }
 }
 
-/// A question on its way. Ended by anything but an answer, given up included, it has the client renewed: hickory would
-/// go on using a TCP connection on which nothing comes any more, because it never learns that nobody waits for it.
-struct Asking<'a> {
+/// A guard for a query in flight. Unless the query has returned an answer, it recreates the hickory pool on drop, also
+/// when the query is cancelled. Otherwise hickory would keep using a TCP connection whose peer has stopped responding:
+/// it does not count a cancelled query as a failure of the connection.
+struct QueryGuard<'a> {
     server: &'a Server,
-    keep: bool,
+    answered: bool,
 }
 
-impl Drop for Asking<'_> {
+impl Drop for QueryGuard<'_> {
     fn drop(&mut self) {
-        if !self.keep {
-            self.server.renew();
+        if !self.answered {
+            self.server.recreate_pool();
         }
     }
 }
 
-/// A hickory pool of one server, with UDP first and TCP for what is truncated.
+/// Creates a hickory pool of one server: UDP first, and TCP after a truncated response.
 fn pool(
     address: SocketAddr,
     timeout: Duration,

@@ -1,3 +1,18 @@
+//! Single-flight execution: concurrent callers share one run of an asynchronous operation and its result.
+//!
+//! Three properties matter for a DNS lookup. A caller that is cancelled does not disturb the others. The run is stopped
+//! when its last caller is gone. And a run starts only after the previous one has ended completely, because it takes
+//! over that one's state.
+//!
+//! Crates considered:
+//!
+//! - [`async_singleflight`](https://docs.rs/async_singleflight) and [`moka`](https://docs.rs/moka) (`Cache::get_with`)
+//!   poll the operation inside the first caller's future. If that caller is cancelled, a waiting caller starts its own
+//!   operation from the beginning: all queries are sent again, with a new deadline. moka also keeps the result, which
+//!   must not be used for later calls.
+//! - `futures_util::future::Shared` keeps one operation going for all callers. But a panic in the operation panics in
+//!   every caller, and a new run can begin while another thread is still dropping the previous one.
+
 use std::{
     fmt,
     future::Future,
@@ -11,19 +26,21 @@ use tokio::{
 
 use crate::sync::{Mutex, lock};
 
-/// Work that many callers wait for and that runs once: whoever comes while it runs gets the same result.
+/// An operation that runs at most once at a time. Callers that arrive during a run receive the result of that run.
 ///
-/// It runs in a task of its own, so a caller that goes away takes nothing from the others; when the last one goes, the
-/// work is stopped. One run never begins before the one before it has ended.
+/// Each run is a task. When its last caller is dropped, the task is aborted.
 pub(super) struct SingleFlight<T> {
     current: Mutex<Current<T>>,
 }
 
+/// The latest run.
 struct Current<T> {
+    /// Owned by the callers that wait for the run.
     running: Weak<Running<T>>,
     task: Option<JoinHandle<()>>,
 }
 
+/// A run with at least one caller. Aborts its task on drop.
 struct Running<T> {
     result: watch::Receiver<Option<T>>,
     task: AbortHandle,
@@ -40,7 +57,8 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
         Self { current: Mutex::new(Current { running: Weak::new(), task: None }) }
     }
 
-    /// The result of the work that runs, or else of `work`. `None` if it was stopped or panicked.
+    /// Joins the run in progress, or starts `work`, and returns the result. Returns `None` if the task panicked or was
+    /// aborted.
     ///
     /// Must be called within a tokio runtime. Cancel safe.
     pub(super) async fn join<F>(&self, work: impl FnOnce() -> F + Send + 'static) -> Option<T>
@@ -49,18 +67,18 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     {
         let running = {
             let mut current = lock(&self.current);
-            match current.running.upgrade().filter(|running| running.is_going()) {
+            match current.running.upgrade().filter(|running| running.is_in_progress()) {
                 Some(running) => running,
                 None => {
-                    let (tell, result) = watch::channel(None);
-                    let before = current.task.take();
+                    let (sender, result) = watch::channel(None);
+                    let previous = current.task.take();
                     let task = tokio::spawn(async move {
-                        if let Some(before) = before {
-                            // How it ended was told to whoever waited for it; here it only has to be over.
-                            let _ = before.await;
+                        if let Some(previous) = previous {
+                            // Its callers have received the result. Here it only has to have ended.
+                            let _ = previous.await;
                         }
                         let done = work().await;
-                        tell.send_replace(Some(done));
+                        sender.send_replace(Some(done));
                     });
                     let running = Arc::new(Running { result, task: task.abort_handle() });
                     *current = Current { running: Arc::downgrade(&running), task: Some(task) };
@@ -69,13 +87,13 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
             }
         };
         let mut result = running.result.clone();
-        // An error says that the task ended without a result.
+        // An error means that the task ended without a result.
         result.wait_for(Option::is_some).await.ok()?.clone()
     }
 }
 
 impl<T> Running<T> {
-    fn is_going(&self) -> bool {
+    fn is_in_progress(&self) -> bool {
         self.result.has_changed().is_ok() && self.result.borrow().is_none()
     }
 }
@@ -101,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_callers_share_one_run_and_the_next_run_is_another() {
+    async fn concurrent_callers_share_a_run_and_later_ones_start_another() {
         let (flight, runs) = (Arc::new(SingleFlight::new()), Arc::new(AtomicU32::new(0)));
         let callers: Vec<_> = (0..100)
             .map(|_| {
@@ -116,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_that_goes_away_leaves_the_others_and_the_last_one_stops_the_work() {
+    async fn only_the_last_cancelled_caller_stops_the_run() {
         let (flight, runs) = (Arc::new(SingleFlight::new()), Arc::new(AtomicU32::new(0)));
         let first = tokio::spawn({
             let (flight, runs) = (flight.clone(), runs.clone());
@@ -140,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_panics_is_told_and_the_next_call_works() {
+    async fn a_panic_returns_none_and_the_next_call_runs_again() {
         let flight = SingleFlight::<u32>::new();
         async fn fail() -> u32 {
             panic!("on purpose")

@@ -1,7 +1,7 @@
-//! SRV records: name, port and address of each Pod in one question.
+//! SRV lookups: the name, port and address of each Pod in one query.
 //!
-//! CoreDNS sends the targets' addresses along. Where it, or a cache on the way, does not, they are asked for one by
-//! one, and a target of which nothing is heard keeps its last good address.
+//! CoreDNS adds the addresses of the targets to its response. If it, or a cache in between, leaves some out, each of
+//! those targets is queried. A target whose query fails keeps its last good address.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -15,61 +15,62 @@ use super::{
 };
 use crate::{endpoint::Endpoint, time::Duration};
 
-/// How many targets are asked for at once.
-const AT_ONCE: usize = 16;
+/// Maximum number of concurrent queries for the addresses of targets.
+const MAX_CONCURRENT: usize = 16;
 
-/// What is remembered of the targets: each one's last good address.
+/// The last good address of each target.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Targets(BTreeMap<Name, IpAddr>);
 
-type Heard = Result<(IpAddr, Duration), Vec<ServerError>>;
+/// The address of a target and its TTL.
+type TargetResult = Result<(IpAddr, Duration), Vec<ServerError>>;
 
 impl Targets {
-    /// Asks for the SRV records of `name`, and for the addresses of targets that came without.
-    pub(super) async fn ask(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
-        let answered = cx.servers.ask(name, RecordType::SRV, cx.hold, cx.deadline).await?;
-        let answer = answered.answer;
+    /// Queries the SRV records of `name`, and the addresses of targets that are missing in the response.
+    pub(super) async fn query(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
+        let response = cx.servers.query(name, RecordType::SRV, cx.throttled, cx.deadline).await?;
+        let answer = response.answer;
         let mut found = Found::default();
-        found.add_answer(answered.server, answer.ttl, answer.left_out);
-        let mut heard: BTreeMap<Name, Heard> = BTreeMap::new();
+        found.add_answer(response.server, answer.ttl, answer.left_out);
+        let mut results: BTreeMap<Name, TargetResult> = BTreeMap::new();
         for (target, ip) in answer.glue {
-            // Sorted by target and address, IPv4 before IPv6: the first one is the Pod's. One address a Pod, or a Pod
-            // with addresses of both families would get a double share.
-            heard.entry(target).or_insert(Ok((ip, answer.ttl)));
+            // The glue is sorted by target and address, IPv4 first. Only the first address is used: a dual-stack Pod
+            // must not receive a double share of the load.
+            results.entry(target).or_insert(Ok((ip, answer.ttl)));
         }
         let mut missing: Vec<&Name> = answer.services.iter().map(|service| &service.target).collect();
         missing.dedup();
-        missing.retain(|target| !heard.contains_key(*target));
-        heard.extend(follow_up(missing, cx).await);
-        let errors = self.settle(&answer.services, heard, &mut found);
+        missing.retain(|target| !results.contains_key(*target));
+        results.extend(query_addresses(missing, cx).await);
+        let errors = self.merge(&answer.services, results, &mut found);
         if found.endpoints.is_empty() { Err(errors) } else { Ok(found) }
     }
 
-    /// Puts the Pods together and returns what went wrong with those left out.
-    fn settle(
+    /// Adds the Pods with a known address to `found`, and returns the errors of the other targets.
+    fn merge(
         &mut self,
         services: &[Service],
-        mut heard: BTreeMap<Name, Heard>,
+        mut results: BTreeMap<Name, TargetResult>,
         found: &mut Found,
     ) -> Vec<ServerError> {
-        let before = std::mem::take(&mut self.0);
-        let mut errors = Vec::new();
+        let last_good = std::mem::take(&mut self.0);
+        let mut all_errors = Vec::new();
         for Service { target, port } in services {
-            let ip = match heard.get_mut(target) {
+            let ip = match results.get_mut(target) {
                 Some(Ok((ip, ttl))) => {
                     found.ttl = found.ttl.min(*ttl);
                     Some(*ip)
                 }
-                Some(Err(why)) if !why.is_empty() && why.iter().all(|error| error.kind().is_negative()) => {
-                    errors.append(why);
+                Some(Err(errors)) if !errors.is_empty() && errors.iter().all(|error| error.kind().is_negative()) => {
+                    all_errors.append(errors);
                     None
                 }
-                unheard => {
+                failed => {
                     found.partial = true;
-                    if let Some(Err(why)) = unheard {
-                        errors.append(why);
+                    if let Some(Err(errors)) = failed {
+                        all_errors.append(errors);
                     }
-                    before.get(target).copied()
+                    last_good.get(target).copied()
                 }
             };
             if let Some(ip) = ip {
@@ -77,58 +78,58 @@ impl Targets {
                 found.endpoints.push(Endpoint::named(pod(target), (ip, *port).into()).with_host(host(target)));
             }
         }
-        errors
+        all_errors
     }
 }
 
-/// The Pod's name: the first label of the target (Kubernetes DNS specification, 2.4.2), in lower case.
+/// Returns the Pod's name: the first label of the target (Kubernetes DNS specification, 2.4.2), in lower case.
 fn pod(target: &Name) -> String {
     let label = target.iter().next().unwrap_or_default();
     String::from_utf8_lossy(label).to_ascii_lowercase()
 }
 
-/// The Pod's own name in DNS: the target without its last dot, in lower case.
+/// Returns the Pod's host name: the target without its final dot, in lower case.
 fn host(target: &Name) -> String {
     target.to_ascii().trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// Asks for the address of each target, A first and AAAA where there is none.
-async fn follow_up(targets: Vec<&Name>, cx: &QueryContext) -> Vec<(Name, Heard)> {
-    let permits = Arc::new(Semaphore::new(AT_ONCE));
-    let mut asking = JoinSet::new();
+/// Queries the address of each target: A records, and AAAA records if there are none.
+async fn query_addresses(targets: Vec<&Name>, cx: &QueryContext) -> Vec<(Name, TargetResult)> {
+    let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
+    let mut queries = JoinSet::new();
     for target in targets {
         let (target, cx, permits) = (target.clone(), cx.clone(), permits.clone());
-        asking.spawn(async move {
-            // The semaphore is never closed; without a permit the only loss would be the limit.
+        queries.spawn(async move {
+            // The semaphore is never closed, so this cannot fail.
             let _permit = permits.acquire().await;
-            let mut errors = Vec::new();
+            let mut all_errors = Vec::new();
             for kind in [RecordType::A, RecordType::AAAA] {
-                match cx.servers.ask(&target, kind, false, cx.deadline).await {
-                    Ok(answered) => {
-                        if let Some(ip) = answered.answer.addresses.first() {
-                            return (target, Ok((*ip, answered.answer.ttl)));
+                match cx.servers.query(&target, kind, false, cx.deadline).await {
+                    Ok(response) => {
+                        if let Some(ip) = response.answer.addresses.first() {
+                            return (target, Ok((*ip, response.answer.ttl)));
                         }
                     }
-                    Err(why) => {
-                        let negative = why.iter().all(|error| error.kind().is_negative());
-                        errors.extend(why);
+                    Err(errors) => {
+                        let negative = errors.iter().all(|error| error.kind().is_negative());
+                        all_errors.extend(errors);
                         if !negative {
                             break;
                         }
                     }
                 }
             }
-            (target, Err(errors))
+            (target, Err(all_errors))
         });
     }
-    let mut heard = Vec::new();
-    while let Some(done) = asking.join_next().await {
+    let mut results = Vec::new();
+    while let Some(done) = queries.join_next().await {
         match done {
-            Ok(one) => heard.push(one),
-            Err(stopped) => tracing::warn!(error = %stopped, "a question for a Pod's address ended without an answer"),
+            Ok(result) => results.push(result),
+            Err(error) => tracing::warn!(%error, "address query for an SRV target panicked or was aborted"),
         }
     }
-    heard
+    results
 }
 
 #[cfg(test)]
@@ -140,31 +141,31 @@ mod tests {
         Name::from_ascii(format!("{pod}.postgresql-svc.k8s-training.svc.cluster.local.")).unwrap()
     }
 
-    fn settled(targets: &mut Targets, heard: [Heard; 2]) -> (Vec<String>, bool) {
+    fn merged(targets: &mut Targets, results: [TargetResult; 2]) -> (Vec<String>, bool) {
         let services = ["sfs-0", "SFS-1"].map(|pod| Service { target: target(pod), port: 5432 });
-        let heard = services.iter().map(|service| service.target.clone()).zip(heard).collect();
+        let results = services.iter().map(|service| service.target.clone()).zip(results).collect();
         let mut found = Found::default();
-        targets.settle(&services, heard, &mut found);
+        targets.merge(&services, results, &mut found);
         (found.endpoints.iter().map(ToString::to_string).collect(), found.partial)
     }
 
-    fn at(ip: &str) -> Heard {
+    fn at(ip: &str) -> TargetResult {
         Ok((ip.parse().unwrap(), Duration::from_secs(5)))
     }
 
-    fn failed(kind: ResolveErrorKind) -> Heard {
+    fn failed(kind: ResolveErrorKind) -> TargetResult {
         Err(vec![ServerError::new(([10, 0, 0, 10], 53).into(), &target("sfs-0"), RecordType::A, kind)])
     }
 
     #[test]
-    fn a_target_that_is_not_heard_of_keeps_its_last_good_address_and_one_without_any_is_left_out() {
+    fn a_failed_target_keeps_its_address_and_a_denied_one_is_dropped() {
         let mut targets = Targets::default();
         let both = vec!["sfs-0 (10.0.0.1:5432)".to_owned(), "sfs-1 (10.0.0.2:5432)".to_owned()];
-        assert_eq!(settled(&mut targets, [at("10.0.0.1"), at("10.0.0.2")]), (both.clone(), false));
-        assert_eq!(settled(&mut targets, [at("10.0.0.1"), failed(ResolveErrorKind::Timeout)]), (both.clone(), true));
-        let gone = settled(&mut targets, [at("10.0.0.1"), failed(ResolveErrorKind::NoSuchName)]);
+        assert_eq!(merged(&mut targets, [at("10.0.0.1"), at("10.0.0.2")]), (both.clone(), false));
+        assert_eq!(merged(&mut targets, [at("10.0.0.1"), failed(ResolveErrorKind::Timeout)]), (both.clone(), true));
+        let gone = merged(&mut targets, [at("10.0.0.1"), failed(ResolveErrorKind::NoSuchName)]);
         assert_eq!(gone, (both[..1].to_vec(), false));
-        let unknown = settled(&mut targets, [at("10.0.0.1"), failed(ResolveErrorKind::Timeout)]);
+        let unknown = merged(&mut targets, [at("10.0.0.1"), failed(ResolveErrorKind::Timeout)]);
         assert_eq!(unknown, (both[..1].to_vec(), true));
     }
 }

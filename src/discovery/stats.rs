@@ -3,49 +3,50 @@ use std::net::{IpAddr, SocketAddr};
 use super::{Resolution, ResolveError, error::ServerError};
 use crate::time::{Duration, Instant};
 
-/// What a [`Dns`](super::Dns) has done since the beginning.
+/// Statistics of a [`Dns`](super::Dns) resolver since its creation.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct DnsStats {
-    /// Lookups that ended.
+    /// Completed lookups.
     pub lookups: u64,
-    /// Of these, how many ended with NXDOMAIN or NODATA.
+    /// Completed lookups that ended with NXDOMAIN or NODATA.
     pub negative: u64,
-    /// Of these, how many ended with an error.
+    /// Completed lookups that ended with any other error.
     pub failed: u64,
-    /// Lookups in a row, up to the last one, that brought no answer.
+    /// Consecutive lookups, up to the last one, that returned no Pods (negative or failed).
     pub without_answer: u64,
-    /// Packets sent by UDP, repeats included.
+    /// Packets sent over UDP, retransmissions included.
     pub packets: u64,
-    /// When the last answer came; its age is the age of what is known.
+    /// Time of the last successful lookup.
     pub answered_at: Option<Instant>,
-    /// The TTL of the last answer.
+    /// TTL of the last successful lookup.
     pub ttl: Option<Duration>,
-    /// How many Pods the last answer told of.
+    /// Number of Pods that the last successful lookup returned.
     pub pods: usize,
-    /// The Service's own address (its ClusterIP), where the name turned out to have no other: such a Service is not
-    /// headless, and its Pods cannot be told apart.
+    /// The Service's ClusterIP, if it turned out to be the only address of the name. Such a Service is not headless,
+    /// and the pool cannot distinguish its Pods.
     pub cluster_ip: Option<IpAddr>,
-    /// Each name server that was asked, in the order they were first asked.
+    /// Every name server queried so far, in the order of their first queries.
     pub servers: Vec<ServerStats>,
 }
 
-/// What one name server answered. A question to it is counted when it ends; one that is given up because another
-/// server was faster is not counted.
+/// Statistics of one name server. A query is counted when it ends. A query that is canceled because another server
+/// responded first is not counted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ServerStats {
-    /// The name server.
+    /// Address of the name server.
     pub address: SocketAddr,
-    /// Answers with records.
+    /// Responses with records.
     pub answers: u64,
-    /// Answers of NXDOMAIN or NODATA.
+    /// Responses of NXDOMAIN or NODATA.
     pub negative: u64,
-    /// Errors, silence and answers that could not be used.
+    /// Errors, timeouts and unusable responses.
     pub failed: u64,
 }
 
 impl DnsStats {
+    /// Counts a completed lookup.
     pub(super) fn lookup(&mut self, now: Instant, result: &Result<Resolution, ResolveError>) {
         self.lookups += 1;
         match result {
@@ -62,6 +63,7 @@ impl DnsStats {
         self.without_answer += 1;
     }
 
+    /// Counts a completed query to one name server.
     pub(super) fn server<T>(&mut self, address: SocketAddr, result: Result<T, &ServerError>) {
         let index = self.servers.iter().position(|server| server.address == address).unwrap_or_else(|| {
             self.servers.push(ServerStats { address, answers: 0, negative: 0, failed: 0 });

@@ -1,8 +1,10 @@
-//! The sockets that hickory asks through.
+//! The sockets that hickory-resolver sends through.
 //!
-//! They differ from tokio's in two things. A UDP socket is connected to its name server, so that a closed port is
-//! noticed at once (ICMP says "connection refused") instead of after the whole time-out, and the kernel drops what
-//! comes from elsewhere. And each packet is admitted by the [`RateLimit`], or waits until it is.
+//! They differ from hickory's tokio sockets in two ways:
+//!
+//! - A UDP socket is connected to its name server. A closed port is then reported immediately (ICMP port unreachable
+//!   becomes "connection refused") instead of after the full timeout, and the kernel drops packets from other sources.
+//! - Each UDP packet is sent only when the [`RateLimit`] admits it.
 
 use std::{
     future::Future,
@@ -26,26 +28,27 @@ use crate::{
     time::{Duration, Instant},
 };
 
+/// The sockets of one name server's client, as a hickory runtime.
 #[derive(Clone)]
 pub(super) struct Sockets {
     tokio: TokioRuntimeProvider,
     rate_limit: Arc<Mutex<RateLimit>>,
-    trouble: Trouble,
+    last_error: LastSocketError,
 }
 
-/// The last error of a socket: hickory reports most of them as "no connections available".
-pub(super) type Trouble = Arc<Mutex<Option<io::Error>>>;
+/// The last error of any socket of a name server. hickory reports most socket errors as "no connections available".
+pub(super) type LastSocketError = Arc<Mutex<Option<io::Error>>>;
 
 impl Sockets {
-    pub(super) fn new(rate_limit: Arc<Mutex<RateLimit>>, trouble: Trouble) -> Self {
-        Self { tokio: TokioRuntimeProvider::new(), rate_limit, trouble }
+    pub(super) fn new(rate_limit: Arc<Mutex<RateLimit>>, last_error: LastSocketError) -> Self {
+        Self { tokio: TokioRuntimeProvider::new(), rate_limit, last_error }
     }
 }
 
 impl RuntimeProvider for Sockets {
     type Handle = TokioHandle;
     type Timer = TokioTime;
-    type Udp = Connected;
+    type Udp = ConnectedUdp;
     type Tcp = <TokioRuntimeProvider as RuntimeProvider>::Tcp;
 
     fn create_handle(&self) -> Self::Handle {
@@ -58,8 +61,8 @@ impl RuntimeProvider for Sockets {
         local: Option<SocketAddr>,
         timeout: Option<Duration>,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Tcp>>>> {
-        let (trouble, connecting) = (self.trouble.clone(), self.tokio.connect_tcp(server, local, timeout));
-        Box::pin(async move { connecting.await.inspect_err(|error| note(&trouble, error)) })
+        let (last_error, connecting) = (self.last_error.clone(), self.tokio.connect_tcp(server, local, timeout));
+        Box::pin(async move { connecting.await.inspect_err(|error| record(&last_error, error)) })
     }
 
     fn bind_udp(
@@ -67,60 +70,63 @@ impl RuntimeProvider for Sockets {
         local: SocketAddr,
         server: SocketAddr,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Udp>>>> {
-        let (rate_limit, trouble) = (self.rate_limit.clone(), self.trouble.clone());
+        let (rate_limit, last_error) = (self.rate_limit.clone(), self.last_error.clone());
         Box::pin(async move {
-            let socket = UdpSocket::bind(local).await.inspect_err(|error| note(&trouble, error))?;
-            socket.connect(server).await.inspect_err(|error| note(&trouble, error))?;
+            let socket = UdpSocket::bind(local).await.inspect_err(|error| record(&last_error, error))?;
+            socket.connect(server).await.inspect_err(|error| record(&last_error, error))?;
             let socket = Arc::new(socket);
-            let error = Mutex::new(Box::pin(error_of(socket.clone())) as Pin<Box<_>>);
-            Ok(Connected { socket, server, rate_limit, trouble, error, turn: Mutex::new(Turn::Unasked) })
+            let error = Mutex::new(Box::pin(socket_error(socket.clone())) as Pin<Box<_>>);
+            let admission = Mutex::new(Admission::NotRequested);
+            Ok(ConnectedUdp { socket, server, rate_limit, last_error, error, admission })
         })
     }
 }
 
-pub(super) struct Connected {
+/// A UDP socket that is connected to one name server. hickory opens one for each packet.
+pub(super) struct ConnectedUdp {
     socket: Arc<UdpSocket>,
     server: SocketAddr,
     rate_limit: Arc<Mutex<RateLimit>>,
-    trouble: Trouble,
-    /// Ends with what ICMP says. Waiting for a packet alone does not wake up on it.
+    last_error: LastSocketError,
+    /// Resolves to the error that an ICMP message reports. Waiting for readability alone does not wake up on one.
     error: Mutex<Pin<Box<dyn Future<Output = io::Error> + Send>>>,
-    turn: Mutex<Turn>,
+    admission: Mutex<Admission>,
 }
 
-/// Whether the socket's one packet may go out.
-enum Turn {
-    Unasked,
-    Waits(Pin<Box<Sleep>>),
+/// The state of the socket's packet in the rate limit.
+enum Admission {
+    NotRequested,
+    Waiting(Pin<Box<Sleep>>),
     Admitted,
 }
 
-fn note(trouble: &Trouble, error: &io::Error) {
+/// Stores a copy of `error`, which is not `Clone`.
+fn record(last_error: &LastSocketError, error: &io::Error) {
     let copy = match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
         None => io::Error::new(error.kind(), error.to_string()),
     };
-    *lock(trouble) = Some(copy);
+    *lock(last_error) = Some(copy);
 }
 
-/// The first error that comes back, such as "connection refused" from a closed port.
-async fn error_of(socket: Arc<UdpSocket>) -> io::Error {
+/// Waits for the socket's first error, such as "connection refused" from a closed port.
+async fn socket_error(socket: Arc<UdpSocket>) -> io::Error {
     loop {
-        let told = match socket.ready(Interest::ERROR).await {
+        let result = match socket.ready(Interest::ERROR).await {
             Ok(_) => socket.try_io(Interest::ERROR, || match socket.take_error()? {
                 Some(error) => Ok(error),
                 None => Err(io::ErrorKind::WouldBlock.into()),
             }),
             Err(error) => return error,
         };
-        match told {
+        match result {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Ok(error) | Err(error) => return error,
         }
     }
 }
 
-impl DnsUdpSocket for Connected {
+impl DnsUdpSocket for ConnectedUdp {
     type Time = TokioTime;
 
     fn poll_recv_from(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
@@ -130,22 +136,22 @@ impl DnsUdpSocket for Connected {
             Poll::Ready(Err(error)) => error,
             Poll::Pending => ready!(lock(&self.error).as_mut().poll(cx)),
         };
-        note(&self.trouble, &failed);
+        record(&self.last_error, &failed);
         Poll::Ready(Err(failed))
     }
 
     fn poll_send_to(&self, cx: &mut Context<'_>, packet: &[u8], _: SocketAddr) -> Poll<io::Result<usize>> {
         ready!(self.socket.poll_send_ready(cx))?;
-        let mut turn = lock(&self.turn);
+        let mut admission = lock(&self.admission);
         loop {
-            match &mut *turn {
-                Turn::Admitted => return self.socket.poll_send(cx, packet),
-                Turn::Waits(room) => ready!(room.as_mut().poll(cx)),
-                Turn::Unasked => {}
+            match &mut *admission {
+                Admission::Admitted => return self.socket.poll_send(cx, packet),
+                Admission::Waiting(sleep) => ready!(sleep.as_mut().poll(cx)),
+                Admission::NotRequested => {}
             }
-            *turn = match lock(&self.rate_limit).admit(Instant::now(), packet) {
-                Ok(()) => Turn::Admitted,
-                Err(room) => Turn::Waits(Box::pin(sleep_until(room))),
+            *admission = match lock(&self.rate_limit).admit(Instant::now(), packet) {
+                Ok(()) => Admission::Admitted,
+                Err(free_at) => Admission::Waiting(Box::pin(sleep_until(free_at))),
             };
         }
     }
@@ -156,12 +162,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_closed_port_is_an_error_at_once() {
+    async fn reports_a_closed_port_immediately() {
         let closed = UdpSocket::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap();
         let socket =
             Sockets::new(Arc::default(), Arc::default()).bind_udp(([0, 0, 0, 0], 0).into(), closed).await.unwrap();
-        socket.send_to(b"anybody there?", closed).await.unwrap();
-        let answer = tokio::time::timeout(Duration::from_secs(1), socket.recv_from(&mut [0; 100])).await.unwrap();
-        assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        socket.send_to(b"a datagram", closed).await.unwrap();
+        let received = tokio::time::timeout(Duration::from_secs(1), socket.recv_from(&mut [0; 100])).await.unwrap();
+        assert_eq!(received.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -1,12 +1,16 @@
+//! A growable array in chunks that are shared between its clones.
+
 use crate::sync::Arc;
 
-/// Places a chunk. Of a known length, so that a number's place in it needs no check.
+/// Elements in a chunk. The length is a constant, so an index into a chunk needs no bounds check.
 pub(crate) const CHUNK: usize = 64;
 
 /// One chunk.
 pub(crate) type Chunk<T> = Arc<[T; CHUNK]>;
 
-/// Things by number, in chunks that are shared with every clone. The first is at hand: few sets have more.
+/// An array in chunks. A clone costs one reference count per chunk.
+///
+/// The first chunk is stored inline, which saves an indirection: most sets have no more than one chunk.
 #[derive(Debug)]
 pub(crate) struct Chunks<T> {
     first: Chunk<T>,
@@ -21,27 +25,27 @@ impl<T> Clone for Chunks<T> {
 
 impl<T: Default> Default for Chunks<T> {
     fn default() -> Self {
-        Self { first: fresh(), more: Vec::new() }
+        Self { first: new_chunk(), more: Vec::new() }
     }
 }
 
-fn fresh<T: Default>() -> Chunk<T> {
+fn new_chunk<T: Default>() -> Chunk<T> {
     Arc::new(std::array::from_fn(|_| T::default()))
 }
 
 impl<T> Chunks<T> {
-    /// How many places there are.
+    /// Returns the number of elements: [`CHUNK`] for each chunk.
     pub(crate) fn len(&self) -> usize {
         (1 + self.more.len()) * CHUNK
     }
 
-    /// What stands at this place, which must be one that there is.
+    /// Returns the element with this number. Panics if there is none.
     #[inline(always)]
     pub(crate) fn get(&self, number: u32) -> &T {
         &self.chunk(number)[number as usize % CHUNK]
     }
 
-    /// What stands at this place, if there is one.
+    /// Returns the element with this number, if there is one.
     #[inline(always)]
     pub(crate) fn find(&self, number: u32) -> Option<&T> {
         let number = number as usize;
@@ -51,33 +55,34 @@ impl<T> Chunks<T> {
         self.more.get(number / CHUNK - 1).map(|chunk| &chunk[number % CHUNK])
     }
 
-    /// The chunk of this place.
+    /// Returns the chunk of the element with this number. Panics if there is none.
     #[inline(always)]
     pub(crate) fn chunk(&self, number: u32) -> &Chunk<T> {
         if (number as usize) < CHUNK { &self.first } else { &self.more[number as usize / CHUNK - 1] }
     }
 
-    /// The only chunk, where there is one only.
+    /// Returns the first chunk if it is the only one.
     #[inline]
     pub(crate) fn only(&self) -> Option<&[T; CHUNK]> {
         self.more.is_empty().then_some(&*self.first)
     }
 
-    /// Everything, in the order of the numbers.
+    /// Returns all elements, by ascending number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         std::iter::once(&self.first).chain(&self.more).flat_map(|chunk| chunk.iter())
     }
 }
 
 impl<T: Default> Chunks<T> {
-    /// Adds a chunk.
+    /// Adds a chunk of default values.
     pub(crate) fn grow(&mut self) {
-        self.more.push(fresh());
+        self.more.push(new_chunk());
     }
 }
 
 impl<T: Clone + Default> Chunks<T> {
-    /// Puts something in a place. Clones keep what they have: the chunk is copied where it is shared.
+    /// Replaces an element, and grows the array if necessary. Clones keep the old value: a shared chunk is copied
+    /// first.
     pub(crate) fn set(&mut self, number: u32, value: T) {
         while number as usize >= self.len() {
             self.grow();

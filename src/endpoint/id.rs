@@ -7,10 +7,11 @@ use std::{
 
 use crate::error::{Attempt, BoxError, Phase};
 
-/// One Pod: its address, and its name where discovery tells it (SRV records do, A and AAAA records do not).
+/// The identity of a Pod: its address and, if discovery provides one, its name. SRV records contain names; A and AAAA
+/// records do not.
 ///
-/// Equality is over name and address together, so that "same name, new address" and "same address, new name" are both
-/// another Pod. A clone costs one reference count.
+/// Equality compares name and address. The same name with a new address is another Pod, and so is the same address with
+/// a new name. A clone costs one reference count.
 #[derive(Clone)]
 pub struct Endpoint(Arc<Inner>);
 
@@ -22,37 +23,38 @@ struct Inner {
 }
 
 impl Endpoint {
-    /// The greatest weight.
+    /// The maximum weight.
     pub const WEIGHT_MAX: u16 = 100;
 
-    /// A Pod known by its address alone.
+    /// Creates an endpoint without a name.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
         Self(Arc::new(Inner { name: None, host: None, address, weight: 1 }))
     }
 
-    /// A Pod known by name, as SRV records tell it: the first label of the target
-    /// (`postgresql-sfs-0` of `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`).
+    /// Creates an endpoint with a name. From SRV records, the name is the first label of the target: `postgresql-sfs-0`
+    /// of `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`.
     #[must_use]
     pub fn named(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
         Self(Arc::new(Inner { name: Some(name.into()), host: None, address, weight: 1 }))
     }
 
-    /// The same Pod, with its own name in DNS: the target of its SRV record without the last dot, which is what its
-    /// certificate is checked against with `ssl_verify_name=pod`. No part of equality.
+    /// Returns the same endpoint with the Pod's DNS name: the target of its SRV record without the trailing dot. With
+    /// `ssl_verify_name=pod`, the Pod's certificate must be valid for this name. Equality does not compare it.
     #[must_use]
     pub fn with_host(&self, host: impl Into<Arc<str>>) -> Self {
         let Inner { name, address, weight, .. } = &*self.0;
         Self(Arc::new(Inner { name: name.clone(), host: Some(host.into()), address: *address, weight: *weight }))
     }
 
-    /// The same Pod with another weight, 1 to [`WEIGHT_MAX`](Self::WEIGHT_MAX), and anything beyond counts as the
-    /// nearest of these. A Pod of weight 2 gets twice the share of one of weight 1, as far as their load allows; every
-    /// Pod's weight is 1 by default. It is no part of the Pod's identity: with another weight, a Pod keeps its
-    /// connections.
+    /// Returns the same endpoint with another weight, clamped to 1 to [`WEIGHT_MAX`](Self::WEIGHT_MAX). The default is
+    /// 1.
     ///
-    /// For a [`Resolve`](crate::discovery::Resolve) of your own, where the Pods' machines differ. The weights of SRV
-    /// records are not used: the Kubernetes DNS specification leaves them to the implementation.
+    /// A Pod of weight 2 gets twice the share of a Pod of weight 1, as far as their load allows. The weight is not part
+    /// of the identity: a Pod keeps its connections when its weight changes.
+    ///
+    /// Set weights in your own [`Resolve`](crate::discovery::Resolve) if the Pods' machines differ. Weights of SRV
+    /// records are ignored, because the Kubernetes DNS specification leaves them to the implementation.
     #[must_use]
     pub fn with_weight(&self, weight: u16) -> Self {
         let weight = weight.clamp(1, Self::WEIGHT_MAX);
@@ -60,31 +62,31 @@ impl Endpoint {
         Self(Arc::new(Inner { name: name.clone(), host: host.clone(), address: *address, weight }))
     }
 
-    /// The Pod's weight.
+    /// Returns the Pod's weight.
     #[must_use]
     pub fn weight(&self) -> u16 {
         self.0.weight
     }
 
-    /// The Pod's address and port.
+    /// Returns the Pod's address and port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.0.address
     }
 
-    /// The Pod's name, where discovery tells it.
+    /// Returns the Pod's name, if discovery provides one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
     }
 
-    /// The Pod's own name in DNS, where discovery tells it.
+    /// Returns the Pod's DNS name, if discovery provides one.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         self.0.host.as_deref()
     }
 
-    /// What went wrong with this Pod, with its name on it.
+    /// Creates the record of a failed attempt on this Pod.
     pub(crate) fn attempt(&self, phase: Phase, cause: impl Into<BoxError>) -> Attempt {
         Attempt::new(self.shared_name(), self.address(), phase, cause)
     }
@@ -135,7 +137,7 @@ impl Ord for Endpoint {
 
 impl Hash for Endpoint {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // Few pieces: every Pod of every answer is hashed.
+        // As few writes as possible: every Pod of every response is hashed.
         match self.address() {
             SocketAddr::V4(v4) => state.write_u64(u64::from(u32::from(*v4.ip())) << 16 | u64::from(v4.port())),
             SocketAddr::V6(v6) => {

@@ -1,20 +1,33 @@
-//! One value, published whole, read by every thread through a copy of its own.
+//! Publishes immutable values to all threads. Each thread reads its own copy of the current value.
 //!
-//! A reader compares one version counter with the version of its thread's copy; only after a publication does it take
-//! the lock, once a thread. Readers write nothing that is shared, so they do not slow each other.
+//! A reader compares the published version with the version of its thread's copy. Only after a publication does it take
+//! the lock, once per thread. Readers do not write to shared memory, so they do not slow each other down.
 //!
 //! # Orderings
 //!
-//! The value is replaced and the version raised under one lock. A reader's acquire load of the version pairs with the
-//! writer's release store: who sees the new version and takes the lock finds the new value, or a newer one with its own
-//! version beside it. A reader that still sees the old version uses the old value, as if it had come a moment earlier.
+//! A writer replaces the value and stores the new version under one lock. A reader's acquire load of the version pairs
+//! with the writer's release store: a reader that sees the new version and takes the lock finds the new value, or a
+//! newer one with its own version. A reader that still sees the old version uses the old value, as if it had run a
+//! moment earlier.
 //!
-//! No two publications of a process have the same version, whatever they publish, so a reader that finds the version of
-//! its copy knows that the copy is of this value.
+//! Versions are unique within the process, across all published values. If the version of a copy equals the published
+//! version, the copy is of this value and is current.
+//!
+//! # Alternatives
+//!
+//! * `arc-swap`: `ArcSwap::load` costs about as much as an uncontended mutex, and `load_full` contends on the reference
+//!   count. `arc_swap::cache::Cache` keeps a copy and compares pointers, which is as fast as this module. But a `Cache`
+//!   is a handle for one value that each thread has to keep somewhere. A pool is used from any thread, so a table of
+//!   caches per thread would still be needed, with a limit, and with the removal of pools that no longer exist. That is
+//!   [`Copies`], most of this module. `arc-swap` would replace only [`Published`], a mutex and a counter, with unsafe
+//!   code that loom cannot check: it does not use loom's atomics.
+//! * `left-right`: each read changes an epoch counter, a publication waits for readers of the previous value, and each
+//!   thread has to keep a handle too.
+//! * `tokio::sync::watch`: each read takes a shared lock, on which readers contend.
 
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock, unique};
 
-/// The publishing end.
+/// A published value, which can be replaced.
 #[derive(Debug)]
 pub(crate) struct Published<T>(Arc<Cell<T>>);
 
@@ -42,108 +55,109 @@ impl<T> Published<T> {
         let old = {
             let mut current = lock(&self.0.value);
             let old = std::mem::replace(&mut *current, value);
-            // Release: pairs with the load in `Published::version`. Only written under the lock, so it only rises.
+            // Release pairs with the acquire in `version`. All stores are under the lock, so the version only rises.
             self.0.version.store(unique(), Ordering::Release);
             old
         };
-        drop(old); // outside the lock: this may be the last hold on what the old value held
+        drop(old); // outside the lock, because this may drop the last reference to large parts of the old value
     }
 
-    /// The version that the value has. No other value has it.
+    /// Returns the version of the current value. No other value has the same version.
     #[inline]
     pub(crate) fn version(&self) -> u64 {
-        // Acquire: see the module's text.
+        // Acquire pairs with the release in `publish`.
         self.0.version.load(Ordering::Acquire)
     }
 
-    /// The value, by way of the lock.
+    /// Returns the current value. Takes the lock.
     pub(crate) fn load(&self) -> Arc<T> {
         lock(&self.0.value).clone()
     }
 
-    fn copy(&self) -> Kept<T> {
+    fn copy(&self) -> Cached<T> {
         let value = lock(&self.0.value);
-        // Relaxed: written under the lock that is held here.
-        Kept { cell: self.0.clone(), version: self.0.version.load(Ordering::Relaxed), value: value.clone() }
+        // Relaxed: `publish` stores the version under the lock that is held here.
+        Cached { cell: self.0.clone(), version: self.0.version.load(Ordering::Relaxed), value: value.clone() }
     }
 }
 
-/// How many published values one thread keeps copies of: more pools than a program uses on one thread at a time.
+/// The maximum number of copies per thread: more than the number of pools that a program uses on one thread.
 const COPIES: usize = 8;
 
-/// One thread's copies.
+/// One thread's copies of published values.
 #[derive(Debug)]
 pub(crate) struct Copies<T> {
-    /// The one that was used last is at hand.
-    last: Option<Kept<T>>,
-    others: Vec<Kept<T>>,
+    /// The copy that was used last.
+    last: Option<Cached<T>>,
+    others: Vec<Cached<T>>,
+    /// The index in `others` that was overwritten last.
     next: usize,
 }
 
 #[derive(Debug)]
-struct Kept<T> {
+struct Cached<T> {
     cell: Arc<Cell<T>>,
     version: u64,
     value: Arc<T>,
 }
 
 impl<T> Copies<T> {
-    /// None yet.
+    /// Creates a set without copies.
     pub(crate) const fn new() -> Self {
         Self { last: None, others: Vec::new(), next: 0 }
     }
 
-    /// The copy at hand, if it is of the value with this version.
+    /// Returns the copy that was used last, if it has this version.
     #[inline(always)]
-    pub(crate) fn at_hand(&self, version: u64) -> Option<&T> {
+    pub(crate) fn current(&self, version: u64) -> Option<&T> {
         match &self.last {
-            Some(kept) if kept.version == version => Some(&kept.value),
+            Some(cached) if cached.version == version => Some(&cached.value),
             _ => None,
         }
     }
 
-    /// This thread's copy of the value, brought up to date if there has been a publication.
+    /// Returns this thread's copy of the value. Renews the copy if a new value was published.
     pub(crate) fn get(&mut self, published: &Published<T>) -> &T {
-        if self.at_hand(published.version()).is_none() {
+        if self.current(published.version()).is_none() {
             self.renew(published);
         }
         match &self.last {
-            Some(kept) => &kept.value,
-            None => unreachable!("`renew` leaves a copy"),
+            Some(cached) => &cached.value,
+            None => unreachable!("`renew` stores a copy"),
         }
     }
 
-    /// Lets go of this thread's copy.
+    /// Drops this thread's copy of the value.
     pub(crate) fn forget(&mut self, published: &Published<T>) {
-        self.last.take_if(|kept| Arc::ptr_eq(&kept.cell, &published.0));
-        self.others.retain(|kept| !Arc::ptr_eq(&kept.cell, &published.0));
+        self.last.take_if(|cached| Arc::ptr_eq(&cached.cell, &published.0));
+        self.others.retain(|cached| !Arc::ptr_eq(&cached.cell, &published.0));
         self.next = 0;
     }
 
-    /// Has a copy of this value at hand, or of a newer one, and puts the one away that was there.
+    /// Makes a current copy of this value the one that was used last.
     #[cold]
     #[inline(never)]
     fn renew(&mut self, published: &Published<T>) {
-        let is = |kept: &Kept<T>| Arc::ptr_eq(&kept.cell, &published.0);
-        if !self.last.as_ref().is_some_and(is) {
-            match self.others.iter().position(is) {
+        let is_same = |cached: &Cached<T>| Arc::ptr_eq(&cached.cell, &published.0);
+        if !self.last.as_ref().is_some_and(is_same) {
+            match self.others.iter().position(is_same) {
                 Some(position) => {
                     let other = self.others.swap_remove(position);
                     self.others.extend(self.last.replace(other));
                 }
-                None => self.put_away(),
+                None => self.move_last_to_others(),
             }
         }
-        // A thread that goes to and fro between pools takes no lock for it.
-        if self.at_hand(published.version()).is_none() {
+        // A thread that alternates between pools takes no lock while its copies are current.
+        if self.current(published.version()).is_none() {
             self.last = Some(published.copy());
         }
     }
 
-    /// Makes room for another copy.
-    fn put_away(&mut self) {
-        // What nobody publishes any more goes first; a pool that is gone leaves at most a copy a thread until then.
-        let is_published = |kept: &Kept<T>| Arc::strong_count(&kept.cell) > 1;
+    /// Makes `last` free for another copy.
+    fn move_last_to_others(&mut self) {
+        // Copies of values whose publisher was dropped go first. Until then, a dropped pool leaves one copy per thread.
+        let is_published = |cached: &Cached<T>| Arc::strong_count(&cached.cell) > 1;
         self.others.retain(is_published);
         let Some(last) = self.last.take().filter(is_published) else { return };
         if self.others.len() + 1 < COPIES {
@@ -159,12 +173,12 @@ impl<T> Copies<T> {
 mod tests {
     use super::*;
 
-    fn kept<T>(copies: &Copies<T>) -> usize {
+    fn count<T>(copies: &Copies<T>) -> usize {
         copies.others.len() + usize::from(copies.last.is_some())
     }
 
     #[test]
-    fn a_reader_sees_each_publication() {
+    fn a_reader_sees_the_last_publication() {
         let published = Published::new(1);
         let mut copies = Copies::new();
         assert_eq!(*copies.get(&published), 1);
@@ -175,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_nobody_publishes_any_more_are_let_go() {
+    fn drops_copies_of_values_without_a_publisher() {
         let mut copies = Copies::new();
         for i in 0..10_000 {
             let published = Published::new(i);
@@ -183,25 +197,25 @@ mod tests {
         }
         let last = Published::new(-1);
         assert_eq!(*copies.get(&last), -1);
-        assert_eq!(kept(&copies), 1);
+        assert_eq!(count(&copies), 1);
         copies.forget(&last);
-        assert_eq!(kept(&copies), 0);
+        assert_eq!(count(&copies), 0);
     }
 
     #[test]
-    fn two_values_in_turn_are_both_kept_and_both_fresh() {
+    fn keeps_current_copies_of_two_alternating_values() {
         let (one, two) = (Published::new(1), Published::new(2));
         let mut copies = Copies::new();
         for round in 0..4 {
             assert_eq!((*copies.get(&one), *copies.get(&two)), (1 + 10 * round, 2 + 10 * round));
-            assert_eq!(kept(&copies), 2);
+            assert_eq!(count(&copies), 2);
             one.publish(Arc::new(11 + 10 * round));
             two.publish(Arc::new(12 + 10 * round));
         }
     }
 
     #[test]
-    fn more_values_than_copies_still_read_right() {
+    fn returns_current_values_of_more_publishers_than_copies() {
         let values: Vec<_> = (0..100).map(Published::new).collect();
         let mut copies = Copies::new();
         for round in 0..3 {
@@ -211,7 +225,7 @@ mod tests {
                 assert_eq!(*copies.get(published), expected);
             }
         }
-        assert_eq!(kept(&copies), COPIES);
+        assert_eq!(count(&copies), COPIES);
     }
 }
 
@@ -219,9 +233,8 @@ mod tests {
 mod loom_tests {
     use super::*;
 
-    /// A reader that has seen one value never sees an older one, and after the writer is done it sees the last.
     #[test]
-    fn reads_never_go_back_and_end_at_the_last_value() {
+    fn a_reader_never_goes_back_and_ends_at_the_last_value() {
         loom::model(|| {
             let published = Arc::new(Published::new(0));
             let writer = {

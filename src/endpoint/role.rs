@@ -1,20 +1,23 @@
 use std::fmt;
 
-/// What a Pod's server is at the moment.
+/// The replication role of a Pod's server.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Role {
-    /// It accepts writes: not in recovery.
+    /// The server is not in recovery and accepts writes.
     Primary,
-    /// In recovery: it replays what a primary sends.
+    /// The server is in recovery: it replays WAL from a primary.
     Standby,
-    /// Not heard of yet.
+    /// The role has not been reported yet.
     #[default]
     Unknown,
 }
 
 impl Role {
-    /// The role in lower case.
+    /// Every role.
+    pub const ALL: [Self; 3] = [Self::Primary, Self::Standby, Self::Unknown];
+
+    /// Returns the name of the role in lower case.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

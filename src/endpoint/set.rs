@@ -1,31 +1,35 @@
-//! What changed between the set we have and the set that was named. Pure.
+//! Finds the changes between the known set of Pods and a new one from discovery. Pure.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 
 use super::Endpoint;
 
-/// The difference between two sets of Pods, each part sorted.
+/// The difference between two sets of Pods. `added` and `removed` are sorted.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Diff {
-    /// Named now and not known before.
+    /// Pods that only the new set contains.
     pub(crate) added: Vec<Endpoint>,
-    /// KnownSet before and not named any more.
+    /// Pods that only the old set contains.
     pub(crate) removed: Vec<Endpoint>,
-    /// KnownSet before and named now, with another weight.
-    pub(crate) reweighed: Vec<Endpoint>,
+    /// Pods that both sets contain, with their new weights.
+    pub(crate) reweighted: Vec<Endpoint>,
 }
 
-/// How many parts a set is compared in.
+/// The number of parts that are compared separately.
 const PARTS: usize = 64;
 
-/// The known set, made to be compared with answers, which come in any order. It is kept in parts, by the Pods' hashes:
-/// that a part is the same is told by its fingerprint alone, and only in one that differs each Pod is looked up. So an
-/// answer with one change costs little more than one without, which costs a hash a Pod; nothing is sorted but what
-/// changed.
+/// The known set of Pods, in a form that is cheap to compare with DNS responses, which list the Pods in any order.
+///
+/// The Pods are partitioned by their hashes, and each part has a [`Fingerprint`]. Parts with equal fingerprints are
+/// equal; only in the others, each Pod is looked up. A response without changes costs one hash per Pod, and a response
+/// with one change costs little more. Only the changes are sorted.
 #[derive(Debug, Default)]
 pub(crate) struct KnownSet {
+    /// Empty until the first [`replace`](Self::replace).
     parts: Vec<Part>,
+    /// The number of Pods.
     len: usize,
+    /// The number of comparisons that found a change.
     comparison: u64,
 }
 
@@ -38,14 +42,14 @@ struct Part {
 #[derive(Clone, Debug)]
 struct Pod {
     hash: u64,
-    /// The last comparison that named it.
+    /// The last comparison whose new set contained this Pod.
     comparison: u64,
     endpoint: Endpoint,
 }
 
 impl KnownSet {
-    /// Whether the named Pods are the known ones, each once, in any order.
-    pub(crate) fn is(&self, named: &[Endpoint]) -> bool {
+    /// Returns true if `named` contains exactly the known Pods, in any order, each once and with its known weight.
+    pub(crate) fn matches(&self, named: &[Endpoint]) -> bool {
         if named.len() != self.len {
             return false;
         }
@@ -53,7 +57,7 @@ impl KnownSet {
         (0..PARTS).all(|part| self.is_same(part, &fingerprints))
     }
 
-    /// Compares with the named Pods, in any order and with any duplicates, which are the known ones from now on.
+    /// Replaces the known set with `named`, which may be in any order and contain duplicates. Returns the changes.
     pub(crate) fn replace(&mut self, named: &[Endpoint]) -> Diff {
         let mut diff = Diff::default();
         let mut hashes = Vec::with_capacity(named.len());
@@ -68,10 +72,10 @@ impl KnownSet {
             let pods = &mut self.parts[part_of(hash)].pods;
             match pods.iter_mut().find(|pod| pod.hash == hash && pod.endpoint == *endpoint) {
                 Some(pod) => {
-                    // The last one counts, where a Pod is named with two.
+                    // Of duplicates with different weights, the last one counts.
                     if pod.endpoint.weight() != endpoint.weight() {
                         pod.endpoint = endpoint.clone();
-                        diff.reweighed.push(endpoint.clone());
+                        diff.reweighted.push(endpoint.clone());
                     }
                     pod.comparison = self.comparison;
                 }
@@ -99,7 +103,7 @@ impl KnownSet {
         diff
     }
 
-    /// Nobody is known any more.
+    /// Removes all Pods.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -109,7 +113,7 @@ impl KnownSet {
     }
 }
 
-/// The fingerprint of each part of the named Pods. Tells each one's hash.
+/// Returns the fingerprint of each part of `named`. Passes the hash of each Pod to `hashed`, in order.
 #[inline]
 fn fingerprints(named: &[Endpoint], mut hashed: impl FnMut(u64)) -> [Fingerprint; PARTS] {
     let mut fingerprints = [Fingerprint::default(); PARTS];
@@ -131,9 +135,10 @@ fn part_of(hash: u64) -> usize {
     hash as usize % PARTS
 }
 
-/// Two sums over the Pods' hashes: the same for the same Pods in any order. That two sets that differ have the same one
-/// is possible and does not happen: the chance is that of guessing 64 bits at the least. Who could look for such a set
-/// on purpose would have to choose the Pods' addresses, and needs no trick then.
+/// Two sums over the hashes of a part's Pods. The order of the Pods does not matter.
+///
+/// Two different sets collide with a probability of 2^-64 or less. An attacker who searches for a collision must be
+/// able to choose the Pods' addresses, and then has no need for a collision.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Fingerprint(u64, u64);
 
@@ -145,21 +150,22 @@ impl Fingerprint {
     }
 }
 
-/// A hash of few short pieces: each is mixed in by one multiplication to twice the width. It is for what has been
-/// accepted as a Pod already, of which there are a few thousand.
+/// A hasher for a few short values. Each one is mixed in by a multiplication whose halves are combined, as in wyhash.
+///
+/// Hashes are not keyed: the number of Pods in a set is limited, so collisions cannot make a comparison expensive.
 #[derive(Clone, Copy, Debug)]
 struct Mixer(u64);
 
 impl Mixer {
-    // The first digits of pi, as good as any that have no pattern.
+    // Digits of pi: numbers without a pattern.
     const START: u64 = 0x243f_6a88_85a3_08d3;
     const EACH: u64 = 0x1319_8a2e_0370_7345;
     const LAST: u64 = 0xa409_3822_299f_31d1;
     const OTHER: u64 = 0x082e_fa98_ec4e_6c89;
 
     #[inline]
-    fn take(&mut self, piece: u64) {
-        self.0 = mix(self.0 ^ piece, Self::EACH);
+    fn add(&mut self, value: u64) {
+        self.0 = mix(self.0 ^ value, Self::EACH);
     }
 }
 
@@ -178,28 +184,28 @@ fn mix(one: u64, other: u64) -> u64 {
 impl Hasher for Mixer {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        let mut pieces = bytes.chunks_exact(8);
-        for piece in pieces.by_ref() {
-            self.take(u64::from_le_bytes(piece.try_into().expect("eight bytes")));
+        let mut words = bytes.chunks_exact(8);
+        for word in words.by_ref() {
+            self.add(u64::from_le_bytes(word.try_into().expect("eight bytes")));
         }
-        let rest = pieces.remainder().iter().fold(0, |rest, byte| rest << 8 | u64::from(*byte));
-        self.take(rest << 8 | pieces.remainder().len() as u64);
+        let rest = words.remainder().iter().fold(0, |rest, byte| rest << 8 | u64::from(*byte));
+        self.add(rest << 8 | words.remainder().len() as u64);
     }
 
     #[inline]
     fn write_u8(&mut self, number: u8) {
-        self.take(number.into());
+        self.add(number.into());
     }
 
     #[inline]
     fn write_u64(&mut self, number: u64) {
-        self.take(number);
+        self.add(number);
     }
 
     #[inline]
     fn write_u128(&mut self, number: u128) {
-        self.take(number as u64);
-        self.take((number >> 64) as u64);
+        self.add(number as u64);
+        self.add((number >> 64) as u64);
     }
 
     #[inline]
@@ -221,18 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_moved_is_one_removed_and_one_added() {
+    fn a_moved_pod_is_removed_and_added() {
         let before = [Endpoint::named("postgresql-sfs-0", "10.0.0.1:5432".parse().unwrap())];
         let after = [Endpoint::named("postgresql-sfs-0", "10.0.0.9:5432".parse().unwrap())];
         let mut known = KnownSet::default();
         known.replace(&before);
-        assert!(known.is(&before) && !known.is(&after));
+        assert!(known.matches(&before) && !known.matches(&after));
         let diff = known.replace(&after);
         assert_eq!((diff.added, diff.removed), (after.to_vec(), before.to_vec()));
     }
 
     #[test]
-    fn pods_near_each_other_have_hashes_far_from_each_other() {
+    fn similar_pods_have_different_hashes() {
         let mut hashes = BTreeSet::new();
         for n in 0..10_000u32 {
             for port in [5432, 5433] {
@@ -245,39 +251,39 @@ mod tests {
     }
 
     #[test]
-    fn another_weight_is_a_change_and_the_same_pod() {
+    fn a_changed_weight_keeps_the_pod() {
         let pods = endpoints(&(1..200).collect());
         let mut known = KnownSet::default();
         known.replace(&pods);
         let mut named = pods.clone();
         named[7] = named[7].with_weight(3);
-        assert!(!known.is(&named));
+        assert!(!known.matches(&named));
         let diff = known.replace(&named);
-        assert_eq!((diff.added.len(), diff.removed.len(), diff.reweighed.as_slice()), (0, 0, &named[7..8]));
-        assert_eq!(diff.reweighed[0].weight(), 3);
-        assert!(known.is(&named) && !known.is(&pods));
+        assert_eq!((diff.added.len(), diff.removed.len(), diff.reweighted.as_slice()), (0, 0, &named[7..8]));
+        assert_eq!(diff.reweighted[0].weight(), 3);
+        assert!(known.matches(&named) && !known.matches(&pods));
     }
 
     proptest! {
         #[test]
-        fn what_is_known_less_the_removed_plus_the_added_is_what_is_named(
+        fn applying_the_diff_to_the_old_set_gives_the_new_set(
             before: BTreeSet<u8>, after: BTreeSet<u8>, twice in 0..3usize, turn: usize
         ) {
             let (before, after) = (endpoints(&before), endpoints(&after));
             let mut known = KnownSet::default();
             known.replace(&before);
-            // In any order, with some named twice.
+            // In any order, with duplicates.
             let mut named: Vec<_> = after.iter().chain(after.iter().take(twice)).cloned().collect();
             let length = named.len().max(1);
             named.rotate_left(turn % length);
-            prop_assert_eq!(known.is(&named), before == after && named.len() == after.len());
+            prop_assert_eq!(known.matches(&named), before == after && named.len() == after.len());
             let diff = known.replace(&named);
             prop_assert_eq!(diff == Diff::default(), before == after);
             let mut result: Vec<_> = before.into_iter().filter(|pod| !diff.removed.contains(pod)).collect();
             result.extend(diff.added);
             result.sort();
             prop_assert_eq!(&result, &after);
-            prop_assert!(known.is(&after));
+            prop_assert!(known.matches(&after));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The set of Pods as one checkout sees it: never changed, replaced whole.
+//! The set of Pods that a checkout chooses from. A snapshot is immutable; a change of the set publishes a new one.
 
 use super::{
     chunks::Chunks,
@@ -6,37 +6,37 @@ use super::{
 };
 use crate::sync::Arc;
 
-/// How many lists of candidates there are: one a target.
+/// The number of lists of candidates: one for each [`Target`](crate::config::Target).
 pub(crate) const LISTS: usize = 7;
 
 /// One Pod in a list of candidates.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Candidate {
-    /// The number of its slot, which is its place among the snapshot's Pods too.
+    /// The number of the Pod's slot, which is also its index in [`Places`].
     pub(crate) slot: u32,
-    /// Its weight; 1 where all are the same.
+    /// The Pod's weight; 1 if all weights are equal.
     pub(crate) weight: u32,
 }
 
-/// The Pods, each at the number of its slot. In chunks, so that the next set shares with this one what has not changed: one
-/// Pod more or less costs a chunk, not a reference count for each of a thousand.
+/// The Pods, indexed by the numbers of their slots. A new snapshot shares the unchanged chunks with its predecessor:
+/// adding one Pod to a thousand copies a chunk and does not change a thousand reference counts.
 pub(crate) type Places<P> = Chunks<Option<P>>;
 
-/// The Pods, their slots, and the candidates of each target, ready made.
+/// The Pods, their slots, and the candidates of each target.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot<P> {
     slots: Slots,
     pods: Places<P>,
-    /// Targets with the same candidates share a list.
+    /// The candidates by target. Targets with equal candidates share a list.
     lists: [Arc<[Candidate]>; LISTS],
-    /// The same where all weights are the same, and nobody where they are not.
+    /// The same lists if all weights are equal; otherwise empty.
     even: [Arc<[Candidate]>; LISTS],
-    /// The greatest weight; 1 where all are the same.
+    /// The maximum weight of a candidate; 1 if all weights are equal.
     heaviest: u32,
 }
 
 impl<P> Snapshot<P> {
-    /// A snapshot of these Pods. `of` says which of the lists each target has.
+    /// Creates a snapshot. `of` contains for each target the index of its list in `lists`.
     pub(crate) fn new(slots: Slots, pods: Places<P>, lists: &[Arc<[Candidate]>], of: [usize; LISTS]) -> Self {
         let all = lists.iter().flat_map(|list| list.iter());
         let heaviest = all.map(|candidate| candidate.weight).max().unwrap_or(1);
@@ -45,47 +45,46 @@ impl<P> Snapshot<P> {
         Self { slots, pods, lists, even, heaviest }
     }
 
-    /// Nobody.
+    /// Creates a snapshot without Pods.
     pub(crate) fn empty() -> Self {
         Self::new(Slab::default().slots(), Places::default(), &[Arc::default()], [0; LISTS])
     }
 
-    /// The slots, by number.
     #[inline]
     pub(crate) fn slots(&self) -> &Slots {
         &self.slots
     }
 
-    /// The greatest weight of a candidate; 1 where all weights are the same.
+    /// Returns the maximum weight of a candidate; 1 if all weights are equal.
     #[inline]
     pub(crate) fn heaviest(&self) -> u32 {
         self.heaviest
     }
 
-    /// All Pods, candidates or not, each with the number of its slot.
+    /// Returns all Pods with the numbers of their slots, whether or not they are candidates.
     pub(crate) fn pods(&self) -> impl Iterator<Item = (u32, &P)> {
         (0..).zip(self.pods.iter()).filter_map(|(slot, pod)| Some((slot, pod.as_ref()?)))
     }
 
-    /// The Pod of a candidate from one of this snapshot's lists.
+    /// Returns the Pod of a candidate from one of this snapshot's lists.
     #[inline(always)]
     pub(crate) fn pod(&self, candidate: Candidate) -> &P {
-        self.pods.get(candidate.slot).as_ref().expect("a candidate is a Pod of its snapshot")
+        self.pods.get(candidate.slot).as_ref().expect("every candidate is a Pod of its snapshot")
     }
 
-    /// The Pod of the slot with this number, if there is one.
+    /// Returns the Pod with this slot number, if there is one.
     #[inline(always)]
     pub(crate) fn find(&self, slot: u32) -> Option<&P> {
         self.pods.find(slot)?.as_ref()
     }
 
-    /// The candidates of the target with this index, if their weights are the same; else nobody.
+    /// Returns the candidates of the target with this index if all weights are equal, otherwise an empty list.
     #[inline(always)]
     pub(crate) fn even_candidates(&self, target: usize) -> &[Candidate] {
         &self.even[target]
     }
 
-    /// The candidates of the target with this index.
+    /// Returns the candidates of the target with this index.
     #[inline]
     pub(crate) fn candidates(&self, target: usize) -> &[Candidate] {
         &self.lists[target]
@@ -97,10 +96,10 @@ mod tests {
     use super::*;
     use crate::endpoint::slot::Slot;
 
-    /// Its slot, its place, and its part of every list, had each target one of its own.
+    /// Counts the slot, the entry in `pods`, and an entry in every list.
     #[test]
-    #[allow(clippy::print_stdout, reason = "a test says what it measured")]
-    fn what_choosing_needs_of_a_pod_is_at_most_320_bytes() {
+    #[allow(clippy::print_stdout, reason = "prints the measured size")]
+    fn a_pod_takes_at_most_320_bytes_of_a_snapshot() {
         let bytes = size_of::<Slot>() + size_of::<Option<Arc<()>>>() + LISTS * size_of::<Candidate>();
         println!("{bytes} bytes");
         assert!(bytes <= 320, "{bytes}");

@@ -2,7 +2,7 @@ use std::{error, fmt, net::SocketAddr, sync::Arc};
 
 use super::{BoxError, Phase};
 
-/// One Pod that was tried, and why it did not do.
+/// A Pod that was tried, with the phase and the cause of the failure.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     name: Option<Arc<str>>,
@@ -26,25 +26,25 @@ impl Attempt {
         Self { name, address, phase: Phase::Wait, cause: Cause::Busy { in_use, size } }
     }
 
-    /// The Pod's name, where discovery tells it.
+    /// Returns the Pod's name, if discovery provides one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// The Pod's address.
+    /// Returns the Pod's address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where on the way it failed.
+    /// Returns the phase in which the attempt failed.
     #[must_use]
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// What happened; `None` where the Pod is well and merely had no connection free.
+    /// Returns the cause of the failure. `None` if the Pod is healthy and all of its connections were in use.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn error::Error + Send + Sync + 'static)> {
         match &self.cause {
@@ -55,7 +55,7 @@ impl Attempt {
 }
 
 impl Attempt {
-    /// The text without the Pod's name.
+    /// Returns the failure in words, without the Pod's name and address.
     pub(crate) fn reason(&self) -> String {
         match &self.cause {
             Cause::Busy { in_use, size } => format!("has {in_use} of {size} connections in use"),

@@ -1,74 +1,121 @@
 use std::{borrow::Cow, error, fmt};
 
-/// A setting that cannot be used: which one, what was expected, and what came.
+/// An invalid setting: the parameter, the problem and the received value.
 ///
-/// Never holds a secret: what came is left out wherever it can be part of a password.
+/// The received value is omitted wherever it could contain part of a password.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConfigError {
     parameter: Cow<'static, str>,
     variable: Option<&'static str>,
-    expected: Cow<'static, str>,
-    got: Option<String>,
+    problem: Problem,
+    received: Option<String>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Problem {
+    /// The value is not accepted. The text begins with `expected` and describes the accepted values.
+    Value(String),
+    /// The parameter cannot be used, whatever its value.
+    Parameter { rejection: &'static str, reason: Cow<'static, str> },
 }
 
 impl ConfigError {
-    pub(crate) fn new(parameter: impl Into<Cow<'static, str>>, expected: impl Into<Cow<'static, str>>) -> Self {
-        Self { parameter: parameter.into(), variable: None, expected: expected.into(), got: None }
+    /// Creates the error `expected …` for a value that is missing or not accepted.
+    pub(crate) fn new(parameter: impl Into<Cow<'static, str>>, expected: impl fmt::Display) -> Self {
+        Self::with_problem(parameter.into(), Problem::Value(format!("expected {expected}")))
     }
 
-    pub(crate) fn got(mut self, got: impl Into<String>) -> Self {
-        self.got = Some(got.into());
+    /// Creates the error for a parameter that does not exist.
+    pub(crate) fn unknown(parameter: impl Into<Cow<'static, str>>, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::rejected("unknown", parameter.into(), reason.into())
+    }
+
+    /// Creates the error for a libpq parameter that this crate does not implement.
+    pub(crate) fn unsupported(parameter: &'static str, reason: &'static str) -> Self {
+        Self::rejected("unsupported", parameter.into(), reason.into())
+    }
+
+    /// Creates the error for a parameter that is set more than once.
+    pub(crate) fn duplicate(parameter: &'static str) -> Self {
+        Self::rejected("duplicate", parameter.into(), "it is set more than once; set it once".into())
+    }
+
+    /// Creates the error for a parameter that another setting excludes.
+    pub(crate) fn conflicting(parameter: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::rejected("conflicting", parameter.into(), reason.into())
+    }
+
+    fn rejected(rejection: &'static str, parameter: Cow<'static, str>, reason: Cow<'static, str>) -> Self {
+        Self::with_problem(parameter, Problem::Parameter { rejection, reason })
+    }
+
+    fn with_problem(parameter: Cow<'static, str>, problem: Problem) -> Self {
+        Self { parameter, variable: None, problem, received: None }
+    }
+
+    /// Adds the received value.
+    pub(crate) fn got(mut self, received: impl Into<String>) -> Self {
+        self.received = Some(received.into());
         self
     }
 
-    /// Says that the value came from this environment variable.
-    pub(crate) fn of_variable(mut self, variable: Option<&'static str>) -> Self {
+    /// Sets the environment variable that the value was read from.
+    pub(crate) fn with_variable(mut self, variable: Option<&'static str>) -> Self {
         self.variable = variable;
         self
     }
 
-    /// Leaves out what came.
-    pub(crate) fn silent(mut self) -> Self {
-        self.got = None;
+    /// Removes the received value, which may contain part of a password.
+    pub(crate) fn redacted(mut self) -> Self {
+        self.received = None;
         self
     }
 
-    /// The parameter, as it is written in a URL; `url` or `conninfo` where a text as a whole cannot be read as one or
-    /// the other.
+    /// Returns the parameter's name. If the text as a whole is not a valid URL or connection string, the name is `url`
+    /// or `conninfo`.
     #[must_use]
     pub fn parameter(&self) -> &str {
         &self.parameter
     }
 
-    /// The environment variable that the value came from, if it came from one.
+    /// Returns the environment variable that the value was read from, if any.
     #[must_use]
     pub fn variable(&self) -> Option<&'static str> {
         self.variable
     }
 
-    /// What it should have been.
+    /// Returns the problem in words: `expected` and the accepted values, or the reason the parameter cannot be used.
     #[must_use]
-    pub fn expected(&self) -> &str {
-        &self.expected
+    pub fn problem(&self) -> &str {
+        match &self.problem {
+            Problem::Value(expected) => expected,
+            Problem::Parameter { reason, .. } => reason,
+        }
     }
 
-    /// What it was, where that can be said without giving a secret away.
+    /// Returns the received value, unless it is missing or could contain part of a password.
     #[must_use]
     pub fn received(&self) -> Option<&str> {
-        self.got.as_deref()
+        self.received.as_deref()
     }
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "parameter `{}`", self.parameter)?;
+        match (&self.problem, &*self.parameter) {
+            (Problem::Value(_), "url") => f.write_str("connection URL")?,
+            (Problem::Value(_), "conninfo") => f.write_str("connection string")?,
+            (Problem::Value(_), parameter) => write!(f, "parameter `{parameter}`")?,
+            (Problem::Parameter { rejection, .. }, parameter) => write!(f, "{rejection} parameter `{parameter}`")?,
+        }
         if let Some(variable) = self.variable {
             write!(f, " (from `{variable}`)")?;
         }
-        write!(f, ": expected {}", self.expected)?;
-        match &self.got {
-            Some(got) => write!(f, ", got `{got}`"),
-            None => Ok(()),
+        write!(f, ": {}", self.problem())?;
+        match (&self.problem, &self.received) {
+            (Problem::Value(_), Some(received)) => write!(f, ", got `{received}`"),
+            (Problem::Parameter { .. }, Some(received)) => write!(f, " (got `{received}`)"),
+            (_, None) => Ok(()),
         }
     }
 }

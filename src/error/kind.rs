@@ -1,35 +1,35 @@
 use std::fmt;
 
-/// What sort of trouble an [`Error`](crate::Error) is.
+/// The category of an [`Error`](crate::Error).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// The server refused who we are (SQLSTATE class 28), or there were no credentials to come with.
+    /// The server rejected the login (SQLSTATE class 28), or no credentials were available.
     Auth,
-    /// A setting is missing, unknown, out of range or contradicts another.
+    /// A parameter is missing, unknown, out of range or in conflict with another.
     Config,
-    /// No Pod could be connected to.
+    /// No connection to any Pod could be opened.
     Connect,
-    /// The Service's name has not been resolved.
+    /// The Service name has not been resolved yet.
     Dns,
-    /// No Pod can serve what was asked for: none is known, or none has the role.
+    /// No Pod matches the requested target: either no Pod is known, or none has the role.
     NoEndpoints,
-    /// Something else; see the source.
+    /// Any other failure; see the source.
     Other,
-    /// Fitting Pods are up and every connection to them was in use until the deadline.
+    /// Every connection to the matching Pods was in use until the deadline.
     PoolTimeout,
-    /// The statement, or the connection under it, failed.
+    /// The statement failed, or its connection was lost.
     Query,
     /// The pool is closed.
     Shutdown,
-    /// A deadline passed that was not spent waiting for a connection.
+    /// A deadline other than the wait for a connection passed.
     Timeout,
-    /// TLS could not be agreed on, or the server's certificate was refused.
+    /// The TLS handshake failed, or the server's certificate was rejected.
     Tls,
 }
 
 impl Kind {
-    /// The kind in lower case with underscores: `no_endpoints`, `pool_timeout`, and so on. Stable.
+    /// Returns the kind in snake case, such as `no_endpoints` or `pool_timeout`. The names are stable.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

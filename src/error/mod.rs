@@ -1,5 +1,8 @@
-//! What can go wrong, said so that it can be acted on: what kind of trouble, which Pods were tried, in which phase
-//! each of them failed and why, and whether anything can have been applied.
+//! The errors of this crate.
+//!
+//! An [`Error`] has a [`Kind`], an [`Attempt`] for each Pod that was tried, with the [`Phase`] and the cause of its
+//! failure, and [`Applied`], which shows whether a retry is safe. [`ConfigError`] reports an invalid parameter, and
+//! [`TlsError`] a failed TLS handshake.
 
 mod applied;
 mod attempt;
@@ -17,14 +20,14 @@ pub use kind::Kind;
 pub use phase::Phase;
 pub use tls::{TlsError, TlsReason};
 
-/// A boxed cause, as the standard library's error traits want it.
+/// A boxed error of any type.
 pub type BoxError = Box<dyn error::Error + Send + Sync>;
 
-/// The error of everything this crate does. One word wide.
+/// The error type of the pool. One machine word in size.
 ///
-/// [`kind`](Error::kind) says what sort of trouble it is, [`attempts`](Error::attempts) names every Pod that was tried
-/// with the cause of each, [`applied`](Error::applied) says whether the database can have changed, and
-/// [`source`](error::Error::source) is the cause; the text never repeats the text of its source.
+/// [`kind`](Error::kind) returns the category, [`attempts`](Error::attempts) every Pod that was tried with the cause of
+/// its failure, [`applied`](Error::applied) whether the database may have changed, and
+/// [`source`](error::Error::source) the cause. The text does not include the text of the source.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -58,7 +61,7 @@ impl Error {
         self
     }
 
-    /// Puts attempts that came earlier in the same call before the others.
+    /// Inserts the attempts made earlier in the same call before those of this error.
     pub(crate) fn with_earlier(mut self, mut earlier: Vec<Attempt>) -> Self {
         earlier.append(&mut self.0.attempts);
         self.0.attempts = earlier;
@@ -75,36 +78,36 @@ impl Error {
         self
     }
 
-    /// What sort of trouble it is.
+    /// Returns the category of this error.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
 
-    /// Whether the database can have changed. [`Applied::No`] for every error that came before any SQL was sent.
+    /// Returns whether the database may have changed. [`Applied::No`] for every error before any SQL was sent.
     #[must_use]
     pub fn applied(&self) -> Applied {
         self.0.applied
     }
 
-    /// Every Pod that was tried, in order, with the phase and the cause of its failure. Empty when no Pod was known.
+    /// Returns every Pod that was tried, in order, with the phase and the cause of its failure. May be empty.
     #[must_use]
     pub fn attempts(&self) -> &[Attempt] {
         &self.0.attempts
     }
 
-    /// How long the call had taken when it gave up, where that was measured.
+    /// Returns the time from the start of the call to the failure, if it was measured.
     #[must_use]
     pub fn elapsed(&self) -> Option<Duration> {
         self.0.elapsed
     }
 
-    /// The cause as the type it had, for an error that a closure given to [`Pool::retry`](crate::Pool::retry)
-    /// returned.
+    /// Returns the cause as type `E`, such as the error type that a closure passed to
+    /// [`Pool::retry`](crate::Pool::retry) returns.
     ///
     /// # Errors
     ///
-    /// Gives the error back where its cause is of another type.
+    /// Returns this error unchanged if its cause has another type.
     pub fn downcast<E: error::Error + 'static>(mut self) -> Result<E, Self> {
         match self.0.source.take() {
             Some(source) => match source.downcast::<E>() {
@@ -166,13 +169,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_one_word_wide() {
+    fn fits_in_one_machine_word() {
         assert_eq!(size_of::<Error>(), size_of::<usize>());
         assert_eq!(size_of::<Result<(), Error>>(), size_of::<usize>());
     }
 
     #[test]
-    fn names_every_pod_with_its_cause_and_never_repeats_its_source() {
+    fn names_every_pod_and_cause_without_repeating_the_source() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let attempts = vec![
             Attempt::new(Some("postgresql-sfs-0".into()), "10.0.0.1:5432".parse().unwrap(), Phase::Tcp, refused),
@@ -191,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_a_cause_back_as_the_type_it_had() {
+    fn downcast_returns_the_cause_as_its_own_type() {
         let error = Error::new(Kind::Query, "failed").with_source(std::fmt::Error);
         let error = error.downcast::<std::io::Error>().unwrap_err();
         assert_eq!(error.downcast::<std::fmt::Error>().unwrap(), std::fmt::Error);

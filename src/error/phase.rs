@@ -1,34 +1,34 @@
 use std::fmt;
 
-/// Where on the way to a usable connection a Pod failed.
+/// A phase of opening or using a connection, in which an attempt can fail.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Getting the password: from a file, or from a provider.
+    /// Reading the password from a file or from a provider.
     Credentials,
     /// Opening the TCP connection.
     Tcp,
     /// The TLS handshake.
     Tls,
-    /// Start-up and authentication.
+    /// PostgreSQL start-up and authentication.
     Startup,
-    /// Waiting for a connection to become free.
+    /// Waiting for a connection.
     Wait,
-    /// The check of a connection that had been idle.
+    /// The ping of an idle connection before it is checked out.
     Ping,
-    /// The health probe.
+    /// A health probe.
     Probe,
     /// A statement.
     Query,
 }
 
 impl Phase {
-    /// Every phase, in the order of the declaration.
+    /// Every phase, in declaration order.
     #[cfg(any(feature = "metrics", test))]
     pub(crate) const ALL: [Self; 8] =
         [Self::Credentials, Self::Tcp, Self::Tls, Self::Startup, Self::Wait, Self::Ping, Self::Probe, Self::Query];
 
-    /// The phase in lower case.
+    /// Returns the phase in lower case.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -2,13 +2,13 @@ use std::{error, fmt};
 
 use super::BoxError;
 
-/// Why a Pod was not connected to over TLS: the [cause](crate::Attempt::cause) of an [`Attempt`](crate::Attempt) whose
-/// phase is [`Phase::Tls`](crate::Phase::Tls).
+/// A failed TLS handshake: the [cause](crate::Attempt::cause) of an [`Attempt`](crate::Attempt) whose phase is
+/// [`Phase::Tls`](crate::Phase::Tls).
 ///
 /// ```
 /// use podpool::{Error, TlsError, TlsReason};
 ///
-/// /// Whether a Pod has shown a certificate for another name.
+/// /// Returns true if a Pod presented a certificate for another name.
 /// fn has_wrong_name(error: &Error) -> bool {
 ///     let causes = error.attempts().iter().filter_map(|attempt| attempt.cause());
 ///     causes.filter_map(|cause| cause.downcast_ref::<TlsError>()).any(|tls| tls.reason() == TlsReason::WrongName)
@@ -21,28 +21,28 @@ pub struct TlsError {
     source: Option<BoxError>,
 }
 
-/// What sort of trouble a [`TlsError`] is.
+/// The reason for a [`TlsError`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum TlsReason {
-    /// The server's certificate cannot be used for another reason: its encoding, its version, its purpose.
+    /// The server's certificate is invalid for a reason not listed here, such as its encoding, version or purpose.
     BadCertificate,
-    /// The server's certificate has expired, or one that it depends on.
+    /// The server's certificate, or another certificate in its chain, has expired.
     Expired,
     /// The server does not offer TLS.
     NotOffered,
-    /// The server's certificate is not valid yet, or one that it depends on.
+    /// The server's certificate, or another certificate in its chain, is not valid yet.
     NotYetValid,
-    /// Something else; see the source.
+    /// Any other failure; see the source.
     Other,
-    /// The two sides do not speak the same: no common version or cipher, no TLS at all, or no agreement on the protocol
-    /// in it.
+    /// The client and the server have no TLS version, cipher suite or ALPN protocol in common, or the server's response
+    /// is not TLS.
     Protocol,
-    /// The server ended the handshake with an alert about our certificate: it wants one, or refuses the one it got.
+    /// The server ended the handshake with an alert: it requires a client certificate, or rejected the one it received.
     Refused,
-    /// The server's certificate leads to none of the authorities that are trusted.
+    /// The server's certificate is not signed by a trusted authority.
     UnknownAuthority,
-    /// The server's certificate is for another name.
+    /// The server's certificate is for a different name.
     WrongName,
 }
 
@@ -56,7 +56,7 @@ impl TlsError {
         self
     }
 
-    /// What sort of trouble it is.
+    /// Returns the reason for the failure.
     #[must_use]
     pub fn reason(&self) -> TlsReason {
         self.reason
@@ -76,7 +76,7 @@ impl error::Error for TlsError {
 }
 
 impl TlsReason {
-    /// The reason in lower case with underscores: `wrong_name`, and so on. Stable.
+    /// Returns the reason in snake case, such as `wrong_name`. The names are stable.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Eligibility in, lists of candidates out: who may be chosen for each target. Pure.
+//! The Pods that may be chosen for each target, computed from the eligibility of every Pod. Pure.
 
 use super::State;
 use crate::{
@@ -6,88 +6,119 @@ use crate::{
     endpoint::{Role, snapshot::LISTS},
 };
 
-/// What the lists depend on, for one Pod.
+/// The properties of one Pod that decide which lists it is in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Eligibility {
-    /// Its state.
     pub(crate) state: State,
-    /// Its role.
+    /// The Pod's role; [`Role::Unknown`] while it is not verified.
     pub(crate) role: Role,
-    /// Whether its sessions are read-only by default (`default_transaction_read_only`).
+    /// Sessions are read-only by default (`default_transaction_read_only`).
     pub(crate) read_only: bool,
-    /// It is not what it says it is; see [`fencing`](super::fencing).
+    /// The Pod belongs to another cluster or is a former primary; see [`fencing`](super::fencing).
     pub(crate) fenced: bool,
-    /// It is a standby that is too far behind; see [`lag`](super::lag).
+    /// The Pod is a standby that is too far behind; see [`lag`](super::lag).
     pub(crate) late: bool,
 }
 
-/// The candidates of each target, as places among the facts, and whether this is panic.
+/// The candidates of every target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Lists {
-    /// The lists that there are: several targets can have the same.
+    /// The different lists. Each holds positions in the slice that was passed to [`candidates`], in ascending order.
     pub(crate) distinct: Vec<Vec<u32>>,
-    /// Which of them each target has, in the order of [`Target::index`].
+    /// The position in `distinct` of each target's list, by [`Target::index`]. Targets can share a list.
     pub(crate) of: [usize; LISTS],
-    /// No Pod is healthy, so the ejected ones are used.
+    /// No Pod is healthy, so ejected Pods are used.
     pub(crate) panic: bool,
 }
 
-/// Makes the lists.
-///
-/// The healthy Pods are the candidates; only when there is none, the ejected ones are. A Pod that has never passed a
-/// probe and one that is being drained are never candidates. What each target accepts is libpq's rule (PostgreSQL
-/// manual, "libpq: Connection Parameters", `target_session_attrs`): `prefer-standby` takes any Pod when no standby is
-/// there; `prefer-primary` is the same the other way round. A Pod that is fenced, or too late, is never a candidate; where
-/// that leaves no standby at all, the primary can stand in for them.
-pub(crate) fn candidates(facts: &[Eligibility], fallback: LagFallback) -> Lists {
-    let panic = !facts.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
-    let usable = if panic { State::Ejected } else { State::Healthy };
-    let serves = |pod: &Eligibility| pod.state == usable && !pod.fenced && !pod.late;
-    let room = || Vec::with_capacity(facts.len());
-    let (mut any, mut standby, mut primary, mut writable) = (room(), room(), Vec::new(), Vec::new());
-    for (place, pod) in facts.iter().enumerate().filter(|(_, pod)| serves(pod)) {
-        let place = place as u32;
-        any.push(place);
-        match pod.role {
-            Role::Primary => {
-                primary.push(place);
-                if !pod.read_only {
-                    writable.push(place);
-                }
+// The kinds of Pod that the targets distinguish, one bit each.
+const WRITABLE_PRIMARY: u8 = 1;
+const READ_ONLY_PRIMARY: u8 = 2;
+const STANDBY: u8 = 4;
+const UNKNOWN: u8 = 8;
+
+/// The role and the read-only setting of a server of each kind.
+const KINDS: [(u8, Role, bool); 4] = [
+    (WRITABLE_PRIMARY, Role::Primary, false),
+    (READ_ONLY_PRIMARY, Role::Primary, true),
+    (STANDBY, Role::Standby, true),
+    // Without a verified role, the read-only setting does not count.
+    (UNKNOWN, Role::Unknown, false),
+];
+
+/// The kinds that each target accepts.
+const ACCEPTED: [u8; LISTS] = kinds(false);
+/// The accepted kinds that each target prefers.
+const PREFERRED: [u8; LISTS] = kinds(true);
+
+/// Returns the kinds that each target accepts or, if `preferred`, those among them that it prefers.
+const fn kinds(preferred: bool) -> [u8; LISTS] {
+    let (mut kinds, mut i) = ([0; LISTS], 0);
+    while i < LISTS {
+        let (target, mut k) = (Target::ALL[i], 0);
+        while k < KINDS.len() {
+            let (kind, role, read_only) = KINDS[k];
+            if target.accepts(role, read_only) && (!preferred || target.prefers(role)) {
+                kinds[i] |= kind;
             }
-            Role::Standby => standby.push(place),
-            Role::Unknown => {}
+            k += 1;
+        }
+        i += 1;
+    }
+    kinds
+}
+
+impl Eligibility {
+    fn kind(&self) -> u8 {
+        match self.role {
+            Role::Primary if self.read_only => READ_ONLY_PRIMARY,
+            Role::Primary => WRITABLE_PRIMARY,
+            Role::Standby => STANDBY,
+            Role::Unknown => UNKNOWN,
         }
     }
-    let stand_in = fallback == LagFallback::Primary && standby.is_empty() && facts.iter().any(|pod| pod.late);
-    let (no_standby, no_primary) = (standby.is_empty(), primary.is_empty());
-    let all_write = writable.len() == primary.len();
-    let panic = panic && !any.is_empty();
+}
 
-    let (of_any, of_primary, of_standby) = (0, 1, 2);
-    let mut distinct = vec![any, primary, standby];
-    let (mut of_writable, mut of_read_only) = (of_primary, of_standby);
-    if !all_write {
-        let reads = |pod: &Eligibility| pod.role == Role::Standby || pod.role == Role::Primary && pod.read_only;
-        let places = facts.iter().enumerate().filter(|(_, pod)| serves(pod) && reads(pod));
-        let read_only = places.map(|(place, _)| place as u32).collect();
-        (of_writable, of_read_only) = (distinct.len(), distinct.len() + 1);
-        distinct.extend([writable, read_only]);
-    }
-    let mut of = [of_any; LISTS];
-    for target in Target::ALL {
-        of[target.index()] = match target {
-            Target::ReadWrite => of_writable,
-            Target::ReadOnly | Target::Standby if stand_in => of_primary,
-            Target::ReadOnly => of_read_only,
-            Target::Primary => of_primary,
-            Target::Standby => of_standby,
-            Target::PreferStandby if !no_standby => of_standby,
-            Target::PreferPrimary if !no_primary => of_primary,
-            Target::Any | Target::PreferStandby | Target::PreferPrimary => of_any,
+/// Computes the candidates of every target.
+///
+/// The candidates are the healthy Pods or, if no Pod is healthy, the ejected ones. A Pod that has not passed its first
+/// probe or that is being drained is never a candidate, and neither is a Pod that is fenced or too far behind.
+/// [`Target::accepts`] and [`Target::prefers`] define the candidates of each target. If all standbys are too far
+/// behind, `fallback` decides whether the primary stands in for them.
+pub(crate) fn candidates(pods: &[Eligibility], fallback: LagFallback) -> Lists {
+    let panic = !pods.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
+    let usable = if panic { State::Ejected } else { State::Healthy };
+    let serving = || (0..).zip(pods).filter(|(_, pod)| pod.state == usable && !pod.fenced && !pod.late);
+    let present = serving().fold(0, |kinds, (_, pod)| kinds | pod.kind());
+    let primary_stands_in =
+        fallback == LagFallback::Primary && present & STANDBY == 0 && pods.iter().any(|pod| pod.late);
+    let wanted = Target::ALL.map(|target| {
+        let target = match target.excludes_writable_primary() && primary_stands_in {
+            true => Target::Primary,
+            false => target,
         };
+        match PREFERRED[target.index()] & present {
+            0 => ACCEPTED[target.index()] & present,
+            preferred => preferred,
+        }
+    });
+
+    let mut sets = Vec::with_capacity(LISTS);
+    let of = wanted.map(|kinds| {
+        sets.iter().position(|set| *set == kinds).unwrap_or_else(|| {
+            sets.push(kinds);
+            sets.len() - 1
+        })
+    });
+    let mut distinct: Vec<Vec<u32>> = sets.iter().map(|_| Vec::with_capacity(pods.len())).collect();
+    for (position, pod) in serving() {
+        for (list, set) in distinct.iter_mut().zip(&sets) {
+            if pod.kind() & set != 0 {
+                list.push(position);
+            }
+        }
     }
-    Lists { distinct, of, panic }
+    Lists { distinct, of, panic: panic && present != 0 }
 }
 
 #[cfg(test)]
@@ -95,9 +126,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const ROLES: [Role; 3] = [Role::Primary, Role::Standby, Role::Unknown];
-    const STATES: [State; 4] = [State::Probing, State::Healthy, State::Ejected, State::Draining];
 
     fn pod(state: State, role: Role) -> Eligibility {
         Eligibility { state, role, read_only: false, fenced: false, late: false }
@@ -129,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preference_falls_back_and_a_demand_does_not() {
+    fn only_targets_that_prefer_a_role_fall_back_to_other_roles() {
         let pods = [pod(State::Ejected, Role::Standby), pod(State::Healthy, Role::Primary)];
         let lists = candidates(&pods, LagFallback::Primary);
         assert_eq!(of(&lists, Target::PreferStandby), [1]);
@@ -137,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_fenced_or_late_is_left_out_and_the_primary_stands_in_if_told() {
+    fn the_primary_stands_in_for_late_standbys_if_configured() {
         let late = Eligibility { late: true, ..pod(State::Healthy, Role::Standby) };
         let fenced = Eligibility { fenced: true, ..pod(State::Healthy, Role::Primary) };
         let pods = [late, fenced, pod(State::Healthy, Role::Primary)];
@@ -146,34 +174,47 @@ mod tests {
         assert!(of(&lists, Target::Standby).is_empty());
         assert_eq!(of(&lists, Target::PreferStandby), [2]);
         assert_eq!(of(&candidates(&pods, LagFallback::Primary), Target::Standby), [2]);
-        let timely = [late, pod(State::Healthy, Role::Standby), pods[2]];
-        assert_eq!(of(&candidates(&timely, LagFallback::Primary), Target::Standby), [1]);
-        assert!(of(&candidates(&[fenced], LagFallback::Fail), Target::Any).is_empty(), "not even alone");
+        let one_in_time = [late, pod(State::Healthy, Role::Standby), pods[2]];
+        assert_eq!(of(&candidates(&one_in_time, LagFallback::Primary), Target::Standby), [1]);
+        let lists = candidates(&[fenced], LagFallback::Fail);
+        assert!(of(&lists, Target::Any).is_empty(), "a fenced Pod is not used even if it is the only one");
+    }
+
+    #[test]
+    fn an_unknown_role_serves_only_targets_that_accept_every_role() {
+        let unknown = Eligibility { read_only: true, ..pod(State::Healthy, Role::Unknown) };
+        let lists = candidates(&[unknown], LagFallback::Fail);
+        for target in Target::ALL {
+            let all = [Target::Any, Target::PreferStandby, Target::PreferPrimary].contains(&target);
+            assert_eq!(of(&lists, target).len(), usize::from(all), "{target}");
+        }
     }
 
     proptest! {
         #[test]
-        fn the_lists_are_never_empty_for_no_reason(
+        fn lists_hold_only_usable_pods_and_are_empty_only_without_any(
             pods in prop::collection::vec((0..4usize, 0..3usize, any::<bool>(), prop::bool::weighted(0.2)), 0..12)
         ) {
-            let facts: Vec<_> = pods
+            let pods: Vec<_> = pods
                 .iter()
-                .map(|&(state, role, read_only, fenced)| Eligibility { read_only, fenced, ..pod(STATES[state], ROLES[role]) })
+                .map(|&(state, role, read_only, fenced)| {
+                    Eligibility { read_only, fenced, ..pod(State::ALL[state], Role::ALL[role]) }
+                })
                 .collect();
-            let lists = candidates(&facts, LagFallback::Fail);
-            let any_healthy = facts.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
+            let lists = candidates(&pods, LagFallback::Fail);
+            let any_healthy = pods.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
             for target in Target::ALL {
-                for &place in of(&lists, target) {
-                    let pod = facts[place as usize];
-                    // Nobody unproven or on the way out; nobody ejected while another serves.
+                for &position in of(&lists, target) {
+                    let pod = pods[position as usize];
+                    // No Pod that is new or draining, and no ejected Pod while another one is healthy.
                     prop_assert!(pod.state == State::Healthy || (!any_healthy && pod.state == State::Ejected));
                     prop_assert!(!pod.fenced);
-                    // A role that is demanded is had.
+                    // Every candidate has the required role.
                     prop_assert!(target != Target::Primary || pod.role == Role::Primary);
                     prop_assert!(target != Target::Standby || pod.role == Role::Standby);
                 }
             }
-            let usable = facts.iter().any(|pod| matches!(pod.state, State::Healthy | State::Ejected) && !pod.fenced);
+            let usable = pods.iter().any(|pod| matches!(pod.state, State::Healthy | State::Ejected) && !pod.fenced);
             for target in [Target::Any, Target::PreferPrimary, Target::PreferStandby] {
                 prop_assert_eq!(of(&lists, target).is_empty(), !usable);
             }

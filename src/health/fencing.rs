@@ -1,39 +1,42 @@
-//! Who may be believed to be what it says: one cluster, one history, one primary. Pure.
+//! Fences Pods that must not be used: Pods of another cluster, former primaries, and second primaries. Pure.
 //!
-//! - The cluster is known by its system identifier. A Pod of another cluster is fenced. The first identifier heard is
-//!   kept; another is adopted only when no known Pod has the old one, as when a cluster was made anew.
-//! - A promotion begins a timeline with a higher number. The highest one seen is remembered, also while another cluster
-//!   is taken for ours (of 64 clusters at most); a primary below it is a former primary that has not heard, and is
-//!   fenced from every target, even alone: what is written there is lost, and what is read there is old.
-//! - Of two primaries on one timeline, the one in use stays and the other is fenced.
+//! * A system identifier identifies a cluster. The pool keeps the first identifier that a passing Pod reports and
+//!   fences Pods with another one. It adopts another identifier only when no Pod reports the old one any more, for
+//!   example after the cluster was recreated.
+//! * A promotion starts a timeline with a higher number (PostgreSQL manual, "Timelines"). The pool remembers the
+//!   highest timeline of each cluster, for at most [`CLUSTERS`] clusters. A primary on a lower timeline is a former
+//!   primary that has not noticed the promotion. It is fenced for every target, even if it is the only Pod: writes to
+//!   it are lost, and reads from it are outdated.
+//! * If two primaries are on the same timeline, the one in use stays and the other is fenced.
 //!
-//! None of this undoes what was written to a former primary before anyone could know.
+//! Fencing does not undo writes that a former primary accepted before the promotion was visible to the pool.
 
 use std::{collections::BTreeMap, fmt};
 
 use crate::endpoint::Role;
 
-/// What one Pod says of itself.
+/// The identity that one Pod reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Claim {
-    /// The Pod's number.
+    /// The Pod's serial number.
     pub(crate) pod: u64,
     pub(crate) role: Role,
+    /// The cluster's system identifier, if the Pod reported one.
     pub(crate) system: Option<u64>,
-    /// A primary's timeline.
+    /// The timeline, if the Pod is a primary and reported one.
     pub(crate) timeline: Option<u32>,
-    /// Whether it passes its probes.
+    /// The Pod passes its probes.
     pub(crate) passing: bool,
 }
 
-/// Why a Pod is fenced.
+/// The reason for which a Pod is fenced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fence {
-    /// It belongs to another cluster.
+    /// The Pod belongs to another cluster.
     OtherSystem { expected: u64, got: u64 },
-    /// It is a primary of a time before the last promotion.
+    /// The Pod is a primary on a timeline from before the last promotion.
     OldTimeline { newest: u32, got: u32 },
-    /// Another Pod is the primary of the same timeline.
+    /// Another Pod is the primary on the same timeline.
     SecondPrimary,
 }
 
@@ -41,34 +44,38 @@ impl fmt::Display for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherSystem { expected, got } => {
-                write!(f, "it belongs to another cluster: its system identifier is {got}, the others' is {expected}")
+                write!(f, "the server belongs to another cluster: expected system identifier {expected}, got {got}")
             }
             Self::OldTimeline { newest, got } => {
-                write!(f, "it is a primary on timeline {got}, and timeline {newest} has begun")
+                write!(f, "the server is a former primary: it is on timeline {got}, but timeline {newest} has begun")
             }
-            Self::SecondPrimary => f.write_str("another Pod is the primary of the same timeline"),
+            Self::SecondPrimary => f.write_str("another Pod is the primary on the same timeline"),
         }
     }
 }
 
-/// The clusters that are remembered, ours among them: a server can claim to be of another one each time.
+/// The maximum number of clusters whose timelines are remembered. A faulty server can report a different identifier
+/// each time, so the number must be limited.
 const CLUSTERS: usize = 64;
 
-/// What is remembered of the cluster.
+/// The history of timelines, by cluster.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timelines {
+    /// The system identifier of the pool's cluster.
     system: Option<u64>,
-    /// The highest timeline seen of each cluster, for as long as the pool lives or others do not crowd it out.
+    /// The highest timeline seen of each cluster, by system identifier. Kept until the pool is dropped or other
+    /// clusters displace it.
     newest: BTreeMap<u64, u32>,
+    /// The serial number of the primary in use.
     primary: Option<u64>,
 }
 
 impl Timelines {
-    /// Judges every claim, in order.
+    /// Returns for each claim the reason to fence its Pod, if there is one. Updates the history with the claims.
     pub(crate) fn judge(&mut self, claims: &[Claim]) -> Vec<Option<Fence>> {
-        let ours = |system: Option<u64>| claims.iter().any(|claim| claim.system == system);
+        let is_reported = |system: Option<u64>| claims.iter().any(|claim| claim.system == system);
         let first = claims.iter().filter(|claim| claim.passing).find_map(|claim| claim.system);
-        if let Some(first) = first.filter(|_| self.system.is_none() || !ours(self.system)) {
+        if let Some(first) = first.filter(|_| self.system.is_none() || !is_reported(self.system)) {
             (self.system, self.primary) = (Some(first), None);
         }
         let (Some(system), belongs) =
@@ -77,15 +84,15 @@ impl Timelines {
             return vec![None; claims.len()];
         };
         for claim in claims.iter().filter(|claim| claim.role == Role::Primary) {
-            let of = claim.system.unwrap_or(system);
+            let cluster = claim.system.unwrap_or(system);
             let Some(timeline) = claim.timeline else { continue };
-            if self.newest.len() >= CLUSTERS && !self.newest.contains_key(&of) {
-                if of != system {
+            if self.newest.len() >= CLUSTERS && !self.newest.contains_key(&cluster) {
+                if cluster != system {
                     continue;
                 }
                 self.newest.pop_first();
             }
-            let newest = self.newest.entry(of).or_default();
+            let newest = self.newest.entry(cluster).or_default();
             *newest = timeline.max(*newest);
         }
         let newest = self.newest.get(&system).copied().unwrap_or(0);
@@ -121,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_former_primary_is_fenced_even_alone_until_it_follows() {
+    fn fences_a_former_primary_until_it_is_a_standby() {
         let mut timelines = Timelines::default();
         let (old, new) = (claim(0, Role::Primary, 7, 1), claim(1, Role::Primary, 7, 2));
         assert_eq!(timelines.judge(&[old, claim(1, Role::Standby, 7, 0)]), [None, None]);
@@ -132,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_primaries_on_one_timeline_the_one_in_use_stays() {
+    fn keeps_the_primary_in_use_if_two_share_a_timeline() {
         let mut timelines = Timelines::default();
         let (a, b) = (claim(0, Role::Primary, 7, 1), claim(1, Role::Primary, 7, 1));
         assert_eq!(timelines.judge(&[b]), [None]);
@@ -142,19 +149,19 @@ mod tests {
     }
 
     #[test]
-    fn another_cluster_is_never_mixed_in_and_a_new_one_is_adopted() {
+    fn adopts_another_cluster_only_if_no_pod_is_of_the_old_one() {
         let mut timelines = Timelines::default();
         let (ours, other) = (claim(0, Role::Primary, 7, 9), claim(1, Role::Standby, 8, 0));
         let fenced = Some(Fence::OtherSystem { expected: 7, got: 8 });
         assert_eq!(timelines.judge(&[ours, other]), [None, fenced]);
         assert_eq!(timelines.judge(&[Claim { passing: false, ..ours }, other]), [None, fenced]);
-        // Every Pod is of the other cluster now, whose history began anew.
-        let anew = claim(2, Role::Primary, 8, 1);
-        assert_eq!(timelines.judge(&[anew, other]), [None, None]);
+        // Every Pod is of the other cluster now. Its first timeline is lower than the old cluster's.
+        let recreated = claim(2, Role::Primary, 8, 1);
+        assert_eq!(timelines.judge(&[recreated, other]), [None, None]);
     }
 
     #[test]
-    fn a_former_primary_is_known_also_after_another_cluster_was_taken_for_ours() {
+    fn remembers_the_timelines_of_clusters_that_it_did_not_adopt() {
         let mut timelines = Timelines::default();
         let (other, new, old) =
             (claim(0, Role::Primary, 8, 1), claim(1, Role::Primary, 7, 3), claim(2, Role::Primary, 7, 2));
@@ -164,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_claims_another_cluster_each_time_fills_no_memory() {
+    fn remembers_a_limited_number_of_clusters() {
         let mut timelines = Timelines::default();
         let ours = claim(0, Role::Primary, 7, 1);
         for system in 100..1000 {
@@ -172,7 +179,7 @@ mod tests {
         }
         assert_eq!(timelines.newest.len(), CLUSTERS);
         for system in 100..1000 {
-            assert_eq!(timelines.judge(&[claim(1, Role::Primary, system, 1)]), [None], "alone, it is taken for ours");
+            assert_eq!(timelines.judge(&[claim(1, Role::Primary, system, 1)]), [None], "the only Pod is adopted");
         }
         assert_eq!(timelines.newest.len(), CLUSTERS);
         assert_eq!(
@@ -182,16 +189,16 @@ mod tests {
     }
 
     #[test]
-    fn who_tells_nothing_is_believed() {
+    fn does_not_fence_a_pod_that_reports_no_identity() {
         let mut timelines = Timelines::default();
-        let silent = Claim { pod: 0, role: Role::Primary, system: None, timeline: None, passing: true };
-        assert_eq!(timelines.judge(&[silent]), [None]);
-        assert_eq!(timelines.judge(&[silent, claim(1, Role::Standby, 7, 0)]), [None, None]);
+        let unidentified = Claim { pod: 0, role: Role::Primary, system: None, timeline: None, passing: true };
+        assert_eq!(timelines.judge(&[unidentified]), [None]);
+        assert_eq!(timelines.judge(&[unidentified, claim(1, Role::Standby, 7, 0)]), [None, None]);
     }
 
     proptest! {
         #[test]
-        fn at_most_one_primary_is_left_and_timelines_never_go_back(
+        fn leaves_at_most_one_primary_and_only_on_the_newest_timeline(
             rounds in prop::collection::vec(
                 prop::collection::vec((any::<bool>(), 1..3u64, 1..6u32, any::<bool>()), 1..6), 1..12)
         ) {
@@ -207,14 +214,16 @@ mod tests {
                     })
                     .collect();
                 let fences = timelines.judge(&claims);
-                for told in claims.iter().filter(|claim| claim.role == Role::Primary && timelines.system.is_some()) {
-                    let newest = newest.entry(told.system.unwrap()).or_insert(0);
-                    *newest = told.timeline.unwrap().max(*newest);
+                let adopted = timelines.system.is_some();
+                let is_primary = |claim: &&Claim| adopted && claim.role == Role::Primary;
+                for reported in claims.iter().filter(is_primary) {
+                    let newest = newest.entry(reported.system.unwrap()).or_insert(0);
+                    *newest = reported.timeline.unwrap().max(*newest);
                 }
                 let left: Vec<_> = claims
                     .iter()
                     .zip(&fences)
-                    .filter(|(claim, fence)| claim.role == Role::Primary && fence.is_none() && timelines.system.is_some())
+                    .filter(|(claim, fence)| is_primary(claim) && fence.is_none())
                     .map(|(claim, _)| claim)
                     .collect();
                 prop_assert!(left.len() <= 1, "{left:?}");

@@ -1,22 +1,23 @@
-//! How far a standby is behind, and whether that is too far. Pure.
+//! Decides whether a standby is too far behind its primary. Pure.
 //!
-//! A position is compared only with a primary's that was read before it, so a standby is never called late for what
-//! was written while it was asked. In time it is as late as its last replayed commit is old, but only if it has not
-//! replayed what its primary had written a while before: an idle primary makes nobody late, and neither does the first
-//! commit after an idle hour.
-//!
-//! A standby that nobody sends to is infinitely late while a primary serves, whatever it has replayed: it will not hear
-//! of the next write. Without a primary the last judgement stands, and a standby that falls behind the most advanced
-//! one is judged by that gap: a dead primary does not take its standbys out.
+//! * **In bytes**, a standby's position is compared only with a position of the primary that was received before the
+//!   standby was queried. WAL that the primary writes during the query never makes a standby late.
+//! * **In time**, a standby is as late as its last replayed commit is old. The age counts only if the standby has not
+//!   replayed WAL that is at least [`GRACE`] old. Otherwise an idle primary, or the first commit after an idle hour,
+//!   would make every standby late.
+//! * A standby that receives no WAL will not receive the next write either. While a primary serves, such a standby is
+//!   late under any limit.
+//! * Without a primary, the last result stays valid, so a dead primary does not take its standbys out of service. A
+//!   standby that falls behind the most advanced one is judged by that gap.
 
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// How old what a standby lacks has to be, before its last commit's age is held against it.
+/// The minimum age of WAL that a standby lacks for the age of its last commit to count.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
-/// How late a standby may be.
+/// The maximum lag of a standby.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Limit {
     pub(crate) bytes: Option<u64>,
@@ -24,51 +25,57 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    /// Whether there is one at all.
+    /// Returns true if there is a limit in bytes or in time.
     pub(crate) fn is_set(&self) -> bool {
         self.bytes.is_some() || self.time.is_some()
     }
 
-    /// Whether a standby that said this before the primary had come so far may be too far behind by now: it is worth
-    /// asking again.
-    pub(crate) fn may_be_passed(&self, standby: &Standby, primary: &Reading) -> bool {
+    /// Returns true if a standby may exceed the limit, judged by its last reading and a newer one of the primary. Such
+    /// a standby is worth another query.
+    pub(crate) fn may_be_exceeded(&self, standby: &Standby, primary: &Reading) -> bool {
         let lacks = primary.position.saturating_sub(standby.reading.position);
         let old = standby.replayed_ago.unwrap_or_default();
         lacks > 0 && (self.bytes.is_some_and(|limit| lacks > limit) || self.time.is_some_and(|limit| old > limit))
     }
 }
 
-/// A position, and when it was read.
+/// A WAL position, with the times of the query that returned it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Reading {
     pub(crate) position: u64,
-    /// When the question was sent.
-    pub(crate) asked: Instant,
-    /// When the answer came.
-    pub(crate) at: Instant,
+    /// Time at which the query was sent.
+    pub(crate) sent: Instant,
+    /// Time at which the response was received.
+    pub(crate) received: Instant,
 }
 
-/// What a standby said.
+/// The replication state that a standby reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Standby {
+    /// The last replayed position.
     pub(crate) reading: Reading,
+    /// The standby receives WAL from another server.
     pub(crate) receiving: bool,
+    /// The age of the last replayed commit, if there is one.
     pub(crate) replayed_ago: Option<Duration>,
 }
 
-/// How far behind a standby is.
+/// The lag of a standby.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Lag {
-    /// Bytes behind, as far as is known.
+    /// The lag in bytes; `None` before the first comparison with a primary.
     pub(crate) bytes: Option<u64>,
-    /// Nobody sends to it.
-    pub(crate) cut_off: bool,
-    /// Too far for the limit.
+    /// The standby receives no WAL.
+    pub(crate) disconnected: bool,
+    /// The lag exceeds the limit.
     pub(crate) late: bool,
 }
 
-/// Judges a standby. `primary`: the last readings of the primary that serves, newest last; none without one. `advanced`: the most advanced standby's
-/// position, while no primary serves. `before`: the last judgement.
+/// Returns the lag of a standby.
+///
+/// * `primary`: the last readings of the serving primary, oldest first; empty if no primary serves.
+/// * `advanced`: the position of the most advanced standby. Used only if no primary serves.
+/// * `before`: the previous result for this standby.
 pub(crate) fn judge(limit: Limit, standby: &Standby, primary: &[Reading], advanced: Option<u64>, before: Lag) -> Lag {
     let position = standby.reading.position;
     let over = |bytes: u64| limit.bytes.is_some_and(|limit| bytes > limit);
@@ -76,20 +83,20 @@ pub(crate) fn judge(limit: Limit, standby: &Standby, primary: &[Reading], advanc
         let gap = advanced.map_or(0, |advanced| advanced.saturating_sub(position));
         return Lag { late: before.late || over(gap), ..before };
     }
-    // Answered before the standby was asked: what the standby says then is comparable.
-    let known = |age: Duration| primary.iter().rev().find(|primary| primary.at + age <= standby.reading.asked);
+    // The newest reading that is at least this much older than the query to the standby, and thus comparable.
+    let known = |age: Duration| primary.iter().rev().find(|primary| primary.received + age <= standby.reading.sent);
     let Some(newest) = known(Duration::ZERO) else { return before };
     let bytes = newest.position.saturating_sub(position);
     let old = standby.replayed_ago.unwrap_or(Duration::ZERO);
     let lacks_old = match known(GRACE) {
         Some(earlier) => position < earlier.position,
-        // Nothing is that old yet: the last judgement stands for one that still lacks something.
+        // No reading is old enough yet: a standby that was late stays late while it lacks WAL.
         None => before.late && position < newest.position,
     };
     let late_in_time = lacks_old && limit.time.is_some_and(|limit| old > limit);
-    let cut_off = !standby.receiving;
-    let late = limit.is_set() && (cut_off || over(bytes) || late_in_time);
-    Lag { bytes: Some(bytes), cut_off, late }
+    let disconnected = !standby.receiving;
+    let late = limit.is_set() && (disconnected || over(bytes) || late_in_time);
+    Lag { bytes: Some(bytes), disconnected, late }
 }
 
 #[cfg(test)]
@@ -99,38 +106,38 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const LIMIT: Limit = Limit { bytes: Some(1000), time: Some(Duration::from_secs(10)) };
 
-    fn standby(position: u64, asked: Instant, ago: u64) -> Standby {
-        let reading = Reading { position, asked, at: asked };
+    fn standby(position: u64, sent: Instant, ago: u64) -> Standby {
+        let reading = Reading { position, sent, received: sent };
         Standby { reading, receiving: true, replayed_ago: Some(Duration::from_secs(ago)) }
     }
 
     fn primary(position: u64, at: Instant) -> [Reading; 1] {
-        [Reading { position, asked: at, at }]
+        [Reading { position, sent: at, received: at }]
     }
 
     #[test]
-    fn too_many_bytes_or_too_old_is_late() {
+    fn a_standby_is_late_in_bytes_or_in_time() {
         let read = Instant::now();
         let now = read + GRACE;
         let judge =
             |position, ago| judge(LIMIT, &standby(position, now, ago), &primary(5000, read), None, Lag::default());
-        assert_eq!(judge(4500, 1), Lag { bytes: Some(500), cut_off: false, late: false });
+        assert_eq!(judge(4500, 1), Lag { bytes: Some(500), disconnected: false, late: false });
         assert!(judge(3999, 1).late);
         assert!(judge(4999, 11).late);
     }
 
     #[test]
-    fn an_idle_primary_makes_nobody_late() {
+    fn an_idle_primary_makes_no_standby_late() {
         let now = Instant::now();
         let lag = judge(LIMIT, &standby(5000, now, 86_400), &primary(5000, now), None, Lag::default());
-        assert_eq!(lag, Lag { bytes: Some(0), cut_off: false, late: false });
-        // The first commit after an idle day, on its way to the standby.
+        assert_eq!(lag, Lag { bytes: Some(0), disconnected: false, late: false });
+        // The first commit after an idle day is on its way to the standby.
         let lag = judge(LIMIT, &standby(5000, now, 86_400), &primary(5100, now), None, Lag::default());
-        assert_eq!(lag, Lag { bytes: Some(100), cut_off: false, late: false });
+        assert_eq!(lag, Lag { bytes: Some(100), disconnected: false, late: false });
     }
 
     #[test]
-    fn a_position_is_compared_only_with_one_read_before_it() {
+    fn ignores_primary_readings_newer_than_the_query() {
         let now = Instant::now();
         let before = Lag { bytes: Some(3), ..Lag::default() };
         let lag = judge(LIMIT, &standby(0, now, 0), &primary(1 << 40, now + SECOND), None, before);
@@ -138,17 +145,17 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_that_nobody_sends_to_is_late_while_a_primary_serves() {
+    fn a_standby_without_wal_is_late_while_a_primary_serves() {
         let now = Instant::now();
-        let cut_off = Standby { receiving: false, ..standby(5000, now, 0) };
-        assert!(judge(LIMIT, &cut_off, &primary(5000, now), None, Lag::default()).late);
-        assert!(!judge(LIMIT, &cut_off, &[], Some(5000), Lag::default()).late);
-        let unlimited = judge(Limit::default(), &cut_off, &primary(5000, now), None, Lag::default());
-        assert!(unlimited.cut_off && !unlimited.late);
+        let disconnected = Standby { receiving: false, ..standby(5000, now, 0) };
+        assert!(judge(LIMIT, &disconnected, &primary(5000, now), None, Lag::default()).late);
+        assert!(!judge(LIMIT, &disconnected, &[], Some(5000), Lag::default()).late);
+        let unlimited = judge(Limit::default(), &disconnected, &primary(5000, now), None, Lag::default());
+        assert!(unlimited.disconnected && !unlimited.late);
     }
 
     #[test]
-    fn one_that_was_late_stays_so_until_enough_is_known_of_a_new_primary() {
+    fn a_late_standby_stays_late_until_it_has_caught_up() {
         let now = Instant::now();
         let late = Lag { late: true, ..Lag::default() };
         assert!(judge(LIMIT, &standby(4900, now, 11), &primary(5000, now), None, late).late);
@@ -156,18 +163,18 @@ mod tests {
     }
 
     #[test]
-    fn only_one_that_lacks_something_is_worth_a_second_look() {
+    fn only_a_standby_that_lacks_wal_is_worth_another_query() {
         let now = Instant::now();
-        let passed = |position, ago| LIMIT.may_be_passed(&standby(position, now, ago), &primary(5000, now)[0]);
-        assert!(!passed(5000, 86_400) && !passed(4500, 1));
-        assert!(passed(4999, 11) && passed(3999, 1));
-        assert!(!Limit::default().may_be_passed(&standby(0, now, 99), &primary(5000, now)[0]));
+        let exceeded = |position, ago| LIMIT.may_be_exceeded(&standby(position, now, ago), &primary(5000, now)[0]);
+        assert!(!exceeded(5000, 86_400) && !exceeded(4500, 1));
+        assert!(exceeded(4999, 11) && exceeded(3999, 1));
+        assert!(!Limit::default().may_be_exceeded(&standby(0, now, 99), &primary(5000, now)[0]));
     }
 
     #[test]
-    fn without_a_primary_the_last_judgement_stands_and_the_gap_to_the_most_advanced_counts() {
+    fn without_a_primary_the_most_advanced_standby_is_the_reference() {
         let now = Instant::now();
-        let late = Lag { bytes: Some(9999), cut_off: false, late: true };
+        let late = Lag { bytes: Some(9999), disconnected: false, late: true };
         assert_eq!(judge(LIMIT, &standby(4000, now, 99), &[], Some(4500), late), late);
         assert!(!judge(LIMIT, &standby(4000, now, 99), &[], Some(4500), Lag::default()).late);
         assert!(judge(LIMIT, &standby(4000, now, 99), &[], Some(5001), Lag::default()).late);

@@ -1,47 +1,57 @@
-//! One Pod's state, and the transition that changes it.
+//! The health state of one Pod and its transitions.
 //!
-//! | state | a probe passed | a probe failed | hard evidence |
+//! | state | passed probe | failed probe | hard evidence |
 //! |---|---|---|---|
-//! | `Probing` | → `Healthy` | stays | stays |
-//! | `Healthy` | stays | → `Ejected`, at the second in a row where the first proves nothing | → `Ejected` |
-//! | `Ejected` | → `Healthy` at the second in a row (the first, while no other Pod is healthy), not before the back-off | stays, counts from zero | stays, counts from zero |
-//! | `Draining` | stays | stays | stays |
+//! | `Probing` | → `Healthy` | no change | no change |
+//! | `Healthy` | no change | → `Ejected` (1) | → `Ejected` |
+//! | `Ejected` | → `Healthy` (2) | restarts the count of passed probes | restarts the count of passed probes |
+//! | `Draining` | no change | no change | no change |
 //!
-//! Hard evidence is what cannot be the statement's own fault: the server said that it is shutting down (57P01, 57P02,
-//! 57P03), or an established connection broke. The back-off doubles from 1 s to 30 s and delays only a Pod that passes
-//! its probes and yet is ejected again by traffic within 5 minutes of its return.
+//! 1. Immediately if the failure is conclusive, otherwise at the second failure in a row.
+//! 2. At the second passed probe in a row, but not before the back-off ends. If no other Pod of its role serves, at the
+//!    first passed probe, whatever the back-off.
+//!
+//! Every state changes to `Draining` when discovery removes the Pod.
+//!
+//! Hard evidence is a failure that no statement can cause: the server reported that it is shutting down or not ready
+//! (SQLSTATE 57P01, 57P02, 57P03), or an established connection broke. The back-off doubles from 1 s to 30 s. It delays
+//! only Pods that pass their probes but are ejected by traffic again within 5 minutes of their return.
 
 use std::{fmt, time::Duration};
 
 use crate::time::Instant;
 
-/// Passed probes in a row that bring an ejected Pod back.
+/// Passed probes in a row after which an ejected Pod returns.
 pub(crate) const PASSES_TO_RETURN: u32 = 2;
-/// Probes that failed without proving anything, in a row, that eject a Pod.
-pub(crate) const DOUBTS_TO_EJECT: u32 = 2;
+/// Inconclusive failed probes in a row after which a Pod is ejected.
+pub(crate) const FAILURES_TO_EJECT: u32 = 2;
 /// The first back-off of a Pod that traffic ejects again.
 pub(crate) const BACKOFF_MIN: Duration = Duration::from_secs(1);
-/// The longest back-off.
+/// The maximum back-off.
 pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// How soon after its return an ejection counts as "again".
+/// Time after its return within which an ejection by traffic is a relapse and increases the back-off.
 pub(crate) const RELAPSE: Duration = Duration::from_secs(5 * 60);
 
-/// What a Pod is, to the pool.
+/// The health state of a Pod.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum State {
-    /// New: no probe has passed yet, so nothing is sent to it.
+    /// The Pod is new and has not passed a probe yet. It receives no traffic.
     Probing,
-    /// It serves.
+    /// The Pod receives traffic.
     Healthy,
-    /// It failed; nothing is sent to it while another Pod serves. Probed until it returns.
+    /// The Pod failed. It receives no traffic while another Pod is healthy, and is probed until it returns.
     Ejected,
-    /// It is gone from the name: idle connections are closed, borrowed ones when they come back.
+    /// The Pod is no longer behind the Service. Its idle connections are closed immediately, the others when they are
+    /// returned.
     Draining,
 }
 
 impl State {
-    /// The state in lower case.
+    /// Every state.
+    pub const ALL: [Self; 4] = [Self::Probing, Self::Healthy, Self::Ejected, Self::Draining];
+
+    /// Returns the name of the state in lower case.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -59,67 +69,78 @@ impl fmt::Display for State {
     }
 }
 
-/// Something that was seen of a Pod.
+/// An observation that can change the state of a Pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum HealthEvent {
-    /// The probe passed. `alone`: no other Pod is healthy.
+    /// A probe passed. `alone`: no other Pod of this role serves.
     Passed { alone: bool },
-    /// The probe failed. `proven`: the failure by itself shows that the Pod does not serve (refused, closed, a FATAL,
-    /// or silence while nothing else was heard from the Pod either).
-    Failed { proven: bool },
-    /// Traffic gave hard evidence.
+    /// A probe failed. `conclusive`: the failure alone proves that the Pod does not serve. The connection was refused
+    /// or closed, the server sent a FATAL error, or no byte was received on any connection to the Pod.
+    Failed { conclusive: bool },
+    /// Traffic produced hard evidence.
     Evidence,
-    /// The Pod is gone from the name.
+    /// Discovery removed the Pod.
     Removed,
 }
 
-/// One Pod's health.
+/// The health of one Pod.
 #[derive(Clone, Debug)]
 pub(crate) struct Health {
     state: State,
+    /// Passed probes in a row while ejected.
     passes: u32,
-    doubts: u32,
+    /// Inconclusive failed probes in a row while healthy.
+    failures: u32,
+    /// The last return from `Ejected`.
     returned: Option<Instant>,
+    /// The back-off of the last ejection by traffic.
     backoff: Duration,
+    /// The end of the current back-off.
     not_before: Option<Instant>,
 }
 
 impl Health {
-    /// A new Pod's.
+    /// Returns the health of a new Pod.
     pub(crate) fn new() -> Self {
-        Self { state: State::Probing, passes: 0, doubts: 0, returned: None, backoff: Duration::ZERO, not_before: None }
+        Self {
+            state: State::Probing,
+            passes: 0,
+            failures: 0,
+            returned: None,
+            backoff: Duration::ZERO,
+            not_before: None,
+        }
     }
 
-    /// The state.
     pub(crate) fn state(&self) -> State {
         self.state
     }
 
-    /// Whether the last word of the probes was that the Pod serves.
+    /// Returns true if the Pod passes its probes, even if it does not receive traffic yet.
     pub(crate) fn passing(&self) -> bool {
         self.state == State::Healthy || self.passes > 0
     }
 
-    /// Takes a fact in. Gives the state before, if it changed.
-    pub(crate) fn apply(&mut self, fact: HealthEvent, now: Instant) -> Option<State> {
+    /// Applies an event. Returns the previous state if the state changed.
+    pub(crate) fn apply(&mut self, event: HealthEvent, now: Instant) -> Option<State> {
         let before = self.state;
-        match (before, fact) {
+        match (before, event) {
             (State::Draining, _) => {}
             (_, HealthEvent::Removed) => self.state = State::Draining,
             (State::Probing, HealthEvent::Passed { .. }) => self.state = State::Healthy,
             (State::Probing, _) => {}
-            (State::Healthy, HealthEvent::Passed { .. }) => self.doubts = 0,
-            (State::Healthy, HealthEvent::Failed { proven }) => {
-                self.doubts += 1;
-                if proven || self.doubts >= DOUBTS_TO_EJECT {
+            (State::Healthy, HealthEvent::Passed { .. }) => self.failures = 0,
+            (State::Healthy, HealthEvent::Failed { conclusive }) => {
+                self.failures += 1;
+                if conclusive || self.failures >= FAILURES_TO_EJECT {
                     self.eject();
                     self.not_before = None;
                 }
             }
             (State::Healthy, HealthEvent::Evidence) => {
                 self.eject();
-                let again = self.returned.is_some_and(|returned| now < returned + RELAPSE);
-                self.backoff = match again {
+                let relapsed = self.returned.is_some_and(|returned| now < returned + RELAPSE);
+                self.backoff = match relapsed {
                     true => (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX),
                     false => Duration::ZERO,
                 };
@@ -131,7 +152,7 @@ impl Health {
                 if enough && self.not_before.is_none_or(|at| alone || at <= now) {
                     self.state = State::Healthy;
                     self.returned = Some(now);
-                    self.doubts = 0;
+                    self.failures = 0;
                 }
             }
             (State::Ejected, HealthEvent::Failed { .. } | HealthEvent::Evidence) => self.passes = 0,
@@ -142,7 +163,7 @@ impl Health {
     fn eject(&mut self) {
         self.state = State::Ejected;
         self.passes = 0;
-        self.doubts = 0;
+        self.failures = 0;
     }
 }
 
@@ -153,7 +174,7 @@ mod tests {
     use super::*;
 
     const PASSED: HealthEvent = HealthEvent::Passed { alone: false };
-    const PROVEN: HealthEvent = HealthEvent::Failed { proven: true };
+    const FAILED: HealthEvent = HealthEvent::Failed { conclusive: true };
 
     fn healthy(now: Instant) -> Health {
         let mut health = Health::new();
@@ -165,38 +186,38 @@ mod tests {
     fn a_new_pod_serves_after_its_first_passed_probe() {
         let now = Instant::now();
         let mut health = Health::new();
-        assert_eq!(health.apply(PROVEN, now), None);
+        assert_eq!(health.apply(FAILED, now), None);
         assert_eq!(health.apply(PASSED, now), Some(State::Probing));
         assert_eq!(health.state(), State::Healthy);
     }
 
     #[test]
-    fn a_probe_that_proves_nothing_ejects_only_with_the_next_one() {
+    fn two_inconclusive_failures_in_a_row_eject() {
         let now = Instant::now();
         let mut health = healthy(now);
-        let doubt = HealthEvent::Failed { proven: false };
-        assert_eq!(health.apply(doubt, now), None);
+        let inconclusive = HealthEvent::Failed { conclusive: false };
+        assert_eq!(health.apply(inconclusive, now), None);
         assert_eq!(health.apply(PASSED, now), None);
-        assert_eq!(health.apply(doubt, now), None);
-        assert_eq!(health.apply(doubt, now), Some(State::Healthy));
+        assert_eq!(health.apply(inconclusive, now), None);
+        assert_eq!(health.apply(inconclusive, now), Some(State::Healthy));
         assert_eq!(health.state(), State::Ejected);
     }
 
     #[test]
-    fn two_passes_bring_it_back_and_one_if_it_is_alone() {
+    fn returns_after_two_passes_or_one_if_alone() {
         let now = Instant::now();
         let mut health = healthy(now);
         health.apply(HealthEvent::Evidence, now);
         health.apply(PASSED, now);
-        health.apply(PROVEN, now);
+        health.apply(FAILED, now);
         assert_eq!(health.apply(PASSED, now), None);
         assert_eq!(health.apply(PASSED, now), Some(State::Ejected));
-        health.apply(PROVEN, now);
+        health.apply(FAILED, now);
         assert_eq!(health.apply(HealthEvent::Passed { alone: true }, now), Some(State::Ejected));
     }
 
     #[test]
-    fn only_a_relapse_by_traffic_is_delayed_and_longer_each_time() {
+    fn the_back_off_doubles_with_each_relapse() {
         let start = Instant::now();
         let mut health = healthy(start);
         let mut now = start;
@@ -222,35 +243,35 @@ mod tests {
         let now = Instant::now();
         let mut health = healthy(now);
         assert_eq!(health.apply(HealthEvent::Removed, now), Some(State::Healthy));
-        for fact in [PASSED, PROVEN, HealthEvent::Evidence, HealthEvent::Removed] {
-            assert_eq!(health.apply(fact, now), None);
+        for event in [PASSED, FAILED, HealthEvent::Evidence, HealthEvent::Removed] {
+            assert_eq!(health.apply(event, now), None);
         }
     }
 
-    fn fact() -> impl Strategy<Value = HealthEvent> {
+    fn event() -> impl Strategy<Value = HealthEvent> {
         prop_oneof![
             any::<bool>().prop_map(|alone| HealthEvent::Passed { alone }),
-            any::<bool>().prop_map(|proven| HealthEvent::Failed { proven }),
+            any::<bool>().prop_map(|conclusive| HealthEvent::Failed { conclusive }),
             Just(HealthEvent::Evidence),
         ]
     }
 
     proptest! {
-        /// Whatever came before: two failed probes put a Pod out, and passing ones bring it back within the longest
+        /// After any history, two failed probes eject a Pod, and passed probes bring it back within the maximum
         /// back-off.
         #[test]
-        fn no_history_keeps_a_failing_pod_in_or_a_passing_pod_out(
-            history in prop::collection::vec((fact(), 0..40_000u64), 0..60)
+        fn any_history_allows_ejection_and_return(
+            history in prop::collection::vec((event(), 0..40_000u64), 0..60)
         ) {
             let mut now = Instant::now();
             let mut health = Health::new();
-            for (fact, millis) in history {
+            for (event, millis) in history {
                 now += Duration::from_millis(millis);
-                health.apply(fact, now);
+                health.apply(event, now);
             }
             let mut failing = health.clone();
-            failing.apply(HealthEvent::Failed { proven: false }, now);
-            failing.apply(HealthEvent::Failed { proven: false }, now);
+            failing.apply(HealthEvent::Failed { conclusive: false }, now);
+            failing.apply(HealthEvent::Failed { conclusive: false }, now);
             prop_assert_ne!(failing.state(), State::Healthy);
             let until = now + BACKOFF_MAX + Duration::from_secs(1);
             while now < until {

@@ -1,3 +1,5 @@
+//! The builder of a pool: validates the configuration, creates the shared state and starts the tasks.
+
 use std::{
     fmt,
     sync::{Arc, atomic::AtomicU8},
@@ -43,7 +45,7 @@ use crate::{
     },
 };
 
-/// Makes a [`Pool`]. Begin with [`Pool::builder`].
+/// A builder for a [`Pool`], from [`Pool::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
     config: Config,
@@ -70,47 +72,48 @@ impl Builder {
         }
     }
 
-    /// Chooses Pods by this policy, whichever the configuration names. Default: that one, which is
-    /// [`LeastCost`](crate::balance::LeastCost) if it names none.
+    /// Sets the balancing policy, in place of the configured one. The default configuration names
+    /// [`LeastCost`](crate::balance::LeastCost).
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.chooser = Some(Chooser::new(policy));
         self
     }
 
-    /// ProbeFactory this resolver for the Pods, instead of DNS for the configured name. The host of the configuration then
-    /// names the Service to people, and to nobody else.
+    /// Sets a resolver that returns the Pods, in place of DNS lookups of the configured host. The host is then not
+    /// looked up. It still names the pool in metrics, and is still used for TLS verification and to search `passfile`.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
     }
 
-    /// ProbeFactory this provider for the password of each connection, and for its user if it likes: an async closure, or a
-    /// [`ProvideCredentials`]. The configuration's `passfile` is not read then.
+    /// Sets a provider of the password, and optionally the user, of each new connection: an async closure or a
+    /// [`ProvideCredentials`]. The configured `passfile` is not read then.
     pub fn credentials(mut self, provider: impl ProvideCredentials) -> Self {
         self.credentials = Some(Arc::new(provider));
         self
     }
 
-    /// Runs every socket and task of the pool on this runtime. Default: the one that [`build`](Builder::build) is
-    /// called in. Callers may be on any other.
+    /// Sets the runtime of the pool's sockets and tasks. The default is the runtime that [`build`](Builder::build) is
+    /// called in. Callers can use the pool from any other runtime or executor.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self
     }
 
-    /// ProbeFactory the Pods how they are in this way, instead of over the network.
+    /// Sets probes that replace those over the network.
     #[cfg(test)]
     pub(super) fn probe_factory(mut self, probe_factory: ProbeFactory) -> Self {
         self.probe_factory = probe_factory;
         self
     }
 
-    /// Does TLS with this connector, such as `tokio_postgres_rustls::MakeRustlsConnect`,
-    /// `postgres_openssl::MakeTlsConnector` or `postgres_native_tls::MakeTlsConnector`, instead of the feature `rustls`.
+    /// Sets a TLS connector in place of the feature `rustls`, such as `tokio_postgres_rustls::MakeRustlsConnect`,
+    /// `postgres_openssl::MakeTlsConnector` or `postgres_native_tls::MakeTlsConnector`.
     ///
-    /// `sslmode` says whether it is used: `disable` to `require`. How certificates are checked is the connector's, so
-    /// `verify-ca`, `verify-full`, `sslrootcert`, `sslcert`, `sslkey` and `sslsni=0` are refused with it. It is told the
-    /// [verified name](crate::config::ssl::VerifiedName), and given the socket to the Pod's address.
+    /// The configured `sslmode` determines whether TLS is used; it can be `disable`, `allow`, `prefer` or `require`.
+    /// The connector alone verifies certificates, so [`build`](Builder::build) rejects `verify-ca`, `verify-full`,
+    /// `sslrootcert`, `sslcert`, `sslkey` and `sslsni=0`. The connector gets the [name to
+    /// verify](crate::config::ssl::VerifiedName) and a socket that is connected to the Pod.
     pub fn tls_connector<M>(mut self, connector: M) -> Self
     where
         M: MakeTlsConnect<TcpStream> + Clone + Send + Sync + 'static,
@@ -122,37 +125,42 @@ impl Builder {
         self
     }
 
-    /// Tells this observer what happens to the set of Pods, from the first Pod to the pool's end. It must not block. There
-    /// may be several.
+    /// Adds an observer. A pool can have several. Each is called with every [`Event`](crate::Event) until the pool
+    /// ends, and must not block.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.push(Box::new(observer));
         self
     }
 
-    /// Makes the pool. Reads the files of certificates that the configuration names. Touches no network and does not
-    /// wait: it succeeds with the name servers and every Pod down, and
-    /// what is missing is found in the background as it comes up.
+    /// Builds the pool and starts its tasks.
+    ///
+    /// Reads the configured certificate files, but uses no network and does not wait. Building therefore succeeds while
+    /// all name servers and Pods are down; the pool finds the Pods in the background.
     ///
     /// # Errors
     ///
-    /// [`Kind::Config`] for a setting or a file that cannot be used, for a password beside a provider of credentials, for
-    /// a `sslmode` that needs TLS where there is none, and where no runtime is given and this is not one.
+    /// [`Kind::Config`] in these cases:
+    ///
+    /// - A setting or a certificate file is invalid.
+    /// - Both a password and a credentials provider are set.
+    /// - `sslmode` requires TLS, and there is neither a connector nor the feature `rustls`.
+    /// - No runtime is set, and the call is made outside of a tokio runtime.
     pub fn build(self) -> Result<Pool, Error> {
         let Self { config, chooser, resolver, credentials, runtime, probe_factory, connector, observers } = self;
         config.validate()?;
         if credentials.is_some() {
-            refuse_passwords(&config)?;
+            reject_passwords(&config)?;
         }
         let runtime = match runtime.map_or_else(Handle::try_current, Ok) {
             Ok(runtime) => runtime,
             Err(error) => {
-                let message = "a pool needs a tokio runtime: build it inside one, or give the builder a handle";
+                let message = "no tokio runtime: call `build` inside a runtime, or set one with `Builder::runtime`";
                 return Err(Error::new(Kind::Config, message).with_source(error));
             }
         };
         let resolver = match resolver {
             Some(resolver) => resolver,
-            None => resolver_of(&config)?,
+            None => default_resolver(&config)?,
         };
         let limits = *config.limits();
         let events = Arc::new(Emitter::new());
@@ -161,7 +169,7 @@ impl Builder {
         let chooser = chooser.unwrap_or_else(|| Chooser::named(config.policy()));
         let start = Instant::now();
         let subset = Subset::new(&config);
-        let wanted = if subset.is_some() { config.target().roles() } else { u8::MAX };
+        let requested_roles = if subset.is_some() { config.target().roles() } else { u8::MAX };
         let (inbox, messages) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             limits,
@@ -178,13 +186,13 @@ impl Builder {
             metrics: PoolMetrics::new(&config),
             resolved: Mutex::default(),
             connection_limit: ConnectionLimit::new(limits.max_connections),
-            wanted: AtomicU8::new(wanted),
+            requested_roles: AtomicU8::new(requested_roles),
             inbox,
-            last_failure: Notify::new(),
-            gone: Notify::new(),
+            lookup_wanted: Notify::new(),
+            connection_closed: Notify::new(),
         });
         for observer in observers {
-            // Ends with the events.
+            // The task ends when the events are closed.
             drop(runtime.spawn(observer::run(observer, shared.events.subscribe())));
         }
         let inner = Arc::new(Inner::new(config, shared.clone(), chooser, resolver.clone(), View::empty()));
@@ -210,28 +218,29 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// Nobody could say whether a password or the provider is meant.
-fn refuse_passwords(config: &Config) -> Result<(), ConfigError> {
-    let given = [("password", config.password().is_some()), ("password_file", config.password_file().is_some())];
-    match given.into_iter().find(|(_, given)| *given) {
-        Some((name, _)) => Err(ConfigError::new(name, "to be left out: the builder has a provider of credentials")),
+/// Rejects a configured password if there is a credentials provider, because the intended one is ambiguous.
+fn reject_passwords(config: &Config) -> Result<(), ConfigError> {
+    let set = [("password", config.password().is_some()), ("password_file", config.password_file().is_some())];
+    match set.into_iter().find(|(_, is_set)| *is_set) {
+        Some((name, _)) => {
+            Err(ConfigError::conflicting(name, "the builder has a credentials provider; remove one of them"))
+        }
         None => Ok(()),
     }
 }
 
-fn resolver_of(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
+fn default_resolver(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
     Ok(match config.host() {
         Host::Address(address) => Arc::new(Fixed::new([Endpoint::new((*address, config.port()).into())])),
         Host::Service(name) => {
-            let mut options = DnsOptions::new(name.as_str(), config.port());
-            options.absolute = name.is_absolute();
+            let mut options = DnsOptions::new(name.clone(), config.port());
             options.nameservers = config.nameservers().to_vec();
             options.timeout = config.limits().dns_timeout;
             options.hedge = config.limits().dns_hedge;
             match config.discovery() {
                 Discovery::Srv { port_name } => options.srv_port_name = Some(port_name.clone()),
                 _ if *config.ssl().verified_name() == VerifiedName::Pod => {
-                    let expected = "`service` or a name, for `discovery=srv` alone tells the Pods' own names";
+                    let expected = "`service` or a name, because only `discovery=srv` provides the names of the Pods";
                     return Err(ConfigError::new("ssl_verify_name", expected).got("pod"));
                 }
                 _ => {}

@@ -1,4 +1,4 @@
-//! What the handles of one pool, and its tasks, hold together.
+//! The state that the handles and the tasks of one pool share.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// The pool behind its handles.
+/// The state of one pool.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) config: Config,
@@ -19,7 +19,7 @@ pub(crate) struct Inner {
     pub(crate) chooser: Chooser,
     pub(crate) resolver: Arc<dyn Resolve>,
     pub(crate) published: Published<View>,
-    /// Whether the pool has ended; nothing is published after that.
+    /// True once the pool has ended. No view is published after the last one.
     ended: Mutex<bool>,
     exporter: Mutex<Exporter>,
 }
@@ -36,7 +36,7 @@ impl Inner {
         Self { config, shared, chooser, resolver, published, ended, exporter }
     }
 
-    /// Publishes a view, and wakes whoever may find a Pod in it.
+    /// Publishes a view, and makes all waiters re-evaluate their candidates.
     pub(crate) fn publish(&self, view: View) {
         {
             let ended = lock(&self.ended);
@@ -45,12 +45,13 @@ impl Inner {
             }
             self.published.publish(Arc::new(view));
         }
-        self.shared.waiters.look_again();
+        self.shared.waiters.recheck_all();
     }
 
-    /// Ends the pool: what is idle is closed now, what is borrowed when it comes back, and whoever waits hears of it.
+    /// Ends the pool with a last view: closes idle connections now and checked-out ones when they are returned. All
+    /// waiters fail.
     pub(crate) fn end(&self, last: View) {
-        self.export(); // a Pod that it has not met yet would never be told of
+        self.export(); // registers Pods that no export has seen yet, so that the export below includes them
         {
             let mut ended = lock(&self.ended);
             *ended = true;
@@ -59,13 +60,13 @@ impl Inner {
             }
             self.published.publish(Arc::new(last));
         }
-        self.shared.waiters.look_again();
+        self.shared.waiters.recheck_all();
         self.export();
     }
 
-    /// Gives the pool's numbers to the recorder of metrics.
+    /// Exports the pool's metrics.
     pub(crate) fn export(&self) {
-        // The view is read under the lock: no later export gives an earlier one.
+        // The view is read under the lock, so that a later export never uses an older view.
         let mut exporter = lock(&self.exporter);
         exporter.export(&self.shared, &self.published.load());
     }

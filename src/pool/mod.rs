@@ -1,8 +1,9 @@
-//! The pool itself: a deadpool to every Pod, one directory that keeps them, and the checkout that chooses among them.
+//! The pool: one pool of connections to each Pod, the directory that manages them, and the checkout that chooses a Pod.
 //!
-//! The directory is the only writer. It hears from the [`refresher`] who exists, from each Pod's [`prober`] and from
-//! every connection who serves, and publishes one view of it all. A checkout reads its thread's copy of that view,
-//! picks, and takes an idle connection; everything slower than that happens in a task of the pool.
+//! The [`directory`] is the only writer. It receives lookup results from the [`refresher`](upkeep::refresher), probe
+//! results from the [probers](pod::prober) and evidence from the connections, and publishes one immutable
+//! [view](pod::view) of all Pods. A [`checkout`] reads its thread's copy of the view, lets the balancing policy pick a
+//! Pod, and takes an idle connection. All slower work, such as a dial, runs in background tasks of the pool.
 
 mod builder;
 pub(crate) mod checkout;
@@ -30,13 +31,14 @@ use crate::{
     time::Instant,
 };
 
-/// In the place of a deadline that is too far away to be told: a year.
-const LONG: Duration = Duration::from_secs(365 * 86_400);
+/// Replacement for a deadline that is too far away to be represented: one year.
+const FAR_FUTURE: Duration = Duration::from_secs(365 * 86_400);
 
 /// A health-checked, load-balanced pool of connections to every Pod behind one name.
 ///
-/// A clone is another handle to the same pool and costs one reference count. When the last handle is dropped, the pool
-/// closes: idle connections at once, borrowed ones when they come back, and every task of it ends.
+/// A clone is a further handle to the same pool and costs one atomic increment. When the last handle is dropped, the
+/// pool closes: idle connections are closed immediately, connections in use are closed when they are returned, and the
+/// pool's tasks end. To wait for connections in use, call [`close`](Pool::close) instead.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -47,7 +49,7 @@ const LONG: Duration = Duration::from_secs(365 * 86_400);
 /// let row = client.query_one("SELECT count(*) FROM orders", &[]).await?;
 /// println!("{} orders, counted by {}", row.get::<_, i64>(0), client.endpoint());
 ///
-/// // A read that is done again on another Pod if its Pod dies under it.
+/// // A read that is repeated on another Pod if its connection fails.
 /// let orders: i64 = pool
 ///     .retry(Target::PreferStandby, |client| async move {
 ///         client.query_one("SELECT count(*) FROM orders", &[]).await.map(|row| row.get(0))
@@ -64,18 +66,21 @@ impl Pool {
         Self(Arc::new(owner))
     }
 
-    /// Begins a pool with this configuration.
+    /// Returns a builder for a pool with this configuration.
     pub fn builder(config: Config) -> Builder {
         Builder::new(config)
     }
 
-    /// Makes a pool from a URL and waits, for `acquire_timeout` (5 s by default), until a Pod serves the URL's
-    /// `target_session_attrs`.
+    /// Builds a pool from a URL, and waits until a connection for the URL's `target_session_attrs` (`any` by default)
+    /// can be checked out.
+    ///
+    /// Waits for `acquire_timeout` (5 s by default) at most. Cancel-safe: dropping the future closes the pool.
     ///
     /// # Errors
     ///
-    /// [`Kind::Config`](crate::Kind::Config) for a URL that cannot be used, else what
-    /// [`wait_ready`](Pool::wait_ready) says. To have a pool that outlives a bad start, use [`Pool::builder`].
+    /// - [`Kind::Config`](crate::Kind::Config) if the URL is invalid, or if no tokio runtime is running.
+    /// - The errors of [`get`](Pool::get) if no Pod serves the target in time. The pool is closed then. A pool from
+    ///   [`Pool::builder`] keeps trying instead.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let config: Config = url.parse()?;
         let (target, within) = (config.target(), config.limits().acquire_timeout);
@@ -84,60 +89,75 @@ impl Pool {
         Ok(pool)
     }
 
-    /// A connection to the best Pod for the configured `target_session_attrs` (`any` by default).
+    /// Checks out a connection for the configured `target_session_attrs` (`any` by default).
     ///
-    /// Takes an idle connection at once where a fitting Pod has one. Waits otherwise, for `acquire_timeout` (5 s by
-    /// default), for the first connection that comes back or is opened on any fitting Pod, in the order of the callers.
-    /// A connection that was idle for more than a second is pinged first; what fails the ping is closed and the next
-    /// one taken. A ping that is not answered within a millisecond is left to the pool, and another Pod's connection is
-    /// taken, or whichever answers first.
+    /// The balancing policy chooses among the Pods that fit the target. If such a Pod has an idle connection, the call
+    /// does not wait. Otherwise it waits in FIFO order for the next connection that is returned or opened, for
+    /// `acquire_timeout` (5 s by default) at most.
     ///
-    /// Cancel-safe at every await: nothing is lost, and a connection on its way goes to the next caller.
+    /// A connection that was idle for longer than `ping_after` (1 s by default) is pinged first, and closed if the ping
+    /// fails. If a Pod has not responded within 1 ms, the call tries another Pod as well and takes the first connection
+    /// that is ready.
+    ///
+    /// Cancel-safe: if the future is dropped, no connection is lost. A connection that is being opened for the call
+    /// goes to the next caller.
     ///
     /// # Errors
     ///
-    /// Names every Pod that was tried and why each did not do. [`Kind::PoolTimeout`](crate::Kind::PoolTimeout) if
-    /// fitting Pods are up and busy; [`Kind::Connect`](crate::Kind::Connect) if none could be connected to;
-    /// [`Kind::NoEndpoints`](crate::Kind::NoEndpoints) if none has the role, or none exists;
-    /// [`Kind::Dns`](crate::Kind::Dns) if the name never resolved; [`Kind::Auth`](crate::Kind::Auth) at once if every
-    /// Pod refuses the session, and [`Kind::Tls`](crate::Kind::Tls) if TLS fails with some in a way that time does not
-    /// mend; [`Kind::Shutdown`](crate::Kind::Shutdown) if the pool is closed. Fails before the
-    /// deadline also where no Pod has passed a probe for longer than `acquire_timeout`.
+    /// The error lists every Pod with the reason why it could not be used. The call fails before its deadline if no Pod
+    /// has been healthy for longer than `acquire_timeout`, or where noted.
+    ///
+    /// - [`Kind::PoolTimeout`](crate::Kind::PoolTimeout): all connections to the Pods that fit were in use until the
+    ///   deadline.
+    /// - [`Kind::Connect`](crate::Kind::Connect): no connection to any Pod could be opened.
+    /// - [`Kind::NoEndpoints`](crate::Kind::NoEndpoints): no Pod exists, or none fits the target.
+    /// - [`Kind::Dns`](crate::Kind::Dns): the name has not been resolved yet.
+    /// - [`Kind::Auth`](crate::Kind::Auth): every Pod refuses the login. Returned immediately if the reasons are
+    ///   permanent.
+    /// - [`Kind::Tls`](crate::Kind::Tls): every Pod refuses connections for a permanent reason, which is TLS for at
+    ///   least one of them. Returned immediately.
+    /// - [`Kind::Shutdown`](crate::Kind::Shutdown): the pool is closed. Returned immediately.
     pub async fn get(&self) -> Result<Client, Error> {
         self.get_for(self.0.inner.config.target()).await
     }
 
-    /// A connection to the best Pod for this target. See [`get`](Pool::get).
+    /// Checks out a connection for this target. See [`get`](Pool::get).
     ///
     /// # Errors
     ///
-    /// As [`get`](Pool::get).
+    /// Returns the errors of [`get`](Pool::get).
     pub async fn get_for(&self, target: Target) -> Result<Client, Error> {
         self.0.inner.checkout(target, None).await
     }
 
-    /// A connection to the primary. See [`get`](Pool::get).
+    /// Checks out a connection to the primary. See [`get`](Pool::get).
     ///
     /// # Errors
     ///
-    /// As [`get`](Pool::get).
+    /// Returns the errors of [`get`](Pool::get).
     pub async fn primary(&self) -> Result<Client, Error> {
         self.get_for(Target::Primary).await
     }
 
-    /// Does work that is **safe to do twice** (reads, and writes that are idempotent), and does it again on another
-    /// Pod when it failed with the connection, until `acquire_timeout` is up, [`RETRIES`] times at most.
+    /// Runs work that is **safe to repeat** (reads and idempotent writes), and repeats it on another connection,
+    /// usually to another Pod, if its connection fails.
     ///
-    /// The work gets the connection by value. It is done again when the chain of causes of its error holds an error of
-    /// the driver that is of a [connection class](crate::Verdict::is_connection_class), when a prepared statement
-    /// [is of no use any more](crate::Class::StalePlan), and when a Pod turned out to have another role than the target
-    /// probe_factory for. Any other error is returned as it is, as the
-    /// [source](std::error::Error::source) of the error, to be had back with [`Error::downcast`].
+    /// The work gets the connection by value. It is repeated in three cases: its error is, or has as a source, an error
+    /// of the driver of a [connection class](crate::Verdict::is_connection_class); a prepared statement [has become
+    /// invalid](crate::Class::StalePlan); or the server's role no longer fits the target. Any other error is returned
+    /// as the [source](std::error::Error::source) of this crate's error, from which [`Error::downcast`] extracts it.
+    ///
+    /// The work is repeated [`RETRIES`] times at most. `acquire_timeout` (5 s by default) limits all checkouts and
+    /// pauses together: no repetition begins after it. It does not interrupt work that is running.
+    ///
+    /// If the future is dropped, the work is dropped with it. A statement that was already sent is cancelled on the
+    /// server if it does not end within 100 ms, and may have been applied.
     ///
     /// # Errors
     ///
-    /// [`Kind::Query`](crate::Kind::Query) with the last error of the work, every earlier attempt, and whether the last
-    /// one can have been applied; else as [`get`](Pool::get).
+    /// - [`Kind::Query`](crate::Kind::Query) if the work failed. The error contains the work's last error, all earlier
+    ///   attempts, and in [`applied`](Error::applied) whether the work may have been applied.
+    /// - The errors of [`get`](Pool::get) if no connection could be checked out.
     pub async fn retry<T, E, F, Fut>(&self, target: Target, work: F) -> Result<T, Error>
     where
         F: FnMut(Client) -> Fut,
@@ -147,16 +167,15 @@ impl Pool {
         self.0.inner.retry(target, Repeat::Always, work).await
     }
 
-    /// Does work that **must not be done twice**, one statement or one transaction, and does it again only when it is
-    /// certain that nothing was applied: no connection could be had, nothing had been sent, or a standby refused to
-    /// write.
+    /// Runs work that is **not safe to repeat**, which is one statement or one transaction, and repeats it only if it
+    /// certainly was not applied: nothing had been sent, or a standby refused the write.
     ///
-    /// Otherwise as [`retry`](Pool::retry). An error with [`Applied::Unknown`](crate::Applied::Unknown) means that the
-    /// work was sent and its fate is not known.
+    /// In all other respects this is [`retry`](Pool::retry). An error with
+    /// [`Applied::Unknown`](crate::Applied::Unknown) means that the work was sent and may have been applied.
     ///
     /// # Errors
     ///
-    /// As [`retry`](Pool::retry).
+    /// Returns the errors of [`retry`](Pool::retry).
     pub async fn retry_unapplied<T, E, F, Fut>(&self, target: Target, work: F) -> Result<T, Error>
     where
         F: FnMut(Client) -> Fut,
@@ -166,40 +185,55 @@ impl Pool {
         self.0.inner.retry(target, Repeat::Unapplied, work).await
     }
 
-    /// Waits until a Pod that serves the target has given a connection. Cancel-safe.
+    /// Waits until a connection for the target can be checked out, for `within` at most. The connection is returned to
+    /// the pool immediately. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// As [`get`](Pool::get), with `within` in the place of `acquire_timeout`.
+    /// Returns the errors of [`get`](Pool::get), with `within` as the timeout. If no Pod has been healthy for longer
+    /// than `acquire_timeout`, the call fails even if `within` is longer.
     pub async fn wait_ready(&self, target: Target, within: Duration) -> Result<(), Error> {
         let now = Instant::now();
-        let deadline = now.checked_add(within).unwrap_or(now + LONG);
+        let deadline = now.checked_add(within).unwrap_or(now + FAR_FUTURE);
         let client = self.0.inner.checkout(target, Some(deadline)).await?;
         drop(client);
         Ok(())
     }
 
-    /// Every Pod with its state and its connections, the name's resolution, and the counters.
+    /// Returns the state and the connections of every Pod, the state of the name's resolution, and counters.
     #[must_use]
     pub fn status(&self) -> Status {
         self.0.inner.status()
     }
 
-    /// What happens to the set of Pods, from now on.
+    /// Passes the current values of every metric to the recorder of the `metrics` facade.
+    ///
+    /// The pool does the same once a second. A handler that serves a scrape calls this before it renders the metrics,
+    /// so that the scrape is exact. See [`metrics`](crate::metrics).
+    #[cfg(feature = "metrics")]
+    pub fn export_metrics(&self) {
+        self.0.inner.export();
+    }
+
+    /// Subscribes to the pool's events, from now on. See [`Event`](crate::Event).
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.inner.shared.events.subscribe()
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     pub fn config(&self) -> &Config {
         &self.0.inner.config
     }
 
-    /// Closes the pool for all handles: from now on [`get`](Pool::get) fails, idle connections are closed, and borrowed
-    /// ones are waited for until `close_timeout` (30 s by default). Gives how many were still out then, and were cut.
+    /// Closes the pool for all handles, and returns the number of connections that had to be closed while in use.
     ///
-    /// Cancel-safe: once begun, the closing goes on without its caller.
+    /// From the start, every checkout fails with [`Kind::Shutdown`](crate::Kind::Shutdown) and idle connections are
+    /// closed. Connections in use can be returned until `close_timeout` (30 s by default). After that, their statements
+    /// are cancelled on the servers and the connections are closed, which takes a few seconds at most. Returns 0 if the
+    /// pool was already closed.
+    ///
+    /// Once the future has been polled, the pool closes even if the future is dropped.
     pub async fn close(&self) -> usize {
         self.0.close().await
     }

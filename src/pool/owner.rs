@@ -1,3 +1,5 @@
+//! The owner of a pool, shared by its handles.
+
 use std::sync::Arc;
 
 use tokio::{
@@ -7,11 +9,12 @@ use tokio::{
 
 use super::{directory::CloseRequest, inner::Inner, pod::view::View};
 
-/// What the handles of a pool share. The pool's tasks hold what is behind it, never this, so the last handle's end is
-/// the pool's end.
+/// The state that the handles of a pool share. Tasks hold the [`Inner`] but never the owner, so that the pool ends with
+/// its last handle.
 #[derive(Debug)]
 pub(crate) struct Owner {
     pub(crate) inner: Arc<Inner>,
+    /// The pool's tasks. The directory is the first.
     tasks: Vec<AbortHandle>,
     close: mpsc::UnboundedSender<CloseRequest>,
 }
@@ -21,14 +24,14 @@ impl Owner {
         Self { inner, tasks, close }
     }
 
-    /// ProbeFactory the directory to close the pool. Gives how many connections had to be cut; none where the pool is closed
-    /// already, or its runtime has ended.
+    /// Requests the directory to close the pool, and waits for it. Returns the number of forcibly closed connections,
+    /// or 0 if the pool was already closed or its runtime has ended.
     pub(crate) async fn close(&self) -> usize {
-        // Nothing is looked up or kept up any more; the directory, the first, sees to the end.
+        // Lookups and upkeep end now. The directory, which is the first task, closes the pool.
         self.tasks.iter().skip(1).for_each(AbortHandle::abort);
-        let (request, answer) = oneshot::channel();
-        drop(self.close.send(request)); // without a directory, the answer says so
-        answer.await.unwrap_or(0)
+        let (request, reply) = oneshot::channel();
+        drop(self.close.send(request)); // without a directory, the reply fails
+        reply.await.unwrap_or(0)
     }
 }
 

@@ -1,123 +1,131 @@
+//! The public picture of a pool at one moment.
+
 use std::time::Duration;
 
 use super::{inner::Inner, pod::shared::read};
 use crate::{
     config::Target,
     endpoint::{Endpoint, Role},
+    error::Phase,
     health::State,
     sync::lock,
 };
 
-/// The pool at one moment. The counts are read one after the other while the pool goes on, so they need not add up.
+/// The state of a pool at one moment, from [`Pool::status`](crate::Pool::status).
+///
+/// The numbers are read one after the other while the pool runs, so related numbers need not add up.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Status {
-    /// Every Pod, sorted by name and address.
+    /// Every Pod that this client uses, sorted by name and address.
     pub endpoints: Vec<EndpointStatus>,
-    /// Pods behind the name that this client does not use: see [`subset_size`](crate::config::Limits::subset_size). They
-    /// are neither connected nor probed.
+    /// Pods behind the name that this client does not use because of
+    /// [`subset_size`](crate::config::Limits::subset_size). They have no connections and are not probed.
     pub unused: Vec<Endpoint>,
-    /// How the name's resolution goes.
+    /// The state of name resolution.
     pub resolve: ResolveStatus,
-    /// What has been counted since the pool was made.
+    /// Counters since the pool was built.
     pub counters: CounterStatus,
-    /// Whether the pool is closed, or closing.
+    /// True once the pool is closing or closed.
     pub closed: bool,
 }
 
-/// One Pod at one moment.
+/// The state of one Pod at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EndpointStatus {
-    /// Its address, and its name where discovery tells it.
+    /// The Pod's address, and its name where discovery provides one.
     pub endpoint: Endpoint,
-    /// What it is to the pool.
+    /// The health state that the pool has assigned to the Pod.
     pub state: State,
-    /// What its server is.
+    /// The role that the Pod's server reported last.
     pub role: Role,
-    /// Why it gets nothing whatever the target, if it is not what it says it is.
+    /// Reason why the Pod is fenced. A fenced Pod is never checked out, whatever the target.
     pub fenced: Option<String>,
-    /// How many bytes of write-ahead log a standby is behind, as of its last probe.
+    /// Write-ahead log that a standby has not replayed, in bytes, at its last probe.
     pub lag_bytes: Option<u64>,
-    /// Whether a standby is too far behind for `max_lag` or `max_lag_bytes`.
+    /// True if a standby exceeds `max_lag` or `max_lag_bytes`. A late standby is not checked out.
     pub late: bool,
-    /// Connections that are open, the probe's not counted.
+    /// Open connections, probe connections not included.
     pub open: usize,
-    /// Of those, the ones that nobody has borrowed.
+    /// Open connections that are idle.
     pub idle: usize,
-    /// Of those, the ones that are lent out, or are settling after that.
+    /// Connections that are checked out, or being recycled after use.
     pub in_use: usize,
-    /// Callers in the queue for whom a connection to this Pod would do.
+    /// Callers that are waiting for a connection and that this Pod could serve.
     pub waiting: usize,
-    /// Checkouts since it was added.
-    pub picks: u64,
-    /// How long it takes to answer a statement, as seen lately.
+    /// Checkouts since the Pod was added.
+    pub checkouts: u64,
+    /// Moving average of the Pod's response time to a statement.
     pub latency: Option<Duration>,
-    /// How many times slower than the fastest Pods it counts as; 1 for those within twice the time of the fastest.
-    pub slowness: u32,
-    /// The most connections that its server has for the sessions of this role and database, all clients together, as it
-    /// said: `max_connections` without those that are reserved, or a lower limit of the role or the database.
-    pub slots: Option<u32>,
-    /// What went wrong with it last, if nothing went right since.
+    /// Factor by which load balancing treats this Pod as slower than the fastest Pods. It is 1 for every Pod within
+    /// twice the response time of the fastest one.
+    pub latency_class: u32,
+    /// Maximum number of connections that the server accepts for this user and database, over all clients, as reported
+    /// by the server: `max_connections` without the reserved ones, or the lower limit of the role or the database.
+    pub server_connections: Option<u32>,
+    /// The last failure of the Pod, if nothing has succeeded since.
     pub last_failure: Option<String>,
 }
 
 impl EndpointStatus {
-    /// Whether it serves: healthy, and not fenced.
+    /// Returns true if callers get connections to the Pod: it is healthy and not fenced.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.state == State::Healthy && self.fenced.is_none()
     }
 }
 
-/// How the name's resolution goes.
+/// The state of name resolution at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ResolveStatus {
-    /// What is asked, and of whom.
+    /// The name that is looked up, and the servers that are queried.
     pub source: String,
-    /// Since the last successful answer.
+    /// Time since the last successful lookup.
     pub age: Option<Duration>,
-    /// Whether the last answer was a good one.
+    /// True if the last lookup succeeded.
     pub ok: bool,
-    /// Failures in a row since the last good answer.
+    /// Consecutive failed lookups since the last success.
     pub failures: u64,
-    /// The last failure, if no good answer came after it.
+    /// Error of the last lookup, if it failed.
     pub error: Option<String>,
 }
 
-/// Counts since the pool was made. They only grow.
+/// Counters since the pool was built. They never decrease.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CounterStatus {
-    /// Checkouts that found nothing idle, or something that wanted a ping first.
+    /// Checkouts that could not take an idle connection immediately: none was idle, or the connection needed a ping.
     pub waits: u64,
-    /// Of those, the ones that reached their deadline.
+    /// Checkouts that reached their deadline.
     pub timeouts: u64,
-    /// Connections opened, the probes' not counted.
+    /// Connections opened, probe connections not included.
     pub opened: u64,
-    /// Connections that could not be opened.
+    /// Attempts to open a connection that failed.
     pub open_failed: u64,
     /// Connections closed.
     pub closed: u64,
-    /// Connections that came back in the middle of something.
+    /// Connections that were returned with an open transaction or an unfinished statement and had to be recycled.
     pub recycled: u64,
-    /// Connections closed instead of being lent out again.
+    /// Connections that were closed when they were returned or about to be checked out.
     pub discarded: u64,
-    /// Connections whose session was reset, see [`Reset`](crate::config::Reset).
+    /// Connections whose session was reset after use; see [`Reset`](crate::config::Reset).
     pub reset: u64,
-    /// Connections that were cache_cleared of the prepared statements they kept: of more than `statement_cache_size`, or of
-    /// outdated ones.
-    pub cache_cleared: u64,
-    /// Repetitions made by [`Pool::retry`](crate::Pool::retry).
+    /// Connections whose cache of prepared statements was cleared, because it held more than `statement_cache_size`
+    /// statements or an outdated one.
+    pub statement_caches_cleared: u64,
+    /// Repetitions by [`Pool::retry`](crate::Pool::retry) and
+    /// [`Pool::retry_unapplied`](crate::Pool::retry_unapplied).
     pub retries: u64,
-    /// Good answers to the name.
+    /// Successful lookups of the name.
     pub resolve_ok: u64,
-    /// Failures to resolve it.
+    /// Failed lookups of the name.
     pub resolve_failed: u64,
 }
 
 impl Inner {
+    /// Returns the state of the pool now.
     pub(crate) fn status(&self) -> Status {
         let view = self.published.load();
         let shared = &self.shared;
@@ -134,10 +142,10 @@ impl Inner {
                 idle: pod.idle(),
                 in_use: pod.slot.in_flight() as usize,
                 waiting: shared.waiters.count(|target: Target| pod.slot.serves(target.bit())),
-                picks: pod.slot.picks(),
+                checkouts: pod.slot.checkouts(),
                 latency: pod.slot.latency(),
-                slowness: pod.slot.load().class,
-                slots: health.slots,
+                latency_class: pod.slot.load().class,
+                server_connections: health.slots,
                 last_failure: lock(&pod.last_failure).last().map(|(_, attempt)| attempt.to_string()),
             })
             .collect();
@@ -153,14 +161,14 @@ impl Inner {
         let counters = &shared.counters;
         let counters = CounterStatus {
             waits: read(&counters.waits),
-            timeouts: read(&counters.timeouts),
+            timeouts: counters.timed_out.get(Phase::Wait),
             opened: read(&counters.opened),
-            open_failed: read(&counters.open_failed),
-            closed: read(&counters.closed),
+            open_failed: counters.failed_in.total(),
+            closed: counters.closed_for.total(),
             recycled: read(&counters.recycled),
             discarded: read(&counters.discarded),
             reset: read(&counters.reset),
-            cache_cleared: read(&counters.cache_cleared),
+            statement_caches_cleared: read(&counters.cache_cleared),
             retries: read(&counters.retries),
             resolve_ok: read(&counters.resolve_ok),
             resolve_failed: read(&counters.resolve_failed),

@@ -1,3 +1,5 @@
+//! The account that runs the servers, and files that belong to it.
+
 use std::{
     fs, io,
     os::unix::fs::{PermissionsExt, chown},
@@ -8,10 +10,10 @@ use rustix::process::geteuid;
 
 use super::Error;
 
-/// Who runs the servers, in the order in which they are looked for.
+/// Names of accounts that can run the servers, in order of preference.
 const NAMES: [&str; 3] = ["postgres", "_postgres", "nobody"];
 
-/// The ordinary user that the servers run as when we are root: PostgreSQL refuses to run as root.
+/// The unprivileged account that runs the servers if this process runs as root, which PostgreSQL refuses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Account {
     pub(super) uid: u32,
@@ -19,7 +21,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// `None` where we are an ordinary user ourselves.
+    /// Finds the account, or returns `None` if this process does not run as root.
     pub(super) fn find() -> Result<Option<Self>, Error> {
         if !geteuid().is_root() {
             return Ok(None);
@@ -28,31 +30,33 @@ impl Account {
         match NAMES.iter().find_map(|name| entry(&users, name)) {
             Some(account) => Ok(Some(account)),
             None => {
-                let source = io::Error::new(io::ErrorKind::NotFound, "no user postgres, _postgres or nobody");
-                Err(Error::io("find an ordinary user to run PostgreSQL as", source))
+                let source =
+                    io::Error::new(io::ErrorKind::NotFound, "/etc/passwd has no user postgres, _postgres or nobody");
+                Err(Error::io("find an unprivileged user to run PostgreSQL as", source))
             }
         }
     }
 }
 
-/// Makes a directory that only the servers' user can enter.
+/// Creates a directory that only the servers' account can enter.
 pub(super) fn make_directory(path: &Path, account: Option<Account>) -> Result<(), Error> {
-    let failed = |source| Error::io(format!("make the directory {}", path.display()), source);
+    let failed = |source| Error::io(format!("create the directory {}", path.display()), source);
     fs::create_dir(path).map_err(failed)?;
-    hand_over(path, account, 0o700).map_err(failed)
+    set_owner(path, account, 0o700).map_err(failed)
 }
 
-/// Writes a file, whole or not at all, that only the servers' user can read.
+/// Writes a file atomically. Only the servers' account can read it.
 pub(super) fn write_file(path: &Path, text: &str, account: Option<Account>) -> Result<(), Error> {
     let failed = |source| Error::io(format!("write {}", path.display()), source);
     let new = path.with_extension("new");
     fs::write(&new, "").map_err(failed)?;
-    hand_over(&new, account, 0o600).map_err(failed)?;
+    set_owner(&new, account, 0o600).map_err(failed)?;
     fs::write(&new, text).map_err(failed)?;
     fs::rename(&new, path).map_err(failed)
 }
 
-pub(super) fn hand_over(path: &Path, account: Option<Account>, mode: u32) -> io::Result<()> {
+/// Sets the mode of a file and makes the servers' account its owner.
+pub(super) fn set_owner(path: &Path, account: Option<Account>, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     match account {
         Some(Account { uid, gid }) => chown(path, Some(uid), Some(gid)),
@@ -60,15 +64,16 @@ pub(super) fn hand_over(path: &Path, account: Option<Account>, mode: u32) -> io:
     }
 }
 
+/// Returns the ids of a user from the content of `/etc/passwd`.
 fn entry(users: &str, name: &str) -> Option<Account> {
     users.lines().find_map(|line| {
         let mut fields = line.split(':');
         if fields.next()? != name {
             return None;
         }
-        // macOS writes `nobody` as -2.
+        // The ids can be negative: macOS has -2 for `nobody`.
         let mut id = || -> Option<u32> { fields.next()?.parse::<i64>().ok().map(|id| id as u32) };
-        id(); // the password's place
+        id(); // skips the password field
         Some(Account { uid: id()?, gid: id()? })
     })
 }

@@ -1,8 +1,10 @@
+//! The settings of a cluster and their validation.
+
 use std::{path::PathBuf, time::Duration};
 
 use super::{Cluster, Error, certificate::Certificate, dns::DEFAULT_PORT_NAME};
 
-/// How a [`Cluster`] shall be. Every setting has a default that suits most tests.
+/// The settings of a [`Cluster`]. Every setting has a default that suits most tests.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is started"]
 pub struct ClusterBuilder {
@@ -44,111 +46,115 @@ impl ClusterBuilder {
         }
     }
 
-    /// How many Pods: 3 unless set, at least 1.
+    /// Sets the number of Pods, at least 1. Default: 3.
     pub fn pods(mut self, pods: usize) -> Self {
         self.pods = pods;
         self
     }
 
-    /// The StatefulSet's name, before the Pods' ordinals: `postgresql-sfs` unless set.
+    /// Sets the StatefulSet's name, which the Pods' names begin with. Default: `postgresql-sfs`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// The headless Service's whole name: `postgresql-svc.k8s-training.svc.cluster.local` unless set.
+    /// Sets the headless Service's fully qualified name. Default: `postgresql-svc.k8s-training.svc.cluster.local`.
     pub fn service(mut self, service: impl Into<String>) -> Self {
         self.service = service.into();
         self
     }
 
-    /// The zone of the name server, which the Service's name has to end with: `cluster.local` unless set.
+    /// Sets the DNS server's zone, which must contain the Service's name. Default: `cluster.local`.
     pub fn zone(mut self, zone: impl Into<String>) -> Self {
         self.zone = zone.into();
         self
     }
 
-    /// The name of the Pods' port in SRV records: `postgresql-port` unless set.
+    /// Sets the name of the Pods' port in SRV records. Default: `postgresql-port`.
     pub fn port_name(mut self, port_name: impl Into<String>) -> Self {
         self.port_name = port_name.into();
         self
     }
 
-    /// How long DNS answers may be kept, in whole seconds: 1 s unless set, so that tests need not wait long.
+    /// Sets the TTL of DNS records, in whole seconds. Default: 1 s, which keeps tests short.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// Whether DNS follows at once when a Pod is killed, stopped, paused, started or resumed, as it does in Kubernetes
-    /// some seconds later, when the readiness probe has noticed. Off unless set: a dead Pod's record stays until
-    /// [`Cluster::unpublish`], which is the harder case for a client.
+    /// Makes DNS follow the Pods' readiness immediately: a Pod that is killed, stopped or paused leaves DNS, and a Pod
+    /// that is started or resumed returns. In Kubernetes this happens some seconds later, after the readiness probe.
     ///
-    /// Scaling and moving change DNS either way.
+    /// Off by default: the record of a dead Pod stays until [`Cluster::unpublish`], which is harder for a client.
+    /// Scaling and moving change DNS in both modes.
     pub fn follow_readiness(mut self, follow_readiness: bool) -> Self {
         self.follow_readiness = follow_readiness;
         self
     }
 
-    /// The application's user, an ordinary one that owns the database: `user` unless set.
+    /// Sets the application's user, an ordinary role that owns the database. Default: `user`.
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = user.into();
         self
     }
 
-    /// The application's password: one full of characters that a URL has to encode, unless set.
+    /// Sets the application's password. The default contains characters that a URL has to encode.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = password.into();
         self
     }
 
-    /// The application's database: `database` unless set.
+    /// Sets the application's database. Default: `database`.
     pub fn database(mut self, database: impl Into<String>) -> Self {
         self.database = database.into();
         self
     }
 
-    /// A line for every server's `postgresql.conf`, such as `max_connections` and `20`. The last one wins.
+    /// Adds a parameter to every server's `postgresql.conf`, such as `max_connections` and `20`. A later value for the
+    /// same parameter replaces an earlier one.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    /// Has every server offer TLS with this certificate and its key, both PEM; none unless set. A certificate is
-    /// followed by those that lead to its authority. [`Cluster::set_certificate`] changes one server's.
+    /// Makes every server offer TLS with this certificate chain (leaf first) and key, both PEM. By default the servers
+    /// have no TLS. [`Cluster::set_certificate`] changes the certificate of one server.
     pub fn certificate(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
         self.certificate = Some(Certificate { certificate: certificate.into(), key: key.into() });
         self
     }
 
-    /// The PEM certificates of the authorities whose client certificates the servers accept: `ssl_ca_file`. Goes with
+    /// Sets the authorities (PEM) whose client certificates the servers accept: `ssl_ca_file`. Requires
     /// [`certificate`](Self::certificate).
     pub fn client_ca(mut self, certificates: impl Into<String>) -> Self {
         self.client_ca = Some(certificates.into());
         self
     }
 
-    /// The lines of `pg_hba.conf` for everybody but the superuser, such as `hostssl all all 127.0.0.0/8 scram-sha-256
-    /// clientcert=verify-ca`. Unless set, everybody comes in from this machine with a SCRAM password, over TLS or not.
+    /// Sets the lines of `pg_hba.conf` for all users but the superuser, such as `hostssl all all 127.0.0.0/8
+    /// scram-sha-256 clientcert=verify-ca`. By default every user can log in from this machine with a SCRAM password,
+    /// with or without TLS.
     pub fn hba(mut self, lines: impl Into<String>) -> Self {
         self.hba = Some(lines.into());
         self
     }
 
-    /// Where the cluster's own directory is made. Unless set: in memory (`/dev/shm`) where that has a gigabyte free,
-    /// which starts a cluster several times as fast; otherwise in the system's directory for temporary files. The
-    /// servers' user has to be able to write to it, which is not root.
+    /// Sets the parent of the cluster's directory. The account that runs the servers, which is never root, must be able
+    /// to write to it.
+    ///
+    /// The default is memory (`/dev/shm`) if 1 GiB is free there, which starts a cluster several times as fast, and
+    /// otherwise the system's directory for temporary files.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
         self
     }
 
-    /// Starts the servers and the name server, and returns when every standby streams and every Pod is published.
+    /// Starts the servers and the DNS server. Returns when every standby streams and every Pod is published.
     ///
     /// # Errors
     ///
-    /// [`Error::ProgramsMissing`] where PostgreSQL is not installed, [`Error::Address`] where the machine knows only
-    /// 127.0.0.1, [`Error::Setting`] and [`Error::Name`] for settings that cannot be, and what the servers say.
+    /// [`Error::ProgramsMissing`] if PostgreSQL is not installed, [`Error::Address`] if a Pod's loopback address is not
+    /// configured, [`Error::Setting`] and [`Error::Name`] for invalid settings, and any error of starting a server.
     pub async fn start(self) -> Result<Cluster, Error> {
         self.check()?;
         Cluster::build(self).await
@@ -161,19 +167,19 @@ impl ClusterBuilder {
         }
         for (setting, value) in [("user", &self.user), ("password", &self.password), ("database", &self.database)] {
             if value.is_empty() || value.contains('\0') {
-                return refuse(setting, "something, without a zero byte");
+                return refuse(setting, "a non-empty value without zero bytes");
             }
         }
         if self.client_ca.is_some() && self.certificate.is_none() {
-            return refuse("client_ca", "a `certificate` beside it");
+            return refuse("client_ca", "`certificate` to be set too");
         }
         let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if self.name.is_empty() || self.name.len() > 50 || !self.name.chars().all(label) {
-            return refuse("name", "at most 50 lower-case letters, digits and dashes");
+            return refuse("name", "1 to 50 lower-case letters, digits and dashes");
         }
         for (name, value) in &self.settings {
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') || value.contains('\n') {
-                return refuse("setting", "the name of a PostgreSQL setting, and a value on one line");
+                return refuse("setting", "the name of a PostgreSQL parameter, and a value on one line");
             }
         }
         Ok(())

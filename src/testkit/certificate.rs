@@ -1,40 +1,42 @@
+//! The TLS files of a server.
+
 use std::{fmt, path::Path};
 
 use super::{Account, Error, account};
 
-/// What a server shows to those who connect over TLS: its certificate and its key, both PEM.
+/// A server's certificate chain and private key, both PEM.
 #[derive(Clone)]
 pub(super) struct Certificate {
     pub(super) certificate: String,
     pub(super) key: String,
 }
 
-/// The files in a Pod's directory.
+/// File names in a Pod's directory.
 const CERTIFICATE: &str = "server.crt";
 const KEY: &str = "server.key";
 const CLIENT_CA: &str = "clients.crt";
 
 impl Certificate {
-    /// Writes the files and gives the lines for `postgresql.conf`.
+    /// Writes the files and returns the parameters for `postgresql.conf`.
     pub(super) fn install(
         &self,
         client_ca: Option<&str>,
         directory: &Path,
         account: Option<Account>,
     ) -> Result<Vec<(&'static str, String)>, Error> {
-        let mut lines = vec![("ssl", "on".to_owned())];
+        let mut parameters = vec![("ssl", "on".to_owned())];
         let files = [
             ("ssl_cert_file", CERTIFICATE, Some(&*self.certificate)),
             ("ssl_key_file", KEY, Some(&*self.key)),
             ("ssl_ca_file", CLIENT_CA, client_ca),
         ];
-        for (setting, name, text) in files {
+        for (parameter, name, text) in files {
             let Some(text) = text else { continue };
             let path = directory.join(name);
             account::write_file(&path, text, account)?;
-            lines.push((setting, path.to_string_lossy().into_owned()));
+            parameters.push((parameter, path.to_string_lossy().into_owned()));
         }
-        Ok(lines)
+        Ok(parameters)
     }
 }
 

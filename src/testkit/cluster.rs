@@ -1,3 +1,8 @@
+//! The local cluster: how it starts and shuts down, and its getters.
+//!
+//! [`faults`](super::faults), [`topology`](super::topology) and [`credentials`](super::credentials) contain the
+//! operations on a running cluster.
+
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
@@ -10,48 +15,51 @@ use std::{
 use tokio_postgres::Client;
 
 use super::{
-    Account, ClusterBuilder, DnsServer, Error, Pod, Programs, Role, Shutdown, State, account, command, lock,
+    Account, ClusterBuilder, DnsServer, Error, Pod, PodRole, PodState, Programs, Shutdown, account,
+    cluster_config::{ClusterConfig, SUPERUSER, identifier, quoted, url_encoded},
+    command, lock,
     ports::{self, PodPort},
     server::Server,
-    site::{SUPERUSER, Site, identifier, quoted, url_encoded},
     watcher::Watcher,
 };
 
-/// The address of the first Pod. 127.0.0.1 is left to the name server.
+/// The address of the first Pod. The DNS server has 127.0.0.1.
 const FIRST_ADDRESS: u32 = u32::from_be_bytes([127, 0, 0, 2]);
 
-/// A local StatefulSet: real PostgreSQL servers, one a Pod, each on a loopback address of its own, with one port for
-/// all of them, and a name server that tells who is there. Pod 0 starts as the primary, the others as its standbys.
+/// A local StatefulSet: real PostgreSQL servers and the DNS server that publishes them.
 ///
-/// See [the module](crate::testkit) for an example. Operations are done one after the other, whoever asks; all of them
-/// return when what they did has come about. Dropping the cluster kills the servers and removes every file; so does
-/// the end of this process, whichever way it ends.
+/// Each Pod is one server with its own loopback address; all Pods share one port. Pod 0 starts as the primary, the
+/// others as its standbys. See [the module](crate::testkit) for an example.
+///
+/// Operations that start, stop or change Pods run one at a time, in the order of the calls, and return when their
+/// effect is complete. Dropping the cluster kills the servers and removes every file. The same happens when this
+/// process ends, even by SIGKILL.
 pub struct Cluster {
-    pub(super) site: Arc<Site>,
+    pub(super) config: Arc<ClusterConfig>,
     pub(super) name: String,
     pub(super) follow_readiness: bool,
     service: String,
     pub(super) dns: DnsServer,
     next_address: AtomicU32,
     pub(super) pods: Mutex<Pods>,
-    /// One operation at a time.
+    /// Held by each operation, so that they run one at a time.
     pub(super) operation: tokio::sync::Mutex<()>,
     watcher: Option<Watcher>,
     _port: PodPort,
 }
 
-/// The servers by ordinal.
+/// The servers of a cluster, by ordinal.
 pub(super) struct Pods {
-    /// Those that the StatefulSet has now.
+    /// The servers of the current StatefulSet.
     pub(super) present: Vec<Arc<Server>>,
-    /// Those that were scaled away, with the data they had; the Pod after the last of `present` comes last.
-    pub(super) volumes: Vec<Arc<Server>>,
-    /// The last one that was made the primary, also when it is down or scaled away.
+    /// The servers that were scaled away, with their data, as a stack: the last one has the ordinal after `present`.
+    pub(super) retired: Vec<Arc<Server>>,
+    /// The server that was promoted last, at first Pod 0, even if it is down or scaled away.
     pub(super) primary: Arc<Server>,
 }
 
 impl Cluster {
-    /// Starts a cluster of so many Pods with every other setting at its default.
+    /// Starts a cluster with this number of Pods and default settings.
     ///
     /// # Errors
     ///
@@ -60,106 +68,105 @@ impl Cluster {
         Self::builder().pods(pods).start().await
     }
 
-    /// The settings of a cluster, to be changed before it starts.
+    /// Returns a builder with default settings.
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::new()
     }
 
-    /// How an application reaches the cluster: by the Service's name, its addresses and the Pods' common port, asking
-    /// the cluster's own name server.
+    /// Returns the URL of the cluster for an application: the Service's name, the Pods' port, and the cluster's DNS
+    /// server. The pool discovers the Pods by their address records.
     #[must_use]
     pub fn url(&self) -> String {
         self.url_to(&self.service, &format!("?nameservers={}", self.dns.address()))
     }
 
-    /// As [`url`](Self::url), by the Service's SRV records, which tell the Pods' names too.
+    /// Returns the same as [`url`](Self::url), but with discovery by SRV records, which contain the Pods' names.
     #[must_use]
     pub fn srv_url(&self) -> String {
         format!("{}&discovery=srv&port_name={}", self.url(), url_encoded(&self.dns.port_name()))
     }
 
-    /// How an application reaches one Pod by its address, past DNS.
+    /// Returns the URL of one Pod by its address, without DNS.
     ///
     /// # Panics
     ///
-    /// Where there is no such Pod, as indexing does.
+    /// If there is no such Pod.
     #[must_use]
     pub fn pod_url(&self, ordinal: usize) -> String {
         self.url_to(&self.pod(ordinal).address().ip().to_string(), "")
     }
 
-    /// The name server.
+    /// Returns the DNS server.
     #[must_use]
     pub fn dns(&self) -> &DnsServer {
         &self.dns
     }
 
-    /// The Service's whole name.
+    /// Returns the Service's fully qualified name.
     #[must_use]
     pub fn service(&self) -> &str {
         &self.service
     }
 
-    /// The port that all Pods share.
+    /// Returns the port that all Pods share.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.site.port
+        self.config.port
     }
 
-    /// The application's user.
+    /// Returns the application's user.
     #[must_use]
     pub fn user(&self) -> &str {
-        &self.site.user
+        &self.config.user
     }
 
-    /// The application's password, as it is, not as a URL has it: the last one that was
-    /// [set](Cluster::set_password).
+    /// Returns the application's current password, not URL-encoded. [`set_password`](Cluster::set_password) changes it.
     #[must_use]
     pub fn password(&self) -> String {
-        lock(&self.site.password).clone()
+        lock(&self.config.password).clone()
     }
 
-    /// The application's database.
+    /// Returns the application's database.
     #[must_use]
     pub fn database(&self) -> &str {
-        &self.site.database
+        &self.config.database
     }
 
-    /// The major version of the PostgreSQL that was found, such as 17.
+    /// Returns the major version of the installed PostgreSQL, such as 17.
     #[must_use]
     pub fn postgres_version(&self) -> u32 {
-        self.site.programs.major()
+        self.config.programs.major()
     }
 
-    /// How many Pods there are, up or down.
+    /// Returns the number of Pods, running or not.
     #[must_use]
     pub fn len(&self) -> usize {
         lock(&self.pods).present.len()
     }
 
-    /// Whether the cluster is scaled to nothing.
+    /// Returns true if the cluster is scaled to zero.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// One Pod as it is now.
+    /// Returns a snapshot of one Pod.
     ///
     /// # Panics
     ///
-    /// Where there is no such Pod, as indexing does.
+    /// If there is no such Pod.
     #[must_use]
     pub fn pod(&self, ordinal: usize) -> Pod {
         let mut pods = self.pods();
-        assert!(ordinal < pods.len(), "there is no Pod {ordinal}: the cluster has {}", pods.len());
+        assert!(ordinal < pods.len(), "no Pod has ordinal {ordinal}: the cluster has {} Pods", pods.len());
         pods.swap_remove(ordinal)
     }
 
-    /// Every Pod as it is now, by ordinal.
+    /// Returns a snapshot of every Pod, by ordinal.
     #[must_use]
     pub fn pods(&self) -> Vec<Pod> {
         let servers = lock(&self.pods).present.clone();
-        // The Service's name was accepted at the start.
+        // Cannot fail: the Service's name was checked at the start.
         let published = self.dns.pods(&self.service).unwrap_or_default();
         let pod = |server: Arc<Server>| {
             let (state, pid) = server.state();
@@ -170,39 +177,41 @@ impl Cluster {
         servers.into_iter().map(pod).collect()
     }
 
-    /// The ordinal of the primary: the Pod that was last made one, be it up or down; `None` where it was scaled away.
+    /// Returns the ordinal of the Pod that was promoted last, at first 0, even if it is down. `None` if it was scaled
+    /// away.
     #[must_use]
     pub fn primary(&self) -> Option<usize> {
         let pods = lock(&self.pods);
         pods.present.iter().position(|server| Arc::ptr_eq(server, &pods.primary))
     }
 
-    /// Connects to one Pod as the superuser, to the application's database, for assertions. Needs no pool; the
-    /// connection lives as long as the client and runs on the caller's runtime.
+    /// Connects to the application's database on one Pod as the superuser, without a pool, for assertions.
+    ///
+    /// The connection runs on the caller's runtime. Dropping the client closes it.
     ///
     /// # Errors
     ///
     /// [`Error::NoSuchPod`], [`Error::Sql`] and [`Error::Timeout`] (10 s).
     pub async fn client(&self, ordinal: usize) -> Result<Client, Error> {
-        self.server(ordinal)?.connect(&self.site.database).await
+        self.server(ordinal)?.connect(&self.config.database).await
     }
 
-    /// Where the servers' files are. A Pod's log is `NAME/log` below it.
+    /// Returns the directory that contains the servers' files. The log of a Pod is `NAME/log` in it.
     #[must_use]
     pub fn directory(&self) -> &std::path::Path {
-        &self.site.directory
+        &self.config.directory
     }
 
-    /// Stops the servers in order and removes every file.
+    /// Shuts the servers down cleanly and removes every file.
     ///
     /// # Errors
     ///
-    /// What the servers say; the files are removed all the same.
+    /// The first error of stopping a server. The files are removed even then.
     pub async fn shutdown(self) -> Result<(), Error> {
         let servers = lock(&self.pods).present.clone();
         let mut stopped = Ok(());
-        // A primary that stops waits until its standbys have received everything: none may sleep, and they go last.
-        for server in servers.iter().filter(|server| server.state().0 == State::Paused) {
+        // A stopping primary waits until its connected standbys have received all WAL. A paused standby would block it.
+        for server in servers.iter().filter(|server| server.state().0 == PodState::Paused) {
             let resumed = server.resume().await;
             stopped = stopped.and(resumed);
         }
@@ -212,7 +221,7 @@ impl Cluster {
         }
         self.dns.stop().await;
         let cleaned = tokio::task::spawn_blocking(move || drop(self)).await;
-        stopped.and(cleaned.map_err(|source| Error::io("clean up", std::io::Error::other(source))))
+        stopped.and(cleaned.map_err(|source| Error::io("clean up the cluster", std::io::Error::other(source))))
     }
 
     pub(super) async fn build(builder: ClusterBuilder) -> Result<Self, Error> {
@@ -227,8 +236,8 @@ impl Cluster {
         dns.set_port_name(&builder.port_name);
         dns.set_pods(&builder.service, [])?;
         let watcher = Watcher::start(builder.directory.as_deref(), account)?;
-        let port = PodPort::reserve(&addresses).map_err(|source| Error::io("find a port for the Pods", source))?;
-        let site = Arc::new(Site {
+        let port = PodPort::reserve(&addresses).map_err(|source| Error::io("find a free port for the Pods", source))?;
+        let config = Arc::new(ClusterConfig {
             programs,
             account,
             directory: watcher.directory().to_path_buf(),
@@ -242,13 +251,13 @@ impl Cluster {
             hba: builder.hba,
             settings: builder.settings,
         });
-        let first = SocketAddr::from((addresses[0], site.port));
-        let primary = Server::new(Arc::clone(&site), format!("{}-0", builder.name), first, Role::Primary)?;
+        let first = SocketAddr::from((addresses[0], config.port));
+        let primary = Server::new(Arc::clone(&config), format!("{}-0", builder.name), first, PodRole::Primary)?;
         let primary = Arc::new(primary);
-        let pods = Pods { present: vec![Arc::clone(&primary)], volumes: Vec::new(), primary: Arc::clone(&primary) };
-        // From here on, dropping the cluster cleans up.
+        let pods = Pods { present: vec![Arc::clone(&primary)], retired: Vec::new(), primary: Arc::clone(&primary) };
+        // From here on, an error drops the cluster, which cleans up.
         let cluster = Self {
-            site,
+            config,
             name: builder.name,
             follow_readiness: builder.follow_readiness,
             service: builder.service,
@@ -259,43 +268,44 @@ impl Cluster {
             watcher: Some(watcher),
             _port: port,
         };
-        cluster.initialise(&primary).await?;
+        cluster.initialize(&primary).await?;
         cluster.publish_server(&primary)?;
         cluster.scale(builder.pods).await?;
         Ok(cluster)
     }
 
-    /// Makes the primary's data, starts it, and makes the application's user and database.
-    async fn initialise(&self, primary: &Server) -> Result<(), Error> {
-        let site = &self.site;
-        let secret = site.directory.join("superuser.secret");
-        account::write_file(&secret, &site.secret, site.account)?;
-        let mut initdb = site.program("initdb");
+    /// Runs `initdb` for the primary, starts it, and creates the application's user and database.
+    async fn initialize(&self, primary: &Server) -> Result<(), Error> {
+        let config = &self.config;
+        let secret = config.directory.join("superuser.secret");
+        account::write_file(&secret, &config.secret, config.account)?;
+        let mut initdb = config.program("initdb");
         initdb.args(["--no-sync", "--locale=C", "--encoding=UTF8", "--auth=scram-sha-256", "--data-checksums"]);
-        // Small segments: less to write and to copy for every standby.
+        // Small WAL segments: less to write, and less to copy for every standby.
         initdb.args(["--wal-segsize=1", "--username", SUPERUSER, "--pwfile"]).arg(&secret);
         command::output(initdb.arg("--pgdata").arg(primary.data())).await?;
-        std::fs::remove_file(&secret).map_err(|source| Error::io("remove the superuser's password", source))?;
+        std::fs::remove_file(&secret)
+            .map_err(|source| Error::io("remove the file with the superuser's password", source))?;
         primary.start().await?;
-        let user = identifier(&site.user);
+        let user = identifier(&config.user);
         let role = format!("CREATE ROLE {user} LOGIN PASSWORD {}", quoted(&self.password()));
-        let database = format!("CREATE DATABASE {} OWNER {user}", identifier(&site.database));
+        let database = format!("CREATE DATABASE {} OWNER {user}", identifier(&config.database));
         let client = primary.connect("postgres").await?;
         for statement in [role, database] {
-            let made = client.batch_execute(&statement).await;
-            made.map_err(|source| Error::sql("make the application's user and database", source))?;
+            let created = client.batch_execute(&statement).await;
+            created.map_err(|source| Error::sql("create the application's user and database", source))?;
         }
         Ok(())
     }
 
-    /// An address that no Pod has had before.
+    /// Returns an address that no Pod has used before.
     pub(super) fn fresh_address(&self) -> Result<SocketAddr, Error> {
         loop {
-            // No ordering needed: the counter guards nothing.
+            // Relaxed: the counter orders no other memory access.
             let address = address(self.next_address.fetch_add(1, Ordering::Relaxed));
             check_address(address)?;
-            match std::net::TcpListener::bind((address, self.site.port)) {
-                Ok(_) => return Ok((address, self.site.port).into()),
+            match std::net::TcpListener::bind((address, self.config.port)) {
+                Ok(_) => return Ok((address, self.config.port).into()),
                 Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
                 Err(source) => return Err(Error::io(format!("bind a Pod's address {address}"), source)),
             }
@@ -317,7 +327,7 @@ impl Cluster {
     }
 
     fn url_to(&self, host: &str, query: &str) -> String {
-        let Site { user, database, port, .. } = &*self.site;
+        let ClusterConfig { user, database, port, .. } = &*self.config;
         let [user, password, database] = [user, &self.password(), database].map(|part| url_encoded(part));
         format!("postgres://{user}:{password}@{host}:{port}/{database}{query}")
     }
@@ -325,7 +335,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Waits until every process is gone; then the servers, dropped after it, have only a zombie to collect.
+        // Waits until every process has ended. The servers, which are dropped after this, only reap their zombies.
         drop(self.watcher.take());
     }
 }

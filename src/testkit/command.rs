@@ -1,4 +1,5 @@
-//! PostgreSQL's programs as child processes: as an ordinary user, in English, without the caller's `PG*` variables.
+//! PostgreSQL's programs as child processes. They run as an unprivileged user, with English messages, and without the
+//! caller's `PG*` environment variables.
 
 use std::{
     env,
@@ -9,10 +10,10 @@ use std::{
 
 use super::{Account, Error};
 
+/// Builds a command in its own process group, so that Ctrl-C in a terminal reaches only the test, not the servers.
 pub(super) fn program(path: &Path, account: Option<Account>) -> Command {
     let mut command = Command::new(path);
     command.stdin(Stdio::null()).env("LC_ALL", "C").current_dir("/");
-    // A process group of its own: Ctrl-C in a terminal is for us to handle, not for the servers.
     command.process_group(0);
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("PG")) {
@@ -25,7 +26,7 @@ pub(super) fn program(path: &Path, account: Option<Account>) -> Command {
     command
 }
 
-/// Runs a program to its end and gives what it printed. It is killed when the future is dropped.
+/// Runs a program until it exits and returns its standard output. Dropping the future kills the program.
 pub(super) async fn output(command: &mut Command) -> Result<String, Error> {
     let command = std::mem::replace(command, Command::new(""));
     let program = Path::new(command.get_program()).to_path_buf();

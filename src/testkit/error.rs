@@ -1,119 +1,121 @@
+//! The errors of the local cluster.
+
 use std::{error, fmt, io, net::Ipv4Addr, path::PathBuf, process::ExitStatus, time::Duration};
 
 use crate::BoxError;
 
-/// What went wrong with the local cluster, and what to do about it where something can be done.
+/// An error of the local cluster. Its text contains the remedy where there is one.
 ///
 /// The text never repeats the text of its source.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The machine does not answer to a Pod's address.
+    /// The loopback address of a Pod is not configured on this machine.
     Address {
-        /// The address that is missing.
+        /// The missing address.
         address: Ipv4Addr,
     },
-    /// A server ended while it was starting.
+    /// A server exited while it was starting.
     Exited {
-        /// The Pod.
+        /// The name of the Pod.
         name: String,
-        /// The end of its log.
+        /// The end of the server's log.
         log: String,
     },
-    /// The system refused something.
+    /// An operating system call failed.
     Io {
-        /// What was tried.
-        what: String,
-        /// Why it did not work.
+        /// The action that failed, such as "create the directory /tmp/x".
+        action: String,
+        /// The cause.
         source: io::Error,
     },
-    /// A name that DNS does not take.
+    /// A name cannot be used in DNS.
     Name {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The rule that the name breaks.
         reason: &'static str,
-        /// What the parser said, where it did.
+        /// The parser's error, if the parser rejected the name.
         source: Option<BoxError>,
     },
-    /// No Pod runs that others could be copied from.
+    /// No primary runs, so there is nothing to copy or to follow.
     NoPrimary {
         /// The Pod that was the last primary.
         name: String,
     },
-    /// There is no such Pod.
+    /// No Pod has this ordinal.
     NoSuchPod {
-        /// The ordinal that was asked for.
+        /// The requested ordinal.
         ordinal: usize,
-        /// How many Pods there are.
+        /// The number of Pods.
         pods: usize,
     },
     /// One of PostgreSQL's programs failed.
     Program {
-        /// Which one.
+        /// The name of the program.
         program: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// What it printed.
+        /// Its standard output and standard error.
         output: String,
     },
-    /// PostgreSQL's server programs are not on this machine, or not all of them.
+    /// Some or all of PostgreSQL's server programs are not installed.
     ProgramsMissing {
-        /// Every place that was looked at.
+        /// The directories that were searched.
         searched: Vec<PathBuf>,
     },
-    /// A setting that cannot be used.
+    /// A setting has an invalid value.
     Setting {
-        /// Which one.
+        /// The name of the setting.
         setting: &'static str,
-        /// What it has to be.
+        /// A description of valid values.
         expected: &'static str,
     },
-    /// A Pod answered a statement with an error, or not at all.
+    /// A statement or a connection of the testkit failed.
     Sql {
-        /// What was tried.
-        what: String,
-        /// Why it did not work.
+        /// The action that failed, such as "change the password".
+        action: String,
+        /// The cause.
         source: tokio_postgres::Error,
     },
-    /// A Pod is not in the state that the operation needs.
-    State {
-        /// The Pod.
-        name: String,
-        /// What it is.
-        is: &'static str,
-        /// What it would have to be.
-        expected: &'static str,
-    },
-    /// Something did not come about in time.
+    /// An operation did not complete in time.
     Timeout {
-        /// What was waited for.
-        what: String,
-        /// How long.
+        /// The expected event, such as "postgresql-sfs-1 to start".
+        waiting_for: String,
+        /// The time limit.
         after: Duration,
-        /// The end of the server's log, where there is one.
+        /// The end of the server's log, or empty.
         log: String,
     },
-    /// The programs are too old: the cluster needs PostgreSQL 13 or newer.
+    /// The installed programs are older than PostgreSQL 13.
     Version {
-        /// The program that was asked.
+        /// The path of the program.
         program: PathBuf,
-        /// What it said.
+        /// The output of its `--version`.
         version: String,
+    },
+    /// A Pod is not in the state or role that the operation requires.
+    WrongState {
+        /// The name of the Pod.
+        name: String,
+        /// The actual state or role.
+        actual: &'static str,
+        /// The required state or role.
+        expected: &'static str,
     },
 }
 
 impl Error {
-    pub(super) fn io(what: impl Into<String>, source: io::Error) -> Self {
-        Self::Io { what: what.into(), source }
+    pub(super) fn io(action: impl Into<String>, source: io::Error) -> Self {
+        Self::Io { action: action.into(), source }
     }
 
     pub(super) fn name(name: &str, reason: &'static str, source: Option<impl Into<BoxError>>) -> Self {
         Self::Name { name: name.to_owned(), reason, source: source.map(Into::into) }
     }
 
-    pub(super) fn sql(what: impl Into<String>, source: tokio_postgres::Error) -> Self {
-        Self::Sql { what: what.into(), source }
+    pub(super) fn sql(action: impl Into<String>, source: tokio_postgres::Error) -> Self {
+        Self::Sql { action: action.into(), source }
     }
 }
 
@@ -122,38 +124,41 @@ impl fmt::Display for Error {
         match self {
             Self::Address { address } => write!(
                 f,
-                "this machine does not answer to {address}; where only 127.0.0.1 exists (macOS), add the Pods' \
-                 addresses first: sudo ifconfig lo0 alias {address} up"
+                "the Pod address {address} is not configured on this machine; macOS configures only 127.0.0.1, add the \
+                 address with: sudo ifconfig lo0 alias {address} up"
             ),
-            Self::Exited { name, log } => write!(f, "{name} ended while it was starting; its log ends with:\n{log}"),
-            Self::Io { what, .. } => write!(f, "could not {what}"),
-            Self::Name { name, reason, .. } => write!(f, "`{name}` {reason}"),
+            Self::Exited { name, log } => write!(f, "{name} exited while it was starting; its log ends with:\n{log}"),
+            Self::Io { action, .. } | Self::Sql { action, .. } => write!(f, "cannot {action}"),
+            Self::Name { name, reason, .. } => write!(f, "invalid name `{name}`: {reason}"),
             Self::NoPrimary { name } => {
-                write!(f, "no primary is running (the last one was {name}): start or promote one")
+                write!(f, "no primary is running (the last one was {name}): start it or promote another Pod")
             }
-            Self::NoSuchPod { ordinal, pods } => write!(f, "there is no Pod {ordinal}: the cluster has {pods}"),
+            Self::NoSuchPod { ordinal, pods } => write!(f, "no Pod has ordinal {ordinal}: the cluster has {pods} Pods"),
             Self::Program { program, status, output } => write!(f, "{program} failed ({status}): {}", output.trim()),
             Self::ProgramsMissing { searched } => {
                 f.write_str(
-                    "PostgreSQL's server programs (initdb, postgres, pg_basebackup) are not on this machine. Install \
-                     them: `apt-get install postgresql` (Debian, Ubuntu), `dnf install postgresql-server` (Fedora), \
-                     `apk add postgresql` (Alpine), `brew install postgresql@17` (macOS); or name their directory in \
-                     PG_BIN. Looked in",
+                    "PostgreSQL's server programs (initdb, postgres, pg_basebackup) are not installed; install them \
+                     with `apt-get install postgresql` (Debian, Ubuntu), `dnf install postgresql-server` (Fedora), \
+                     `apk add postgresql` (Alpine) or `brew install postgresql@17` (macOS), or set PG_BIN to their \
+                     directory; searched",
                 )?;
-                for (i, place) in searched.iter().enumerate() {
-                    write!(f, "{} {}", if i == 0 { "" } else { "," }, place.display())?;
+                for (i, directory) in searched.iter().enumerate() {
+                    write!(f, "{} {}", if i == 0 { "" } else { "," }, directory.display())?;
                 }
                 Ok(())
             }
-            Self::Setting { setting, expected } => write!(f, "setting `{setting}`: expected {expected}"),
-            Self::Sql { what, .. } => write!(f, "could not {what}"),
-            Self::State { name, is, expected } => write!(f, "{name} is {is}; it has to be {expected}"),
-            Self::Timeout { what, after, log } => {
-                write!(f, "{what} did not happen within {after:?}")?;
+            Self::Setting { setting, expected } => write!(f, "invalid setting `{setting}`: expected {expected}"),
+            Self::Timeout { waiting_for, after, log } => {
+                write!(f, "timed out after {after:?} waiting for {waiting_for}")?;
                 if log.is_empty() { Ok(()) } else { write!(f, "; the server's log ends with:\n{log}") }
             }
-            Self::Version { program, version } => {
-                write!(f, "{} is `{version}`; PostgreSQL 13 or newer is needed", program.display())
+            Self::Version { program, version } => write!(
+                f,
+                "unsupported version of {}: expected PostgreSQL 13 or newer, got `{version}`",
+                program.display()
+            ),
+            Self::WrongState { name, actual, expected } => {
+                write!(f, "expected {name} to be {expected}, but it is {actual}")
             }
         }
     }

@@ -1,9 +1,12 @@
 //! A local StatefulSet for tests: real PostgreSQL servers behind a headless Service's name, without Kubernetes.
 //!
-//! Use it where a test or an example needs what a mock cannot tell: what a connection does when its server is killed,
-//! stopped, paused or promoted, and when DNS answers late, wrong or not at all. It needs PostgreSQL's server programs
-//! (13 or newer), found by `PG_BIN`, on `PATH`, or where packages put them; on Linux nothing else. On macOS the Pods'
-//! addresses have to be added to the loopback interface first; the error says how.
+//! Use the testkit where a mock is not enough: to test how an application behaves when a server is killed, stopped,
+//! paused, throttled or promoted, and when DNS is slow, wrong or down.
+//!
+//! - [`Cluster`] runs the servers and a DNS server that publishes them. Each fault and each change is one method.
+//! - [`DnsServer`] answers as CoreDNS does for headless Services. It can be stopped, paused, delayed, or made to return
+//!   errors.
+//! - [`fault_dns`] is a second DNS server that sends wrong responses: truncated, forged, delayed or dropped.
 //!
 //! ```no_run
 //! use podpool::testkit::{Cluster, Shutdown};
@@ -22,31 +25,44 @@
 //! # }
 //! ```
 //!
-//! The servers keep nothing safe (`fsync` is off) and listen on loopback addresses only. Every cluster of a machine
-//! has a port of its own, so tests can run side by side, in one process or in many. No process and no file is left
-//! behind, also when a test panics or is killed: a watcher process at the end of a pipe cleans up. (Only the empty control
-//! group of a Pod that was throttled when its test was killed stays, until a Pod is throttled again.)
+//! # Requirements
 //!
-//! The order of Pods, names and addresses: Pod `i` is `postgresql-sfs-i`, on 127.0.0.2 and upwards, in the order in
-//! which Pods were added or moved; all share one port. 127.0.0.1 is the name server's.
+//! PostgreSQL's server programs, version 13 or newer. The testkit looks for them in the directory named by `PG_BIN` if
+//! that is set, otherwise on `PATH` and where packages install them. Linux needs nothing else. On macOS the Pods'
+//! addresses must first be added to the loopback interface; the error message contains the command.
+//!
+//! # Addresses and names
+//!
+//! Pod `i` is named `postgresql-sfs-i`. Pods get the addresses from 127.0.0.2 upwards, in the order in which they are
+//! added or moved, and share one port. The DNS server listens on 127.0.0.1. Every cluster reserves its own port, so
+//! tests can run concurrently, in one process or in several.
+//!
+//! # Durability and cleanup
+//!
+//! The servers run with `fsync` off and listen on loopback addresses only. A watcher process at the other end of a pipe
+//! ends the servers and removes their files, even if the test panics or is killed. One exception: if a test is killed
+//! while a Pod is [throttled](Cluster::throttle), the Pod's empty control group stays until the next call that
+//! throttles a Pod.
 
 mod account;
 mod builder;
 mod certificate;
 mod cluster;
+mod cluster_config;
 mod command;
+mod credentials;
 mod dns;
 mod error;
 pub mod fault_dns;
-mod operations;
+mod faults;
 mod pod;
 mod ports;
 mod processes;
 mod programs;
 mod replication;
 mod server;
-mod site;
 mod throttle;
+mod topology;
 mod watcher;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -56,12 +72,13 @@ pub use builder::ClusterBuilder;
 pub use cluster::Cluster;
 pub use dns::{DEFAULT_PORT_NAME, DnsServer, Queries, ResponseCode};
 pub use error::Error;
-pub use pod::{Pod, Role, Shutdown, State};
+pub use pod::{Pod, PodRole, PodState, Shutdown};
 use programs::Programs;
 pub use throttle::Throttle;
 
-/// Locks, whether or not a thread panicked while it held the lock: every critical section here leaves its data whole.
-/// The standard library's lock, also under loom, which the testkit has no part in.
+/// Locks a mutex and ignores poisoning: every critical section in the testkit leaves its data consistent.
+///
+/// Uses the standard library's mutex, also under loom, which does not model the testkit.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,98 +1,102 @@
+//! The public view of one Pod: its role, its state, and the ways to shut it down.
+
 use std::{fmt, net::SocketAddr};
 
 use crate::Endpoint;
 
-/// What a Pod's server is set up to be. A former primary stays one until it is re-attached: started again, it serves
-/// as a second primary, on its old timeline, as in real life.
+/// The role that a Pod's server is configured for.
+///
+/// A former primary keeps its role until it is [re-attached](crate::testkit::Cluster::reattach). If it is started
+/// before that, it serves as a second primary on its old timeline, as a real one would.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "PostgreSQL has no third role")]
-pub enum Role {
-    /// Takes writes.
+pub enum PodRole {
+    /// Accepts writes.
     Primary,
-    /// Follows the primary and takes reads.
+    /// Replicates from the primary and accepts reads.
     Standby,
 }
 
-/// What a Pod's processes are doing.
+/// The state of a Pod's processes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
-pub enum State {
-    /// There are none: stopped, killed, or ended by themselves.
+pub enum PodState {
+    /// No process runs: the server was stopped, was killed, or exited.
     Down,
-    /// Stopped by SIGSTOP: connections open and nothing comes back.
+    /// The processes are stopped by SIGSTOP: they keep their connections open and send nothing.
     Paused,
-    /// Up.
+    /// The server is running.
     Running,
 }
 
-/// How a server is asked to stop: PostgreSQL's three ways.
+/// PostgreSQL's three shutdown modes.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[expect(clippy::exhaustive_enums, reason = "PostgreSQL has these three since it exists")]
+#[expect(clippy::exhaustive_enums, reason = "PostgreSQL has always had exactly these three")]
 pub enum Shutdown {
-    /// Waits until every client has left by itself (SIGTERM).
+    /// Waits until every client has disconnected (SIGTERM).
     Smart,
-    /// Ends the sessions (57P01) and shuts down in order (SIGINT); what a Pod's `preStop` hook mostly does.
+    /// Terminates the sessions (57P01) and shuts down cleanly (SIGINT). Most `preStop` hooks do this.
     Fast,
-    /// Ends everything at once, without a checkpoint (SIGQUIT).
+    /// Ends all processes without a checkpoint (SIGQUIT).
     Immediate,
 }
 
-/// One Pod as it was when it was asked for.
+/// A snapshot of one Pod.
 #[derive(Clone, Debug)]
 pub struct Pod {
     pub(super) endpoint: Endpoint,
     pub(super) name: String,
-    pub(super) role: Role,
-    pub(super) state: State,
+    pub(super) role: PodRole,
+    pub(super) state: PodState,
     pub(super) pid: Option<u32>,
     pub(super) published: bool,
 }
 
 impl Pod {
-    /// The Pod's name, as the StatefulSet gives it: `postgresql-sfs-0`. The server's `cluster_name` is the same.
+    /// Returns the Pod's name in the StatefulSet, such as `postgresql-sfs-0`. It is also the server's `cluster_name`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The Pod's address and port.
+    /// Returns the Pod's address and port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.endpoint.address()
     }
 
-    /// Name and address, as discovery by SRV records tells them.
+    /// Returns the Pod's name and address, as the pool discovers them from SRV records.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// What the Pod's server is set up to be.
+    /// Returns the role that the Pod's server is configured for.
     #[must_use]
-    pub fn role(&self) -> Role {
+    pub fn role(&self) -> PodRole {
         self.role
     }
 
-    /// What the Pod's processes are doing.
+    /// Returns the state of the Pod's processes.
     #[must_use]
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> PodState {
         self.state
     }
 
-    /// The process id of the postmaster, while there is one.
+    /// Returns the process id of the postmaster if it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.pid
     }
 
-    /// Whether DNS knows the Pod.
+    /// Returns true if the Pod is in DNS.
     #[must_use]
     pub fn is_published(&self) -> bool {
         self.published
     }
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for PodRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Primary => "primary",
@@ -101,7 +105,7 @@ impl fmt::Display for Role {
     }
 }
 
-impl State {
+impl PodState {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Down => "down",
@@ -111,7 +115,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for PodState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }

@@ -1,5 +1,7 @@
-//! Ports that nobody else uses: every port is drawn at random below the range that the system gives to outgoing
-//! connections, so that it is still free when a server comes back to it, and is bound on every address before use.
+//! Finds free ports for the servers and the DNS server.
+//!
+//! Ports are random numbers below the ephemeral range, so no outgoing connection takes the port of a server that is
+//! down. Each port is bound on every address before it is used.
 
 use std::{
     io,
@@ -9,21 +11,23 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-/// Below 32768, where Linux's ephemeral ports begin, and above what well-known programs use.
+/// The range of ports: below Linux's ephemeral ports, which begin at 32768, and above the ports of common services.
 const RANGE: RangeInclusive<u16> = 15_000..=32_000;
 
-/// How many ports are tried.
+/// Maximum number of ports to try.
 const ATTEMPTS: usize = 200;
 
-/// The port that all Pods of a cluster share, held on 127.0.0.1 (where no Pod lives) so that no other cluster of this
-/// machine takes it while a Pod is down. Bound and never listening: connecting to it is refused.
+/// The port that all Pods of a cluster share.
+///
+/// It stays bound on 127.0.0.1, which no Pod uses, so that no other cluster on this machine takes it while a Pod is
+/// down. The socket does not listen, so connections to it are refused.
 pub(super) struct PodPort {
     port: u16,
     _held: Socket,
 }
 
 impl PodPort {
-    /// Draws a port that is free on 127.0.0.1 and on every one of `addresses`.
+    /// Reserves a random port that is free on 127.0.0.1 and on all `addresses`.
     pub(super) fn reserve(addresses: &[Ipv4Addr]) -> io::Result<Self> {
         any_port(|port| {
             let held = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -40,7 +44,7 @@ impl PodPort {
     }
 }
 
-/// Tells whether this machine answers to a loopback address: macOS knows only 127.0.0.1 unless told otherwise.
+/// Returns true if a loopback address is configured on this machine. By default macOS has only 127.0.0.1.
 pub(super) fn exists(address: Ipv4Addr) -> io::Result<bool> {
     match UdpSocket::bind((address, 0)) {
         Ok(_) => Ok(true),
@@ -49,7 +53,7 @@ pub(super) fn exists(address: Ipv4Addr) -> io::Result<bool> {
     }
 }
 
-/// One port of 127.0.0.1 for UDP and TCP.
+/// Binds a random port of 127.0.0.1 for both UDP and TCP.
 pub(super) fn dns_sockets() -> io::Result<(UdpSocket, TcpListener)> {
     any_port(|port| bind_dns((IpAddr::V4(Ipv4Addr::LOCALHOST), port).into()))
 }

@@ -1,5 +1,7 @@
-//! The processes of a server. PostgreSQL's children each start a session of their own, so no process group holds them;
-//! but all of them work in the data directory, and that is how they are found.
+//! Finds and signals the processes of a server.
+//!
+//! PostgreSQL's children call `setsid`, so a server's processes share no process group. They are found by their working
+//! directory, which is the data directory.
 
 use std::{
     collections::BTreeSet,
@@ -13,23 +15,23 @@ use tokio::time::sleep;
 use super::{Account, Error, command};
 use crate::time::{Duration, Instant};
 
-/// How long a server's processes may take to vanish after SIGKILL, or to be found after SIGSTOP.
+/// Time within which all processes of a server must exit after SIGKILL, or all of them must be found.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How often a condition is looked at again.
-pub(super) const POLL: Duration = Duration::from_millis(5);
+/// Time between two checks of a condition.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// One Pod's processes, or one cluster's.
+/// The processes of one Pod.
 #[derive(Clone, Debug)]
 pub(super) struct Processes {
-    /// Where they work; canonical.
+    /// The directory that contains their working directories, as a canonical path.
     pub(super) directory: PathBuf,
-    /// Who they run as, where that is not us.
+    /// The account they run as, if it is not the account of this process.
     pub(super) account: Option<Account>,
 }
 
 impl Processes {
-    /// Ends every process of it with SIGKILL, and returns when none is left.
+    /// Kills all processes with SIGKILL and returns when none is left.
     pub(super) async fn kill(&self) -> Result<(), Error> {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -39,20 +41,21 @@ impl Processes {
             }
             send_all(&found, Signal::KILL)?;
             if Instant::now() > deadline {
-                let what = format!("the end of the processes {found:?} after SIGKILL");
-                return Err(Error::Timeout { what, after: DEADLINE, log: String::new() });
+                let waiting_for = format!("processes {found:?} to exit after SIGKILL");
+                return Err(Error::Timeout { waiting_for, after: DEADLINE, log: String::new() });
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Sends a signal to every process of it, again and again until no new process turns up.
+    /// Sends a signal to all processes, repeatedly until no new process appears.
     pub(super) async fn signal(&self, signal: Signal) -> Result<(), Error> {
-        self.each(|pid| send(pid, signal)).await
+        self.for_each(|pid| send(pid, signal)).await
     }
 
-    /// Does this to every process of it, again and again until no new process turns up.
-    pub(super) async fn each(&self, mut work: impl FnMut(i32) -> Result<(), Error>) -> Result<(), Error> {
+    /// Calls a function for all processes, repeatedly until no new process appears. The function can get a process more
+    /// than once.
+    pub(super) async fn for_each(&self, mut f: impl FnMut(i32) -> Result<(), Error>) -> Result<(), Error> {
         let deadline = Instant::now() + DEADLINE;
         let mut reached = BTreeSet::new();
         loop {
@@ -60,17 +63,17 @@ impl Processes {
             if found.is_subset(&reached) {
                 return Ok(());
             }
-            found.iter().try_for_each(|pid| work(*pid))?;
+            found.iter().try_for_each(|pid| f(*pid))?;
             reached = found;
             if Instant::now() > deadline {
-                let what = "the end of new processes".to_owned();
-                return Err(Error::Timeout { what, after: DEADLINE, log: String::new() });
+                let waiting_for = "a server to stop creating processes".to_owned();
+                return Err(Error::Timeout { waiting_for, after: DEADLINE, log: String::new() });
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Who is there now.
+    /// Returns the ids of the current processes.
     pub(super) async fn list(&self) -> Result<BTreeSet<i32>, Error> {
         if !Path::new("/proc/self/cwd").exists() {
             let mut ps = command::program(Path::new("ps"), None);
@@ -78,7 +81,8 @@ impl Processes {
             return Ok(descendants(&listing, &self.directory.to_string_lossy()));
         }
         match self.by_proc() {
-            // Root in a container may not look into another user's processes. That user may.
+            // Root in a container without `CAP_SYS_PTRACE` cannot read the working directories of another user's
+            // processes, but that user can.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let mut shell = command::program(Path::new("/bin/sh"), self.account);
                 let listing = command::output(shell.args(["-c", "ls -l /proc/[0-9]*/cwd 2>/dev/null; true"])).await?;
@@ -98,7 +102,7 @@ impl Processes {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && self.account.is_some() => {
                     return Err(error);
                 }
-                // Works elsewhere, has just ended, or belongs to somebody else.
+                // The process works elsewhere, has just ended, or belongs to an unrelated user.
                 _ => {}
             }
         }
@@ -106,13 +110,13 @@ impl Processes {
     }
 }
 
-/// Sends a signal; a process that is gone already is no error.
+/// Sends a signal to a process. Returns `Ok` if the process no longer exists.
 pub(super) fn send(pid: i32, signal: Signal) -> Result<(), Error> {
-    reach(pid, signal).map(drop)
+    send_if_exists(pid, signal).map(drop)
 }
 
-/// Sends a signal. Says whether the process is still there.
-pub(super) fn reach(pid: i32, signal: Signal) -> Result<bool, Error> {
+/// Sends a signal to a process. Returns false if the process no longer exists.
+pub(super) fn send_if_exists(pid: i32, signal: Signal) -> Result<bool, Error> {
     let Some(process) = Pid::from_raw(pid) else { return Ok(false) };
     match kill_process(process, signal) {
         Ok(()) => Ok(true),
@@ -125,7 +129,7 @@ fn send_all(pids: &BTreeSet<i32>, signal: Signal) -> Result<(), Error> {
     pids.iter().try_for_each(|pid| send(*pid, signal))
 }
 
-/// The processes that `ls -l /proc/PID/cwd` shows to work in or below the directory.
+/// Returns the processes whose working directory is `directory` or below it, from the output of `ls -l /proc/PID/cwd`.
 fn working_in(listing: &str, directory: &str) -> BTreeSet<i32> {
     let pid = |line: &str| {
         let (pid, cwd) = line.split_once("/proc/")?.1.split_once("/cwd -> ")?;
@@ -134,7 +138,8 @@ fn working_in(listing: &str, directory: &str) -> BTreeSet<i32> {
     listing.lines().filter_map(pid).collect()
 }
 
-/// Without `/proc`: the processes whose command line names the directory, and their descendants.
+/// Returns the processes whose command line contains `directory`, and their descendants, from the output of `ps`. Used
+/// on systems without `/proc`.
 fn descendants(listing: &str, directory: &str) -> BTreeSet<i32> {
     let rows: Vec<(i32, i32, bool)> = listing
         .lines()
@@ -158,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_who_works_in_a_directory() {
+    fn finds_processes_by_working_directory() {
         let listing = "lrwxrwxrwx 1 a a 0 May 1 10:00 /proc/20/cwd -> /tmp/x/a/data\n\
                        lrwxrwxrwx 1 a a 0 May 1 10:00 /proc/21/cwd -> /tmp/x/ab\n\
                        lrwxrwxrwx 1 a a 0 May 1 10:00 /proc/22/cwd -> /tmp/x/a (deleted)\n";
@@ -166,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_a_server_and_all_that_descends_from_it() {
+    fn finds_a_server_and_its_descendants() {
         let listing = "  1 0 /sbin/launchd\n 20 1 postgres -D /tmp/x/a/data\n 21 20 postgres: walwriter\n \
                        22 21 postgres: child\n 30 1 postgres -D /tmp/y/data\n 31 30 postgres: walwriter\n";
         assert_eq!(descendants(listing, "/tmp/x/a"), BTreeSet::from([20, 21, 22]));

@@ -1,3 +1,5 @@
+//! Finds PostgreSQL's server programs on this machine.
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -5,14 +7,15 @@ use std::{
 
 use super::{Account, Error, command};
 
-/// The programs that a cluster cannot do without.
-const NEEDED: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
+/// The programs that a cluster requires.
+const REQUIRED: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
 
-/// The oldest PostgreSQL that takes a new `primary_conninfo` without a restart.
-const OLDEST: u32 = 13;
+/// The oldest major version that applies a new `primary_conninfo` without a restart.
+const MIN_MAJOR: u32 = 13;
 
-/// Where packages put the server programs; `*` stands for a version. `scripts/postgres-programs` looks in the same.
-const PLACES: [(&str, &str, &str); 6] = [
+/// Directories where packages install the server programs, as `parent`, `prefix`, `below`: the programs are in
+/// `parent/prefixVERSION/below`. `scripts/postgres-programs` searches the same directories.
+const PACKAGE_DIRECTORIES: [(&str, &str, &str); 6] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
     ("/usr/libexec", "postgresql", ""),
@@ -29,16 +32,19 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Finds them by `PG_BIN`, then on `PATH`, then where packages put them, newest version first.
+    /// Finds the programs: in `PG_BIN` if it is set, otherwise on `PATH`, then in the directories of packages, newest
+    /// version first.
     pub(super) async fn find(account: Option<Account>) -> Result<Self, Error> {
         let searched = candidates();
-        let Some(directory) = searched.iter().find(|place| NEEDED.iter().all(|name| place.join(name).is_file())) else {
+        let Some(directory) =
+            searched.iter().find(|directory| REQUIRED.iter().all(|name| directory.join(name).is_file()))
+        else {
             return Err(Error::ProgramsMissing { searched });
         };
         let program = directory.join("postgres");
         let version = command::output(command::program(&program, account).arg("--version")).await?;
         match major(&version) {
-            Some(major) if major >= OLDEST => Ok(Self { directory: directory.clone(), major }),
+            Some(major) if major >= MIN_MAJOR => Ok(Self { directory: directory.clone(), major }),
             _ => Err(Error::Version { program, version: version.trim().to_owned() }),
         }
     }
@@ -61,20 +67,23 @@ fn candidates() -> Vec<PathBuf> {
         return vec![directory.into()];
     }
     let path = env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<PathBuf> = Vec::new();
+    let mut directories: Vec<PathBuf> = Vec::new();
     for directory in env::split_paths(&path) {
-        // Distributions link some of the programs into the path, and the others lie beside what is linked.
-        let real = fs::canonicalize(directory.join("postgres")).ok().and_then(|p| p.parent().map(Path::to_path_buf));
-        places.extend([Some(directory), real].into_iter().flatten());
+        // Distributions put symbolic links to some of the programs on PATH. All programs are in the link's target
+        // directory.
+        let target = fs::canonicalize(directory.join("postgres")).ok().and_then(|p| p.parent().map(Path::to_path_buf));
+        directories.extend([Some(directory), target].into_iter().flatten());
     }
-    places.extend(PLACES.iter().flat_map(|(parent, prefix, below)| versions(Path::new(parent), prefix, below)));
-    places.dedup();
-    places
+    directories.extend(
+        PACKAGE_DIRECTORIES.iter().flat_map(|(parent, prefix, below)| versions(Path::new(parent), prefix, below)),
+    );
+    directories.dedup();
+    directories
 }
 
-/// The directories `parent/prefixVERSION/below`, newest version first.
+/// Returns the existing directories `parent/prefixVERSION/below`, newest version first.
 fn versions(parent: &Path, prefix: &str, below: &str) -> Vec<PathBuf> {
-    // A parent that cannot be read has no programs for us.
+    // A parent that cannot be read contains no usable programs.
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let mut found: Vec<(u32, PathBuf)> = entries
         .filter_map(|entry| {
@@ -88,7 +97,8 @@ fn versions(parent: &Path, prefix: &str, below: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// 15 of `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`; 18 of `18beta1`.
+/// Parses the major version: 15 from `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`, 18 from
+/// `postgres (PostgreSQL) 18beta1`.
 fn major(version: &str) -> Option<u32> {
     let number = version.split_once("(PostgreSQL) ")?.1;
     let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());

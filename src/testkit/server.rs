@@ -1,3 +1,5 @@
+//! One PostgreSQL server: its files, its processes and its state.
+
 use std::{
     fs::{self, File},
     net::SocketAddr,
@@ -12,11 +14,11 @@ use tokio_postgres::Client;
 use tracing::warn;
 
 use super::{
-    Error, Role, Shutdown, State, account,
+    Error, PodRole, PodState, Shutdown, account,
     certificate::Certificate,
+    cluster_config::ClusterConfig,
     lock,
-    processes::{self, POLL, Processes},
-    site::Site,
+    processes::{self, POLL_INTERVAL, Processes},
     throttle::Throttle,
 };
 use crate::{
@@ -24,17 +26,18 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// How long a server may take to start or to stop. A primary alone waits 60 s for a standby that does not answer.
+/// Time within which a server must start or stop. A stopping primary alone waits 60 s for an unresponsive standby
+/// (`wal_sender_timeout`).
 pub(super) const DEADLINE: Duration = Duration::from_secs(90);
 
-/// How much of the server's log goes into an error, in bytes.
+/// Length of the end of the server's log that an error contains, in bytes.
 const LOG_TAIL: usize = 2000;
 
-/// One Pod's PostgreSQL server: its directory, its address, its processes.
+/// The PostgreSQL server of one Pod.
 ///
-/// Below the Pod's directory lie `data`, the configuration files, and `log`.
+/// Its directory contains the data directory `data`, the configuration files, and `log`.
 pub(super) struct Server {
-    site: Arc<Site>,
+    config: Arc<ClusterConfig>,
     name: String,
     directory: PathBuf,
     processes: Processes,
@@ -43,26 +46,31 @@ pub(super) struct Server {
 
 struct Inner {
     address: SocketAddr,
-    role: Role,
-    /// The primary that a standby follows.
-    follows: Option<SocketAddr>,
-    /// What it shows over TLS.
+    role: PodRole,
+    /// The primary that this standby replicates from.
+    upstream: Option<SocketAddr>,
+    /// The TLS certificate. `None`: no TLS.
     certificate: Option<Certificate>,
     postmaster: Option<Child>,
     paused: bool,
 }
 
 impl Server {
-    /// A server that does not run and has no data yet.
-    pub(super) fn new(site: Arc<Site>, name: String, address: SocketAddr, role: Role) -> Result<Self, Error> {
-        let directory = site.directory.join(&name);
+    /// Creates the directory of a server that is down and has no data yet.
+    pub(super) fn new(
+        config: Arc<ClusterConfig>,
+        name: String,
+        address: SocketAddr,
+        role: PodRole,
+    ) -> Result<Self, Error> {
+        let directory = config.directory.join(&name);
         if !directory.exists() {
-            account::make_directory(&directory, site.account)?;
+            account::make_directory(&directory, config.account)?;
         }
-        let certificate = site.certificate.clone();
-        let inner = Inner { address, role, follows: None, certificate, postmaster: None, paused: false };
-        let processes = Processes { directory: directory.clone(), account: site.account };
-        Ok(Self { site, name, directory, processes, inner: Mutex::new(inner) })
+        let certificate = config.certificate.clone();
+        let inner = Inner { address, role, upstream: None, certificate, postmaster: None, paused: false };
+        let processes = Processes { directory: directory.clone(), account: config.account };
+        Ok(Self { config, name, directory, processes, inner: Mutex::new(inner) })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -77,7 +85,7 @@ impl Server {
         Endpoint::named(self.name.as_str(), self.address())
     }
 
-    pub(super) fn role(&self) -> Role {
+    pub(super) fn role(&self) -> PodRole {
         lock(&self.inner).role
     }
 
@@ -89,77 +97,78 @@ impl Server {
         self.directory.join("log")
     }
 
-    /// What the processes do, and the postmaster's id while it runs.
-    pub(super) fn state(&self) -> (State, Option<u32>) {
+    /// Returns the state of the processes, and the postmaster's process id if it runs.
+    pub(super) fn state(&self) -> (PodState, Option<u32>) {
         let mut inner = lock(&self.inner);
         let paused = inner.paused;
         match &mut inner.postmaster {
-            None => (State::Down, None),
+            None => (PodState::Down, None),
             Some(postmaster) => match postmaster.try_wait() {
-                Ok(None) => (if paused { State::Paused } else { State::Running }, Some(postmaster.id())),
+                Ok(None) => (if paused { PodState::Paused } else { PodState::Running }, Some(postmaster.id())),
                 Ok(Some(status)) => {
-                    warn!(pod = self.name, %status, "the server ended by itself");
+                    warn!(pod = self.name, %status, "server process exited unexpectedly");
                     inner.postmaster = None;
                     inner.paused = false;
-                    (State::Down, None)
+                    (PodState::Down, None)
                 }
-                // Not our child any more: then it is gone.
-                Err(_) => (State::Down, None),
+                // The process cannot be waited for any more, so it has ended.
+                Err(_) => (PodState::Down, None),
             },
         }
     }
 
-    pub(super) fn expect(&self, state: State, expected: &'static str) -> Result<(), Error> {
-        let (is, _) = self.state();
-        if is == state {
+    /// Returns an error unless the server is in this state. `expected` is the state's name in the error.
+    pub(super) fn expect_state(&self, state: PodState, expected: &'static str) -> Result<(), Error> {
+        let (actual, _) = self.state();
+        if actual == state {
             return Ok(());
         }
-        Err(Error::State { name: self.name.clone(), is: is.as_str(), expected })
+        Err(Error::WrongState { name: self.name.clone(), actual: actual.as_str(), expected })
     }
 
-    /// Changes the address; takes effect at the next start.
+    /// Changes the address that the next start uses.
     pub(super) fn set_address(&self, address: SocketAddr) {
         lock(&self.inner).address = address;
     }
 
-    /// Makes it a primary, or a standby of the server at `follows`: in memory and in the files, and a running server
-    /// reads them again.
-    pub(super) fn set_role(&self, follows: Option<SocketAddr>) -> Result<(), Error> {
+    /// Makes the server a standby of `upstream`, or a primary if that is `None`. Writes the configuration and makes a
+    /// running server reload it.
+    pub(super) fn set_role(&self, upstream: Option<SocketAddr>) -> Result<(), Error> {
         {
             let mut inner = lock(&self.inner);
-            inner.role = if follows.is_some() { Role::Standby } else { Role::Primary };
-            inner.follows = follows;
+            inner.role = if upstream.is_some() { PodRole::Standby } else { PodRole::Primary };
+            inner.upstream = upstream;
         }
         self.reload()
     }
 
-    /// Gives it another certificate: in the files, and a running server uses it from the next connection on.
+    /// Replaces the certificate. Returns when new connections to a running server use it.
     pub(super) async fn set_certificate(&self, certificate: Certificate) -> Result<(), Error> {
         lock(&self.inner).certificate = Some(certificate);
-        if self.state().0 != State::Running {
+        if self.state().0 != PodState::Running {
             return self.write_files();
         }
-        let before = self.loaded_at().await?;
+        let before = self.config_load_time().await?;
         self.reload()?;
         let deadline = Instant::now() + DEADLINE;
-        while self.loaded_at().await? == before {
+        while self.config_load_time().await? == before {
             if Instant::now() > deadline {
-                return Err(self.timeout(format!("the new certificate of {}", self.name), DEADLINE));
+                return Err(self.timeout(format!("{} to load its new certificate", self.name), DEADLINE));
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 
-    /// When a new connection's settings were read.
-    async fn loaded_at(&self) -> Result<String, Error> {
-        let failed = |source| Error::sql("ask when the settings were read", source);
+    /// Returns the time at which the configuration was loaded, as a new connection reports it.
+    async fn config_load_time(&self) -> Result<String, Error> {
+        let failed = |source| Error::sql("query the configuration load time", source);
         let client = self.connect("postgres").await?;
         let row = client.query_one("SELECT pg_conf_load_time()::text", &[]).await.map_err(failed)?;
         row.try_get(0).map_err(failed)
     }
 
-    /// Writes the files, and has a running server read them.
+    /// Writes the configuration files and makes a running server reload them.
     fn reload(&self) -> Result<(), Error> {
         self.write_files()?;
         match self.state() {
@@ -168,16 +177,17 @@ impl Server {
         }
     }
 
-    /// Starts the server with the data it has, and waits until it takes connections.
+    /// Starts the server with its existing data and waits until it accepts connections.
     pub(super) async fn start(&self) -> Result<(), Error> {
-        self.expect(State::Down, "down")?;
-        // What a killed postmaster left, whose process id may belong to somebody else by now.
+        self.expect_state(PodState::Down, "down")?;
+        // Clean up after a killed postmaster: its children, and its pid file. PostgreSQL refuses to start if the
+        // process id in that file is in use, possibly by an unrelated process.
         self.processes.kill().await?;
-        remove_if_there(&self.pid_file())?;
+        remove_if_exists(&self.pid_file())?;
         self.write_files()?;
         let failed = |source| Error::io(format!("start {}", self.name), source);
         let log = File::options().append(true).create(true).open(self.log_file()).map_err(failed)?;
-        let mut command = self.site.program("postgres");
+        let mut command = self.config.program("postgres");
         command.current_dir(&self.directory).arg("-D").arg(self.data());
         command.arg("-c").arg(format!("config_file={}", self.directory.join("postgresql.conf").display()));
         command.stdout(log.try_clone().map_err(failed)?).stderr(log);
@@ -185,9 +195,9 @@ impl Server {
         self.wait_ready().await
     }
 
-    /// Asks the server to stop and waits until it has. A paused one is resumed first.
+    /// Shuts the server down and waits until it has exited. A paused server is resumed first.
     pub(super) async fn stop(&self, shutdown: Shutdown) -> Result<(), Error> {
-        if self.state().0 == State::Paused {
+        if self.state().0 == PodState::Paused {
             self.resume().await?;
         }
         let signal = match shutdown {
@@ -200,97 +210,98 @@ impl Server {
         self.wait_exit().await
     }
 
-    /// SIGKILL to the postmaster and all its children.
+    /// Kills the postmaster and all its children with SIGKILL.
     pub(super) async fn kill(&self) -> Result<(), Error> {
         self.processes.kill().await?;
         self.wait_exit().await
     }
 
     pub(super) async fn pause(&self) -> Result<(), Error> {
-        self.expect(State::Running, "running")?;
+        self.expect_state(PodState::Running, "running")?;
         lock(&self.inner).paused = true;
         self.processes.signal(Signal::STOP).await
     }
 
     pub(super) async fn resume(&self) -> Result<(), Error> {
-        self.expect(State::Paused, "paused")?;
+        self.expect_state(PodState::Paused, "paused")?;
         self.processes.signal(Signal::CONT).await?;
         lock(&self.inner).paused = false;
         Ok(())
     }
 
     pub(super) async fn throttle(&self, share: f64) -> Result<Throttle, Error> {
-        self.expect(State::Running, "running")?;
+        self.expect_state(PodState::Running, "running")?;
         Throttle::start(self.processes.clone(), share).await
     }
 
     /// Connects as the superuser.
     pub(super) async fn connect(&self, database: &str) -> Result<Client, Error> {
-        self.site.connect(self.address(), database).await
+        self.config.connect(self.address(), database).await
     }
 
-    pub(super) fn timeout(&self, what: impl Into<String>, after: Duration) -> Error {
-        Error::Timeout { what: what.into(), after, log: self.log_tail() }
+    /// Returns a timeout error with the end of the server's log.
+    pub(super) fn timeout(&self, waiting_for: impl Into<String>, after: Duration) -> Error {
+        Error::Timeout { waiting_for: waiting_for.into(), after, log: self.log_tail() }
     }
 
-    /// Makes the files say what the role is: `postgresql.conf`, `pg_hba.conf` and `standby.signal`.
+    /// Writes `postgresql.conf`, `pg_hba.conf`, the TLS files, and `standby.signal` for a standby.
     fn write_files(&self) -> Result<(), Error> {
-        let (address, follows, certificate) = {
+        let (address, upstream, certificate) = {
             let inner = lock(&self.inner);
-            (inner.address, inner.follows, inner.certificate.clone())
+            (inner.address, inner.upstream, inner.certificate.clone())
         };
-        let account = self.site.account;
+        let account = self.config.account;
         let hba = self.directory.join("pg_hba.conf");
-        account::write_file(&hba, &self.site.pg_hba(), account)?;
+        account::write_file(&hba, &self.config.pg_hba(), account)?;
         let tls = match certificate {
-            Some(certificate) => certificate.install(self.site.client_ca.as_deref(), &self.directory, account)?,
+            Some(certificate) => certificate.install(self.config.client_ca.as_deref(), &self.directory, account)?,
             None => Vec::new(),
         };
-        let primary = follows.map(|primary| self.site.conninfo(primary, &self.name));
-        let conf = self.site.postgresql_conf(&self.name, address, &hba, primary.as_deref(), &tls);
+        let primary_conninfo = upstream.map(|upstream| self.config.conninfo(upstream, &self.name));
+        let conf = self.config.postgresql_conf(&self.name, address, &hba, primary_conninfo.as_deref(), &tls);
         account::write_file(&self.directory.join("postgresql.conf"), &conf, account)?;
         let signal = self.data().join("standby.signal");
-        if follows.is_some() { account::write_file(&signal, "", account) } else { remove_if_there(&signal) }
+        if upstream.is_some() { account::write_file(&signal, "", account) } else { remove_if_exists(&signal) }
     }
 
     async fn wait_ready(&self) -> Result<(), Error> {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            if self.state().0 == State::Down {
+            if self.state().0 == PodState::Down {
                 return Err(Error::Exited { name: self.name.clone(), log: self.log_tail() });
             }
-            // The eighth line is the server's own word for it. Not there yet is not ready.
+            // The eighth line of postmaster.pid is the server's status. Until it exists, the server is not ready.
             let lines = fs::read_to_string(self.pid_file()).unwrap_or_default();
             if lines.lines().nth(7).is_some_and(|status| status.trim() == "ready") {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(self.timeout(format!("the start of {}", self.name), DEADLINE));
+                return Err(self.timeout(format!("{} to start", self.name), DEADLINE));
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
     async fn wait_exit(&self) -> Result<(), Error> {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            let ended = match &mut lock(&self.inner).postmaster {
+            let exited = match &mut lock(&self.inner).postmaster {
                 None => true,
                 Some(postmaster) => {
-                    let failed = |source| Error::io(format!("wait for the end of {}", self.name), source);
+                    let failed = |source| Error::io(format!("wait for {} to exit", self.name), source);
                     postmaster.try_wait().map_err(failed)?.is_some()
                 }
             };
-            if ended {
+            if exited {
                 let mut inner = lock(&self.inner);
                 inner.postmaster = None;
                 inner.paused = false;
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(self.timeout(format!("the end of {}", self.name), DEADLINE));
+                return Err(self.timeout(format!("{} to exit", self.name), DEADLINE));
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -305,17 +316,17 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Leaves no zombie. The watcher ends the children.
+    /// Kills and reaps the postmaster, so that it does not stay as a zombie. The watcher kills its children.
     fn drop(&mut self) {
         if let Some(mut postmaster) = lock(&self.inner).postmaster.take()
             && let Err(error) = postmaster.kill().and_then(|()| postmaster.wait())
         {
-            warn!(pod = self.name, %error, "the server did not end");
+            warn!(pod = self.name, %error, "cannot kill or reap the server's postmaster");
         }
     }
 }
 
-fn remove_if_there(path: &std::path::Path) -> Result<(), Error> {
+fn remove_if_exists(path: &std::path::Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::io(format!("remove {}", path.display()), source))

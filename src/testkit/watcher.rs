@@ -1,3 +1,5 @@
+//! The cluster's directory and the process that cleans it up.
+
 use std::{
     io::{self, Read, Write},
     os::unix::ffi::OsStrExt,
@@ -12,20 +14,20 @@ use tracing::warn;
 
 use super::{Account, Error, command};
 
-/// What the watcher runs: a shell, which is everywhere, and which nothing of this process can break.
+/// The watcher's program. A shell script runs on every system, and does not depend on the state of this process.
 const SCRIPT: &str = include_str!("watcher.sh");
 
-/// How long the watcher may take to clean up.
+/// Time within which the watcher must clean up.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How much free memory lets the servers live in memory, in bytes. A Pod takes about 40 MB at first.
-const ROOM: u64 = 1 << 30;
+/// Free space in `/dev/shm` above which the cluster is placed there, in bytes. A new Pod uses about 40 MB.
+const MIN_FREE_MEMORY: u64 = 1 << 30;
 
-/// The cluster's directory, and the process that cleans it up.
+/// The process that creates the cluster's directory and cleans it up.
 ///
-/// The watcher makes the directory, and reads from a pipe that only this process can write to. When the pipe ends,
-/// because this value was dropped or because this process is gone (SIGKILL too), it kills every process that works in
-/// the directory and removes it. So there is one way to clean up and it is the one that is always taken.
+/// The watcher creates the directory, and then reads from a pipe that only this process has open for writing. The pipe
+/// closes when this value is dropped or when this process ends, even by SIGKILL. Then the watcher kills every process
+/// that works in the directory and removes the directory. Every exit thus takes the same clean-up path.
 pub(super) struct Watcher {
     directory: PathBuf,
     account: Option<Account>,
@@ -33,11 +35,12 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Makes a directory below `parent`, which `account` has to be able to write to, for `account` alone.
+    /// Creates a directory below `parent` that only `account` can enter. `account` must be able to write to `parent`.
     pub(super) fn start(parent: Option<&Path>, account: Option<Account>) -> Result<Self, Error> {
-        let parent = parent.map_or_else(roomy, Path::to_path_buf);
-        let (shell, directory) = spawn(&parent, Path::new(""), account)
-            .map_err(|source| Error::io(format!("make a directory for the servers in {}", parent.display()), source))?;
+        let parent = parent.map_or_else(default_parent, Path::to_path_buf);
+        let (shell, directory) = spawn(&parent, Path::new(""), account).map_err(|source| {
+            Error::io(format!("create a directory for the servers in {}", parent.display()), source)
+        })?;
         Ok(Self { directory, account, shell })
     }
 
@@ -45,14 +48,14 @@ impl Watcher {
         &self.directory
     }
 
-    #[expect(clippy::disallowed_methods, reason = "it blocks, and runs where a test's clock stands still")]
+    #[expect(clippy::disallowed_methods, reason = "blocks, and must not stop when a test pauses tokio's clock")]
     fn clean_up(&mut self) -> io::Result<()> {
         drop(self.shell.stdin.take());
         let deadline = Instant::now() + DEADLINE;
         loop {
             match self.shell.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
-                Some(status) => return Err(io::Error::other(format!("the watcher ended with {status}"))),
+                Some(status) => return Err(io::Error::other(format!("the watcher exited with {status}"))),
                 None if Instant::now() > deadline => return Err(io::ErrorKind::TimedOut.into()),
                 None => sleep(Duration::from_millis(2)),
             }
@@ -64,28 +67,29 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         let directory = self.directory.display().to_string();
         if let Err(error) = self.clean_up() {
-            warn!(%error, %directory, "the watcher did not clean up; another one will");
+            warn!(%error, %directory, "watcher failed to clean up the local cluster; starting another watcher");
             let again = spawn(Path::new("/"), &self.directory, self.account).and_then(|(shell, _)| {
                 self.shell = shell;
                 self.clean_up()
             });
             if let Err(error) = again {
-                warn!(%error, %directory, "the local cluster was not cleaned up");
+                warn!(%error, %directory, "cannot clean up the local cluster; its processes and files stay");
             }
         }
     }
 }
 
-/// Memory where there is enough of it: ext4 is slow to make files where many were just removed.
-fn roomy() -> PathBuf {
+/// Returns `/dev/shm` if it has enough free space, otherwise the directory for temporary files. ext4 is slow to create
+/// files in a directory from which many files were just removed.
+fn default_parent() -> PathBuf {
     let memory = Path::new("/dev/shm");
-    let enough = statvfs(memory).is_ok_and(|room| room.f_bavail.saturating_mul(room.f_frsize) >= ROOM);
+    let enough = statvfs(memory).is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= MIN_FREE_MEMORY);
     if enough && access(memory, Access::WRITE_OK).is_ok() { memory.to_path_buf() } else { std::env::temp_dir() }
 }
 
-/// Starts the watcher on a directory, or on a new one below `parent` where that is empty; tells the directory's name.
+/// Starts a watcher of `directory`, or of a new directory below `parent` if `directory` is empty. Returns the path.
 fn spawn(parent: &Path, directory: &Path, account: Option<Account>) -> io::Result<(Child, PathBuf)> {
-    // As the servers' user: root in a container may not look into another user's processes.
+    // Run as the servers' account, because root in a container may be unable to inspect its processes.
     let mut shell = command::program(Path::new("/bin/sh"), account)
         .args(["-c", SCRIPT, "podpool-testkit-watcher"])
         .stdin(Stdio::piped())
@@ -93,20 +97,20 @@ fn spawn(parent: &Path, directory: &Path, account: Option<Account>) -> io::Resul
         .stderr(Stdio::null())
         .spawn()?;
     let (Some(input), Some(output)) = (&mut shell.stdin, &mut shell.stdout) else {
-        return Err(io::Error::other("the watcher has no pipes"));
+        return Err(io::Error::other("the watcher has no standard input or output"));
     };
     for line in [parent, directory] {
         input.write_all(&[line.as_os_str().as_bytes(), b"\n"].concat())?;
     }
-    // The watcher closes its end once it has told.
-    let mut told = String::new();
-    output.read_to_string(&mut told)?;
-    match told.strip_suffix('\n') {
+    // The watcher closes its standard output after it has written the path.
+    let mut reply = String::new();
+    output.read_to_string(&mut reply)?;
+    match reply.strip_suffix('\n') {
         Some(directory) => Ok((shell, directory.into())),
         None => {
             drop(shell.stdin.take());
             let status = shell.wait()?;
-            Err(io::Error::other(format!("the directory cannot be made or entered ({status})")))
+            Err(io::Error::other(format!("cannot create or enter the directory: the watcher exited with {status}")))
         }
     }
 }

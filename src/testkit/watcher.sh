@@ -1,6 +1,9 @@
-# Makes a directory below the one named in the first line (or takes on the one in the second), tells its name, and waits
-# at the end of a pipe until the program that started it is gone, however it went. Then it ends every process that
-# works in the directory, frees their shared memory, and removes it.
+# Cleans up a local cluster when the process that started this script has ended.
+#
+# Reads two lines: a parent directory, and a directory. Creates a new directory in the parent, unless the second line
+# names an existing one, and prints its path. Then waits for the end of standard input, which closes when the other
+# process ends in any way. Finally kills every process that works in the directory, frees their shared memory, and
+# removes the directory.
 trap '' HUP INT PIPE QUIT TERM
 IFS= read -r parent && IFS= read -r root || exit 1
 [ -n "$root" ] || root=$(mktemp -d "$parent/podpool-testkit-XXXXXXXX") || exit 1
@@ -41,21 +44,21 @@ while [ "$tries" -lt 200 ]; do
     found=$(processes)
     if [ -n "$found" ]; then
         for pid in $found; do
-            # Of initdb's servers, which choose their kind of memory by themselves.
+            # Segments of the servers that initdb starts: initdb chooses their kind of memory, which may be /dev/shm.
             segments="$segments $(sed -n 's|.* \(/dev/shm/PostgreSQL\.[0-9]*\)$|\1|p' "/proc/$pid/maps")"
         done
-        # shellcheck disable=SC2086 # one word for each process
+        # shellcheck disable=SC2086 # splits into one word for each process
         kill -9 $found
         sleep 0.02 || sleep 1
         continue
     fi
-    # A server that was killed leaves its System V segment; its identifier is in the seventh line.
+    # A killed server leaves its System V segment. The segment's id is in the seventh line of the pid file.
     for pidfile in "$root"/*/data/postmaster.pid; do
         [ -r "$pidfile" ] || continue
         segment=$(sed -n '7s/^ *[0-9][0-9]* *\([0-9][0-9]*\) *$/\1/p' "$pidfile")
         [ -z "$segment" ] || ipcrm -m "$segment"
     done
-    # shellcheck disable=SC2086 # one word for each segment
+    # shellcheck disable=SC2086 # splits into one word for each segment
     rm -rf "$root" $segments
     if [ ! -e "$root" ] && [ -z "$(processes)" ]; then
         exit 0

@@ -1,138 +1,164 @@
-//! Reads the headers of what the server sends, and the little of the bodies that the pool lives by: the status of
-//! ReadyForQuery, severity and SQLSTATE of ErrorResponse, the parameters that tell a server's role, and the tags of the
-//! commands after which a prepared statement is gone. What goes beyond its [`bounds`](super::bounds) ends the reading.
+//! Parses the messages of the server: each header, and the few parts of bodies that the pool needs. These are the
+//! status of ReadyForQuery, the severity and SQLSTATE of ErrorResponse, the parameters that show a server's role, and
+//! the tags of commands that deallocate prepared statements. A message beyond its [limit](super::message_limits) ends
+//! the parsing with an error. [`frontend`](super::frontend) is the counterpart for the other direction.
+//!
+//! # Crates considered
+//!
+//! tokio-postgres reads and parses the same bytes. This parser only observes them in the driver's buffer: it consumes
+//! nothing, accepts reads that end anywhere in a message, and does not allocate per message. Two crates were
+//! considered:
+//!
+//! * `postgres-protocol`, which tokio-postgres uses: `backend::Message::parse` splits whole messages off an owned
+//!   `BytesMut`. All bytes would have to be copied, and a message buffered to its end. Its `frontend` module only
+//!   encodes.
+//! * `pgwire` also decodes complete messages from a `BytesMut`, which it consumes, into owned values.
 
-use super::bounds::{self, AUTHENTICATION, Allowed, Parameters, Violation};
+use super::message_limits::{
+    ConnectionState, MAX_AUTHENTICATION, ParameterNames, Violation, check_authentication, check_message_length,
+    check_response_length,
+};
 
-/// Bytes of a body that are kept to be read. The fields we want stand at the front of an ErrorResponse, and the
-/// parameters we want are short. Of a request for authentication all is kept.
+/// Maximum number of bytes of a body that are kept for parsing. The fields in use are at the start of an ErrorResponse,
+/// and the parameters in use are short. Authentication messages are kept in full.
 const KEPT: usize = 128;
 
-/// Something that the server said.
+/// A message of the server that the pool reacts to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum BackendMessage {
     /// ReadyForQuery, with its status byte.
     Ready(u8),
-    /// CopyInResponse: the Sync that went before it will be ignored (PostgreSQL manual, "COPY Operations").
+    /// CopyInResponse. The server will ignore the Sync that was sent before it (PostgreSQL manual, "COPY Operations").
     CopyIn,
     /// ErrorResponse of severity FATAL or PANIC, with its SQLSTATE.
     Fatal([u8; 5]),
     /// ErrorResponse of a lower severity, with its SQLSTATE.
     Error([u8; 5]),
-    /// CommandComplete of `DEALLOCATE ALL` or `DISCARD ALL`: the server has forgotten every prepared statement.
+    /// CommandComplete of `DEALLOCATE ALL` or `DISCARD ALL`: the session has no prepared statements any more.
     Deallocated,
-    /// ParameterStatus `in_hot_standby`.
+    /// ParameterStatus of `in_hot_standby`.
     HotStandby(bool),
-    /// ParameterStatus `default_transaction_read_only`.
+    /// ParameterStatus of `default_transaction_read_only`.
     ReadOnly(bool),
 }
 
-/// Where in the stream of messages we are.
+/// The position in the stream of the server's messages.
 #[derive(Debug)]
 pub(super) struct BackendReader {
     header: [u8; 5],
-    have: usize,
-    body: usize,
+    /// Bytes of the current header received so far; 5 while its body is read.
+    header_len: usize,
+    /// Bytes of the current body still to come.
+    body_left: usize,
+    /// The start of the current body.
     kept: Vec<u8>,
     /// Bytes since the last ReadyForQuery.
-    answer: usize,
-    parameters: Parameters,
+    response_len: usize,
+    parameters: ParameterNames,
 }
 
 impl BackendReader {
-    /// At the first message.
+    /// Returns a reader at the first message of a connection.
     pub(super) fn new() -> Self {
-        let (kept, parameters) = (Vec::with_capacity(KEPT), Parameters::default());
-        Self { header: [0; 5], have: 0, body: 0, kept, answer: 0, parameters }
+        let (kept, parameters) = (Vec::with_capacity(KEPT), ParameterNames::default());
+        Self { header: [0; 5], header_len: 0, body_left: 0, kept, response_len: 0, parameters }
     }
 
-    /// Takes in bytes that were read, up to the next message that says something. `None` where nothing more is said in
-    /// them.
-    pub(super) fn next(&mut self, bytes: &mut &[u8], allowed: Allowed) -> Result<Option<BackendMessage>, Violation> {
+    /// Consumes bytes up to and including the next message that the pool reacts to, and returns that message. Returns
+    /// `None` after consuming all bytes without one.
+    pub(super) fn next(
+        &mut self,
+        bytes: &mut &[u8],
+        state: ConnectionState,
+    ) -> Result<Option<BackendMessage>, Violation> {
         while !bytes.is_empty() {
-            if let Some((kind, body)) = self.take_whole(bytes, allowed)? {
-                if let Some(reply) = self.read(kind, &body[..body.len().min(kept(kind))])? {
-                    return Ok(Some(reply));
+            if let Some((kind, body)) = self.take_whole(bytes, state)? {
+                if let Some(message) = self.parse(kind, &body[..body.len().min(kept(kind))])? {
+                    return Ok(Some(message));
                 }
                 continue;
             }
-            if self.have < 5 {
-                let header = self.take(bytes, 5 - self.have, allowed)?;
-                self.header[self.have..self.have + header.len()].copy_from_slice(header);
-                self.have += header.len();
-                if self.have < 5 {
+            if self.header_len < 5 {
+                let header = self.take(bytes, 5 - self.header_len, state)?;
+                self.header[self.header_len..self.header_len + header.len()].copy_from_slice(header);
+                self.header_len += header.len();
+                if self.header_len < 5 {
                     break;
                 }
                 let [kind, length @ ..] = self.header;
                 let length = u32::from_be_bytes(length) as usize;
-                bounds::announced(kind, length, allowed)?;
-                self.body = length.saturating_sub(4);
+                check_message_length(kind, length, state)?;
+                self.body_left = length.saturating_sub(4);
                 self.kept.clear();
             }
-            let body = self.take(bytes, self.body, allowed)?;
+            let body = self.take(bytes, self.body_left, state)?;
             let kind = self.header[0];
             self.kept.extend_from_slice(&body[..body.len().min(kept(kind) - self.kept.len())]);
-            self.body -= body.len();
-            if self.body == 0 {
-                self.have = 0;
+            self.body_left -= body.len();
+            if self.body_left == 0 {
+                self.header_len = 0;
                 let kept = std::mem::take(&mut self.kept);
-                let reply = self.read(kind, &kept);
+                let message = self.parse(kind, &kept);
                 self.kept = kept;
-                if let Some(reply) = reply? {
-                    return Ok(Some(reply));
+                if let Some(message) = message? {
+                    return Ok(Some(message));
                 }
             }
         }
         Ok(None)
     }
 
-    /// A message that is there from its beginning to its end, as nearly all are, to be read where it stands.
+    /// Takes the next message if all of it is in `bytes`, which is the usual case. Its body is parsed in place.
     #[inline]
-    fn take_whole<'a>(&mut self, bytes: &mut &'a [u8], allowed: Allowed) -> Result<Option<(u8, &'a [u8])>, Violation> {
+    fn take_whole<'a>(
+        &mut self,
+        bytes: &mut &'a [u8],
+        state: ConnectionState,
+    ) -> Result<Option<(u8, &'a [u8])>, Violation> {
         let Some((&[kind, ref length @ ..], rest)) = bytes.split_first_chunk::<5>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
-        if self.have > 0 {
+        if self.header_len > 0 {
             return Ok(None);
         }
         let Some((body, rest)) = rest.split_at_checked(length.saturating_sub(4)) else { return Ok(None) };
         *bytes = rest;
-        bounds::announced(kind, length, allowed)?;
-        self.count(5 + body.len(), allowed)?;
+        check_message_length(kind, length, state)?;
+        self.count(5 + body.len(), state)?;
         Ok(Some((kind, body)))
     }
 
-    /// At most so many of the bytes, counted.
-    fn take<'a>(&mut self, bytes: &mut &'a [u8], most: usize, allowed: Allowed) -> Result<&'a [u8], Violation> {
-        let (taken, rest) = bytes.split_at(most.min(bytes.len()));
+    /// Takes up to `max` bytes and counts them.
+    fn take<'a>(&mut self, bytes: &mut &'a [u8], max: usize, state: ConnectionState) -> Result<&'a [u8], Violation> {
+        let (taken, rest) = bytes.split_at(max.min(bytes.len()));
         *bytes = rest;
-        self.count(taken.len(), allowed)?;
+        self.count(taken.len(), state)?;
         Ok(taken)
     }
 
-    /// So many bytes more of an answer.
+    /// Adds bytes to the length of the current response and checks the sum.
     #[inline]
-    fn count(&mut self, bytes: usize, allowed: Allowed) -> Result<(), Violation> {
-        self.answer = self.answer.saturating_add(bytes);
-        bounds::answered(self.answer, allowed)
+    fn count(&mut self, bytes: usize, state: ConnectionState) -> Result<(), Violation> {
+        self.response_len = self.response_len.saturating_add(bytes);
+        check_response_length(self.response_len, state)
     }
 
-    /// What the message that has ended says.
+    /// Parses a complete message. `body` is at most [`kept`] bytes long.
     #[inline]
-    fn read(&mut self, kind: u8, body: &[u8]) -> Result<Option<BackendMessage>, Violation> {
+    fn parse(&mut self, kind: u8, body: &[u8]) -> Result<Option<BackendMessage>, Violation> {
         Ok(match kind {
             b'Z' => {
-                self.answer = 0;
+                self.response_len = 0;
                 body.first().copied().map(BackendMessage::Ready)
             }
             b'C' => matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0").then_some(BackendMessage::Deallocated),
             b'G' => Some(BackendMessage::CopyIn),
             b'E' => error(body),
             b'S' => {
-                self.parameters.told(body)?;
+                self.parameters.add(body)?;
                 parameter(body)
             }
             b'R' => {
-                bounds::asked_for(body)?;
+                check_authentication(body)?;
                 None
             }
             _ => None,
@@ -140,16 +166,17 @@ impl BackendReader {
     }
 }
 
-/// How much of the body of such a message is read.
+/// Returns the number of bytes at the start of a body that are kept for parsing, for a message of type `kind`.
 fn kept(kind: u8) -> usize {
     match kind {
         b'Z' | b'C' | b'E' | b'S' => KEPT,
-        b'R' => AUTHENTICATION,
+        b'R' => MAX_AUTHENTICATION,
         _ => 0,
     }
 }
 
-/// The fields of an ErrorResponse: a letter, a text, a zero byte. `V` is the severity, never translated.
+/// Parses the fields of an ErrorResponse: each is a letter, a text and a zero byte. `V` is the severity, which is never
+/// translated; `C` is the SQLSTATE.
 fn error(body: &[u8]) -> Option<BackendMessage> {
     let (mut severe, mut code) = (false, None);
     for field in body.split(|&byte| byte == 0) {
@@ -162,6 +189,7 @@ fn error(body: &[u8]) -> Option<BackendMessage> {
     code.map(if severe { BackendMessage::Fatal } else { BackendMessage::Error })
 }
 
+/// Parses a ParameterStatus: a name and a value, each with a zero byte at its end.
 fn parameter(body: &[u8]) -> Option<BackendMessage> {
     let mut parts = body.split(|&byte| byte == 0);
     match (parts.next()?, parts.next()?) {
@@ -176,15 +204,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::message_limits::{MAX_PARAMETERS, MAX_RESPONSE};
 
-    const ANY: Allowed = Allowed { trusted: true, asked: true };
+    const STARTING: ConnectionState = ConnectionState { in_service: false, awaiting_response: true };
+    const IN_USE: ConnectionState = ConnectionState { in_service: true, awaiting_response: true };
+    const IDLE: ConnectionState = ConnectionState { in_service: true, awaiting_response: false };
 
-    fn feed(replies: &mut BackendReader, mut bytes: &[u8], allowed: Allowed) -> Result<Vec<BackendMessage>, Violation> {
-        let mut heard = Vec::new();
-        while let Some(reply) = replies.next(&mut bytes, allowed)? {
-            heard.push(reply);
+    fn read_all(
+        reader: &mut BackendReader,
+        mut bytes: &[u8],
+        state: ConnectionState,
+    ) -> Result<Vec<BackendMessage>, Violation> {
+        let mut messages = Vec::new();
+        while let Some(message) = reader.next(&mut bytes, state)? {
+            messages.push(message);
         }
-        Ok(heard)
+        Ok(messages)
     }
 
     fn message(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -213,7 +248,7 @@ mod tests {
         fatal.extend([b'x'; 500]);
         fatal.extend(b"\0\0");
         bytes.extend(message(b'E', &fatal));
-        let replies = vec![
+        let messages = vec![
             BackendMessage::HotStandby(true),
             BackendMessage::ReadOnly(false),
             BackendMessage::Ready(b'I'),
@@ -224,31 +259,33 @@ mod tests {
             BackendMessage::CopyIn,
             BackendMessage::Fatal(*b"57P01"),
         ];
-        (bytes, replies)
+        (bytes, messages)
     }
 
     proptest! {
         #[test]
-        fn hears_the_same_however_the_bytes_are_cut(cuts in prop::collection::vec(1..600usize, 1..300)) {
+        fn returns_the_same_messages_for_any_split(cuts in prop::collection::vec(1..600usize, 1..300)) {
             let (bytes, expected) = conversation();
-            let mut replies = BackendReader::new();
-            let (mut rest, mut heard) = (&bytes[..], Vec::new());
+            let mut reader = BackendReader::new();
+            let (mut rest, mut messages) = (&bytes[..], Vec::new());
             for cut in cuts.into_iter().cycle() {
                 let (head, tail) = rest.split_at(cut.min(rest.len()));
-                heard.extend(feed(&mut replies, head, ANY).unwrap());
+                messages.extend(read_all(&mut reader, head, IN_USE).unwrap());
                 rest = tail;
                 if rest.is_empty() {
                     break;
                 }
             }
-            prop_assert_eq!(heard, expected);
+            prop_assert_eq!(messages, expected);
         }
 
         #[test]
-        fn no_bytes_make_it_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20)) {
-            let mut replies = BackendReader::new();
+        fn does_not_panic_on_any_bytes(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20),
+        ) {
+            let mut reader = BackendReader::new();
             for chunk in chunks {
-                if feed(&mut replies, &chunk, ANY).is_err() {
+                if read_all(&mut reader, &chunk, IN_USE).is_err() {
                     break;
                 }
             }
@@ -256,61 +293,61 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_beyond_a_bound_is_refused_by_its_name() {
-        let asked = Allowed { trusted: true, asked: true };
-        let idle = Allowed { trusted: true, asked: false };
-        let strange = Allowed { trusted: false, asked: true };
-        let announces = |kind, length: u32| [&[kind][..], &length.to_be_bytes()].concat();
+    fn names_the_limit_that_a_message_exceeds() {
+        let header = |kind, length: u32| [&[kind][..], &length.to_be_bytes()].concat();
         let sasl = |iterations: &str| message(b'R', format!("\0\0\0\x0br=x,s=eA==,i={iterations}").as_bytes());
-        for (bytes, allowed, refused) in [
-            (announces(b'D', 1 << 30), asked, None),
-            (announces(b'D', (1 << 30) + 1), asked, Some("announces a message `D` of 1073741825 bytes")),
-            (announces(b'D', 1 << 20), idle, Some("announces a message `D` of 1048576 bytes")),
-            (announces(b'D', 1 << 20), strange, Some("announces a message `D` of 1048576 bytes")),
-            (announces(b'C', 1 << 20), asked, Some("announces a message `C` of 1048576 bytes")),
-            (announces(0, u32::MAX), asked, Some("announces a message `\\x00` of 4294967295 bytes")),
-            (announces(b't', 4 + 2 + 4 * 65_535), asked, None),
-            (announces(b'R', 2_001), strange, Some("announces a message `R` of 2001 bytes")),
-            (sasl("4096"), strange, None),
-            (sasl("100000"), strange, None),
-            (sasl("100001"), strange, Some("100001 rounds of SCRAM")),
-            (sasl("99999999999999999999"), strange, Some("99999999999999999999 rounds of SCRAM")),
-            (message(b'S', &[b'x'; 200]), strange, Some("a parameter's name is longer than 127 bytes")),
+        for (bytes, state, expected) in [
+            (header(b'D', 1 << 30), IN_USE, None),
+            (header(b'D', (1 << 30) + 1), IN_USE, Some("message `D` of 1073741825 bytes, limit 1073741824")),
+            (header(b'D', 1 << 20), IDLE, Some("message `D` of 1048576 bytes, limit 30000")),
+            (header(b'D', 1 << 20), STARTING, Some("message `D` of 1048576 bytes, limit 30000")),
+            (header(b'C', 1 << 20), IN_USE, Some("message `C` of 1048576 bytes, limit 30000")),
+            (header(0, u32::MAX), IN_USE, Some("message `\\x00` of 4294967295 bytes, limit 30000")),
+            (header(b't', 4 + 2 + 4 * 65_535), IN_USE, None),
+            (header(b'R', 2_001), STARTING, Some("message `R` of 2001 bytes, limit 2000")),
+            (sasl("4096"), STARTING, None),
+            (sasl("100000"), STARTING, None),
+            (sasl("100001"), STARTING, Some("100001 SCRAM iterations, limit 100000")),
+            (sasl("99999999999999999999"), STARTING, Some("99999999999999999999 SCRAM iterations")),
+            (message(b'S', &[b'x'; 200]), STARTING, Some("name of a parameter longer than 127 bytes")),
         ] {
-            let heard = feed(&mut BackendReader::new(), &bytes, allowed);
-            match refused {
-                None => drop(heard.unwrap()),
-                Some(why) => {
-                    let violation = heard.unwrap_err().to_string();
-                    assert!(violation.contains(why), "{violation}, not: {why}");
+            let result = read_all(&mut BackendReader::new(), &bytes, state);
+            match expected {
+                None => drop(result.unwrap()),
+                Some(expected) => {
+                    let violation = result.unwrap_err().to_string();
+                    assert!(violation.contains(expected), "expected {expected}, got {violation}");
                 }
             }
         }
     }
 
     #[test]
-    fn an_endless_answer_to_us_is_cut_short_and_to_a_caller_is_not() {
+    fn limits_the_response_length_only_before_service() {
         let row = message(b'D', &[0; 1000]);
-        let (mut strange, mut trusted) = (BackendReader::new(), BackendReader::new());
-        let mut refused = None;
+        let (mut starting, mut in_use) = (BackendReader::new(), BackendReader::new());
+        let mut rejected_at = None;
         for n in 1..1_000 {
-            assert!(feed(&mut trusted, &row, ANY).is_ok());
-            if feed(&mut strange, &row, Allowed { trusted: false, asked: true }).is_err() {
-                refused = refused.or(Some(n * row.len()));
+            assert!(read_all(&mut in_use, &row, IN_USE).is_ok());
+            if read_all(&mut starting, &row, STARTING).is_err() {
+                rejected_at = rejected_at.or(Some(n * row.len()));
             }
         }
-        let refused = refused.unwrap();
-        assert!((bounds::ANSWER..bounds::ANSWER + 2 * row.len()).contains(&refused), "{refused}");
+        let rejected_at = rejected_at.unwrap();
+        assert!((MAX_RESPONSE..MAX_RESPONSE + 2 * row.len()).contains(&rejected_at), "{rejected_at}");
     }
 
     #[test]
-    fn parameters_may_change_for_ever_but_not_be_ever_more() {
-        let mut replies = BackendReader::new();
-        let mut tell = |name: &str| feed(&mut replies, &message(b'S', format!("{name}\0value\0").as_bytes()), ANY);
+    fn limits_the_number_of_parameters_but_not_their_changes() {
+        let mut reader = BackendReader::new();
+        let mut report = |name: &str| {
+            let status = message(b'S', format!("{name}\0value\0").as_bytes());
+            read_all(&mut reader, &status, IN_USE)
+        };
         for _ in 0..10_000 {
-            tell("application_name").unwrap();
+            report("application_name").unwrap();
         }
-        let taken = (0..1_000).take_while(|n| tell(&format!("p{n}")).is_ok()).count();
-        assert_eq!(taken, bounds::PARAMETERS - 1);
+        let accepted = (0..1_000).take_while(|n| report(&format!("p{n}")).is_ok()).count();
+        assert_eq!(accepted, MAX_PARAMETERS - 1);
     }
 }

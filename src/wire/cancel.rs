@@ -4,18 +4,18 @@ use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     dial::Dialer,
-    tls::{Encryption, Through},
+    tls::{Encryption, Established},
 };
 use crate::{
     endpoint::Endpoint,
     error::{BoxError, Error, Kind, Phase},
 };
 
-/// Cancels what runs on one connection, from anywhere: the server is asked over a socket of its own, and over TLS where
-/// the connection is.
+/// A handle that cancels the statement running on one connection. It can be used from any task. The request goes over a
+/// separate socket, with TLS if the connection uses TLS.
 ///
-/// The request names the connection, not the statement. If the statement has ended by the time it arrives, it hits
-/// whatever runs on the connection then (PostgreSQL manual, "Canceling Requests in Progress").
+/// The request identifies the connection, not the statement. If the statement has ended when the request arrives, the
+/// server cancels whatever runs on the connection then (PostgreSQL manual, "Canceling Requests in Progress").
 #[derive(Clone)]
 pub struct CancelToken {
     token: tokio_postgres::CancelToken,
@@ -26,7 +26,7 @@ pub struct CancelToken {
 }
 
 impl CancelToken {
-    /// A token whose requests run on `runtime`.
+    /// Creates a token whose requests run on `runtime`.
     pub(crate) fn new(
         token: tokio_postgres::CancelToken,
         endpoint: Endpoint,
@@ -37,20 +37,23 @@ impl CancelToken {
         Self { token, endpoint, encrypted, dialer, runtime }
     }
 
-    /// Asks the server to cancel, and waits until it has passed the request on. Success does not mean that it found
-    /// anything to cancel; a cancelled statement ends with SQLSTATE 57014.
+    /// Requests a cancellation, and waits until the server has forwarded the request to the session. Success does not
+    /// mean that a statement was running; a cancelled statement fails with SQLSTATE 57014.
     ///
-    /// Takes no longer than `connect_timeout` (2 s by default). Cancel-safe: once begun, the request goes on without
-    /// its caller.
+    /// Takes no longer than `connect_timeout` (2 s by default). Cancel-safe: once started, the request continues even
+    /// if this future is dropped.
     ///
     /// # Errors
     ///
-    /// [`Kind::Connect`] if the Pod cannot be reached, [`Kind::Tls`] if TLS fails, [`Kind::Timeout`] if it does not take
-    /// the request in time, and [`Kind::Shutdown`] if the pool's runtime is gone.
+    /// [`Kind::Connect`] if the Pod cannot be reached, [`Kind::Tls`] if TLS fails, [`Kind::Timeout`] if the server does
+    /// not accept the request in time, and [`Kind::Shutdown`] if the pool's runtime has shut down.
     pub async fn cancel(&self) -> Result<(), Error> {
         match self.runtime.spawn(self.clone().request()).await {
             Ok(result) => result,
-            Err(error) => Err(Error::new(Kind::Shutdown, "the pool's runtime is gone").with_source(error)),
+            Err(error) => {
+                let message = "cannot cancel the statement: the pool's runtime has shut down";
+                Err(Error::new(Kind::Shutdown, message).with_source(error))
+            }
         }
     }
 
@@ -62,24 +65,26 @@ impl CancelToken {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(cause)) if phase == Phase::Tls => (Kind::Tls, cause),
             Ok(Err(cause)) => (Kind::Connect, cause),
-            Err(_) => (Kind::Timeout, format!("no answer within {limit:?}").into()),
+            Err(_) => (Kind::Timeout, format!("no response within {limit:?}").into()),
         };
-        Err(Error::new(kind, "could not cancel").with_attempts(vec![self.endpoint.attempt(phase, cause)]))
+        Err(Error::new(kind, "cannot cancel the statement").with_attempts(vec![self.endpoint.attempt(phase, cause)]))
     }
 
     async fn stages(&self, phase: &mut Phase) -> Result<(), BoxError> {
         let Dialer { socket, tls, .. } = &*self.dialer;
         let socket = socket.connect(self.endpoint.address()).await?;
-        // The request holds the connection's secret key: what was encrypted stays encrypted.
+        // The request contains the connection's secret key, so it must not be sent in plain text if the connection was
+        // encrypted.
         let encryption = if self.encrypted { Encryption::Required } else { Encryption::Plain };
         *phase = Phase::Tls;
         let secured = tls.secure(socket, &self.endpoint, encryption, || {}).await;
         let (mut stream, _) = secured.map_err(|failure| failure.cause)?;
         *phase = Phase::Startup;
-        self.token.cancel_query_raw(&mut stream, Through).await?;
-        // The server closes when it has passed the request on; before that, it may still hit what comes next.
+        self.token.cancel_query_raw(&mut stream, Established).await?;
+        // The server closes the socket after forwarding the request. Until then, the request could still cancel a later
+        // statement.
         match tokio::io::copy(&mut stream, &mut tokio::io::sink()).await {
-            // PostgreSQL ends no TLS session in order after a CancelRequest: that it closes is all there is to hear.
+            // PostgreSQL closes the socket without a TLS close_notify, which rustls reports as an unexpected EOF.
             Err(error) if !(self.encrypted && error.kind() == io::ErrorKind::UnexpectedEof) => Err(error.into()),
             _ => Ok(()),
         }

@@ -1,4 +1,5 @@
-//! What an error of the driver means for the connection, for its Pod and for the work that failed.
+//! Classifies errors of the driver: the cause, its consequence for the connection and the Pod, and whether the work
+//! that failed may have been applied.
 
 use std::{
     error::{self, Error as _},
@@ -9,68 +10,69 @@ use tokio_postgres::error::{Error, Severity, SqlState};
 
 use crate::error::Applied;
 
-/// Whose trouble an error is.
+/// The cause of an error.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Class {
-    /// The server refuses who we are (SQLSTATE class 28) or the database we ask for (3D000). It will be the same at
-    /// the next try, and on every Pod.
+    /// The server rejected the user (SQLSTATE class 28) or the database (3D000). A retry fails in the same way, on
+    /// every Pod.
     Access,
-    /// The connection is gone: closed, broken, or ended by the server with a FATAL.
+    /// The connection is gone: closed, broken, or ended by the server with a FATAL error.
     Connection,
-    /// There were no credentials to come with: the file could not be read, or the provider failed. No Pod is to blame, and
-    /// the next try may fare better.
+    /// No credentials were available: the file could not be read, or the provider failed. This is not a fault of
+    /// the Pod, and a retry may succeed.
     Credentials,
-    /// The Pod has no connection slot left (53300). It is full, not sick.
+    /// The Pod has no connection slot left (53300). It is healthy but at its limit.
     Full,
-    /// The Pod does not serve now: it is shutting down or starting up (57P01, 57P02, 57P03), or refuses connections.
+    /// The Pod is not available now: it is shutting down or starting up (57P01, 57P02, 57P03), or refuses connections.
     NotReady,
-    /// A write was sent to a Pod that does not take any (25006).
+    /// A write was sent to a read-only Pod (25006).
     ReadOnly,
-    /// A prepared statement is of no use any more: its plan no longer fits the tables (0A000, "cached plan must not
-    /// change result type"), or the server does not know it (26000). Prepared again, it does what it did.
+    /// A prepared statement can no longer be used: its plan does not fit the tables (0A000, "cached plan must not
+    /// change result type"), or the server does not have it (26000). It works again after it is prepared again.
     StalePlan,
-    /// The statement itself: bad SQL, a constraint, a deadlock, a cancelled query, a value that does not fit. The Pod
-    /// is well.
+    /// The statement itself failed: a syntax error, a constraint, a deadlock, a cancellation, a value that does not
+    /// fit. The Pod is healthy.
     Statement,
-    /// TLS could not be agreed on, or a certificate was refused, by us or by the server. It will be the same at the next
-    /// try.
+    /// TLS could not be established, or the client or the server rejected the other's certificate. A retry fails in the
+    /// same way.
     Tls,
 }
 
 impl Class {
-    /// Whether it will be the same at the next try, until somebody changes something.
+    /// Returns true if every retry fails in the same way until the configuration of the client or the server changes.
     pub(crate) fn is_permanent(self) -> bool {
         matches!(self, Self::Access | Self::Tls)
     }
 }
 
-/// What [`classify`] found.
+/// The result of [`classify`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Verdict {
-    /// Whose trouble it is.
+    /// The cause of the error.
     pub class: Class,
-    /// Whether the work can have been applied.
+    /// `Unknown` if the work may have been applied.
     pub applied: Applied,
 }
 
 impl Verdict {
-    /// Whether the same work may fare better on another Pod.
+    /// Returns true if the same work may succeed on another Pod.
     #[must_use]
     pub fn is_connection_class(self) -> bool {
         matches!(self.class, Class::Connection | Class::Full | Class::NotReady | Class::ReadOnly)
     }
 }
 
-/// The server's functions that find a plan outdated: `RevalidateCachedQuery`, and `RevalidateCachedPlan` of old.
-const REPLANS: &str = "RevalidateCached";
+/// Prefix of the server functions that detect an outdated plan: `RevalidateCachedQuery`, and `RevalidateCachedPlan` in
+/// old versions.
+const REVALIDATE: &str = "RevalidateCached";
 
-/// Says whose trouble an error is, and whether the work behind it can have been applied.
+/// Returns the cause of an error, and whether the work that failed may have been applied.
 ///
-/// An `ERROR` that the server gave for the statement means that nothing of that statement was applied; of what came
-/// before it outside of its transaction, it says nothing. After a `FATAL`, a broken
-/// connection, or an error that the driver made itself, nobody knows: the commit may have gone through before.
+/// After an `ERROR` of the server, nothing of that statement was applied. The same need not hold for earlier statements
+/// outside of its transaction. After a `FATAL` error, a broken connection, or an error of the driver itself, the
+/// outcome is unknown: a commit may have succeeded before.
 ///
 /// ```
 /// # async fn example(client: podpool::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -78,8 +80,8 @@ const REPLANS: &str = "RevalidateCached";
 ///
 /// if let Err(error) = client.execute("INSERT INTO t VALUES (1)", &[]).await {
 ///     match classify(&error).applied {
-///         Applied::No => println!("safe to send again: {error}"),
-///         Applied::Unknown => println!("look before you send again: {error}"),
+///         Applied::No => println!("safe to retry: {error}"),
+///         Applied::Unknown => println!("check the data before a retry: {error}"),
 ///     }
 /// }
 /// # Ok(())
@@ -100,17 +102,17 @@ pub fn classify(error: &Error) -> Verdict {
         None => matches!(db.severity(), "FATAL" | "PANIC"),
     };
     let code = db.code();
-    // 40003: the server itself says that it does not know.
+    // 40003: the server reports that the outcome is unknown.
     let unknown = fatal || *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN;
-    let replanned = db.routine().is_some_and(|routine| routine.starts_with(REPLANS));
+    let plan_outdated = db.routine().is_some_and(|routine| routine.starts_with(REVALIDATE));
     let class = match class(code.code(), fatal) {
-        Class::Statement if *code == SqlState::FEATURE_NOT_SUPPORTED && replanned => Class::StalePlan,
+        Class::Statement if *code == SqlState::FEATURE_NOT_SUPPORTED && plan_outdated => Class::StalePlan,
         class => class,
     };
     Verdict { class, applied: if unknown { Applied::Unknown } else { Applied::No } }
 }
 
-/// [`classify`], of the driver's error in a chain of causes, if there is one.
+/// Classifies the first driver error in a chain of causes. Returns `None` if the chain has none.
 pub(crate) fn classify_chain(error: &(dyn error::Error + 'static)) -> Option<Verdict> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -122,10 +124,10 @@ pub(crate) fn classify_chain(error: &(dyn error::Error + 'static)) -> Option<Ver
     None
 }
 
-/// The class of a SQLSTATE.
+/// Returns the class of a SQLSTATE.
 pub(crate) fn class(sqlstate: &str, fatal: bool) -> Class {
     match sqlstate {
-        // Of a lower severity, these come from a function or a foreign table, and the session goes on.
+        // With a lower severity, these come from a function or a foreign table, and the session continues.
         "57P01" | "57P02" | "57P03" if fatal => Class::NotReady,
         "53300" if fatal => Class::Full,
         "25006" => Class::ReadOnly,
@@ -137,7 +139,7 @@ pub(crate) fn class(sqlstate: &str, fatal: bool) -> Class {
     }
 }
 
-/// The I/O error under an error, if there is one.
+/// Returns the first I/O error among the causes of an error.
 pub(crate) fn io_cause(error: &Error) -> Option<&io::Error> {
     let mut source = error.source();
     while let Some(cause) = source {
@@ -154,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sqlstate_has_one_class() {
+    fn maps_each_sqlstate_to_a_class() {
         for (sqlstate, fatal, expected) in [
             ("57P01", true, Class::NotReady),
             ("57P03", true, Class::NotReady),

@@ -1,29 +1,33 @@
-//! What a connection tells the pool at once.
+//! The channel from a connection to the pool, for observations that bear on the health or the role of its Pod.
 
 use std::{fmt, sync::Arc};
 
 use crate::{endpoint::Role, error::BoxError};
 
-/// Something that was seen on a connection.
+/// An observation on a connection.
 #[derive(Debug)]
 pub(crate) enum Evidence {
-    /// The server ended the session, with this SQLSTATE.
+    /// The server ended the session with a FATAL error of this SQLSTATE.
     Fatal([u8; 5]),
-    /// The connection broke without our doing. `told`: a FATAL had announced it.
-    Lost { cause: BoxError, told: bool },
-    /// The server said what it is.
+    /// The connection broke although the pool had not closed it.
+    Lost {
+        cause: BoxError,
+        /// A FATAL error was received before.
+        after_fatal: bool,
+    },
+    /// The server reported its role.
     Role(Role),
-    /// The server refused a write (25006).
+    /// The server rejected a write because it is read-only (25006).
     WriteRefused,
 }
 
-/// Where a connection sends its evidence. Must not block.
+/// The recipient of a connection's evidence: a callback, which must not block.
 #[derive(Clone)]
 pub(crate) struct ConnectionObserver(Arc<dyn Fn(Evidence) + Send + Sync>);
 
 impl ConnectionObserver {
-    pub(crate) fn new(tell: impl Fn(Evidence) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(tell))
+    pub(crate) fn new(report: impl Fn(Evidence) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(report))
     }
 
     pub(crate) fn report(&self, evidence: Evidence) {

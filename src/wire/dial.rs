@@ -1,4 +1,7 @@
-//! Opening one connection: TCP, TLS where there is any, start-up and authentication, under one deadline.
+//! Opens one connection: TCP, TLS if configured, start-up and authentication, all under one deadline.
+//!
+//! With `sslmode=allow` and `prefer`, a failed attempt may be repeated in the other TLS mode. If the server rejects
+//! credentials that can change, the dial reads them again and, if they differ, repeats once.
 
 use std::{fmt, future::Future, net::SocketAddr, sync::Arc};
 
@@ -21,7 +24,7 @@ use super::{
     driver::Driver,
     record::{Record, RecordOwner},
     tap::Tap,
-    tls::{Connector, Encryption, Io, Through, Tls},
+    tls::{Connector, Encryption, Established, Io, Tls},
 };
 use crate::{
     config::{Config, ssl::ChannelBinding},
@@ -31,9 +34,9 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// How to dial: the same for every Pod of a Service.
+/// The settings for opening connections, shared by all Pods of a Service.
 pub(crate) struct Dialer {
-    /// Everything but who connects.
+    /// The driver's settings, without user and password.
     postgres: tokio_postgres::Config,
     source: Source,
     pub(super) socket: SocketOptions,
@@ -41,7 +44,7 @@ pub(crate) struct Dialer {
     timeout: Duration,
 }
 
-/// What makes a dead peer known.
+/// TCP options that detect a dead peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SocketOptions {
     user_timeout: Duration,
@@ -50,20 +53,20 @@ pub(crate) struct SocketOptions {
     keepalive_count: u32,
 }
 
-/// A connection that is open, authenticated, and running.
+/// An open, authenticated connection, whose driver is running.
 #[derive(Debug)]
 pub(crate) struct Dialled {
-    /// Goes before the client does, so that the driver knows whose doing the end is.
+    /// Declared, and so dropped, before the client: the driver must see the release before the client's end.
     pub(crate) record: RecordOwner,
     pub(crate) client: Client,
-    /// Cuts the connection.
+    /// The handle of the driver task. Aborting it closes the connection immediately.
     pub(crate) driver: AbortHandle,
-    /// Over TLS.
+    /// The connection uses TLS.
     pub(crate) encrypted: bool,
 }
 
 impl Dialer {
-    /// A dialer for this configuration, with credentials from there. Reads the files of certificates.
+    /// Creates a dialer. Reads the certificate files.
     pub(crate) fn new(
         config: &Config,
         source: Source,
@@ -94,36 +97,37 @@ impl Dialer {
         Ok(Self { postgres, source, socket, tls, timeout: limits.connect_timeout })
     }
 
-    /// Opens a connection and starts its driver on the current runtime. What is seen on it goes to `observer`.
+    /// Opens a connection and starts its driver on the current runtime. Evidence about the Pod goes to `observer`.
     ///
     /// Cancel-safe: dropping the future closes the socket.
     pub(crate) async fn dial(&self, endpoint: &Endpoint, observer: ConnectionObserver) -> Result<Dialled, DialError> {
         let deadline = Instant::now() + self.timeout;
         let login = self.login(endpoint.address(), false, deadline).await?;
-        let refused = match self.open(endpoint, &login, &observer, deadline).await {
-            Err(refused) if refused.unwelcome && self.source.can_change() => refused,
+        let rejected = match self.open(endpoint, &login, &observer, deadline).await {
+            Err(rejected) if rejected.login_rejected && self.source.can_change() => rejected,
             result => return result,
         };
-        // Perhaps the password was changed a moment ago, here and there.
-        let again = self.login(endpoint.address(), true, deadline).await?;
-        if again.is(&login) {
-            return Err(refused);
+        // The password may have been rotated between reading it and using it.
+        let newer = self.login(endpoint.address(), true, deadline).await?;
+        if newer.is_same_as(&login) {
+            return Err(rejected);
         }
-        self.open(endpoint, &again, &observer, deadline).await
+        self.open(endpoint, &newer, &observer, deadline).await
     }
 
-    /// How long a dial may take.
+    /// Returns the maximum time that a dial may take.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Reads the files of certificates again, if there are any that can change. Blocks.
+    /// Returns a function that reads the certificate files again, or `None` if there are none. The function blocks.
     pub(crate) fn refresher(&self) -> Option<impl FnOnce() + Send + 'static> {
         self.tls.refresher()
     }
 
-    async fn login(&self, address: SocketAddr, refused: bool, deadline: Instant) -> Result<Login, DialError> {
-        let cause: BoxError = match timeout_at(deadline, self.source.login(address, refused)).await {
+    /// Gets the credentials under the deadline. `rejected` is true if the server has rejected the previous ones.
+    async fn login(&self, address: SocketAddr, rejected: bool, deadline: Instant) -> Result<Login, DialError> {
+        let cause: BoxError = match timeout_at(deadline, self.source.login(address, rejected)).await {
             Ok(Ok(login)) => return Ok(login),
             Ok(Err(error)) => error.into(),
             Err(_) => format!("no credentials within {:?}", self.timeout).into(),
@@ -131,7 +135,7 @@ impl Dialer {
         Err(DialError::new(Phase::Credentials, Class::Credentials, cause))
     }
 
-    /// A connection, with TLS or without, as the mode has it.
+    /// Opens a connection with the first TLS mode of the plan, and with the fallback if that may help.
     async fn open(
         &self,
         endpoint: &Endpoint,
@@ -140,18 +144,18 @@ impl Dialer {
         deadline: Instant,
     ) -> Result<Dialled, DialError> {
         let plan = self.tls.plan();
-        match (self.once(endpoint, login, observer, plan.first, deadline).await, plan.then) {
-            (Err(first), Some(other)) if first.encryption => {
-                tracing::debug!(%endpoint, error = %first.chain(), "not this way: with or without TLS, it is tried the other");
-                let second = self.once(endpoint, login, observer, other, deadline).await;
-                second.map_err(|second| second.after(first))
+        match (self.attempt(endpoint, login, observer, plan.first, deadline).await, plan.fallback) {
+            (Err(first), Some(fallback)) if first.try_other_tls_mode => {
+                tracing::debug!(%endpoint, error = %first.chain(), "retrying the dial with the other TLS mode");
+                let second = self.attempt(endpoint, login, observer, fallback, deadline).await;
+                second.map_err(|second| second.with_first_attempt(first))
             }
-            (done, _) => done,
+            (result, _) => result,
         }
     }
 
-    /// One connection, encrypted or not.
-    async fn once(
+    /// Opens a connection with one TLS mode.
+    async fn attempt(
         &self,
         endpoint: &Endpoint,
         login: &Login,
@@ -168,12 +172,13 @@ impl Dialer {
         let (stream, encrypted) = self.stage(Phase::Tls, deadline, &record, secure).await?;
         let start = self.start(stream, encrypted, login, record.clone(), observer.clone());
         self.stage(Phase::Startup, deadline, &record, start).await.map_err(|mut error| {
-            // `allow` and `prefer` try the other way where `pg_hba.conf` has nothing for this one.
-            error.encryption |= error.refused() && (encrypted || encryption == Encryption::Plain);
-            error.explained(&self.source, login, endpoint.address().port())
+            // `pg_hba.conf` may have an entry for the other TLS mode, which `allow` and `prefer` permit.
+            error.try_other_tls_mode |= error.has_no_hba_entry() && (encrypted || encryption == Encryption::Plain);
+            error.with_login_details(&self.source, login, endpoint.address().port())
         })
     }
 
+    /// Runs one phase of a dial under the deadline.
     async fn stage<T>(
         &self,
         phase: Phase,
@@ -182,8 +187,8 @@ impl Dialer {
         work: impl Future<Output = Result<T, DialError>>,
     ) -> Result<T, DialError> {
         timeout_at(deadline, work).await.unwrap_or_else(|_| {
-            let cause = format!("no answer within {:?}", self.timeout).into();
-            Err(DialError { silent: record.reads() == 0, ..DialError::new(phase, Class::NotReady, cause) })
+            let cause = format!("no response within {:?}", self.timeout).into();
+            Err(DialError { unresponsive: record.reads() == 0, ..DialError::new(phase, Class::NotReady, cause) })
         })
     }
 
@@ -192,6 +197,7 @@ impl Dialer {
         connected.map_err(|error| DialError::new(Phase::Tcp, Class::NotReady, error.into()))
     }
 
+    /// Performs start-up and authentication on a stream, and starts the driver.
     pub(super) async fn start(
         &self,
         stream: Box<dyn Io>,
@@ -206,27 +212,28 @@ impl Dialer {
             postgres.password(password.expose());
         }
         if encrypted {
-            // The handshake is done: the driver is to begin "at once", and gets what there is.
+            // The TLS handshake is done. `Direct` makes the driver skip SSLRequest, and `Established` returns the
+            // stream as it is.
             postgres.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
         } else {
             postgres.ssl_mode(SslMode::Disable);
         }
         let tap = Tap::new(stream, record.clone(), observer.clone());
-        let (client, connection) = postgres.connect_raw(tap, Through).await.map_err(DialError::startup)?;
+        let (client, connection) = postgres.connect_raw(tap, Established).await.map_err(DialError::startup)?;
         let driver = tokio::spawn(Driver::new(connection, record.clone(), observer)).abort_handle();
         let dialled = Dialled { record: RecordOwner::new(record), client, driver, encrypted };
         if dialled.record.role() == Role::Unknown {
-            dialled.ask_role().await.map_err(DialError::startup)?;
+            dialled.query_role().await.map_err(DialError::startup)?;
         }
-        // Lent out before the driver's first poll, it would look as if nothing were under way, whatever was sent on it.
-        dialled.record.rest().await;
+        // The record reflects requests only after the driver's first poll.
+        dialled.record.wait_until_idle().await;
         Ok(dialled)
     }
 }
 
 impl Dialled {
-    /// Asks what the server is, where it did not say so by itself: before PostgreSQL 14, and behind poolers.
-    async fn ask_role(&self) -> Result<(), tokio_postgres::Error> {
+    /// Queries the role of a server that does not report it during start-up: before PostgreSQL 14, and behind poolers.
+    async fn query_role(&self) -> Result<(), tokio_postgres::Error> {
         let messages = self.client.simple_query("SELECT pg_catalog.pg_is_in_recovery()").await?;
         for message in messages {
             if let SimpleQueryMessage::Row(row) = message {
@@ -238,10 +245,11 @@ impl Dialled {
 }
 
 impl SocketOptions {
+    /// Connects a socket with these options.
     pub(super) async fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_nodelay(true)?;
-        // Zero means the system's own, as in libpq (PostgreSQL manual, "Parameter Key Words").
+        // Zero means the operating system's default, as in libpq (PostgreSQL manual, "Parameter Key Words").
         let mut keepalive = TcpKeepalive::new();
         if !self.keepalive_idle.is_zero() {
             keepalive = keepalive.with_time(self.keepalive_idle);
@@ -268,7 +276,7 @@ impl SocketOptions {
 
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The driver's configuration and the source hold the password; they redact it, and are left out all the same.
+        // `postgres` and `source` may hold passwords. Both redact them, but are omitted all the same.
         let Self { postgres: _, source: _, socket, tls, timeout } = self;
         let mut out = f.debug_struct("Dialer");
         out.field("socket", socket).field("tls", tls).field("timeout", timeout).finish_non_exhaustive()

@@ -1,4 +1,5 @@
-//! Why a dial failed.
+//! The error of a failed dial: its phase, its class, and a cause that names the SQLSTATE and the source of the
+//! credentials.
 
 use std::{
     error::{self, Error as _},
@@ -14,37 +15,38 @@ use super::{
 };
 use crate::error::{BoxError, Phase};
 
-/// A dial that failed: where, and of what.
+/// The error of a failed dial.
 #[derive(Debug)]
 pub(crate) struct DialError {
     pub(crate) phase: Phase,
     pub(crate) class: Class,
-    /// Nothing was heard until the deadline.
-    pub(crate) silent: bool,
-    /// What the trouble was: TLS, or the lack of it.
-    pub(super) encryption: bool,
-    /// The server did not take the user, or the password (28P01; 28000 where it asks another system).
-    pub(super) unwelcome: bool,
+    /// The deadline passed before any bytes were received.
+    pub(crate) unresponsive: bool,
+    /// The dial may succeed with TLS if this attempt had none, or without TLS if it had.
+    pub(super) try_other_tls_mode: bool,
+    /// The server rejected the user or the password (28P01, or 28000 for external authentication methods).
+    pub(super) login_rejected: bool,
     pub(super) cause: BoxError,
 }
 
-/// A dial that failed the second way too.
+/// The cause of a dial that failed in both TLS modes.
 #[derive(Debug)]
-struct BothWays {
+struct BothTlsModes {
     first: String,
     second: BoxError,
 }
 
 impl DialError {
     pub(super) fn new(phase: Phase, class: Class, cause: BoxError) -> Self {
-        Self { phase, class, silent: false, encryption: false, unwelcome: false, cause }
+        Self { phase, class, unresponsive: false, try_other_tls_mode: false, login_rejected: false, cause }
     }
 
+    /// Returns the error of a start-up that failed with an error of the driver.
     pub(super) fn startup(error: tokio_postgres::Error) -> Self {
-        if let Some(alert) = tls::told(&error) {
-            return Self { encryption: true, ..Self::new(Phase::Tls, Class::Tls, alert.into()) };
+        if let Some(alert) = tls::find_tls_error(&error) {
+            return Self { try_other_tls_mode: true, ..Self::new(Phase::Tls, Class::Tls, alert.into()) };
         }
-        // What the server refuses during start-up was never open, hence never "lost".
+        // A connection that ends during start-up was never open, so it does not count as lost.
         let class = match error.code() {
             Some(code) => match class(code.code(), true) {
                 Class::Connection => Class::NotReady,
@@ -52,52 +54,53 @@ impl DialError {
             },
             None => match classify(&error).class {
                 Class::Connection => Class::NotReady,
-                // The driver tells its kinds by their texts alone. These are its own refusals: of a server that does
-                // not prove who it is, or wants what we have not got.
+                // The kinds of the driver's errors can only be distinguished by their texts. These two come from the
+                // driver itself: the server failed SCRAM's mutual authentication, or requires something that is not
+                // configured.
                 _ if matches!(error.to_string().as_str(), "authentication error" | "invalid configuration") => {
                     Class::Access
                 }
                 class => class,
             },
         };
-        let unwelcome = matches!(error.code().map(SqlState::code), Some("28P01" | "28000"));
-        Self { unwelcome, ..Self::new(Phase::Startup, class, error.into()) }
+        let login_rejected = matches!(error.code().map(SqlState::code), Some("28P01" | "28000"));
+        Self { login_rejected, ..Self::new(Phase::Startup, class, error.into()) }
     }
 
-    /// Whether the server lets nobody in this way: PostgreSQL's word for "no entry in `pg_hba.conf`".
-    pub(super) fn refused(&self) -> bool {
+    /// Returns true if `pg_hba.conf` may have no entry for this connection: PostgreSQL reports that as 28000.
+    pub(super) fn has_no_hba_entry(&self) -> bool {
         let error = self.cause.downcast_ref::<tokio_postgres::Error>();
         error.and_then(tokio_postgres::Error::code) == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
     }
 
-    /// The same error, with what had been tried before it.
-    pub(super) fn after(self, first: Self) -> Self {
-        let cause = BothWays { first: first.chain(), second: self.cause };
+    /// Adds the error of the attempt in the other TLS mode, which came before this one.
+    pub(super) fn with_first_attempt(self, first: Self) -> Self {
+        let cause = BothTlsModes { first: first.chain(), second: self.cause };
         Self { cause: cause.into(), ..self }
     }
 
-    /// Everything in one line.
+    /// Returns the text of this error and all its causes, in one line.
     pub(super) fn chain(&self) -> String {
         format!("{self}: {}", crate::event::chain(&self.cause))
     }
 
-    /// The same, with what the driver's error does not say: the SQLSTATE, where a refused password came from, and where
-    /// one that is missing was looked for.
-    pub(super) fn explained(mut self, source: &Source, login: &Login, port: u16) -> Self {
+    /// Adds details that the driver's error lacks: the SQLSTATE, the source of a rejected password, and the places that
+    /// were searched for a missing one.
+    pub(super) fn with_login_details(mut self, source: &Source, login: &Login, port: u16) -> Self {
         let Some(error) = self.cause.downcast_ref::<tokio_postgres::Error>() else { return self };
         if let Some(code) = error.code() {
-            let origin = source.origin().filter(|_| self.unwelcome);
-            let with = origin.map(|origin| format!(", with {origin}")).unwrap_or_default();
-            self.cause = Box::new(Refused { text: format!("SQLSTATE {}{with}", code.code()), source: self.cause });
+            let origin = source.origin().filter(|_| self.login_rejected);
+            let used = origin.map(|origin| format!(" (used {origin})")).unwrap_or_default();
+            self.cause = Box::new(Rejected { text: format!("SQLSTATE {}{used}", code.code()), source: self.cause });
         } else if login.password.is_none() && error.source().is_some_and(|cause| cause.to_string() == MISSING) {
-            let missing: CredentialsError = source.missing(port);
+            let missing: CredentialsError = source.missing_password(port);
             self.class = Class::Access;
             self.cause = missing.into();
         }
         self
     }
 
-    /// The cause by itself.
+    /// Returns the cause without the phase.
     pub(crate) fn into_cause(self) -> BoxError {
         self.cause
     }
@@ -118,39 +121,39 @@ impl error::Error for DialError {
 impl From<TlsFailure> for DialError {
     fn from(failure: TlsFailure) -> Self {
         let TlsFailure { class, in_handshake, cause } = failure;
-        Self { encryption: in_handshake, ..Self::new(Phase::Tls, class, cause) }
+        Self { try_other_tls_mode: in_handshake, ..Self::new(Phase::Tls, class, cause) }
     }
 }
 
-impl fmt::Display for BothWays {
+impl fmt::Display for BothTlsModes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, after a try that {}", self.second, self.first)
+        write!(f, "{} (a first attempt in the other TLS mode {})", self.second, self.first)
     }
 }
 
-impl error::Error for BothWays {
+impl error::Error for BothTlsModes {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         self.second.source()
     }
 }
 
-/// What the driver says where the server asks for a password and it was given none.
+/// Text of the driver's error if the server requests a password and none was configured.
 const MISSING: &str = "password missing";
 
-/// The server ended the start of a session.
+/// The cause of a start-up that the server ended with an error.
 #[derive(Debug)]
-struct Refused {
+struct Rejected {
     text: String,
     source: BoxError,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl error::Error for Refused {
+impl error::Error for Rejected {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         Some(&*self.source)
     }

@@ -1,4 +1,5 @@
-//! The task that runs one connection.
+//! The task that runs one connection: it polls tokio-postgres's `Connection`, keeps the flags of the [`Record`] up to
+//! date, and closes the socket at the end.
 
 use std::{
     future::Future,
@@ -17,25 +18,27 @@ use super::{
 };
 use crate::{config::Limits, time::Duration};
 
-/// For Terminate, flush and shutdown.
-const FAREWELL: Duration = Limits::FAREWELL;
+/// Maximum time for Terminate, flush and shutdown after the connection was released.
+const TERMINATE_TIMEOUT: Duration = Limits::TERMINATE_TIMEOUT;
 
-/// Runs a connection until it ends. Cutting it short closes the socket.
+/// A future that runs a connection until its end. Dropping it closes the socket.
 pub(super) struct Driver {
     connection: Connection<Tap, Tap>,
     record: Arc<Record>,
     observer: ConnectionObserver,
-    waker: Option<(Arc<Flagged>, Waker)>,
-    farewell: Option<Pin<Box<Sleep>>>,
+    /// The waker of the last poll, kept for reuse.
+    waker: Option<(Arc<RecordingWaker>, Waker)>,
+    /// Ends the driver after `TERMINATE_TIMEOUT`; started when the connection is released.
+    close_timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// Wakes the task, and leaves a mark that it was woken.
-struct Flagged {
+/// A waker that sets the record's flag for "woken" before it wakes the task.
+struct RecordingWaker {
     record: Arc<Record>,
     task: Waker,
 }
 
-impl Wake for Flagged {
+impl Wake for RecordingWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -48,18 +51,19 @@ impl Wake for Flagged {
 
 impl Driver {
     pub(super) fn new(connection: Connection<Tap, Tap>, record: Arc<Record>, observer: ConnectionObserver) -> Self {
-        // Until its first poll nobody can wake it, and so nothing would tell of a request on its way.
+        // Before the first poll there is no waker that would set the flag when a request is sent.
         record.wake();
-        Self { connection, record, observer, waker: None, farewell: None }
+        Self { connection, record, observer, waker: None, close_timer: None }
     }
 
-    /// Our waker around the task's. A task keeps its waker, so this is made once, and put back after each poll.
-    fn take_waker(&mut self, task: &Waker) -> (Arc<Flagged>, Waker) {
+    /// Returns the waker that wraps the task's waker. A task rarely changes its waker, so the wrapper is put back after
+    /// each poll and reused.
+    fn take_waker(&mut self, task: &Waker) -> (Arc<RecordingWaker>, Waker) {
         match self.waker.take() {
             Some(kept) if kept.0.task.will_wake(task) => kept,
             _ => {
-                let flagged = Arc::new(Flagged { record: self.record.clone(), task: task.clone() });
-                (flagged.clone(), Waker::from(flagged))
+                let recording = Arc::new(RecordingWaker { record: self.record.clone(), task: task.clone() });
+                (recording.clone(), Waker::from(recording))
             }
         }
     }
@@ -72,21 +76,21 @@ impl Driver {
                 Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => {
                     tracing::debug!(target: "podpool::notice", severity = notice.severity(), "{}", notice.message());
                 }
-                // LISTEN has no place on a connection that goes back to a pool; what comes is for nobody.
+                // Notifications have no recipient: `LISTEN` is not supported on pooled connections.
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(error))) => {
                     if !self.record.is_released() {
-                        let told = self.record.was_told();
-                        self.observer.report(Evidence::Lost { cause: error.into(), told });
+                        let after_fatal = self.record.has_received_fatal();
+                        self.observer.report(Evidence::Lost { cause: error.into(), after_fatal });
                     }
                     return Poll::Ready(());
                 }
             }
         }
         if self.record.is_released() {
-            // Made here, so that it belongs to the runtime that runs this task.
-            let farewell = self.farewell.get_or_insert_with(|| Box::pin(sleep(FAREWELL)));
-            return farewell.as_mut().poll(cx);
+            // Created here, so that the timer belongs to the runtime that runs this task.
+            let timer = self.close_timer.get_or_insert_with(|| Box::pin(sleep(TERMINATE_TIMEOUT)));
+            return timer.as_mut().poll(cx);
         }
         Poll::Pending
     }
@@ -97,15 +101,15 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let kept = self.take_waker(cx.waker());
-        self.record.begin();
-        // Until the tap has seen it read to the end.
-        self.record.set_held(true);
+        self.record.begin_poll();
+        // The tap clears this when the driver has drained the socket.
+        self.record.set_undelivered(true);
         let poll = self.run(&mut Context::from_waker(&kept.1));
         self.waker = Some(kept);
         if poll.is_ready() {
             self.record.set_ended();
         }
-        self.record.end();
+        self.record.end_poll();
         poll
     }
 }

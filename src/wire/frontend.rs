@@ -1,66 +1,70 @@
-//! Reads the headers of what we send (PostgreSQL manual, "Message Formats"): each request that the server will answer
-//! with a ReadyForQuery is counted once, however the bytes are cut.
+//! Parses the headers of the messages that the driver sends (PostgreSQL manual, "Message Formats"). Counts the
+//! requests, which the server completes with a ReadyForQuery, and the statements to prepare. Writes may end anywhere in
+//! a message.
+//!
+//! [`backend`](super::backend) is the counterpart for the other direction, and names the crates that were considered.
 
-/// Where in the stream of messages we are.
+/// The position in the stream of the driver's messages.
 #[derive(Debug)]
-pub(super) struct Frontend {
-    /// The start-up message alone has no type byte.
+pub(super) struct FrontendReader {
+    /// The start-up message comes next, or its header is being read. No other message lacks a type byte.
     startup: bool,
     header: [u8; 5],
-    have: usize,
+    /// Bytes of the current header received so far.
+    header_len: usize,
     /// Bytes of the current body still to come.
-    body: usize,
+    body_left: usize,
     /// Parse messages so far.
     parsed: u64,
 }
 
-impl Frontend {
-    /// At the start-up message.
+impl FrontendReader {
+    /// Returns a reader at the start-up message of a connection.
     pub(super) fn new() -> Self {
-        Self { startup: true, header: [0; 5], have: 0, body: 0, parsed: 0 }
+        Self { startup: true, header: [0; 5], header_len: 0, body_left: 0, parsed: 0 }
     }
 
-    /// Takes in bytes that the socket accepted. Gives how many requests ended their header in them.
+    /// Consumes bytes that the socket accepted. Returns the number of requests whose header ends in them.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> u32 {
         let mut requests = 0;
         while !bytes.is_empty() {
-            if self.body > 0 {
-                let skip = self.body.min(bytes.len());
-                self.body -= skip;
+            if self.body_left > 0 {
+                let skip = self.body_left.min(bytes.len());
+                self.body_left -= skip;
                 bytes = &bytes[skip..];
                 continue;
             }
             let header = match bytes.split_first_chunk::<5>() {
-                Some((header, rest)) if self.have == 0 && !self.startup => {
+                Some((header, rest)) if self.header_len == 0 && !self.startup => {
                     bytes = rest;
                     *header
                 }
                 _ => {
-                    if self.have == 0 {
-                        self.have = usize::from(self.startup);
+                    if self.header_len == 0 {
+                        self.header_len = usize::from(self.startup);
                     }
-                    let take = (5 - self.have).min(bytes.len());
-                    self.header[self.have..self.have + take].copy_from_slice(&bytes[..take]);
-                    self.have += take;
+                    let take = (5 - self.header_len).min(bytes.len());
+                    self.header[self.header_len..self.header_len + take].copy_from_slice(&bytes[..take]);
+                    self.header_len += take;
                     bytes = &bytes[take..];
-                    if self.have < 5 {
+                    if self.header_len < 5 {
                         break;
                     }
-                    self.have = 0;
+                    self.header_len = 0;
                     self.header
                 }
             };
             let [kind, length @ ..] = header;
-            // Query, Sync, FunctionCall; the start-up is answered with a ReadyForQuery as well.
+            // The server completes Query, Sync, FunctionCall and the start-up with a ReadyForQuery.
             requests += u32::from(self.startup || matches!(kind, b'Q' | b'S' | b'F'));
             self.parsed += u64::from(!self.startup && kind == b'P');
-            self.body = (u32::from_be_bytes(length) as usize).saturating_sub(4);
+            self.body_left = (u32::from_be_bytes(length) as usize).saturating_sub(4);
             self.startup = false;
         }
         requests
     }
 
-    /// How many statements the server was asked to prepare so far, named or not.
+    /// Returns the total number of statements, named or unnamed, that the server was requested to prepare.
     pub(super) fn parsed(&self) -> u64 {
         self.parsed
     }
@@ -81,7 +85,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_requests_however_the_bytes_are_cut(
+        fn counts_the_same_requests_for_any_split(
             messages in prop::collection::vec((prop::sample::select(&b"QSFPBEDCHXdcfp"[..]), 0..40usize), 0..30),
             cuts in prop::collection::vec(1..50usize, 1..200),
         ) {
@@ -92,7 +96,7 @@ mod tests {
                 parsed += u64::from(kind == b'P');
                 bytes.extend(message(kind, body));
             }
-            let mut frontend = Frontend::new();
+            let mut frontend = FrontendReader::new();
             let (mut rest, mut counted) = (&bytes[..], 0);
             for cut in cuts.into_iter().cycle() {
                 let (head, tail) = rest.split_at(cut.min(rest.len()));
@@ -106,8 +110,10 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20)) {
-            let mut frontend = Frontend::new();
+        fn does_not_panic_on_any_bytes(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20),
+        ) {
+            let mut frontend = FrontendReader::new();
             for chunk in chunks {
                 frontend.feed(&chunk);
             }

@@ -1,5 +1,5 @@
-//! Bytes of a connection, and what must hold whatever they are: how they are cut says nothing, and no more of them is
-//! taken than there are bounds for.
+//! Fuzz targets for the bytes of a connection. They assert that the split of a stream into reads and writes does not
+//! change the result, and that no more bytes are read than the limits allow.
 
 use std::{
     cell::RefCell,
@@ -18,83 +18,89 @@ use tokio_postgres::tls::ChannelBinding;
 
 use super::{
     backend::{BackendMessage, BackendReader},
-    bounds::{self, Allowed, Violation},
     connection_observer::ConnectionObserver,
     credentials::{Login, Source},
     dial::Dialer,
-    facts,
-    frontend::Frontend,
+    frontend::FrontendReader,
+    message_limits::{ConnectionState, MAX_RESPONSE, Violation},
     record::Record,
+    server_facts,
     tap::Tap,
     tls::Io,
 };
 use crate::{config::Config, error::Phase, event::Emitter};
 
-/// Pieces of the rest, each as long as the first byte says.
+/// Splits off the first byte. Returns the remaining bytes, and the same bytes in pieces of the length that the first
+/// byte specifies.
 fn pieces(bytes: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[u8]>)> {
     let (&length, rest) = bytes.split_first()?;
     Some((rest, rest.chunks(usize::from(length).max(1))))
 }
 
-/// What the driver writes.
+/// Feeds the parser of the driver's messages. Asserts that the number of requests does not depend on the split.
 pub fn requests(bytes: &[u8]) {
     let Some((whole, pieces)) = pieces(bytes) else { return };
-    let mut frontend = Frontend::new();
+    let mut frontend = FrontendReader::new();
     let counted: u32 = pieces.map(|piece| frontend.feed(piece)).sum();
-    assert_eq!(counted, Frontend::new().feed(whole));
-    assert!(counted as usize <= whole.len() / 4, "each has a header");
+    assert_eq!(counted, FrontendReader::new().feed(whole), "the split changes the number of requests");
+    assert!(counted as usize <= whole.len() / 4, "more requests than headers fit into the bytes");
 }
 
-/// What the server sends, read to its end or to the first violation of a bound.
+/// Feeds the parser of the server's messages, up to the end or the first violation of a limit. Asserts that the result
+/// does not depend on the split.
 pub fn replies(bytes: &[u8]) {
     let Some((whole, pieces)) = pieces(bytes) else { return };
-    let allowed = Allowed { trusted: whole.len() % 2 == 0, asked: whole.len() % 3 == 0 };
-    let at_once = hear([whole].into_iter(), allowed);
-    let cut = hear(pieces, allowed);
-    assert_eq!(at_once, cut);
-    assert!(cut.0.len() <= whole.len() / 5, "each has a header");
+    let state = ConnectionState { in_service: whole.len() % 2 == 0, awaiting_response: whole.len() % 3 == 0 };
+    let from_whole = read_all([whole].into_iter(), state);
+    let from_pieces = read_all(pieces, state);
+    assert_eq!(from_whole, from_pieces, "the split changes the messages");
+    assert!(from_pieces.0.len() <= whole.len() / 5, "more messages than headers fit into the bytes");
 }
 
-fn hear<'a>(pieces: impl Iterator<Item = &'a [u8]>, allowed: Allowed) -> (Vec<BackendMessage>, Option<Violation>) {
-    let (mut replies, mut heard) = (BackendReader::new(), Vec::new());
+fn read_all<'a>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+    state: ConnectionState,
+) -> (Vec<BackendMessage>, Option<Violation>) {
+    let (mut backend, mut messages) = (BackendReader::new(), Vec::new());
     for mut piece in pieces {
         loop {
-            match replies.next(&mut piece, allowed) {
-                Ok(Some(reply)) => heard.push(reply),
+            match backend.next(&mut piece, state) {
+                Ok(Some(message)) => messages.push(message),
                 Ok(None) => break,
-                Err(violation) => return (heard, Some(violation)),
+                Err(violation) => return (messages, Some(violation)),
             }
         }
     }
-    (heard, None)
+    (messages, None)
 }
 
-/// A server that sends the same bytes whatever it hears, in pieces, and closes. `{nonce}` in them stands for what the
-/// client proposed for SCRAM.
+/// A server that sends fixed bytes in pieces, regardless of the client's messages, and then closes. `{nonce}` in the
+/// bytes stands for the nonce that the client sent for SCRAM.
 struct Server {
     bytes: Vec<u8>,
     piece: usize,
-    reads: Vec<u8>,
+    /// The bytes of the client's last write.
+    received: Vec<u8>,
     sent: Arc<AtomicUsize>,
 }
 
-/// What stands for the client's nonce.
+/// The placeholder for the client's nonce.
 const NONCE: &[u8] = b"{nonce}";
 
 impl Server {
     fn new(bytes: &[u8], piece: u8) -> (Self, Arc<AtomicUsize>) {
         let sent = Arc::new(AtomicUsize::new(0));
         let piece = usize::from(piece).max(1);
-        (Self { bytes: bytes.to_vec(), piece, reads: Vec::new(), sent: sent.clone() }, sent)
+        (Self { bytes: bytes.to_vec(), piece, received: Vec::new(), sent: sent.clone() }, sent)
     }
 
-    /// Puts the client's nonce where it belongs, once it is known.
+    /// Replaces the placeholder with the client's nonce if the client has sent one.
     fn insert_nonce(&mut self) {
         let sent = self.sent.load(Ordering::Relaxed);
         let place = self.bytes[sent..].windows(NONCE.len()).position(|bytes| bytes == NONCE);
-        let nonce = self.reads.windows(2).position(|bytes| bytes == b"r=");
-        if let (Some(place), Some(nonce)) = (place, nonce) {
-            let nonce = self.reads[nonce + 2..].to_vec();
+        let start = self.received.windows(2).position(|bytes| bytes == b"r=");
+        if let (Some(place), Some(start)) = (place, start) {
+            let nonce = self.received[start + 2..].to_vec();
             self.bytes.splice(sent + place..sent + place + NONCE.len(), nonce);
         }
     }
@@ -113,8 +119,8 @@ impl AsyncRead for Server {
 
 impl AsyncWrite for Server {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.reads.clear();
-        self.reads.extend_from_slice(bytes);
+        self.received.clear();
+        self.received.extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -133,17 +139,18 @@ impl Io for Server {
     }
 }
 
-fn nobody() -> ConnectionObserver {
+/// Returns an observer that ignores all evidence.
+fn no_observer() -> ConnectionObserver {
     ConnectionObserver::new(|_| {})
 }
 
-/// A connection on which the client writes and the server sends, in turns: each piece of the bytes begins with a byte that
-/// says who, and how much. What the tap then says of the connection must follow from it.
+/// Runs a connection on which the client writes and the server sends in turns. The first byte of each piece selects the
+/// side and the length. Asserts that the record matches the bytes.
 pub fn tap(bytes: &[u8]) {
-    let Some((&trusted, mut script)) = bytes.split_first() else { return };
+    let Some((&flags, mut script)) = bytes.split_first() else { return };
     let record = Arc::new(Record::default());
-    if trusted & 1 == 1 {
-        record.trust();
+    if flags & 1 == 1 {
+        record.set_in_service();
     }
     let (mut from_client, mut from_server) = (Vec::new(), Vec::new());
     let mut turns = Vec::new();
@@ -153,46 +160,46 @@ pub fn tap(bytes: &[u8]) {
         turns.push((turn & 1 == 1, piece.len()));
         script = rest;
     }
-    let (server, taken) = Server::new(&from_server, u8::MAX);
-    let mut tap = Tap::new(Box::new(server), record.clone(), nobody());
+    let (server, sent) = Server::new(&from_server, u8::MAX);
+    let mut tap = Tap::new(Box::new(server), record.clone(), no_observer());
     let mut cx = Context::from_waker(Waker::noop());
-    let (mut written, mut requests, mut before) = (0, 0, Frontend::new());
-    for (server_speaks, length) in turns {
-        if server_speaks {
+    let (mut written, mut requests, mut frontend) = (0, 0, FrontendReader::new());
+    for (is_server, length) in turns {
+        if is_server {
             let mut buffer = vec![0; length];
             let mut buffer = ReadBuf::new(&mut buffer);
             let read = Pin::new(&mut tap).poll_read(&mut cx, &mut buffer);
             if let Poll::Ready(Err(error)) = read {
                 assert!(error.get_ref().is_some_and(|cause| cause.is::<Violation>()), "{error}");
-                let stopped = taken.load(Ordering::Relaxed);
+                let stopped = sent.load(Ordering::Relaxed);
                 let mut more = [0; 16];
                 let again = Pin::new(&mut tap).poll_read(&mut cx, &mut ReadBuf::new(&mut more));
-                assert!(matches!(again, Poll::Ready(Err(_))), "it stays so");
-                assert_eq!(taken.load(Ordering::Relaxed), stopped, "nothing more is read");
+                assert!(matches!(again, Poll::Ready(Err(_))), "a read succeeds after a violation");
+                assert_eq!(sent.load(Ordering::Relaxed), stopped, "bytes were read after a violation");
                 return;
             }
         } else {
             let piece = &from_client[written..written + length];
             assert!(matches!(Pin::new(&mut tap).poll_write(&mut cx, piece), Poll::Ready(Ok(n)) if n == length));
-            requests += before.feed(piece);
+            requests += frontend.feed(piece);
             written += length;
         }
-        assert!(record.outstanding() <= requests, "no more can be owed than was asked");
+        assert!(record.outstanding() <= requests, "more requests are outstanding than were sent");
         assert_eq!(record.sent(), u64::from(requests));
         assert!(!record.is_clean() || record.status() == b'I' && record.outstanding() == 0);
     }
 }
 
 thread_local! {
-    static DIALLING: RefCell<Option<(tokio::runtime::Runtime, Dialer)>> = const { RefCell::new(None) };
+    static DIALER: RefCell<Option<(tokio::runtime::Runtime, Dialer)>> = const { RefCell::new(None) };
 }
 
-/// A server's side of a start-up and of a first probe: the dial comes to an end, with an error that tells its phase if it
-/// is one, and takes no more than there are bounds for.
+/// Plays the server during start-up and a first health check. Asserts that the dial ends, that an error names its
+/// phase, and that no more bytes are read than the limits allow.
 pub fn dial(bytes: &[u8]) {
     let Some((&piece, bytes)) = bytes.split_first() else { return };
-    DIALLING.with_borrow_mut(|dialling| {
-        let (runtime, dialer) = dialling.get_or_insert_with(|| {
+    DIALER.with_borrow_mut(|dialer| {
+        let (runtime, dialer) = dialer.get_or_insert_with(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let config: Config = "postgres://user:password@127.0.0.1/database".parse().expect("a URL");
             let dialer = {
@@ -202,22 +209,22 @@ pub fn dial(bytes: &[u8]) {
             };
             (runtime, dialer)
         });
-        let (server, taken) = Server::new(bytes, piece);
+        let (server, sent) = Server::new(bytes, piece);
         let record = Arc::new(Record::default());
         let login = Login { user: "user".into(), password: Some("password".into()) };
         runtime.block_on(async {
-            match dialer.start(Box::new(server), false, &login, record.clone(), nobody()).await {
-                Ok(dialled) => drop(facts::probe(&dialled).await),
+            match dialer.start(Box::new(server), false, &login, record.clone(), no_observer()).await {
+                Ok(dialled) => drop(server_facts::probe(&dialled).await),
                 Err(error) => {
-                    assert_ne!(error.phase, Phase::Tcp, "that is behind us");
-                    let said = format!("{error}: {}", error.source().expect("a cause"));
-                    assert!(said.starts_with("failed in "), "{said}");
+                    assert_ne!(error.phase, Phase::Tcp, "there is no TCP connection in this target");
+                    let text = format!("{error}: {}", error.source().expect("a cause"));
+                    assert!(text.starts_with("failed in "), "{text}");
                 }
             }
-            tokio::task::yield_now().await; // to its end, for the driver
+            tokio::task::yield_now().await; // lets the driver end
         });
-        // Start-up, the question for the role, the Sync and the facts, and a buffer's rest.
-        assert!(taken.load(Ordering::Relaxed) <= 4 * bounds::ANSWER + (64 << 10));
-        assert!(!record.is_trusted());
+        // Four responses, to start-up, the query of the role, the Sync and the query of the state; and one read buffer.
+        assert!(sent.load(Ordering::Relaxed) <= 4 * MAX_RESPONSE + (64 << 10));
+        assert!(!record.is_in_service());
     });
 }

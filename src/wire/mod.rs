@@ -1,17 +1,18 @@
-//! One connection to one Pod: dialling it, watching it, cancelling on it, and what its errors mean.
+//! One connection to one Pod: dialing, authentication and TLS, observation, cancellation, and the meaning of its
+//! errors.
 //!
 //! ```text
 //! Client ⇄ driver task ⇄ start-up, protocol ⇄ tap ⇄ (TLS) ⇄ TCP
 //!             │                              │
-//!             └────────── record ◀───────────┘ ──▶ observer: what the pool must hear at once
+//!             └────────── record ◀───────────┘ ──▶ connection observer: reports to the pool
 //! ```
 //!
-//! The guard that a caller holds derefs to the driver's client and never sees a statement, so what happens on a
-//! connection is learnt here: the [`tap`] reads message headers as they pass, the [`driver`] runs the connection, and
-//! both write what they see into the connection's [`record`].
+//! A caller's guard dereferences to the driver's client, so the pool never sees the statements that run on it. This
+//! module observes the protocol instead: the [`tap`] parses message headers as they pass, the [`driver`] runs the
+//! connection, and both keep the [`record`] of the connection up to date. The pool reads the record when the connection
+//! is returned. Events that the pool has to know earlier go to the [`connection_observer`].
 
 mod backend;
-mod bounds;
 mod cancel;
 pub(crate) mod classify;
 pub(crate) mod connection_observer;
@@ -19,12 +20,13 @@ pub(crate) mod credentials;
 pub(crate) mod dial;
 mod dial_error;
 mod driver;
-pub(crate) mod facts;
 mod frontend;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+mod message_limits;
 pub(crate) mod record;
 pub(crate) mod reset;
+pub(crate) mod server_facts;
 mod tap;
 pub(crate) mod tls;
 

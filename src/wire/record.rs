@@ -1,22 +1,24 @@
-//! What is known of one connection: written by its driver's task, read by whoever gives the connection back.
+//! The shared state of one connection. The driver task writes it; the pool reads it when a caller returns the
+//! connection.
 //!
 //! # Orderings
 //!
-//! The tap and the driver run in one task, so each plain value has one writer and is stored, not added to. A caller
-//! that got an answer got it through a channel from that task, which orders everything the task wrote before; those
-//! loads are relaxed. What a caller cannot know that way is whether the driver is in the middle of something. That is
-//! the `driver` word, with a flag for "polling" and one for "woken":
+//! The tap and the driver run in one task, so each plain value has a single writer and is updated with a store instead
+//! of a read-modify-write. A caller receives a response through a channel from that task, and the channel orders all
+//! earlier writes of the task before the receive. The loads of these values are therefore relaxed.
 //!
-//! * [`Record::wake`] runs in the thread that sent a request, after the request stands in the driver's channel. Program
-//!   order there lets the same thread see the flag when it gives the connection back.
-//! * [`Record::begin`] sets "polling" and takes "woken", not before, so that one of them is always up; [`Record::end`] takes "polling" away and leaves a
-//!   wake that came meanwhile. Both release what the task wrote; [`Record::is_clean`] acquires it.
+//! The channel does not show whether the driver is being polled or is about to be. The flags in `driver` do:
 //!
-//! * [`Record::rest`] sets "watched" in the same word. A poll that ends after that sees it and says so; one that ended
-//!   before is seen by it. So nobody waits for a poll that is over.
+//! * [`Record::wake`] sets `WOKEN` in the thread that sends a request, after the request is in the driver's channel. By
+//!   program order, the same thread sees the flag when it returns the connection.
+//! * [`Record::begin_poll`] sets `POLLING` and only then clears `WOKEN`, so at least one of the two is always set.
+//!   [`Record::end_poll`] clears `POLLING` and keeps a `WOKEN` that was set during the poll. Both release the writes of
+//!   the task; [`Record::is_clean`] acquires them.
+//! * [`Record::wait_until_idle`] sets `WATCHED` in the same atomic. A poll that ends later sees the flag and notifies
+//!   the waiter. The result of a poll that ended earlier is visible to the waiter. No wake-up is lost.
 //!
-//! With the first two flags down, no request of the returning thread can be on its way unseen: it woke the driver (woken), or
-//! the driver was running and had not looked yet (polling), or it was taken in and counted.
+//! While `POLLING` and `WOKEN` are both clear, the driver has taken and counted every request of the returning thread:
+//! a request that is still in the channel has set `WOKEN`, or the poll that will take it has not ended.
 
 use std::ops::Deref;
 
@@ -28,128 +30,142 @@ use crate::{
     time::Duration,
 };
 
-/// What was heard against the prepared statements of a session.
+/// A reason why the cached prepared statements of a session can no longer be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Doubt {
-    /// Plans no longer fit (0A000), or statements are gone for good (`DEALLOCATE ALL`, `DISCARD ALL`).
-    Stale = 1,
-    /// One was used that the server does not know (26000).
+pub(crate) enum StaleStatements {
+    /// A plan no longer fits its tables (0A000), or all statements were deallocated (`DEALLOCATE ALL`, `DISCARD ALL`).
+    Outdated = 1,
+    /// The server rejected a statement name as unknown (26000).
     Missing = 2,
 }
 
+/// The driver is being polled.
 const POLLING: u8 = 1;
+/// The driver was woken and has not been polled since.
 const WOKEN: u8 = 2;
+/// A task waits for the end of a poll.
 const WATCHED: u8 = 4;
 
 /// The transaction status of ReadyForQuery when no transaction is open (PostgreSQL manual, "Message Formats").
 pub(crate) const IDLE: u8 = b'I';
 
-/// One connection's record.
+/// The state of one connection, as observed by its driver and its tap.
+///
+/// A "request" is a message that the server completes with a ReadyForQuery.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
+    /// `POLLING`, `WOKEN` and `WATCHED`.
     driver: AtomicU8,
-    /// A poll has ended while somebody watched.
-    polled: Notify,
-    /// The status byte of the last ReadyForQuery; 0 before the first.
+    /// Notified at the end of a poll if `WATCHED` is set.
+    poll_ended: Notify,
+    /// The status byte of the last ReadyForQuery; 0 before the first one.
     status: AtomicU8,
-    /// Requests written that have not been answered by a ReadyForQuery.
+    /// Requests written that the server has not completed.
     outstanding: AtomicU32,
-    /// A COPY from the client is under way.
+    /// A COPY from the client is in progress.
     copying: AtomicBool,
-    /// The driver stopped reading with an answer in its hands: whoever asked has not taken it.
-    held: AtomicBool,
-    /// The socket did not take all that was written.
-    blocked: AtomicBool,
-    /// The driver has ended, or is about to: nothing more will be answered.
+    /// The last poll did not drain the socket: the driver may hold a response that its caller has not taken.
+    undelivered: AtomicBool,
+    /// The socket did not accept all bytes of the last write or flush.
+    write_blocked: AtomicBool,
+    /// The driver has ended, or is about to: no further response will arrive.
     ended: AtomicBool,
-    /// A FATAL announced the end.
-    told: AtomicBool,
-    /// Our side has let the connection go.
+    /// A FATAL error was received.
+    fatal_received: AtomicBool,
+    /// The pool has dropped the connection.
     released: AtomicBool,
-    /// The connection is for callers, who may ask for much.
-    trusted: AtomicBool,
-    /// Requests written so far.
+    /// The connection is available to callers, whose queries may have large responses.
+    in_service: AtomicBool,
+    /// Total requests written.
     sent: AtomicU64,
-    /// Reads so far that brought something.
+    /// Total reads that returned bytes.
     reads: AtomicU64,
-    /// Requests answered so far, and the microseconds from request to ReadyForQuery of all of them.
+    /// Total requests completed. Pipelined requests count as one, up to the last of them.
     answered: AtomicU64,
+    /// Total time from request to ReadyForQuery, in microseconds.
     answered_micros: AtomicU64,
-    /// Whoever borrowed the connection would have taken any Pod; of the above, those requests.
-    any: AtomicBool,
+    /// The current checkout accepts any Pod.
+    any_pod: AtomicBool,
+    /// The part of `answered` from checkouts that accept any Pod.
     answered_any: AtomicU64,
+    /// The part of `answered_micros` from checkouts that accept any Pod.
     answered_any_micros: AtomicU64,
-    /// Requests that failed through the server's own fault, and how many of them in a row just now.
+    /// Total requests that failed through a fault of the server.
     failed: AtomicU64,
-    run: AtomicU32,
-    /// `in_hot_standby`: 0 not told, 1 off, 2 on.
+    /// Consecutive requests, up to the last one, that failed through a fault of the server.
+    consecutive_failures: AtomicU32,
+    /// `in_hot_standby`: 0 if not reported, 1 for off, 2 for on.
     standby: AtomicU8,
     /// `default_transaction_read_only` is on.
     read_only: AtomicBool,
-    /// Statements that the server was asked to prepare so far.
+    /// Total statements that the server was requested to prepare.
     parsed: AtomicU64,
-    /// What was heard against them: 0, or a [`Doubt`].
-    doubt: AtomicU8,
+    /// A [`StaleStatements`], or 0 for none.
+    stale_statements: AtomicU8,
 }
 
-// Relaxed, where no other word is said: see the module's text.
+// Orderings are relaxed unless a comment gives a reason; see the module documentation.
 impl Record {
-    /// The driver begins to poll.
-    pub(super) fn begin(&self) {
-        // "Woken" goes: this poll sees whatever it stood for. In one step where nothing else stands there.
+    /// Marks the beginning of a poll of the driver.
+    pub(super) fn begin_poll(&self) {
+        // `WOKEN` can be cleared: this poll handles its cause. One operation is enough if no other flag is set.
         if self.driver.compare_exchange(WOKEN, POLLING, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             self.driver.fetch_or(POLLING, Ordering::AcqRel);
             self.driver.fetch_and(!WOKEN, Ordering::AcqRel);
         }
     }
 
-    /// The driver is done polling.
-    pub(super) fn end(&self) {
+    /// Marks the end of a poll of the driver.
+    pub(super) fn end_poll(&self) {
         if self.driver.fetch_and(!POLLING, Ordering::AcqRel) & WATCHED != 0 {
-            self.polled.notify_one();
+            self.poll_ended.notify_one();
         }
     }
 
-    /// Somebody woke the driver.
+    /// Marks the driver as woken.
     pub(super) fn wake(&self) {
         self.driver.fetch_or(WOKEN, Ordering::AcqRel);
     }
 
-    /// Whether the connection can be handed to the next borrower as it is: no transaction open, nothing outstanding,
-    /// nothing on the way.
+    /// Returns true if the next caller can use the connection as it is: no transaction is open, no response is
+    /// outstanding, and no request is in transit.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
-        // Acquire pairs with the release in `begin` and `end`: what the last poll wrote is seen below.
-        self.is_quiet()
+        // The acquire load in `is_driver_idle` pairs with the releases in `begin_poll` and `end_poll`: the loads below
+        // see the writes of the last poll.
+        self.is_driver_idle()
             && self.is_answered()
             && self.status.load(Ordering::Relaxed) == IDLE
-            && !self.blocked.load(Ordering::Relaxed)
+            && !self.write_blocked.load(Ordering::Relaxed)
             && !self.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether every answer has come, and been taken.
+    /// Returns true if every response has arrived and has been taken.
     #[inline]
     fn is_answered(&self) -> bool {
         self.outstanding.load(Ordering::Relaxed) == 0
             && !self.copying.load(Ordering::Relaxed)
-            && !self.held.load(Ordering::Relaxed)
+            && !self.undelivered.load(Ordering::Relaxed)
     }
 
-    /// Whether the driver is between two polls with nothing to do.
+    /// Returns true if the driver is not being polled and has not been woken.
     #[inline]
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub(crate) fn is_driver_idle(&self) -> bool {
         self.driver.load(Ordering::Acquire) & (POLLING | WOKEN) == 0
     }
 
-    /// Waits until nothing is outstanding or on the way, or the connection is over. One at a time may wait. Cancel-safe.
-    pub(crate) async fn rest(&self) {
+    /// Waits until no request is outstanding or in transit, or until the connection has ended. Supports one waiter at a
+    /// time.
+    ///
+    /// Cancel-safe.
+    pub(crate) async fn wait_until_idle(&self) {
         self.driver.fetch_or(WATCHED, Ordering::AcqRel);
-        while !(self.is_quiet() && self.is_answered() || self.has_ended()) {
-            self.polled.notified().await;
+        while !(self.is_driver_idle() && self.is_answered() || self.has_ended()) {
+            self.poll_ended.notified().await;
         }
     }
 
-    /// Whether the connection is over.
+    /// Returns true if the connection has ended.
     pub(crate) fn has_ended(&self) -> bool {
         // Acquire pairs with `set_ended`.
         self.ended.load(Ordering::Acquire)
@@ -159,89 +175,90 @@ impl Record {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// Whether a FATAL announced the end.
-    pub(super) fn was_told(&self) -> bool {
-        self.told.load(Ordering::Relaxed)
+    /// Returns true if the server has reported a FATAL error, which ends the session.
+    pub(super) fn has_received_fatal(&self) -> bool {
+        self.fatal_received.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_told(&self) {
-        self.told.store(true, Ordering::Relaxed);
+    pub(super) fn set_fatal_received(&self) {
+        self.fatal_received.store(true, Ordering::Relaxed);
     }
 
-    /// Whether our side has let go.
+    /// Returns true if the pool has dropped the connection. Later errors are no evidence against the Pod.
     pub(crate) fn is_released(&self) -> bool {
         // Acquire pairs with `release`.
         self.released.load(Ordering::Acquire)
     }
 
-    /// Our side lets go: what ends from here on is no evidence against the Pod.
     fn release(&self) {
         self.released.store(true, Ordering::Release);
     }
 
-    /// Whether what the server answers may be long.
-    pub(super) fn is_trusted(&self) -> bool {
-        self.trusted.load(Ordering::Relaxed)
+    /// Returns true if the connection is available to callers.
+    pub(super) fn is_in_service(&self) -> bool {
+        self.in_service.load(Ordering::Relaxed)
     }
 
-    /// From here on the connection is for callers. A relaxed store will do: whoever sends the first request does so
-    /// after, and the driver reads that from a channel.
-    pub(crate) fn trust(&self) {
-        self.trusted.store(true, Ordering::Relaxed);
+    /// Makes the connection available to callers, which raises the limits on the size of responses. Relaxed is enough:
+    /// the first request of a caller comes later, and reaches the driver through a channel.
+    pub(crate) fn set_in_service(&self) {
+        self.in_service.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a COPY from the client is under way.
+    /// Returns true if a COPY from the client is in progress.
     pub(super) fn is_copying(&self) -> bool {
         self.copying.load(Ordering::Relaxed)
     }
 
-    /// The status byte of the last ReadyForQuery.
+    /// Returns the status byte of the last ReadyForQuery.
     pub(crate) fn status(&self) -> u8 {
         self.status.load(Ordering::Relaxed)
     }
 
-    /// Requests written so far. Two equal readings around a piece of work prove that it sent nothing, provided the
-    /// connection was clean before and nothing is on its way now.
+    /// Returns the total number of requests written. If the number is the same before and after an operation, the
+    /// operation sent no request, provided that the connection was clean before it and the driver is idle after it.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Reads so far that brought something.
+    /// Returns the total number of reads that returned bytes.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Requests answered so far and the time they took, together.
+    /// Returns the total number of completed requests and their total duration. Pipelined requests count as one.
     pub(crate) fn answered(&self) -> (u64, Duration) {
         let micros = self.answered_micros.load(Ordering::Relaxed);
         (self.answered.load(Ordering::Relaxed), Duration::from_micros(micros))
     }
 
-    /// Of those, the ones of borrowers that would have taken any Pod.
+    /// Returns the part of [`answered`](Self::answered) from checkouts that accept any Pod.
     pub(crate) fn answered_any(&self) -> (u64, Duration) {
         let micros = self.answered_any_micros.load(Ordering::Relaxed);
         (self.answered_any.load(Ordering::Relaxed), Duration::from_micros(micros))
     }
 
-    /// The connection is lent out, to one who would have taken any Pod or not. Seldom a write: others read nearby.
+    /// Sets whether the current checkout accepts any Pod. Stores only on a change, because a store invalidates the
+    /// cache line for the readers of neighboring fields.
     #[inline]
-    pub(crate) fn lend(&self, any: bool) {
-        if self.any.load(Ordering::Relaxed) != any {
-            self.any.store(any, Ordering::Relaxed);
+    pub(crate) fn set_any_pod(&self, any: bool) {
+        if self.any_pod.load(Ordering::Relaxed) != any {
+            self.any_pod.store(any, Ordering::Relaxed);
         }
     }
 
-    /// Requests that failed through the server's own fault so far, and how many of them in a row just now.
+    /// Returns the total number of requests that failed through a fault of the server, and the length of the current
+    /// run of such failures.
     pub(crate) fn failed(&self) -> (u64, u32) {
-        (self.failed.load(Ordering::Relaxed), self.run.load(Ordering::Relaxed))
+        (self.failed.load(Ordering::Relaxed), self.consecutive_failures.load(Ordering::Relaxed))
     }
 
-    /// Requests written that have not been answered.
+    /// Returns the number of requests that the server has not completed.
     pub(crate) fn outstanding(&self) -> u32 {
         self.outstanding.load(Ordering::Relaxed)
     }
 
-    /// The server's role, as far as it was told.
+    /// Returns the role that the server reported last.
     pub(crate) fn role(&self) -> Role {
         match self.standby.load(Ordering::Relaxed) {
             1 => Role::Primary,
@@ -254,7 +271,7 @@ impl Record {
         self.standby.store(1 + u8::from(standby), Ordering::Relaxed);
     }
 
-    /// Whether sessions are read-only by default.
+    /// Returns true if transactions of this session are read-only by default.
     pub(crate) fn read_only(&self) -> bool {
         self.read_only.load(Ordering::Relaxed)
     }
@@ -263,7 +280,7 @@ impl Record {
         self.read_only.store(read_only, Ordering::Relaxed);
     }
 
-    /// Statements that the server was asked to prepare so far, named or not.
+    /// Returns the total number of statements, named or unnamed, that the server was requested to prepare.
     #[inline]
     pub(crate) fn parsed(&self) -> u64 {
         self.parsed.load(Ordering::Relaxed)
@@ -273,23 +290,24 @@ impl Record {
         self.parsed.store(parsed, Ordering::Relaxed);
     }
 
-    /// Whether anything was heard against the prepared statements.
+    /// Returns true if the cached prepared statements can no longer be used.
     #[inline]
-    pub(crate) fn doubts_statements(&self) -> bool {
-        self.doubt.load(Ordering::Relaxed) != 0
+    pub(crate) fn has_stale_statements(&self) -> bool {
+        self.stale_statements.load(Ordering::Relaxed) != 0
     }
 
-    /// What was heard against the prepared statements, which is forgotten with that.
-    pub(crate) fn take_doubt(&self) -> Option<Doubt> {
-        match self.doubt.swap(0, Ordering::Relaxed) {
+    /// Takes the reason why the cached prepared statements can no longer be used, and resets it.
+    pub(crate) fn take_stale_statements(&self) -> Option<StaleStatements> {
+        match self.stale_statements.swap(0, Ordering::Relaxed) {
             0 => None,
-            1 => Some(Doubt::Stale),
-            _ => Some(Doubt::Missing),
+            1 => Some(StaleStatements::Outdated),
+            _ => Some(StaleStatements::Missing),
         }
     }
 
-    pub(super) fn doubt_statements(&self, doubt: Doubt) {
-        self.doubt.fetch_max(doubt as u8, Ordering::Relaxed);
+    /// Marks the cached prepared statements as unusable. `Missing` takes precedence over `Outdated`.
+    pub(super) fn set_stale_statements(&self, reason: StaleStatements) {
+        self.stale_statements.fetch_max(reason as u8, Ordering::Relaxed);
     }
 
     pub(super) fn set_status(&self, status: u8) {
@@ -304,12 +322,12 @@ impl Record {
         self.copying.store(copying, Ordering::Relaxed);
     }
 
-    pub(super) fn set_held(&self, held: bool) {
-        self.held.store(held, Ordering::Relaxed);
+    pub(super) fn set_undelivered(&self, undelivered: bool) {
+        self.undelivered.store(undelivered, Ordering::Relaxed);
     }
 
-    pub(super) fn set_blocked(&self, blocked: bool) {
-        self.blocked.store(blocked, Ordering::Relaxed);
+    pub(super) fn set_write_blocked(&self, blocked: bool) {
+        self.write_blocked.store(blocked, Ordering::Relaxed);
     }
 
     pub(super) fn count_sent(&self) {
@@ -322,11 +340,11 @@ impl Record {
 
     pub(super) fn count_outcome(&self, failed: bool) {
         if failed {
-            let (total, run) = self.failed();
+            let (total, consecutive) = self.failed();
             self.failed.store(total + 1, Ordering::Relaxed);
-            self.run.store(run.saturating_add(1), Ordering::Relaxed);
-        } else if self.run.load(Ordering::Relaxed) > 0 {
-            self.run.store(0, Ordering::Relaxed);
+            self.consecutive_failures.store(consecutive.saturating_add(1), Ordering::Relaxed);
+        } else if self.consecutive_failures.load(Ordering::Relaxed) > 0 {
+            self.consecutive_failures.store(0, Ordering::Relaxed);
         }
     }
 
@@ -336,13 +354,13 @@ impl Record {
             count.store(answered + 1, Ordering::Relaxed);
         };
         add(&self.answered, &self.answered_micros, self.answered());
-        if self.any.load(Ordering::Relaxed) {
+        if self.any_pod.load(Ordering::Relaxed) {
             add(&self.answered_any, &self.answered_any_micros, self.answered_any());
         }
     }
 }
 
-/// Our side's hold on a connection's record. Letting go of it says so to the driver.
+/// The pool's handle to the record of a connection. Dropping it marks the connection as released.
 #[derive(Debug)]
 pub(crate) struct RecordOwner(Arc<Record>);
 
@@ -351,7 +369,7 @@ impl RecordOwner {
         Self(record)
     }
 
-    /// The record, to look at when the connection may be gone.
+    /// Returns the record itself, which remains readable after the connection is gone.
     pub(crate) fn shared(&self) -> Arc<Record> {
         self.0.clone()
     }

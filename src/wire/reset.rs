@@ -1,9 +1,9 @@
-//! Forgetting what a session keeps beyond its transactions, but for the statements that the driver prepared.
+//! Resets the state of a session, except for the statements that the driver has prepared.
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-/// `SET SESSION AUTHORIZATION` goes first, for it takes the role along. The last statement names what SQL's own
-/// `PREPARE` made.
+/// Does what `DISCARD ALL` does, without `DEALLOCATE ALL`. `SET SESSION AUTHORIZATION` comes before `RESET ROLE`,
+/// because it sets the role as well. The last statement lists the statements that were prepared with SQL's `PREPARE`.
 const DISCARD: &str = "\
 CLOSE ALL; \
 SET SESSION AUTHORIZATION DEFAULT; \
@@ -16,10 +16,10 @@ DISCARD TEMP; \
 DISCARD SEQUENCES; \
 SELECT pg_catalog.quote_ident(name) AS prepared FROM pg_catalog.pg_prepared_statements WHERE from_sql";
 
-/// Discards it all, in one round trip, or two where SQL's own `PREPARE` was used.
+/// Resets the session. Takes one round trip, or two if statements were prepared with SQL's `PREPARE`.
 pub(crate) async fn discard(client: &Client) -> Result<(), Error> {
-    let answer = client.simple_query(DISCARD).await?;
-    let prepared: String = answer
+    let messages = client.simple_query(DISCARD).await?;
+    let prepared: String = messages
         .iter()
         .filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.try_get("prepared").ok().flatten(),

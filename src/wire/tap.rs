@@ -1,5 +1,5 @@
-//! The stream between the driver and the socket (above TLS, where there is any), which reads message headers as they
-//! pass and writes what it learns into the connection's record.
+//! The stream between the driver and the socket (or TLS, if the connection uses it). It parses the messages that pass
+//! in both directions, updates the [`Record`] of the connection, and reports evidence about the Pod to the observer.
 
 use std::{
     io,
@@ -13,39 +13,48 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::{
     backend::{BackendMessage, BackendReader},
-    bounds::{Allowed, Violation},
     connection_observer::{ConnectionObserver, Evidence},
-    frontend::Frontend,
-    record::{Doubt, Record},
+    frontend::FrontendReader,
+    message_limits::{ConnectionState, Violation},
+    record::{Record, StaleStatements},
     tls::Io,
 };
 use crate::time::Instant;
 
-/// The tap.
+/// A stream that observes the protocol messages it transfers.
 pub(crate) struct Tap {
     inner: Box<dyn Io>,
     record: Arc<Record>,
     observer: ConnectionObserver,
-    frontend: Frontend,
-    replies: BackendReader,
-    /// Requests written that have not been answered.
+    frontend: FrontendReader,
+    backend: BackendReader,
+    /// Requests written that the server has not completed.
     outstanding: u32,
-    /// When the oldest of them was written.
-    since: Option<Instant>,
-    /// The answer that is being read says that the server itself is in trouble.
+    /// Time of the first of the current pipelined requests. `None` if no request is outstanding, or during a COPY.
+    first_request_at: Option<Instant>,
+    /// The current response contains an error that is a fault of the server.
     failed: bool,
-    /// The server went beyond its bounds; nothing more is read.
+    /// The limit that the server exceeded. Every later read fails with it.
     violation: Option<Violation>,
 }
 
 impl Tap {
-    /// A tap at the start of a connection.
+    /// Returns a tap for a connection on which nothing has been sent.
     pub(crate) fn new(inner: Box<dyn Io>, record: Arc<Record>, observer: ConnectionObserver) -> Self {
-        let (frontend, replies) = (Frontend::new(), BackendReader::new());
-        Self { inner, record, observer, frontend, replies, outstanding: 0, since: None, failed: false, violation: None }
+        Self {
+            inner,
+            record,
+            observer,
+            frontend: FrontendReader::new(),
+            backend: BackendReader::new(),
+            outstanding: 0,
+            first_request_at: None,
+            failed: false,
+            violation: None,
+        }
     }
 
-    fn wrote(&mut self, bytes: &[u8]) {
+    fn observe_write(&mut self, bytes: &[u8]) {
         let requests = self.frontend.feed(bytes);
         for _ in 0..requests {
             self.record.count_sent();
@@ -53,47 +62,49 @@ impl Tap {
         self.record.set_parsed(self.frontend.parsed());
         if requests > 0 {
             if self.outstanding == 0 {
-                self.since = Some(Instant::now());
+                self.first_request_at = Some(Instant::now());
             }
             self.outstanding += requests;
             self.record.set_outstanding(self.outstanding);
         }
     }
 
-    fn read(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
+    fn observe_read(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         self.record.count_read();
         loop {
-            let asked = self.outstanding > 0 || self.record.is_copying();
-            let allowed = Allowed { trusted: self.record.is_trusted(), asked };
-            match self.replies.next(&mut bytes, allowed)? {
-                Some(reply) => self.hear(reply),
+            let state = ConnectionState {
+                in_service: self.record.is_in_service(),
+                awaiting_response: self.outstanding > 0 || self.record.is_copying(),
+            };
+            match self.backend.next(&mut bytes, state)? {
+                Some(message) => self.observe_message(message),
                 None => return Ok(()),
             }
         }
     }
 
-    fn hear(&mut self, reply: BackendMessage) {
-        let Self { record, observer, outstanding, since, failed, .. } = self;
-        match reply {
+    fn observe_message(&mut self, message: BackendMessage) {
+        let Self { record, observer, outstanding, first_request_at, failed, .. } = self;
+        match message {
             BackendMessage::Ready(status) => {
                 *outstanding = outstanding.saturating_sub(1);
                 record.set_status(status);
                 record.set_outstanding(*outstanding);
                 record.set_copying(false);
                 record.count_outcome(std::mem::take(failed));
-                if let Some(since) = since.take_if(|_| *outstanding == 0) {
-                    record.count_answered(since.elapsed());
+                if let Some(sent_at) = first_request_at.take_if(|_| *outstanding == 0) {
+                    record.count_answered(sent_at.elapsed());
                 }
             }
             BackendMessage::CopyIn => {
                 *outstanding = outstanding.saturating_sub(1);
                 record.set_outstanding(*outstanding);
                 record.set_copying(true);
-                // The rest of a COPY takes as long as its data; that is no answer time.
-                *since = None;
+                // The rest of a COPY takes as long as the client's data, so it is no measure of the server's latency.
+                *first_request_at = None;
             }
             BackendMessage::Fatal(sqlstate) => {
-                record.set_told();
+                record.set_fatal_received();
                 observer.report(Evidence::Fatal(sqlstate));
             }
             BackendMessage::Error(sqlstate) => {
@@ -101,27 +112,28 @@ impl Tap {
                     observer.report(Evidence::WriteRefused);
                 }
                 match &sqlstate {
-                    b"26000" => record.doubt_statements(Doubt::Missing),
-                    // Of all that is not supported, only a plan that no longer fits is meant; the rest are rare.
-                    b"0A000" => record.doubt_statements(Doubt::Stale),
+                    b"26000" => record.set_stale_statements(StaleStatements::Missing),
+                    // Of all unsupported features, only a plan that no longer fits is relevant. The others are rare
+                    // enough to be treated alike.
+                    b"0A000" => record.set_stale_statements(StaleStatements::Outdated),
                     _ => {}
                 }
-                *failed |= is_servers_fault(sqlstate);
+                *failed |= is_server_fault(sqlstate);
             }
-            BackendMessage::Deallocated => record.doubt_statements(Doubt::Stale),
+            BackendMessage::Deallocated => record.set_stale_statements(StaleStatements::Outdated),
             BackendMessage::HotStandby(standby) => {
                 record.set_standby(standby);
                 observer.report(Evidence::Role(record.role()));
             }
-            // Of this session alone, which may have set it itself.
+            // Not reported: the session itself may have changed the parameter.
             BackendMessage::ReadOnly(read_only) => record.set_read_only(read_only),
         }
     }
 }
 
-/// Insufficient resources, system error, configuration file error, internal error (PostgreSQL manual, "PostgreSQL Error
-/// Codes"): what the server says of itself, not of the statement.
-fn is_servers_fault(sqlstate: [u8; 5]) -> bool {
+/// Returns true if an error comes from the state of the server, not from the statement: insufficient resources, system
+/// error, configuration file error, or internal error (PostgreSQL manual, "PostgreSQL Error Codes").
+fn is_server_fault(sqlstate: [u8; 5]) -> bool {
     [b"53", b"58", b"F0", b"XX"].into_iter().any(|class| sqlstate.starts_with(class))
 }
 
@@ -133,14 +145,14 @@ impl AsyncRead for Tap {
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
         if buf.filled().len() > before
-            && let Err(violation) = self.read(&buf.filled()[before..])
+            && let Err(violation) = self.observe_read(&buf.filled()[before..])
         {
             self.violation = Some(violation.clone());
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
         }
         if poll.is_pending() {
-            // Read to the end: the driver holds nothing back.
-            self.record.set_held(false);
+            // The driver has drained the socket, so it does not hold back a response.
+            self.record.set_undelivered(false);
         }
         poll
     }
@@ -149,16 +161,16 @@ impl AsyncRead for Tap {
 impl AsyncWrite for Tap {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.record.set_blocked(poll.is_pending());
+        self.record.set_write_blocked(poll.is_pending());
         if let Poll::Ready(Ok(n)) = poll {
-            self.wrote(&buf[..n]);
+            self.observe_write(&buf[..n]);
         }
         poll
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let poll = Pin::new(&mut self.inner).poll_flush(cx);
-        self.record.set_blocked(poll.is_pending());
+        self.record.set_write_blocked(poll.is_pending());
         poll
     }
 

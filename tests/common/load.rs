@@ -1,4 +1,4 @@
-//! A bounded load of small statements through `retry`.
+//! A closed-loop load generator: each task runs one short statement after another through `Pool::retry`.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
 use podpool::{Pool, Target};
 use tokio::task::JoinSet;
 
-/// A load that runs until it is stopped, for a minute at most.
+/// A running load. Its tasks end when [`stop`](Self::stop) is called, or after one minute.
 pub struct Load {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
@@ -25,17 +25,17 @@ struct Shared {
     failures: Mutex<Vec<String>>,
 }
 
-/// What a load has done.
+/// Results of a [`Load`].
 #[derive(Debug)]
 pub struct Report {
-    /// When each answer came, and from which address.
+    /// Time of each response, and the address of the server that sent it.
     pub answers: Vec<(Instant, String)>,
-    /// The text of each failure.
+    /// Error text of each failed statement.
     pub failures: Vec<String>,
 }
 
 impl Load {
-    /// Starts this many tasks, each with a statement of a millisecond after the other.
+    /// Starts `tasks` tasks. Each repeatedly runs a statement that takes about one millisecond.
     pub fn start(pool: &Pool, target: Target, tasks: usize) -> Self {
         let shared = Arc::new(Shared::default());
         let mut set = JoinSet::new();
@@ -58,21 +58,21 @@ impl Load {
         Self { shared, tasks: set }
     }
 
-    /// Whether an answer has come from this address since then.
+    /// Returns true if the server at `address` has responded after `since`.
     pub fn answered_since(&self, address: &str, since: Instant) -> bool {
         self.shared.answers.lock().unwrap().iter().rev().take_while(|(at, _)| *at > since).any(|(_, a)| a == address)
     }
 
-    /// How many answers have come.
+    /// Returns the number of responses so far.
     pub fn answered(&self) -> usize {
         self.shared.answers.lock().unwrap().len()
     }
 
-    /// Stops it.
+    /// Stops the load, waits for the statements in flight, and returns the results.
     pub async fn stop(mut self) -> Report {
         self.shared.stop.store(true, Ordering::Relaxed);
         while let Some(done) = self.tasks.join_next().await {
-            done.expect("the load does not panic");
+            done.expect("the load task does not panic");
         }
         let answers = std::mem::take(&mut *self.shared.answers.lock().unwrap());
         let failures = std::mem::take(&mut *self.shared.failures.lock().unwrap());
@@ -81,7 +81,7 @@ impl Load {
 }
 
 impl Report {
-    /// Answers by address, of those that came between two moments.
+    /// Returns the number of responses from each address between `from` (inclusive) and `to` (exclusive).
     pub fn shares(&self, from: Instant, to: Instant) -> BTreeMap<String, usize> {
         let mut shares = BTreeMap::new();
         for (_, address) in self.answers.iter().filter(|(at, _)| (from..to).contains(at)) {

@@ -1,5 +1,5 @@
-//! What the tests share.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+//! Helpers shared by the integration tests.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a subset")]
 
 pub mod load;
 pub mod paced;
@@ -9,28 +9,28 @@ use std::time::{Duration, Instant};
 
 use podpool::{Client, Pool, State};
 
-/// Waits for a condition, and fails with what was waited for when it does not come.
-pub async fn until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+/// Polls `condition` every 5 ms until it returns true. Panics with `description` after `limit`.
+pub async fn until(limit: Duration, description: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        assert!(Instant::now() < deadline, "condition not met within {limit:?}: {description}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// The address that the server itself says it was reached at.
+/// Returns the server's own address for this connection, as reported by `inet_server_addr()`.
 pub async fn server_addr(client: &Client) -> String {
-    let statement = client.prepare_cached("SELECT host(inet_server_addr())").await.expect("a statement");
-    client.query_one(&statement, &[]).await.expect("an answer").get(0)
+    let statement = client.prepare_cached("SELECT host(inet_server_addr())").await.expect("the statement is prepared");
+    client.query_one(&statement, &[]).await.expect("the query succeeds").get(0)
 }
 
-/// The Pods that are in this state.
+/// Returns the number of Pods in this state.
 pub fn in_state(pool: &Pool, state: State) -> usize {
     pool.status().endpoints.iter().filter(|pod| pod.state == state).count()
 }
 
-/// Shows the pool's log lines of a failed test.
-pub fn logged() {
+/// Installs a log subscriber that writes to the captured test output, so that a failed test prints the pool's log.
+pub fn init_logging() {
     let filter = tracing_subscriber::EnvFilter::new("podpool=debug");
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }

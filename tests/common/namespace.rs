@@ -1,13 +1,14 @@
-//! A network namespace of a test's own, made by running the test once more inside it: what happens to packets there
-//! happens to nobody else.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+//! Runs a test in its own network namespace, so that the packets it drops do not affect other tests.
+//!
+//! The test binary runs itself again inside the namespace, with only that test selected.
+#![allow(dead_code, reason = "each test binary uses a subset")]
 
 use std::process::{Command, Output, Stdio};
 
-/// Set inside the namespace.
+/// Environment variable that is set only for processes inside the namespace.
 const INSIDE: &str = "PODPOOL_TEST_NAMESPACE";
 
-/// `unshare` with a network of its own, as root, or as an ordinary user who is allowed to.
+/// Returns an `unshare` command that creates a network namespace, within a new user namespace unless run as root.
 fn unshare() -> Command {
     let mut unshare = Command::new("unshare");
     if rustix::process::geteuid().is_root() {
@@ -23,41 +24,46 @@ fn run(command: &mut Command) -> Result<Output, String> {
     match output.status.success() {
         true => Ok(output),
         false => {
-            let said = String::from_utf8_lossy(&output.stdout);
-            let cause = String::from_utf8_lossy(&output.stderr);
-            Err(format!("{command:?}: {}, {}\n{}", output.status, said.trim(), cause.trim()))
+            let stdout = String::from_utf8_lossy(&output.stdout);
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            Err(format!("{command:?}: {}, {}\n{}", output.status, stdout.trim(), stderr.trim()))
         }
     }
 }
 
-/// nftables, inside.
+/// Applies nftables rules. Must be called only inside the namespace.
 pub fn nft(rules: &str) {
-    run(Command::new("nft").arg(rules)).expect("nftables");
+    run(Command::new("nft").arg(rules)).expect("the nftables rules are applied");
 }
 
-/// Whether this is the inside.
+/// Returns true if this process runs inside the namespace.
 pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// [`is_inside`], and ready for use. Outside, runs the test of this name there, prints what it printed, and fails as it did; and
-/// skips it where there are no namespaces, except under `CI=true`.
+/// Returns true if called inside the namespace, after bringing up the loopback interface.
+///
+/// Outside the namespace, runs the test named `test` in a new namespace, prints its output, and returns false. Panics
+/// if that run fails. If the system does not support namespaces, skips the test, or panics if `CI=true`.
 pub async fn inside(test: &'static str) -> bool {
     if is_inside() {
-        run(Command::new("ip").args(["link", "set", "lo", "up"])).expect("the loopback interface");
+        run(Command::new("ip").args(["link", "set", "lo", "up"])).expect("the loopback interface is up");
         return true;
     }
     let able = run(unshare().args(["sh", "-c", "ip link set lo up && nft list ruleset"]));
     if let Err(cause) = able {
-        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "no network namespace with nftables: {cause}");
-        println!("skipped: this needs a network namespace, `ip` and `nft`: {cause}");
+        assert!(
+            std::env::var_os("CI").is_none_or(|ci| ci != "true"),
+            "cannot create a network namespace with nftables: {cause}"
+        );
+        println!("skipped: this test needs a network namespace, `ip` and `nft`: {cause}");
         return false;
     }
     let inside = tokio::task::spawn_blocking(move || {
-        let program = std::env::current_exe().expect("this program");
+        let program = std::env::current_exe().expect("the test binary has a path");
         run(unshare().arg(program).args([test, "--exact", "--nocapture"]).env(INSIDE, "1"))
     });
-    let output = inside.await.expect("a thread").unwrap_or_else(|error| panic!("{error}"));
+    let output = inside.await.expect("the thread does not panic").unwrap_or_else(|error| panic!("{error}"));
     print!("{}", String::from_utf8_lossy(&output.stdout));
     false
 }

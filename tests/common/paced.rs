@@ -1,4 +1,5 @@
-//! A load at a steady pace, whatever becomes of the requests before, and a record of every request.
+//! An open-loop load generator: starts requests at a fixed rate, whether or not earlier ones have completed, and
+//! records each of them.
 
 use std::{
     collections::BTreeMap,
@@ -15,48 +16,48 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-/// Between two requests: 500 a second.
+/// Default interval between requests: 500 requests per second.
 pub const PACE: Duration = Duration::from_millis(2);
 
-/// What every request does: about a millisecond.
+/// Statement that each request runs. It takes about one millisecond.
 const STATEMENT: &str = "SELECT pg_sleep(0.001)";
 
-/// A load that runs until it is stopped.
+/// A running load. Call [`stop`](Self::stop) to end it.
 pub struct Paced {
     stop: oneshot::Sender<()>,
     ticker: JoinHandle<()>,
     done: Arc<Mutex<Vec<Request>>>,
 }
 
-/// One request, from the moment it was made.
+/// The record of one request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// When it was made.
-    pub made: Instant,
-    /// Every connection it was given.
-    pub tries: Vec<Try>,
-    /// When it was answered, or failed.
+    /// Time at which the request started.
+    pub started: Instant,
+    /// Connections that the request checked out, in order. More than one means that the request was retried.
+    pub attempts: Vec<Attempt>,
+    /// Time at which the request succeeded or failed.
     pub done: Instant,
-    /// The error's text, if it failed.
+    /// Error text if the request failed.
     pub failure: Option<String>,
 }
 
-/// One connection that a request was given.
+/// A connection that a request checked out.
 #[derive(Clone, Copy, Debug)]
-pub struct Try {
-    /// When it was given.
-    pub got: Instant,
-    /// Whose it is.
+pub struct Attempt {
+    /// Time of the checkout.
+    pub checked_out: Instant,
+    /// Address of the Pod.
     pub address: IpAddr,
 }
 
 impl Paced {
-    /// Starts 500 requests a second through `retry`.
+    /// Starts a load of 500 requests per second through `retry`.
     pub fn start(pool: &Pool, target: Target) -> Self {
         Self::every(PACE, pool, target)
     }
 
-    /// Starts a request every so often through `retry`.
+    /// Starts a load of one request every `pace` through `retry`.
     pub fn every(pace: Duration, pool: &Pool, target: Target) -> Self {
         let done = Arc::new(Mutex::new(Vec::new()));
         let (stop, mut stopped) = oneshot::channel();
@@ -88,56 +89,57 @@ impl Paced {
         Self { stop, ticker, done }
     }
 
-    /// Whether a request that was made since then was answered by this Pod.
+    /// Returns true if this Pod answered a request that started after `since`.
     pub fn answered_since(&self, address: IpAddr, since: Instant) -> bool {
-        self.done.lock().unwrap().iter().rev().any(|request| request.made > since && request.answered_by(address))
+        self.done.lock().unwrap().iter().rev().any(|request| request.started > since && request.answered_by(address))
     }
 
-    /// How many requests are done.
+    /// Returns the number of completed requests.
     pub fn count(&self) -> usize {
         self.done.lock().unwrap().len()
     }
 
-    /// Stops it, when every request is done. In the order in which they were made.
+    /// Stops the load, waits for the requests in flight, and returns all requests, sorted by start time.
     pub async fn stop(self) -> Vec<Request> {
-        let _ = self.stop.send(()); // a ticker that is gone shows below
-        self.ticker.await.expect("the load does not panic");
+        let _ = self.stop.send(()); // sending fails if the ticker panicked; the next line reports that
+        self.ticker.await.expect("the load task does not panic");
         let mut done = std::mem::take(&mut *self.done.lock().unwrap());
-        done.sort_by_key(|request| request.made);
+        done.sort_by_key(|request| request.started);
         done
     }
 }
 
 async fn request(pool: &Pool, target: Target) -> Request {
-    let made = Instant::now();
-    let tries = Mutex::new(Vec::new());
+    let started = Instant::now();
+    let attempts = Mutex::new(Vec::new());
     let work = |client: Client| {
-        tries.lock().unwrap().push(Try { got: Instant::now(), address: client.endpoint().address().ip() });
+        let attempt = Attempt { checked_out: Instant::now(), address: client.endpoint().address().ip() };
+        attempts.lock().unwrap().push(attempt);
         async move { client.simple_query(STATEMENT).await }
     };
     let failure = pool.retry(target, work).await.err().map(|error| format!("{error:?}"));
     let done = Instant::now();
-    Request { made, tries: tries.into_inner().unwrap(), done, failure }
+    Request { started, attempts: attempts.into_inner().unwrap(), done, failure }
 }
 
 impl Request {
-    /// Whether this Pod gave the answer.
+    /// Returns true if the request succeeded on this Pod.
     pub fn answered_by(&self, address: IpAddr) -> bool {
-        self.failure.is_none() && self.tries.last().is_some_and(|last| last.address == address)
+        self.failure.is_none() && self.attempts.last().is_some_and(|last| last.address == address)
     }
 
-    /// How long it took to get the first connection, if it got one.
+    /// Returns the duration of the first checkout, or `None` if no checkout succeeded.
     pub fn checkout(&self) -> Option<Duration> {
-        self.tries.first().map(|first| first.got - self.made)
+        self.attempts.first().map(|first| first.checked_out - self.started)
     }
 
-    /// How long it took altogether.
+    /// Returns the duration of the whole request.
     pub fn took(&self) -> Duration {
-        self.done - self.made
+        self.done - self.started
     }
 }
 
-/// The texts of the failures, each with how often it came.
+/// Counts the failed requests by error text.
 pub fn failures(requests: &[Request]) -> BTreeMap<&str, usize> {
     let mut texts = BTreeMap::new();
     for failure in requests.iter().filter_map(|request| request.failure.as_deref()) {
@@ -146,30 +148,30 @@ pub fn failures(requests: &[Request]) -> BTreeMap<&str, usize> {
     texts
 }
 
-/// Durations, sorted.
+/// A sorted sample of durations.
 pub struct Spread(Vec<Duration>);
 
 impl Spread {
-    /// Of these.
+    /// Creates a sample from durations in any order.
     pub fn new(durations: impl IntoIterator<Item = Duration>) -> Self {
         let mut sorted: Vec<_> = durations.into_iter().collect();
         sorted.sort();
         Self(sorted)
     }
 
-    /// How many there are.
+    /// Returns the number of durations.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The smallest of them that this share of them does not pass: 0.95 is the 95th percentile.
+    /// Returns a percentile by the nearest-rank method. A `share` of 0.95 is the 95th percentile.
     pub fn at(&self, share: f64) -> Duration {
-        let place = (self.0.len() as f64 * share).ceil() as usize;
-        self.0[place.clamp(1, self.0.len()) - 1]
+        let rank = (self.0.len() as f64 * share).ceil() as usize;
+        self.0[rank.clamp(1, self.0.len()) - 1]
     }
 }
 
-/// All of them where they are few, else the percentiles that matter.
+/// Lists the durations if there are at most 50, and otherwise prints percentiles.
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |duration: &Duration| format!("{:.1}", duration.as_secs_f64() * 1e3);
@@ -177,8 +179,8 @@ impl fmt::Display for Spread {
             let all: Vec<_> = self.0.iter().map(ms).collect();
             return write!(f, "{} ms", all.join(" "));
         }
-        write!(f, "{} of them", self.0.len())?;
-        for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("most", 1.0)] {
+        write!(f, "{} samples", self.0.len())?;
+        for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
             write!(f, ", {name} {} ms", ms(&self.at(share)))?;
         }
         Ok(())

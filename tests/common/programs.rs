@@ -1,12 +1,14 @@
-//! Programs from the system's packages that some tests start.
+//! Locates installed programs that some tests run, such as name servers.
 
 use std::path::PathBuf;
 
-/// Where packages put servers' programs, beside `PATH`, which has these for root alone.
+/// Directories where packages install server programs. Often only root's `PATH` contains them.
 const DIRECTORIES: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
-/// The programs of these names; `None`, and a line that says so, where one is missing. Where everything has to be
-/// tested, that is a failure.
+/// Returns the paths of the named programs.
+///
+/// If one of them is not installed, prints its name and returns `None`, so that the caller can skip its test. Panics
+/// instead if `CI=true`.
 pub fn programs<const N: usize>(names: [&str; N]) -> Option<[PathBuf; N]> {
     let found = names.map(|name| {
         let path = std::env::var_os("PATH").unwrap_or_default();

@@ -1,5 +1,10 @@
-//! What faults of DNS do to a pool with real Pods behind the name: who stays keeps its connections, callers notice
-//! nothing, and the packets are counted.
+//! Tests the effects of DNS changes and DNS failures on a pool with real Pods.
+//!
+//! - [`sets`]: Pods are added, removed and replaced, and records are reordered or repeated.
+//! - [`srv`]: with SRV records, a Pod moves to another address, another Pod takes over an address, and a port changes.
+//! - [`outages`]: the name server does not respond, in one test while Pods restart.
+//! - [`failover`]: the first of two name servers does not respond or returns SERVFAIL.
+//! - [`packets`]: the number of DNS packets at startup, in steady state, and while every lookup fails.
 
 #[path = "../common/mod.rs"]
 mod common;

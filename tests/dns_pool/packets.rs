@@ -1,4 +1,5 @@
-//! F21, and the packets: one a family and refresh, no more than four a second while DNS fails, none for a checkout.
+//! Tests the number of DNS packets: one per address family and refresh, at most four per second while lookups fail, and
+//! none per checkout.
 
 use std::time::{Duration, Instant};
 
@@ -10,19 +11,19 @@ use tokio::task::JoinSet;
 
 use crate::{
     common::until,
-    site::{FOLLOW, Site, of, refreshed},
+    site::{FOLLOW, Site, count_of, refreshed},
 };
 
 const CALLERS: usize = 1000;
 
-/// So many callers at once, each with so many checkouts.
+/// Makes `checkouts` checkouts from each of 1,000 concurrent callers.
 async fn check_out(pool: &Pool, checkouts: usize) {
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
         let pool = pool.clone();
         callers.spawn(async move {
             for _ in 0..checkouts {
-                drop(pool.get().await.expect("a connection"));
+                drop(pool.get().await.expect("checkout succeeds"));
             }
         });
     }
@@ -32,66 +33,68 @@ async fn check_out(pool: &Pool, checkouts: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f21_a_thousand_callers_at_the_start_cost_one_packet_a_family() {
+async fn a_thousand_callers_at_startup_share_one_lookup() {
     let site = Site::start(2).await;
     site.dns.always(Fault::Delay(Duration::from_millis(200)));
-    let config = site.url(&[&site.dns], "&refresh_min=10s").parse().expect("a URL");
-    let pool = Pool::builder(config).build().expect("a pool");
+    let config = site.url(&[&site.dns], "&refresh_min=10s").parse().expect("the URL parses");
+    let pool = Pool::builder(config).build().expect("the pool is created");
     check_out(&pool, 1).await;
     let log = site.dns.take_log();
-    println!("{CALLERS} callers at the start: {} packets", log.len());
-    assert_eq!((of(&log, RecordType::A), of(&log, RecordType::AAAA), log.len()), (1, 1, 2), "{log:?}");
+    println!("{CALLERS} callers at startup: {} packets", log.len());
+    let (a, aaaa) = (count_of(&log, RecordType::A), count_of(&log, RecordType::AAAA));
+    assert_eq!((a, aaaa, log.len()), (1, 1, 2), "expected one A and one AAAA query: {log:?}");
     site.end(pool).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_steady_state_is_one_packet_a_family_and_refresh_whatever_is_checked_out() {
+async fn checkouts_send_no_dns_packets_in_steady_state() {
     let site = Site::start(2).await;
     let pool = site.pool(2, "").await;
     refreshed(&pool, 1).await;
     site.dns.take_log();
     let before = pool.status().counters.resolve_ok;
     refreshed(&pool, 6).await;
-    let refreshes = usize::try_from(pool.status().counters.resolve_ok - before).expect("few");
+    let refreshes = usize::try_from(pool.status().counters.resolve_ok - before).expect("the count fits in usize");
     let log = site.dns.take_log();
-    let (a, aaaa) = (of(&log, RecordType::A), of(&log, RecordType::AAAA));
-    println!("{refreshes} refreshes, idle: {a} packets for A, {aaaa} for AAAA, which is empty, {} in all", log.len());
-    assert_eq!(a, refreshes);
-    assert!(aaaa <= 1 && a + aaaa == log.len(), "{log:?}");
+    let (a, aaaa) = (count_of(&log, RecordType::A), count_of(&log, RecordType::AAAA));
+    println!("{refreshes} refreshes while idle: {a} packets for A, {aaaa} for AAAA, {} in total", log.len());
+    assert_eq!(a, refreshes, "A queries per refresh while idle");
+    // The name has no AAAA records, so that family is looked up less often.
+    assert!(aaaa <= 1 && a + aaaa == log.len(), "more AAAA or other queries than expected: {log:?}");
 
-    // As many with a thousand callers at work all the time.
+    // A load of 1,000 callers does not change the number of packets per refresh.
     let before = pool.status().counters.resolve_ok;
     let (mut checkouts, began) = (0, Instant::now());
     while pool.status().counters.resolve_ok < before + 5 {
-        assert!(began.elapsed() < Duration::from_secs(60), "five refreshes do not come");
+        assert!(began.elapsed() < Duration::from_secs(60), "fewer than five refreshes in 60 s");
         check_out(&pool, 10).await;
         checkouts += 10 * CALLERS;
     }
-    let packets_of = |log: &[Packet]| (of(log, RecordType::A), of(log, RecordType::AAAA));
+    let packets_of = |log: &[Packet]| (count_of(log, RecordType::A), count_of(log, RecordType::AAAA));
     refreshed(&pool, 1).await;
-    let refreshes = usize::try_from(pool.status().counters.resolve_ok - before).expect("few");
+    let refreshes = usize::try_from(pool.status().counters.resolve_ok - before).expect("the count fits in usize");
     let (a, aaaa) = packets_of(&site.dns.take_log());
     println!("{refreshes} refreshes, {checkouts} checkouts by {CALLERS} callers: {a} packets for A, {aaaa} for AAAA");
-    assert_eq!(a, refreshes);
-    assert!(aaaa <= 2, "{aaaa}");
+    assert_eq!(a, refreshes, "A queries per refresh under load");
+    assert!(aaaa <= 2, "too many AAAA queries under load: {aaaa}");
 
-    // Both families are there: one packet each.
+    // If the name has records of both families, each refresh sends one packet per family.
     let ips = [site.ip(0), site.ip(1)];
     site.dns.set("postgresql-svc.k8s-training.svc.cluster.local.", &[&ips[0], &ips[1], "::1"]);
-    until(Duration::from_secs(30), "the other family is found", || pool.status().endpoints.len() == 3).await;
+    until(Duration::from_secs(30), "the IPv6 address is found", || pool.status().endpoints.len() == 3).await;
     refreshed(&pool, 1).await;
     site.dns.take_log();
     let before = pool.status().counters.resolve_ok;
     refreshed(&pool, 5).await;
-    let refreshes = usize::try_from(pool.status().counters.resolve_ok - before).expect("few");
+    let refreshes = usize::try_from(pool.status().counters.resolve_ok - before).expect("the count fits in usize");
     let counted = packets_of(&site.dns.take_log());
     println!("{refreshes} refreshes of both families: {} packets for A, {} for AAAA", counted.0, counted.1);
-    assert_eq!(counted, (refreshes, refreshes));
+    assert_eq!(counted, (refreshes, refreshes), "A and AAAA queries per refresh with both families");
     site.end(pool).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn by_srv_the_steady_state_is_one_packet_a_refresh() {
+async fn srv_discovery_sends_one_packet_per_refresh() {
     let site = Site::start(1).await;
     let port = site.cluster.port();
     site.publish_srv(&[("pod-a", 0, port)]);
@@ -100,23 +103,25 @@ async fn by_srv_the_steady_state_is_one_packet_a_refresh() {
     site.dns.take_log();
     let before = pool.status().counters.resolve_ok;
     refreshed(&pool, 5).await;
-    let refreshes = usize::try_from(pool.status().counters.resolve_ok - before).expect("few");
+    let refreshes = usize::try_from(pool.status().counters.resolve_ok - before).expect("the count fits in usize");
     let log = site.dns.take_log();
-    println!("{refreshes} refreshes by SRV: {} packets", log.len());
-    assert_eq!((of(&log, RecordType::SRV), log.len()), (refreshes, refreshes), "{log:?}");
+    println!("{refreshes} refreshes of SRV records: {} packets", log.len());
+    let srv = count_of(&log, RecordType::SRV);
+    assert_eq!((srv, log.len()), (refreshes, refreshes), "expected one SRV query per refresh: {log:?}");
     site.end(pool).await;
 }
 
-/// How many of the packets came within a second, at the most. A twentieth of it is left to the way to the server.
-fn within_a_second(times: &[tokio::time::Instant]) -> usize {
-    let second = Duration::from_millis(950);
-    times.iter().map(|from| times.iter().filter(|at| (*from..*from + second).contains(at)).count()).max().unwrap_or(0)
+/// Returns the maximum number of packets in any one second. The window is 50 ms shorter than a second, because packets
+/// reach the server with varying delays.
+fn max_per_second(times: &[tokio::time::Instant]) -> usize {
+    let window = Duration::from_millis(950);
+    times.iter().map(|from| times.iter().filter(|at| (*from..*from + window).contains(at)).count()).max().unwrap_or(0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_dns_fails_no_more_than_four_packets_go_out_a_second() {
+async fn failing_lookups_send_at_most_four_packets_per_second() {
     let site = Site::start(2).await;
-    let second = FaultDns::start().await.expect("a name server");
+    let second = FaultDns::start().await.expect("the name server starts");
     for (servers, fault) in [
         (vec![&site.dns], Fault::Drop),
         (vec![&site.dns], Fault::Code(2)),
@@ -126,27 +131,29 @@ async fn while_dns_fails_no_more_than_four_packets_go_out_a_second() {
         for server in &servers {
             server.heal();
         }
-        let pool = Pool::connect(&site.url(&servers, "&refresh_max=1s")).await.expect("a pool");
+        let pool = Pool::connect(&site.url(&servers, "&refresh_max=1s")).await.expect("the pool is created");
         for server in &servers {
             server.always(fault.clone());
         }
-        until(FOLLOW, "lookups fail", || pool.status().resolve.failures > 0).await;
+        until(FOLLOW, "a lookup fails", || pool.status().resolve.failures > 0).await;
         for server in &servers {
             server.take_log();
         }
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(5) {
             check_out(&pool, 1).await;
-            tokio::time::sleep(Duration::from_millis(50)).await; // the pace of the load
+            tokio::time::sleep(Duration::from_millis(50)).await; // paces the load
         }
         let took = began.elapsed();
         let mut times: Vec<_> = servers.iter().flat_map(|server| server.take_log()).map(|packet| packet.at).collect();
         times.sort_unstable();
-        let (most, servers) = (within_a_second(&times), servers.len());
-        println!("{servers} servers, {fault:?}: {} packets in {took:?}, at most {most} within a second", times.len());
-        assert!(most <= 4 && !times.is_empty(), "{times:?}");
-        assert!(times.len() <= 4 * (took.as_secs_f64().ceil() as usize), "{times:?}");
+        let (max, servers) = (max_per_second(&times), servers.len());
+        println!("{servers} servers, {fault:?}: {} packets in {took:?}, at most {max} per second", times.len());
+        assert!(!times.is_empty(), "{servers} servers, {fault:?}: no packets were sent");
+        assert!(max <= 4, "{servers} servers, {fault:?}: {max} packets within one second: {times:?}");
+        let limit = 4 * (took.as_secs_f64().ceil() as usize);
+        assert!(times.len() <= limit, "{servers} servers, {fault:?}: {} packets in {took:?}", times.len());
         drop(pool);
     }
-    site.cluster.shutdown().await.expect("an orderly end");
+    site.cluster.shutdown().await.expect("the cluster shuts down");
 }

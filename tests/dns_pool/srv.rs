@@ -1,4 +1,4 @@
-//! F17 and F18: with SRV records a Pod is its name, its address and its port.
+//! Tests that, with SRV records, the pool treats a Pod whose name, address or port changes as a new Pod.
 
 use std::net::SocketAddr;
 
@@ -10,64 +10,65 @@ use tokio::{
 
 use crate::{
     common::until,
-    site::{FOLLOW, Heard, Site, refreshed, set, warm},
+    site::{EventLog, FOLLOW, Site, members, refreshed, warm},
 };
 
 const BY_SRV: &str = "&discovery=srv&port_name=postgresql-port";
 
+/// Waits until the pool has exactly these Pods, each with an idle connection.
 async fn follow(pool: &Pool, expected: &[String]) {
-    until(FOLLOW, "the set follows", || set(pool) == expected).await;
+    until(FOLLOW, "the pool follows the SRV records", || members(pool) == expected).await;
     until(FOLLOW, "every Pod is warm", || warm(pool) == expected.len()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f17_a_name_that_moves_and_an_address_that_is_taken_over_each_get_a_fresh_pool() {
+async fn a_moved_name_and_a_reused_address_get_new_connections() {
     let site = Site::start(3).await;
     let port = site.cluster.port();
-    let written = |name: &str, ordinal: usize| format!("{name} ({}:{port})", site.ip(ordinal));
+    let member = |name: &str, ordinal: usize| format!("{name} ({}:{port})", site.ip(ordinal));
     site.publish_srv(&[("pod-a", 0, port), ("pod-b", 1, port)]);
     let pool = site.pool(2, BY_SRV).await;
-    assert_eq!(set(&pool), [written("pod-a", 0), written("pod-b", 1)]);
-    let heard = Heard::of(&pool);
+    assert_eq!(members(&pool), [member("pod-a", 0), member("pod-b", 1)]);
+    let events = EventLog::of(&pool);
     let [a, b] = [site.sessions(0).await, site.sessions(1).await];
 
-    // Restarted elsewhere: the same name, a new address.
+    // The Pod is rescheduled: it keeps its name and gets a new address.
     site.publish_srv(&[("pod-a", 0, port), ("pod-b", 2, port)]);
-    follow(&pool, &[written("pod-a", 0), written("pod-b", 2)]).await;
-    until(FOLLOW, "the old pool is gone", || heard.count("endpoint_removed") == 1).await;
-    assert_eq!(heard.count(&format!("endpoint_added {}", written("pod-b", 2))), 1);
-    assert_eq!(heard.count(&format!("endpoint_removed {}", written("pod-b", 1))), 1);
-    assert_eq!(site.sessions(0).await, a, "who stays keeps its connections");
+    follow(&pool, &[member("pod-a", 0), member("pod-b", 2)]).await;
+    until(FOLLOW, "the old Pod is removed", || events.count("endpoint_removed") == 1).await;
+    assert_eq!(events.count(&format!("endpoint_added {}", member("pod-b", 2))), 1);
+    assert_eq!(events.count(&format!("endpoint_removed {}", member("pod-b", 1))), 1);
+    assert_eq!(site.sessions(0).await, a, "sessions of the unchanged Pod");
     let deadline = std::time::Instant::now() + FOLLOW;
     while !site.sessions(1).await.is_disjoint(&b) {
-        assert!(std::time::Instant::now() < deadline, "the old address still has sessions");
+        assert!(std::time::Instant::now() < deadline, "the old address still has sessions of the pool");
     }
 
-    // The address of a Pod that is gone, under another name: nothing of the old one is kept.
+    // Another Pod takes over the address of a removed Pod. The pool must not keep any connection to the old Pod.
     let before = site.sessions(2).await;
-    heard.take();
+    events.take();
     site.publish_srv(&[("pod-a", 0, port), ("pod-c", 2, port)]);
-    follow(&pool, &[written("pod-a", 0), written("pod-c", 2)]).await;
-    until(FOLLOW, "the old pool is gone", || heard.count("endpoint_removed") == 1).await;
-    assert_eq!(heard.count(&format!("endpoint_added {}", written("pod-c", 2))), 1);
+    follow(&pool, &[member("pod-a", 0), member("pod-c", 2)]).await;
+    until(FOLLOW, "the old Pod is removed", || events.count("endpoint_removed") == 1).await;
+    assert_eq!(events.count(&format!("endpoint_added {}", member("pod-c", 2))), 1);
     let deadline = std::time::Instant::now() + FOLLOW;
     while !site.sessions(2).await.is_disjoint(&before) {
-        assert!(std::time::Instant::now() < deadline, "a session of the old name is left");
+        assert!(std::time::Instant::now() < deadline, "a session of the old Pod is still open");
     }
-    assert!(!site.sessions(2).await.is_empty());
-    assert_eq!(site.sessions(0).await, a);
+    assert!(!site.sessions(2).await.is_empty(), "the new Pod has no sessions");
+    assert_eq!(site.sessions(0).await, a, "sessions of the unchanged Pod");
     site.end(pool).await;
 }
 
-/// Another port that leads to a server.
+/// Starts a proxy to this server on another port of the same address.
 async fn forward(to: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
-    let listener = TcpListener::bind((to.ip(), 0)).await.expect("a port");
-    let address = listener.local_addr().expect("its address");
+    let listener = TcpListener::bind((to.ip(), 0)).await.expect("the socket binds");
+    let address = listener.local_addr().expect("the socket has an address");
     let task = tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             tokio::spawn(async move {
-                let mut far = TcpStream::connect(to).await.expect("the server");
-                // The end of one connection, however it comes, is the end of both.
+                let mut far = TcpStream::connect(to).await.expect("the server accepts the connection");
+                // Both sockets are closed when this returns, so an error needs no handling.
                 let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
             });
         }
@@ -76,27 +77,27 @@ async fn forward(to: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn f18_a_port_that_changes_is_followed_and_weights_are_not() {
+async fn a_port_change_does_not_affect_other_pods() {
     let site = Site::start(2).await;
     let port = site.cluster.port();
     let (other, task) = forward(site.cluster.pod(1).address()).await;
     site.publish_srv(&[("pod-a", 0, port), ("pod-b", 1, port)]);
     let pool = site.pool(2, BY_SRV).await;
-    let (heard, a) = (Heard::of(&pool), site.sessions(0).await);
+    let (events, a) = (EventLog::of(&pool), site.sessions(0).await);
     refreshed(&pool, 2).await;
-    assert_eq!(heard.take(), [""; 0]);
+    assert_eq!(events.take(), [""; 0], "events of unchanged SRV records");
 
     site.publish_srv(&[("pod-a", 0, port), ("pod-b", 1, other.port())]);
     follow(&pool, &[format!("pod-a ({}:{port})", site.ip(0)), format!("pod-b ({other})")]).await;
     let mut ports = std::collections::BTreeSet::new();
     for _ in 0..200 {
-        let client = pool.get().await.expect("a connection");
-        client.query_one("SELECT 1", &[]).await.expect("an answer");
+        let client = pool.get().await.expect("checkout succeeds");
+        client.query_one("SELECT 1", &[]).await.expect("the query succeeds");
         ports.insert(client.endpoint().address().port());
     }
     assert_eq!(ports, [port, other.port()].into());
-    // There may be more by now, but those that were open still are.
-    assert!(site.sessions(0).await.is_superset(&a));
+    // The pool may have opened more connections, but has closed none.
+    assert!(site.sessions(0).await.is_superset(&a), "the unchanged Pod lost sessions");
     site.end(pool).await;
     task.abort();
 }

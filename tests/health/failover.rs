@@ -1,4 +1,5 @@
-//! The primary dies, or is replaced: writes go on, none is lost or doubled, and nobody is sent to the old one.
+//! Tests failover and switchover of the primary: writes resume on the new primary, no write is lost or applied twice,
+//! and no checkout returns a connection to the former primary.
 
 use std::{
     collections::BTreeMap,
@@ -18,320 +19,333 @@ use crate::{
         until,
     },
     ledger::{Ledger, TABLE},
-    stage::{addresses, alone, pool, row},
+    setup::{addresses, pool, row, run_alone},
 };
 
 const TRIALS: usize = 20;
-/// From the first write that the new primary takes from anyone to the first that it takes through the pool.
-const WRITES: Duration = Duration::from_millis(100);
-/// Tasks that write.
+/// Maximum time from the first write that the new primary accepts to the first write through the pool.
+const WRITE_DELAY: Duration = Duration::from_millis(100);
+/// Number of concurrent writers, and thus the maximum number of writes in flight when the primary stops.
 const WRITERS: usize = 8;
-/// A former primary waits for nobody: nobody follows it.
-const ALONE: &str = "ALTER SYSTEM SET synchronous_standby_names = ''";
+/// Statement that turns off synchronous replication. Without it, the commits of a former primary would wait for
+/// standbys that it no longer has.
+const ASYNCHRONOUS: &str = "ALTER SYSTEM SET synchronous_standby_names = ''";
 
-/// Makes the primary wait for every other Pod's word on every commit; the others wait for nobody, should they become one.
-async fn synchronous(cluster: &Cluster) {
-    let primary = cluster.primary().expect("a primary");
+/// Makes the primary replicate synchronously to all standbys, so that any of them has every acknowledged write. The
+/// setting of the standbys is empty, so that a promoted standby does not wait for the others.
+async fn set_synchronous(cluster: &Cluster) {
+    let primary = cluster.primary().expect("the cluster has a primary");
     let pods = cluster.pods();
     let others: Vec<_> = pods.iter().enumerate().filter(|(i, _)| *i != primary).map(|(_, pod)| pod.name()).collect();
     for ordinal in 0..pods.len() {
-        let superuser = cluster.client(ordinal).await.expect("a superuser's connection");
+        let superuser = cluster.client(ordinal).await.expect("the superuser connects");
         let names = others.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
         let setting = if ordinal == primary { format!("{} ({names})", others.len()) } else { String::new() };
         let alter = format!("ALTER SYSTEM SET synchronous_standby_names = '{setting}'");
-        superuser.batch_execute(&alter).await.expect("a setting");
-        superuser.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
+        superuser.batch_execute(&alter).await.expect("the setting is changed");
+        superuser.batch_execute("SELECT pg_reload_conf()").await.expect("the configuration is reloaded");
     }
-    let superuser = cluster.client(primary).await.expect("a superuser's connection");
+    let superuser = cluster.client(primary).await.expect("the superuser connects");
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let sync = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
-        let count: i64 = superuser.query_one(sync, &[]).await.expect("an answer").get(0);
+        let count: i64 = superuser.query_one(sync, &[]).await.expect("the query succeeds").get(0);
         if count == others.len() as i64 {
             return;
         }
-        assert!(Instant::now() < deadline, "{count} standbys are synchronous");
+        assert!(Instant::now() < deadline, "only {count} standbys are synchronous");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// The standby that has received the most, once nothing more can come from the dead primary: who is promoted for less
-/// leaves the other one with a past that it cannot follow from.
+/// Waits until no standby is streaming from the dead primary, and returns the standby with the highest WAL position. If
+/// another standby were promoted, this one would be ahead of the new timeline and could not follow it.
 async fn most_advanced(cluster: &Cluster, dead: usize) -> usize {
-    let question = "SELECT coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'::pg_lsn, \
+    let query = "SELECT coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'::pg_lsn, \
         EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')";
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut standbys = Vec::new();
     for ordinal in (0..cluster.len()).filter(|ordinal| *ordinal != dead) {
-        standbys.push((ordinal, cluster.client(ordinal).await.expect("a superuser's connection")));
+        standbys.push((ordinal, cluster.client(ordinal).await.expect("the superuser connects")));
     }
     loop {
         let (mut received, mut receiving) = (BTreeMap::new(), false);
         for (ordinal, superuser) in &standbys {
-            let answer = superuser.simple_query(question).await.expect("an answer");
-            let row = answer.iter().find_map(|message| match message {
+            let messages = superuser.simple_query(query).await.expect("the query succeeds");
+            let row = messages.iter().find_map(|message| match message {
                 SimpleQueryMessage::Row(row) => Some(row),
                 _ => None,
             });
-            let row = row.expect("one row");
-            let position: u64 = row.get(0).and_then(|bytes| bytes.parse().ok()).expect("a position");
+            let row = row.expect("the result has a row");
+            let position: u64 = row.get(0).and_then(|bytes| bytes.parse().ok()).expect("the WAL position parses");
             received.insert(position, *ordinal);
             receiving |= row.get(1) == Some("t");
         }
         if !receiving {
-            return *received.values().last().expect("a standby");
+            return *received.values().last().expect("there is a standby");
         }
-        assert!(Instant::now() < deadline, "the standbys still receive");
+        assert!(Instant::now() < deadline, "a standby is still streaming from the dead primary");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// Tells when a Pod takes a write for the first time, asking every millisecond.
+/// Spawns a task that tries to write to a Pod every millisecond and returns the time of the first success.
 async fn first_accepted(cluster: &Cluster, ordinal: usize) -> JoinHandle<Instant> {
-    let superuser = cluster.client(ordinal).await.expect("a superuser's connection");
+    let superuser = cluster.client(ordinal).await.expect("the superuser connects");
     tokio::spawn(async move {
         loop {
             match superuser.batch_execute("INSERT INTO accepted VALUES (1)").await {
                 Ok(()) => return Instant::now(),
-                Err(error) => assert_eq!(error.code().map(|code| code.code()), Some("25006"), "{error}"),
+                Err(error) => {
+                    assert_eq!(error.code().map(|code| code.code()), Some("25006"), "unexpected error: {error}")
+                }
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
 }
 
-/// Starts a former primary as it was: a primary on the old timeline, which takes writes. Gives how long it takes until it
-/// is fenced, and asserts that from its start on nobody is sent there, whatever the target.
-async fn stays_fenced(cluster: &Cluster, pool: &Pool, old: usize) -> Duration {
+/// Restarts the former primary as a writable primary on the old timeline, and returns the time until the pool fences
+/// the Pod. Asserts that no checkout, for any target, returns a connection to the Pod after its restart.
+async fn restart_and_measure_fencing(cluster: &Cluster, pool: &Pool, old: usize) -> Duration {
     let address = cluster.pod(old).address().ip();
     let reads = Paced::start(pool, Target::Any);
     let before = Instant::now();
-    cluster.start_pod(old).await.expect("a start");
+    cluster.start_pod(old).await.expect("the Pod starts");
     let started = Instant::now();
-    let stale = cluster.client(old).await.expect("a superuser's connection");
-    stale.batch_execute(ALONE).await.expect("a setting");
-    stale.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
+    let stale = cluster.client(old).await.expect("the superuser connects");
+    stale.batch_execute(ASYNCHRONOUS).await.expect("the setting is changed");
+    stale.batch_execute("SELECT pg_reload_conf()").await.expect("the configuration is reloaded");
     let is_fenced = || {
         let status = pool.status();
         status.endpoints.iter().any(|pod| pod.endpoint.address().ip() == address && pod.fenced.is_some())
     };
-    let asked = async {
+    let checkouts = async {
         let mut clients = 0;
-        // Before it is known, when it becomes known, and after.
+        // Checks out connections before, during and after the detection of the stale primary.
         while !is_fenced() || clients < 200 {
             for target in Target::ALL {
-                // A standby may be short of connections, but nobody is sent to the wrong Pod.
+                // A checkout may fail if all connections are in use, but must not return the former primary.
                 if let Ok(client) = pool.get_for(target).await {
-                    assert_ne!(client.endpoint().address().ip(), address, "{target}");
+                    assert_ne!(client.endpoint().address().ip(), address, "target {target}: former primary");
                     clients += 1;
                 }
             }
-            assert!(started.elapsed() < Duration::from_secs(10), "it is not fenced");
+            assert!(started.elapsed() < Duration::from_secs(10), "the former primary is not fenced within 10 s");
         }
     };
     let fenced = async {
         until(Duration::from_secs(10), "the former primary is fenced", is_fenced).await;
         started.elapsed()
     };
-    let ((), fenced) = tokio::join!(asked, fenced);
+    let ((), fenced) = tokio::join!(checkouts, fenced);
     let reads = reads.stop().await;
-    let there = |read: &&Request| read.tries.iter().any(|one| one.address == address && one.got >= before);
-    assert_eq!(reads.iter().filter(there).count(), 0, "reads on the former primary");
-    assert_eq!(failures(&reads), BTreeMap::new());
+    let on_former_primary =
+        |read: &&Request| read.attempts.iter().any(|one| one.address == address && one.checked_out >= before);
+    assert_eq!(reads.iter().filter(on_former_primary).count(), 0, "reads on the former primary");
+    assert_eq!(failures(&reads), BTreeMap::new(), "failed reads");
     fenced
 }
 
+/// Starts a cluster and creates the tables that the tests write to.
 async fn cluster() -> Cluster {
-    let cluster = Cluster::start(3).await.expect("a cluster");
-    let superuser = cluster.client(0).await.expect("a superuser's connection");
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let superuser = cluster.client(0).await.expect("the superuser connects");
     let tables = format!("{TABLE}; CREATE TABLE accepted (n int); GRANT ALL ON ledger TO PUBLIC");
-    superuser.batch_execute(&tables).await.expect("tables");
+    superuser.batch_execute(&tables).await.expect("the tables are created");
     cluster
 }
 
-/// Kills the primary and promotes a standby, again and again. Reads run meanwhile, or nothing but the writes.
-async fn writes_go_on(reading: bool) {
-    let _alone = alone().await;
+/// Kills the primary and promotes a standby in each trial, under a load of writes and, if `reading` is set, reads.
+/// Asserts that writes resume in time and that no write is lost or applied twice.
+async fn measure_failover(reading: bool) {
+    let _alone = run_alone().await;
     let cluster = cluster().await;
     let (mut delays, mut fenced, mut acknowledged, mut unknown) = (Vec::new(), Vec::new(), 0, 0);
     for trial in 0..TRIALS {
-        synchronous(&cluster).await;
-        let old = cluster.primary().expect("a primary");
+        set_synchronous(&cluster).await;
+        let old = cluster.primary().expect("the cluster has a primary");
         let pool = pool(&cluster).await;
         let reads = reading.then(|| Paced::start(&pool, Target::Any));
-        let first = i64::try_from(trial).expect("a small number") * 1_000_000;
+        let first = i64::try_from(trial).expect("the trial number fits in i64") * 1_000_000;
         let writes = Ledger::start(&pool, WRITERS, first);
-        writes.acknowledges(200).await;
+        writes.wait_for_acknowledged(200).await;
 
-        cluster.kill(old).await.expect("SIGKILL");
+        cluster.kill(old).await.expect("SIGKILL is sent");
         let killed = Instant::now();
         let new = most_advanced(&cluster, old).await;
         let accepted = first_accepted(&cluster, new).await;
         let promoted = cluster.promote(new);
         let measured = async {
-            let accepted = accepted.await.expect("the new primary takes writes");
+            let accepted = accepted.await.expect("the writing task does not panic");
             until(Duration::from_secs(10), "a write is acknowledged", || writes.first_after(accepted).is_some()).await;
-            let first = writes.first_after(accepted).expect("it is there");
+            let first = writes.first_after(accepted).expect("a write is acknowledged");
             (accepted - killed, first - accepted)
         };
         let (promoted, (took, delay)) = tokio::join!(promoted, measured);
-        promoted.expect("a promotion");
+        promoted.expect("the standby is promoted");
         delays.push(delay);
         let count = writes.acknowledged();
-        writes.acknowledges(count + 200).await;
+        writes.wait_for_acknowledged(count + 200).await;
         let written = writes.stop().await;
         if let Some(reads) = reads {
-            assert_eq!(failures(&reads.stop().await), BTreeMap::new());
+            assert_eq!(failures(&reads.stop().await), BTreeMap::new(), "failed reads");
         }
-        assert_eq!(written.no, BTreeMap::new(), "the new primary took writes {took:?} after the old one died");
-        assert!(written.unknown.len() <= WRITERS, "only what was in flight: {:?}", written.unknown);
-        written.check(&cluster.client(new).await.expect("a superuser's connection")).await;
+        assert_eq!(
+            written.not_applied,
+            BTreeMap::new(),
+            "failed writes; the new primary accepted writes {took:?} after the kill"
+        );
+        assert!(written.unknown.len() <= WRITERS, "more unknown outcomes than writers: {:?}", written.unknown);
+        written.assert_consistent(&cluster.client(new).await.expect("the superuser connects")).await;
         acknowledged += written.acknowledged.len();
         unknown += written.unknown.len();
         if reading {
-            fenced.push(stays_fenced(&cluster, &pool, old).await);
+            fenced.push(restart_and_measure_fencing(&cluster, &pool, old).await);
         }
         drop(pool);
-        cluster.reattach(old).await.expect("the old primary follows");
+        cluster.reattach(old).await.expect("the former primary follows the new one");
     }
     if reading {
         let fenced = Spread::new(fenced);
-        println!("the former primary, back as it was {TRIALS} times: fenced after {fenced}, and nobody was sent there");
+        println!("former primary restarted {TRIALS} times: fenced after {fenced}, never checked out");
         row(
-            "the former primary comes back as it was",
-            "nothing: it is fenced from every target until it follows",
-            &format!("fenced {:.1?} after it takes connections (p95 of {TRIALS})", fenced.at(0.95)),
+            "the former primary restarts as a primary",
+            "no effect: the Pod is fenced for every target until it follows the new primary",
+            &format!("fenced {:.1?} after it accepts connections (p95 of {TRIALS})", fenced.at(0.95)),
         );
     }
     let delays = Spread::new(delays);
     println!(
-        "{} reads: first write through the pool after the new primary took one, in {TRIALS} failovers: {delays}; \
-         {acknowledged} acknowledged, {unknown} unknown",
+        "{} reads: time from the first accepted write to the first write through the pool, in {TRIALS} failovers: \
+         {delays}; {acknowledged} acknowledged, {unknown} unknown",
         if reading { "with" } else { "without" },
     );
     row(
         &format!("primary killed, standby promoted, {} reads", if reading { "with" } else { "without" }),
-        "writes wait and succeed; those in flight at the kill answer `Unknown`; none lost, doubled or denied",
-        &format!("first write {:.1?} after the new primary takes any (p95)", delays.at(0.95)),
+        "writes wait and succeed; those in flight at the kill return `Unknown`; none is lost or applied twice",
+        &format!("first write {:.1?} after the new primary accepts writes (p95)", delays.at(0.95)),
     );
-    assert!(delays.at(0.95) <= WRITES, "{delays}");
-    cluster.shutdown().await.expect("an orderly end");
+    assert!(delays.at(0.95) <= WRITE_DELAY, "writes resumed too late after the promotion: {delays}");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_go_on_within_100_ms_of_a_promotion_while_reads_run() {
-    writes_go_on(true).await;
+async fn writes_resume_within_100_ms_of_promotion_under_read_load() {
+    measure_failover(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_go_on_within_100_ms_of_a_promotion_while_nothing_else_runs() {
-    writes_go_on(false).await;
+async fn writes_resume_within_100_ms_of_promotion_without_reads() {
+    measure_failover(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_former_primary_that_comes_back_gets_nothing_until_it_follows() {
-    let _alone = alone().await;
+async fn former_primary_is_fenced_until_it_follows_the_new_one() {
+    let _alone = run_alone().await;
     let cluster = cluster().await;
-    synchronous(&cluster).await;
+    set_synchronous(&cluster).await;
     let pods = addresses(&cluster);
     let pool = pool(&cluster).await;
     let reads = Paced::start(&pool, Target::Any);
     let writes = Ledger::start(&pool, WRITERS, 0);
-    writes.acknowledges(200).await;
-    cluster.kill(0).await.expect("SIGKILL");
+    writes.wait_for_acknowledged(200).await;
+    cluster.kill(0).await.expect("SIGKILL is sent");
     let new = most_advanced(&cluster, 0).await;
-    cluster.promote(new).await.expect("a promotion");
-    writes.acknowledges(writes.acknowledged() + 200).await;
+    cluster.promote(new).await.expect("the standby is promoted");
+    writes.wait_for_acknowledged(writes.acknowledged() + 200).await;
 
-    // As it was: a primary, on the old timeline. Nobody follows it, and it waits for nobody.
-    cluster.start_pod(0).await.expect("a start");
+    // The former primary restarts as a primary on the old timeline, without standbys.
+    cluster.start_pod(0).await.expect("the Pod starts");
     let started = Instant::now();
-    let stale = cluster.client(0).await.expect("a superuser's connection");
-    stale.batch_execute(ALONE).await.expect("a setting");
-    stale.batch_execute("SELECT pg_reload_conf()").await.expect("a reload");
+    let stale = cluster.client(0).await.expect("the superuser connects");
+    stale.batch_execute(ASYNCHRONOUS).await.expect("the setting is changed");
+    stale.batch_execute("SELECT pg_reload_conf()").await.expect("the configuration is reloaded");
     let fence = || {
         let status = pool.status();
         status.endpoints.into_iter().find(|pod| pod.endpoint.address().ip() == pods[0]).and_then(|pod| pod.fenced)
     };
     until(Duration::from_secs(10), "the former primary is fenced", || fence().is_some()).await;
     let fenced = started.elapsed();
-    let cause = fence().expect("it is there");
+    let cause = fence().expect("the former primary is fenced");
     for target in Target::ALL {
         for _ in 0..50 {
-            // A standby may be short of connections, but nobody is sent to the wrong Pod.
+            // A checkout may fail if all connections are in use, but must not return the former primary.
             let client = pool.get_for(target).await;
             if let Ok(client) = client {
-                assert_ne!(client.endpoint().address().ip(), pods[0], "{target}");
+                assert_ne!(client.endpoint().address().ip(), pods[0], "target {target}: former primary");
             }
         }
     }
-    // Longer than any interval between probes.
+    // The fence must survive further probes, so the test waits for longer than the maximum interval between two probes.
     let longest = pool.config().limits().probe_interval * 2;
-    until(longest * 2, "it stays so", || started.elapsed() > longest).await;
-    assert!(fence().is_some(), "it has not changed");
+    until(longest * 2, "two probe intervals pass", || started.elapsed() > longest).await;
+    assert!(fence().is_some(), "the former primary is no longer fenced, but does not follow the new one");
     let reattached = Instant::now();
-    cluster.reattach(0).await.expect("it follows");
-    until(Duration::from_secs(20), "it serves again", || reads.answered_since(pods[0], reattached)).await;
+    cluster.reattach(0).await.expect("the former primary follows the new one");
+    let serves = || reads.answered_since(pods[0], reattached);
+    until(Duration::from_secs(20), "the former primary serves as a standby", serves).await;
     let back = reattached.elapsed();
     let written = writes.stop().await;
     let reads = reads.stop().await;
-    println!("fenced {fenced:.2?} after its start: {cause}; answering {back:.2?} after it was told to follow");
-    let there = reads.iter().filter(|read| {
-        let tries = read.tries.iter().filter(|one| one.address == pods[0]);
-        tries.filter(|one| (started..reattached).contains(&one.got)).count() > 0
+    println!("fenced {fenced:.2?} after its restart: {cause}; serving {back:.2?} after the reattachment");
+    let while_fenced = reads.iter().filter(|read| {
+        let attempts = read.attempts.iter().filter(|one| one.address == pods[0]);
+        attempts.filter(|one| (started..reattached).contains(&one.checked_out)).count() > 0
     });
-    assert_eq!(there.count(), 0, "reads on the former primary");
-    assert_eq!(failures(&reads), BTreeMap::new());
-    assert_eq!(written.no, BTreeMap::new());
-    written.check(&cluster.client(new).await.expect("a superuser's connection")).await;
+    assert_eq!(while_fenced.count(), 0, "reads on the former primary");
+    assert_eq!(failures(&reads), BTreeMap::new(), "failed reads");
+    assert_eq!(written.not_applied, BTreeMap::new(), "failed writes");
+    written.assert_consistent(&cluster.client(new).await.expect("the superuser connects")).await;
     drop((pool, stale));
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_planned_switchover_fails_no_read() {
-    let _alone = alone().await;
+async fn reads_succeed_during_a_planned_switchover() {
+    let _alone = run_alone().await;
     let cluster = cluster().await;
     let (mut gaps, mut reads_done, mut acknowledged, mut unknown) = (Vec::new(), 0, 0, 0);
     for trial in 0..TRIALS {
-        synchronous(&cluster).await;
-        let old = cluster.primary().expect("a primary");
+        set_synchronous(&cluster).await;
+        let old = cluster.primary().expect("the cluster has a primary");
         let new = (old + 1) % cluster.len();
         let pool = pool(&cluster).await;
         let reads = Paced::start(&pool, Target::Any);
-        let writes = Ledger::start(&pool, WRITERS, i64::try_from(trial).expect("a small number") * 1_000_000);
-        writes.acknowledges(200).await;
-        let asked = Instant::now();
-        cluster.stop(old, Shutdown::Fast).await.expect("a fast shutdown");
-        cluster.promote(new).await.expect("a promotion");
+        let writes =
+            Ledger::start(&pool, WRITERS, i64::try_from(trial).expect("the trial number fits in i64") * 1_000_000);
+        writes.wait_for_acknowledged(200).await;
+        let requested = Instant::now();
+        cluster.stop(old, Shutdown::Fast).await.expect("the Pod stops");
+        cluster.promote(new).await.expect("the standby is promoted");
         let promoted = Instant::now();
         until(Duration::from_secs(10), "a write is acknowledged", || writes.first_after(promoted).is_some()).await;
-        writes.acknowledges(writes.acknowledged() + 200).await;
+        writes.wait_for_acknowledged(writes.acknowledged() + 200).await;
         let (written, reads) = (writes.stop().await, reads.stop().await);
-        // From the last write on the old primary to the first on the new one.
-        let times: Vec<_> = written.acknowledged.values().copied().filter(|at| *at >= asked).collect();
-        let mut times = Vec::from_iter(std::iter::once(asked).chain(times));
+        // The longest gap between two writes is from the last on the old primary to the first on the new one.
+        let times: Vec<_> = written.acknowledged.values().copied().filter(|at| *at >= requested).collect();
+        let mut times = Vec::from_iter(std::iter::once(requested).chain(times));
         times.sort();
         gaps.extend(times.windows(2).map(|pair| pair[1] - pair[0]).max());
-        assert_eq!(failures(&reads), BTreeMap::new());
-        assert_eq!(written.no, BTreeMap::new());
-        assert!(written.unknown.len() <= WRITERS, "only what was in flight: {:?}", written.unknown);
-        written.check(&cluster.client(new).await.expect("a superuser's connection")).await;
+        assert_eq!(failures(&reads), BTreeMap::new(), "failed reads");
+        assert_eq!(written.not_applied, BTreeMap::new(), "failed writes");
+        assert!(written.unknown.len() <= WRITERS, "more unknown outcomes than writers: {:?}", written.unknown);
+        written.assert_consistent(&cluster.client(new).await.expect("the superuser connects")).await;
         reads_done += reads.len();
         acknowledged += written.acknowledged.len();
         unknown += written.unknown.len();
         drop(pool);
-        cluster.reattach(old).await.expect("the former primary follows");
+        cluster.reattach(old).await.expect("the former primary follows the new one");
     }
     let gaps = Spread::new(gaps);
     println!(
-        "{TRIALS} switchovers: the longest time without a write: {gaps}; {reads_done} reads, {acknowledged} writes \
-         acknowledged, none said not to be applied, {unknown} unknown"
+        "{TRIALS} switchovers: longest time without a write: {gaps}; {reads_done} reads, {acknowledged} writes \
+         acknowledged, none failed, {unknown} unknown"
     );
     row(
         "planned switchover: fast shutdown, promotion",
-        &format!("no failed read; writes wait and succeed, {unknown} in {TRIALS} switchovers answered `Unknown`"),
+        &format!("no failed read; writes wait and succeed, {unknown} in {TRIALS} switchovers returned `Unknown`"),
         &format!("no write for {:.1?} (p95 of {TRIALS})", gaps.at(0.95)),
     );
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }

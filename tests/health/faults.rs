@@ -1,5 +1,5 @@
-//! Faults that must not fail a read, each of them twenty times: ten while DNS goes on naming the Pod, ten while it
-//! takes the Pod out at that moment.
+//! Tests that no read fails when a Pod terminates or its connections break. Each fault is injected twenty times: ten
+//! times while the Pod stays in DNS, and ten times as the Pod is removed from DNS.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,7 @@ use std::{
 
 use podpool::{
     Endpoint, Target,
-    testkit::{Cluster, Shutdown, State},
+    testkit::{Cluster, PodState, Shutdown},
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -19,45 +19,51 @@ use crate::{
         until,
     },
     proxy::Proxy,
-    stage::{alone, pool, row, warm},
+    setup::{pool, row, run_alone, warm},
 };
 
-/// Pods that it happens to, one after the other, under one load; a primary and another Pod are left alone.
+/// Number of Pods that become faulty in each round, one after another. The primary and one standby stay intact.
 const VICTIMS: usize = 5;
-/// Loads, with DNS stale and with DNS that follows.
+/// Number of rounds with stale DNS. In as many other rounds, the faulty Pods are removed from DNS.
 const ROUNDS: usize = 2;
-/// Requests between a fault and the next, and after the last one.
+/// Number of requests between two faults.
 const BETWEEN: usize = 100;
+/// Number of requests after the last fault.
 const AFTER: usize = 500;
 
-/// A cluster, and the addresses by which its Pods are named.
-struct Stage {
+/// A cluster, and the endpoints that DNS publishes for its Pods.
+struct Experiment {
     cluster: Cluster,
-    named: Vec<Endpoint>,
+    published: Vec<Endpoint>,
 }
 
-impl Stage {
+impl Experiment {
     async fn new() -> Self {
-        let cluster = Cluster::start(VICTIMS + 2).await.expect("a cluster");
-        let named = cluster.pods().iter().map(|pod| pod.endpoint().clone()).collect();
-        Self { cluster, named }
+        let cluster = Cluster::start(VICTIMS + 2).await.expect("the cluster starts");
+        let published = cluster.pods().iter().map(|pod| pod.endpoint().clone()).collect();
+        Self { cluster, published }
     }
 
-    fn name(&self, ordinal: usize) {
-        self.cluster.dns().add(self.cluster.service(), self.named[ordinal].clone()).expect("in DNS");
+    /// Adds a Pod to DNS.
+    fn publish(&self, ordinal: usize) {
+        let endpoint = self.published[ordinal].clone();
+        self.cluster.dns().add(self.cluster.service(), endpoint).expect("the Pod is added to DNS");
     }
 
-    fn forget(&self, ordinal: usize) {
-        self.cluster.dns().remove(self.cluster.service(), &self.named[ordinal]).expect("out of DNS");
+    /// Removes a Pod from DNS.
+    fn unpublish(&self, ordinal: usize) {
+        let endpoint = &self.published[ordinal];
+        self.cluster.dns().remove(self.cluster.service(), endpoint).expect("the Pod is removed from DNS");
     }
 
-    /// Does something bad to one Pod after the other under load and asserts that no read fails. `restore` undoes it.
-    async fn survives(self, what: &str, fault: impl AsyncFn(&Cluster, usize), restore: impl AsyncFn(&Cluster, usize)) {
-        let pods: Vec<IpAddr> = self.named.iter().map(|endpoint| endpoint.address().ip()).collect();
+    /// Injects the fault into one Pod after another under load, and asserts that no read fails. `restore` undoes the
+    /// fault.
+    async fn run(self, name: &str, fault: impl AsyncFn(&Cluster, usize), restore: impl AsyncFn(&Cluster, usize)) {
+        let pods: Vec<IpAddr> = self.published.iter().map(|endpoint| endpoint.address().ip()).collect();
         let (mut slowest, mut retries, mut faults) = (Vec::new(), 0, 0);
         for round in 0..ROUNDS * 2 {
             let dns_follows = round % 2 == 1;
-            // Of its own each time: a Pod that traffic ejects again and again is let back later and later.
+            // Each round uses a new pool, because the ejection time of a Pod grows with each ejection.
             let pool = pool(&self.cluster).await;
             let load = Paced::start(&pool, Target::Any);
             warm(&load, &pods).await;
@@ -65,15 +71,15 @@ impl Stage {
             for victim in 1..=VICTIMS {
                 moments.push(Instant::now());
                 if dns_follows {
-                    self.forget(victim);
+                    self.unpublish(victim);
                 }
                 fault(&self.cluster, victim).await;
                 let count = load.count() + if victim < VICTIMS { BETWEEN } else { AFTER };
-                until(Duration::from_secs(30), "the load goes on", || load.count() >= count).await;
+                until(Duration::from_secs(30), "the requests after the fault complete", || load.count() >= count).await;
             }
             retries += pool.status().counters.retries;
             let requests = load.stop().await;
-            assert_eq!(failures(&requests), BTreeMap::new(), "{what}, DNS follows: {dns_follows}");
+            assert_eq!(failures(&requests), BTreeMap::new(), "failed reads after {name}, DNS follows: {dns_follows}");
             for (i, from) in moments.iter().enumerate() {
                 let belongs = |request: &&Request| {
                     request.done >= *from && moments.get(i + 1).is_none_or(|next| request.done < *next)
@@ -85,88 +91,92 @@ impl Stage {
             for victim in 1..=VICTIMS {
                 restore(&self.cluster, victim).await;
                 if dns_follows {
-                    self.name(victim);
+                    self.publish(victim);
                 }
             }
         }
         let slowest = Spread::new(slowest);
-        println!("{what}, {faults} faults: no failed read, {retries} repeated; the slowest read after each: {slowest}");
+        println!(
+            "{name}, {faults} faults: no failed read, {retries} retried; slowest read after each fault: {slowest}"
+        );
         row(
-            &format!("{what}, DNS stale or not"),
-            &format!("no failed read in {faults} faults, {retries} reads repeated"),
+            &format!("{name}, with and without stale DNS"),
+            &format!("no failed read in {faults} faults, {retries} reads retried"),
             &format!("slowest read {:.1?} (p95)", slowest.at(0.95)),
         );
-        self.cluster.shutdown().await.expect("an orderly end");
+        self.cluster.shutdown().await.expect("the cluster shuts down");
     }
 }
 
 async fn start(cluster: &Cluster, ordinal: usize) {
-    cluster.start_pod(ordinal).await.expect("a start");
+    cluster.start_pod(ordinal).await.expect("the Pod starts");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_pod_fails_no_read() {
-    let _alone = alone().await;
-    let kill = async |cluster: &Cluster, pod| cluster.kill(pod).await.expect("SIGKILL");
-    Stage::new().await.survives("SIGKILL", kill, start).await;
+async fn reads_succeed_when_a_pod_is_killed() {
+    let _alone = run_alone().await;
+    let kill = async |cluster: &Cluster, pod| cluster.kill(pod).await.expect("SIGKILL is sent");
+    Experiment::new().await.run("SIGKILL", kill, start).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fast_shutdown_fails_no_read() {
-    let _alone = alone().await;
-    let stop = async |cluster: &Cluster, pod| cluster.stop(pod, Shutdown::Fast).await.expect("a fast shutdown");
-    Stage::new().await.survives("fast shutdown", stop, start).await;
+async fn reads_succeed_during_a_fast_shutdown() {
+    let _alone = run_alone().await;
+    let stop = async |cluster: &Cluster, pod| cluster.stop(pod, Shutdown::Fast).await.expect("the Pod stops");
+    Experiment::new().await.run("fast shutdown", stop, start).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_smart_shutdown_fails_no_read() {
-    let _alone = alone().await;
-    // Nobody waits for its end: while the Pod is named, the sessions stay, and the server waits for them.
+async fn reads_succeed_during_a_smart_shutdown() {
+    let _alone = run_alone().await;
+    // Does not wait until the server exits: the server waits for the pool's sessions, which stay open while the Pod is
+    // in DNS.
     let stop = async |cluster: &Cluster, pod: usize| {
         let pid = cluster.pod(pod).pid().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        kill_process(pid.expect("it runs"), Signal::TERM).expect("SIGTERM");
-        // As a caller sees it: whoever comes now is refused.
-        until(Duration::from_secs(5), "it is shutting down", || {
+        kill_process(pid.expect("the Pod runs"), Signal::TERM).expect("SIGTERM is sent");
+        // The server refuses new connections once it has logged the shutdown request.
+        until(Duration::from_secs(5), "the server is shutting down", || {
             let log = std::fs::read_to_string(cluster.directory().join(cluster.pod(pod).name()).join("log"));
             log.is_ok_and(|log| log.rfind("received smart shutdown request") > log.rfind("ready to accept"))
         })
         .await;
     };
-    let start_again = async |cluster: &Cluster, pod: usize| {
-        if cluster.pod(pod).state() != State::Down {
-            cluster.stop(pod, Shutdown::Fast).await.expect("an end");
+    let restart = async |cluster: &Cluster, pod: usize| {
+        if cluster.pod(pod).state() != PodState::Down {
+            cluster.stop(pod, Shutdown::Fast).await.expect("the Pod stops");
         }
         start(cluster, pod).await;
     };
-    let stage = Stage::new().await;
-    stage.survives("smart shutdown", stop, start_again).await;
+    Experiment::new().await.run("smart shutdown", stop, restart).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn terminated_backends_fail_no_read() {
-    let _alone = alone().await;
+async fn reads_succeed_when_backends_are_terminated() {
+    let _alone = run_alone().await;
     let terminate = async |cluster: &Cluster, pod| {
-        let superuser = cluster.client(pod).await.expect("a superuser's connection");
+        let superuser = cluster.client(pod).await.expect("the superuser connects");
         let all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = $1";
-        let ended: i64 = superuser.query_one(all, &[&cluster.user()]).await.expect("an answer").get(0);
-        assert!(ended > 0);
+        let ended: i64 = superuser.query_one(all, &[&cluster.user()]).await.expect("the query succeeds").get(0);
+        assert!(ended > 0, "no backend was terminated");
     };
-    Stage::new().await.survives("`pg_terminate_backend` of every session", terminate, async |_, _| {}).await;
+    Experiment::new().await.run("`pg_terminate_backend` on every session", terminate, async |_, _| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reset_connections_fail_no_read() {
-    let _alone = alone().await;
-    let mut stage = Stage::new().await;
-    // The Pods are named by the addresses of proxies that can reset what they carry.
+async fn reads_succeed_when_connections_are_reset() {
+    let _alone = run_alone().await;
+    let mut experiment = Experiment::new().await;
+    // Publishes proxies in place of the Pods, because a proxy can reset its connections.
     let mut proxies = BTreeMap::new();
     for ordinal in 1..=VICTIMS {
-        let proxy = Proxy::start(stage.cluster.pod(ordinal).address()).await;
-        stage.forget(ordinal);
-        stage.named[ordinal] = Endpoint::new(proxy.address());
-        stage.name(ordinal);
+        let proxy = Proxy::start(experiment.cluster.pod(ordinal).address()).await;
+        experiment.unpublish(ordinal);
+        experiment.published[ordinal] = Endpoint::new(proxy.address());
+        experiment.publish(ordinal);
         proxies.insert(ordinal, proxy);
     }
-    let reset = async |_: &Cluster, ordinal: usize| assert!(proxies[&ordinal].reset() > 0, "nothing was carried");
-    stage.survives("RST of all connections", reset, async |_, _| {}).await;
+    let reset = async |_: &Cluster, ordinal: usize| {
+        assert!(proxies[&ordinal].reset() > 0, "the proxy had no open connections to reset");
+    };
+    experiment.run("RST of all connections", reset, async |_, _| {}).await;
 }

@@ -1,4 +1,4 @@
-//! Writes that can be counted afterwards: what was acknowledged, what was said not to be applied, what is there.
+//! A load of numbered writes, which compares the result of each write with the rows on the server.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use std::{
 use podpool::{Applied, Client, Pool, Target};
 use tokio::task::JoinSet;
 
-/// A load of writes, each with a number of its own, through `retry_unapplied`.
+/// A running load of writes with unique numbers, through `retry_unapplied`.
 pub struct Ledger {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
@@ -25,25 +25,25 @@ struct Shared {
     written: Mutex<Written>,
 }
 
-/// What came of the writes.
+/// Results of the writes, keyed by number.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// When each write was acknowledged, by its number.
+    /// Acknowledged writes, and the time of each acknowledgement.
     pub acknowledged: BTreeMap<i64, Instant>,
-    /// Those that failed and were said not to be applied, with the error.
-    pub no: BTreeMap<i64, String>,
-    /// Those that failed and may have been applied, with the error.
+    /// Writes that failed with [`Applied::No`], and their errors.
+    pub not_applied: BTreeMap<i64, String>,
+    /// Failed writes that may have been applied, and their errors.
     pub unknown: BTreeMap<i64, String>,
 }
 
-/// How long writes may take to go on.
+/// Time after which [`Ledger::wait_for_acknowledged`] panics.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The table. No key: what is written twice is there twice.
+/// Definition of the table. It has no unique key, so that a write that is applied twice adds a second row.
 pub const TABLE: &str = "CREATE TABLE ledger (id bigint NOT NULL)";
 
 impl Ledger {
-    /// Starts this many tasks, each with one write after the other. Numbers begin at `first`.
+    /// Starts `tasks` writers. Each makes one write after another. The numbers begin at `first`.
     pub fn start(pool: &Pool, tasks: usize, first: i64) -> Self {
         let shared = Arc::new(Shared { next: AtomicI64::new(first), ..Shared::default() });
         let mut set = JoinSet::new();
@@ -62,7 +62,7 @@ impl Ledger {
                     match result {
                         Ok(_) => drop(written.acknowledged.insert(id, Instant::now())),
                         Err(error) if error.applied() == Applied::No => {
-                            written.no.insert(id, format!("{error:?}"));
+                            written.not_applied.insert(id, format!("{error:?}"));
                         }
                         Err(error) => drop(written.unknown.insert(id, format!("{error:?}"))),
                     }
@@ -72,48 +72,52 @@ impl Ledger {
         Self { shared, tasks: set }
     }
 
-    /// How many writes have been acknowledged.
+    /// Returns the number of acknowledged writes.
     pub fn acknowledged(&self) -> usize {
         self.shared.written.lock().unwrap().acknowledged.len()
     }
 
-    /// Waits until so many have been acknowledged.
-    pub async fn acknowledges(&self, count: usize) {
+    /// Waits until `count` writes are acknowledged.
+    pub async fn wait_for_acknowledged(&self, count: usize) {
         let deadline = Instant::now() + LIMIT;
         while self.acknowledged() < count {
-            let seen = || format!("{:?}", self.shared.written.lock().unwrap());
-            assert!(Instant::now() < deadline, "not {count} writes within {LIMIT:?}: {:.2000}", seen());
+            let written = || format!("{:?}", self.shared.written.lock().unwrap());
+            assert!(
+                Instant::now() < deadline,
+                "fewer than {count} writes were acknowledged within {LIMIT:?}: {:.2000}",
+                written()
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// The first acknowledgement after this moment, if there is one yet.
+    /// Returns the time of the first acknowledgement after `moment`.
     pub fn first_after(&self, moment: Instant) -> Option<Instant> {
         let written = self.shared.written.lock().unwrap();
         written.acknowledged.values().copied().filter(|at| *at > moment).min()
     }
 
-    /// Stops it, when every write has been answered.
+    /// Stops the load, waits for the writes in flight, and returns the results.
     pub async fn stop(mut self) -> Written {
         self.shared.stop.store(true, Ordering::Relaxed);
         while let Some(done) = self.tasks.join_next().await {
-            done.expect("the load does not panic");
+            done.expect("the load task does not panic");
         }
         std::mem::take(&mut *self.shared.written.lock().unwrap())
     }
 }
 
 impl Written {
-    /// Compares with what the server has: nothing acknowledged is lost, nothing is there twice, nothing is there that
-    /// was said not to be.
-    pub async fn check(&self, server: &podpool::tokio_postgres::Client) {
-        let rows = server.query("SELECT id, count(*) FROM ledger GROUP BY id", &[]).await.expect("the ledger");
-        let there: BTreeMap<i64, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-        let lost: BTreeSet<_> = self.acknowledged.keys().filter(|id| !there.contains_key(id)).collect();
-        let twice: BTreeSet<_> = there.iter().filter(|(_, count)| **count > 1).map(|(id, _)| id).collect();
-        let denied: BTreeMap<_, _> = self.no.iter().filter(|(id, _)| there.contains_key(id)).collect();
-        assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-        assert!(twice.is_empty(), "applied twice: {twice:?}");
-        assert!(denied.is_empty(), "said not to be applied, and applied: {denied:?}");
+    /// Asserts that the server has every acknowledged write, no write twice, and no write that was reported as not
+    /// applied.
+    pub async fn assert_consistent(&self, server: &podpool::tokio_postgres::Client) {
+        let rows = server.query("SELECT id, count(*) FROM ledger GROUP BY id", &[]).await.expect("the ledger is read");
+        let counts: BTreeMap<i64, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let lost: BTreeSet<_> = self.acknowledged.keys().filter(|id| !counts.contains_key(id)).collect();
+        let repeated: BTreeSet<_> = counts.iter().filter(|(_, count)| **count > 1).map(|(id, _)| id).collect();
+        let denied: BTreeMap<_, _> = self.not_applied.iter().filter(|(id, _)| counts.contains_key(id)).collect();
+        assert!(lost.is_empty(), "acknowledged writes are lost: {lost:?}");
+        assert!(repeated.is_empty(), "writes were applied twice: {repeated:?}");
+        assert!(denied.is_empty(), "writes were reported as not applied, but are applied: {denied:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A proxy in front of a Pod that can reset every connection it carries.
+//! A TCP proxy for a Pod, which can reset all connections through it.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -11,18 +11,18 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// The first address that is tried: the testkit's are below.
+/// First loopback address to try. The testkit uses lower addresses.
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 9, 1);
 
-/// The proxy. Dropping it closes everything.
+/// A running proxy. Dropping it closes the listener and resets all connections.
 pub struct Proxy {
     address: SocketAddr,
-    accepting: AbortHandle,
-    carried: Arc<Mutex<Vec<AbortHandle>>>,
+    accept_task: AbortHandle,
+    forward_tasks: Arc<Mutex<Vec<AbortHandle>>>,
 }
 
 impl Proxy {
-    /// Listens on an address of its own and the Pod's port.
+    /// Starts a proxy on a free loopback address, with the same port as the Pod.
     pub async fn start(pod: SocketAddr) -> Self {
         let mut listener = None;
         for number in 0..100 {
@@ -32,50 +32,50 @@ impl Proxy {
                 break;
             }
         }
-        let listener = listener.expect("an address for the proxy");
-        let address = listener.local_addr().expect("an address");
-        let carried = Arc::new(Mutex::new(Vec::new()));
-        let accepting = tokio::spawn({
-            let carried: Arc<Mutex<Vec<AbortHandle>>> = carried.clone();
+        let listener = listener.expect("a loopback address is free");
+        let address = listener.local_addr().expect("the socket has an address");
+        let forward_tasks = Arc::new(Mutex::new(Vec::new()));
+        let accept_task = tokio::spawn({
+            let forward_tasks: Arc<Mutex<Vec<AbortHandle>>> = forward_tasks.clone();
             async move {
                 loop {
-                    let (client, _) = listener.accept().await.expect("a connection");
-                    let task = tokio::spawn(carry(client, pod)).abort_handle();
-                    let mut carried = carried.lock().unwrap();
-                    carried.retain(|task| !task.is_finished());
-                    carried.push(task);
+                    let (client, _) = listener.accept().await.expect("a connection is accepted");
+                    let task = tokio::spawn(forward(client, pod)).abort_handle();
+                    let mut forward_tasks = forward_tasks.lock().unwrap();
+                    forward_tasks.retain(|task| !task.is_finished());
+                    forward_tasks.push(task);
                 }
             }
         });
-        Self { address, accepting: accepting.abort_handle(), carried }
+        Self { address, accept_task: accept_task.abort_handle(), forward_tasks }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Resets every connection. Gives how many there were; new ones are carried on.
+    /// Resets all open connections and returns their number. The proxy still accepts new connections.
     pub fn reset(&self) -> usize {
-        let carried = std::mem::take(&mut *self.carried.lock().unwrap());
-        let live = carried.iter().filter(|task| !task.is_finished()).count();
-        carried.iter().for_each(AbortHandle::abort);
-        live
+        let tasks = std::mem::take(&mut *self.forward_tasks.lock().unwrap());
+        let open = tasks.iter().filter(|task| !task.is_finished()).count();
+        tasks.iter().for_each(AbortHandle::abort);
+        open
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.accepting.abort();
+        self.accept_task.abort();
         self.reset();
     }
 }
 
-async fn carry(mut client: TcpStream, pod: SocketAddr) {
-    // With no time to linger, a socket that is closed sends RST.
-    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a socket option");
-    client.set_nodelay(true).expect("a socket option");
+async fn forward(mut client: TcpStream, pod: SocketAddr) {
+    // With a linger time of zero, closing the socket sends RST.
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("the socket option is set");
+    client.set_nodelay(true).expect("the socket option is set");
     let Ok(mut server) = TcpStream::connect(pod).await else { return };
-    server.set_nodelay(true).expect("a socket option");
-    // However it ends, both sides end.
+    server.set_nodelay(true).expect("the socket option is set");
+    // Both sockets are closed when this returns, so an error needs no handling.
     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
 }

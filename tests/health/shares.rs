@@ -1,4 +1,4 @@
-//! Who does the work of a Pod that is out: all the others, evenly.
+//! Tests that the remaining Pods share the load evenly after a Pod is ejected.
 
 use std::{
     collections::BTreeMap,
@@ -9,49 +9,51 @@ use podpool::{State, Target, testkit::Cluster};
 
 use crate::{
     common::{load::Load, until},
-    stage::{addresses, alone, pool, state_of},
+    setup::{addresses, pool, run_alone, state_of},
 };
 
-/// Of an equal share.
+/// Maximum relative deviation of a Pod's load from an equal share.
 const TOLERANCE: f64 = 0.05;
-/// Enough for chance to stay far within the tolerance: with two Pods, three standard deviations are 1.5 % of a share.
-const ANSWERS: usize = 40_000;
+/// Number of requests with many tasks. If Pods were chosen at random, three standard deviations would be 1.5 % of an
+/// equal share, well within the tolerance.
+const REQUESTS: usize = 40_000;
 
-async fn shares_of_the_survivors(tasks: usize, answers: usize) {
-    let _alone = alone().await;
-    let cluster = Cluster::start(3).await.expect("a cluster");
+/// Kills one of three Pods and asserts that the other two serve equal shares of the requests.
+async fn measure_shares(tasks: usize, requests: usize) {
+    let _alone = run_alone().await;
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
     let pods = addresses(&cluster);
     let pool = pool(&cluster).await;
-    cluster.kill(1).await.expect("SIGKILL");
-    let out = || state_of(&pool, pods[1]) == Some(State::Ejected);
-    until(Duration::from_secs(10), "the Pod is out", out).await;
+    cluster.kill(1).await.expect("SIGKILL is sent");
+    let ejected = || state_of(&pool, pods[1]) == Some(State::Ejected);
+    until(Duration::from_secs(10), "the killed Pod is ejected", ejected).await;
     let load = Load::start(&pool, Target::Any, tasks);
     let count = load.answered();
-    until(Duration::from_secs(10), "the pools have grown", || load.answered() > count + 1000).await;
+    until(Duration::from_secs(10), "1,000 requests complete", || load.answered() > count + 1000).await;
     let (from, count) = (Instant::now(), load.answered());
-    until(Duration::from_secs(50), "enough answers", || load.answered() > count + answers).await;
+    until(Duration::from_secs(50), "the measured requests complete", || load.answered() > count + requests).await;
     let to = Instant::now();
     let report = load.stop().await;
     let shares = report.shares(from, to);
     let equal = shares.values().sum::<usize>() as f64 / 2.0;
     let relative: BTreeMap<_, _> = shares.iter().map(|(pod, n)| (pod, *n as f64 / equal)).collect();
-    println!("{tasks} tasks, {} answers in {:.1?}: {relative:.3?}", 2.0 * equal, to - from);
-    assert_eq!(report.failures, Vec::<String>::new());
-    assert_eq!(shares.len(), 2, "{shares:?}");
+    println!("{tasks} tasks, {} requests in {:.1?}: shares {relative:.3?}", 2.0 * equal, to - from);
+    assert_eq!(report.failures, Vec::<String>::new(), "failed requests");
+    assert_eq!(shares.len(), 2, "expected two Pods to serve requests: {shares:?}");
     for (pod, share) in relative {
-        assert!((share - 1.0).abs() <= TOLERANCE, "{pod}: {share}");
+        assert!((share - 1.0).abs() <= TOLERANCE, "Pod {pod} has {share:.3} of an equal share");
     }
     drop(pool);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_survivors_share_evenly_at_1_task() {
-    // Even where each is the toss of a coin, 6,000 deviate by 5 % less than once in ten thousand times.
-    shares_of_the_survivors(1, 6_000).await;
+async fn remaining_pods_share_the_load_evenly_with_1_task() {
+    // Even if Pods were chosen at random, 6,000 requests would deviate by 5 % in only about one of 10,000 runs.
+    measure_shares(1, 6_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_survivors_share_evenly_at_64_tasks() {
-    shares_of_the_survivors(64, ANSWERS).await;
+async fn remaining_pods_share_the_load_evenly_with_64_tasks() {
+    measure_shares(64, REQUESTS).await;
 }

@@ -1,7 +1,7 @@
-//! `get` never outlives its deadline by more than 50 ms, whatever the server does.
+//! Tests that a checkout exceeds its deadline by at most 50 ms, however the server misbehaves.
 //!
-//! A trial is one `get` on a pool of its own, with a deadline of its own, at a moment of its own in the life of the pool:
-//! while nothing is known of the Pod, and when something is.
+//! Each case makes three calls on each of several pools. The first call runs before the pool has learned anything about
+//! the Pod, the others after the first call has failed. Each pool uses a different deadline.
 
 use std::time::{Duration, Instant};
 
@@ -11,193 +11,200 @@ use podpool::{Config, Error, Kind, Pool, Target, testkit::Cluster};
 use crate::{
     common::until,
     namespace::{inside, nft},
-    server::{Manner, Server},
+    server::{Behavior, Server},
 };
 
-/// How much later than promised.
+/// Maximum time by which 95 % of the calls may exceed their deadline.
 const LATE: Duration = Duration::from_millis(50);
-/// Pools, each with three calls.
+/// Number of pools per case. Each makes three calls.
 const POOLS: u64 = 16;
 
-/// What came of one call.
-struct Trial {
-    /// Beyond the deadline; nothing, where it ended before.
+/// The result of one call.
+struct Call {
+    /// Time by which the call exceeded its deadline, or zero.
     late: Duration,
     error: Option<Error>,
 }
 
-async fn call(pool: &Pool, within: Duration) -> Trial {
+async fn call(pool: &Pool, within: Duration) -> Call {
     let began = Instant::now();
     let error = pool.wait_ready(Target::Any, within).await.err();
-    Trial { late: began.elapsed().saturating_sub(within), error }
+    Call { late: began.elapsed().saturating_sub(within), error }
 }
 
-/// Calls with deadlines from 100 ms to about a second, three on each pool, the second and third at once.
-async fn calls(pools: &[Pool]) -> Vec<Trial> {
-    let trials = pools.iter().enumerate().map(|(i, pool)| async move {
+/// Makes three calls on each pool, the second and third concurrently, with deadlines from 100 ms to about one second.
+async fn calls(pools: &[Pool]) -> Vec<Call> {
+    let calls = pools.iter().enumerate().map(|(i, pool)| async move {
         let within = Duration::from_millis(100 + 57 * i as u64);
         let first = call(pool, within).await;
         let (second, third) = tokio::join!(call(pool, within), call(pool, Duration::from_millis(300)));
         [first, second, third]
     });
-    join_all(trials).await.into_iter().flatten().collect()
+    join_all(calls).await.into_iter().flatten().collect()
 }
 
-/// 19 of 20 calls ended in time, and what they said.
-fn judge(what: &str, trials: &[Trial]) {
-    let mut late: Vec<_> = trials.iter().map(|trial| trial.late).collect();
+/// Asserts that 95 % of the calls ended in time, and prints the distribution and one error.
+fn assert_in_time(case: &str, calls: &[Call]) {
+    let mut late: Vec<_> = calls.iter().map(|call| call.late).collect();
     late.sort();
     let at = |share: f64| late[((late.len() - 1) as f64 * share).round() as usize];
-    let served = trials.iter().filter(|trial| trial.error.is_none()).count();
+    let served = calls.iter().filter(|call| call.error.is_none()).count();
     println!(
-        "{what}: {} calls, {served} served; beyond the deadline p50 {:.2?}, p95 {:.2?}, max {:.2?}",
-        trials.len(),
+        "{case}: {} calls, {served} served; beyond the deadline p50 {:.2?}, p95 {:.2?}, max {:.2?}",
+        calls.len(),
         at(0.5),
         at(0.95),
         at(1.0)
     );
-    if let Some(error) = trials.iter().rev().find_map(|trial| trial.error.as_ref()) {
+    if let Some(error) = calls.iter().rev().find_map(|call| call.error.as_ref()) {
         println!("  {error}");
     }
-    assert!(trials.len() >= 20);
-    assert!(at(0.95) <= LATE, "{late:?}");
+    assert!(calls.len() >= 20, "{case}: too few calls: {}", calls.len());
+    assert!(at(0.95) <= LATE, "{case}: more than 5 % of the calls exceeded the deadline by {LATE:?}: {late:?}");
 }
 
+/// Creates `count` pools. Their connect timeouts vary from shorter to longer than the deadlines of the calls.
 fn pools(url: &str, count: u64) -> Vec<Pool> {
-    // Dials that end before a call's deadline, and dials that do not.
     let pool = |i| {
         let timeout = [80, 400, 2000][i as usize % 3];
-        let config: Config = format!("{url}&pool_size=2&connect_timeout={timeout}ms").parse().expect("a URL");
-        Pool::builder(config).build().expect("a pool")
+        let config: Config = format!("{url}&pool_size=2&connect_timeout={timeout}ms").parse().expect("the URL parses");
+        Pool::builder(config).build().expect("the pool is created")
     };
     (0..count).map(pool).collect()
 }
 
-async fn hostile(manner: Manner, says: &[&str]) {
-    let server = Server::start(manner).await;
-    // A flood takes processor time, and all of these share the two threads of this process.
+/// Makes calls to a misbehaving server and asserts that they end in time. Unless `reasons` is empty, at least one error
+/// must contain one of these texts.
+async fn test_server(behavior: Behavior, reasons: &[&str]) {
+    let server = Server::start(behavior).await;
+    // Floods use much processor time, and all pools share the few threads of this process, so there are fewer pools.
     let floods = matches!(
-        manner,
-        Manner::Garbage
-            | Manner::GarbageBodies
-            | Manner::AnnouncesMuch
-            | Manner::EndlessNotices
-            | Manner::EndlessParameters
-            | Manner::EndlessRows
+        behavior,
+        Behavior::Garbage
+            | Behavior::GarbageBodies
+            | Behavior::HugeMessage
+            | Behavior::EndlessNotices
+            | Behavior::EndlessParameters
+            | Behavior::EndlessRows
     );
     let pools = pools(&server.url("sslmode=prefer"), if floods { POOLS / 2 } else { POOLS });
-    let trials = calls(&pools).await;
-    judge(&format!("{manner:?}"), &trials);
+    let calls = calls(&pools).await;
+    assert_in_time(&format!("{behavior:?}"), &calls);
     let address = server.address().to_string();
-    for error in trials.iter().filter_map(|trial| trial.error.as_ref()) {
+    for error in calls.iter().filter_map(|call| call.error.as_ref()) {
         let named = error.attempts().iter().any(|attempt| attempt.address().to_string() == address);
-        assert!(named || error.kind() == Kind::Dns, "the Pod is not named: {error}");
+        assert!(named || error.kind() == Kind::Dns, "{behavior:?}: the error does not name the Pod: {error}");
     }
-    if !says.is_empty() {
-        let said: Vec<_> = trials.iter().filter_map(|trial| trial.error.as_ref()).map(ToString::to_string).collect();
-        let clear = said.iter().filter(|said| says.iter().any(|why| said.contains(why))).count();
-        println!("  {clear} of {} errors say why", said.len());
-        assert!(clear > 0, "none of {says:?} in {:?}", said.last());
+    if !reasons.is_empty() {
+        let errors: Vec<_> = calls.iter().filter_map(|call| call.error.as_ref()).map(ToString::to_string).collect();
+        let clear = errors.iter().filter(|error| reasons.iter().any(|reason| error.contains(reason))).count();
+        println!("  {clear} of {} errors contain the reason", errors.len());
+        assert!(clear > 0, "{behavior:?}: no error contains any of {reasons:?}, last error: {:?}", errors.last());
     }
 }
 
-macro_rules! hostile {
-    ($($name:ident: $manner:ident, $says:expr;)*) => {$(
+/// Defines a module with two tests for each behavior. The arguments are the name of the module, the behavior, and texts
+/// of which an error must contain at least one.
+macro_rules! misbehaving_servers {
+    ($($name:ident: $behavior:ident, $reasons:expr;)*) => {$(
         mod $name {
             use super::*;
 
             #[tokio::test(flavor = "current_thread")]
-            async fn on_one_thread() {
-                hostile(Manner::$manner, &$says).await;
+            async fn checkout_meets_its_deadline_on_one_thread() {
+                test_server(Behavior::$behavior, &$reasons).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn on_many_threads() {
-                hostile(Manner::$manner, &$says).await;
+            async fn checkout_meets_its_deadline_on_many_threads() {
+                test_server(Behavior::$behavior, &$reasons).await;
             }
         }
     )*};
 }
 
-hostile! {
-    a_server_that_refuses: Refuses, ["failed in tcp"];
-    a_server_that_never_accepts: NeverAccepts, ["failed in tcp: no answer within"];
-    a_server_that_closes: Closes, ["failed in tls"];
-    a_server_that_resets: Resets, ["failed in tls", "failed in tcp"];
-    a_server_that_is_silent: Silent, ["failed in tls: no answer within"];
-    a_server_that_agrees_to_tls_and_is_silent: TlsThenSilent, ["failed in tls: no answer within"];
-    half_a_tls_handshake: HalfServerHello, ["failed in tls: no answer within"];
-    a_server_that_asks_for_scram_and_is_silent: ScramThenSilent, ["failed in startup: no answer within"];
-    half_an_authentication: HalfScram, ["failed in startup: no answer within"];
-    half_a_start_up: HalfStartup, ["failed in startup: no answer within"];
-    a_server_that_is_ready_and_then_silent: ReadyThenSilent, [];
-    a_server_that_is_ready_and_then_closes: ReadyThenCloses, [];
-    one_byte_each_200_ms: Drips, ["failed in startup: no answer within"];
-    answers_of_one_byte_each_200_ms: AnswersDrip, [];
-    garbage: Garbage, ["failed in tls"];
-    garbage_in_messages: GarbageBodies, ["failed in startup"];
-    starting_up_57p03: StartingUp, ["the database system is starting up"];
-    full_53300: Full, ["too many clients"];
-    scram_of_two_thousand_million_rounds: ManyRounds, ["2000000000 rounds of SCRAM"];
-    a_message_of_two_gigabytes: AnnouncesMuch, ["announces a message `S` of 2000000000 bytes"];
-    endless_notices: EndlessNotices, ["an answer is longer than"];
+misbehaving_servers! {
+    refused_connections: RefusesConnections, ["failed in tcp"];
+    full_accept_queue: NeverAccepts, ["failed in tcp: no response within"];
+    closed_connections: Closes, ["failed in tls"];
+    reset_connections: Resets, ["failed in tls", "failed in tcp"];
+    no_response: NeverResponds, ["failed in tls: no response within"];
+    no_response_after_tls_request: StallsAfterTlsRequest, ["failed in tls: no response within"];
+    partial_tls_handshake: PartialServerHello, ["failed in tls: no response within"];
+    no_response_after_sasl_request: StallsAfterSaslRequest, ["failed in startup: no response within"];
+    partial_sasl_message: PartialSaslMessage, ["failed in startup: no response within"];
+    partial_startup: PartialStartup, ["failed in startup: no response within"];
+    no_response_after_startup: StallsAfterStartup, [];
+    closed_after_startup: ClosesAfterStartup, [];
+    startup_of_one_byte_per_200_ms: DripsStartup, ["failed in startup: no response within"];
+    responses_of_one_byte_per_200_ms: DripsResponses, [];
+    random_bytes: Garbage, ["failed in tls"];
+    random_message_bodies: GarbageBodies, ["failed in startup"];
+    server_starting_up_57p03: StartingUp, ["the database system is starting up"];
+    too_many_clients_53300: Full, ["too many clients"];
+    two_billion_scram_iterations: ManyScramRounds, ["2000000000 SCRAM iterations"];
+    message_of_two_gigabytes: HugeMessage, ["message `S` of 2000000000 bytes, limit 30000"];
+    endless_notices: EndlessNotices, ["response longer than"];
     endless_parameters: EndlessParameters, ["more than 128 parameters"];
     endless_rows: EndlessRows, [];
 }
 
-/// Pools that are warm, to one Pod, when something happens to it; half of them have rested and want a ping.
+/// Creates pools with open connections to one Pod. In half of the pools, the connections have been idle for long enough
+/// that the next checkout pings them.
 async fn warm(cluster: &Cluster) -> Vec<Pool> {
     let pools = pools(&cluster.url(), POOLS);
     for pool in &pools {
-        pool.wait_ready(Target::Any, Duration::from_secs(10)).await.expect("ready");
+        pool.wait_ready(Target::Any, Duration::from_secs(10)).await.expect("a Pod is ready");
     }
     let idle = || pools.iter().all(|pool| pool.status().endpoints.iter().all(|pod| pod.idle > 0));
-    until(Duration::from_secs(10), "every pool is warm", idle).await;
-    let rested = Instant::now();
-    until(Duration::from_secs(5), "they have rested", || rested.elapsed() > Duration::from_millis(1300)).await;
+    until(Duration::from_secs(10), "every pool has an idle connection", idle).await;
+    let idle_since = Instant::now();
+    let long_idle = || idle_since.elapsed() > Duration::from_millis(1300);
+    until(Duration::from_secs(5), "the connections have been idle for 1.3 s", long_idle).await;
     for pool in &pools[..pools.len() / 2] {
-        drop(pool.get().await.expect("a connection"));
+        drop(pool.get().await.expect("checkout succeeds"));
     }
     pools
 }
 
-async fn stopped() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+/// Makes calls while the server is stopped (SIGSTOP), on pools with open connections and on new pools.
+async fn stop_server() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     let pools = warm(&cluster).await;
-    cluster.pause(0).await.expect("SIGSTOP");
-    let mut trials = calls(&pools).await;
-    trials.extend(calls(&self::pools(&cluster.url(), 8)).await);
-    judge("SIGSTOP", &trials);
+    cluster.pause(0).await.expect("SIGSTOP is sent");
+    let mut all = calls(&pools).await;
+    all.extend(calls(&self::pools(&cluster.url(), 8)).await);
+    assert_in_time("SIGSTOP", &all);
     drop(pools);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_stopped_server_on_one_thread() {
-    stopped().await;
+async fn checkout_deadline_holds_with_a_hung_server_on_one_thread() {
+    stop_server().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stopped_server_on_many_threads() {
-    stopped().await;
+async fn checkout_deadline_holds_with_a_hung_server_on_many_threads() {
+    stop_server().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_black_hole() {
-    if !inside("deadline::a_black_hole").await {
+async fn checkout_meets_its_deadline_if_packets_are_dropped() {
+    if !inside("deadline::checkout_meets_its_deadline_if_packets_are_dropped").await {
         return;
     }
-    let cluster = Cluster::start(1).await.expect("a cluster");
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     let pools = warm(&cluster).await;
     let address = cluster.pod(0).address().ip();
     nft(&format!(
         "add table ip podpool; add chain ip podpool drops {{ type filter hook input priority 0; }}; \
          add rule ip podpool drops ip daddr {address} drop; add rule ip podpool drops ip saddr {address} drop"
     ));
-    let mut trials = calls(&pools).await;
-    trials.extend(calls(&self::pools(&cluster.url(), 8)).await);
-    judge("black hole", &trials);
+    let mut all = calls(&pools).await;
+    all.extend(calls(&self::pools(&cluster.url(), 8)).await);
+    assert_in_time("dropped packets", &all);
     nft("delete table ip podpool");
     drop(pools);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }

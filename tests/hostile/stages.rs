@@ -1,4 +1,4 @@
-//! Each stage ends by itself, with a server that does nothing for it.
+//! Tests that name resolution, recycling, closing and draining time out if the server does not respond.
 
 use std::{
     future::Future,
@@ -19,70 +19,73 @@ use podpool::{
 };
 use tokio::net::UdpSocket;
 
-use crate::{common::until, patient::Patient};
+use crate::{common::until, counting_server::CountingServer};
 
 fn pool(url: &str) -> Pool {
-    let config: Config = url.parse().expect("a URL");
-    Pool::builder(config).build().expect("a pool")
+    let config: Config = url.parse().expect("the URL parses");
+    Pool::builder(config).build().expect("the pool is created")
 }
 
 fn poll_once(future: impl Future) {
     let _ = pin!(future).poll(&mut Context::from_waker(Waker::noop()));
 }
 
-/// A name server that says nothing.
 #[tokio::test(flavor = "current_thread")]
-async fn resolving_ends() {
-    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-    let nameserver = silent.local_addr().expect("an address");
+async fn resolution_times_out_if_the_name_server_does_not_respond() {
+    let unresponsive = UdpSocket::bind("127.0.0.1:0").await.expect("the socket binds");
+    let nameserver = unresponsive.local_addr().expect("the socket has an address");
     let pool = pool(&format!("postgres://user@pods.example.svc/database?nameservers={nameserver}&dns_timeout=300ms"));
     let began = Instant::now();
     until(Duration::from_secs(5), "three resolutions have failed", || pool.status().resolve.failures >= 3).await;
-    println!("three resolutions of 300 ms each: {:?}; {:?}", began.elapsed(), pool.status().resolve.error);
-    let error = pool.wait_ready(Target::Any, Duration::from_millis(100)).await.expect_err("no name");
-    assert_eq!(error.kind(), Kind::Dns, "{error}");
+    println!("three resolutions of 300 ms failed within {:?}: {:?}", began.elapsed(), pool.status().resolve.error);
+    let error = pool.wait_ready(Target::Any, Duration::from_millis(100)).await.expect_err("the name is not resolved");
+    assert_eq!(error.kind(), Kind::Dns, "unexpected error: {error}");
 }
 
-/// Neither the statement nor the request to cancel it is answered.
+/// The server responds neither to the statement nor to the cancel request.
 #[tokio::test(flavor = "current_thread")]
-async fn settling_ends() {
-    let server = Patient::start(Duration::ZERO, usize::MAX).await;
+async fn recycling_times_out_if_the_server_does_not_respond() {
+    let server = CountingServer::start(Duration::ZERO, usize::MAX).await;
     let pool = pool(&server.url("pool_size=1&connect_timeout=500ms"));
-    let client = pool.get().await.expect("a connection");
-    server.counts().mute.store(true, Ordering::SeqCst);
+    let client = pool.get().await.expect("checkout succeeds");
+    server.counts().unresponsive.store(true, Ordering::SeqCst);
     poll_once(client.simple_query("SELECT 1"));
     let began = Instant::now();
     drop(client);
-    assert_eq!(pool.status().endpoints[0].in_use, 1, "it settles");
-    until(Duration::from_secs(5), "it has settled", || pool.status().endpoints[0].in_use == 0).await;
-    let most = Limits::RECYCLE_QUIET + Duration::from_millis(500) + 2 * Limits::RECYCLE_CANCELLED;
-    println!("settled after {:?}, at most {most:?}", began.elapsed());
-    assert!(began.elapsed() < most + Duration::from_millis(250), "{:?}", began.elapsed());
+    assert_eq!(pool.status().endpoints[0].in_use, 1, "the connection is not being recycled");
+    until(Duration::from_secs(5), "recycling has ended", || pool.status().endpoints[0].in_use == 0).await;
+    let limit = Limits::RECYCLE_GRACE + Duration::from_millis(500) + 2 * Limits::RECYCLE_TIMEOUT;
+    println!("recycling ended after {:?}, limit {limit:?}", began.elapsed());
+    assert!(began.elapsed() < limit + Duration::from_millis(250), "recycling took {:?}", began.elapsed());
 }
 
-/// The server reads nothing any more, so not even Terminate can be sent.
+/// The server does not read, so the pool cannot send Terminate. The connection does not fail either, because the
+/// server's kernel still acknowledges keepalives.
 #[tokio::test(flavor = "current_thread")]
-async fn saying_goodbye_ends() {
-    let server = Patient::start(Duration::ZERO, usize::MAX).await;
-    // Its kernel goes on acknowledging.
+async fn closing_times_out_if_the_server_does_not_read() {
+    let server = CountingServer::start(Duration::ZERO, usize::MAX).await;
     let pool = pool(&server.url("pool_size=1&min_idle=0&connect_timeout=500ms"));
-    let client = pool.get().await.expect("a connection");
-    server.counts().deaf.store(true, Ordering::SeqCst);
+    let client = pool.get().await.expect("checkout succeeds");
+    server.counts().stops_reading.store(true, Ordering::SeqCst);
     let metrics = tokio::runtime::Handle::current().metrics();
     let long = format!("SELECT '{}'", "x".repeat(64 << 20));
     let query = tokio::time::timeout(Duration::from_millis(100), client.simple_query(&long));
-    query.await.expect_err("nobody reads it");
+    query.await.expect_err("the server does not read the query");
     drop(client);
-    until(Duration::from_secs(5), "it has settled", || pool.status().endpoints[0].open == 0).await;
+    until(Duration::from_secs(5), "recycling has ended", || pool.status().endpoints[0].open == 0).await;
     let closed = Instant::now();
     drop(pool);
-    // The driver's task, and its socket with it.
+    // The last task is the connection's driver, which owns the socket.
     until(Duration::from_secs(5), "every task has ended", || metrics.num_alive_tasks() == 0).await;
-    println!("cut {:?} after the connection was closed, at most {:?}", closed.elapsed(), Limits::FAREWELL);
-    assert!(closed.elapsed() < Limits::FAREWELL + Duration::from_millis(250), "{:?}", closed.elapsed());
+    println!("socket closed after {:?}, limit {:?}", closed.elapsed(), Limits::TERMINATE_TIMEOUT);
+    assert!(
+        closed.elapsed() < Limits::TERMINATE_TIMEOUT + Duration::from_millis(250),
+        "closing the socket took {:?}",
+        closed.elapsed()
+    );
 }
 
-/// Names one Pod or another.
+/// A resolver that returns the first Pod, and the second one after `moved` is set.
 #[derive(Debug)]
 struct Moves {
     pods: [Endpoint; 2],
@@ -99,39 +102,46 @@ impl Resolve for Moves {
     }
 
     fn source(&self) -> String {
-        "a Pod, and then another".to_owned()
+        "one Pod, then another".to_owned()
     }
 }
 
-/// A borrower who does not come back from a Pod that has left: his statement is cancelled and his connection cut.
+/// If a connection to a removed Pod is still in use after the drain timeout, the pool cancels its statement and closes
+/// the connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn draining_ends() {
-    let cluster = Cluster::start(2).await.expect("a cluster");
-    let config: Config = format!("{}&drain_timeout=500ms", cluster.url()).parse().expect("a URL");
+async fn draining_closes_in_use_connections_after_the_drain_timeout() {
+    let cluster = Cluster::start(2).await.expect("the cluster starts");
+    let config: Config = format!("{}&drain_timeout=500ms", cluster.url()).parse().expect("the URL parses");
     let mut limits = *config.limits();
     (limits.refresh_min, limits.refresh_max) = (Duration::from_millis(100), Duration::from_millis(200));
     let moved = Arc::new(AtomicBool::new(false));
     let pods = [cluster.pod(0).endpoint().clone(), cluster.pod(1).endpoint().clone()];
     let resolver = Moves { pods: pods.clone(), moved: moved.clone() };
-    let pool = Pool::builder(config.with_limits(limits)).resolver(resolver).build().expect("a pool");
-    let client = pool.get().await.expect("a connection");
-    let query = tokio::spawn(async move { client.simple_query("SELECT pg_sleep(600)").await.expect_err("cut") });
-    let observer = cluster.client(0).await.expect("a superuser");
+    let pool = Pool::builder(config.with_limits(limits)).resolver(resolver).build().expect("the pool is created");
+    let client = pool.get().await.expect("checkout succeeds");
+    let query = tokio::spawn(async move {
+        client.simple_query("SELECT pg_sleep(600)").await.expect_err("the connection is closed");
+    });
+    let observer = cluster.client(0).await.expect("the superuser connects");
     let running = async || {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(6%' AND state = 'active'";
-        observer.query_one(sql, &[]).await.expect("an answer").get::<_, i64>(0)
+        observer.query_one(sql, &[]).await.expect("the query succeeds").get::<_, i64>(0)
     };
     while running().await == 0 {}
     moved.store(true, Ordering::SeqCst);
     let other = || pool.status().endpoints.iter().all(|pod| pod.endpoint == pods[1]);
-    until(Duration::from_secs(10), "the Pod has left", other).await;
-    let left = Instant::now();
-    query.await.expect("no panic");
-    println!("cut {:?} after the Pod left, at 500 ms", left.elapsed());
-    assert!((450..800).contains(&left.elapsed().as_millis()), "{:?}", left.elapsed());
+    until(Duration::from_secs(10), "the Pod is removed", other).await;
+    let removed = Instant::now();
+    query.await.expect("the task does not panic");
+    println!("connection closed {:?} after the removal, drain timeout 500 ms", removed.elapsed());
+    assert!(
+        (450..800).contains(&removed.elapsed().as_millis()),
+        "the connection was closed {:?} after the removal, drain timeout 500 ms",
+        removed.elapsed()
+    );
     while running().await > 0 {
-        assert!(left.elapsed() < Duration::from_secs(3), "the statement runs on");
+        assert!(removed.elapsed() < Duration::from_secs(3), "the statement still runs on the server");
     }
     drop(pool);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }

@@ -1,4 +1,5 @@
-//! What a borrower leaves behind never reaches the next one.
+//! Tests that open transactions, running statements and dropped futures do not affect the next caller, and that
+//! abandoned statements are cancelled on the server.
 
 use std::{
     future::Future,
@@ -11,44 +12,45 @@ use podpool::{Client, Config, Pool, testkit::Cluster, tokio_postgres::SimpleQuer
 
 use crate::common::until;
 
-/// One Pod, one connection: what one borrower leaves, the next one gets.
+/// Returns a pool with a single connection, so that every caller gets the same one.
 async fn one_connection(cluster: &Cluster) -> Pool {
-    let config: Config = format!("{}&pool_size=1", cluster.url()).parse().expect("a URL");
-    let pool = Pool::builder(config).build().expect("a pool");
-    drop(pool.get().await.expect("a connection"));
+    let config: Config = format!("{}&pool_size=1", cluster.url()).parse().expect("the URL parses");
+    let pool = Pool::builder(config).build().expect("the pool is created");
+    drop(pool.get().await.expect("checkout succeeds"));
     pool
 }
 
-/// Begun and dropped; on a busy machine the answer may even have come.
+/// Polls a future once and drops it. On a busy machine the response may arrive before the drop.
 fn poll_once(future: impl Future) {
     let mut cx = Context::from_waker(Waker::noop());
     let _ = pin!(future).as_mut().poll(&mut cx);
 }
 
-/// The server's word that nothing is open, and how long its first statement took.
+/// Returns true if the session is not in a transaction, and the duration of the statement that checks this.
 async fn is_clean(client: &Client) -> (bool, Duration) {
     let began = Instant::now();
-    // In a transaction of its own a statement begins when its transaction does.
+    // `now()` is the start time of the transaction. Outside a transaction block, that is the start of the statement.
     let sql = "SELECT pg_current_xact_id_if_assigned() IS NULL AND now() = statement_timestamp()";
-    let answer = client.simple_query(sql).await.expect("an answer");
-    let clean = answer.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")));
+    let messages = client.simple_query(sql).await.expect("the query succeeds");
+    let clean =
+        messages.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")));
     (clean, began.elapsed())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_open_or_running_is_handed_on() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+async fn transactions_and_statements_do_not_leak_to_the_next_caller() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     let pool = one_connection(&cluster).await;
     for round in 0..120 {
-        let mut client = pool.get().await.expect("a connection");
+        let mut client = pool.get().await.expect("checkout succeeds");
         match round % 8 {
-            0 => client.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.expect("a transaction"),
+            0 => client.batch_execute("BEGIN; SELECT pg_current_xact_id()").await.expect("the transaction begins"),
             1 => drop(client.batch_execute("BEGIN; SELECT 1/0").await),
             2 => poll_once(client.batch_execute("BEGIN; SELECT pg_current_xact_id()")),
             3 => poll_once(client.query_one("SELECT pg_sleep(0.01)", &[])),
             4 => {
-                let transaction = client.transaction().await.expect("a transaction");
-                transaction.execute("SELECT pg_current_xact_id()", &[]).await.expect("an answer");
+                let transaction = client.transaction().await.expect("the transaction begins");
+                transaction.execute("SELECT pg_current_xact_id()", &[]).await.expect("the query succeeds");
             }
             5 => drop(client.query_one("SELECT 1/0", &[]).await),
             6 => {
@@ -58,87 +60,91 @@ async fn nothing_open_or_running_is_handed_on() {
             _ => drop(client.query_one("SELECT 1", &[]).await),
         }
         drop(client);
-        let client = pool.get().await.expect("a connection");
+        let client = pool.get().await.expect("checkout succeeds");
         let (clean, took) = is_clean(&client).await;
-        assert!(clean, "round {round}: the next borrower is in somebody's transaction");
+        assert!(clean, "round {round}: the next caller is in a transaction of an earlier caller");
         assert!(took < Duration::from_millis(500), "round {round}: the first statement took {took:?}");
     }
     let counters = pool.status().counters;
     println!("120 rounds: {counters:?}");
-    assert!(counters.recycled >= 60, "{counters:?}");
-    // Settling gives back; it does not throw away.
-    assert!(counters.opened < 20, "{counters:?}");
-    cluster.shutdown().await.expect("an orderly end");
+    assert!(counters.recycled >= 60, "too few connections were recycled: {counters:?}");
+    assert!(counters.opened < 20, "connections were closed instead of recycled: {counters:?}");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn a_clean_connection_comes_back_at_once() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+async fn a_clean_connection_is_idle_as_soon_as_it_is_returned() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     let pool = one_connection(&cluster).await;
     for _ in 0..1_000 {
-        let client = pool.get().await.expect("a connection");
-        let statement = client.prepare_cached("SELECT 1").await.expect("a statement");
-        client.query_one(&statement, &[]).await.expect("an answer");
+        let client = pool.get().await.expect("checkout succeeds");
+        let statement = client.prepare_cached("SELECT 1").await.expect("the statement is prepared");
+        client.query_one(&statement, &[]).await.expect("the query succeeds");
         drop(statement);
         drop(client);
         assert_eq!(pool.status().endpoints[0].idle, 1);
     }
     let counters = pool.status().counters;
-    assert_eq!((counters.opened, counters.recycled), (1, 0), "{counters:?}");
-    cluster.shutdown().await.expect("an orderly end");
+    assert_eq!(
+        (counters.opened, counters.recycled),
+        (1, 0),
+        "a clean connection was recycled or replaced: {counters:?}"
+    );
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancel_token_cancels() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
-    let pool = Pool::connect(&cluster.url()).await.expect("a pool");
-    let client = pool.get().await.expect("a connection");
+async fn a_cancel_token_cancels_the_running_statement() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let pool = Pool::connect(&cluster.url()).await.expect("the pool is created");
+    let client = pool.get().await.expect("checkout succeeds");
     let token = client.cancel_token();
     let began = Instant::now();
     let query = tokio::spawn(async move { client.query_one("SELECT pg_sleep(30)", &[]).await.map(drop) });
-    let watch = cluster.client(0).await.expect("a superuser's connection");
+    let watch = cluster.client(0).await.expect("the superuser connects");
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'";
-        if watch.query_one(sql, &[]).await.expect("an answer").get::<_, i64>(0) == 1 {
+        if watch.query_one(sql, &[]).await.expect("the query succeeds").get::<_, i64>(0) == 1 {
             break;
         }
-        assert!(Instant::now() < deadline, "the statement does not run");
+        assert!(Instant::now() < deadline, "the statement is not running on the server");
     }
-    token.cancel().await.expect("the server takes the request");
-    let error = query.await.expect("no panic").expect_err("cancelled");
+    token.cancel().await.expect("the cancel request is sent");
+    let error = query.await.expect("the task does not panic").expect_err("the statement is cancelled");
     assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::QUERY_CANCELED));
-    assert!(began.elapsed() < Duration::from_secs(10));
-    until(Duration::from_secs(5), "the connection is back", || pool.status().endpoints[0].in_use == 0).await;
-    cluster.shutdown().await.expect("an orderly end");
+    assert!(began.elapsed() < Duration::from_secs(10), "the statement ended only after {:?}", began.elapsed());
+    until(Duration::from_secs(5), "the connection is returned", || pool.status().endpoints[0].in_use == 0).await;
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
-/// What nobody waits for any more does not run on at the server: whether the client is dropped, or the pool before it, or
-/// the pool is closed and does not wait any longer.
+/// Abandons a statement in three ways: by dropping the client, by dropping the pool and then the client, and by closing
+/// the pool with a close timeout of zero.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_statement_that_nobody_waits_for_is_cancelled_on_the_server() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
-    let watch = cluster.client(0).await.expect("a superuser's connection");
-    let running = async |count: i64, what: &str| {
+async fn an_abandoned_statement_is_cancelled_on_the_server() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let watch = cluster.client(0).await.expect("the superuser connects");
+    let running = async |count: i64, case: &str| {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             let sql =
                 "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(6%' AND state = 'active'";
-            if watch.query_one(sql, &[]).await.expect("an answer").get::<_, i64>(0) == count {
+            if watch.query_one(sql, &[]).await.expect("the query succeeds").get::<_, i64>(0) == count {
                 break;
             }
-            assert!(Instant::now() < deadline, "{what}: not {count} running");
+            assert!(Instant::now() < deadline, "{case}: the number of running statements is not {count}");
         }
     };
     let mut ended = [const { Vec::new() }; 3];
     for round in 0..20 {
         for (way, ended) in ended.iter_mut().enumerate() {
-            let what = format!("round {round}, way {way}");
-            let config: Config = format!("{}&pool_size=2&close_timeout=0", cluster.url()).parse().expect("a URL");
-            let pool = Pool::builder(config).build().expect("a pool");
-            let client = pool.get().await.expect("a connection");
+            let case = format!("round {round}, way {way}");
+            let config: Config =
+                format!("{}&pool_size=2&close_timeout=0", cluster.url()).parse().expect("the URL parses");
+            let pool = Pool::builder(config).build().expect("the pool is created");
+            let client = pool.get().await.expect("checkout succeeds");
             let query = tokio::spawn(async move { client.query_one("SELECT pg_sleep(600)", &[]).await.map(drop) });
-            running(1, &what).await;
+            running(1, &case).await;
             let began = Instant::now();
             match way {
                 0 => query.abort(),
@@ -148,14 +154,14 @@ async fn a_statement_that_nobody_waits_for_is_cancelled_on_the_server() {
                 }
                 _ => assert_eq!(pool.close().await, 1),
             }
-            running(0, &what).await;
+            running(0, &case).await;
             ended.push(began.elapsed());
         }
     }
     for (way, ended) in ["client dropped", "pool dropped, then client", "pool closed"].iter().zip(&mut ended) {
         ended.sort();
-        println!("{way}: the statement ended after {:?} (p95 of 20), {:?} at most", ended[18], ended[19]);
-        assert!(ended[18] < Duration::from_secs(1), "{way}: {ended:?}");
+        println!("{way}: the statement ended after {:?} (p95 of 20), maximum {:?}", ended[18], ended[19]);
+        assert!(ended[18] < Duration::from_secs(1), "{way}: the statement ended too late: {ended:?}");
     }
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }

@@ -1,10 +1,13 @@
-//! Isolation between the successive users of one pooled connection, on real servers.
+//! Tests isolation between successive callers that get the same pooled connection, on real servers.
 //!
-//! [`leftovers`] covers open transactions, running statements and dropped futures, [`misuse`] covers uses that the driver
-//! and the protocol make easy to get wrong, and [`cut_short`] cancels every kind of work at every poll.
+//! [`leftovers`] covers open transactions, running statements and dropped futures. [`misuse`] covers mistakes that are
+//! easy to make with the driver and the protocol. [`handover`] interrupts every kind of work at every poll.
 
+mod actions;
 #[path = "../common/mod.rs"]
 mod common;
-mod cut_short;
+mod handover;
+mod interruption;
 mod leftovers;
 mod misuse;
+mod server_view;

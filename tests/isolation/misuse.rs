@@ -1,4 +1,6 @@
-//! What one borrower does must not reach the next, even where the driver and the protocol make it easy.
+//! Tests that mistakes and unusual events do not affect later callers: an unfinished COPY, unread rows, session
+//! settings, refused writes, expired deadlines, terminated sessions, and pools that are closed or whose runtime has
+//! ended.
 
 use std::{
     pin::Pin,
@@ -15,147 +17,156 @@ use podpool::{
 use crate::common::{in_state, until};
 
 fn pool(cluster: &Cluster, more: &str) -> Pool {
-    let config: Config = format!("{}&{more}", cluster.url()).parse().expect("a URL");
-    Pool::builder(config).build().expect("a pool")
+    let config: Config = format!("{}&{more}", cluster.url()).parse().expect("the URL parses");
+    Pool::builder(config).build().expect("the pool is created")
 }
 
-async fn works(pool: &Pool, what: &str) {
-    let client = pool.get().await.expect(what);
-    let answer = tokio::time::timeout(Duration::from_secs(3), client.query_one("SELECT 1", &[])).await;
-    answer.expect(what).expect(what);
+/// Asserts that a checkout and a query succeed. `case` describes the state of the pool.
+async fn assert_works(pool: &Pool, case: &str) {
+    let client = pool.get().await.unwrap_or_else(|error| panic!("{case}: checkout failed: {error}"));
+    let result = tokio::time::timeout(Duration::from_secs(3), client.query_one("SELECT 1", &[])).await;
+    result
+        .unwrap_or_else(|_| panic!("{case}: the query does not end within 3 s"))
+        .unwrap_or_else(|error| panic!("{case}: the query failed: {error}"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_in_the_middle_is_not_handed_on() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+async fn an_unfinished_copy_does_not_affect_the_next_caller() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     let pool = pool(&cluster, "pool_size=1");
 
-    let client = pool.get().await.expect("a connection");
-    client.batch_execute("CREATE TEMP TABLE t (x int)").await.expect("a table");
-    client.batch_execute("COPY t FROM STDIN").await.expect_err("the driver does not do that");
+    let client = pool.get().await.expect("checkout succeeds");
+    client.batch_execute("CREATE TEMP TABLE t (x int)").await.expect("the table is created");
+    client.batch_execute("COPY t FROM STDIN").await.expect_err("the driver rejects COPY in a simple query");
     drop(client);
-    works(&pool, "after a COPY by a simple query").await;
+    assert_works(&pool, "after a COPY in a simple query").await;
 
-    let client = pool.get().await.expect("a connection");
-    client.batch_execute("CREATE TEMP TABLE IF NOT EXISTS t (x int)").await.expect("a table");
-    let sink: CopyInSink<bytes::Bytes> = client.copy_in("COPY t FROM STDIN").await.expect("a COPY");
+    let client = pool.get().await.expect("checkout succeeds");
+    client.batch_execute("CREATE TEMP TABLE IF NOT EXISTS t (x int)").await.expect("the table is created");
+    let sink: CopyInSink<bytes::Bytes> = client.copy_in("COPY t FROM STDIN").await.expect("the COPY begins");
     drop(client);
-    works(&pool, "while the sink of a COPY is still there").await;
+    assert_works(&pool, "while the sink of a COPY is still alive").await;
     drop(sink);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_that_nobody_takes_hold_nobody_up() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+async fn unread_rows_do_not_block_the_next_caller() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     let pool = pool(&cluster, "pool_size=1");
-    // Around the sizes at which the driver has read all and handed on less.
+    // Sizes around the threshold at which the driver has read all rows but the stream has not yet received all of them.
     for kib in [1i32, 8, 16, 20, 23, 24, 25, 26, 32, 47] {
-        let client = pool.get().await.expect("a connection");
+        let client = pool.get().await.expect("checkout succeeds");
         let sql = "SELECT repeat('x', 1000) FROM generate_series(1, $1::int)";
-        let statement = client.prepare_cached(sql).await.expect("a statement");
+        let statement = client.prepare_cached(sql).await.expect("the statement is prepared");
         let parameters: [&(dyn ToSql + Sync); 1] = [&kib];
-        let stream = client.query_raw(&statement, parameters).await.expect("rows");
+        let stream = client.query_raw(&statement, parameters).await.expect("the query starts");
         drop(client);
-        works(&pool, &format!("while {kib} KiB of rows are left lying")).await;
+        assert_works(&pool, &format!("while {kib} KiB of rows are unread")).await;
         drop(stream);
     }
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
-/// The idle sessions of a standby that has been promoted say "standby" until they are asked.
+/// PostgreSQL reports a change of `in_hot_standby` only with the response to a query. An idle session on a promoted
+/// standby therefore still looks like a standby's session until its next query.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pool_full_of_a_standbys_sessions_serves_writes_after_its_promotion() {
-    let cluster = Cluster::start(2).await.expect("a cluster");
+async fn idle_standby_sessions_serve_writes_after_promotion() {
+    let cluster = Cluster::start(2).await.expect("the cluster starts");
     let pool = pool(&cluster, "pool_size=1");
     until(Duration::from_secs(10), "two Pods serve", || in_state(&pool, State::Healthy) == 2).await;
-    drop(pool.get_for(Target::Standby).await.expect("a standby"));
-    cluster.kill(0).await.expect("SIGKILL");
-    cluster.promote(1).await.expect("a promotion");
+    drop(pool.get_for(Target::Standby).await.expect("checkout from a standby succeeds"));
+    cluster.kill(0).await.expect("SIGKILL is sent");
+    cluster.promote(1).await.expect("the standby is promoted");
     let began = Instant::now();
-    let client = pool.get_for(Target::Primary).await.expect("the new primary");
-    println!("the new primary's connection came {:?} after the promotion", began.elapsed());
-    client.batch_execute("CREATE TABLE written (x int)").await.expect("a write");
+    let client = pool.get_for(Target::Primary).await.expect("checkout from the new primary succeeds");
+    println!("the new primary was checked out {:?} after the promotion", began.elapsed());
+    client.batch_execute("CREATE TABLE written (x int)").await.expect("the write succeeds");
     drop(client);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_sessions_setting_keeps_nobody_else_from_writing() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+async fn a_read_only_session_does_not_block_writers() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     let pool = pool(&cluster, "pool_size=2");
     let (one, other) = (pool.get_for(Target::ReadWrite).await, pool.get_for(Target::ReadWrite).await);
-    let (one, other) = (one.expect("a connection"), other.expect("a connection"));
-    one.batch_execute("SET default_transaction_read_only = on").await.expect("a setting");
+    let (one, other) = (one.expect("checkout succeeds"), other.expect("checkout succeeds"));
+    one.batch_execute("SET default_transaction_read_only = on").await.expect("the setting is changed");
     drop((other, one));
     for _ in 0..4 {
         let began = Instant::now();
-        let client = pool.get_for(Target::ReadWrite).await.expect("a connection that writes");
-        client.batch_execute("CREATE TABLE IF NOT EXISTS written (x int)").await.expect("a write");
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        let client = pool.get_for(Target::ReadWrite).await.expect("checkout of a writable session succeeds");
+        client.batch_execute("CREATE TABLE IF NOT EXISTS written (x int)").await.expect("the write succeeds");
+        assert!(began.elapsed() < Duration::from_secs(1), "checkout and write took {:?}", began.elapsed());
     }
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
-/// A refused write in a transaction that was read-only by its own wish says nothing of the server.
+/// The pool must not mistake the primary for a standby because a write fails in a `READ ONLY` transaction.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_write_does_not_take_the_primary_away() {
-    let cluster = Cluster::builder().pods(2).ttl(Duration::from_secs(30)).start().await.expect("a cluster");
+async fn a_refused_write_does_not_eject_the_primary() {
+    let cluster = Cluster::builder().pods(2).ttl(Duration::from_secs(30)).start().await.expect("the cluster starts");
     let pool = pool(&cluster, "pool_size=2");
     until(Duration::from_secs(10), "two Pods serve", || in_state(&pool, State::Healthy) == 2).await;
-    let client = pool.get_for(Target::Primary).await.expect("the primary");
-    client.batch_execute("CREATE TABLE written (x int)").await.expect("a write");
-    // Older than a probe's word is believed for.
-    until(Duration::from_secs(10), "a while", || pool.status().resolve.age > Some(Duration::from_millis(1500))).await;
-    client.batch_execute("BEGIN READ ONLY; INSERT INTO written VALUES (1)").await.expect_err("read-only");
+    let client = pool.get_for(Target::Primary).await.expect("checkout from the primary succeeds");
+    client.batch_execute("CREATE TABLE written (x int)").await.expect("the write succeeds");
+    // Waits for longer than a probe result stays valid.
+    let aged = || pool.status().resolve.age > Some(Duration::from_millis(1500));
+    until(Duration::from_secs(10), "the last refresh is 1.5 s old", aged).await;
+    client
+        .batch_execute("BEGIN READ ONLY; INSERT INTO written VALUES (1)")
+        .await
+        .expect_err("the transaction is read-only");
     drop(client);
     let began = Instant::now();
-    pool.get_for(Target::Primary).await.expect("the primary");
-    println!("the primary was given {:?} after a refused write", began.elapsed());
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
-    cluster.shutdown().await.expect("an orderly end");
+    pool.get_for(Target::Primary).await.expect("checkout from the primary succeeds");
+    println!("the primary was checked out {:?} after a refused write", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(500), "checkout took {:?}", began.elapsed());
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_committed_before_a_remote_servers_error_is_not_done_again() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+async fn does_not_retry_committed_work_after_a_postgres_fdw_error() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     let pool = pool(&cluster, "pool_size=2");
-    let client = pool.get().await.expect("a connection");
-    client.batch_execute("CREATE TABLE written (x int)").await.expect("a table");
+    let client = pool.get().await.expect("checkout succeeds");
+    client.batch_execute("CREATE TABLE written (x int)").await.expect("the table is created");
+    // If `postgres_fdw` cannot connect to a foreign server, the error has SQLSTATE 08001 although the client's own
+    // connection is healthy.
     let remote = "DO $$ BEGIN RAISE EXCEPTION 'no connection to another server' USING ERRCODE = '08001'; END $$";
     let work = |client: podpool::Client| async move {
         client.execute("INSERT INTO written VALUES (1)", &[]).await?;
         client.batch_execute(remote).await
     };
-    let error = pool.retry_unapplied(Target::Any, work).await.expect_err("the remote server's error");
+    let error = pool.retry_unapplied(Target::Any, work).await.expect_err("the statement fails");
     assert_eq!(error.kind(), Kind::Query);
-    let rows: i64 = client.query_one("SELECT count(*) FROM written", &[]).await.expect("an answer").get(0);
-    assert_eq!(rows, 1, "{error}");
+    let rows: i64 = client.query_one("SELECT count(*) FROM written", &[]).await.expect("the query succeeds").get(0);
+    assert_eq!(rows, 1, "the committed INSERT was repeated after: {error}");
     drop(client);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
-/// A caller whose time is up takes no connection with him.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deadline_that_is_over_closes_nothing() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+async fn an_expired_deadline_does_not_close_connections() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     let pool = pool(&cluster, "min_idle=0");
     let mut all = Vec::new();
     for _ in 0..8 {
-        all.push(pool.get().await.expect("a connection"));
+        all.push(pool.get().await.expect("checkout succeeds"));
     }
     drop(all);
-    // Until one wants a ping for which there is no time.
-    until(Duration::from_secs(5), "all are back", || pool.status().endpoints[0].idle == 8).await;
-    let mut rested = Instant::now();
-    until(Duration::from_secs(20), "no time at all", || {
-        if rested.elapsed() < Duration::from_millis(1500) {
+    until(Duration::from_secs(5), "every connection is idle", || pool.status().endpoints[0].idle == 8).await;
+    // Repeats until a call fails because its connection needs a ping and the call's deadline has passed.
+    let mut idle_since = Instant::now();
+    until(Duration::from_secs(20), "a call fails at its deadline", || {
+        if idle_since.elapsed() < Duration::from_millis(1500) {
             return false;
         }
-        rested = Instant::now();
+        idle_since = Instant::now();
         let mut call = std::pin::pin!(pool.wait_ready(Target::Any, Duration::ZERO));
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        // Begun, and begun again for as long as it waits for its ping; it has no time to wait.
+        // Busy-polls the call, so that this task never yields to the runtime.
         loop {
             match call.as_mut().poll(&mut cx) {
                 std::task::Poll::Ready(result) => break result.is_err(),
@@ -164,14 +175,14 @@ async fn a_deadline_that_is_over_closes_nothing() {
         }
     })
     .await;
-    pool.wait_ready(Target::Any, Duration::MAX).await.expect("all the time there is");
-    until(Duration::from_secs(5), "all are back", || pool.status().endpoints[0].idle == 8).await;
+    pool.wait_ready(Target::Any, Duration::MAX).await.expect("a Pod is ready");
+    until(Duration::from_secs(5), "every connection is idle", || pool.status().endpoints[0].idle == 8).await;
     let counters = pool.status().counters;
-    assert_eq!((counters.opened, counters.closed), (8, 0), "{counters:?}");
-    cluster.shutdown().await.expect("an orderly end");
+    assert_eq!((counters.opened, counters.closed), (8, 0), "a connection was closed: {counters:?}");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
-/// Tells of a Pod, but not at first.
+/// A resolver that fails until a given time and then returns one Pod.
 #[derive(Debug)]
 struct Late {
     endpoint: Endpoint,
@@ -195,82 +206,85 @@ impl Resolve for Late {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_for_the_first_pod_gets_it_however_long_there_was_none() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
-    let patience = Duration::from_secs(1);
-    let config: Config = format!("{}&acquire_timeout=1s", cluster.url()).parse().expect("a URL");
+async fn checkouts_wait_the_full_acquire_timeout_for_the_first_pod() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let acquire_timeout = Duration::from_secs(1);
+    let config: Config = format!("{}&acquire_timeout=1s", cluster.url()).parse().expect("the URL parses");
     let late = Late { endpoint: cluster.pod(0).endpoint().clone(), from: Instant::now() + Duration::from_millis(2500) };
-    let pool = Pool::builder(config).resolver(late).build().expect("a pool");
+    let pool = Pool::builder(config).resolver(late).build().expect("the pool is created");
     let mut failed = Vec::new();
     let served = loop {
-        let asked = Instant::now();
+        let began = Instant::now();
         match pool.get().await {
             Ok(client) => break client,
-            Err(error) => failed.push((error.kind(), asked.elapsed())),
+            Err(error) => failed.push((error.kind(), began.elapsed())),
         }
-        // The Pod is there after 2.5 s; lookups that fail come at most 5 s one after the other.
-        assert!(failed.len() < 9, "{failed:?}");
+        // The Pod appears after 2.5 s. The interval between failing lookups is at most 5 s.
+        assert!(failed.len() < 9, "too many checkouts failed: {failed:?}");
     };
-    assert!(failed.iter().all(|(_, took)| *took >= patience), "nobody is turned away early: {failed:?}");
-    // The time of the last may have ended between the Pod's appearance and its first answer.
-    let while_there_was_none = failed.split_last().map_or(&[][..], |(_, others)| others);
-    assert!(while_there_was_none.iter().all(|(kind, _)| *kind == Kind::Dns), "{failed:?}");
-    assert!(failed.last().is_none_or(|(kind, _)| matches!(kind, Kind::Dns | Kind::Connect)), "{failed:?}");
+    assert!(
+        failed.iter().all(|(_, took)| *took >= acquire_timeout),
+        "a checkout failed before its timeout: {failed:?}"
+    );
+    // The last failed call may have timed out between the Pod's appearance and its first connection.
+    let without_pod = failed.split_last().map_or(&[][..], |(_, others)| others);
+    assert!(without_pod.iter().all(|(kind, _)| *kind == Kind::Dns), "expected only DNS errors: {failed:?}");
+    let last_kind_fits = failed.last().is_none_or(|(kind, _)| matches!(kind, Kind::Dns | Kind::Connect));
+    assert!(last_kind_fits, "expected a DNS or connect error last: {failed:?}");
     drop(served);
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_closed_pool_asks_nobody_and_its_events_end() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+async fn close_stops_dns_queries_and_ends_event_streams() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     let pool = pool(&cluster, "pool_size=1");
-    drop(pool.get().await.expect("a connection"));
+    drop(pool.get().await.expect("checkout succeeds"));
     let mut events = pool.events();
     assert_eq!(pool.close().await, 0);
     let end = tokio::time::timeout(Duration::from_secs(5), async { while events.next().await.is_some() {} }).await;
-    end.expect("the events end");
+    end.expect("the event stream ends within 5 s");
     let queries = cluster.dns().queries();
     let closed = Instant::now();
-    // Longer than the records' TTL of a second.
-    until(Duration::from_secs(5), "a while", || closed.elapsed() > Duration::from_secs(3)).await;
-    assert_eq!(cluster.dns().queries(), queries);
-    cluster.shutdown().await.expect("an orderly end");
+    // Longer than the records' TTL of one second.
+    until(Duration::from_secs(5), "three seconds pass", || closed.elapsed() > Duration::from_secs(3)).await;
+    assert_eq!(cluster.dns().queries(), queries, "the closed pool sent DNS queries");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
-/// The pool's runtime has ended: a call says so, at once.
 #[test]
-fn a_pool_without_its_runtime_says_that_it_is_closed() {
+fn get_returns_a_shutdown_error_after_the_runtime_has_ended() {
     let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (pools, callers) = (runtime(), runtime());
-    let cluster = callers.block_on(Cluster::start(1)).expect("a cluster");
-    let config: Config = cluster.url().parse().expect("a URL");
-    let pool = Pool::builder(config).runtime(pools.handle().clone()).build().expect("a pool");
-    callers.block_on(pool.wait_ready(Target::Any, Duration::from_secs(10))).expect("ready");
+    let cluster = callers.block_on(Cluster::start(1)).expect("the cluster starts");
+    let config: Config = cluster.url().parse().expect("the URL parses");
+    let pool = Pool::builder(config).runtime(pools.handle().clone()).build().expect("the pool is created");
+    callers.block_on(pool.wait_ready(Target::Any, Duration::from_secs(10))).expect("a Pod is ready");
     drop(pools);
-    let error = callers.block_on(pool.get()).expect_err("closed");
-    assert_eq!(error.kind(), Kind::Shutdown, "{error}");
-    callers.block_on(cluster.shutdown()).expect("an orderly end");
+    let error = callers.block_on(pool.get()).expect_err("the pool's runtime has ended");
+    assert_eq!(error.kind(), Kind::Shutdown, "unexpected error: {error}");
+    callers.block_on(cluster.shutdown()).expect("the cluster shuts down");
 }
 
-/// Somebody ends a session on the only primary, now and then: that is no reason to keep writers waiting.
+/// Terminating single sessions, as an administrator may do, must not eject the only primary.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_terminated_session_of_the_primary_delays_no_writer() {
-    let cluster = Cluster::start(2).await.expect("a cluster");
+async fn terminating_a_primary_session_does_not_delay_writers() {
+    let cluster = Cluster::start(2).await.expect("the cluster starts");
     let pool = pool(&cluster, "pool_size=2");
     until(Duration::from_secs(10), "two Pods serve", || in_state(&pool, State::Healthy) == 2).await;
-    let admin = cluster.client(0).await.expect("a superuser");
+    let admin = cluster.client(0).await.expect("the superuser connects");
     let mut delays = Vec::new();
     for _ in 0..10 {
-        let client = pool.get_for(Target::Primary).await.expect("the primary");
-        let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.expect("an answer").get(0);
-        admin.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.expect("an end");
-        client.simple_query("SELECT 1").await.expect_err("ended");
+        let client = pool.get_for(Target::Primary).await.expect("checkout from the primary succeeds");
+        let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.expect("the query succeeds").get(0);
+        admin.execute("SELECT pg_terminate_backend($1)", &[&pid]).await.expect("the backend is terminated");
+        client.simple_query("SELECT 1").await.expect_err("the session is terminated");
         drop(client);
         let began = Instant::now();
-        drop(pool.get_for(Target::Primary).await.expect("the primary"));
+        drop(pool.get_for(Target::Primary).await.expect("checkout from the primary succeeds"));
         delays.push(began.elapsed());
     }
-    println!("the next writer waited {delays:?}");
-    assert!(delays.iter().max() < Some(&Duration::from_millis(500)), "{delays:?}");
-    cluster.shutdown().await.expect("an orderly end");
+    println!("checkout times after a termination: {delays:?}");
+    assert!(delays.iter().max() < Some(&Duration::from_millis(500)), "writers were delayed: {delays:?}");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }

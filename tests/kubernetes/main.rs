@@ -1,6 +1,9 @@
-//! The manifests of `examples/kubernetes`: read into Kubernetes's own types, checked against each other and against what
-//! the documents call things, and the StatefulSet's Pods run.
+//! Tests the manifests in `examples/kubernetes`: parses them into Kubernetes' own types, checks that they agree with
+//! each other and with the names in the documentation, and runs the StatefulSet's Pods as processes on this machine.
 
+mod lookup;
 mod manifests;
+mod pods;
+mod policies;
 mod read;
 mod replication;

@@ -1,4 +1,4 @@
-//! Every manifest, in Kubernetes's own types.
+//! Parses every manifest into Kubernetes' own types.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -18,7 +18,7 @@ use serde_json::Value;
 /// The folder with the manifests.
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/kubernetes");
 
-/// What the folder describes, each by its name.
+/// The objects in the manifests, by name.
 #[derive(Default)]
 pub(crate) struct Manifests {
     pub(crate) namespaces: BTreeMap<String, Namespace>,
@@ -29,47 +29,49 @@ pub(crate) struct Manifests {
     pub(crate) deployments: BTreeMap<String, Deployment>,
     pub(crate) budgets: BTreeMap<String, PodDisruptionBudget>,
     pub(crate) policies: BTreeMap<String, NetworkPolicy>,
-    /// Kind and namespace of everything.
+    /// Kind and namespace of every object.
     pub(crate) all: Vec<(String, Option<String>)>,
 }
 
 impl Manifests {
-    /// Reads every file. Fails for a kind that is not known here, and for a field that Kubernetes does not know.
+    /// Reads all manifests. Panics if an object has a kind that this function does not handle, or a field that does not
+    /// exist in Kubernetes.
     pub(crate) fn read() -> Self {
-        let mut files: Vec<_> = fs::read_dir(FOLDER).expect("the folder").map(|entry| entry.unwrap().path()).collect();
+        let mut files: Vec<_> =
+            fs::read_dir(FOLDER).expect("the folder is readable").map(|entry| entry.unwrap().path()).collect();
         files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
         files.sort();
         assert!(!files.is_empty());
         let mut manifests = Self::default();
         for file in files {
-            let text = fs::read_to_string(&file).expect("a file");
+            let text = fs::read_to_string(&file).expect("the file is readable");
             let documents: Vec<Value> =
                 serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-            assert!(!documents.is_empty(), "{}: nothing in it", file.display());
+            assert!(!documents.is_empty(), "{}: no documents", file.display());
             for document in documents {
-                manifests.take(&file, document);
+                manifests.add(&file, document);
             }
         }
         manifests
     }
 
-    fn take(&mut self, file: &Path, document: Value) {
+    fn add(&mut self, file: &Path, document: Value) {
         let kind = document["kind"].as_str().unwrap_or_default().to_owned();
         self.all.push((kind.clone(), document["metadata"]["namespace"].as_str().map(str::to_owned)));
         match &*kind {
-            "ConfigMap" => add(&mut self.config_maps, file, document),
-            "Deployment" => add(&mut self.deployments, file, document),
-            "Namespace" => add(&mut self.namespaces, file, document),
-            "NetworkPolicy" => add(&mut self.policies, file, document),
-            "PodDisruptionBudget" => add(&mut self.budgets, file, document),
-            "Secret" => add(&mut self.secrets, file, document),
-            "Service" => add(&mut self.services, file, document),
-            "StatefulSet" => add(&mut self.stateful_sets, file, document),
-            _ => panic!("{}: `{kind}` is not known to this test", file.display()),
+            "ConfigMap" => insert(&mut self.config_maps, file, document),
+            "Deployment" => insert(&mut self.deployments, file, document),
+            "Namespace" => insert(&mut self.namespaces, file, document),
+            "NetworkPolicy" => insert(&mut self.policies, file, document),
+            "PodDisruptionBudget" => insert(&mut self.budgets, file, document),
+            "Secret" => insert(&mut self.secrets, file, document),
+            "Service" => insert(&mut self.services, file, document),
+            "StatefulSet" => insert(&mut self.stateful_sets, file, document),
+            _ => panic!("{}: this test does not handle the kind `{kind}`", file.display()),
         }
     }
 
-    /// Every kind of Pod that is started, by the name of what starts it.
+    /// Returns the Pod template of every StatefulSet and Deployment by its name.
     pub(crate) fn pods(&self) -> BTreeMap<&str, &PodTemplateSpec> {
         let sets = self.stateful_sets.iter().map(|(name, set)| (&**name, &set.spec.as_ref().unwrap().template));
         let deployments = self.deployments.iter().map(|(name, it)| (&**name, &it.spec.as_ref().unwrap().template));
@@ -77,39 +79,37 @@ impl Manifests {
     }
 }
 
-/// What a Pod is made of.
 pub(crate) fn spec(template: &PodTemplateSpec) -> &PodSpec {
-    template.spec.as_ref().expect("a Pod's spec")
+    template.spec.as_ref().expect("the template has a spec")
 }
 
-/// A Pod's labels.
 pub(crate) fn labels(template: &PodTemplateSpec) -> &BTreeMap<String, String> {
-    template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref()).expect("a Pod's labels")
+    template.metadata.as_ref().and_then(|metadata| metadata.labels.as_ref()).expect("the template has labels")
 }
 
-fn add<T>(to: &mut BTreeMap<String, T>, file: &Path, document: Value)
+fn insert<T>(to: &mut BTreeMap<String, T>, file: &Path, document: Value)
 where
     T: DeserializeOwned + Serialize + Metadata<Ty = ObjectMeta> + Resource,
 {
     let file = file.display();
     let read: T = serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{file}: {error}"));
     assert_eq!(document["apiVersion"], T::API_VERSION, "{file}");
-    // A field that Kubernetes's types do not know is not there when they are written again.
-    let again = serde_json::to_value(&read).expect("JSON");
-    if let Some(path) = lost(&document, &again) {
+    // Deserialization ignores unknown fields, so they are missing when the object is serialized again.
+    let written = serde_json::to_value(&read).expect("the object serializes");
+    if let Some(path) = missing_field(&document, &written) {
         panic!("{file}: {}{path}: no such field", T::KIND);
     }
     let name = read.metadata().name.clone().unwrap_or_else(|| panic!("{file}: {} has no name", T::KIND));
     let before = to.insert(name.clone(), read);
-    assert!(before.is_none(), "{file}: {} {name} is there twice", T::KIND);
+    assert!(before.is_none(), "{file}: {} {name} is defined twice", T::KIND);
 }
 
-/// The first field that is in the one and not in the other.
-fn lost(before: &Value, after: &Value) -> Option<String> {
+/// Returns the path of the first field of `before` that is missing or different in `after`.
+fn missing_field(before: &Value, after: &Value) -> Option<String> {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => before.iter().find_map(|(key, value)| match after.get(key) {
-            Some(after) => lost(value, after).map(|rest| format!(".{key}{rest}")),
-            // Written by its absence.
+            Some(after) => missing_field(value, after).map(|rest| format!(".{key}{rest}")),
+            // Default values are not serialized.
             None if is_default(value) => None,
             None => Some(format!(".{key}")),
         }),
@@ -117,7 +117,7 @@ fn lost(before: &Value, after: &Value) -> Option<String> {
             .iter()
             .zip(after)
             .enumerate()
-            .find_map(|(i, (before, after))| lost(before, after).map(|rest| format!("[{i}]{rest}"))),
+            .find_map(|(i, (before, after))| missing_field(before, after).map(|rest| format!("[{i}]{rest}"))),
         (before, after) if before == after => None,
         (before, after) => Some(format!(": {before} was read as {after}")),
     }
@@ -133,12 +133,12 @@ fn is_default(value: &Value) -> bool {
 }
 
 #[test]
-fn a_field_that_kubernetes_does_not_know_is_found() {
+fn detects_an_unknown_manifest_field() {
     let document = serde_json::json!({
         "apiVersion": "v1", "kind": "Service", "metadata": { "name": "x" },
         "spec": { "ports": [{ "port": 1, "targetport": 2 }] },
     });
     let read: Service = serde_json::from_value(document.clone()).unwrap();
-    let lost = lost(&document, &serde_json::to_value(&read).unwrap());
-    assert_eq!(lost.as_deref(), Some(".spec.ports[0].targetport"));
+    let missing = missing_field(&document, &serde_json::to_value(&read).unwrap());
+    assert_eq!(missing.as_deref(), Some(".spec.ports[0].targetport"));
 }

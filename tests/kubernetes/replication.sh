@@ -1,11 +1,11 @@
 #!/bin/bash
-# The StatefulSet's Pods on this machine: its own script and its own command, in namespaces of their own, where a Pod's
-# address, its paths and the names of DNS are what they are in Kubernetes.
+# Runs the StatefulSet's Pods on this machine, with the script and the command line from the manifests. Namespaces give
+# each Pod the same paths and DNS names as in Kubernetes.
 #
-# Run by replication.rs inside `unshare --mount --net --pid`, with the directory $WORK:
-#   config/ secrets/   the ConfigMap and the Secret, a file a key
-#   environment        the containers' variables, as `export` lines that name $POD_NAME
-#   command            the server's command line, a word a line
+# replication.rs runs this script in `unshare --mount --net --pid`, with the directory $WORK:
+#   config/ secrets/   the ConfigMap and the Secret, one file per key
+#   environment        the variables of the containers, as `export` lines that use $POD_NAME
+#   command            the command line of the server, with one word per line
 set -euo pipefail
 export PATH=$BIN:$PATH
 
@@ -17,7 +17,8 @@ fail() { echo "FAILED: $*"; exit 1; }
 address() { echo "127.0.0.$((2 + $1))"; }
 log() { echo "$WORK/log$1"; }
 
-# What DNS says: each Pod's own name, and under the Service's name the Pods that are ready.
+# Writes the hosts file of the Pods, which replaces DNS: every Pod has its own name, and every ready Pod also has the
+# name of the Service.
 declare -A ready=()
 resolve() {
     {
@@ -28,7 +29,7 @@ resolve() {
     } >"$WORK/hosts"
 }
 
-# Something in a Pod: with its paths, its variables, and an ordinary user.
+# Runs a command in a Pod, as an unprivileged user, with the container's paths and environment variables.
 in_pod() { # in_pod POD COMMAND…
     POD=$1 unshare --mount bash -euc '
         mount --bind "$WORK/hosts" /etc/hosts
@@ -51,7 +52,8 @@ in_pod() { # in_pod POD COMMAND…
 
 prepare() { in_pod "$1" bash /etc/postgresql/prepare.sh 2>>"$(log "$1")"; }
 
-# Three servers share one network here, so each is told its address. The rest is the manifest's.
+# Starts a Pod's server and waits until it is ready. All Pods share one network here, so each server gets its own
+# address to listen on, and fsync is off to save time. The other arguments are from the manifest.
 declare -A running=()
 serve() { # serve POD
     local words
@@ -68,10 +70,10 @@ serve() { # serve POD
         sleep 0.1
     done
     tail -n 20 "$(log "$1")"
-    fail "Pod $1 is not ready"
+    fail "Pod $1 does not become ready"
 }
 
-start() { prepare "$1" || { tail -n 20 "$(log "$1")"; fail "prepare.sh of Pod $1"; }; serve "$1"; }
+start() { prepare "$1" || { tail -n 20 "$(log "$1")"; fail "prepare.sh of Pod $1 failed"; }; serve "$1"; }
 
 stop() { # stop POD SIGNAL
     unset "ready[$1]"
@@ -80,32 +82,33 @@ stop() { # stop POD SIGNAL
     wait "${running[$1]}" || true
 }
 
-sql() { # sql POD STATEMENT: as the application
+sql() { # sql POD STATEMENT: execute it as the application's user
     PGPASSWORD=$(cat "$WORK/secrets/app-password") PGCONNECT_TIMEOUT=5 psql --no-psqlrc -qAtX --host="$(address "$1")" \
         --username="$APP_USER" --dbname="$APP_DATABASE" --set=ON_ERROR_STOP=1 --command="$2"
 }
 
-super() { # super POD STATEMENT
+super() { # super POD STATEMENT: execute it as the superuser
     PGPASSWORD=$(cat "$WORK/secrets/postgres-password") PGCONNECT_TIMEOUT=5 psql --no-psqlrc -qAtX \
         --host="$(address "$1")" --username=$user --dbname=postgres --set=ON_ERROR_STOP=1 --command="$2"
 }
 
-within() { # within SECONDS WHAT COMMAND…: until it answers yes
-    local end=$((SECONDS + $1)) what=$2
+within() { # within SECONDS PROPERTY COMMAND…: wait until the command prints yes
+    local end=$((SECONDS + $1)) property=$2
     shift 2
     until [ "$("$@" 2>/dev/null)" = yes ]; do
-        [ $SECONDS -lt $end ] || { tail -n 20 "$WORK"/log*; fail "not in time: $what"; }
+        [ $SECONDS -lt $end ] || { tail -n 20 "$WORK"/log*; fail "timed out: $property"; }
         sleep 0.1
     done
-    echo "ok: $what"
+    echo "ok: $property"
 }
 
 streams() { # streams PRIMARY STANDBY
-    super "$1" "SELECT 'yes' FROM pg_stat_replication WHERE application_name = 'postgresql-sfs-$2' AND state = 'streaming'"
+    super "$1" "SELECT 'yes' FROM pg_stat_replication
+        WHERE application_name = 'postgresql-sfs-$2' AND state = 'streaming'"
 }
 has() { sql "$1" "SELECT 'yes' FROM tb_writes WHERE id = '$2'"; }
-is_primary() { [ "$(super "$1" 'SELECT pg_is_in_recovery()')" = f ] || fail "Pod $1 is no primary"; }
-is_standby() { [ "$(super "$1" 'SELECT pg_is_in_recovery()')" = t ] || fail "Pod $1 is no standby"; }
+is_primary() { [ "$(super "$1" 'SELECT pg_is_in_recovery()')" = f ] || fail "Pod $1 is not the primary"; }
+is_standby() { [ "$(super "$1" 'SELECT pg_is_in_recovery()')" = t ] || fail "Pod $1 is not a standby"; }
 
 POD_NAME=
 . "$WORK/environment"
@@ -113,12 +116,12 @@ ip link set lo up
 echo 'multi on' >"$WORK/host.conf"
 resolve
 
-# 1. All at once, with nothing there: Pod 0 makes the database, the others wait and copy it.
+# 1. All Pods start without data: Pod 0 creates the database, the others wait and copy it.
 prepare 1 &
 waiting=$!
 start 0
-wait $waiting || fail 'Pod 1 did not come to copy Pod 0'
-grep -q 'waiting for one' "$(log 1)" || fail 'Pod 1 did not wait'
+wait $waiting || fail 'Pod 1 did not copy Pod 0'
+grep -q 'waiting for a primary' "$(log 1)" || fail 'Pod 1 did not wait'
 serve 1
 start 2
 is_primary 0
@@ -127,10 +130,10 @@ is_standby 2
 within 20 'Pod 0 streams to Pod 1' streams 0 1
 within 20 'Pod 0 streams to Pod 2' streams 0 2
 sql 0 "INSERT INTO tb_writes VALUES ('first')"
-within 20 'Pod 1 has what was written on Pod 0' has 1 first
-within 20 'Pod 2 has what was written on Pod 0' has 2 first
+within 20 'Pod 1 has the row that was written on Pod 0' has 1 first
+within 20 'Pod 2 has the row that was written on Pod 0' has 2 first
 
-# 2. A restart changes no role, after an orderly end and after a crash.
+# 2. Pods that restart after a crash keep their roles.
 stop 1 QUIT
 start 1
 stop 0 QUIT
@@ -138,24 +141,24 @@ start 0
 is_primary 0
 within 30 'after restarts, Pod 0 streams to Pod 1' streams 0 1
 within 30 'after restarts, Pod 0 streams to Pod 2' streams 0 2
-within 5 'and has its data' has 0 first
+within 5 'after restarts, Pod 0 has its data' has 0 first
 
-# 3. The primary crashes, and Pod 1 is promoted: Pod 0 comes back as its standby, and Pod 2 follows after a restart.
+# 3. The primary crashes and Pod 1 is promoted: Pod 0 returns as a standby of Pod 1, and so does Pod 2 after a restart.
 super 0 'SELECT pg_switch_wal()' >"$WORK/ignored"
 stop 0 QUIT
 super 1 'SELECT pg_promote()' >"$WORK/ignored"
 sql 1 "INSERT INTO tb_writes VALUES ('second')"
 start 0
 is_standby 0
-within 30 'a former primary follows the one that was promoted' streams 1 0
-within 20 'and has what was written there' has 0 second
+within 30 'the former primary Pod 0 streams from the promoted Pod 1' streams 1 0
+within 20 'the former primary has the row that was written on Pod 1' has 0 second
 stop 2 INT
 start 2
-within 30 'Pod 2 follows the new primary too' streams 1 2
+within 30 'after a restart, Pod 2 streams from Pod 1' streams 1 2
 sql 1 "INSERT INTO tb_writes VALUES ('third')"
-within 20 'Pod 2 has what was written there' has 2 third
+within 20 'Pod 2 has the row that was written on Pod 1' has 2 third
 
-# 4. The whole set goes down and comes back at once: the roles are kept.
+# 4. All Pods stop and start again: they keep their roles.
 stop 0 INT
 stop 2 INT
 stop 1 INT
@@ -165,37 +168,38 @@ start 2
 is_standby 0
 is_primary 1
 is_standby 2
-within 30 'after all were down, Pod 1 streams to Pod 0' streams 1 0
-within 30 'after all were down, Pod 1 streams to Pod 2' streams 1 2
+within 30 'after all Pods were down, Pod 1 streams to Pod 0' streams 1 0
+within 30 'after all Pods were down, Pod 1 streams to Pod 2' streams 1 2
 
-# 5. A start that was cut short, and a volume that was lost: a copy of the primary, never a second database.
+# 5. A Pod that has lost its volume copies the primary, also after an interrupted start. It never creates a second
+# database.
 stop 2 INT
 find "$WORK/volume2" -mindepth 1 -delete
 in_pod 2 sh -c 'mkdir "$PGDATA.new" && echo half >"$PGDATA.new/PG_VERSION"'
 start 2
-within 30 'a lost volume is copied anew' streams 1 2
-[ ! -e "$WORK/volume2/pgdata.new" ] || fail 'what was cut short is still there'
+within 30 'Pod 2 copies the primary after it lost its volume' streams 1 2
+[ ! -e "$WORK/volume2/pgdata.new" ] || fail 'the files of the interrupted start were not removed'
 stop 0 INT
 find "$WORK/volume0" -mindepth 1 -delete
 start 0
 is_standby 0
-within 30 'that of Pod 0 too' streams 1 0
-within 20 'with all the data' has 0 third
+within 30 'Pod 0 copies the primary after it lost its volume' streams 1 0
+within 20 'the copy has all rows' has 0 third
 
-# 6. Pod 0 has lost its volume and the primary is down: it waits, and makes nothing of its own.
+# 6. Pod 0 loses its volume while the primary is down: it waits for the primary and does not create a database.
 stop 0 INT
 find "$WORK/volume0" -mindepth 1 -delete
 stop 1 INT
 : >"$(log 0)"
 prepare 0 &
 waiting=$!
-waits() { grep -q 'waiting for one' "$(log 0)" && echo yes; }
-within 20 'without a primary, an empty Pod 0 waits' waits
-[ ! -e "$WORK/volume0/pgdata" ] || fail 'Pod 0 has made a database beside the one there is'
+waits() { grep -q 'waiting for a primary' "$(log 0)" && echo yes; }
+within 20 'without data and without a primary, Pod 0 waits' waits
+[ ! -e "$WORK/volume0/pgdata" ] || fail 'Pod 0 created a second database'
 start 1
-wait $waiting || fail 'Pod 0 did not come to copy Pod 1'
+wait $waiting || fail 'Pod 0 did not copy Pod 1'
 serve 0
-within 30 'and copies it when it is back' streams 1 0
+within 30 'Pod 0 copies the primary once the primary is back' streams 1 0
 stop 2 INT
 stop 0 INT
 stop 1 INT

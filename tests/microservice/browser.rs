@@ -1,4 +1,4 @@
-//! Chromium, driven by ChromeDriver through the WebDriver protocol (W3C), which is JSON over HTTP.
+//! Chromium, controlled by ChromeDriver through the WebDriver protocol (W3C), which is JSON over HTTP.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -18,24 +18,28 @@ use tokio::{
 
 use crate::{common::programs::programs, http::Connection};
 
-/// What a browser may take to start, or to do anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit for starting the browser and for each command.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
-/// A browser without a screen. Its processes end with it, and its profile goes.
+/// Keys in WebDriver's encoding (W3C WebDriver, section 17.4.2).
+pub(crate) const TAB: char = '\u{e004}';
+pub(crate) const SPACE: char = '\u{e00d}';
+
+/// A headless browser with an empty profile. Dropping it kills the processes and removes the profile.
 pub(crate) struct Browser {
     driver: Child,
     address: SocketAddr,
     session: String,
     browser: Option<Pid>,
-    // Removed last: the processes still write there.
-    _profile: TempDir,
+    // The last field, so that the directory is removed only after ChromeDriver, which writes to it, has been killed.
+    profile: TempDir,
 }
 
 impl Browser {
-    /// Starts the browser; `None`, and a line that says so, where it is not installed.
+    /// Starts the browser. Returns `None` and prints the reason if it is not installed.
     pub(crate) async fn start() -> Option<Self> {
         let [driver, chromium] = programs(["chromedriver", "chromium"])?;
-        let profile = TempDir::new().expect("a directory");
+        let profile = TempDir::new().expect("the directory is created");
         let mut driver = Command::new(driver)
             .arg("--port=0")
             .stdin(Stdio::null())
@@ -47,29 +51,31 @@ impl Browser {
         let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines();
         let port = async {
             loop {
-                let line = lines.next_line().await.expect("its output").expect("ChromeDriver goes on");
+                let line = lines.next_line().await.expect("the output is readable").expect("ChromeDriver runs");
                 if let Some((_, port)) = line.split_once("started successfully on port ") {
                     return port.trim_end_matches('.').parse().expect("a port");
                 }
             }
         };
-        let port = timeout(PATIENCE, port).await.expect("ChromeDriver listens");
+        let port = timeout(COMMAND_LIMIT, port).await.expect("ChromeDriver listens");
+        // Drains the output, so that ChromeDriver does not block on a full pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut browser = Self { driver, address, session: String::new(), browser: None, _profile: profile };
+        let mut browser = Self { driver, address, session: String::new(), browser: None, profile };
         browser.open(&chromium).await;
         Some(browser)
     }
 
+    /// Opens a session, which starts Chromium.
     async fn open(&mut self, chromium: &Path) {
-        let profile = format!("--user-data-dir={}", self._profile.path().display());
+        let profile = format!("--user-data-dir={}", self.profile.path().display());
         let arguments = [
             "--headless",
-            // The one page that is opened is ours; the sandbox needs rights that containers do not give.
+            // The sandbox requires privileges that containers lack. The browser opens only the service's page.
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
-            // Nothing but the page is asked for.
+            // No background requests.
             "--no-first-run",
             "--disable-quic",
             "--disable-background-networking",
@@ -77,48 +83,51 @@ impl Browser {
             "--disable-sync",
             &profile,
         ];
-        let wanted = json!({ "capabilities": { "alwaysMatch": {
+        let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
             "goog:chromeOptions": { "binary": chromium, "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL" },
         } } });
-        let session = self.ask("POST", "/session", &wanted).await;
-        self.session = session["sessionId"].as_str().expect("a session").to_owned();
+        let session = self.request("POST", "/session", &capabilities).await;
+        self.session = session["sessionId"].as_str().expect("the session has an id").to_owned();
         let process = session["capabilities"]["goog:processID"].as_i64().and_then(|id| i32::try_from(id).ok());
         self.browser = process.and_then(Pid::from_raw);
     }
 
-    async fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
-        let asked = async {
+    /// Sends a request to ChromeDriver. Returns the value in its response.
+    async fn request(&self, method: &str, path: &str, body: &Value) -> Value {
+        let responding = async {
             let mut connection = Connection::open(self.address).await?;
-            connection.ask(method, path, &body.to_string()).await
+            connection.request(method, path, &body.to_string()).await
         };
-        let (head, body) = timeout(PATIENCE, asked).await.expect("ChromeDriver answers").expect("an answer");
-        let mut answer: Value = serde_json::from_str(&body).expect("JSON");
-        assert_eq!(head.status, 200, "{method} {path}: {answer}");
-        answer["value"].take()
+        let response = timeout(COMMAND_LIMIT, responding).await.expect("ChromeDriver responds in time");
+        let (head, body) = response.expect("ChromeDriver responds");
+        let mut response: Value = serde_json::from_str(&body).expect("the body is JSON");
+        assert_eq!(head.status, 200, "{method} {path}: {response}");
+        response["value"].take()
     }
 
+    /// Sends a command to the session.
     async fn command(&self, command: &str, body: Value) -> Value {
-        self.ask("POST", &format!("/session/{}/{command}", self.session), &body).await
+        self.request("POST", &format!("/session/{}/{command}", self.session), &body).await
     }
 
-    pub(crate) async fn go(&self, url: &str) {
+    pub(crate) async fn navigate(&self, url: &str) {
         self.command("url", json!({ "url": url })).await;
     }
 
-    /// What a function's body returns in the page.
+    /// Runs a script as the body of a function in the page. Returns its result.
     pub(crate) async fn run(&self, script: &str) -> Value {
         self.command("execute/sync", json!({ "script": script, "args": [] })).await
     }
 
-    /// Runs the script until it returns something else than `null`, `false`, 0 or an empty text.
-    pub(crate) async fn until(&self, within: Duration, what: &str, script: &str) -> Value {
-        let found = timeout(within, async {
+    /// Runs the script until it returns a value other than `null`, `false`, 0 or an empty string.
+    pub(crate) async fn until(&self, limit: Duration, description: &str, script: &str) -> Value {
+        let found = timeout(limit, async {
             loop {
                 let value = self.run(script).await;
-                let empty = value.is_null() || value == false || value == 0 || value == "";
-                if !empty {
+                let is_empty = value.is_null() || value == false || value == 0 || value == "";
+                if !is_empty {
                     return value;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -128,50 +137,51 @@ impl Browser {
             Ok(value) => value,
             Err(_) => {
                 let page = self.run("return document.body.innerText").await;
-                panic!("not within {within:?}: {what}; the page says {page}, its console {:?}", self.console().await)
+                let console = self.console().await;
+                panic!("condition not met within {limit:?}: {description}; page: {page}; console: {console:?}")
             }
         }
     }
 
-    /// A command of Chromium's DevTools protocol.
+    /// Sends a command of Chromium's DevTools protocol.
     pub(crate) async fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.command("goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await
     }
 
-    /// Presses keys, as the keyboard does; `\u{e004}` is the tabulator, `\u{e00d}` the space bar (WebDriver 17.4.2).
-    pub(crate) async fn press(&self, keys: &str) {
+    /// Presses and releases these keys one after the other.
+    pub(crate) async fn press(&self, keys: &[char]) {
         let events: Vec<_> = keys
-            .chars()
+            .iter()
             .flat_map(|key| ["keyDown", "keyUp"].map(|kind| json!({ "type": kind, "value": key.to_string() })))
             .collect();
         self.command("actions", json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": events }] })).await;
     }
 
-    /// What the page wrote to its console, and what it could not load.
+    /// Returns the new lines of the page's console, which include failed requests.
     pub(crate) async fn console(&self) -> Vec<Value> {
         let lines = self.command("se/log", json!({ "type": "browser" })).await;
         lines.as_array().expect("a list of lines").clone()
     }
 
-    /// A picture of the whole page, as PNG.
-    pub(crate) async fn picture(&self) -> Vec<u8> {
+    /// Returns a screenshot of the whole page as PNG.
+    pub(crate) async fn screenshot(&self) -> Vec<u8> {
         let parameters = json!({ "format": "png", "captureBeyondViewport": true });
-        let answer = self.devtools("Page.captureScreenshot", parameters).await;
-        let text = answer["data"].as_str().expect("a picture");
-        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).expect("base64")
+        let response = self.devtools("Page.captureScreenshot", parameters).await;
+        let text = response["data"].as_str().expect("the response contains an image");
+        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).expect("the image is base64")
     }
 
-    /// Ends the browser in order.
-    pub(crate) async fn finish(mut self) {
-        self.ask("DELETE", &format!("/session/{}", self.session), &json!({})).await;
+    /// Closes the browser and stops ChromeDriver.
+    pub(crate) async fn close(mut self) {
+        self.request("DELETE", &format!("/session/{}", self.session), &json!({})).await;
         self.browser = None;
-        self.driver.kill().await.expect("ChromeDriver ends");
+        self.driver.kill().await.expect("ChromeDriver is killed");
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // A failed test: ChromeDriver is killed with its handle, and the browser it started would stay.
+        // The browser still runs after a failed test, and killing ChromeDriver does not end it.
         if let Some(browser) = self.browser {
             let _ = kill_process(browser, Signal::KILL);
         }

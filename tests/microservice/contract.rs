@@ -1,102 +1,108 @@
-//! Every path, what it answers and what it refuses, while all is well.
+//! Tests the responses of every path without faults, and that invalid requests are rejected.
 
 use std::{collections::HashMap, net::IpAddr};
 
-use podpool::testkit::{Cluster, Role};
+use podpool::testkit::{Cluster, PodRole};
 use tokio_postgres::Client;
 
 use crate::{
     exposition,
-    service::{Service, ask, fields},
+    service::{Response, Service, fields, request},
 };
 
-pub(crate) async fn make_table(cluster: &Cluster) -> Client {
-    let primary = cluster.client(cluster.primary().expect("a primary")).await.expect("a client");
+/// Creates the table that `/write` inserts into. Returns a client that is connected to the primary.
+pub(crate) async fn create_table(cluster: &Cluster) -> Client {
+    let primary = cluster.client(cluster.primary().expect("there is a primary")).await.expect("the client connects");
     let table = "CREATE TABLE tb_writes (id text PRIMARY KEY, run text); GRANT ALL ON tb_writes TO PUBLIC";
-    primary.batch_execute(table).await.expect("the table");
+    primary.batch_execute(table).await.expect("the table is created");
     primary
 }
 
-pub(crate) async fn rows(primary: &Client, id: &str) -> i64 {
-    primary.query_one("SELECT count(*) FROM tb_writes WHERE id = $1", &[&id]).await.expect("a count").get(0)
+/// Returns the number of rows with this id.
+pub(crate) async fn count_rows(primary: &Client, id: &str) -> i64 {
+    let count = "SELECT count(*) FROM tb_writes WHERE id = $1";
+    primary.query_one(count, &[&id]).await.expect("the query succeeds").get(0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_as_promised_while_all_is_well() {
-    let cluster = Cluster::start(3).await.expect("a cluster");
-    let primary = make_table(&cluster).await;
+async fn every_path_responds_as_specified_without_faults() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let primary = create_table(&cluster).await;
     let service = Service::ready(&cluster).await;
     reads(&service, &cluster).await;
     writes(&service, &cluster, &primary).await;
-    refuses_bad_requests(&service).await;
-    tells_about_the_pods(&service, &cluster).await;
+    rejects_bad_requests(&service).await;
+    reports_the_pods(&service, &cluster).await;
     exposes_metrics(&service).await;
     serves_its_page(&service).await;
-    service.finish(&cluster).await;
-    cluster.shutdown().await.expect("an orderly end");
+    service.stop(&cluster).await;
+    cluster.shutdown().await.expect("the cluster stops");
 }
 
 async fn reads(service: &Service, cluster: &Cluster) {
     let by_address: HashMap<_, _> = cluster.pods().into_iter().map(|pod| (pod.address().ip(), pod)).collect();
-    // All on one connection.
+    // One connection serves all requests.
     let mut connection = service.connect().await;
     let mut served = HashMap::new();
     for target in ["any", "primary", "standby", "prefer-standby", ""] {
         let path = if target.is_empty() { "/query".to_owned() } else { format!("/query?target={target}") };
         for _ in 0..30 {
-            let answer = ask(&mut connection, "GET", &path, "").await;
-            assert_eq!(answer.status, 200, "{answer:?}");
-            assert_eq!(fields(&answer.body), ["attempts", "in_recovery", "pod", "server_addr", "us"]);
-            let pod = &by_address[&answer.word("server_addr").parse::<IpAddr>().expect("an address")];
-            assert_eq!(answer.word("pod"), pod.name());
-            let is_standby = answer.body["in_recovery"].as_bool().expect("yes or no");
-            assert_eq!(is_standby, pod.role() == Role::Standby);
+            let response = request(&mut connection, "GET", &path, "").await;
+            assert_eq!(response.status, 200, "{response:?}");
+            assert_eq!(fields(&response.body), ["attempts", "in_recovery", "pod", "server_addr", "us"]);
+            let pod = &by_address[&response.text("server_addr").parse::<IpAddr>().expect("an IP address")];
+            assert_eq!(response.text("pod"), pod.name());
+            let is_standby = response.body["in_recovery"].as_bool().expect("a boolean");
+            assert_eq!(is_standby, pod.role() == PodRole::Standby);
             match target {
                 "primary" => assert!(!is_standby),
                 "standby" | "prefer-standby" => assert!(is_standby),
                 _ => *served.entry(pod.name().to_owned()).or_insert(0) += 1,
             }
-            assert_eq!(answer.body["attempts"], 1);
-            assert!(answer.body["us"].as_u64().is_some_and(|us| us > 0), "{answer:?}");
+            assert_eq!(response.body["attempts"], 1);
+            assert!(response.body["us"].as_u64().is_some_and(|us| us > 0), "{response:?}");
         }
     }
-    assert_eq!(served.len(), 3, "every Pod serves `any`: {served:?}");
-    println!("reads: 150 of 150, of them 60 for any Pod: {served:?}");
-    let slept = service.get("/query?sleep_ms=300").await;
-    assert!(slept.body["us"].as_u64().is_some_and(|us| us >= 300_000), "{slept:?}");
+    assert_eq!(served.len(), 3, "expected reads with target any on every Pod: {served:?}");
+    println!("150 of 150 reads succeeded; the 60 reads with target any, by Pod: {served:?}");
+    let slow = service.get("/query?sleep_ms=300").await;
+    assert!(slow.body["us"].as_u64().is_some_and(|us| us >= 300_000), "{slow:?}");
 }
 
 async fn writes(service: &Service, cluster: &Cluster, primary: &Client) {
     for i in 0..20 {
         let id = format!("write-{i} \u{1F418} '\"\\");
-        let answer = service.write(&id).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        assert_eq!(fields(&answer.body), ["attempts", "pod", "server_addr", "us"]);
-        assert_eq!(answer.word("pod"), cluster.pod(0).name());
-        assert_eq!(answer.word("server_addr"), cluster.pod(0).address().ip().to_string());
-        assert_eq!(rows(primary, &id).await, 1);
+        let response = service.write(&id).await;
+        assert_eq!(response.status, 200, "{response:?}");
+        assert_eq!(fields(&response.body), ["attempts", "pod", "server_addr", "us"]);
+        assert_eq!(response.text("pod"), cluster.pod(0).name());
+        assert_eq!(response.text("server_addr"), cluster.pod(0).address().ip().to_string());
+        assert_eq!(count_rows(primary, &id).await, 1);
     }
-    // Another request with an id that is there: not `no`, which would say that it is not.
+    // A second write with the same id reports `unknown`. `no` would promise that the id is not in the database.
     let again = service.write("write-0 \u{1F418} '\"\\").await;
-    assert_eq!(again.unavailable(), ("query", "unknown"), "{again:?}");
-    assert_eq!(rows(primary, "write-0 \u{1F418} '\"\\").await, 1);
-    // The same id many times at once: one of them wins.
-    let racers = (0..8).map(|_| service.write("raced"));
-    let answers = futures_util::future::join_all(racers).await;
-    let won = answers.iter().filter(|answer| answer.status == 200).count();
-    assert_eq!((won, rows(primary, "raced").await), (1, 1), "{answers:?}");
-    for lost in answers.iter().filter(|answer| answer.status != 200) {
-        assert_eq!(lost.unavailable(), ("query", "unknown"));
+    assert_eq!(again.failure(), ("query", "unknown"), "{again:?}");
+    assert_eq!(count_rows(primary, "write-0 \u{1F418} '\"\\").await, 1);
+    // Exactly one of several concurrent writes with the same id succeeds.
+    let writes = (0..8).map(|_| service.write("concurrent"));
+    let responses = futures_util::future::join_all(writes).await;
+    let succeeded = responses.iter().filter(|response| response.status == 200).count();
+    assert_eq!((succeeded, count_rows(primary, "concurrent").await), (1, 1), "{responses:?}");
+    for failed in responses.iter().filter(|response| response.status != 200) {
+        assert_eq!(failed.failure(), ("query", "unknown"));
     }
-    // Refused by the server itself: certainly not applied.
-    primary.batch_execute("ALTER TABLE tb_writes ADD CHECK (run <> 'refused')").await.expect("a constraint");
-    let refused = service.ask("POST", "/write", r#"{"id":"refused","run":"refused"}"#).await;
-    assert_eq!(refused.unavailable(), ("query", "no"), "{refused:?}");
-    assert_eq!(rows(primary, "refused").await, 0);
-    println!("writes: 20 of 20 there once, a duplicate is `unknown`, 1 of 8 racers won, a refused one is `no`");
+    // A write that the server rejects is known not to have been applied.
+    primary
+        .batch_execute("ALTER TABLE tb_writes ADD CHECK (run <> 'rejected')")
+        .await
+        .expect("the constraint is added");
+    let rejected = service.request("POST", "/write", r#"{"id":"rejected","run":"rejected"}"#).await;
+    assert_eq!(rejected.failure(), ("query", "no"), "{rejected:?}");
+    assert_eq!(count_rows(primary, "rejected").await, 0);
+    println!("20 of 20 writes applied once; duplicate: unknown; 1 of 8 concurrent writes applied; rejected: no");
 }
 
-async fn refuses_bad_requests(service: &Service) {
+async fn rejects_bad_requests(service: &Service) {
     let long = "x".repeat(1001);
     let requests = [
         ("GET", "/query?target=nobody", "".to_owned(), 400),
@@ -125,20 +131,20 @@ async fn refuses_bad_requests(service: &Service) {
     ];
     let mut connection = service.connect().await;
     for (method, path, body, status) in &requests {
-        let answer = ask(&mut connection, method, path, body).await;
-        assert_eq!(answer.status, *status, "{method} {path} {body}: {answer:?}");
-        assert_eq!(fields(&answer.body), ["error"]);
-        assert!(!answer.word("error").is_empty());
+        let response = request(&mut connection, method, path, body).await;
+        assert_eq!(response.status, *status, "{method} {path} {body}: {response:?}");
+        assert_eq!(fields(&response.body), ["error"]);
+        assert!(!response.text("error").is_empty());
     }
-    println!("bad requests: {} refused", requests.len());
+    println!("{} bad requests were rejected", requests.len());
 }
 
-async fn tells_about_the_pods(service: &Service, cluster: &Cluster) {
+async fn reports_the_pods(service: &Service, cluster: &Cluster) {
     assert_eq!(service.get("/healthz").await.status, 200);
     assert_eq!(service.get("/readyz").await.status, 200);
-    let answer = service.get("/endpoints").await;
-    assert_eq!(fields(&answer.body), ["endpoints", "resolve"]);
-    let endpoints = answer.body["endpoints"].as_array().expect("a list");
+    let response = service.get("/endpoints").await;
+    assert_eq!(fields(&response.body), ["endpoints", "resolve"]);
+    let endpoints = response.body["endpoints"].as_array().expect("a list");
     assert_eq!(endpoints.len(), 3);
     for (pod, endpoint) in cluster.pods().iter().zip(endpoints) {
         let expected = ["addr", "idle", "in_use", "lag_bytes", "latency_us", "open", "pod", "role", "state", "waiting"];
@@ -150,43 +156,50 @@ async fn tells_about_the_pods(service: &Service, cluster: &Cluster) {
             assert!(endpoint[count].is_u64(), "{count} in {endpoint}");
         }
     }
-    let resolve = &answer.body["resolve"];
+    let resolve = &response.body["resolve"];
     assert_eq!(fields(resolve), ["age_ms", "errors", "ok", "source"]);
     assert!(resolve["age_ms"].is_u64() && resolve["errors"] == 0 && resolve["ok"] == true, "{resolve}");
     assert!(resolve["source"].as_str().is_some_and(|source| source.contains(cluster.service())), "{resolve}");
-    // With SRV records the Pods have names.
+    // SRV records contain the Pods' names.
     let named = Service::start(&cluster.srv_url()).await;
-    let ready = |answer: &crate::service::Answer| answer.body["endpoints"][2]["state"] == "healthy";
-    let answer = named.eventually("/endpoints", ready).await;
-    for (pod, endpoint) in cluster.pods().iter().zip(answer.body["endpoints"].as_array().expect("a list")) {
+    let ready = |response: &Response| response.body["endpoints"][2]["state"] == "healthy";
+    let response = named.get_until("/endpoints", ready).await;
+    for (pod, endpoint) in cluster.pods().iter().zip(response.body["endpoints"].as_array().expect("a list")) {
         assert_eq!(endpoint["pod"], pod.name());
     }
-    named.finish(cluster).await;
+    named.stop(cluster).await;
 }
 
 async fn exposes_metrics(service: &Service) {
-    let (kind, text) = service.text("/metrics").await;
+    let (kind, text) = service.get_text("/metrics").await;
     assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
     let families = exposition::parse(&text);
-    let picks = &families["podpool_endpoint_picks_total"];
-    assert_eq!((picks.kind.as_str(), picks.samples.len()), ("counter", 3));
-    assert!(picks.samples.values().sum::<f64>() >= 170.0, "{picks:?}");
-    for name in ["up", "open", "idle", "in_use", "waiting", "latency_seconds"] {
-        assert_eq!(families[&format!("podpool_endpoint_{name}")].samples.len(), 3, "{name}");
+    let checkouts = &families["podpool_endpoint_checkouts_total"];
+    assert_eq!((checkouts.kind.as_str(), checkouts.samples.len()), ("counter", 3));
+    assert!(checkouts.sum() >= 170.0, "{checkouts:?}");
+    for name in ["podpool_endpoint_up", "podpool_endpoint_latency_seconds", "db_client_connection_max"] {
+        assert_eq!(families[name].samples.len(), 3, "{name}");
     }
-    let primary = families["podpool_endpoint_role"].with(&[("addr", "127.0.0.2"), ("role", "primary")]);
-    let healthy = families["podpool_endpoint_state"].with(&[("addr", "127.0.0.3"), ("state", "healthy")]);
+    let count = &families["db_client_connection_count"];
+    let open = |address, state| count.with(&[("server_address", address), ("db_client_connection_state", state)]);
+    for address in ["127.0.0.2", "127.0.0.3", "127.0.0.4"] {
+        assert!(open(address, "idle") + open(address, "used") >= 1.0, "{count:?}");
+    }
+    assert_eq!(families["db_client_connection_use_time_seconds"].kind, "histogram");
+    assert!(families["db_client_connection_use_time_seconds"].sum() >= 3.0, "expected a measured use of each Pod");
+    let primary = families["podpool_endpoint_role"].with(&[("server_address", "127.0.0.2"), ("role", "primary")]);
+    let healthy = families["podpool_endpoint_state"].with(&[("server_address", "127.0.0.3"), ("state", "healthy")]);
     assert_eq!((primary, healthy), (1.0, 1.0));
-    assert_eq!(families["podpool_resolve_ok"].single(), 1.0);
-    assert!(families["podpool_connections_opened_total"].single() >= 3.0);
+    assert!(families["podpool_resolve_answers_total"].sum() >= 1.0);
+    assert!(families["podpool_connections_opened_total"].sum() >= 3.0);
     println!("metrics: {} families, {} samples", families.len(), text.lines().filter(|l| !l.starts_with('#')).count());
 }
 
 async fn serves_its_page(service: &Service) {
-    let (kind, page) = service.text("/").await;
+    let (kind, page) = service.get_text("/").await;
     assert_eq!(kind, "text/html; charset=utf-8");
     assert!(page.starts_with("<!doctype html>") && page.contains("aria-live"));
     for outside in ["http://", "https://", "src=", "@import", "url("] {
-        assert!(!page.contains(outside), "the page asks somebody else: {outside}");
+        assert!(!page.contains(outside), "the page refers to another host: {outside}");
     }
 }

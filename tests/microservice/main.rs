@@ -1,5 +1,5 @@
-//! The example microservice as its users meet it: a program, its environment, HTTP and signals.
-#![allow(clippy::print_stdout, reason = "a test says what it counted")]
+//! Tests the example microservice as a black box: its environment variables, HTTP responses, page and signals.
+#![allow(clippy::print_stdout, reason = "tests print their measurements")]
 
 mod browser;
 #[path = "../common/mod.rs"]
@@ -12,7 +12,8 @@ mod service;
 mod stream;
 
 mod contract;
-mod ending;
 mod outage;
 mod page;
-mod writing;
+mod settings;
+mod shutdown;
+mod writes;

@@ -1,4 +1,4 @@
-//! What requests meet when Pods die, all of them die, or nothing is up yet.
+//! Tests the service's responses while some Pods, all Pods or the name server are down.
 
 use std::{
     sync::{
@@ -9,178 +9,177 @@ use std::{
 };
 
 use podpool::testkit::Cluster;
-use tokio::{net::UdpSocket, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::{
     common::until,
-    contract::{make_table, rows},
-    service::{SOON, Service, ask},
-    stream::Stream,
+    contract::{count_rows, create_table},
+    exposition,
+    service::{LIMIT, Service, request},
+    stream::EventStream,
 };
 
-/// What a request may take beyond `acquire_timeout`.
-const DEADLINE: Duration = Duration::from_secs(6);
+/// Maximum duration of a failing request: the default `acquire_timeout` of 5 s, plus a margin.
+const FAILURE_LIMIT: Duration = Duration::from_secs(6);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_read_fails_when_a_standby_is_killed() {
-    let cluster = Cluster::start(3).await.expect("a cluster");
-    let service = Arc::new(Service::ready(&cluster).await);
-    let mut events = Stream::open(&service).await;
-    let (over, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut readers = JoinSet::new();
-    for target in ["any", "any", "standby", "standby", "standby", "standby"] {
-        let (service, over, answered) = (service.clone(), over.clone(), answered.clone());
-        readers.spawn(async move {
-            let mut connection = service.connect().await;
-            let (mut served, mut tries, mut slowest) = (0u64, 0, 0);
-            while !over.load(Ordering::Relaxed) {
-                let path = format!("/query?target={target}&sleep_ms=20");
-                let answer = ask(&mut connection, "GET", &path, "").await;
-                assert_eq!(answer.status, 200, "{answer:?}");
-                assert!(target == "any" || answer.body["in_recovery"] == true);
-                served += 1;
-                answered.fetch_add(1, Ordering::Relaxed);
-                tries += answer.body["attempts"].as_u64().expect("a number");
-                slowest = slowest.max(answer.body["us"].as_u64().expect("a number"));
-            }
-            (served, tries, slowest)
-        });
-    }
-    // Until every reader has a connection and uses it.
-    until(SOON, "reads are under way", || answered.load(Ordering::Relaxed) >= 300).await;
-    let address = cluster.pod(1).address().ip().to_string();
-    cluster.kill(1).await.expect("a dead Pod");
-    let is = |to: &'static str| {
-        let address = address.clone();
-        move |event: &serde_json::Value| {
-            event["event"] == "state_changed" && event["addr"] == address && event["to"] == to
-        }
-    };
-    let ejected = events.find(SOON, is("ejected")).await;
-    assert!(ejected["cause"].is_string() && ejected["from"] == "healthy" && ejected["at_ms"].is_u64(), "{ejected}");
-    let out = service.get("/endpoints").await;
-    assert_eq!(out.body["endpoints"][1]["state"], "ejected", "{out:?}");
-    assert_eq!(service.get("/readyz").await.body["usable"], 2);
-    cluster.start_pod(1).await.expect("the Pod again");
-    events.find(SOON, is("healthy")).await;
-    over.store(true, Ordering::Relaxed);
-    let (mut served, mut tries, mut slowest) = (0, 0, 0);
-    while let Some(reader) = readers.join_next().await {
-        let (more, tried, time) = reader.expect("no read fails");
-        (served, tries, slowest) = (served + more, tries + tried, slowest.max(time));
-    }
-    assert!(tries > served, "the kill hit no read");
-    println!("a standby killed: 0 of {served} reads failed, {} done again, the slowest {slowest} us", tries - served);
-    drop(events);
-    let service = Arc::into_inner(service).expect("no reader is left");
-    service.finish(&cluster).await;
-    cluster.shutdown().await.expect("an orderly end");
+/// The results of one reader.
+#[derive(Default)]
+struct Reads {
+    count: u64,
+    attempts: u64,
+    slowest_us: u64,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn says_so_when_every_pod_is_dead_and_recovers() {
-    let cluster = Cluster::start(2).await.expect("a cluster");
-    drop(make_table(&cluster).await);
+async fn killing_a_standby_causes_no_failed_reads() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let service = Arc::new(Service::ready(&cluster).await);
+    let mut events = EventStream::open(&service).await;
+    let (stop, total) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut readers = JoinSet::new();
+    for target in ["any", "any", "standby", "standby", "standby", "standby"] {
+        let (service, stop, total) = (service.clone(), stop.clone(), total.clone());
+        readers.spawn(async move {
+            let mut connection = service.connect().await;
+            let mut reads = Reads::default();
+            while !stop.load(Ordering::Relaxed) {
+                let path = format!("/query?target={target}&sleep_ms=20");
+                let response = request(&mut connection, "GET", &path, "").await;
+                assert_eq!(response.status, 200, "{response:?}");
+                assert!(target == "any" || response.body["in_recovery"] == true);
+                total.fetch_add(1, Ordering::Relaxed);
+                reads.count += 1;
+                reads.attempts += response.body["attempts"].as_u64().expect("a number");
+                reads.slowest_us = reads.slowest_us.max(response.body["us"].as_u64().expect("a number"));
+            }
+            reads
+        });
+    }
+    // After 300 reads, every reader has a connection.
+    until(LIMIT, "readers run", || total.load(Ordering::Relaxed) >= 300).await;
+    let address = cluster.pod(1).address().ip().to_string();
+    cluster.kill(1).await.expect("the Pod is killed");
+    let changed_to = |state: &'static str| {
+        let address = address.clone();
+        move |event: &serde_json::Value| {
+            event["event"] == "state_changed" && event["addr"] == address && event["to"] == state
+        }
+    };
+    let ejected = events.find(LIMIT, changed_to("ejected")).await;
+    assert!(ejected["cause"].is_string() && ejected["from"] == "healthy" && ejected["at_ms"].is_u64(), "{ejected}");
+    let endpoints = service.get("/endpoints").await;
+    assert_eq!(endpoints.body["endpoints"][1]["state"], "ejected", "{endpoints:?}");
+    assert_eq!(service.get("/readyz").await.body["usable"], 2);
+    cluster.start_pod(1).await.expect("the Pod starts");
+    events.find(LIMIT, changed_to("healthy")).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut reads = Reads::default();
+    while let Some(reader) = readers.join_next().await {
+        let reader = reader.expect("no read fails");
+        reads.count += reader.count;
+        reads.attempts += reader.attempts;
+        reads.slowest_us = reads.slowest_us.max(reader.slowest_us);
+    }
+    let Reads { count, attempts, slowest_us } = reads;
+    assert!(attempts > count, "the kill interrupted no read, so the test proves nothing");
+    println!("standby killed: 0 of {count} reads failed, {} retried, slowest {slowest_us} us", attempts - count);
+    drop(events);
+    let service = Arc::into_inner(service).expect("every reader has ended");
+    service.stop(&cluster).await;
+    cluster.shutdown().await.expect("the cluster stops");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_fail_in_time_while_all_pods_are_down_then_recover() {
+    let cluster = Cluster::start(2).await.expect("the cluster starts");
+    drop(create_table(&cluster).await);
     let service = Service::ready(&cluster).await;
     for pod in 0..2 {
-        cluster.kill(pod).await.expect("a dead Pod");
+        cluster.kill(pod).await.expect("the Pod is killed");
     }
-    let begun = Instant::now();
-    for (path, kinds) in [("/query", ["connect", "connect"]), ("/query?target=standby", ["connect", "no_endpoints"])] {
-        let asked = Instant::now();
-        let answer = service.get(path).await;
-        let (kind, applied) = answer.unavailable();
-        assert!(kinds.contains(&kind) && applied == "no", "{answer:?}");
-        assert!(asked.elapsed() < DEADLINE, "{path} took {:?}", asked.elapsed());
+    let all_dead = Instant::now();
+    for (path, kinds) in [("/query", &["connect"][..]), ("/query?target=standby", &["connect", "no_endpoints"])] {
+        let start = Instant::now();
+        let response = service.get(path).await;
+        let (kind, applied) = response.failure();
+        assert!(kinds.contains(&kind) && applied == "no", "{response:?}");
+        assert!(start.elapsed() < FAILURE_LIMIT, "{path} took {:?}", start.elapsed());
     }
-    let asked = Instant::now();
-    let answer = service.write("while-all-are-dead").await;
-    assert_eq!(answer.unavailable().1, "no", "{answer:?}");
-    assert!(asked.elapsed() < DEADLINE, "the write took {:?}", asked.elapsed());
-    println!("all dead: two reads and a write answered within {:?} together: {answer:?}", begun.elapsed());
+    let start = Instant::now();
+    let response = service.write("while-all-are-dead").await;
+    assert_eq!(response.failure().1, "no", "{response:?}");
+    assert!(start.elapsed() < FAILURE_LIMIT, "the write took {:?}", start.elapsed());
+    println!("every Pod down: two reads and a write failed within {:?}: {response:?}", all_dead.elapsed());
     assert_eq!(service.get("/readyz").await.status, 503);
     assert_eq!(service.get("/healthz").await.status, 200);
 
-    cluster.start_pod(0).await.expect("the primary again");
-    let back = Instant::now();
-    service.eventually("/readyz", |answer| answer.status == 200).await;
+    cluster.start_pod(0).await.expect("the primary starts");
+    let started = Instant::now();
+    service.get_until("/readyz", |response| response.status == 200).await;
     assert_eq!(service.get("/query").await.status, 200);
     assert_eq!(service.write("afterwards").await.status, 200);
-    println!("all dead, one back: ready and served {:?} later", back.elapsed());
-    let primary = cluster.client(0).await.expect("a client");
-    assert_eq!((rows(&primary, "while-all-are-dead").await, rows(&primary, "afterwards").await), (0, 1));
-    service.finish(&cluster).await;
-    cluster.shutdown().await.expect("an orderly end");
+    println!("primary started: ready, and a read and a write succeeded, within {:?}", started.elapsed());
+    let primary = cluster.client(0).await.expect("the client connects");
+    let rows = (count_rows(&primary, "while-all-are-dead").await, count_rows(&primary, "afterwards").await);
+    assert_eq!(rows, (0, 1));
+    service.stop(&cluster).await;
+    cluster.shutdown().await.expect("the cluster stops");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn starts_with_dns_and_every_pod_down() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
+async fn starts_while_dns_and_all_pods_are_down() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
     cluster.dns().stop().await;
-    cluster.kill(0).await.expect("a dead Pod");
+    cluster.kill(0).await.expect("the Pod is killed");
     let service = Service::start(&cluster.url()).await;
     assert_eq!(service.get("/healthz").await.status, 200);
     assert_eq!(service.get("/readyz").await.status, 503);
-    let asked = Instant::now();
-    let answer = service.get("/query").await;
-    assert_eq!(answer.unavailable(), ("dns", "no"), "{answer:?}");
-    assert!(asked.elapsed() < DEADLINE, "{:?}", asked.elapsed());
-    let answer = service.get("/endpoints").await;
-    assert_eq!(answer.body["endpoints"].as_array().map(Vec::len), Some(0));
-    assert!(answer.body["resolve"]["age_ms"].is_null() && answer.body["resolve"]["ok"] == false, "{answer:?}");
-    assert!(answer.body["resolve"]["errors"].as_u64().is_some_and(|errors| errors > 0), "{answer:?}");
-    crate::exposition::parse(&service.text("/metrics").await.1);
+    let start = Instant::now();
+    let response = service.get("/query").await;
+    assert_eq!(response.failure(), ("dns", "no"), "{response:?}");
+    assert!(start.elapsed() < FAILURE_LIMIT, "{:?}", start.elapsed());
+    let response = service.get("/endpoints").await;
+    assert_eq!(response.body["endpoints"].as_array().map(Vec::len), Some(0));
+    assert!(response.body["resolve"]["age_ms"].is_null() && response.body["resolve"]["ok"] == false, "{response:?}");
+    assert!(response.body["resolve"]["errors"].as_u64().is_some_and(|errors| errors > 0), "{response:?}");
+    exposition::parse(&service.get_text("/metrics").await.1);
 
-    cluster.dns().restart().await.expect("the name server again");
-    service.eventually("/endpoints", |answer| answer.body["resolve"]["ok"] == true).await;
-    let answer = service.get("/query").await;
-    assert_eq!(answer.unavailable(), ("connect", "no"), "{answer:?}");
-    cluster.start_pod(0).await.expect("the Pod again");
-    service.eventually("/readyz", |answer| answer.status == 200).await;
+    cluster.dns().restart().await.expect("the name server restarts");
+    service.get_until("/endpoints", |response| response.body["resolve"]["ok"] == true).await;
+    let response = service.get("/query").await;
+    assert_eq!(response.failure(), ("connect", "no"), "{response:?}");
+    cluster.start_pod(0).await.expect("the Pod starts");
+    service.get_until("/readyz", |response| response.status == 200).await;
     assert_eq!(service.get("/query?target=primary").await.status, 200);
-    service.finish(&cluster).await;
-    cluster.shutdown().await.expect("an orderly end");
+    service.stop(&cluster).await;
+    cluster.shutdown().await.expect("the cluster stops");
 }
 
-/// A write that is under way when its server dies is of unknown fate, and is not done again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_that_was_under_way_is_unknown() {
-    let cluster = Cluster::start(1).await.expect("a cluster");
-    let primary = make_table(&cluster).await;
+async fn an_interrupted_write_is_reported_unknown_and_not_retried() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let primary = create_table(&cluster).await;
     let service = Service::ready(&cluster).await;
     assert_eq!(service.write("before").await.status, 200);
-    primary.batch_execute("BEGIN; LOCK TABLE tb_writes IN ACCESS EXCLUSIVE MODE").await.expect("a lock");
-    let under_way = async {
-        let answer = service.write("under-way").await;
-        assert_eq!(answer.unavailable(), ("query", "unknown"), "{answer:?}");
+    primary.batch_execute("BEGIN; LOCK TABLE tb_writes IN ACCESS EXCLUSIVE MODE").await.expect("the table is locked");
+    let write = async {
+        let response = service.write("interrupted").await;
+        assert_eq!(response.failure(), ("query", "unknown"), "{response:?}");
     };
-    let killed = async {
+    let kill = async {
         let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-        let asking = cluster.client(0).await.expect("a client");
-        let begun = Instant::now();
-        while asking.query_one(waiting, &[]).await.expect("a count").get::<_, i64>(0) == 0 {
-            assert!(begun.elapsed() < SOON, "the write never waited");
+        let observer = cluster.client(0).await.expect("the client connects");
+        let start = Instant::now();
+        while observer.query_one(waiting, &[]).await.expect("the query succeeds").get::<_, i64>(0) == 0 {
+            assert!(start.elapsed() < LIMIT, "the write does not wait for the lock");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        cluster.kill(0).await.expect("a dead Pod");
+        cluster.kill(0).await.expect("the Pod is killed");
     };
-    tokio::join!(under_way, killed);
-    cluster.start_pod(0).await.expect("the Pod again");
-    let primary = cluster.client(0).await.expect("a client");
-    assert_eq!((rows(&primary, "before").await, rows(&primary, "under-way").await), (1, 0));
-    service.finish(&cluster).await;
-    cluster.shutdown().await.expect("an orderly end");
-}
-
-/// A name server that answers nothing at all.
-#[tokio::test]
-async fn ends_well_without_ever_having_seen_a_pod() {
-    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
-    let server = silent.local_addr().expect("its address");
-    let service = Service::start(&format!("postgres://user:hunter2@postgresql-svc.test/db?nameservers={server}")).await;
-    assert_eq!(service.get("/readyz").await.status, 503);
-    service.terminate();
-    let (status, output) = service.end().await;
-    assert_eq!(status.code(), Some(0), "{output}");
-    assert!(!output.contains("hunter2"), "{output}");
+    tokio::join!(write, kill);
+    cluster.start_pod(0).await.expect("the Pod starts");
+    let primary = cluster.client(0).await.expect("the client connects");
+    assert_eq!((count_rows(&primary, "before").await, count_rows(&primary, "interrupted").await), (1, 0));
+    service.stop(&cluster).await;
+    cluster.shutdown().await.expect("the cluster stops");
 }

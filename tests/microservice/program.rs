@@ -1,4 +1,4 @@
-//! Where the program is, built if need be.
+//! Locates the microservice's executable, and builds it if its sources have changed.
 
 use std::{
     env, fs, io,
@@ -8,22 +8,23 @@ use std::{
     time::SystemTime,
 };
 
-/// The example's binary, not older than what it is made from.
+/// Returns the path of the executable. Builds it first if it is older than its sources.
 pub(crate) fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
-        let test = env::current_exe().expect("the test's own path");
+        let test = env::current_exe().expect("the path of this program is known");
         // target/PROFILE/deps/microservice-HASH
-        let profile = test.parent().and_then(Path::parent).expect("the profile's directory");
+        let profile = test.parent().and_then(Path::parent).expect("the program is in the profile's directory");
         let program = profile.join("examples/microservice");
-        if !is_current(&program).expect("the sources' times") {
+        if !is_current(&program).expect("the sources' modification times are readable") {
             build(profile);
         }
-        assert!(program.exists(), "{} was built and is not there", program.display());
+        assert!(program.exists(), "cargo did not create {}", program.display());
         program
     })
 }
 
+/// Returns true if the executable exists and is at least as new as its sources.
 fn is_current(program: &Path) -> io::Result<bool> {
     let built = match fs::metadata(program) {
         Ok(metadata) => metadata.modified()?,
@@ -33,18 +34,18 @@ fn is_current(program: &Path) -> io::Result<bool> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut newest = SystemTime::UNIX_EPOCH;
     for source in ["Cargo.toml", "src", "examples/microservice"] {
-        newest = newest.max(changed(&root.join(source))?);
+        newest = newest.max(modified(&root.join(source))?);
     }
     Ok(built >= newest)
 }
 
-/// When a file, or the newest file below a directory, was changed last.
-fn changed(path: &Path) -> io::Result<SystemTime> {
+/// Returns the last modification time of a file, or of the newest file in a directory.
+fn modified(path: &Path) -> io::Result<SystemTime> {
     let metadata = fs::metadata(path)?;
     let mut newest = metadata.modified()?;
     if metadata.is_dir() {
         for entry in fs::read_dir(path)? {
-            newest = newest.max(changed(&entry?.path())?);
+            newest = newest.max(modified(&entry?.path())?);
         }
     }
     Ok(newest)
@@ -53,12 +54,12 @@ fn changed(path: &Path) -> io::Result<SystemTime> {
 fn build(profile: &Path) {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    cargo.args(["build", "--quiet", "--features", "testkit", "--example", "microservice", "--target-dir"]);
-    cargo.arg(profile.parent().expect("the target directory"));
+    cargo.args(["build", "--quiet", "--features", "metrics,testkit", "--example", "microservice", "--target-dir"]);
+    cargo.arg(profile.parent().expect("the profile's directory is in the target directory"));
     match profile.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => {}
         Some(name) => drop(cargo.args(["--profile", name])),
     }
-    let status = cargo.status().expect("cargo");
+    let status = cargo.status().expect("cargo runs");
     assert!(status.success(), "cargo build --example microservice: {status}");
 }

@@ -1,4 +1,4 @@
-//! The program while it runs.
+//! A running microservice and its HTTP responses.
 
 use std::{
     net::SocketAddr,
@@ -18,10 +18,13 @@ use tokio::{
 
 use crate::{common::until, http::Connection, program};
 
-/// What is waited for at most, where nothing else is said.
-pub(crate) const SOON: Duration = Duration::from_secs(15);
+/// Default time limit for each condition that a test waits for.
+pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 
-/// A running service. It is killed with its handle.
+/// Time limit for a response. Exceeds the maximum `sleep_ms` plus the service's own timeouts.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(90);
+
+/// A running microservice. Dropping it kills the process.
 pub(crate) struct Service {
     child: Child,
     output: Arc<Mutex<String>>,
@@ -29,35 +32,38 @@ pub(crate) struct Service {
     address: SocketAddr,
 }
 
-/// An answer.
+/// A response with a JSON body.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) body: Value,
 }
 
-impl Answer {
-    pub(crate) fn word(&self, field: &str) -> &str {
-        self.body[field].as_str().unwrap_or_else(|| panic!("no `{field}` in {self:?}"))
+impl Response {
+    /// Returns the value of a string field.
+    pub(crate) fn text(&self, field: &str) -> &str {
+        self.body[field].as_str().unwrap_or_else(|| panic!("expected a string in `{field}`: {self:?}"))
     }
 
-    /// `kind` and `applied` of a 503, which has an error's text too.
-    pub(crate) fn unavailable(&self) -> (&str, &str) {
+    /// Returns the fields `kind` and `applied` of an error response. Verifies that its status is 503 and its body
+    /// complete.
+    pub(crate) fn failure(&self) -> (&str, &str) {
         assert_eq!(self.status, 503, "{self:?}");
-        assert!(!self.word("error").is_empty());
+        assert!(!self.text("error").is_empty());
         assert_eq!(fields(&self.body), ["applied", "error", "kind"]);
-        (self.word("kind"), self.word("applied"))
+        (self.text("kind"), self.text("applied"))
     }
 }
 
-/// The names of an object's fields, sorted.
+/// Returns the names of an object's fields, sorted.
 pub(crate) fn fields(object: &Value) -> Vec<&str> {
     let mut names: Vec<_> = object.as_object().expect("an object").keys().map(String::as_str).collect();
     names.sort_unstable();
     names
 }
 
-/// The program with these variables and no others of its own.
+/// Returns a command that starts the program with these environment variables, and without the ones that the test
+/// itself may have inherited.
 pub(crate) fn command(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program::path());
     for name in ["DATABASE_URL", "LISTEN_ADDR", "RUST_LOG", "NO_COLOR"] {
@@ -69,11 +75,11 @@ pub(crate) fn command(variables: &[(&str, &str)]) -> Command {
 }
 
 impl Service {
-    /// Starts the program on a port of its own and waits until it listens, which needs no Pod.
+    /// Starts the program on an unused port and waits until it accepts connections, which it does even without any Pod.
     pub(crate) async fn start(url: &str) -> Self {
         let log = "microservice=trace,podpool=trace,tokio_postgres=debug";
         let variables = [("DATABASE_URL", url), ("LISTEN_ADDR", "127.0.0.1:0"), ("RUST_LOG", log)];
-        let mut child = command(&variables).spawn().expect("the program");
+        let mut child = command(&variables).spawn().expect("the program starts");
         let output = Arc::new(Mutex::new(String::new()));
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let readers = vec![
@@ -81,19 +87,19 @@ impl Service {
             tokio::spawn(collect(BufReader::new(stderr), output.clone())),
         ];
         let mut address = None;
-        until(SOON, "the service listens", || {
-            let output = output.lock().expect("no reader panics");
+        until(LIMIT, "the service listens", || {
+            let output = output.lock().expect("no reader has panicked");
             address = output.split_once("listening on http://").and_then(|(_, rest)| rest.lines().next()?.parse().ok());
             address.is_some()
         })
         .await;
-        Self { child, output, readers, address: address.expect("waited for") }
+        Self { child, output, readers, address: address.expect("the service listens") }
     }
 
-    /// Starts the program and waits until it is ready.
+    /// Starts the program and waits until every Pod is usable.
     pub(crate) async fn ready(cluster: &Cluster) -> Self {
         let service = Self::start(&cluster.url()).await;
-        service.eventually("/readyz", |answer| answer.body["usable"] == cluster.len()).await;
+        service.get_until("/readyz", |response| response.body["usable"] == cluster.len()).await;
         service
     }
 
@@ -102,95 +108,101 @@ impl Service {
     }
 
     pub(crate) async fn connect(&self) -> Connection {
-        Connection::open(self.address).await.expect("a connection to the service")
+        Connection::open(self.address).await.expect("the service accepts the connection")
     }
 
-    /// Whether the door is still open.
+    /// Returns true if the service accepts connections.
     pub(crate) async fn accepts(&self) -> bool {
         Connection::open(self.address).await.is_ok()
     }
 
-    /// A request on a connection of its own; every answer is JSON.
-    pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
-        ask(&mut self.connect().await, method, path, body).await
+    /// Sends a request on a new connection. Returns the JSON response.
+    pub(crate) async fn request(&self, method: &str, path: &str, body: &str) -> Response {
+        request(&mut self.connect().await, method, path, body).await
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.ask("GET", path, "").await
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.request("GET", path, "").await
     }
 
-    pub(crate) async fn write(&self, id: &str) -> Answer {
-        self.ask("POST", "/write", &serde_json::json!({ "id": id, "run": "test" }).to_string()).await
+    pub(crate) async fn write(&self, id: &str) -> Response {
+        self.request("POST", "/write", &serde_json::json!({ "id": id, "run": "test" }).to_string()).await
     }
 
-    pub(crate) async fn text(&self, path: &str) -> (String, String) {
-        let (head, body) = self.connect().await.ask("GET", path, "").await.expect("an answer");
+    /// Returns the content type and the body of a successful response that is not JSON.
+    pub(crate) async fn get_text(&self, path: &str) -> (String, String) {
+        let (head, body) = self.connect().await.request("GET", path, "").await.expect("the service responds");
         assert_eq!(head.status, 200, "{body}");
-        (head.header("content-type").expect("a content type").to_owned(), body)
+        (head.header("content-type").expect("the response has a content type").to_owned(), body)
     }
 
-    /// Asks until the answer is as wanted.
-    pub(crate) async fn eventually(&self, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
-        let asking = async {
+    /// Repeats a request until the response meets a condition. Returns that response.
+    pub(crate) async fn get_until(&self, path: &str, condition: impl Fn(&Response) -> bool) -> Response {
+        let polling = async {
             loop {
-                let answer = self.get(path).await;
-                if wanted(&answer) {
-                    return answer;
+                let response = self.get(path).await;
+                if condition(&response) {
+                    return response;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(SOON, asking).await.unwrap_or_else(|_| panic!("{path} was never as wanted: {}", self.output()))
+        let found = timeout(LIMIT, polling).await;
+        found.unwrap_or_else(|_| panic!("no response to {path} met the condition: {}", self.output()))
     }
 
+    /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-        let sent = rustix::process::kill_process(pid.expect("a running child"), rustix::process::Signal::TERM);
-        sent.expect("the program takes a signal");
+        let sent = rustix::process::kill_process(pid.expect("the program runs"), rustix::process::Signal::TERM);
+        sent.expect("the signal is delivered");
     }
 
-    /// Waits for the program's end. Gives its exit status and everything it printed.
-    pub(crate) async fn end(mut self) -> (ExitStatus, String) {
-        let status = timeout(SOON, self.child.wait()).await;
-        let status = status.unwrap_or_else(|_| panic!("the program does not end: {}", self.output()));
+    /// Waits for the program to exit. Returns its status and all of its output.
+    pub(crate) async fn exit(mut self) -> (ExitStatus, String) {
+        let status = timeout(LIMIT, self.child.wait()).await;
+        let status = status.unwrap_or_else(|_| panic!("the program does not exit: {}", self.output()));
         for reader in std::mem::take(&mut self.readers) {
-            reader.await.expect("the reader of its output");
+            reader.await.expect("the reader does not panic");
         }
-        (status.expect("its exit status"), self.output())
+        (status.expect("the status is available"), self.output())
     }
 
-    /// Ends it with SIGTERM; checks that it went well and that it never told the password.
-    pub(crate) async fn finish(self, cluster: &Cluster) {
+    /// Stops the program with SIGTERM. Verifies that its status is 0 and that its output contains no password.
+    pub(crate) async fn stop(self, cluster: &Cluster) {
         self.terminate();
-        let (status, output) = self.end().await;
+        let (status, output) = self.exit().await;
         assert_eq!(status.code(), Some(0), "{output}");
-        assert_tells_no_password(&output, cluster);
+        assert_no_password(&output, cluster);
     }
 
     fn output(&self) -> String {
-        self.output.lock().expect("no reader panics").clone()
+        self.output.lock().expect("no reader has panicked").clone()
     }
 }
 
-/// Not the password, as it is or as a URL has it.
-pub(crate) fn assert_tells_no_password(output: &str, cluster: &Cluster) {
+/// Verifies that the output does not contain the password, either in plain text or URL-encoded.
+pub(crate) fn assert_no_password(output: &str, cluster: &Cluster) {
     let encoded = cluster.url().split_once("://user:").and_then(|(_, rest)| Some(rest.split_once('@')?.0.to_owned()));
-    for secret in [&cluster.password(), &encoded.expect("a URL with a password")] {
-        assert!(secret.len() > 5 && !output.contains(secret), "the output has the password in it: {output}");
+    for secret in [&cluster.password(), &encoded.expect("the URL contains a password")] {
+        assert!(secret.len() > 5 && !output.contains(secret), "the output contains the password: {output}");
     }
 }
 
-pub(crate) async fn ask(connection: &mut Connection, method: &str, path: &str, body: &str) -> Answer {
-    let asked = timeout(Duration::from_secs(90), connection.ask(method, path, body)).await;
-    let (head, body) = asked.expect("an answer in time").unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+/// Sends a request on an open connection. Returns the JSON response.
+pub(crate) async fn request(connection: &mut Connection, method: &str, path: &str, body: &str) -> Response {
+    let responding = connection.request(method, path, body);
+    let response = timeout(RESPONSE_LIMIT, responding).await.expect("the service responds in time");
+    let (head, body) = response.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
     assert_eq!(head.header("content-type"), Some("application/json"), "{method} {path}: {body}");
-    Answer { status: head.status, body: serde_json::from_str(&body).expect("JSON") }
+    Response { status: head.status, body: serde_json::from_str(&body).expect("the body is JSON") }
 }
 
-async fn collect(mut from: impl AsyncBufReadExt + Unpin, into: Arc<Mutex<String>>) {
+/// Appends all lines to `output`.
+async fn collect(mut lines: impl AsyncBufReadExt + Unpin, output: Arc<Mutex<String>>) {
     let mut line = String::new();
-    while from.read_line(&mut line).await.is_ok_and(|read| read > 0) {
-        into.lock().expect("nobody panics with it").push_str(&line);
+    while lines.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+        output.lock().expect("no other reader has panicked").push_str(&line);
         line.clear();
     }
 }

@@ -1,4 +1,4 @@
-//! A reader of the service's events.
+//! A client for the service's server-sent events.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use tokio::time::timeout;
 
 use crate::{http::Connection, service::Service};
 
-pub(crate) struct Stream(Connection);
+pub(crate) struct EventStream(Connection);
 
-impl Stream {
-    /// Opens the stream; from the return on, nothing is missed.
+impl EventStream {
+    /// Opens the stream. It delivers every event that occurs after this function returns.
     pub(crate) async fn open(service: &Service) -> Self {
         let mut connection = service.connect().await;
-        connection.send("GET", "/events", "").await.expect("a request");
-        let head = connection.head().await.expect("an answer");
+        connection.send("GET", "/events", "").await.expect("the request is sent");
+        let head = connection.head().await.expect("the service responds");
         assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")));
         Self(connection)
     }
 
-    /// The next event that is as wanted, of those that come within a time.
-    pub(crate) async fn find(&mut self, within: Duration, wanted: impl Fn(&Value) -> bool) -> Value {
+    /// Waits up to `limit` for an event that meets the condition.
+    pub(crate) async fn find(&mut self, limit: Duration, condition: impl Fn(&Value) -> bool) -> Value {
         let mut others = Vec::new();
-        let found = timeout(within, async {
+        let found = timeout(limit, async {
             loop {
-                let event = self.next().await.expect("the stream goes on");
-                if wanted(&event) {
+                let event = self.next().await.expect("the stream is open");
+                if condition(&event) {
                     return event;
                 }
                 others.push(event);
@@ -33,16 +33,16 @@ impl Stream {
         });
         match found.await {
             Ok(event) => event,
-            Err(_) => panic!("not within {within:?}; there were only {others:?}"),
+            Err(_) => panic!("no event met the condition within {limit:?}; other events: {others:?}"),
         }
     }
 
-    /// The next event; `None` at the stream's end.
+    /// Waits for the next event. Returns `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
-            // The lines between are the lengths of HTTP's chunks, comments, and ends of events.
+            // The other lines are HTTP chunk sizes, comments, and the empty lines after events.
             if let Some(data) = self.0.line().await.ok()?.strip_prefix("data: ") {
-                return Some(serde_json::from_str(data).expect("an event is one JSON object"));
+                return Some(serde_json::from_str(data).expect("the event is one JSON object"));
             }
         }
     }

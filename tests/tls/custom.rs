@@ -1,24 +1,26 @@
+//! Tests a TLS connector that the application supplies.
+
 use podpool::{
     Kind, Pool,
     config::ssl::{ChannelBinding, Ssl, SslMode},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::{Authority, SERVICE, cluster, config, middle::trusting, seen_by_server};
+use crate::{Authority, SERVICE, cluster, config, proxy::accept_any_certificate, seen_by_server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connector_of_the_users_is_used_with_its_channel_binding() {
-    let cluster = cluster(1, &Authority::new("ours").issue(&[SERVICE])).start().await.expect("a cluster");
-    let connector = || MakeRustlsConnect::new((*trusting()).clone());
+async fn a_custom_connector_supports_channel_binding() {
+    let cluster = cluster(1, &Authority::new("ours").issue(&[SERVICE])).start().await.expect("the cluster starts");
+    let connector = || MakeRustlsConnect::new((*accept_any_certificate()).clone());
     let built = |ssl| Pool::builder(config(&cluster, ssl)).tls_connector(connector()).build();
 
     let ssl = Ssl::new(SslMode::Require).with_channel_binding(ChannelBinding::Require);
-    let pool = built(ssl).expect("a pool");
-    let client = pool.get().await.expect("a connection");
-    assert!(seen_by_server(&client).await.0);
-    client.cancel_token().cancel().await.expect("nothing to cancel, over TLS");
+    let pool = built(ssl).expect("the pool is created");
+    let client = pool.get().await.expect("checkout succeeds");
+    assert!(seen_by_server(&client).await.encrypted, "the connection is not encrypted");
+    client.cancel_token().cancel().await.expect("the cancel request is sent over TLS");
 
-    // What would have no effect is refused.
+    // Parameters that would have no effect with a custom connector are rejected.
     for (ssl, parameter) in [
         (Ssl::new(SslMode::VerifyFull), "sslmode"),
         (Ssl::new(SslMode::Require).with_root_cert("/ca.crt"), "sslrootcert"),
@@ -27,7 +29,10 @@ async fn a_connector_of_the_users_is_used_with_its_channel_binding() {
     ] {
         let error = built(ssl).expect_err(parameter);
         assert_eq!(error.kind(), Kind::Config);
-        assert!(error.to_string().contains(&format!("`{parameter}`")), "{error}");
+        assert!(
+            error.to_string().contains(&format!("`{parameter}`")),
+            "the error does not name `{parameter}`: {error}"
+        );
     }
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }

@@ -1,3 +1,6 @@
+//! Tests TLS through a proxy: channel binding against a man in the middle, encrypted cancel requests, and direct
+//! negotiation (`sslnegotiation=direct`).
+
 use std::time::{Duration, Instant};
 
 use podpool::{
@@ -12,109 +15,125 @@ use podpool::{
 
 use crate::{
     Authority, SERVICE, assert_refused, cluster, config,
-    middle::{CANCEL_REQUEST, Listener, Middle, SSL_REQUEST, serving},
+    proxy::{CANCEL_REQUEST, Mode, Proxy, SSL_REQUEST, server_config},
     seen_by_server, write,
 };
 
-/// A pool that goes to the listener, under the Service's name.
-fn through(cluster: &Cluster, listener: &Listener, ssl: Ssl) -> Pool {
-    let resolver = Fixed::new([Endpoint::new(listener.address)]);
-    Pool::builder(config(cluster, ssl)).resolver(resolver).build().expect("a pool")
+/// Returns a pool that connects to the proxy instead of the server.
+fn through(cluster: &Cluster, proxy: &Proxy, ssl: Ssl) -> Pool {
+    let resolver = Fixed::new([Endpoint::new(proxy.address)]);
+    Pool::builder(config(cluster, ssl)).resolver(resolver).build().expect("the pool is created")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn channel_binding_shows_the_server_who_is_in_the_middle() {
+async fn channel_binding_detects_a_man_in_the_middle() {
     let ours = Authority::new("ours");
-    let cluster = cluster(1, &ours.issue(&[SERVICE])).start().await.expect("a cluster");
-    let files = tempfile::tempdir().expect("a directory");
+    let cluster = cluster(1, &ours.issue(&[SERVICE])).start().await.expect("the cluster starts");
+    let files = tempfile::tempdir().expect("the temporary directory is created");
     let root = files.path().join("ca.crt");
     write(&root, ours.certificate());
-    // He has got a certificate for the Service's name from the same authority.
-    let middle = Middle::Attack(serving(&ours.issue(&[SERVICE]), &[]));
-    let listener = Listener::start(cluster.pod(0).address(), middle).await;
+    // The attacker has a valid certificate for the Service's name from the same authority.
+    let attack = Mode::Attack(server_config(&ours.issue(&[SERVICE]), &[]));
+    let proxy = Proxy::start(cluster.pod(0).address(), attack).await;
     let ssl = Ssl::new(SslMode::VerifyFull).with_root_cert(&*root);
 
-    let blind = ssl.clone().with_channel_binding(ChannelBinding::Disable);
-    let client = through(&cluster, &listener, blind).get().await.expect("he gets in unseen");
-    assert!(seen_by_server(&client).await.0);
+    let without_binding = ssl.clone().with_channel_binding(ChannelBinding::Disable);
+    let pool = through(&cluster, &proxy, without_binding);
+    let client = pool.get().await.expect("the attack succeeds without channel binding");
+    assert!(seen_by_server(&client).await.encrypted, "the connection to the server is not encrypted");
     for binding in [ChannelBinding::Prefer, ChannelBinding::Require] {
-        let pool = through(&cluster, &listener, ssl.clone().with_channel_binding(binding));
-        let error = pool.get().await.expect_err("refused");
+        let pool = through(&cluster, &proxy, ssl.clone().with_channel_binding(binding));
+        let error = pool.get().await.expect_err("the server refuses the authentication");
         println!("{error}");
-        // The server itself has compared the certificates: these are its words.
-        assert!(error.to_string().contains("SCRAM channel binding check failed"), "{error}");
+        // PostgreSQL's error text.
+        assert!(
+            error.to_string().contains("SCRAM channel binding check failed"),
+            "the error has another cause: {error}"
+        );
     }
     let log = cluster.directory().join("postgresql-sfs-0/log");
-    let log = std::fs::read_to_string(log).expect("the server's log");
-    assert!(log.contains("SCRAM channel binding check failed"), "{log}");
-    cluster.shutdown().await.expect("an orderly end");
+    let log = std::fs::read_to_string(log).expect("the server's log is readable");
+    assert!(log.contains("SCRAM channel binding check failed"), "the server has not logged the failure: {log}");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cancels_is_encrypted_where_the_connection_is() {
+async fn cancel_requests_use_tls_if_their_connection_does() {
     let ours = Authority::new("ours");
-    let cluster = cluster(1, &ours.issue(&[SERVICE])).start().await.expect("a cluster");
+    let cluster = cluster(1, &ours.issue(&[SERVICE])).start().await.expect("the cluster starts");
     for (mode, encrypted) in [(SslMode::Require, true), (SslMode::Disable, false)] {
-        let listener = Listener::start(cluster.pod(0).address(), Middle::Bytes).await;
-        let pool = through(&cluster, &listener, Ssl::new(mode));
-        let client = pool.get().await.expect("a connection");
+        let proxy = Proxy::start(cluster.pod(0).address(), Mode::Bytes).await;
+        let pool = through(&cluster, &proxy, Ssl::new(mode));
+        let client = pool.get().await.expect("checkout succeeds");
         let began = Instant::now();
         let (slept, ()) = tokio::join!(client.batch_execute("SELECT pg_sleep(30)"), async {
-            // Until the server is at it; an earlier request would cancel nothing.
-            let watcher = cluster.client(0).await.expect("a connection");
-            let question = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)'";
-            while watcher.query_one(question, &[]).await.expect("an answer").get::<_, i64>(0) == 0 {
-                assert!(began.elapsed() < Duration::from_secs(10), "the statement does not begin");
+            // A cancel request before the statement runs would have no effect.
+            let watcher = cluster.client(0).await.expect("the superuser connects");
+            let query = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)'";
+            while watcher.query_one(query, &[]).await.expect("the query succeeds").get::<_, i64>(0) == 0 {
+                assert!(began.elapsed() < Duration::from_secs(10), "the statement is not running on the server");
             }
-            client.cancel_token().cancel().await.expect("cancelled");
+            client.cancel_token().cancel().await.expect("the cancel request is sent");
         });
-        let error = slept.expect_err("cancelled");
-        assert_eq!(error.code().map(|code| code.code()), Some("57014"), "{error}");
-        assert!(began.elapsed() < Duration::from_secs(20));
-        let codes: Vec<_> =
-            listener.beginnings().iter().map(|bytes| [bytes[4], bytes[5], bytes[6], bytes[7]]).collect();
-        assert_eq!(codes.iter().all(|code| *code == SSL_REQUEST), encrypted, "{mode}: {codes:?}");
-        assert_eq!(codes.contains(&CANCEL_REQUEST), !encrypted, "{mode}: {codes:?}");
+        let error = slept.expect_err("the statement is cancelled");
+        assert_eq!(error.code().map(|code| code.code()), Some("57014"), "unexpected error: {error}");
+        assert!(began.elapsed() < Duration::from_secs(20), "the statement ended only after {:?}", began.elapsed());
+        let codes: Vec<_> = proxy.first_bytes().iter().map(|bytes| [bytes[4], bytes[5], bytes[6], bytes[7]]).collect();
+        assert_eq!(
+            codes.iter().all(|code| *code == SSL_REQUEST),
+            encrypted,
+            "{mode}: codes of the first messages: {codes:?}"
+        );
+        assert_eq!(codes.contains(&CANCEL_REQUEST), !encrypted, "{mode}: codes of the first messages: {codes:?}");
     }
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn direct_negotiation_begins_at_once_and_insists_on_alpn() {
+async fn direct_negotiation_starts_with_tls_and_requires_alpn() {
     let ours = Authority::new("ours");
     let identity = ours.issue(&[SERVICE]);
-    let cluster = cluster(1, &identity).start().await.expect("a cluster");
-    let files = tempfile::tempdir().expect("a directory");
+    let cluster = cluster(1, &identity).start().await.expect("the cluster starts");
+    let files = tempfile::tempdir().expect("the temporary directory is created");
     let root = files.path().join("ca.crt");
     write(&root, ours.certificate());
     let ssl = Ssl::new(SslMode::VerifyFull).with_root_cert(&*root).with_negotiation(SslNegotiation::Direct);
     let server = cluster.pod(0).address();
 
-    let listener = Listener::start(server, Middle::Direct(serving(&identity, &["postgresql"]))).await;
-    let pool = through(&cluster, &listener, ssl.clone());
-    let one: i32 = pool.get().await.expect("a connection").query_one("SELECT 1", &[]).await.expect("an answer").get(0);
+    let proxy = Proxy::start(server, Mode::Direct(server_config(&identity, &["postgresql"]))).await;
+    let pool = through(&cluster, &proxy, ssl.clone());
+    let one: i32 = pool
+        .get()
+        .await
+        .expect("checkout succeeds")
+        .query_one("SELECT 1", &[])
+        .await
+        .expect("the query succeeds")
+        .get(0);
     assert_eq!(one, 1);
-    for beginning in listener.beginnings() {
-        assert_eq!(beginning[..2], [22, 3], "a TLS handshake (RFC 8446, section 5.1)");
+    for first in proxy.first_bytes() {
+        assert_eq!(first[..2], [22, 3], "the connection does not start with a TLS handshake (RFC 8446 section 5.1)");
     }
-    let listener = Listener::start(server, Middle::Direct(serving(&identity, &[]))).await;
-    let error = through(&cluster, &listener, ssl.clone()).get().await.expect_err("no ALPN");
+    let proxy = Proxy::start(server, Mode::Direct(server_config(&identity, &[]))).await;
+    let error = through(&cluster, &proxy, ssl.clone()).get().await.expect_err("the server negotiates no ALPN protocol");
     assert_refused(&error, TlsReason::Protocol);
-    let listener = Listener::start(server, Middle::Direct(serving(&identity, &["http/1.1"]))).await;
-    let error = through(&cluster, &listener, ssl.clone()).get().await.expect_err("another protocol");
+    let proxy = Proxy::start(server, Mode::Direct(server_config(&identity, &["http/1.1"]))).await;
+    let error =
+        through(&cluster, &proxy, ssl.clone()).get().await.expect_err("the server negotiates another ALPN protocol");
     assert_refused(&error, TlsReason::Protocol);
     let mut limits = Limits::default();
     limits.acquire_timeout = Duration::from_secs(1);
     let ssl = ssl.with_channel_binding(ChannelBinding::Require);
-    let pool = Pool::builder(config(&cluster, ssl).with_limits(limits)).build().expect("a pool");
+    let pool = Pool::builder(config(&cluster, ssl).with_limits(limits)).build().expect("the pool is created");
     match (cluster.postgres_version(), pool.get().await) {
-        (17.., client) => assert!(seen_by_server(&client.expect("a connection")).await.0),
-        // A server that waits for SSLRequest takes the handshake for a start-up message, and closes.
+        (17.., client) => assert!(seen_by_server(&client.expect("checkout succeeds")).await.encrypted),
+        // PostgreSQL before 17 expects SSLRequest. It parses the handshake as a startup packet and closes the
+        // connection.
         (_, client) => {
-            let error = client.expect_err("PostgreSQL before 17");
+            let error = client.expect_err("PostgreSQL before 17 does not support direct negotiation");
             println!("{error}");
-            assert!(matches!(error.kind(), Kind::Connect | Kind::Tls), "{error}");
+            assert!(matches!(error.kind(), Kind::Connect | Kind::Tls), "unexpected error: {error}");
         }
     }
-    cluster.shutdown().await.expect("an orderly end");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }

@@ -1,27 +1,32 @@
+//! Tests that invalid server certificates are refused for the right reason, without a fallback to plain text.
+
 use podpool::{
     Event, Kind, TlsReason,
     config::ssl::{ChannelBinding, Ssl, SslMode},
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
 
-use crate::{Authority, Identity, SERVICE, assert_refused, cluster, config, mended, pool, seen_by_server, write};
+use crate::{Authority, Identity, SERVICE, assert_refused, cluster, config, pool, recovered, seen_by_server, write};
 
-/// A certificate that is its own authority, as `openssl req -x509` makes it.
+/// Returns a self-signed certificate like those that `openssl req -x509` generates.
 fn self_signed() -> Identity {
-    let mut params = CertificateParams::new([SERVICE.to_owned()]).expect("names");
+    let mut params = CertificateParams::new([SERVICE.to_owned()]).expect("the names parse");
     params.distinguished_name.push(DnType::CommonName, SERVICE);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().expect("a key");
-    Identity { certificate: params.self_signed(&key).expect("a certificate").pem(), key: key.serialize_pem() }
+    let key = KeyPair::generate().expect("the key is generated");
+    Identity {
+        certificate: params.self_signed(&key).expect("the certificate is signed").pem(),
+        key: key.serialize_pem(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_that_does_not_do_is_refused_with_the_reason_and_nothing_is_sent_in_plain_text() {
+async fn refuses_invalid_certificates_without_plaintext_fallback() {
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let good = ours.issue(&[SERVICE]);
-    // Plain text is welcome to the server: whoever fell back to it would get in.
-    let cluster = cluster(1, &good).start().await.expect("a cluster");
-    let files = tempfile::tempdir().expect("a directory");
+    // The server also accepts plain text, so the test would detect a fallback.
+    let cluster = cluster(1, &good).start().await.expect("the cluster starts");
+    let files = tempfile::tempdir().expect("the temporary directory is created");
     let root = files.path().join("ca.crt");
     write(&root, ours.certificate());
     let own = self_signed();
@@ -34,7 +39,7 @@ async fn a_certificate_that_does_not_do_is_refused_with_the_reason_and_nothing_i
     let address_only = ours.issue(&["127.0.0.2"]);
     let common_name_only = ours.issue_with(&[], |params| params.distinguished_name.push(DnType::CommonName, SERVICE));
     let other_authority = other.issue(&[SERVICE]);
-    // Another authority that calls itself the same.
+    // An authority with the same name but another key.
     let namesake = Authority::new("ours").issue(&[SERVICE]);
     let expired = ours.issue_with(&[SERVICE], |params| {
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
@@ -42,67 +47,71 @@ async fn a_certificate_that_does_not_do_is_refused_with_the_reason_and_nothing_i
     let early = ours.issue_with(&[SERVICE], |params| {
         (params.not_before, params.not_after) = (date_time_ymd(2190, 1, 1), date_time_ymd(2191, 1, 1));
     });
-    for (what, identity, mode, expected) in [
-        ("the right one", &good, full, None),
-        ("a wrong name", &wrong_name, full, Some(TlsReason::WrongName)),
-        ("a wrong name", &wrong_name, ca, None),
-        ("an address alone", &address_only, full, Some(TlsReason::WrongName)),
-        ("an address alone", &address_only, ca, None),
-        ("a common name alone", &common_name_only, full, Some(TlsReason::WrongName)),
+    for (case, identity, mode, expected) in [
+        ("valid", &good, full, None),
+        ("wrong name", &wrong_name, full, Some(TlsReason::WrongName)),
+        ("wrong name", &wrong_name, ca, None),
+        ("address only", &address_only, full, Some(TlsReason::WrongName)),
+        ("address only", &address_only, ca, None),
+        ("common name only", &common_name_only, full, Some(TlsReason::WrongName)),
         ("another authority", &other_authority, full, Some(TlsReason::UnknownAuthority)),
         ("another authority", &other_authority, ca, Some(TlsReason::UnknownAuthority)),
-        // libpq's rule: with a root file, `require` is `verify-ca`.
+        // With a root certificate, libpq treats `require` like `verify-ca`.
         ("another authority", &other_authority, require, Some(TlsReason::UnknownAuthority)),
-        ("a namesake", &namesake, ca, Some(TlsReason::UnknownAuthority)),
-        ("an expired one", &expired, full, Some(TlsReason::Expired)),
-        ("an expired one", &expired, ca, Some(TlsReason::Expired)),
-        ("one for the future", &early, full, Some(TlsReason::NotYetValid)),
-        ("itself", &own, full, Some(TlsReason::UnknownAuthority)),
+        ("another authority with the same name", &namesake, ca, Some(TlsReason::UnknownAuthority)),
+        ("expired", &expired, full, Some(TlsReason::Expired)),
+        ("expired", &expired, ca, Some(TlsReason::Expired)),
+        ("not yet valid", &early, full, Some(TlsReason::NotYetValid)),
+        ("self-signed", &own, full, Some(TlsReason::UnknownAuthority)),
     ] {
-        println!("{mode}, {what}:");
-        cluster.set_certificate(0, &*identity.certificate, &*identity.key).await.expect("a new certificate");
+        println!("{mode}, {case}:");
+        cluster.set_certificate(0, &*identity.certificate, &*identity.key).await.expect("the certificate is replaced");
         let pool = pool(config(&cluster, ssl(mode)));
         match (pool.get().await, expected) {
-            (Ok(client), None) => assert!(seen_by_server(&client).await.0, "{mode}, {what}: encrypted"),
+            (Ok(client), None) => assert!(seen_by_server(&client).await.encrypted, "{mode}, {case}: not encrypted"),
             (Err(error), Some(reason)) => {
                 assert_refused(&error, reason);
                 assert_eq!(error.attempts()[0].address(), cluster.pod(0).address());
             }
-            (Ok(_), Some(reason)) => panic!("{mode}, {what}: not refused as {reason}"),
-            (Err(error), None) => panic!("{mode}, {what}: {error}"),
+            (Ok(_), Some(reason)) => panic!("{mode}, {case}: certificate accepted, expected a refusal: {reason}"),
+            (Err(error), None) => panic!("{mode}, {case}: checkout failed: {error}"),
         }
         assert_eq!(pool.close().await, 0);
     }
 
-    // The server shows the self-signed one now. Without a root file, anybody may; with it as the root file, it may.
+    // The server now has the self-signed certificate. The pool accepts it if no root certificate is configured, or if
+    // the root certificate is that certificate itself.
     for (ssl, encrypted) in [
         (Ssl::new(require), true),
         (Ssl::new(full).with_root_cert(&*own_root), true),
-        // A root file counts under `prefer` too, which then speaks plain text: libpq's meaning.
+        // `prefer` also verifies the certificate, but then falls back to plain text, as libpq does.
         (ssl(SslMode::Prefer), false),
     ] {
         let pool = pool(config(&cluster, ssl.clone()));
-        let client = pool.get().await.unwrap_or_else(|error| panic!("{ssl:?}: {error}"));
-        assert_eq!(seen_by_server(&client).await.0, encrypted, "{ssl:?}");
+        let client = pool.get().await.unwrap_or_else(|error| panic!("checkout failed with {ssl:?}: {error}"));
+        assert_eq!(seen_by_server(&client).await.encrypted, encrypted, "encryption with {ssl:?}");
     }
 
-    // What is mended is found without a restart.
+    // The pool recovers without a restart once the server has a valid certificate.
     let pool = pool(config(&cluster, ssl(full).with_channel_binding(ChannelBinding::Require)));
     let mut events = pool.events();
-    assert_eq!(pool.get().await.expect_err("refused").kind(), Kind::Tls);
-    cluster.set_certificate(0, good.certificate, good.key).await.expect("a new certificate");
-    assert!(seen_by_server(&mended(&pool).await).await.0);
-    // It was said that nobody was let in, once, however often that was tried.
+    assert_eq!(pool.get().await.expect_err("the self-signed certificate is refused").kind(), Kind::Tls);
+    cluster.set_certificate(0, good.certificate, good.key).await.expect("the certificate is replaced");
+    assert!(seen_by_server(&recovered(&pool).await).await.encrypted, "not encrypted");
+    // A single event reports the refusal, no matter how many attempts failed.
     pool.close().await;
-    let mut said = Vec::new();
+    let mut refusals = Vec::new();
     while let Some(event) = events.next().await {
-        if let Event::TlsFailed { endpoint, cause } = event.expect("not behind") {
-            said.push((endpoint.address(), cause));
+        if let Event::TlsFailed { endpoint, cause } = event.expect("the receiver has not lagged") {
+            refusals.push((endpoint.address(), cause));
         }
     }
-    let [(address, cause)] = said.as_slice() else { panic!("once: {said:?}") };
+    let [(address, cause)] = refusals.as_slice() else { panic!("expected one event `tls_failed`, got {refusals:?}") };
     assert_eq!(*address, cluster.pod(0).address());
-    assert!(cause.contains("UnknownIssuer") || cause.contains("authorit"), "{cause}");
-    println!("{cause}");
-    cluster.shutdown().await.expect("an orderly end");
+    assert!(
+        cause.contains("UnknownIssuer") || cause.contains("authorit"),
+        "the cause does not name the unknown authority: {cause}"
+    );
+    println!("cause in `tls_failed`: {cause}");
+    cluster.shutdown().await.expect("the cluster shuts down");
 }

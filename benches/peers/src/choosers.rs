@@ -1,4 +1,4 @@
-//! One choice among Pods that are all well. Nothing is connected.
+//! Compares the time to choose one of several healthy Pods, without any connections.
 
 use std::{
     convert::Infallible,
@@ -38,7 +38,7 @@ use crate::{
 
 pub fn compare() {
     let mut table =
-        Table::new("One choice, all Pods well (ratio to podpool's default policy; above 1 is slower)", "ns", false);
+        Table::new("One choice among healthy Pods (ratio to podpool's default policy; above 1 is slower)", "ns", false);
     for pods in [3, 1000] {
         for threads in [1, 2] {
             let mut cases = cases(pods, threads);
@@ -54,12 +54,12 @@ pub fn compare() {
 fn cases(pods: u32, threads: usize) -> Vec<Case> {
     let addresses: Vec<_> = (0..pods).map(|i| format!("10.0.{}.{}:5432", i / 250, i % 250 + 1)).collect();
     let endpoints: Vec<_> =
-        addresses.iter().map(|address| Endpoint::new(address.parse().expect("an address"))).collect();
+        addresses.iter().map(|address| Endpoint::new(address.parse().expect("the address parses"))).collect();
 
     let set = Set::new(&endpoints);
     let (pick, counted) = (set.picker(LeastCost::new()), set.picker(LeastCost::new()));
-    let pingora = LoadBalancer::<RoundRobin>::try_from_iter(&addresses).expect("a balancer");
-    let pingora_random = LoadBalancer::<Random>::try_from_iter(&addresses).expect("a balancer");
+    let pingora = LoadBalancer::<RoundRobin>::try_from_iter(&addresses).expect("the load balancer is created");
+    let pingora_random = LoadBalancer::<Random>::try_from_iter(&addresses).expect("the load balancer is created");
     let p2c = Mutex::new(Balance::new(ServiceList::new(services(pods, |service| {
         PendingRequests::new(service, CompleteOnResponse::default())
     }))));
@@ -67,8 +67,9 @@ fn cases(pods: u32, threads: usize) -> Vec<Case> {
         PeakEwma::new(service, Duration::from_millis(30), 1e10, CompleteOnResponse::default())
     }))));
     let volo = WeightedRandomBalance::new();
-    let discover =
-        StaticDiscover::from(addresses.iter().map(|address| address.parse().expect("an address")).collect::<Vec<_>>());
+    let discover = StaticDiscover::from(
+        addresses.iter().map(|address| address.parse().expect("the address parses")).collect::<Vec<_>>(),
+    );
     let context = context::Endpoint::new("postgresql-svc".into());
     let round_robin = load_balancer::round_robin::RoundRobin::new(endpoints.iter().cloned().map(Arc::new).collect());
     let naive = RwLock::new(endpoints.into_iter().map(Arc::new).collect::<Vec<_>>());
@@ -76,47 +77,47 @@ fn cases(pods: u32, threads: usize) -> Vec<Case> {
 
     vec![
         Case::on_threads("podpool", threads, move || {
-            black_box(pick.pick().expect("a Pod"));
+            black_box(pick.pick().expect("a Pod is picked"));
         }),
-        Case::on_threads("podpool, counted out and in", threads, move || {
-            drop(black_box(counted.pick_counted().expect("a Pod")));
+        Case::on_threads("podpool, with in-flight counting", threads, move || {
+            drop(black_box(counted.pick_counted().expect("a Pod is picked")));
         }),
-        // What the machine itself gives: nothing is shared, so two threads are as fast as one, where it lets them.
-        Case::on_threads("(a random number, no choice)", threads, move || {
+        // A baseline for the machine: the threads share no data, so the machine causes any slowdown with two threads.
+        Case::on_threads("(a random number only)", threads, move || {
             black_box(fastrand::usize(..black_box(3)));
         }),
-        // What counting is made of at the least.
+        // The minimum cost of in-flight counting.
         Case::on_threads("(an Arc cloned and dropped, one atomic addition)", threads, move || {
             count.fetch_add(1, Ordering::Relaxed);
             drop(black_box(shared.clone()));
         }),
         Case::on_threads("pingora-load-balancing, RoundRobin", threads, move || {
-            black_box(pingora.select(b"", 256).expect("a backend"));
+            black_box(pingora.select(b"", 256).expect("a backend is selected"));
         }),
         Case::on_threads("pingora-load-balancing, Random", threads, move || {
-            black_box(pingora_random.select(b"", 256).expect("a backend"));
+            black_box(pingora_random.select(b"", 256).expect("a backend is selected"));
         }),
         Case::on_threads("tower p2c, PendingRequests, in a Mutex", threads, move || request(&p2c)),
         Case::on_threads("tower p2c, PeakEwma, in a Mutex", threads, move || request(&ewma)),
         Case::on_threads("volo, WeightedRandomBalance", threads, move || {
-            let picker = volo.get_picker(&context, &discover).now_or_never().expect("no wait");
-            black_box(picker.ok().and_then(|mut picker| picker.next()).expect("an address"));
+            let picker = volo.get_picker(&context, &discover).now_or_never().expect("ready on the first poll");
+            black_box(picker.ok().and_then(|mut picker| picker.next()).expect("the address parses"));
         }),
         Case::on_threads("load-balancer, RoundRobin", threads, move || {
-            // `None` while somebody else holds its lock for a moment.
+            // Returns `None` while another thread holds the lock.
             black_box(round_robin.try_alloc());
         }),
         Case::on_threads("RwLock<Vec<Arc>>, round robin", threads, move || {
-            let pods = naive.read().expect("no panic");
+            let pods = naive.read().expect("no thread panicked");
             black_box(pods[next.fetch_add(1, Ordering::Relaxed) % pods.len()].clone());
         }),
     ]
 }
 
-/// A backend that answers at once.
-struct Answer;
+/// A backend that responds immediately.
+struct Immediate;
 
-impl Service<()> for Answer {
+impl Service<()> for Immediate {
     type Response = ();
     type Error = Infallible;
     type Future = Ready<Result<(), Infallible>>;
@@ -130,11 +131,12 @@ impl Service<()> for Answer {
     }
 }
 
-fn services<S>(pods: u32, load: impl Fn(Answer) -> S) -> Vec<S> {
-    (0..pods).map(|_| load(Answer)).collect()
+fn services<S>(pods: u32, load: impl Fn(Immediate) -> S) -> Vec<S> {
+    (0..pods).map(|_| load(Immediate)).collect()
 }
 
-/// The whole of a request, as tower counts it: from readiness to the answer.
+/// Sends one request and completes it. tower chooses the service in `poll_ready` and counts the request as pending
+/// until its response.
 fn request<S>(balance: &Mutex<Balance<ServiceList<Vec<S>>, ()>>)
 where
     S: Service<(), Response = (), Error = Infallible> + Load,
@@ -142,10 +144,10 @@ where
     ServiceList<Vec<S>>: tower::discover::Discover<Key = usize, Service = S> + Unpin,
     Balance<ServiceList<Vec<S>>, ()>: Service<(), Response = ()>,
 {
-    let mut balance = balance.lock().expect("no panic");
+    let mut balance = balance.lock().expect("no thread panicked");
     let mut context = Context::from_waker(Waker::noop());
-    assert!(matches!(balance.poll_ready(&mut context), Poll::Ready(Ok(()))), "a service is ready");
-    let answer = balance.call(());
+    assert!(matches!(balance.poll_ready(&mut context), Poll::Ready(Ok(()))), "expected a service to be ready");
+    let response = balance.call(());
     drop(balance);
-    black_box(answer.now_or_never().is_some_and(|answer| answer.is_ok()));
+    black_box(response.now_or_never().is_some_and(|response| response.is_ok()));
 }

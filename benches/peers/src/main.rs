@@ -1,6 +1,9 @@
-//! What people use today, beside podpool: the same work in one run, on one machine, turn by turn. Prints the tables of
-//! README; ratios first, because nanoseconds are this machine's. Given one of `choosers`, `pools` and `statements`, only
-//! that; given a number after it, with so many connections to each Pod.
+//! Compares podpool with other pools and load balancers, which do the same work on the same machine in alternating
+//! rounds. Prints the tables of docs/benchmarks.md. The tables contain ratios and absolute readings; only the ratios
+//! are meaningful on other machines.
+//!
+//! The first argument, `choosers`, `pools` or `statements`, selects one part. The second sets the number of connections
+//! to each Pod.
 
 mod choosers;
 mod pools;
@@ -10,16 +13,18 @@ mod table;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let only = arguments.next();
-    let size = arguments.next().map_or(pools::SIZE, |size| size.parse().expect("a number of connections to each Pod"));
-    let wanted = |part: &str| only.as_deref().is_none_or(|only| only == part);
-    if wanted("choosers") {
+    let selected = arguments.next();
+    let size = arguments.next().map_or(pools::SIZE, |size| {
+        size.parse().expect("the second argument is the number of connections to each Pod")
+    });
+    let is_selected = |part: &str| selected.as_deref().is_none_or(|selected| selected == part);
+    if is_selected("choosers") {
         choosers::compare();
     }
-    if wanted("pools") {
+    if is_selected("pools") {
         pools::compare(size);
     }
-    if wanted("statements") {
+    if is_selected("statements") {
         statements::compare(size);
     }
 }

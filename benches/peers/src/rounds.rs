@@ -1,5 +1,6 @@
-//! Measuring in turns: a round measures every case once, so that what the machine does meanwhile hits all of them. Each
-//! round has another order: what a case leaves behind hits now this one, now that one.
+//! Measures the cases in rounds. Each round measures every case once, so that a disturbance on the machine affects all
+//! cases. The order of the cases changes with each round, so that the after-effects of a case do not always distort the
+//! same other case.
 
 use std::{
     sync::Barrier,
@@ -9,28 +10,29 @@ use std::{
 
 use tokio::runtime::Runtime;
 
-/// Rounds before that, for nothing: until what was made last has come to rest, and each case knows its window.
+/// Number of warm-up rounds. In these rounds, the machine settles, and each counted case finds the number of iterations
+/// that fills [`WINDOW`].
 const WARM_UP: usize = 3;
-/// Rounds, the median of which counts.
+/// Number of measured rounds. The median is reported.
 const ROUNDS: usize = 15;
-/// How long a case of so many pieces is measured in one round, about.
+/// Approximate duration of a counted case in one round.
 const WINDOW: Duration = Duration::from_millis(60);
-/// How long a case is measured in one round that goes on for a while. Longer, because callers and servers on the same
-/// processors need some time to find their step after the case before.
-const WHILE: Duration = Duration::from_millis(400);
+/// Duration of a timed case in one round. Longer than [`WINDOW`], because callers and servers on the same processors
+/// need some time to reach a steady state after the previous case.
+const TIMED_WINDOW: Duration = Duration::from_millis(400);
 
-/// More than there are cases.
+/// A prime greater than the number of cases, for [`order`].
 const PRIME: usize = 13;
 
-/// One thing to measure.
+/// A case to measure. A counted case runs a given number of iterations, a timed case runs for a fixed time.
 pub struct Case {
     pub name: &'static str,
-    /// Nanoseconds of one piece of work, on each of its threads or tasks.
+    /// Runs the case and returns the nanoseconds per iteration on each of its threads or tasks.
     reading: Box<dyn FnMut() -> f64>,
 }
 
 impl Case {
-    /// So many pieces of work on each of `threads` threads of its own.
+    /// Returns a counted case whose work runs on `threads` new threads.
     pub fn on_threads(name: &'static str, threads: usize, work: impl Fn() + Sync + 'static) -> Self {
         let run = move |times: u64| {
             let barrier = Barrier::new(threads);
@@ -44,13 +46,13 @@ impl Case {
             thread::scope(|scope| {
                 let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
                 let mine = one();
-                others.into_iter().map(|other| other.join().expect("no panic")).fold(mine, Duration::max)
+                others.into_iter().map(|other| other.join().expect("no thread panicked")).fold(mine, Duration::max)
             })
         };
         Self::counted(name, run)
     }
 
-    /// So many pieces of work in each of `tasks` tasks of a runtime.
+    /// Returns a counted case whose work runs in `tasks` tasks of a runtime.
     pub fn on_tasks<F, Fut>(name: &'static str, runtime: &'static Runtime, tasks: u64, work: F) -> Self
     where
         F: Fn() -> Fut + Clone + Send + 'static,
@@ -58,21 +60,21 @@ impl Case {
     {
         let run = move |times: u64| {
             let began = Instant::now();
-            together(runtime, tasks, &work, move |done| done < times);
+            run_tasks(runtime, tasks, &work, move |done| done < times);
             began.elapsed()
         };
         Self::counted(name, run)
     }
 
-    /// As much work as `tasks` tasks of a runtime do in a while.
-    pub fn for_a_while<F, Fut>(name: &'static str, runtime: &'static Runtime, tasks: u64, work: F) -> Self
+    /// Returns a timed case whose work runs in `tasks` tasks of a runtime.
+    pub fn timed<F, Fut>(name: &'static str, runtime: &'static Runtime, tasks: u64, work: F) -> Self
     where
         F: Fn() -> Fut + Clone + Send + 'static,
         Fut: Future<Output = ()> + Send,
     {
         let reading = move || {
             let began = Instant::now();
-            let done = together(runtime, tasks, &work, move |_| began.elapsed() < WHILE);
+            let done = run_tasks(runtime, tasks, &work, move |_| began.elapsed() < TIMED_WINDOW);
             began.elapsed().as_nanos() as f64 * tasks as f64 / done as f64
         };
         Self { name, reading: Box::new(reading) }
@@ -82,7 +84,7 @@ impl Case {
         let mut times = 1;
         let reading = move || {
             let each = run(times).as_nanos() as f64 / times as f64;
-            // Next time as many as fill the window at this rate, whatever held this one up.
+            // At this rate, this many iterations fill the window in the next round.
             times = ((WINDOW.as_nanos() as f64 / each.max(1.0)) as u64).max(1);
             each
         };
@@ -90,15 +92,21 @@ impl Case {
     }
 }
 
-/// Does work in several tasks, each for as long as it is to go on after so many pieces. Says how many all have done.
-fn together<F, Fut>(runtime: &Runtime, tasks: u64, work: &F, go_on: impl Fn(u64) -> bool + Copy + Send + 'static) -> u64
+/// Runs the work in several tasks. Each task continues while `proceed` returns true for the number of iterations that
+/// it has completed. Returns the total number of iterations.
+fn run_tasks<F, Fut>(
+    runtime: &Runtime,
+    tasks: u64,
+    work: &F,
+    proceed: impl Fn(u64) -> bool + Copy + Send + 'static,
+) -> u64
 where
     F: Fn() -> Fut + Clone + Send + 'static,
     Fut: Future<Output = ()> + Send,
 {
     let task = |work: F| async move {
         let mut done = 0;
-        while go_on(done) {
+        while proceed(done) {
             work().await;
             done += 1;
         }
@@ -108,13 +116,14 @@ where
         let tasks: Vec<_> = (0..tasks).map(|_| tokio::spawn(task(work.clone()))).collect();
         let mut all = 0;
         for task in tasks {
-            all += task.await.expect("no panic");
+            all += task.await.expect("no thread panicked");
         }
         all
     })
 }
 
-/// Nanoseconds of one piece of work of each case, on each of its threads or tasks: the median over the rounds.
+/// Measures every case in every round. Returns the median reading of each case, in nanoseconds per iteration on each of
+/// its threads or tasks.
 pub fn measure(cases: &mut [Case]) -> Vec<f64> {
     let mut readings = vec![Vec::with_capacity(ROUNDS); cases.len()];
     for _ in 0..WARM_UP {
@@ -130,9 +139,10 @@ pub fn measure(cases: &mut [Case]) -> Vec<f64> {
     readings.into_iter().map(median).collect()
 }
 
-/// The numbers below `len` in an order in which each follows another one than in the [`PRIME`] - 2 rounds before.
+/// Returns the numbers below `len` in an order that changes with every round: the multiples of a different stride
+/// modulo [`PRIME`], so that a case rarely follows the same other case as in a recent round.
 fn order(round: usize, len: usize) -> impl Iterator<Item = usize> {
-    assert!(len < PRIME, "fewer than {PRIME} cases, not {len}");
+    assert!(len < PRIME, "expected fewer than {PRIME} cases, got {len}");
     let stride = 1 + round % (PRIME - 1);
     (1..PRIME).map(move |place| place * stride % PRIME - 1).filter(move |number| *number < len)
 }

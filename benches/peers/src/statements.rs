@@ -1,4 +1,4 @@
-//! `SELECT 1` as fast as it goes, on three real servers that share the machine with the callers.
+//! Compares the throughput of `SELECT 1`, with three real servers on the same machine as the callers.
 
 use std::sync::Arc;
 
@@ -14,27 +14,29 @@ use crate::{
 const SQL: &str = "SELECT 1";
 
 pub fn compare(size: usize) {
-    // As many workers as Tokio starts by itself on so many processors; two are what README's figures were taken on.
+    // Two workers: tokio's default on the two processors of the machine that docs/benchmarks.md refers to.
     table(Servers::start(2, size), "callers and servers share all processors");
-    on_one_processor();
+    pin_to_one_processor();
     table(Servers::start(1, size), "callers and servers share one processor");
 }
 
-/// Keeps this thread and whatever it starts from now on, servers too, on one processor. Nobody waits there for a
-/// processor that sleeps to wake, which is most of what one caller waits for on a virtual machine, and it does not matter
-/// which of them is woken on which: the rate is what the processor time of a statement allows.
-fn on_one_processor() {
-    let allowed = thread::sched_getaffinity(None).expect("the processors that are allowed");
-    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)).expect("one processor at least");
+/// Pins this thread and all threads and processes that it starts afterwards, including the servers, to one processor.
+/// On one processor, the rate depends only on the CPU time of a statement. On several processors, the rate also depends
+/// on the assignment of threads to processors, and on the time that an idle processor takes to wake up, which on a
+/// virtual machine is most of a single caller's latency.
+fn pin_to_one_processor() {
+    let allowed = thread::sched_getaffinity(None).expect("the CPU affinity of this thread is readable");
+    let last =
+        (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)).expect("the thread may run on some processor");
     let mut one = CpuSet::new();
     one.set(last);
-    thread::sched_setaffinity(None, &one).expect("one of the processors that are allowed");
+    thread::sched_setaffinity(None, &one).expect("the CPU affinity is set");
 }
 
-fn table(servers: Servers, stage: &str) {
+fn table(servers: Servers, processors: &str) {
     let title = format!(
-        "`SELECT 1`, prepared where the pool can, {stage}, {} connections to each Pod (podpool's rate over its rate; above \
-         1 is slower)",
+        "`SELECT 1`, prepared if the pool has a statement cache, {processors}, {} connections to each Pod (podpool's \
+         rate relative to the rate of each; above 1 is slower)",
         servers.size
     );
     let mut table = Table::new(title, "kops/s", true);
@@ -52,64 +54,64 @@ fn table(servers: Servers, stage: &str) {
 fn cases(servers: &Servers, tasks: u64) -> Vec<Case> {
     let runtime = servers.runtime;
     macro_rules! case {
-        ($name:expr, $pool:expr, $ask:expr) => {{
+        ($name:expr, $pool:expr, $query:expr) => {{
             let pool = $pool;
-            Case::for_a_while($name, runtime, tasks, move || {
+            Case::timed($name, runtime, tasks, move || {
                 let pool = pool.clone();
-                async move { $ask(&pool).await }
+                async move { $query(&pool).await }
             })
         }};
     }
-    let same = |builder| builder;
+    let unchanged = |builder| builder;
     let locked = || Arc::new(Locked::new(servers.deadpools()));
-    let ask_locked = async |pools: &Arc<Locked>| ask_deadpool(&pools.next()).await;
+    let query_locked = async |pools: &Arc<Locked>| query_deadpool(&pools.next()).await;
     vec![
-        case!("podpool, three Pods", servers.podpool(), ask_podpool),
+        case!("podpool, three Pods", servers.podpool(), query_podpool),
         case!(
             "Vec<Pool>, round robin, three Pods",
             Arc::new(RoundRobin::new(servers.deadpools())),
-            async |pools: &Arc<RoundRobin>| ask_deadpool(pools.next()).await
+            async |pools: &Arc<RoundRobin>| query_deadpool(pools.next()).await
         ),
-        case!("RwLock<Vec<Pool>>, round robin, three Pods", locked(), ask_locked),
-        case!("the same again", locked(), ask_locked),
+        case!("RwLock<Vec<Pool>>, round robin, three Pods", locked(), query_locked),
+        case!("the same, repeated", locked(), query_locked),
         case!("deadpool-postgres, multi-host", servers.multi_host(), async |pool: &deadpool_postgres::Pool| {
-            ask_deadpool(pool).await
+            query_deadpool(pool).await
         }),
-        case!("podpool, one Pod", servers.podpool_to_one(), ask_podpool),
+        case!("podpool, one Pod", servers.podpool_to_one(), query_podpool),
         case!(
             "deadpool-postgres, one Pod",
-            servers.deadpool(0, servers.whole(), same),
-            async |pool: &deadpool_postgres::Pool| { ask_deadpool(pool).await }
+            servers.deadpool(0, servers.total(), unchanged),
+            async |pool: &deadpool_postgres::Pool| { query_deadpool(pool).await }
         ),
         case!(
-            "deadpool-postgres, one Pod, the last used first",
-            servers.deadpool(0, servers.whole(), |builder| builder.queue_mode(QueueMode::Lifo)),
-            async |pool: &deadpool_postgres::Pool| { ask_deadpool(pool).await }
+            "deadpool-postgres, LIFO, one Pod",
+            servers.deadpool(0, servers.total(), |builder| builder.queue_mode(QueueMode::Lifo)),
+            async |pool: &deadpool_postgres::Pool| { query_deadpool(pool).await }
         ),
         case!("bb8-postgres (no statement cache), one Pod", servers.bb8(true), async |pool: &Bb8| {
-            let client = pool.get().await.expect("a connection");
-            client.query_one(SQL, &[]).await.expect("an answer");
+            let client = pool.get().await.expect("checkout succeeds");
+            client.query_one(SQL, &[]).await.expect("the query returns a row");
         }),
         case!("sqlx, one Pod", servers.sqlx(true), async |pool: &sqlx::PgPool| {
-            sqlx::query(SQL).fetch_one(pool).await.expect("an answer");
+            sqlx::query(SQL).fetch_one(pool).await.expect("the query returns a row");
         }),
         case!("qorb (no statement cache), three Pods", servers.qorb(), async |pool: &Arc<
             qorb::pool::Pool<Connection>,
         >| {
-            let connection = pool.claim().await.expect("a connection");
-            connection.client.query_one(SQL, &[]).await.expect("an answer");
+            let connection = pool.claim().await.expect("checkout succeeds");
+            connection.client.query_one(SQL, &[]).await.expect("the query returns a row");
         }),
     ]
 }
 
-async fn ask_podpool(pool: &podpool::Pool) {
-    let client = pool.get().await.expect("a connection");
-    let statement = client.prepare_cached(SQL).await.expect("a statement");
-    client.query_one(&statement, &[]).await.expect("an answer");
+async fn query_podpool(pool: &podpool::Pool) {
+    let client = pool.get().await.expect("checkout succeeds");
+    let statement = client.prepare_cached(SQL).await.expect("the statement is prepared");
+    client.query_one(&statement, &[]).await.expect("the query returns a row");
 }
 
-async fn ask_deadpool(pool: &deadpool_postgres::Pool) {
-    let client = pool.get().await.expect("a connection");
-    let statement = client.prepare_cached(SQL).await.expect("a statement");
-    client.query_one(&statement, &[]).await.expect("an answer");
+async fn query_deadpool(pool: &deadpool_postgres::Pool) {
+    let client = pool.get().await.expect("checkout succeeds");
+    let statement = client.prepare_cached(SQL).await.expect("the statement is prepared");
+    client.query_one(&statement, &[]).await.expect("the query returns a row");
 }

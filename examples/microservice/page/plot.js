@@ -1,45 +1,45 @@
 "use strict";
-// Plots of the last two minutes, a reading a second, the newest at the right edge.
+// Plots of the last two minutes with one sample per second. The newest sample is at the right edge.
 const SECONDS = 120;
 
 const sum = values => values.reduce((a, b) => a + b, 0);
 
-// A list that forgets what is older than the plots show.
-function remember(list, value) {
+// Appends a sample and removes the oldest one if it is too old for the plots.
+function append(list, value) {
   list.push(value);
   if (list.length > SECONDS) list.shift();
 }
 
-// A line; a reading that is not known leaves its point out.
-function line(node, values, top) {
+// Draws a line. Unknown samples (null) have no point.
+function line(node, values, max) {
   const first = SECONDS - values.length;
-  const points = values.flatMap((v, i) => v === null ? [] : [`${first + i},${(97 - 92 * v / top).toFixed(1)}`]);
+  const points = values.flatMap((v, i) => v === null ? [] : [`${first + i},${(97 - 92 * v / max).toFixed(1)}`]);
   node.setAttribute("points", points.join(" "));
 }
 
-// Areas on top of each other that fill the height: each Pod's part of the whole, over a few readings so that it is calm.
+// Draws stacked areas that fill the height: each Pod's share of the total. A moving average smooths them.
 function stack(svg, series) {
-  const length = Math.max(0, ...series.map(one => one.values.length));
-  const base = new Array(length).fill(0), calm = 5;
-  const lately = series.map(one => {
-    const padded = new Array(length - one.values.length).fill(0).concat(one.values);
-    return padded.map((_, i) => sum(padded.slice(Math.max(0, i - calm + 1), i + 1)));
+  const length = Math.max(0, ...series.map(pod => pod.values.length));
+  const base = new Array(length).fill(0), average = 5;
+  const smoothed = series.map(pod => {
+    const padded = new Array(length - pod.values.length).fill(0).concat(pod.values);
+    return padded.map((_, i) => sum(padded.slice(Math.max(0, i - average + 1), i + 1)));
   });
-  const total = base.map((_, i) => sum(lately.map(values => values[i])));
-  series.forEach((one, k) => {
-    if (!one.path.isConnected) svg.append(one.path);
+  const total = base.map((_, i) => sum(smoothed.map(values => values[i])));
+  series.forEach((pod, k) => {
+    if (!pod.path.isConnected) svg.append(pod.path);
     const lower = [], upper = [];
     for (let i = 0; i < length; i++) {
-      const x = SECONDS - length + i, part = total[i] > 0 ? 100 * lately[k][i] / total[i] : 0;
+      const x = SECONDS - length + i, share = total[i] > 0 ? 100 * smoothed[k][i] / total[i] : 0;
       lower.push(`${x},${(100 - base[i]).toFixed(2)}`);
-      base[i] += part;
+      base[i] += share;
       upper.push(`${x},${(100 - base[i]).toFixed(2)}`);
     }
-    one.path.setAttribute("d", length > 1 ? `M${upper.join("L")}L${lower.reverse().join("L")}Z` : "");
+    pod.path.setAttribute("d", length > 1 ? `M${upper.join("L")}L${lower.reverse().join("L")}Z` : "");
   });
 }
 
-// Marks on the same axis of time; what is older than the axis goes.
+// Draws marks on the same time axis. Removes marks that are older than the axis.
 function marks(svg, list, now) {
   while (list.length && now - list[0].at > SECONDS * 1000) list.shift().path.remove();
   for (const mark of list) {

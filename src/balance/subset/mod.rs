@@ -1,35 +1,37 @@
-//! Which Pods a client uses, where there are more than it may. Pure, and without allocation.
+//! Chooses the Pods that a client uses if it may not use all of them. Pure, and without allocation.
 //!
-//! Every client connected to every Pod is too much for the servers: 500 clients with one connection and one probe each
-//! are a thousand connections to a Pod that takes a hundred. So each client uses a few, and which ones follows from its
-//! id by rendezvous hashing ("highest random weight": D. Thaler, C. Ravishankar, "Using Name-Based Mappings to Increase
-//! Hit Rates", 1998; gRPC's A68 does the same): the score of a Pod is a hash of client and Pod, and the client uses
-//! those with the highest. Nobody has to know the other clients. Where a Pod comes or goes, or fails or recovers, each
-//! client changes one of its Pods at most, and most change none; the clients of a Pod that goes spread over all others.
+//! If every client connected to every Pod, the servers would have too many connections: 500 clients with one connection
+//! and one probe each open a thousand connections to a Pod that accepts a hundred. So each client uses a few Pods,
+//! which follow from its id by rendezvous hashing ("highest random weight": D. Thaler, C. Ravishankar, "Using
+//! Name-Based Mappings to Increase Hit Rates", 1998; gRPC proposal A68 uses it too). The score of a Pod is a hash of
+//! client and Pod, and the client uses the Pods with the highest scores. Clients need not know each other. When a Pod
+//! is added or removed, fails or recovers, each client changes at most one of its Pods, and most clients change none.
+//! The clients of a removed Pod are spread over all others.
 //!
-//! A Pod that has failed or is full is passed over for the next in rank. One that serves is given up only when who takes
-//! its place serves.
+//! A Pod that failed or is full is skipped for the next in rank. A serving Pod is given up only when its replacement
+//! serves.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::endpoint::{Endpoint, Role};
 
-/// How many Pods beyond its own a client looks at side by side, for a role that none of its own has.
-pub(crate) const SCOUTS: usize = 2;
+/// The number of Pods outside its subset that a client tries concurrently to find a role that no Pod of the subset has.
+pub(crate) const ROLE_CANDIDATES: usize = 2;
 
-/// How a client ranks Pods.
+/// The order in which a client prefers Pods.
 #[derive(Clone, Debug)]
 pub(crate) struct Ranking(DefaultHasher);
 
 impl Ranking {
-    /// The ranking of the client of this id.
+    /// Returns the ranking of the client with this id.
     pub(crate) fn new(client: &impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         client.hash(&mut hasher);
         Self(hasher)
     }
 
-    /// The higher, the sooner it is used. By the Pod's name where it has one, so that it does not matter that it moves.
+    /// Returns the score of a Pod. The client prefers Pods with higher scores. The score depends on the Pod's name if
+    /// it has one, so that a Pod keeps its rank when its address changes.
     pub(crate) fn score(&self, endpoint: &Endpoint) -> u64 {
         let mut hasher = self.0.clone();
         match endpoint.name() {
@@ -40,16 +42,16 @@ impl Ranking {
     }
 }
 
-/// What a Pod is to the client.
+/// The state of a Pod from the client's point of view.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Standing {
-    /// Known by name alone, and nothing speaks against it.
-    Spare,
-    /// In use, and not known to serve yet.
-    Trying,
+    /// Not in use, and no failure is known.
+    Unused,
+    /// In use, but does not serve yet.
+    Starting,
     /// In use, and serves.
     Serving,
-    /// In use or not: it failed, or had no room, a short while ago.
+    /// Failed or was full recently, whether or not it is in use.
     Failing,
 }
 
@@ -57,18 +59,18 @@ pub(crate) enum Standing {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ranked {
     pub(crate) standing: Standing,
-    /// Its role, of one that serves.
+    /// The role of a serving Pod.
     pub(crate) role: Role,
-    /// It was looked at for its role a short while ago, and had another.
-    pub(crate) seen: bool,
-    /// The result: it is to be used.
+    /// The Pod was tried recently to find a role, and had another one.
+    pub(crate) tried: bool,
+    /// The result: the client uses the Pod.
     pub(crate) chosen: bool,
 }
 
 impl Ranked {
-    /// A Pod of this standing.
-    pub(crate) fn new(standing: Standing, role: Role, seen: bool) -> Self {
-        Self { standing, role, seen, chosen: false }
+    /// Creates an entry that is not chosen.
+    pub(crate) fn new(standing: Standing, role: Role, tried: bool) -> Self {
+        Self { standing, role, tried, chosen: false }
     }
 
     fn serves(&self) -> bool {
@@ -76,46 +78,50 @@ impl Ranked {
     }
 }
 
-/// Chooses `size` of the Pods, which are given in the order of their rank. While one takes another's place there is one
-/// more, so that the first is tried before the other is let go; they are never more than that.
+/// Chooses `size` Pods. `ranked` is in descending order of scores.
+///
+/// During a replacement, one more Pod is chosen, so that the new Pod is tried before the old one is given up. There is
+/// never more than one additional Pod.
 pub(crate) fn choose(ranked: &mut [Ranked], size: usize) {
     let size = size.min(ranked.len());
-    // Whom it is to come to: the first of whom nothing bad is known, and where these are too few, the others too.
+    // The goal: the first Pods without a known failure and, if there are too few, the failing ones too.
     let mut left = size;
     for failing in [false, true] {
-        for place in ranked.iter_mut().filter(|place| (place.standing == Standing::Failing) == failing) {
-            place.chosen = left > 0;
-            left -= usize::from(place.chosen);
+        for pod in ranked.iter_mut().filter(|pod| (pod.standing == Standing::Failing) == failing) {
+            pod.chosen = left > 0;
+            left -= usize::from(pod.chosen);
         }
     }
-    // Who serves stays, until enough of those do.
-    let mut serving = ranked.iter().filter(|place| place.chosen && place.serves()).count();
-    for place in ranked.iter_mut().filter(|place| !place.chosen && place.serves()) {
-        place.chosen = serving < size;
-        serving += usize::from(place.chosen);
+    // Keep other serving Pods until `size` of the chosen ones serve.
+    let mut serving = ranked.iter().filter(|pod| pod.chosen && pod.serves()).count();
+    for pod in ranked.iter_mut().filter(|pod| !pod.chosen && pod.serves()) {
+        pod.chosen = serving < size;
+        serving += usize::from(pod.chosen);
     }
-    // The others come in as there is room beside these.
+    // Start Pods that do not serve yet only as far as there is room.
     let mut room = (size + 1).saturating_sub(serving);
-    for place in ranked.iter_mut().filter(|place| place.chosen && !place.serves()) {
-        place.chosen = room > 0;
+    for pod in ranked.iter_mut().filter(|pod| pod.chosen && !pod.serves()) {
+        pod.chosen = room > 0;
         room = room.saturating_sub(1);
     }
 }
 
-/// Adds, where no Pod that is chosen serves in this role, one that does; and where none is known, the next ones in rank
-/// to be looked at. Says whether it is looking.
-pub(crate) fn find(ranked: &mut [Ranked], role: Role) -> bool {
-    let has = |place: &Ranked| place.serves() && place.role == role;
-    if ranked.iter().any(|place| place.chosen && has(place)) {
+/// Makes sure that the client uses a serving Pod of this role, in addition to the chosen Pods.
+///
+/// If no chosen Pod has the role, chooses a known Pod that has it. If none is known, chooses the next Pods in rank that
+/// were not tried yet, and returns true: the search continues.
+pub(crate) fn cover_role(ranked: &mut [Ranked], role: Role) -> bool {
+    let has_role = |pod: &Ranked| pod.serves() && pod.role == role;
+    if ranked.iter().any(|pod| pod.chosen && has_role(pod)) {
         return false;
     }
-    if let Some(place) = ranked.iter_mut().find(|place| has(place)) {
-        place.chosen = true;
+    if let Some(pod) = ranked.iter_mut().find(|pod| has_role(pod)) {
+        pod.chosen = true;
         return false;
     }
-    let unknown = |place: &&mut Ranked| !place.chosen && !place.seen && place.standing != Standing::Failing;
-    for place in ranked.iter_mut().filter(unknown).take(SCOUTS) {
-        place.chosen = true;
+    let untried = |pod: &&mut Ranked| !pod.chosen && !pod.tried && pod.standing != Standing::Failing;
+    for pod in ranked.iter_mut().filter(untried).take(ROLE_CANDIDATES) {
+        pod.chosen = true;
     }
     true
 }

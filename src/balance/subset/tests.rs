@@ -1,5 +1,5 @@
-//! One client's choice through every change, and five hundred clients over twenty Pods.
-#![allow(clippy::print_stdout, reason = "a test says what it measured")]
+//! Verifies the choice of one client through changes of the set, and the distribution of many clients over the Pods.
+#![allow(clippy::print_stdout, reason = "prints the measured distribution")]
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -11,7 +11,7 @@ fn pod(number: u32) -> Endpoint {
     Endpoint::new(([10, 0, (number >> 8) as u8, number as u8], 5432).into())
 }
 
-/// One client: which Pods it uses and what it knows of them, with nothing but the functions of the module to decide.
+/// A client that uses Pods as the functions of this module decide.
 struct Client {
     ranking: Ranking,
     size: usize,
@@ -23,48 +23,48 @@ impl Client {
         Self { ranking: Ranking::new(&id), size, standing: HashMap::new() }
     }
 
-    /// Chooses once. Gives the Pods in use, in the order of their rank.
+    /// Chooses once. Returns the Pods in use, in the order of their rank.
     fn choose(&mut self, pods: &[u32], failing: &HashSet<u32>) -> Vec<u32> {
         let mut ranked: Vec<u32> = pods.to_vec();
         ranked.sort_by_key(|&number| std::cmp::Reverse(self.ranking.score(&pod(number))));
         let standing = |number: &u32| match self.standing.get(number) {
             _ if failing.contains(number) => Standing::Failing,
-            standing => standing.copied().unwrap_or(Standing::Spare),
+            standing => standing.copied().unwrap_or(Standing::Unused),
         };
-        let mut places: Vec<_> = ranked.iter().map(|n| Ranked::new(standing(n), Role::Unknown, false)).collect();
-        choose(&mut places, self.size);
-        let chosen: Vec<_> = ranked.into_iter().zip(places).filter(|(_, place)| place.chosen).collect();
+        let mut entries: Vec<_> = ranked.iter().map(|n| Ranked::new(standing(n), Role::Unknown, false)).collect();
+        choose(&mut entries, self.size);
+        let chosen: Vec<_> = ranked.into_iter().zip(entries).filter(|(_, entry)| entry.chosen).collect();
         self.standing = chosen
             .iter()
-            .map(|&(number, place)| (number, if place.serves() { Standing::Serving } else { Standing::Trying }))
+            .map(|&(number, entry)| (number, if entry.serves() { Standing::Serving } else { Standing::Starting }))
             .collect();
         chosen.into_iter().map(|(number, _)| number).collect()
     }
 
-    /// Chooses until nothing changes, while every Pod that does not fail turns out to serve, one after the other. Gives
-    /// whom it uses in the end, and checks that meanwhile as many served as could.
+    /// Chooses until nothing changes. After each choice, one more of the Pods that do not fail begins to serve. Returns
+    /// the Pods in use at the end. Verifies that the number of serving Pods never decreases.
     fn settle(&mut self, pods: &[u32], failing: &HashSet<u32>) -> BTreeSet<u32> {
         let served = |client: &Self| client.standing.values().filter(|s| **s == Standing::Serving).count();
         self.standing.retain(|number, _| pods.contains(number) && !failing.contains(number));
         let mut least = served(self);
         for _ in 0..10 * pods.len() + 10 {
             let chosen = self.choose(pods, failing);
-            assert!(chosen.len() <= self.size + 1, "one more than it may, while one takes another's place");
-            assert!(served(self) >= least, "nobody who serves goes before another does");
+            assert!(chosen.len() <= self.size + 1, "at most one additional Pod during a replacement");
+            assert!(served(self) >= least, "a serving Pod is given up only when its replacement serves");
             least = served(self);
-            let next = chosen.iter().find(|n| self.standing[n] == Standing::Trying && !failing.contains(n));
+            let next = chosen.iter().find(|n| self.standing[n] == Standing::Starting && !failing.contains(n));
             match next {
                 Some(number) => drop(self.standing.insert(*number, Standing::Serving)),
                 None => return chosen.into_iter().collect(),
             }
         }
-        panic!("it never comes to rest");
+        panic!("the choice does not become stable");
     }
 }
 
 proptest! {
     #[test]
-    fn a_change_of_the_set_changes_one_pod_of_a_client_at_most(
+    fn a_change_of_the_set_changes_at_most_one_pod_of_a_client(
         id in any::<u64>(),
         size in 1..6usize,
         start in prop::collection::btree_set(0..30u32, 1..20),
@@ -75,7 +75,7 @@ proptest! {
         let mut failing = HashSet::new();
         let mut used = client.settle(&pods.iter().copied().collect::<Vec<_>>(), &failing);
         for (number, exists) in changes {
-            // One Pod comes or goes, or fails or recovers.
+            // One Pod is added or removed, fails or recovers.
             match exists {
                 true => drop(if !pods.remove(&number) { pods.insert(number) } else { failing.remove(&number) }),
                 false => drop(if !failing.remove(&number) { failing.insert(number) } else { true }),
@@ -88,49 +88,53 @@ proptest! {
             prop_assert!(now.difference(&used).count() <= 1, "{:?} -> {:?}", used, now);
             prop_assert!(used.difference(&now).count() <= 1, "{:?} -> {:?}", used, now);
             prop_assert_eq!(now.len(), size.min(all.len()));
-            let well = all.iter().filter(|n| !failing.contains(n)).count();
-            prop_assert_eq!(now.iter().filter(|n| failing.contains(n)).count(), now.len().saturating_sub(well));
+            let usable = all.iter().filter(|n| !failing.contains(n)).count();
+            prop_assert_eq!(now.iter().filter(|n| failing.contains(n)).count(), now.len().saturating_sub(usable));
             used = now;
         }
     }
 
     #[test]
-    fn a_role_that_nobody_has_is_looked_for_by_rank_until_all_are_seen(
+    fn a_missing_role_is_searched_by_rank_until_all_pods_are_tried(
         standings in prop::collection::vec((0..4usize, any::<bool>(), any::<bool>()), 0..20), size in 0..4usize
     ) {
-        const STANDINGS: [Standing; 4] = [Standing::Spare, Standing::Trying, Standing::Serving, Standing::Failing];
-        let mut places: Vec<_> = standings
+        const STANDINGS: [Standing; 4] = [Standing::Unused, Standing::Starting, Standing::Serving, Standing::Failing];
+        let mut entries: Vec<_> = standings
             .iter()
-            .map(|&(s, primary, seen)| Ranked::new(STANDINGS[s], if primary { Role::Primary } else { Role::Standby }, seen))
+            .map(|&(standing, primary, tried)| {
+                let role = if primary { Role::Primary } else { Role::Standby };
+                Ranked::new(STANDINGS[standing], role, tried)
+            })
             .collect();
-        choose(&mut places, size);
-        let before: Vec<bool> = places.iter().map(|place| place.chosen).collect();
-        let looks = find(&mut places, Role::Primary);
-        let has = |place: &Ranked| place.serves() && place.role == Role::Primary;
-        prop_assert_eq!(looks, !places.iter().any(has));
-        prop_assert!(looks || places.iter().any(|place| place.chosen && has(place)));
-        let more = places.iter().zip(before).filter(|(place, before)| place.chosen && !before).count();
-        let bound = if looks { SCOUTS } else { 1 };
+        choose(&mut entries, size);
+        let before: Vec<bool> = entries.iter().map(|entry| entry.chosen).collect();
+        let searching = cover_role(&mut entries, Role::Primary);
+        let has = |entry: &Ranked| entry.serves() && entry.role == Role::Primary;
+        prop_assert_eq!(searching, !entries.iter().any(has));
+        prop_assert!(searching || entries.iter().any(|entry| entry.chosen && has(entry)));
+        let more = entries.iter().zip(before).filter(|(entry, before)| entry.chosen && !before).count();
+        let bound = if searching { ROLE_CANDIDATES } else { 1 };
         prop_assert!(more <= bound, "{}", more);
     }
 }
 
-/// What a client opens at each Pod that it uses, and in what order: its probe's connection, then the pool's.
+/// The connections that a client opens to each of its Pods: one for probes, then those of the pool.
 struct Demand {
-    /// Pods that it uses.
+    /// Number of Pods that the client uses.
     size: usize,
-    /// Connections of the pool to the first, the second, … of them.
+    /// Number of pooled connections to the first, the second, … of them.
     pooled: &'static [u32],
 }
 
 struct Outcome {
+    /// Connections to the Pod that has the most.
     fullest: u32,
     opened: u32,
     refused: u32,
 }
 
-/// Clients start one after the other, in a random order; each opens what it wants where the subset tells it to. A Pod
-/// without a slot refuses (53300), is passed over, and loses what the client had there.
+/// Starts clients with random ids, one after the other. Each opens its connections to the Pods of its subset. A Pod
+/// without a free slot refuses the connection (53300). The client then skips this Pod and closes its connections to it.
 fn start_up(clients: u64, pods: u32, slots: u32, demand: &Demand, seed: u64) -> Outcome {
     let mut rng = Rng::seeded(seed);
     let mut used = vec![0u32; pods as usize];
@@ -168,11 +172,11 @@ fn start_up(clients: u64, pods: u32, slots: u32, demand: &Demand, seed: u64) -> 
 
 #[test]
 fn five_hundred_clients_fit_on_twenty_pods_of_ninety_slots() {
-    // 20 × 90 slots are 3.6 for each of 500 clients.
-    for (what, demand, bound) in [
+    // 20 × 90 slots are 3.6 slots for each of 500 clients.
+    for (name, demand, bound) in [
         ("1 Pod, its probe and 1 connection", Demand { size: 1, pooled: &[1] }, Some(0.01)),
         ("3 Pods, 1 connection to each", Demand { size: 3, pooled: &[0, 0, 0] }, Some(0.01)),
-        // What lies on few Pods lies less evenly: at five sixths of all slots, some are refused once.
+        // Fewer Pods per client are less evenly used: at five sixths of all slots, some opens are refused once.
         ("2 Pods, their probes and 1 connection", Demand { size: 2, pooled: &[1, 0] }, None),
     ] {
         let (mut worst, mut refused, mut fullest) = (0.0f64, 0, 0);
@@ -180,7 +184,7 @@ fn five_hundred_clients_fit_on_twenty_pods_of_ninety_slots() {
         for seed in 0..SEEDS {
             let outcome = start_up(500, 20, 90, &demand, seed);
             let each: u32 = demand.pooled.iter().map(|pooled| 1 + pooled).sum();
-            assert_eq!(outcome.opened, 500 * each, "everybody has what he wants");
+            assert_eq!(outcome.opened, 500 * each, "every client has all of its connections");
             assert!(outcome.fullest <= 90);
             fullest = fullest.max(outcome.fullest);
             refused += outcome.refused;
@@ -188,7 +192,7 @@ fn five_hundred_clients_fit_on_twenty_pods_of_ninety_slots() {
         }
         let mean = f64::from(refused) / (500.0 * SEEDS as f64);
         println!(
-            "500 clients × 20 Pods × 90 slots, {what}: fullest {fullest}, refused opens per client {mean:.4} \
+            "500 clients × 20 Pods × 90 slots, {name}: fullest {fullest}, refused opens per client {mean:.4} \
              (worst of {SEEDS} seeds {worst:.4})"
         );
         assert!(bound.is_none_or(|bound| mean <= bound), "{mean}");
@@ -196,7 +200,7 @@ fn five_hundred_clients_fit_on_twenty_pods_of_ninety_slots() {
 }
 
 #[test]
-fn a_pod_that_goes_leaves_its_clients_to_all_others_evenly() {
+fn the_clients_of_a_removed_pod_are_spread_evenly() {
     let mut moved = [0u32; 20];
     for id in 0..4000u64 {
         let mut client = Client::new(id, 1);
@@ -204,18 +208,18 @@ fn a_pod_that_goes_leaves_its_clients_to_all_others_evenly() {
         let before = client.settle(&all, &HashSet::new());
         let after = client.settle(&all[1..], &HashSet::new());
         if before != after {
-            assert_eq!(before.into_iter().next(), Some(0), "only who used it moves");
+            assert_eq!(before.into_iter().next(), Some(0), "only clients of the removed Pod move");
             after.into_iter().for_each(|number| moved[number as usize] += 1);
         }
     }
     let gone: u32 = moved.iter().sum();
-    println!("{gone} of 4000 clients used the Pod; to the others went {moved:?}");
+    println!("{gone} of 4000 clients used the removed Pod; clients that moved to each other Pod: {moved:?}");
     assert!((150..250).contains(&gone), "{gone}");
     assert!(moved[1..].iter().all(|&n| (1..=25).contains(&n)), "{moved:?}");
 }
 
 #[test]
-fn a_pod_keeps_its_rank_when_it_moves_by_name() {
+fn a_named_pod_keeps_its_rank_when_its_address_changes() {
     let ranking = Ranking::new(&"web-7");
     let at = |last: u8| Endpoint::named("postgresql-sfs-3", ([10, 0, 0, last], 5432).into());
     assert_eq!(ranking.score(&at(1)), ranking.score(&at(2)));

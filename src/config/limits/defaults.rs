@@ -3,63 +3,65 @@ use std::time::Duration;
 use super::{LagFallback, Limits, Reset};
 
 impl Limits {
-    /// 5 s: a request of a web page that waits longer has lost its reader.
+    /// 5 s: users of a web page rarely wait longer.
     pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-    /// 2 s: shorter than the acquire deadline, so that another Pod can still be tried.
+    /// 2 s: shorter than the acquire timeout, so that there is time to try another Pod.
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-    /// 3 s: about four retransmissions within a cluster.
+    /// 3 s: about four retransmissions at the round-trip times within a cluster.
     pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(3);
-    /// 5 s: with three keepalives a second apart, a silent peer is found in 8 s.
+    /// 5 s: with three keepalives one second apart, an unresponsive peer is detected within 8 s.
     pub const KEEPALIVES_IDLE: Duration = Duration::from_secs(5);
     /// 1 s: see [`KEEPALIVES_IDLE`](Self::KEEPALIVES_IDLE).
     pub const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(1);
     /// 3: see [`KEEPALIVES_IDLE`](Self::KEEPALIVES_IDLE).
     pub const KEEPALIVES_COUNT: u32 = 3;
-    /// 8: a dozen clients fit into PostgreSQL's 100 `max_connections`.
+    /// 8: about a dozen clients fit into PostgreSQL's default `max_connections` of 100.
     pub const POOL_SIZE: usize = 8;
-    /// 256: pgJDBC's `preparedStatementCacheQueries`.
+    /// 256: the default of pgJDBC's `preparedStatementCacheQueries`.
     pub const STATEMENT_CACHE_SIZE: usize = 256;
-    /// 1: the first request after a pause does not wait for a handshake.
+    /// 1: the first request after an idle period does not wait for a handshake.
     pub const MIN_IDLE: usize = 1;
-    /// 30 min: bounds the memory that a backend's caches gather.
+    /// 30 min: limits the growth of the caches in a server process.
     pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
-    /// 10 min: longer than the pauses within a working day's traffic.
+    /// 10 min: longer than usual gaps in daytime traffic.
     pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-    /// 1 s: a busy pool never pings, a quiet one hands out no dead connection.
+    /// 1 s: a busy pool sends no pings, and a mostly idle pool checks out no dead connection.
     pub const PING_AFTER: Duration = Duration::from_secs(1);
-    /// 2: a Pod that comes back is not met by every handshake at once.
+    /// 2: a restarted Pod is not overloaded by concurrent handshakes.
     pub const HANDSHAKES_PER_POD: usize = 2;
-    /// 32: at some milliseconds of processor time for each, no storm; and sixteen Pods in a black hole, until they are
-    /// ejected, hold up no other.
+    /// 32: each handshake takes a few milliseconds of CPU time, so the load stays low. At two handshakes per Pod, up to
+    /// fifteen unresponsive Pods that are not yet ejected leave room for handshakes with the others.
     pub const HANDSHAKES: usize = 32;
-    /// 1 s: a TTL of zero does not make a storm of queries.
+    /// 1 s: a TTL of zero does not cause a flood of queries.
     pub const REFRESH_MIN: Duration = Duration::from_secs(1);
-    /// 10 s: a long TTL does not hide a new Pod for half a minute.
+    /// 10 s: a new Pod is discovered within seconds, even if the TTL is long.
     pub const REFRESH_MAX: Duration = Duration::from_secs(10);
-    /// 2 s: time for every name server of resolv.conf in turn.
+    /// 2 s: enough time to try each name server of resolv.conf.
     pub const DNS_TIMEOUT: Duration = Duration::from_secs(2);
-    /// 300 ms: far above a cluster's answer times, far below the DNS deadline.
+    /// 300 ms: far above the response time of a cluster's name servers, and far below the DNS timeout.
     pub const DNS_HEDGE: Duration = Duration::from_millis(300);
-    /// 5 s: traffic finds a failure sooner, the probe finds it without traffic.
+    /// 5 s: traffic reveals failures earlier; probes are needed only where there is no traffic.
     pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
-    /// 1 s: a probe is one round trip.
+    /// 1 s: a probe takes one round trip.
     pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-    /// 5: fewer can be one client's bad luck.
+    /// 5: fewer consecutive failures may be coincidence.
     pub const OUTLIER_CONSECUTIVE: u32 = 5;
-    /// 0.8: one failure in five.
+    /// 0.8: one failure in five requests.
     pub const OUTLIER_SUCCESS_RATE: f64 = 0.80;
-    /// 30 s: long enough for a rate to mean something, short enough to forget.
+    /// 30 s: long enough for a meaningful rate, and short enough to react to a recovery.
     pub const OUTLIER_WINDOW: Duration = Duration::from_secs(30);
-    /// 60 s: twice Kubernetes' default `terminationGracePeriodSeconds`.
+    /// 60 s: twice the default `terminationGracePeriodSeconds` of Kubernetes.
     pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
-    /// 30 s: Kubernetes' default `terminationGracePeriodSeconds`.
+    /// 30 s: the default `terminationGracePeriodSeconds` of Kubernetes.
     pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
-    /// 100 ms: how long a statement that nobody waits for any more may still run before it is cancelled. Fixed.
-    pub const RECYCLE_QUIET: Duration = Duration::from_millis(100);
-    /// 1 s: how long a cancelled statement, and then a rollback, may take before the connection is closed. Fixed.
-    pub const RECYCLE_CANCELLED: Duration = Duration::from_secs(1);
-    /// 2 s: how long a connection that is closed may take to say goodbye before it is cut. Fixed.
-    pub const FAREWELL: Duration = Duration::from_secs(2);
+    /// 100 ms: time for an abandoned statement to finish before it is canceled. Not configurable.
+    pub const RECYCLE_GRACE: Duration = Duration::from_millis(100);
+    /// 1 s: time limit of each later recycling step (canceled statement, rollback, reset), after which the connection
+    /// is closed. Not configurable.
+    pub const RECYCLE_TIMEOUT: Duration = Duration::from_secs(1);
+    /// 2 s: time limit of an orderly close (Terminate message and socket shutdown), after which the socket is dropped.
+    /// Not configurable.
+    pub const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 }
 
 impl Default for Limits {

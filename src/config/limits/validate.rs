@@ -1,7 +1,7 @@
 use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use super::Limits;
-use crate::{config::duration::Written, error::ConfigError};
+use crate::{config::duration::Formatted, error::ConfigError};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -9,90 +9,94 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
-/// The shortest pause between two resolutions or two probes: below it a client is a load test.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Minimum time between two resolutions or two probes. A shorter interval would overload the servers.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// Linux's `MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL`.
-const KEEPALIVE: Duration = Duration::from_secs(32_767);
+const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
 /// Linux's `MAX_TCP_KEEPCNT`.
-const KEEPALIVE_COUNT: u32 = 127;
-/// The most connections and handshakes per Pod, and the most failures in a row, that anyone means.
-const MANY: usize = 1_000;
-/// The most Pods of one Service.
-const PODS: usize = 100_000;
-/// More connections, clients and statements than anyone has.
-const MOST: usize = 1_000_000;
+const MAX_KEEPALIVE_COUNT: u32 = 127;
+/// Upper limit for connections and handshakes per Pod and for consecutive failures. Larger values are mistakes.
+const MAX_PER_POD: usize = 1_000;
+/// Upper limit for the number of Pods of one Service.
+const MAX_PODS: usize = 100_000;
+/// Upper limit for connections, clients and statements. Larger values are mistakes.
+const MAX_TOTAL: usize = 1_000_000;
 
 impl Limits {
-    /// Refuses a field outside its range, and two fields that contradict each other.
+    /// Rejects a field outside its range, and fields that contradict each other.
     pub(in crate::config) fn validate(&self) -> Result<(), ConfigError> {
-        time("acquire_timeout", self.acquire_timeout, MILLISECOND..=HOUR)?;
-        time("connect_timeout", self.connect_timeout, MILLISECOND..=HOUR)?;
-        time("tcp_user_timeout", self.tcp_user_timeout, Duration::ZERO..=HOUR)?;
+        check_duration("acquire_timeout", self.acquire_timeout, MILLISECOND..=HOUR)?;
+        check_duration("connect_timeout", self.connect_timeout, MILLISECOND..=HOUR)?;
+        check_duration("tcp_user_timeout", self.tcp_user_timeout, Duration::ZERO..=HOUR)?;
         if !self.tcp_user_timeout.is_zero() {
-            time("tcp_user_timeout", self.tcp_user_timeout, MILLISECOND..=HOUR)?;
+            check_duration("tcp_user_timeout", self.tcp_user_timeout, MILLISECOND..=HOUR)?;
         }
-        whole_seconds("keepalives_idle", self.keepalives_idle)?;
-        whole_seconds("keepalives_interval", self.keepalives_interval)?;
-        within("keepalives_count", self.keepalives_count, 0..=KEEPALIVE_COUNT)?;
-        within("pool_size", self.pool_size, 1..=MANY)?;
+        check_whole_seconds("keepalives_idle", self.keepalives_idle)?;
+        check_whole_seconds("keepalives_interval", self.keepalives_interval)?;
+        check_number("keepalives_count", self.keepalives_count, 0..=MAX_KEEPALIVE_COUNT)?;
+        check_number("pool_size", self.pool_size, 1..=MAX_PER_POD)?;
         if let Some(connections) = self.max_connections {
-            within("max_connections", connections, 3..=MOST)?;
+            check_number("max_connections", connections, 3..=MAX_TOTAL)?;
         }
         if let Some(pods) = self.subset_size {
-            within("subset_size", pods, 1..=PODS)?;
+            check_number("subset_size", pods, 1..=MAX_PODS)?;
         }
         if let Some(clients) = self.clients {
-            within("clients", clients, 1..=MOST)?;
+            check_number("clients", clients, 1..=MAX_TOTAL)?;
         }
-        within("statement_cache_size", self.statement_cache_size, 0..=MOST)?;
+        check_number("statement_cache_size", self.statement_cache_size, 0..=MAX_TOTAL)?;
         if self.min_idle > self.pool_size {
             let expected = format!("at most `pool_size`, which is {}", self.pool_size);
             return Err(ConfigError::new("min_idle", expected).got(self.min_idle.to_string()));
         }
-        time("max_lifetime", self.max_lifetime, SECOND..=YEAR)?;
-        time("idle_timeout", self.idle_timeout, SECOND..=YEAR)?;
-        time("ping_after", self.ping_after, Duration::ZERO..=HOUR)?;
-        within("handshakes_per_pod", self.handshakes_per_pod, 1..=MANY)?;
-        within("handshakes", self.handshakes, 1..=MANY)?;
-        time("refresh_min", self.refresh_min, PAUSE..=HOUR)?;
-        time("refresh_max", self.refresh_max, PAUSE..=HOUR)?;
+        check_duration("max_lifetime", self.max_lifetime, SECOND..=YEAR)?;
+        check_duration("idle_timeout", self.idle_timeout, SECOND..=YEAR)?;
+        check_duration("ping_after", self.ping_after, Duration::ZERO..=HOUR)?;
+        check_number("handshakes_per_pod", self.handshakes_per_pod, 1..=MAX_PER_POD)?;
+        check_number("handshakes", self.handshakes, 1..=MAX_PER_POD)?;
+        check_duration("refresh_min", self.refresh_min, MIN_INTERVAL..=HOUR)?;
+        check_duration("refresh_max", self.refresh_max, MIN_INTERVAL..=HOUR)?;
         if self.refresh_max < self.refresh_min {
-            let expected = format!("at least `refresh_min`, which is {}", Written(self.refresh_min));
-            return Err(ConfigError::new("refresh_max", expected).got(Written(self.refresh_max).to_string()));
+            let expected = format!("at least `refresh_min`, which is {}", Formatted(self.refresh_min));
+            return Err(ConfigError::new("refresh_max", expected).got(Formatted(self.refresh_max).to_string()));
         }
-        time("dns_timeout", self.dns_timeout, MILLISECOND..=MINUTE)?;
-        time("dns_hedge", self.dns_hedge, MILLISECOND..=MINUTE)?;
-        time("probe_interval", self.probe_interval, PAUSE..=HOUR)?;
-        time("probe_timeout", self.probe_timeout, MILLISECOND..=MINUTE)?;
-        within("outlier_consecutive", self.outlier_consecutive as usize, 1..=MANY)?;
-        within("outlier_success_rate", self.outlier_success_rate, 0.0..=1.0)?;
-        time("outlier_window", self.outlier_window, SECOND..=HOUR)?;
+        check_duration("dns_timeout", self.dns_timeout, MILLISECOND..=MINUTE)?;
+        check_duration("dns_hedge", self.dns_hedge, MILLISECOND..=MINUTE)?;
+        check_duration("probe_interval", self.probe_interval, MIN_INTERVAL..=HOUR)?;
+        check_duration("probe_timeout", self.probe_timeout, MILLISECOND..=MINUTE)?;
+        check_number("outlier_consecutive", self.outlier_consecutive as usize, 1..=MAX_PER_POD)?;
+        check_number("outlier_success_rate", self.outlier_success_rate, 0.0..=1.0)?;
+        check_duration("outlier_window", self.outlier_window, SECOND..=HOUR)?;
         if let Some(lag) = self.max_lag {
-            time("max_lag", lag, MILLISECOND..=DAY)?;
+            check_duration("max_lag", lag, MILLISECOND..=DAY)?;
         }
-        time("drain_timeout", self.drain_timeout, Duration::ZERO..=DAY)?;
-        time("close_timeout", self.close_timeout, Duration::ZERO..=DAY)
+        check_duration("drain_timeout", self.drain_timeout, Duration::ZERO..=DAY)?;
+        check_duration("close_timeout", self.close_timeout, Duration::ZERO..=DAY)
     }
 }
 
-fn time(parameter: &'static str, value: Duration, range: RangeInclusive<Duration>) -> Result<(), ConfigError> {
+fn check_duration(
+    parameter: &'static str,
+    value: Duration,
+    range: RangeInclusive<Duration>,
+) -> Result<(), ConfigError> {
     if range.contains(&value) {
         return Ok(());
     }
-    let expected = format!("a duration from {} to {}", Written(*range.start()), Written(*range.end()));
-    Err(ConfigError::new(parameter, expected).got(Written(value).to_string()))
+    let expected = format!("a duration from {} to {}", Formatted(*range.start()), Formatted(*range.end()));
+    Err(ConfigError::new(parameter, expected).got(Formatted(value).to_string()))
 }
 
-/// Sockets count keepalives in whole seconds; a fraction would be cut off unseen.
-fn whole_seconds(parameter: &'static str, value: Duration) -> Result<(), ConfigError> {
-    if value.subsec_nanos() == 0 && value <= KEEPALIVE {
+/// Rejects fractions of a second. The socket options for keepalives are in whole seconds and would truncate them.
+fn check_whole_seconds(parameter: &'static str, value: Duration) -> Result<(), ConfigError> {
+    if value.subsec_nanos() == 0 && value <= MAX_KEEPALIVE {
         return Ok(());
     }
-    let expected = "whole seconds from 1s to 32767s, or 0 for the system's own";
-    Err(ConfigError::new(parameter, expected).got(Written(value).to_string()))
+    let expected = "whole seconds from 1s to 32767s, or 0 for the system's default";
+    Err(ConfigError::new(parameter, expected).got(Formatted(value).to_string()))
 }
 
-fn within<T: Display + PartialOrd>(
+fn check_number<T: Display + PartialOrd>(
     parameter: &'static str,
     value: T,
     range: RangeInclusive<T>,
@@ -108,28 +112,28 @@ fn within<T: Display + PartialOrd>(
 mod tests {
     use super::*;
 
-    fn refused(change: impl FnOnce(&mut Limits)) -> String {
+    fn rejected(change: impl FnOnce(&mut Limits)) -> String {
         let mut limits = Limits::default();
         change(&mut limits);
         limits.validate().unwrap_err().to_string()
     }
 
     #[test]
-    fn the_defaults_are_in_range() {
+    fn accepts_the_defaults() {
         Limits::default().validate().unwrap();
     }
 
     #[test]
-    fn the_ends_of_a_range_are_inside() {
+    fn accepts_the_ends_of_each_range() {
         let mut limits = Limits::default();
         limits.acquire_timeout = HOUR;
         limits.connect_timeout = MILLISECOND;
         limits.tcp_user_timeout = Duration::ZERO;
         limits.keepalives_idle = Duration::ZERO;
-        limits.keepalives_interval = KEEPALIVE;
+        limits.keepalives_interval = MAX_KEEPALIVE;
         limits.keepalives_count = 0;
-        limits.pool_size = MANY;
-        limits.min_idle = MANY;
+        limits.pool_size = MAX_PER_POD;
+        limits.min_idle = MAX_PER_POD;
         limits.ping_after = Duration::ZERO;
         limits.refresh_min = limits.refresh_max;
         limits.outlier_success_rate = 0.0;
@@ -139,33 +143,33 @@ mod tests {
     }
 
     #[test]
-    fn names_the_field_the_range_and_the_value() {
+    fn errors_name_the_field_the_range_and_the_value() {
         assert_eq!(
-            refused(|limits| limits.acquire_timeout = Duration::ZERO),
+            rejected(|limits| limits.acquire_timeout = Duration::ZERO),
             "parameter `acquire_timeout`: expected a duration from 1ms to 1h, got `0s`"
         );
         assert_eq!(
-            refused(|limits| limits.pool_size = 0),
+            rejected(|limits| limits.pool_size = 0),
             "parameter `pool_size`: expected a number from 1 to 1000, got `0`"
         );
         assert_eq!(
-            refused(|limits| limits.min_idle = 9),
+            rejected(|limits| limits.min_idle = 9),
             "parameter `min_idle`: expected at most `pool_size`, which is 8, got `9`"
         );
         assert_eq!(
-            refused(|limits| limits.refresh_min = Duration::from_secs(20)),
+            rejected(|limits| limits.refresh_min = Duration::from_secs(20)),
             "parameter `refresh_max`: expected at least `refresh_min`, which is 20s, got `10s`"
         );
     }
 
     #[test]
-    fn refuses_zero_where_it_is_senseless_and_what_nobody_means() {
+    fn rejects_values_outside_each_range() {
         type Change = fn(&mut Limits);
         let cases: [(&str, Change); 26] = [
             ("connect_timeout", |l| l.connect_timeout = Duration::ZERO),
             ("tcp_user_timeout", |l| l.tcp_user_timeout = Duration::from_micros(1)),
             ("keepalives_idle", |l| l.keepalives_idle = Duration::from_millis(1_500)),
-            ("keepalives_interval", |l| l.keepalives_interval = KEEPALIVE + SECOND),
+            ("keepalives_interval", |l| l.keepalives_interval = MAX_KEEPALIVE + SECOND),
             ("keepalives_count", |l| l.keepalives_count = 128),
             ("pool_size", |l| l.pool_size = 1_001),
             ("max_connections", |l| l.max_connections = Some(2)),
@@ -190,7 +194,7 @@ mod tests {
             ("close_timeout", |l| l.close_timeout = YEAR),
         ];
         for (name, change) in cases {
-            let message = refused(change);
+            let message = rejected(change);
             assert!(message.starts_with(&format!("parameter `{name}`")), "{message}");
         }
     }

@@ -1,41 +1,41 @@
 use std::{fmt, str::FromStr};
 
-use crate::{config::words, error::ConfigError};
+use crate::{config::message, error::ConfigError};
 
-/// Whether authentication is tied to the TLS session it happens in, so that nobody can pass it on: libpq's
-/// `channel_binding`.
+/// The use of channel binding, which ties authentication to its TLS session and so prevents relaying it to another
+/// server: libpq's `channel_binding`.
 ///
-/// It works with SCRAM passwords over TLS: SCRAM-SHA-256-PLUS with `tls-server-end-point` (RFC 5929), for certificates
-/// that are signed with RSA or ECDSA. A certificate that is signed with Ed25519 has no such binding.
+/// Channel binding requires SCRAM authentication over TLS: SCRAM-SHA-256-PLUS with `tls-server-end-point` (RFC 5929).
+/// The server's certificate must be signed with RSA or ECDSA, because the binding is not defined for Ed25519.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ChannelBinding {
     /// Never.
     Disable,
-    /// Where the server offers it. The default, as libpq's.
+    /// If the server offers it. The default, as in libpq.
     #[default]
     Prefer,
-    /// Always: a server that authenticates in any other way, or not at all, is refused.
+    /// Always. A server that uses any other authentication, or none, is rejected.
     Require,
 }
 
 impl ChannelBinding {
     const ALL: [Self; 3] = [Self::Disable, Self::Prefer, Self::Require];
-    const WORDS: [&str; 3] = ["disable", "prefer", "require"];
+    const KEYWORDS: [&str; 3] = ["disable", "prefer", "require"];
 
-    /// The word as it is written in a URL.
+    /// Returns the keyword used in a URL.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        Self::WORDS[self as usize]
+        Self::KEYWORDS[self as usize]
     }
 }
 
 impl FromStr for ChannelBinding {
     type Err = ConfigError;
 
-    fn from_str(word: &str) -> Result<Self, ConfigError> {
-        let found = Self::ALL.into_iter().find(|binding| binding.as_str() == word);
-        found.ok_or_else(|| words::unknown("channel_binding", &Self::WORDS, word))
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let found = Self::ALL.into_iter().find(|binding| binding.as_str() == text);
+        found.ok_or_else(|| message::unknown_keyword("channel_binding", &Self::KEYWORDS, text))
     }
 }
 

@@ -1,4 +1,4 @@
-//! TLS: what is encrypted, who is trusted, and how certificates are rotated.
+//! TLS parameters: encryption, trusted authorities, client certificates and their rotation.
 //!
 //! ```
 //! use podpool::{Config, config::ssl::{ChannelBinding, Ssl, SslMode}};
@@ -14,83 +14,73 @@
 //! # }
 //! ```
 //!
-//! The feature `rustls` (on by default) brings rustls with `ring`; TLS 1.2 and 1.3. Any other TLS library can be used
-//! through its `MakeTlsConnect`: [`Builder::tls_connector`](crate::Builder::tls_connector). With neither, `disable`,
-//! `allow` and `prefer` connect in plain text, and building a pool with any other mode is an error that says so.
+//! The feature `rustls` (enabled by default) provides TLS 1.2 and 1.3 with rustls and `ring`. Any other TLS library
+//! with a `MakeTlsConnect` can be used through [`Builder::tls_connector`](crate::Builder::tls_connector). Without
+//! either, the modes `disable`, `allow` and `prefer` connect in plain text, and building a pool with any other mode is
+//! an error.
 //!
-//! # The modes
+//! # Modes
 //!
-//! As libpq has them (PostgreSQL manual, "SSL Support"):
+//! The modes are those of libpq (PostgreSQL manual, "SSL Support"):
 //!
-//! | `sslmode` | plain text | TLS | the certificate's authority | its name |
-//! |---|---|---|---|---|
-//! | `disable` | always | never | | |
-//! | `allow` | first | where the server refuses plain text (28000) | checked where a root file is given or found | no |
-//! | `prefer`, the default | where the server has no TLS, the handshake fails, or TLS is refused at start-up (28000) | first | checked where a root file is given or found | no |
-//! | `require` | never | always | checked where a root file is given or found | no |
-//! | `verify-ca` | never | always | checked | no |
-//! | `verify-full` | never | always | checked | checked |
+#![doc = include_str!("modes.md")]
 //!
-//! `allow` and `prefer` protect from nobody who can change packets: he makes TLS fail, and gets plain text. Only
-//! `verify-full` protects from somebody who answers in a server's place with another certificate of the same authority.
+//! `allow` and `prefer` do not protect against an active attacker, who can make the TLS handshake fail and thereby
+//! force plain text. Only `verify-full` protects against a server that impersonates another one with a certificate of
+//! the same authority.
 //!
-//! # The parameters
+//! # Parameters
 //!
-//! | parameter | value | default |
-//! |---|---|---|
-//! | `sslmode` | see above | `prefer`; `verify-full` with `sslrootcert=system` |
-//! | `sslrootcert` | a file of PEM certificates, or `system` | `~/.postgresql/root.crt`, where it exists |
-//! | `sslcert`, `sslkey` | the client's certificate with those that lead to its authority, and its private key without a password, both PEM | `~/.postgresql/postgresql.crt` and `.key`, where the former exists |
-//! | `sslnegotiation` | `postgres`, `direct` ([`SslNegotiation`]) | `postgres` |
-//! | `sslsni` | `1`, `0`: whether the name is sent as SNI | `1` |
-//! | `channel_binding` | `disable`, `prefer`, `require` ([`ChannelBinding`]) | `prefer` |
-//! | `ssl_verify_name` | `service`, `pod`, or a name ([`VerifiedName`]) | `service` |
+#![doc = include_str!("parameters.md")]
 //!
-//! All but the last are libpq's. Where this differs from libpq:
+//! All but the last are libpq parameters. The differences from libpq are:
 //!
-//! - A file that is named and is not there, is no PEM, or cannot be used is an error when the pool is built, also in
-//!   the modes that libpq would ignore it in. A key that others may read is refused as libpq does: its mode may be
-//!   0600 or less, or, for a file of root's, 0640 or less.
-//! - The name is compared with the certificate's subject alternative names only, never with its common name. A wildcard
-//!   stands for the whole first label.
-//! - Certificates of X.509 version 1 and encrypted private keys are not read.
-//! - Under `allow` and `prefer`, a start-up that was refused is tried the other way only where that can help: for
-//!   SQLSTATE 28000, `pg_hba.conf` has no entry for this kind of connection. libpq tries again after any refusal.
-//! - `system` is read once, when the pool is built.
+//! - A configured file that is missing, not PEM or otherwise unusable is an error when the pool is built, even in modes
+//!   in which libpq ignores it. As in libpq, a key file that other users can read is rejected: the permissions must be
+//!   0600 or less, or 0640 or less for a file owned by root.
+//! - The name is compared only with the certificate's subject alternative names, never with its common name. A wildcard
+//!   matches exactly the first label.
+//! - X.509 version 1 certificates and encrypted private keys are not supported.
+//! - In the modes `allow` and `prefer`, a rejected start-up is retried with the other TLS mode only for SQLSTATE 28000,
+//!   which means that `pg_hba.conf` has no entry for this kind of connection. libpq retries after every rejection.
+//! - `system` is read only once, when the pool is built.
 //!
-//! # Which name is verified
+//! # Verified name
 //!
-//! The socket always goes to the Pod's address, which no certificate can know in advance. The name given to TLS is, by
-//! default, the Service's as it is written in the URL, so one certificate for
-//! `postgresql-svc.k8s-training.svc.cluster.local` serves every Pod. Where each Pod has a certificate of its own, for
-//! `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local` and so on (or one for
-//! `*.postgresql-svc.k8s-training.svc.cluster.local`), use `discovery=srv&ssl_verify_name=pod`. A host that is an IP
-//! address is compared with the certificate's addresses.
+//! The socket always connects to the Pod's IP address, which certificates usually do not contain. By default, the name
+//! passed to TLS is the Service name from the configuration, so one certificate for
+//! `postgresql-svc.k8s-training.svc.cluster.local` is valid for every Pod. If each Pod has its own certificate, such as
+//! for `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`, or all share a certificate for
+//! `*.postgresql-svc.k8s-training.svc.cluster.local`, use `discovery=srv&ssl_verify_name=pod`. A host that is an IP
+//! address is compared with the IP addresses in the certificate.
 //!
-//! # What goes wrong, and how it is told
+//! # Errors
 //!
-//! A refused certificate, a server without TLS, and an alert from the server are a [`TlsError`](crate::TlsError) in the
-//! [`Attempt`](crate::Attempt) of each Pod, with phase [`Tls`](crate::Phase::Tls); the
-//! [reason](crate::TlsError::reason) tells a wrong name from another authority or an expired certificate. They are the
-//! same at the next try: when every Pod's trouble is of this kind, [`Pool::get`](crate::Pool::get) fails at once with
-//! [`Kind::Tls`](crate::Kind::Tls). A Pod whose new certificate is refused keeps serving on connections that are open.
-//! A connection that breaks within the handshake is trouble of the network, and tried again.
+//! A rejected certificate, a server without TLS and a TLS alert from the server are reported as a
+//! [`TlsError`](crate::TlsError) in the [`Attempt`](crate::Attempt) of each Pod, with phase [`Tls`](crate::Phase::Tls).
+//! The [reason](crate::TlsError::reason) distinguishes a wrong name from an untrusted authority or an expired
+//! certificate. A retry does not help against these errors. If all Pods fail in this way,
+//! [`Pool::get`](crate::Pool::get) returns [`Kind::Tls`](crate::Kind::Tls) immediately. If a Pod's new certificate is
+//! rejected, its open connections remain in use. A connection that breaks during the handshake is treated as a network
+//! failure and retried.
 //!
 //! # Rotation
 //!
-//! The files are read again before each new connection and every ten seconds. What is new is used from the next
-//! connection on; connections that are open stay. New files that cannot be used (half written, of a key that does not
-//! fit its certificate, readable by others) are not: the last good ones stay in use, and
-//! [`Event::CertificatesRefused`](crate::Event::CertificatesRefused) says why. [`Event::CertificatesReloaded`](
-//! crate::Event::CertificatesReloaded) tells when new ones are used. Paths are followed anew each time, so a mounted
-//! Secret, which Kubernetes changes by moving a symbolic link, needs no restart.
+//! The files are read before each new connection and every ten seconds. New contents apply to new connections; open
+//! connections stay. If new files are invalid (incomplete, a key that does not match its certificate, or a key readable
+//! by other users), the last valid ones remain in use, and
+//! [`Event::CertificatesRefused`](crate::Event::CertificatesRefused) reports the reason.
+//! [`Event::CertificatesReloaded`](crate::Event::CertificatesReloaded) reports that new files are in use. Symbolic
+//! links are resolved at each read, so a mounted Secret, which Kubernetes updates by changing a symbolic link, needs no
+//! restart.
 //!
-//! To change the authority itself: first give the clients a root file that holds both the old and the new certificate,
-//! then the servers their new certificates, then take the old one away.
+//! To replace the certificate authority, first deploy a root file with both the old and the new authority to the
+//! clients, then the new certificates to the servers, and finally remove the old authority from the root file.
 //!
-//! # In Kubernetes
+//! # Kubernetes
 //!
-//! A cert-manager `Certificate` for the servers' Service, and the Secret with its `ca.crt` mounted into the client:
+//! This example contains a cert-manager `Certificate` for the Service of the servers, and a client Pod that mounts the
+//! Secret with `ca.crt`:
 //!
 //! ```yaml
 //! # the servers' certificate
@@ -107,7 +97,7 @@
 //!     - name: tls
 //!       secret:
 //!         secretName: app-client-tls # ca.crt, and for client certificates tls.crt and tls.key
-//!         defaultMode: 0440          # root's, readable by the group: a key that others may read is refused
+//!         defaultMode: 0440          # owned by root, readable by the group; keys readable by others are rejected
 //!   containers:
 //!     - env:
 //!         - name: DATABASE_URL
@@ -116,7 +106,7 @@
 //!       volumeMounts: [{ name: tls, mountPath: /tls, readOnly: true }]
 //! ```
 //!
-//! Mount the whole Secret, not one file of it by `subPath`: Kubernetes never updates those.
+//! Mount the whole Secret rather than single files with `subPath`, because Kubernetes does not update `subPath` mounts.
 
 mod channel_binding;
 mod mode;
@@ -132,10 +122,10 @@ pub use negotiation::SslNegotiation;
 pub use root_cert::RootCert;
 pub use verified_name::VerifiedName;
 
-use super::words;
+use super::message;
 use crate::error::ConfigError;
 
-/// Everything about TLS: see the [module](self).
+/// The TLS parameters: see the [module](self).
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use]
 pub struct Ssl {
@@ -149,7 +139,7 @@ pub struct Ssl {
     verified_name: VerifiedName,
 }
 
-/// Every parameter at its default, which is libpq's.
+/// Uses the defaults of libpq.
 impl Default for Ssl {
     fn default() -> Self {
         Self {
@@ -166,31 +156,31 @@ impl Default for Ssl {
 }
 
 impl Ssl {
-    /// This mode, and the default of everything else.
+    /// Creates TLS parameters with this mode and default values otherwise.
     pub fn new(mode: SslMode) -> Self {
         Self::default().with_mode(mode)
     }
 
-    /// Sets `sslmode`. Default: `prefer`, or `verify-full` where the system's authorities are trusted.
+    /// Sets `sslmode`. Default: `prefer`, or `verify-full` with `sslrootcert=system`.
     pub fn with_mode(mut self, mode: SslMode) -> Self {
         self.mode = Some(mode);
         self
     }
 
-    /// Sets `sslrootcert`: a file, or `system`. Default: `~/.postgresql/root.crt`, where it exists.
+    /// Sets `sslrootcert`: a file, or `system`. Default: `~/.postgresql/root.crt`, if it exists.
     pub fn with_root_cert(mut self, root_cert: impl Into<RootCert>) -> Self {
         self.root_cert = Some(root_cert.into());
         self
     }
 
-    /// Sets `sslcert` and `sslkey`, the files of the client's certificate and of its private key. Default:
-    /// `~/.postgresql/postgresql.crt` and `.key`, where the former exists.
+    /// Sets `sslcert` and `sslkey`, the files of the client certificate and its private key. Default:
+    /// `~/.postgresql/postgresql.crt` and `.key`, if the former exists.
     pub fn with_client_cert(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         (self.cert, self.key) = (Some(cert.into()), Some(key.into()));
         self
     }
 
-    /// Sets whether the name is sent as SNI: `sslsni`. Default: yes.
+    /// Enables or disables sending the name as SNI: `sslsni`. Default: enabled.
     pub fn with_sni(mut self, sni: bool) -> Self {
         self.sni = sni;
         self
@@ -208,81 +198,83 @@ impl Ssl {
         self
     }
 
-    /// Sets which name a certificate has to be for: `ssl_verify_name`. Default: [`VerifiedName::Service`].
+    /// Sets the name that the server's certificate must contain: `ssl_verify_name`. Default:
+    /// [`VerifiedName::Service`].
     pub fn with_verified_name(mut self, name: VerifiedName) -> Self {
         self.verified_name = name;
         self
     }
 
-    /// The mode in effect.
+    /// Returns the effective mode.
     #[must_use]
     pub fn mode(&self) -> SslMode {
         match (self.mode, &self.root_cert) {
             (Some(mode), _) => mode,
-            // libpq's rule: who trusts everybody's authorities has to check the name.
+            // As in libpq: anyone can get a certificate from a public authority, so only the name proves the identity.
             (None, Some(RootCert::System)) => SslMode::VerifyFull,
             (None, _) => SslMode::default(),
         }
     }
 
-    /// Whose certificates are trusted, where that is set.
+    /// Returns the trusted authorities, if set.
     #[must_use]
     pub fn root_cert(&self) -> Option<&RootCert> {
         self.root_cert.as_ref()
     }
 
-    /// The file of the client's certificate, where it is set.
+    /// Returns the file of the client certificate, if set.
     #[must_use]
     pub fn cert(&self) -> Option<&Path> {
         self.cert.as_deref()
     }
 
-    /// The file of the client's private key, where it is set.
+    /// Returns the file of the client's private key, if set.
     #[must_use]
     pub fn key(&self) -> Option<&Path> {
         self.key.as_deref()
     }
 
-    /// Whether the name is sent as SNI.
+    /// Returns true if the name is sent as SNI.
     #[must_use]
     pub fn sni(&self) -> bool {
         self.sni
     }
 
-    /// How a connection gets to TLS.
+    /// Returns the negotiation of TLS.
     #[must_use]
     pub fn negotiation(&self) -> SslNegotiation {
         self.negotiation
     }
 
-    /// Whether authentication is tied to its TLS session.
+    /// Returns the use of channel binding.
     #[must_use]
     pub fn channel_binding(&self) -> ChannelBinding {
         self.channel_binding
     }
 
-    /// Which name a certificate has to be for.
+    /// Returns the name that the server's certificate must contain.
     #[must_use]
     pub fn verified_name(&self) -> &VerifiedName {
         &self.verified_name
     }
 
-    /// Refuses what contradicts itself.
+    /// Rejects conflicting parameters and empty paths.
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let mode = self.mode();
         let got = |error: ConfigError| Err(error.got(mode.as_str()));
         if self.root_cert == Some(RootCert::System) && mode != SslMode::VerifyFull {
-            return got(ConfigError::new(
-                "sslmode",
-                "`verify-full`, for `sslrootcert` is `system`: anybody can get a \
-                certificate from one of the system's authorities",
-            ));
+            let expected = "`verify-full`, because `sslrootcert=system` is set (anyone can get a certificate from a \
+                            public authority)";
+            return got(ConfigError::new("sslmode", expected));
         }
         if self.negotiation == SslNegotiation::Direct && mode < SslMode::Require {
-            return got(ConfigError::new("sslmode", "`require` or stricter, for `sslnegotiation` is `direct`"));
+            return got(ConfigError::new("sslmode", "`require` or stricter, because `sslnegotiation=direct` is set"));
         }
         if self.channel_binding == ChannelBinding::Require && mode == SslMode::Disable {
-            return got(ConfigError::new("sslmode", "anything but `disable`, for `channel_binding` is `require`"));
+            return got(ConfigError::new(
+                "sslmode",
+                "a mode other than `disable`, because `channel_binding=require` is set",
+            ));
         }
         for (name, path) in [
             ("sslrootcert", self.root_cert.as_ref().and_then(RootCert::path)),
@@ -290,13 +282,13 @@ impl Ssl {
             ("sslkey", self.key()),
         ] {
             if path.is_some_and(|path| path.as_os_str().is_empty()) {
-                return Err(ConfigError::new(name, "the path of a file"));
+                return Err(ConfigError::new(name, "the path of a file, got an empty path"));
             }
         }
         Ok(())
     }
 
-    /// Sets the parameter of that name. An empty path counts as left out.
+    /// Sets the parameter with this name. An empty path is the same as no path.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let path = || Some(value).filter(|path| !path.is_empty()).map(PathBuf::from);
         match name {
@@ -311,10 +303,10 @@ impl Ssl {
                 self.sni = match value {
                     "1" => true,
                     "0" => false,
-                    other => return Err(ConfigError::new("sslsni", "`1` or `0`").got(words::clip(other))),
+                    other => return Err(ConfigError::new("sslsni", "`1` or `0`").got(message::excerpt(other))),
                 }
             }
-            _ => return Err(ConfigError::new(words::clip(name), "a parameter of TLS")),
+            _ => return Err(ConfigError::unknown(message::excerpt(name), "it is not a TLS parameter")),
         }
         Ok(())
     }
@@ -325,13 +317,13 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn refused(query: &str) -> ConfigError {
+    fn rejected(query: &str) -> ConfigError {
         let parsed = format!("postgres://app@svc/shop?{query}").parse::<Config>();
         parsed.and_then(|config| config.validate()).expect_err(query)
     }
 
     #[test]
-    fn reads_every_parameter() {
+    fn parses_every_parameter() {
         let config: Config = "postgres://app@svc/shop?sslmode=verify-ca&sslrootcert=/tls/ca.crt&sslcert=/tls/tls.crt\
              &sslkey=/tls/tls.key&sslsni=0&sslnegotiation=direct&channel_binding=require&ssl_verify_name=pod"
             .parse()
@@ -348,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_libpqs_and_an_empty_text_is_left_out() {
+    fn uses_the_defaults_of_libpq_for_missing_and_empty_values() {
         for query in ["", "?sslrootcert=&sslcert=&sslkey="] {
             let config: Config = format!("postgres://app@svc/shop{query}").parse().unwrap();
             assert_eq!(config.ssl(), &Ssl::default());
@@ -358,33 +350,33 @@ mod tests {
     }
 
     #[test]
-    fn the_systems_authorities_go_with_a_check_of_the_name_alone() {
+    fn system_authorities_require_verify_full() {
         let config: Config = "postgres://app@svc/shop?sslrootcert=system".parse().unwrap();
         assert_eq!(config.ssl_mode(), SslMode::VerifyFull);
         for mode in ["disable", "allow", "prefer", "require", "verify-ca"] {
-            let error = refused(&format!("sslrootcert=system&sslmode={mode}"));
+            let error = rejected(&format!("sslrootcert=system&sslmode={mode}"));
             assert_eq!((error.parameter(), error.received()), ("sslmode", Some(mode)));
         }
     }
 
     #[test]
-    fn refuses_contradictions_and_unknown_words() {
+    fn rejects_conflicting_parameters_and_unknown_keywords() {
         for (query, parameter, expected) in [
             ("sslnegotiation=direct", "sslmode", "`require` or stricter"),
             ("sslnegotiation=direct&sslmode=prefer", "sslmode", "`require` or stricter"),
-            ("channel_binding=require&sslmode=disable", "sslmode", "anything but"),
+            ("channel_binding=require&sslmode=disable", "sslmode", "other than `disable`"),
             ("channel_binding=yes", "channel_binding", "one of `disable`"),
             ("sslnegotiation=tls", "sslnegotiation", "one of `direct`"),
             ("sslsni=yes", "sslsni", "`1` or `0`"),
             ("ssl_verify_name=-", "ssl_verify_name", "`service`, `pod`"),
-            ("sslrootcrt=/x", "sslrootcrt", "the nearest is `sslrootcert`"),
+            ("sslrootcrt=/x", "sslrootcrt", "the closest known parameter is `sslrootcert`"),
         ] {
-            let error = refused(query);
+            let error = rejected(query);
             assert_eq!(error.parameter(), parameter, "{error}");
             assert!(error.to_string().contains(expected), "{error}");
         }
-        for word in ["service", "pod", "db.example.org"] {
-            assert_eq!(word.parse::<VerifiedName>().unwrap().to_string(), word);
+        for name in ["service", "pod", "db.example.org"] {
+            assert_eq!(name.parse::<VerifiedName>().unwrap().to_string(), name);
         }
     }
 }

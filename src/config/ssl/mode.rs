@@ -1,46 +1,46 @@
 use std::{fmt, str::FromStr};
 
-use crate::{config::words, error::ConfigError};
+use crate::{config::message, error::ConfigError};
 
-/// Whether connections use TLS, and how far the server's certificate is checked: libpq's `sslmode` (PostgreSQL manual,
-/// "SSL Support"). The table is [on this page](crate::config::ssl).
+/// The use of TLS and the verification of the server's certificate: libpq's `sslmode` (PostgreSQL manual, "SSL
+/// Support"). The [module](crate::config::ssl) has a table of the modes.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum SslMode {
     /// Plain text only.
     Disable,
-    /// Plain text, and TLS where the server lets nobody in without.
+    /// Plain text, or TLS if the server rejects plain text.
     Allow,
-    /// TLS where the server offers it and it can be agreed on, else plain text. The default, as libpq's.
+    /// TLS, or plain text if the server does not support TLS or the handshake fails. The default, as in libpq.
     #[default]
     Prefer,
-    /// TLS, with any certificate; where a file of trusted authorities is given or found, as `verify-ca`.
+    /// TLS with any certificate. Same as `verify-ca` if a file of trusted authorities is set or found.
     Require,
-    /// TLS, with a certificate of a trusted authority.
+    /// TLS with a certificate of a trusted authority.
     VerifyCa,
-    /// TLS, with a certificate of a trusted authority for the right name.
+    /// TLS with a certificate of a trusted authority for the verified name.
     VerifyFull,
 }
 
 impl SslMode {
     const ALL: [Self; 6] = [Self::Disable, Self::Allow, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
-    const WORDS: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+    const KEYWORDS: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
-    /// The mode as it is written in a URL: `disable`, `prefer`, `verify-full`, and so on.
+    /// Returns the keyword used in a URL, such as `disable`, `prefer` or `verify-full`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        Self::WORDS[self as usize]
+        Self::KEYWORDS[self as usize]
     }
 }
 
 impl FromStr for SslMode {
     type Err = ConfigError;
 
-    fn from_str(word: &str) -> Result<Self, ConfigError> {
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
         Self::ALL
             .into_iter()
-            .find(|mode| mode.as_str() == word)
-            .ok_or_else(|| words::unknown("sslmode", &Self::WORDS, word))
+            .find(|mode| mode.as_str() == text)
+            .ok_or_else(|| message::unknown_keyword("sslmode", &Self::KEYWORDS, text))
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_word_leads_back_to_its_mode() {
+    fn every_mode_parses_its_own_keyword() {
         for mode in SslMode::ALL {
             assert_eq!(mode.to_string().parse::<SslMode>().unwrap(), mode);
         }
@@ -63,9 +63,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_word_is_told_the_nearest() {
+    fn suggests_the_closest_keyword() {
         let error = "verify_full".parse::<SslMode>().unwrap_err();
         assert_eq!(error.parameter(), "sslmode");
-        assert!(error.expected().ends_with("the nearest is `verify-full`"), "{error}");
+        assert!(error.problem().ends_with("(closest match: `verify-full`)"), "{error}");
     }
 }

@@ -1,36 +1,36 @@
 use std::{fmt, str::FromStr};
 
-use crate::{config::words, error::ConfigError};
+use crate::{config::message, error::ConfigError};
 
-/// How a connection gets to TLS: libpq's `sslnegotiation`.
+/// The negotiation of TLS at the start of a connection: libpq's `sslnegotiation`.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum SslNegotiation {
-    /// The handshake begins at once, with ALPN's `postgresql`: one round trip less. PostgreSQL 17 and newer; with
-    /// `sslmode=require` and stricter.
+    /// The TLS handshake begins immediately, with the ALPN protocol `postgresql`, which saves one round trip. Requires
+    /// PostgreSQL 17 or newer and `sslmode=require` or stricter.
     Direct,
-    /// The server is asked for TLS in PostgreSQL's protocol first (SSLRequest). The default, as libpq's.
+    /// The client first sends PostgreSQL's SSLRequest message. The default, as in libpq.
     #[default]
     Postgres,
 }
 
 impl SslNegotiation {
     const ALL: [Self; 2] = [Self::Direct, Self::Postgres];
-    const WORDS: [&str; 2] = ["direct", "postgres"];
+    const KEYWORDS: [&str; 2] = ["direct", "postgres"];
 
-    /// The word as it is written in a URL.
+    /// Returns the keyword used in a URL.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        Self::WORDS[self as usize]
+        Self::KEYWORDS[self as usize]
     }
 }
 
 impl FromStr for SslNegotiation {
     type Err = ConfigError;
 
-    fn from_str(word: &str) -> Result<Self, ConfigError> {
-        let found = Self::ALL.into_iter().find(|negotiation| negotiation.as_str() == word);
-        found.ok_or_else(|| words::unknown("sslnegotiation", &Self::WORDS, word))
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let found = Self::ALL.into_iter().find(|negotiation| negotiation.as_str() == text);
+        found.ok_or_else(|| message::unknown_keyword("sslnegotiation", &Self::KEYWORDS, text))
     }
 }
 

@@ -3,19 +3,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Whose certificates are trusted: libpq's `sslrootcert`.
+/// The trusted certificate authorities: libpq's `sslrootcert`.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum RootCert {
-    /// Those of the authorities in a file of PEM certificates.
+    /// The authorities in a file of PEM certificates.
     File(PathBuf),
-    /// Those of the operating system's authorities, written `system`; or of `SSL_CERT_FILE` and `SSL_CERT_DIR`, where
-    /// the environment has them. Goes with `sslmode=verify-full` alone, and makes it the default.
+    /// The authorities of the operating system, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR` if these environment
+    /// variables are set. Written as `system`. Requires `sslmode=verify-full`, which becomes the default.
     System,
 }
 
 impl RootCert {
-    /// The file, where it is one.
+    /// Returns the path if the authorities are in a file.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -25,7 +25,7 @@ impl RootCert {
     }
 }
 
-/// `system`, or a file's path.
+/// Converts `system` or the path of a file.
 impl From<&str> for RootCert {
     fn from(text: &str) -> Self {
         match text {

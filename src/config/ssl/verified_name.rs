@@ -1,22 +1,22 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    config::{ServiceName, words},
+    config::{ServiceName, message},
     error::ConfigError,
 };
 
-/// Which name a server's certificate has to be for under `sslmode=verify-full`, and which name is sent along as SNI:
-/// `ssl_verify_name`. libpq has no such parameter, for its `host` stands for one server.
+/// The name that the server's certificate must contain with `sslmode=verify-full`, and that is sent as SNI:
+/// `ssl_verify_name`. libpq has no such parameter, because its `host` is the name of one server.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum VerifiedName {
-    /// This name, written as it is: for certificates that were made for another one.
+    /// A fixed name, for certificates that do not contain the Service name. Written as the name itself.
     Other(ServiceName),
-    /// The Pod's own, written `pod`: the target of its SRV record, such as
-    /// `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`. Needs `discovery=srv`, or a resolver that tells
-    /// each Pod's [host](crate::Endpoint::with_host).
+    /// The name of the Pod, which is the target of its SRV record, such as
+    /// `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`. Written as `pod`. Requires `discovery=srv`, or
+    /// a resolver that sets each Pod's [host](crate::Endpoint::with_host).
     Pod,
-    /// The Service's, written `service`: the `host` of the URL, as it is written there. The default.
+    /// The Service name, which is the `host` of the configuration. Written as `service`. The default.
     #[default]
     Service,
 }
@@ -29,8 +29,8 @@ impl FromStr for VerifiedName {
             "pod" => Ok(Self::Pod),
             "service" => Ok(Self::Service),
             name => name.parse().map(Self::Other).map_err(|_| {
-                let expected = "`service`, `pod`, or the name that the servers' certificates are for";
-                ConfigError::new("ssl_verify_name", expected).got(words::clip(name))
+                let expected = "`service`, `pod` or the name in the servers' certificates";
+                ConfigError::new("ssl_verify_name", expected).got(message::excerpt(name))
             }),
         }
     }

@@ -1,13 +1,13 @@
-//! Answers that are forged, foreign, half or roundabout: F11, F13, F19, F20.
+//! Verifies the handling of forged and invalid responses, of failures in one address family, and of CNAME chains.
 
 use super::*;
 
 #[tokio::test]
-async fn f11_what_is_forged_is_passed_over_and_the_true_answer_taken() {
+async fn ignores_forged_responses_and_uses_the_genuine_one() {
     for fault in [Fault::WrongId, Fault::WrongSource, Fault::WrongQuestion] {
         let server = start().await;
         server.set(SVC, &["10.0.0.1"]);
-        // The first answer of each family is forged; the question is repeated and answered truly.
+        // The first response of each family is forged. The retransmitted query gets the genuine one.
         server.nth(None, 0, 2, fault.clone());
         let resolution = dns(&[&server]).resolve().await.unwrap();
         assert_eq!(addresses(&resolution), pods(&[1]), "{fault:?}");
@@ -16,7 +16,7 @@ async fn f11_what_is_forged_is_passed_over_and_the_true_answer_taken() {
 }
 
 #[tokio::test]
-async fn f11_what_is_nothing_but_forged_is_an_error_and_leaves_the_set() {
+async fn only_invalid_responses_are_an_error_and_keep_the_set() {
     for (fault, kind) in [
         (Fault::WrongId, ResolveErrorKind::Timeout),
         (Fault::WrongSource, ResolveErrorKind::Timeout),
@@ -43,7 +43,7 @@ async fn f11_what_is_nothing_but_forged_is_an_error_and_leaves_the_set() {
 }
 
 #[tokio::test]
-async fn f11_addresses_no_pod_can_have_are_left_out() {
+async fn drops_addresses_that_no_pod_can_have() {
     let server = start().await;
     server.set(
         SVC,
@@ -52,19 +52,19 @@ async fn f11_addresses_no_pod_can_have_are_left_out() {
     let resolution = dns(&[&server]).resolve().await.unwrap();
     assert_eq!(addresses(&resolution), ["10.0.0.1:5432", "10.0.0.2:5432", "[fd00::1]:5432"]);
     assert_eq!(kinds(&server.take_log()), [RecordType::A, RecordType::AAAA]);
-    // A name server on loopback may tell of Pods on loopback.
+    // A name server on loopback may return Pods on loopback.
     server.set(SVC, &["127.0.0.11", "::1"]);
     let resolution = dns(&[&server]).resolve().await.unwrap();
     assert_eq!(addresses(&resolution), ["127.0.0.11:5432", "[::1]:5432"]);
 }
 
 #[tokio::test]
-async fn f13_one_family_never_waits_for_the_other_and_never_empties_it() {
-    let silent = |kind| (kind, Fault::Drop, Duration::from_millis(390), Duration::from_millis(700));
+async fn neither_family_delays_or_empties_the_other() {
+    let unresponsive = |kind| (kind, Fault::Drop, Duration::from_millis(390), Duration::from_millis(700));
     let failing = |kind, fault| (kind, fault, Duration::ZERO, Duration::from_millis(200));
     for (kind, fault, at_least, at_most) in [
-        silent(RecordType::AAAA),
-        silent(RecordType::A),
+        unresponsive(RecordType::AAAA),
+        unresponsive(RecordType::A),
         failing(RecordType::AAAA, Fault::Code(2)),
         failing(RecordType::A, Fault::Code(2)),
         failing(RecordType::AAAA, Fault::NoSuchName(5)),
@@ -82,25 +82,25 @@ async fn f13_one_family_never_waits_for_the_other_and_never_empties_it() {
         assert_eq!(resolution.endpoints, std::slice::from_ref(&only), "{kind} {fault:?}");
         assert!(took >= at_least && took <= at_most, "{kind} {fault:?}: {took:?}");
 
-        // With a good half from before, an error keeps it and a denial does not.
+        // An error keeps the last good addresses of the family. A negative response does not.
         server.heal();
         server.set(SVC, &[name, other]);
         while dns.resolve().await.unwrap().endpoints.len() < 2 {}
         server.on(kind, fault.clone());
         let resolution = dns.resolve().await.unwrap();
-        let denied = matches!(fault, Fault::NoSuchName(_));
-        assert_eq!(resolution.endpoints.len(), if denied { 1 } else { 2 }, "{kind} {fault:?}");
-        assert_eq!(resolution.partial, !denied);
+        let negative = matches!(fault, Fault::NoSuchName(_));
+        assert_eq!(resolution.endpoints.len(), if negative { 1 } else { 2 }, "{kind} {fault:?}");
+        assert_eq!(resolution.partial, !negative);
         assert!(resolution.endpoints.contains(&only));
     }
 }
 
 #[tokio::test]
-async fn f13_an_error_of_one_family_beside_a_denial_of_the_other_is_an_error() {
-    for (broken, denied) in [(RecordType::A, RecordType::AAAA), (RecordType::AAAA, RecordType::A)] {
+async fn error_in_one_family_outweighs_nxdomain_in_the_other() {
+    for (failing, missing) in [(RecordType::A, RecordType::AAAA), (RecordType::AAAA, RecordType::A)] {
         let server = start().await;
-        server.on(broken, Fault::Code(2));
-        server.on(denied, Fault::NoSuchName(5));
+        server.on(failing, Fault::Code(2));
+        server.on(missing, Fault::NoSuchName(5));
         let error = dns(&[&server]).resolve().await.unwrap_err();
         assert_eq!(error.kind(), ResolveErrorKind::ServerFailure("SERVFAIL"));
         assert!(!error.is_negative());
@@ -110,7 +110,7 @@ async fn f13_an_error_of_one_family_beside_a_denial_of_the_other_is_an_error() {
 }
 
 #[tokio::test]
-async fn f19_aliases_are_followed_eight_deep_and_a_circle_is_an_error() {
+async fn follows_eight_aliases_and_rejects_a_loop() {
     let hop = |n: usize| if n == 0 { SVC.to_owned() } else { format!("hop{n}.example.") };
     let chain = |length: usize| -> Vec<Record> {
         (0..length)
@@ -118,7 +118,7 @@ async fn f19_aliases_are_followed_eight_deep_and_a_circle_is_an_error() {
             .chain([address(&hop(length), 30, "10.0.0.1"), address(&hop(length), 30, "fd00::1")])
             .collect()
     };
-    // In one answer.
+    // All aliases in one response.
     let server = start().await;
     server.set_records(".", chain(8));
     let resolution = dns(&[&server]).resolve().await.unwrap();
@@ -128,25 +128,26 @@ async fn f19_aliases_are_followed_eight_deep_and_a_circle_is_an_error() {
     assert_eq!(dns(&[&server]).resolve().await.unwrap_err().kind(), ResolveErrorKind::Malformed);
     server.take_log();
 
-    // One alias an answer: each end is asked for in turn.
+    // One alias per response: each alias is queried in turn.
     server.always(Fault::OneAlias);
     server.set_records(".", chain(3));
     let resolution = dns(&[&server]).resolve().await.unwrap();
     assert_eq!(addresses(&resolution), ["10.0.0.1:5432", "[fd00::1]:5432"]);
     assert_eq!(server.take_log().len(), 2 * 4);
 
-    // In a circle, in one answer or in several: an error, not a denial.
-    let circle = vec![alias(SVC, "a.example."), alias("a.example.", "b.example."), alias("b.example.", "a.example.")];
+    // A loop, in one response or over several: an error, not a negative response.
+    let cname_loop =
+        vec![alias(SVC, "a.example."), alias("a.example.", "b.example."), alias("b.example.", "a.example.")];
     for fault in [Fault::OneAlias, Fault::None] {
         server.always(fault);
-        server.set_records(".", circle.clone());
+        server.set_records(".", cname_loop.clone());
         let error = dns(&[&server]).resolve().await.unwrap_err();
         assert_eq!(error.kind(), ResolveErrorKind::Malformed);
-        assert!(error.to_string().contains("circle"), "{error}");
+        assert!(error.to_string().contains("CNAME loop"), "{error}");
         assert!(server.take_log().len() <= 2 * 3);
     }
 
-    // To nowhere: a denial, which empties nothing by itself.
+    // An alias of a name that does not exist: a negative response, which alone does not empty the set.
     server.set_records(".", vec![address(SVC, TTL, "10.0.0.1")]);
     server.heal();
     let mut follower = Follower::new(dns(&[&server]));
@@ -157,7 +158,7 @@ async fn f19_aliases_are_followed_eight_deep_and_a_circle_is_an_error() {
 }
 
 #[tokio::test]
-async fn f20_a_server_that_answers_in_lower_case_costs_one_lookup_by_tcp() {
+async fn lower_case_response_costs_one_query_over_tcp() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
     let mut options = options(&[&server]);
@@ -172,6 +173,6 @@ async fn f20_a_server_that_answers_in_lower_case_costs_one_lookup_by_tcp() {
     let resolution = dns.resolve().await.unwrap();
     assert_eq!(addresses(&resolution), pods(&[1]));
     let log = server.take_log();
-    let a = |by_tcp| log.iter().filter(|packet| packet.kind == RecordType::A && packet.tcp == by_tcp).count();
+    let a = |tcp| log.iter().filter(|packet| packet.kind == RecordType::A && packet.tcp == tcp).count();
     assert_eq!((a(false), a(true)), (1, 1));
 }

@@ -1,4 +1,4 @@
-//! Servers that fail, are silent or slow: F5 to F9, F21, F23.
+//! Verifies lookups while name servers fail, do not respond or respond late, and concurrent callers.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use hickory_resolver::proto::rr::Name;
 use super::*;
 use crate::discovery::server::Server;
 
-/// The most packets within any second.
-fn most_in_a_second(log: &[Packet]) -> usize {
+/// Returns the maximum number of packets within any second.
+fn max_per_second(log: &[Packet]) -> usize {
     let within = |first: &Packet| {
         log.iter().filter(|packet| packet.at >= first.at && packet.at < first.at + Duration::from_millis(990)).count()
     };
     log.iter().map(within).max().unwrap_or(0)
 }
 
-/// Looks up in real time for `span`; returns how many lookups there were.
+/// Looks up in real time for `span`. Returns the number of lookups.
 async fn follow(follower: &mut Follower, span: Duration) -> u32 {
     let (end, mut lookups) = (Instant::now() + span, 0);
     while Instant::now() < end {
         follower.now = Instant::now();
-        // Each result is judged by the set it leaves.
+        // The callers check the set, not each result.
         let _ = follower.step().await;
         lookups += 1;
         tokio::time::sleep_until(follower.now).await;
@@ -29,7 +29,7 @@ async fn follow(follower: &mut Follower, span: Duration) -> u32 {
 }
 
 #[tokio::test]
-async fn f05_servfail_for_ever_keeps_the_set_at_four_packets_a_second_and_recovers() {
+async fn servfail_keeps_the_set_at_four_packets_per_second() {
     let each = [2, 5, 1].map(|code| async move {
         let server = start().await;
         server.set(SVC, &["10.0.0.1"]);
@@ -40,7 +40,7 @@ async fn f05_servfail_for_ever_keeps_the_set_at_four_packets_a_second_and_recove
         let lookups = follow(&mut follower, Duration::from_secs(3)).await;
         assert!(lookups >= 2);
         assert_eq!(follower.set(), pods(&[1]));
-        assert!(most_in_a_second(&server.take_log()) <= 4);
+        assert!(max_per_second(&server.take_log()) <= 4);
         let error = follower.dns.resolve().await.unwrap_err();
         assert!(matches!(error.kind(), ResolveErrorKind::ServerFailure("SERVFAIL" | "REFUSED" | "FORMERR")), "{error}");
 
@@ -55,14 +55,14 @@ async fn f05_servfail_for_ever_keeps_the_set_at_four_packets_a_second_and_recove
 }
 
 #[tokio::test]
-async fn f05_three_failing_servers_together_see_no_more_packets_than_one() {
+async fn three_failing_servers_share_the_packet_limit() {
     let each = [Fault::Code(2), Fault::Drop].map(|fault| async move {
         let servers = [start().await, start().await, start().await];
         servers.iter().for_each(|server| server.set(SVC, &["10.0.0.1"]));
         let mut follower = Follower::new(dns(&servers.each_ref()));
         follower.step().await.unwrap();
         servers.iter().for_each(|server| server.always(fault.clone()));
-        // The lookup with which it begins asks all three at once.
+        // The first failing lookup is not limited yet, so it is not counted.
         follower.step().await.unwrap_err();
         tokio::time::sleep(Duration::from_secs(1)).await;
         servers.iter().for_each(|server| drop(server.take_log()));
@@ -71,7 +71,7 @@ async fn f05_three_failing_servers_together_see_no_more_packets_than_one() {
         assert_eq!(follower.set(), pods(&[1]));
         let mut log: Vec<_> = servers.iter().flat_map(FaultDns::take_log).collect();
         log.sort_by_key(|packet| packet.at);
-        assert!(most_in_a_second(&log) <= 4, "{log:?}");
+        assert!(max_per_second(&log) <= 4, "{log:?}");
 
         servers[2].heal();
         let begin = Instant::now();
@@ -79,12 +79,12 @@ async fn f05_three_failing_servers_together_see_no_more_packets_than_one() {
         assert!(recovered.is_ok(), "{recovered:?}");
         assert!(begin.elapsed() < Duration::from_secs(3));
     });
-    let [failing, silent] = each;
-    tokio::join!(failing, silent);
+    let [failing, unresponsive] = each;
+    tokio::join!(failing, unresponsive);
 }
 
 #[tokio::test]
-async fn f06_a_silent_server_and_a_closed_port_keep_the_set_and_end_in_time() {
+async fn unresponsive_server_and_closed_port_keep_the_set() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
     let mut follower = Follower::new(dns(&[&server]));
@@ -99,10 +99,10 @@ async fn f06_a_silent_server_and_a_closed_port_keep_the_set_and_end_in_time() {
     assert!(took >= Duration::from_millis(1900) && took < Duration::from_millis(2200), "{took:?}");
     assert_eq!(follower.set(), pods(&[1]));
     let log = server.take_log();
-    assert!(log.len() <= 6 && most_in_a_second(&log) <= 4, "{log:?}");
-    // While it is silent, too, no second has more than four packets.
+    assert!(log.len() <= 6 && max_per_second(&log) <= 4, "{log:?}");
+    // The packet limit holds for later lookups too.
     follow(&mut follower, Duration::from_secs(3)).await;
-    assert!(most_in_a_second(&server.take_log()) <= 4);
+    assert!(max_per_second(&server.take_log()) <= 4);
 
     server.stop().await;
     let begin = Instant::now();
@@ -114,7 +114,7 @@ async fn f06_a_silent_server_and_a_closed_port_keep_the_set_and_end_in_time() {
 }
 
 #[tokio::test]
-async fn f07_a_good_second_server_answers_for_a_bad_first_one() {
+async fn second_server_answers_for_a_bad_first_one() {
     let good = start().await;
     good.set(SVC, &["10.0.0.1"]);
     let took = async |fault: Option<Fault>| -> Duration {
@@ -134,8 +134,8 @@ async fn f07_a_good_second_server_answers_for_a_bad_first_one() {
         took
     };
     let limit = Duration::from_millis(350);
-    let silent = shortest(limit, || took(Some(Fault::Drop))).await;
-    assert!(silent >= Duration::from_millis(300) && silent <= limit, "{silent:?}");
+    let hedged = shortest(limit, || took(Some(Fault::Drop))).await;
+    assert!(hedged >= Duration::from_millis(300) && hedged <= limit, "{hedged:?}");
     let limit = Duration::from_millis(10);
     for fault in [
         Some(Fault::Code(2)),
@@ -145,22 +145,21 @@ async fn f07_a_good_second_server_answers_for_a_bad_first_one() {
         Some(Fault::Truncate(1, Tcp::Close)),
         None,
     ] {
-        let told = format!("{fault:?}");
-        let fast = shortest(limit, || took(fault.clone())).await;
-        assert!(fast <= limit, "{told}: {fast:?}");
+        let immediate = shortest(limit, || took(fault.clone())).await;
+        assert!(immediate <= limit, "{fault:?}: {immediate:?}");
     }
 }
 
 #[tokio::test]
-async fn f07_a_first_server_that_denies_is_believed_unless_it_is_to_be_doubted() {
-    let (lying, good) = (start().await, start().await);
+async fn retries_a_negative_response_only_if_configured() {
+    let (wrong, good) = (start().await, start().await);
     good.set(SVC, &["10.0.0.1"]);
-    let mut options = options(&[&lying, &good]);
+    let mut options = options(&[&wrong, &good]);
     let error = Dns::new(options.clone()).unwrap().resolve().await.unwrap_err();
     assert_eq!(error.kind(), ResolveErrorKind::NoSuchName);
     assert_eq!(good.take_log(), []);
 
-    options.doubt_negative = true;
+    options.retry_negative = true;
     let dns = Dns::new(options).unwrap();
     let resolution = dns.resolve().await.unwrap();
     assert_eq!((addresses(&resolution), resolution.server), (pods(&[1]), Some(good.address())));
@@ -172,18 +171,18 @@ async fn f07_a_first_server_that_denies_is_believed_unless_it_is_to_be_doubted()
 }
 
 #[tokio::test]
-async fn f08_a_lost_packet_costs_a_third_of_a_second_also_after_forty_denials() {
+async fn retransmits_in_a_third_of_a_second_after_40_negatives() {
     let server = start().await;
     let one = Server::new(server.address(), &options(&[&server]), Arc::default()).unwrap();
     let name = Name::from_ascii(SVC).unwrap();
     let lost = async || {
-        // Lookups are a second apart: packets have room again.
+        // After a second, the rate limit has space again.
         tokio::time::sleep(Duration::from_secs(1)).await;
         server.set(SVC, &["10.0.0.1"]);
         server.nth(None, 0, 1, Fault::Drop);
         server.take_log();
         let begin = Instant::now();
-        assert_eq!(one.ask(&name, RecordType::A, false).await.unwrap().addresses.len(), 1);
+        assert_eq!(one.query(&name, RecordType::A, false).await.unwrap().addresses.len(), 1);
         let took = begin.elapsed();
         let log = server.take_log();
         assert_eq!(log.len(), 2);
@@ -194,7 +193,7 @@ async fn f08_a_lost_packet_costs_a_third_of_a_second_also_after_forty_denials() 
     let first = shortest(limit, lost).await;
     server.set(SVC, &[]);
     for _ in 0..40 {
-        one.ask(&name, RecordType::A, false).await.unwrap_err();
+        one.query(&name, RecordType::A, false).await.unwrap_err();
     }
     let after = shortest(limit, lost).await;
     for took in [first, after] {
@@ -203,7 +202,7 @@ async fn f08_a_lost_packet_costs_a_third_of_a_second_also_after_forty_denials() 
 }
 
 #[tokio::test]
-async fn f09_a_late_answer_of_an_earlier_lookup_is_discarded() {
+async fn discards_a_late_response_of_an_earlier_lookup() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
     let dns = dns(&[&server]);
@@ -216,26 +215,26 @@ async fn f09_a_late_answer_of_an_earlier_lookup_is_discarded() {
     }
     server.take_log();
     server.always(Fault::Delay(Duration::from_secs(3)));
-    // Two at once are one lookup.
+    // Concurrent calls share one lookup.
     let (one, two) = tokio::join!(dns.resolve(), dns.resolve());
     for error in [one.unwrap_err(), two.unwrap_err()] {
         assert_eq!(error.kind(), ResolveErrorKind::Timeout);
     }
-    let asked = server.take_log();
-    let mut ids: Vec<_> = asked.iter().map(|packet| (packet.kind, packet.id)).collect();
+    let log = server.take_log();
+    let mut ids: Vec<_> = log.iter().map(|packet| (packet.kind, packet.id)).collect();
     ids.sort_unstable();
     ids.dedup();
-    assert!(ids.len() <= 2, "two lookups overlap: {asked:?}");
+    assert!(ids.len() <= 2, "two lookups overlap: {log:?}");
     server.heal();
     server.set(SVC, &["10.0.0.2"]);
     assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[2]));
-    // The late answers arrive now, at nobody.
+    // The late responses arrive during this time. No query waits for them.
     tokio::time::sleep(Duration::from_millis(1200)).await;
     assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[2]));
 }
 
 #[tokio::test]
-async fn f21_a_thousand_callers_cost_one_packet_a_family_and_one_that_leaves_costs_nobody() {
+async fn concurrent_callers_share_one_lookup() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
     server.always(Fault::Delay(Duration::from_millis(200)));
@@ -260,12 +259,12 @@ async fn f21_a_thousand_callers_cost_one_packet_a_family_and_one_that_leaves_cos
     assert_eq!(answered, 900);
     assert_eq!(kinds(&server.take_log()), [RecordType::A, RecordType::AAAA]);
 
-    // The last one to leave stops the lookup, and the next one is whole.
+    // Cancelling the only caller stops the lookup. The next lookup is complete.
     let alone = tokio::time::timeout(Duration::from_millis(20), dns.resolve()).await;
     assert!(alone.is_err());
     assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[1]));
 
-    // What was known before it was stopped is still known: the IPv6 half stays when it is not heard of.
+    // A stopped lookup keeps the last good addresses: those of IPv6 survive a later failure of its query.
     server.set(SVC, &["10.0.0.1", "fd00::1"]);
     let dns = super::dns(&[&server]);
     let both = dns.resolve().await.unwrap().endpoints;
@@ -277,7 +276,7 @@ async fn f21_a_thousand_callers_cost_one_packet_a_family_and_one_that_leaves_cos
 }
 
 #[tokio::test]
-async fn f23_ten_minutes_without_dns_change_nothing_and_it_comes_back_by_itself() {
+async fn survives_ten_minutes_without_dns() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1", "10.0.0.2"]);
     let mut follower = Follower::new(dns(&[&server]));
@@ -285,13 +284,14 @@ async fn f23_ten_minutes_without_dns_change_nothing_and_it_comes_back_by_itself(
     let at = server.address();
     server.stop().await;
     let begin = follower.now;
-    let mut turn = false;
+    let mut pass = false;
     while follower.now - begin < Duration::from_secs(600) {
         assert!(!follower.step().await.unwrap_err().is_negative());
         assert_eq!(follower.set(), pods(&[1, 2]));
-        // Pods restart in place meanwhile. The clock runs ahead of the lookups, which keep to four packets a second.
-        turn = !turn;
-        follower.all_pass(turn);
+        // The health of the Pods changes, as if they restarted in place. The test's clock runs ahead of real time, by
+        // which the lookups are limited to four packets per second.
+        pass = !pass;
+        follower.all_pass(pass);
         follower.now += Duration::from_secs(60);
     }
     let server = FaultDns::start_at(at).await.unwrap();

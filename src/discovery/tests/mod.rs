@@ -1,5 +1,50 @@
-//! Lookups through real sockets, against a name server that does wrong: F1 to F24, one function each (F22, which
-//! measures a whole process, is a test of its own).
+//! Verifies lookups through real sockets, against a name server with faults.
+//!
+//! The DNS failures, each with a code, and the tests that cover them:
+//!
+//! | code | failure | test |
+//! |---|---|---|
+//! | F1 | the set grows, shrinks, is replaced | `sets::follows_a_set_that_grows_shrinks_and_is_replaced` |
+//! | F2 | the same set in another order, or with duplicates | `sets::ignores_order_and_duplicates` |
+//! | F3 | NXDOMAIN once, repeatedly, forever | `sets::nxdomain_empties_only_when_repeated_and_no_pod_passes` |
+//! | F4 | NODATA for A, NODATA for AAAA only | `sets::nodata_for_a_is_negative_and_for_aaaa_alone_is_normal` |
+//! | F5 | SERVFAIL, REFUSED or FORMERR until recovery | `failures::servfail_keeps_the_set_at_four_packets_per_second` |
+//! | | the same on three servers | `failures::three_failing_servers_share_the_packet_limit` |
+//! | F6 | unresponsive server, closed port | `failures::unresponsive_server_and_closed_port_keep_the_set` |
+//! | | the closed port alone | `closed_port_fails_immediately` |
+//! | F7 | the first server fails, the second works | `failures::second_server_answers_for_a_bad_first_one` |
+//! | | the first server does not respond, repeatedly | `unresponsive_first_server_costs_one_hedge_and_then_nothing` |
+//! | | the first server returns a wrong NXDOMAIN | `failures::retries_a_negative_response_only_if_configured` |
+//! | F8 | a lost packet, also after many NXDOMAIN | `failures::retransmits_in_a_third_of_a_second_after_40_negatives` |
+//! | F9 | delayed responses, some after the deadline | `failures::discards_a_late_response_of_an_earlier_lookup` |
+//! | F10 | 28 to 1000 addresses | `sizes::returns_the_whole_set_at_every_size` |
+//! | | a truncated response; TCP closed, reset, slow | `sizes::never_uses_a_truncated_response` |
+//! | F11 | wrong id, source or question | `answers::ignores_forged_responses_and_uses_the_genuine_one` |
+//! | | only these; garbage; foreign owner or class | `answers::only_invalid_responses_are_an_error_and_keep_the_set` |
+//! | | 0.0.0.0, multicast, IPv4-mapped addresses | `answers::drops_addresses_that_no_pod_can_have` |
+//! | F12 | TTL of 0, 1, 5, 30 or 86,400 s, mixed TTLs | `sets::follows_the_ttl_within_its_bounds` |
+//! | F13 | one family works, the other does not | `answers::neither_family_delays_or_empties_the_other` |
+//! | | SERVFAIL in one family, NXDOMAIN in the other | `answers::error_in_one_family_outweighs_nxdomain_in_the_other` |
+//! | F14 | a short name under a Pod's search list | `names::searches_a_short_name_only_once` |
+//! | | SERVFAIL or timeout for the right candidate | `names::inconclusive_response_ends_the_search` |
+//! | | a wildcard record in a search domain | `names::skips_a_search_domain_with_a_wildcard` |
+//! | F15 | two replicas with different sets | `sets::keeps_healthy_pods_while_two_replicas_disagree` |
+//! | F16 | resolv.conf replaced, broken, removed | `names::rereads_a_changed_resolv_conf_and_ignores_a_broken_one` |
+//! | F17 | a Pod moves; an address is reused | `sets::treats_a_moved_name_and_a_reused_address_as_other_pods` |
+//! | F18 | SRV: addresses are missing | `srv::queries_the_addresses_missing_in_the_srv_response` |
+//! | | SRV: port, priority or weight changes | `srv::another_port_is_another_pod_and_weights_change_nothing` |
+//! | | SRV: more Pods than a packet holds | `srv::fetches_more_pods_than_a_packet_holds_over_tcp` |
+//! | | SRV: dual-stack Pods | `srv::counts_a_dual_stack_pod_once` |
+//! | | SRV: no records; SERVFAIL | `srv::missing_srv_records_are_negative_and_servfail_is_an_error` |
+//! | F19 | a CNAME chain, a loop, a dangling alias | `answers::follows_eight_aliases_and_rejects_a_loop` |
+//! | F20 | random case, lower-case response | `answers::lower_case_response_costs_one_query_over_tcp` |
+//! | F21 | 1000 concurrent callers, cancellation | `failures::concurrent_callers_share_one_lookup` |
+//! | F22 | hours of lookups with faults | the test binary `tests/dns_soak.rs`, which measures its whole process |
+//! | F23 | no DNS for ten minutes | `failures::survives_ten_minutes_without_dns` |
+//! | F24 | the server closes an idle TCP connection | `sizes::reopens_a_tcp_connection_closed_between_lookups` |
+//!
+//! The test binaries `tests/dns_pool` and `tests/real_dns` cover some of these failures with a whole pool and with real
+//! name servers.
 
 mod answers;
 mod failures;
@@ -26,7 +71,7 @@ const SVC: &str = "postgresql-svc.k8s-training.svc.cluster.local.";
 const SRV: &str = "_postgresql-port._tcp.postgresql-svc.k8s-training.svc.cluster.local.";
 
 fn options(servers: &[&FaultDns]) -> DnsOptions {
-    let mut options = DnsOptions::new(SVC, 5432);
+    let mut options = DnsOptions::new(SVC.parse().expect("a Service name"), 5432);
     options.nameservers = servers.iter().map(|server| server.address()).collect();
     options
 }
@@ -39,19 +84,22 @@ fn addresses(resolution: &Resolution) -> Vec<String> {
     resolution.endpoints.iter().map(ToString::to_string).collect()
 }
 
-/// What the pool does with lookups, on a clock of its own: who exists, and when to ask again.
+/// A stand-in for the pool. It keeps the set of Pods and the schedule of lookups, and has its own clock.
 struct Follower {
     dns: Dns,
     schedule: Schedule,
     confirm: Confirm,
     rng: StdRng,
-    /// Every known Pod, and whether it passes its health check.
+    /// All known Pods, each with true if it passes its health check.
     known: BTreeMap<Endpoint, bool>,
-    /// The health of a Pod that is new.
+    /// The health of new Pods.
     healthy: bool,
+    /// The time of the next lookup.
     now: Instant,
+    /// The interval from the last lookup to the next.
     waited: Duration,
-    again: bool,
+    /// True if the last decision requested a recheck.
+    recheck: bool,
 }
 
 impl Follower {
@@ -65,11 +113,11 @@ impl Follower {
             healthy: true,
             now: Instant::now(),
             waited: Duration::ZERO,
-            again: false,
+            recheck: false,
         }
     }
 
-    /// One lookup, and the wait until the next one. Returns who exists then.
+    /// Performs one lookup and advances the clock to the next one. Returns the set of Pods.
     async fn step(&mut self) -> Result<Vec<String>, ResolveError> {
         let known: Vec<_> = self.known.clone().into_iter().collect();
         let result = self.dns.resolve().await;
@@ -85,7 +133,7 @@ impl Follower {
                     (self.confirm.negative(self.now, &known, error.negative_ttl()), due)
                 } else {
                     self.confirm.error();
-                    (Decision { set: self.known.keys().cloned().collect(), again: None }, due)
+                    (Decision { set: self.known.keys().cloned().collect(), recheck_at: None }, due)
                 }
             }
         };
@@ -98,8 +146,8 @@ impl Follower {
                 (pod, passes)
             })
             .collect();
-        self.again = decision.again.is_some();
-        let due = decision.again.map_or(due, |again| again.min(due));
+        self.recheck = decision.recheck_at.is_some();
+        let due = decision.recheck_at.map_or(due, |at| at.min(due));
         self.waited = due - self.now;
         self.now = due;
         result.map(|_| self.set())
@@ -109,7 +157,7 @@ impl Follower {
         self.known.keys().map(ToString::to_string).collect()
     }
 
-    /// All Pods pass their health check from now on, or fail it.
+    /// Lets all Pods pass or fail their health check from now on.
     fn all_pass(&mut self, passes: bool) {
         self.healthy = passes;
         self.known.values_mut().for_each(|known| *known = passes);
@@ -120,8 +168,8 @@ async fn start() -> FaultDns {
     FaultDns::start().await.unwrap()
 }
 
-/// The shortest of up to three runs, of which the first within the limit will do: the machine may be busy with other
-/// tests.
+/// Returns the shortest of up to three runs. Stops at the first one within the limit: the machine may be busy with
+/// other tests.
 async fn shortest<F: Future<Output = Duration>>(limit: Duration, mut run: impl FnMut() -> F) -> Duration {
     let mut best = run().await;
     for _ in 0..2 {
@@ -156,7 +204,7 @@ fn kinds(log: &[Packet]) -> Vec<RecordType> {
 }
 
 #[tokio::test]
-async fn one_packet_a_family_and_the_answer_tells_name_and_server() {
+async fn returns_name_and_server_with_one_packet_per_family() {
     let server = start().await;
     server.set(SVC, &["10.0.0.2", "10.0.0.1"]);
     let dns = dns(&[&server]);
@@ -172,24 +220,24 @@ async fn one_packet_a_family_and_the_answer_tells_name_and_server() {
 }
 
 #[tokio::test]
-async fn a_silent_first_server_costs_one_hedge_and_then_nothing() {
-    let silent = start().await;
+async fn unresponsive_first_server_costs_one_hedge_and_then_nothing() {
+    let unresponsive = start().await;
     let good = start().await;
-    silent.always(Fault::Drop);
+    unresponsive.always(Fault::Drop);
     good.set(SVC, &["10.0.0.1"]);
-    let dns = dns(&[&silent, &good]);
+    let dns = dns(&[&unresponsive, &good]);
     let begin = Instant::now();
     assert_eq!(addresses(&dns.resolve().await.unwrap()), ["10.0.0.1:5432"]);
     assert!(begin.elapsed() < Duration::from_millis(350), "{:?}", begin.elapsed());
-    silent.take_log();
+    unresponsive.take_log();
     let begin = Instant::now();
     dns.resolve().await.unwrap();
     assert!(begin.elapsed() < Duration::from_millis(50), "{:?}", begin.elapsed());
-    assert_eq!(silent.take_log(), []);
+    assert_eq!(unresponsive.take_log(), []);
 }
 
 #[tokio::test]
-async fn srv_tells_name_port_and_address_in_one_packet() {
+async fn srv_returns_names_ports_and_addresses_in_one_packet() {
     let server = start().await;
     let target = |pod: u8| format!("postgresql-sfs-{pod}.{SVC}");
     let mut records = vec![service(SRV, 5433, &target(1)), service(SRV, 5432, &target(0))];
@@ -203,11 +251,11 @@ async fn srv_tells_name_port_and_address_in_one_packet() {
 }
 
 #[tokio::test]
-async fn a_closed_port_is_noticed_at_once() {
+async fn closed_port_fails_immediately() {
     let server = start().await;
     let address = server.address();
     server.stop().await;
-    let mut options = DnsOptions::new(SVC, 5432);
+    let mut options = DnsOptions::new(SVC.parse().expect("a Service name"), 5432);
     options.nameservers = vec![address];
     let begin = Instant::now();
     let error = Dns::new(options).unwrap().resolve().await.unwrap_err();

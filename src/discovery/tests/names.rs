@@ -1,4 +1,4 @@
-//! Names and resolv.conf: F14, F16.
+//! Verifies the search list and the handling of resolv.conf.
 
 use std::{fs, path::PathBuf};
 
@@ -6,7 +6,7 @@ use super::*;
 
 const SEARCH: &str = "search k8s-training.svc.cluster.local svc.cluster.local cluster.local corp.example";
 
-/// A resolv.conf of this test alone, removed at its end.
+/// A resolv.conf file of one test. Removed on drop.
 struct Conf(PathBuf);
 
 impl Conf {
@@ -16,7 +16,7 @@ impl Conf {
         Self(path)
     }
 
-    /// Replaces the file as the kubelet does, by another one.
+    /// Replaces the file by renaming a new one over it, as the kubelet does.
     fn replace(&self, text: &str) {
         let fresh = self.0.with_extension("new");
         fs::write(&fresh, text).unwrap();
@@ -26,24 +26,24 @@ impl Conf {
 
 impl Drop for Conf {
     fn drop(&mut self) {
-        // Some tests have removed it already.
+        // Fails if the test has removed the file.
         let _ = fs::remove_file(&self.0);
     }
 }
 
 fn named(name: &str, server: &FaultDns, conf: &Conf) -> Dns {
-    let mut options = DnsOptions::new(name, 5432);
+    let mut options = DnsOptions::new(name.parse().expect("a Service name"), 5432);
     options.nameservers = vec![server.address()];
     options.resolv_conf = conf.0.clone();
     Dns::new(options).unwrap()
 }
 
 #[tokio::test]
-async fn f14_a_short_name_is_walked_once_and_absolute_ever_after() {
+async fn searches_a_short_name_only_once() {
     let conf = Conf::new("walk", &format!("{SEARCH}\noptions ndots:5\n"));
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
-    // One packet a family for each name tried; the complete name is tried first and alone, not last of five.
+    // One packet per family for each candidate. A complete name is the only candidate, not the last of five.
     for (name, tried) in [
         ("postgresql-svc", 1),
         ("postgresql-svc.k8s-training", 2),
@@ -62,11 +62,11 @@ async fn f14_a_short_name_is_walked_once_and_absolute_ever_after() {
 }
 
 #[tokio::test]
-async fn f14_an_inconclusive_name_ends_the_walk_and_is_no_denial() {
+async fn inconclusive_response_ends_the_search() {
     let conf = Conf::new("inconclusive", &format!("{SEARCH}\noptions ndots:5\n"));
     let server = start().await;
     for fault in [Fault::Code(2), Fault::Drop] {
-        let mut options = DnsOptions::new("postgresql-svc", 5432);
+        let mut options = DnsOptions::new("postgresql-svc".parse().expect("a Service name"), 5432);
         options.nameservers = vec![server.address()];
         options.resolv_conf = conf.0.clone();
         options.timeout = Duration::from_millis(300);
@@ -79,7 +79,7 @@ async fn f14_an_inconclusive_name_ends_the_walk_and_is_no_denial() {
         assert_eq!(log.len(), 2);
         assert!(log.iter().all(|packet| packet.name == SVC));
     }
-    // Denied everywhere it is a denial, of every name and family.
+    // The error is negative only if every candidate and family is.
     server.heal();
     let error = named("postgresql-svc", &server, &conf).resolve().await.unwrap_err();
     assert_eq!(error.kind(), ResolveErrorKind::NoSuchName);
@@ -88,7 +88,7 @@ async fn f14_an_inconclusive_name_ends_the_walk_and_is_no_denial() {
 }
 
 #[tokio::test]
-async fn f14_a_search_domain_that_answers_to_every_name_is_passed_over() {
+async fn skips_a_search_domain_with_a_wildcard() {
     let conf = Conf::new("wildcard", &format!("{SEARCH}\noptions ndots:5\n"));
     let server = start().await;
     server.set_records("corp.example.", vec![address("*.corp.example.", TTL, "192.0.2.1")]);
@@ -97,7 +97,7 @@ async fn f14_a_search_domain_that_answers_to_every_name_is_passed_over() {
     assert_eq!(error.kind(), ResolveErrorKind::NoSuchName);
     assert_eq!(server.take_log().len(), 10 + 1);
 
-    // A name that the domain really has is taken.
+    // A name that exists in the domain is used.
     server.set("postgresql-svc.corp.example.", &["10.0.0.9"]);
     server.set_records("*.corp.example.", vec![]);
     let dns = named("postgresql-svc", &server, &conf);
@@ -111,14 +111,14 @@ async fn f14_a_search_domain_that_answers_to_every_name_is_passed_over() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn f16_resolv_conf_is_read_again_when_it_changes_and_a_broken_one_is_passed_over() {
+async fn rereads_a_changed_resolv_conf_and_ignores_a_broken_one() {
     let one = start().await;
     let port = one.address().port();
     let two = FaultDns::start_at(([127, 0, 0, 2], port).into()).await.unwrap();
     one.set(SVC, &["10.0.0.1"]);
     two.set(SVC, &["10.0.0.2"]);
     let conf = Conf::new("reread", &format!("{SEARCH}\nnameserver 127.0.0.1\noptions ndots:5\n"));
-    let mut options = DnsOptions::new("postgresql-svc", 5432);
+    let mut options = DnsOptions::new("postgresql-svc".parse().expect("a Service name"), 5432);
     options.nameserver_port = port;
     options.resolv_conf = conf.0.clone();
     let dns = Dns::new(options.clone()).unwrap();
@@ -134,13 +134,13 @@ async fn f16_resolv_conf_is_read_again_when_it_changes_and_a_broken_one_is_passe
     assert_eq!(answer().await, pods(&[2]));
     assert_eq!(one.take_log(), []);
 
-    // The very name server comes back, and the other search list does not take the name's answer away.
+    // The first name server is back. Another search list with the same domains does not reset the selected name.
     conf.replace("search svc.cluster.local cluster.local k8s-training.svc.cluster.local\nnameserver 127.0.0.1\n");
     one.take_log();
     assert_eq!(answer().await, pods(&[1]));
     assert!(one.take_log().iter().all(|packet| packet.name == SVC));
 
-    // Without any from the beginning, the error names the file.
+    // A file that was never readable is an error that names it.
     options.resolv_conf = conf.0.with_extension("missing");
     let error = Dns::new(options).unwrap().resolve().await.unwrap_err();
     assert_eq!(error.kind(), ResolveErrorKind::NoNameServer);

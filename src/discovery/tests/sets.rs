@@ -1,10 +1,10 @@
-//! What becomes of the set of Pods: F1 to F4, F12, F15, F17.
-#![allow(clippy::print_stdout, reason = "a test says what it measured")]
+//! Verifies the set of Pods after changes, negative responses and contradictory answers, and the interval of lookups.
+#![allow(clippy::print_stdout, reason = "a test prints its measurements")]
 
 use super::*;
 
 #[tokio::test]
-async fn f01_a_set_grows_shrinks_and_is_replaced() {
+async fn follows_a_set_that_grows_shrinks_and_is_replaced() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     let mut follower = Follower::new(dns(&[&server]));
@@ -13,67 +13,68 @@ async fn f01_a_set_grows_shrinks_and_is_replaced() {
     server.set(SVC, &["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"]);
     assert_eq!(follower.step().await.unwrap(), pods(&[1, 2, 3, 4, 5]));
 
-    // Healthy Pods that are scaled away are gone with the second answer, a second after the first.
+    // Healthy Pods are removed after the second answer without them, one second after the first.
     server.set(SVC, &["10.0.0.1", "10.0.0.2"]);
     assert_eq!(follower.step().await.unwrap(), pods(&[1, 2, 3, 4, 5]));
     assert_eq!(follower.waited, Duration::from_secs(1));
     assert_eq!(follower.step().await.unwrap(), pods(&[1, 2]));
-    assert!(!follower.again);
+    assert!(!follower.recheck);
 
     server.set(SVC, &["10.0.0.8", "10.0.0.9"]);
     assert_eq!(follower.step().await.unwrap(), pods(&[1, 2, 8, 9]));
     assert_eq!(follower.step().await.unwrap(), pods(&[8, 9]));
 
-    // Six lookups: one packet each for A, and AAAA only until it was denied twice.
+    // Six lookups: one packet each for A, and AAAA only until it was empty twice.
     let kinds = kinds(&server.take_log());
     assert_eq!(kinds.iter().filter(|kind| **kind == RecordType::A).count(), 6);
     assert_eq!(kinds.len(), 6 + 2);
 }
 
 #[tokio::test]
-async fn the_steady_state_is_one_packet_a_family_and_lookup() {
+async fn sends_one_packet_per_family_and_lookup_in_steady_state() {
     let server = start().await;
     let count = |kind| move |log: &[Packet]| log.iter().filter(|packet| packet.kind == kind).count();
     for (ips, v6) in [(&["10.0.0.1", "10.0.0.2"][..], 2 + 2), (&["10.0.0.1", "fd00::1"], 30)] {
         server.set(SVC, ips);
         let mut log = Vec::new();
-        // Where this machine stands still, a question is repeated. And of 60 questions two have the same id once in 75
-        // times: the second one is then taken for a repeat, which waits for room. Neither is the steady state.
+        // Two disturbances are not the steady state and lead to a retry. If the machine stalls, a query is
+        // retransmitted. And in one of 75 runs two of the 30 queries per family have the same id, so the second one
+        // counts as a retransmission and waits for the rate limit.
         for _ in 0..5 {
             let dns = dns(&[&server]);
             let mut longest = Duration::ZERO;
             for _ in 0..30 {
-                let asked = Instant::now();
+                let begin = Instant::now();
                 dns.resolve().await.unwrap();
-                longest = longest.max(asked.elapsed());
+                longest = longest.max(begin.elapsed());
             }
             log = server.take_log();
             if longest < Duration::from_millis(200) {
                 break;
             }
-            println!("a lookup took {longest:?}: once more");
+            println!("a lookup took {longest:?}: retrying");
         }
         assert_eq!((count(RecordType::A)(&log), count(RecordType::AAAA)(&log), log.len()), (30, v6, 30 + v6));
     }
 }
 
 #[tokio::test]
-async fn a_name_whose_one_address_is_the_services_own_is_told_of() {
-    for (owner, told) in [(SVC.to_owned(), true), (format!("postgresql-sfs-0.{SVC}"), false)] {
+async fn reports_a_name_whose_only_address_is_the_cluster_ip() {
+    for (owner, reported) in [(SVC.to_owned(), true), (format!("postgresql-sfs-0.{SVC}"), false)] {
         let server = start().await;
         server.set_records(".", vec![address(SVC, TTL, "10.96.0.7"), pointer("10.96.0.7", &owner)]);
         let dns = dns(&[&server]);
         for _ in 0..8 {
             dns.resolve().await.unwrap();
         }
-        assert_eq!(dns.stats().cluster_ip.is_some(), told);
-        let asked = kinds(&server.take_log());
-        assert_eq!(asked.iter().filter(|kind| **kind == RecordType::PTR).count(), 1);
+        assert_eq!(dns.stats().cluster_ip.is_some(), reported);
+        let kinds = kinds(&server.take_log());
+        assert_eq!(kinds.iter().filter(|kind| **kind == RecordType::PTR).count(), 1);
     }
 }
 
 #[tokio::test]
-async fn f02_order_and_duplicates_change_nothing() {
+async fn ignores_order_and_duplicates() {
     let server = start().await;
     let mut follower = Follower::new(dns(&[&server]));
     let mut seen = Vec::new();
@@ -82,15 +83,15 @@ async fn f02_order_and_duplicates_change_nothing() {
         server.set_records(SVC, records.to_vec());
         seen.push(follower.dns.resolve().await.unwrap().endpoints);
         assert_eq!(follower.step().await.unwrap(), pods(&[1, 2, 3]));
-        assert!(!follower.again);
+        assert!(!follower.recheck);
     }
     seen.dedup();
     assert_eq!(seen.len(), 1);
-    // Each lookup one packet for A, whatever the order.
+    // One packet for A per lookup.
     assert_eq!(server.take_log().iter().filter(|packet| packet.kind == RecordType::A).count(), 6);
 }
 
-/// How long, by the follower's clock, until the set is empty; `None` if it never is within `lookups`.
+/// Returns the time by the follower's clock until the set is empty, or `None` if it is not within `lookups`.
 async fn empties(follower: &mut Follower, lookups: usize) -> Option<Duration> {
     let start = follower.now;
     for _ in 0..lookups {
@@ -104,29 +105,29 @@ async fn empties(follower: &mut Follower, lookups: usize) -> Option<Duration> {
 }
 
 #[tokio::test]
-async fn f03_nxdomain_empties_only_after_three_over_its_ttl_and_never_while_a_pod_passes() {
+async fn nxdomain_empties_only_when_repeated_and_no_pod_passes() {
     let seconds = Duration::from_secs;
     tokio::join!(
-        denied_again_and_again(Fault::NoSuchName(5), seconds(10)),
-        denied_again_and_again(Fault::NoSuchName(30), seconds(30)),
-        denied_again_and_again(Fault::Code(3), seconds(10)),
+        repeats_nxdomain(Fault::NoSuchName(5), seconds(10)),
+        repeats_nxdomain(Fault::NoSuchName(30), seconds(30)),
+        repeats_nxdomain(Fault::Code(3), seconds(10)),
     );
 }
 
-async fn denied_again_and_again(fault: Fault, after: Duration) {
+async fn repeats_nxdomain(fault: Fault, after: Duration) {
     let server = start().await;
     server.set(SVC, &["10.0.0.1", "10.0.0.2"]);
     let mut follower = Follower::new(dns(&[&server]));
     follower.step().await.unwrap();
 
-    // Once, and then an answer.
+    // One negative response, then an answer.
     server.nth(None, 0, 2, fault.clone());
     let error = follower.step().await.unwrap_err();
     assert_eq!(error.kind(), ResolveErrorKind::NoSuchName);
     assert_eq!(follower.set(), pods(&[1, 2]));
     assert_eq!(follower.step().await.unwrap(), pods(&[1, 2]));
 
-    // Twice, with Pods that fail.
+    // Two negative responses, with Pods that fail.
     follower.all_pass(false);
     server.nth(None, 0, 4, fault.clone());
     for _ in 0..2 {
@@ -135,13 +136,13 @@ async fn denied_again_and_again(fault: Fault, after: Duration) {
     }
     assert_eq!(follower.step().await.unwrap(), pods(&[1, 2]));
 
-    // For ever, with Pods that pass.
+    // Only negative responses, with Pods that pass.
     follower.all_pass(true);
     server.always(fault.clone());
     assert_eq!(empties(&mut follower, 6).await, None);
     assert_eq!(follower.set(), pods(&[1, 2]));
 
-    // And with Pods that fail: the denials heard so far count, so begin anew.
+    // Only negative responses, with Pods that fail. An answer first resets the count.
     server.heal();
     follower.step().await.unwrap();
     follower.all_pass(false);
@@ -151,7 +152,7 @@ async fn denied_again_and_again(fault: Fault, after: Duration) {
 }
 
 #[tokio::test]
-async fn f04_nodata_for_a_is_a_denial_and_for_aaaa_alone_is_usual() {
+async fn nodata_for_a_is_negative_and_for_aaaa_alone_is_normal() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
     server.on(RecordType::AAAA, Fault::NoData(5));
@@ -166,13 +167,13 @@ async fn f04_nodata_for_a_is_a_denial_and_for_aaaa_alone_is_usual() {
     follower.all_pass(false);
     let took = empties(&mut follower, 30).await.unwrap();
     assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(16), "{took:?}");
-    // An empty A half always has the other one asked too: no denial without both.
+    // If A is empty, AAAA is always queried too: a negative result takes both.
     let log = server.take_log();
     assert_eq!(log.iter().filter(|packet| packet.kind == RecordType::A).count() * 2, log.len());
 }
 
 #[tokio::test]
-async fn f12_the_ttl_is_followed_within_its_bounds() {
+async fn follows_the_ttl_within_its_bounds() {
     let server = start().await;
     let dns = dns(&[&server]);
     let mut follower = Follower::new(dns);
@@ -194,7 +195,7 @@ async fn f12_the_ttl_is_followed_within_its_bounds() {
         let waited = follower.waited;
         assert!(waited >= due.mul_f64(0.88) && waited <= due.mul_f64(1.1), "TTLs {ttls:?}: {waited:?}");
     }
-    // The remaining TTL that a cache tells counts down; the lookup takes it as it is.
+    // A cache returns the remaining TTL. The lookup uses it unchanged.
     server.set_records(SVC, vec![address(SVC, 3, "10.0.0.1")]);
     let resolution = follower.dns.resolve().await.unwrap();
     assert!(resolution.valid_until - Instant::now() <= Duration::from_secs(3));
@@ -202,7 +203,7 @@ async fn f12_the_ttl_is_followed_within_its_bounds() {
 }
 
 #[tokio::test]
-async fn f15_two_replicas_that_disagree_cost_no_healthy_pod() {
+async fn keeps_healthy_pods_while_two_replicas_disagree() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     let mut follower = Follower::new(dns(&[&server]));
@@ -211,13 +212,13 @@ async fn f15_two_replicas_that_disagree_cost_no_healthy_pod() {
         let stale = if round % 2 == 0 { ["10.0.0.1", "10.0.0.2"] } else { ["10.0.0.2", "10.0.0.3"] };
         server.set(SVC, &stale);
         assert_eq!(follower.step().await.unwrap(), pods(&[1, 2, 3]));
-        assert!(follower.again);
+        assert!(follower.recheck);
     }
     assert_eq!(server.take_log().len(), 13 + 2 + 1);
 }
 
 #[tokio::test]
-async fn f17_a_pod_that_moves_and_an_address_that_is_taken_over_are_other_pods() {
+async fn treats_a_moved_name_and_a_reused_address_as_other_pods() {
     let server = start().await;
     let set = |pods: &[(u8, u8)]| {
         let target = |pod: u8| format!("postgresql-sfs-{pod}.{SVC}");
@@ -234,13 +235,13 @@ async fn f17_a_pod_that_moves_and_an_address_that_is_taken_over_are_other_pods()
     set(&[(0, 1), (1, 2)]);
     assert_eq!(follower.step().await.unwrap(), named(&[(0, 1), (1, 2)]));
 
-    // Pod 1 restarts with a new address. Its old one fails, so one answer removes it.
+    // Pod 1 restarts with a new address. Its old one fails, so a single answer removes that.
     let old = follower.known.keys().nth(1).unwrap().clone();
     follower.known.insert(old, false);
     set(&[(0, 1), (1, 3)]);
     assert_eq!(follower.step().await.unwrap(), named(&[(0, 1), (1, 3)]));
 
-    // Pod 2 gets the address that Pod 1 had until now: a Pod of its own beside the old one, until that is confirmed.
+    // Pod 2 gets the address of Pod 1. Both are listed until the absence of Pod 1 is confirmed.
     set(&[(0, 1), (2, 3)]);
     assert_eq!(follower.step().await.unwrap(), named(&[(0, 1), (1, 3), (2, 3)]));
     assert_eq!(follower.step().await.unwrap(), named(&[(0, 1), (2, 3)]));

@@ -1,23 +1,23 @@
-//! Answers of every size, UDP and TCP: F10, F24.
+//! Verifies responses of all sizes, over UDP and TCP.
 
 use super::*;
 
 #[tokio::test]
-async fn f10_the_whole_set_comes_whatever_its_size() {
+async fn returns_the_whole_set_at_every_size() {
     let server = start().await;
     let dns = dns(&[&server]);
-    for (count, by_tcp) in [(28, 0), (29, 0), (72, 0), (73, 1), (200, 1), (1000, 1)] {
+    for (count, over_tcp) in [(28, 0), (29, 0), (72, 0), (73, 1), (200, 1), (1000, 1)] {
         set_many(&server, count);
         let resolution = dns.resolve().await.unwrap();
         assert_eq!(resolution.endpoints.len(), count);
         let log = server.take_log();
-        assert_eq!(tcp(&log), by_tcp, "{count} addresses");
+        assert_eq!(tcp(&log), over_tcp, "{count} addresses");
         assert_eq!(log.iter().filter(|packet| packet.kind == RecordType::A && !packet.tcp).count(), 1);
     }
 }
 
 #[tokio::test]
-async fn f10_a_truncated_answer_is_fetched_by_tcp_or_is_an_error_and_never_used() {
+async fn never_uses_a_truncated_response() {
     let all: Vec<_> = (1..=5).collect();
     for keep in [3, 0] {
         let server = start().await;
@@ -31,7 +31,7 @@ async fn f10_a_truncated_answer_is_fetched_by_tcp_or_is_an_error_and_never_used(
             server.always(Fault::Truncate(keep, fine));
             assert_eq!(addresses(&follower.dns.resolve().await.unwrap()), pods(&all), "{fine:?}");
         }
-        for bad in [Tcp::Close, Tcp::Reset, Tcp::Silent, Tcp::Slow(Duration::from_millis(200))] {
+        for bad in [Tcp::Close, Tcp::Reset, Tcp::Hang, Tcp::Slow(Duration::from_millis(200))] {
             server.always(Fault::Truncate(keep, bad));
             server.take_log();
             let begin = Instant::now();
@@ -47,7 +47,7 @@ async fn f10_a_truncated_answer_is_fetched_by_tcp_or_is_an_error_and_never_used(
 }
 
 #[tokio::test]
-async fn f24_a_tcp_connection_closed_between_lookups_is_opened_again_silently() {
+async fn reopens_a_tcp_connection_closed_between_lookups() {
     let server = start().await;
     set_many(&server, 100);
     let dns = dns(&[&server]);
@@ -61,15 +61,15 @@ async fn f24_a_tcp_connection_closed_between_lookups_is_opened_again_silently() 
         assert!(!resolution.partial);
         assert_eq!(tcp(&server.take_log()), 1);
     }
-    // A connection on which nothing comes any more costs one lookup, not every one from then on.
+    // An unresponsive connection costs one lookup, not every later one.
     let mut options = options(&[&server]);
     options.timeout = Duration::from_millis(300);
-    let hasty = Dns::new(options).unwrap();
-    assert_eq!(hasty.resolve().await.unwrap().endpoints.len(), 100);
-    server.nth(Some(RecordType::A), 0, 1, Fault::Truncate(1, Tcp::Silent));
-    assert_eq!(hasty.resolve().await.unwrap_err().kind(), ResolveErrorKind::Timeout);
-    assert_eq!(hasty.resolve().await.unwrap().endpoints.len(), 100);
-    // Also where the server closes after every answer.
+    let impatient = Dns::new(options).unwrap();
+    assert_eq!(impatient.resolve().await.unwrap().endpoints.len(), 100);
+    server.nth(Some(RecordType::A), 0, 1, Fault::Truncate(1, Tcp::Hang));
+    assert_eq!(impatient.resolve().await.unwrap_err().kind(), ResolveErrorKind::Timeout);
+    assert_eq!(impatient.resolve().await.unwrap().endpoints.len(), 100);
+    // The server may close the connection after every response.
     server.always(Fault::Truncate(1, Tcp::CloseAfter));
     for _ in 0..3 {
         assert_eq!(dns.resolve().await.unwrap().endpoints.len(), 100);

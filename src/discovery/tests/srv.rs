@@ -1,4 +1,4 @@
-//! SRV records: F18.
+//! Verifies lookups of SRV records.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn cluster(ports: &[u16]) -> Vec<Record> {
 }
 
 #[tokio::test]
-async fn f18_glue_that_is_missing_is_asked_for() {
+async fn queries_the_addresses_missing_in_the_srv_response() {
     let server = start().await;
     server.set_records(SVC, cluster(&[5432, 5432, 5433]));
     server.on(RecordType::SRV, Fault::NoGlue);
@@ -29,13 +29,13 @@ async fn f18_glue_that_is_missing_is_asked_for() {
     assert_eq!(addresses(&dns.resolve().await.unwrap()), all);
     assert_eq!(kinds(&server.take_log()), [RecordType::A, RecordType::A, RecordType::A, RecordType::SRV]);
 
-    // A Pod whose address fails to come keeps the one it had.
+    // A Pod whose address query fails keeps its last good address.
     server.on(RecordType::A, Fault::Code(2));
     let resolution = dns.resolve().await.unwrap();
     assert_eq!(addresses(&resolution), all);
     assert!(resolution.partial);
 
-    // A Pod with an IPv6 address alone is found by AAAA.
+    // A Pod with only an IPv6 address is found through AAAA.
     server.heal();
     server.on(RecordType::SRV, Fault::NoGlue);
     server.set_records(SVC, vec![service(SRV, 5432, &target(0)), address(&target(0), TTL, "fd00::1")]);
@@ -45,7 +45,7 @@ async fn f18_glue_that_is_missing_is_asked_for() {
 }
 
 #[tokio::test]
-async fn f18_another_port_is_another_pod_and_weights_change_nothing() {
+async fn another_port_is_another_pod_and_weights_change_nothing() {
     let server = start().await;
     server.set_records(SVC, cluster(&[5432, 5432]));
     let mut follower = Follower::new(by_srv(&server));
@@ -56,7 +56,7 @@ async fn f18_another_port_is_another_pod_and_weights_change_nothing() {
     }
     server.set_records(SVC, weighted);
     assert_eq!(follower.step().await.unwrap(), before);
-    assert!(!follower.again);
+    assert!(!follower.recheck);
 
     server.set_records(SVC, cluster(&[5432, 6432]));
     follower.step().await.unwrap();
@@ -66,7 +66,7 @@ async fn f18_another_port_is_another_pod_and_weights_change_nothing() {
 }
 
 #[tokio::test]
-async fn f18_more_pods_than_a_packet_holds_come_by_tcp() {
+async fn fetches_more_pods_than_a_packet_holds_over_tcp() {
     let server = start().await;
     for pods in [3, 40, 120] {
         server.set_records(SVC, cluster(&vec![5432; pods]));
@@ -79,7 +79,7 @@ async fn f18_more_pods_than_a_packet_holds_come_by_tcp() {
 }
 
 #[tokio::test]
-async fn f18_a_pod_with_addresses_of_both_families_counts_once() {
+async fn counts_a_dual_stack_pod_once() {
     let server = start().await;
     let mut records = cluster(&[5432, 5432]);
     records.extend([0, 1].map(|pod| address(&target(pod), TTL, &format!("fd00::{}", pod + 1))));
@@ -89,7 +89,7 @@ async fn f18_a_pod_with_addresses_of_both_families_counts_once() {
 }
 
 #[tokio::test]
-async fn f18_a_port_without_records_is_a_denial_and_a_failing_server_an_error() {
+async fn missing_srv_records_are_negative_and_servfail_is_an_error() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
     assert!(by_srv(&server).resolve().await.unwrap_err().is_negative());

@@ -1,4 +1,4 @@
-//! Why there is no connection, said with every Pod by name.
+//! The errors of a checkout. Each names every Pod and the reason why it could not be used.
 
 use std::time::Duration;
 
@@ -17,55 +17,56 @@ use crate::{
     wire::Class,
 };
 
-/// The error of a call that need not wait any longer, because nothing will come of it: the pool is closed, every Pod
-/// refuses for good, or none has answered for longer than a caller waits.
-pub(crate) fn hopeless(view: &View, target: Target, shared: &Shared, now: Instant) -> Option<Error> {
+/// Returns an error if a caller need not wait until its deadline: the pool is closed, every Pod refuses connections for
+/// a permanent reason, or no Pod has been healthy for longer than `acquire_timeout`.
+pub(crate) fn fail_early(view: &View, target: Target, shared: &Shared, now: Instant) -> Option<Error> {
     if view.closed {
         return Some(Error::new(Kind::Shutdown, "the pool is closed"));
     }
     if view.health.is_empty() {
         return None;
     }
-    let silent = view.silent_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+    let unhealthy = view.none_healthy_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
     let refused = || view.pods().all(|(pod, health)| health.state != State::Healthy && is_permanent(last_class(pod)));
-    (silent > shared.limits.acquire_timeout || refused()).then(|| of(view, target, shared))
+    (unhealthy > shared.limits.acquire_timeout || refused()).then(|| explain(view, target, shared))
 }
 
-/// The error of a call whose deadline has passed.
+/// Returns the error of a checkout whose deadline has passed.
 pub(crate) fn timed_out(view: &View, target: Target, shared: &Shared) -> Error {
-    of(view, target, shared)
+    explain(view, target, shared)
 }
 
-fn of(view: &View, target: Target, shared: &Shared) -> Error {
+fn explain(view: &View, target: Target, shared: &Shared) -> Error {
     if view.health.is_empty() {
         let resolved = lock(&shared.resolved);
         return match &resolved.error {
             Some(error) => {
-                Error::new(Kind::Dns, "the Service's name could not be resolved").with_source(error.to_string())
+                Error::new(Kind::Dns, "the Service name could not be resolved").with_source(error.to_string())
             }
-            None if resolved.at.is_none() => Error::new(Kind::Dns, "the Service's name has not been resolved yet"),
-            None => Error::new(Kind::NoEndpoints, "there is no Pod behind the Service's name"),
+            None if resolved.at.is_none() => Error::new(Kind::Dns, "the Service name has not been resolved yet"),
+            None => Error::new(Kind::NoEndpoints, "there is no Pod behind the Service name"),
         };
     }
     let attempts = view.pods().map(|(pod, _)| attempt(pod)).collect();
     let candidates = view.snapshot.candidates(target.index());
     if candidates.is_empty() && view.health.iter().any(|pod| pod.state == State::Healthy) {
         let roles: Vec<_> = view.pods().map(|(pod, health)| describe(pod, health)).collect();
-        let sick = view.pods().filter(|(_, health)| health.state != State::Healthy);
-        let failures = sick.filter_map(|(pod, _)| lock(&pod.last_failure).last().map(|(_, attempt)| attempt)).collect();
+        let unhealthy = view.pods().filter(|(_, health)| health.state != State::Healthy);
+        let failures =
+            unhealthy.filter_map(|(pod, _)| lock(&pod.last_failure).last().map(|(_, attempt)| attempt)).collect();
         let message = format!("no Pod can serve `{target}`: {}", roles.join(", "));
         return Error::new(Kind::NoEndpoints, message).with_attempts(failures);
     }
     let classes: Vec<_> = view.pods().map(|(pod, _)| last_class(pod)).collect();
     if classes.iter().copied().all(is_permanent) {
         let (kind, message) = match classes.contains(&Some(Class::Tls)) {
-            true => (Kind::Tls, "no Pod could be connected to over TLS"),
+            true => (Kind::Tls, "could not connect to any Pod over TLS"),
             false => (Kind::Auth, "every Pod refused the session"),
         };
         return Error::new(kind, message).with_attempts(attempts);
     }
     if view.pods().all(|(pod, _)| matches!(last_class(pod), Some(Class::Access | Class::Credentials))) {
-        return Error::new(Kind::Auth, "no Pod could be logged in to").with_attempts(attempts);
+        return Error::new(Kind::Auth, "could not log in to any Pod").with_attempts(attempts);
     }
     let busy = candidates.iter().any(|candidate| {
         let class = last_class(view.snapshot.pod(*candidate));
@@ -73,7 +74,7 @@ fn of(view: &View, target: Target, shared: &Shared) -> Error {
     });
     match busy {
         true => Error::new(Kind::PoolTimeout, "no connection became free").with_attempts(attempts),
-        false => Error::new(Kind::Connect, "no Pod could be connected to").with_attempts(attempts),
+        false => Error::new(Kind::Connect, "could not connect to any Pod").with_attempts(attempts),
     }
 }
 
@@ -87,7 +88,7 @@ fn describe(pod: &Pod, health: &PodHealth) -> String {
         }
         (State::Healthy, role) => format!("{} is {role}", pod.endpoint),
         (state, Role::Unknown) => format!("{} is {state}", pod.endpoint),
-        (state, role) => format!("{} is {state}, last {role}", pod.endpoint),
+        (state, role) => format!("{} is {state}, last role {role}", pod.endpoint),
     }
 }
 

@@ -1,4 +1,9 @@
-//! From a target to a connection: at once where one is idle, else by waiting for one.
+//! The checkout: from a target to a connection.
+//!
+//! [`try_idle`] takes an idle connection without waiting. If there is none, [`wait`] joins the wait queue. A connection
+//! that was idle for a while is [pinged](ping) before the caller gets it. [`retry`] runs the caller's work on a
+//! connection and repeats it on another. [`thread_cache`] gives each thread its own copy of the published view, and
+//! [`error`] explains a failed checkout.
 
 pub(crate) mod error;
 pub(crate) mod ping;
@@ -12,7 +17,7 @@ use std::{future::Future, pin::pin};
 use tokio::time::{Sleep, sleep_until, timeout_at};
 use tracing::Instrument as _;
 
-use self::try_idle::PingPending;
+use self::try_idle::PendingPings;
 use super::{
     inner::Inner,
     pod::{client::Client, connect, shared::count},
@@ -26,21 +31,21 @@ use crate::{
     wire::record::Record,
 };
 
-/// A connection that could not be made ready.
+/// The reason why a connection cannot be used by the caller.
 enum NotReady {
-    /// It failed, or has another role than it had.
-    Gone(Option<Attempt>),
-    /// Its Pod has not answered yet.
-    Left(Attempt),
+    /// The connection failed its ping, has the wrong role, or was returned to the pool.
+    Unusable(Option<Attempt>),
+    /// The Pod has not responded to the ping yet. A background task waits for the response.
+    PingPending(Attempt),
 }
 
 impl Inner {
-    /// A connection, by the deadline.
+    /// Checks out a connection. The deadline is `acquire_timeout` from now unless one is given.
     pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
-        self.shared.ask_for(target);
+        self.shared.request_roles(target);
         let result = match self.try_checkout(target, connect::grow) {
             Some(client) if client.is_fresh() && self.fits(client.record(), target) => Ok(client),
-            // The slow path is a future of its own, made when it is needed.
+            // The slow path is boxed, which keeps this future small.
             found => {
                 let started = Instant::now();
                 let deadline = deadline.unwrap_or(started + self.shared.limits.acquire_timeout);
@@ -50,7 +55,10 @@ impl Inner {
                 result
             }
         };
-        result.inspect(|client| client.record().lend(target == Target::Any))
+        result.map(|mut client| {
+            client.begin_use(target == Target::Any);
+            client
+        })
     }
 
     async fn wait(
@@ -63,12 +71,12 @@ impl Inner {
         count(&self.shared.counters.waits);
         let mut pinged = Vec::new();
         let mut again = false;
-        let mut mute = PingPending::Last;
+        let mut pending_pings = PendingPings::LastResort;
         let mut found = found;
         loop {
             let client = match found.take() {
                 Some(client) => client,
-                None => match self.queue(target, started, deadline, again, mute).await {
+                None => match self.queue(target, started, deadline, again, pending_pings).await {
                     Ok(client) => client,
                     Err(error) => return Err(error.with_earlier(pinged)),
                 },
@@ -76,79 +84,76 @@ impl Inner {
             again = true;
             match self.ready(client, target, deadline).await {
                 Ok(client) => return Ok(client),
-                Err(NotReady::Gone(attempt)) => pinged.extend(attempt),
-                Err(NotReady::Left(attempt)) => {
-                    mute = PingPending::Never(Instant::now() + ping::PATIENCE);
+                Err(NotReady::Unusable(attempt)) => pinged.extend(attempt),
+                Err(NotReady::PingPending(attempt)) => {
+                    pending_pings = PendingPings::Avoid { open_after: Instant::now() + ping::OPEN_AFTER };
                     pinged.push(attempt);
                 }
             }
         }
     }
 
-    /// Pings a connection that nobody has used for a while, and one whose server was something else when it was reads of
-    /// last: the answer brings the role up to date. Gives one back that is at work: a statement that outlived its
-    /// connection's borrower has been closed on it.
+    /// Makes a connection ready for the caller.
+    ///
+    /// Pings the connection if it was idle for longer than `ping_after`, or if its server's last known role does not
+    /// fit the target; the response updates the role. Returns the connection to the pool if it is not clean: a
+    /// statement that outlived its caller can still be closed on it.
     async fn ready(&self, client: Client, target: Target, deadline: Instant) -> Result<Client, NotReady> {
         if !client.record().is_clean() {
-            return Err(NotReady::Gone(None));
+            return Err(NotReady::Unusable(None));
         }
         if !client.is_stale() && self.fits(client.record(), target) {
             return Ok(client);
         }
-        let asked = Instant::now();
-        let hedge = asked + ping::HEDGE;
-        let answer = self.within(hedge.min(deadline), client.check_connection()).await;
+        let sent = Instant::now();
+        let hedge_at = sent + ping::HEDGE_AFTER;
+        let response = self.within(hedge_at.min(deadline), client.check_connection()).await;
         let attempt = |cause: BoxError| client.endpoint().attempt(Phase::Ping, cause);
-        match answer {
+        match response {
             Some(Ok(())) if self.fits(client.record(), target) => Ok(client),
             Some(Ok(())) => {
-                // Not what is asked for, nor will it be. Given back, it would only be found again.
+                // The role does not fit the target. If the connection were returned, this caller would take it again.
                 client.retire();
-                Err(NotReady::Gone(None))
+                Err(NotReady::Unusable(None))
             }
             Some(Err(error)) => {
                 let attempt = attempt(error.into());
-                client.pod().suspect.notify_one();
+                client.pod().probe_wanted.notify_one();
                 client.retire();
-                Err(NotReady::Gone(Some(attempt)))
+                Err(NotReady::Unusable(Some(attempt)))
             }
-            // The caller's time is up, not the connection's: given back, and recycled.
-            None if deadline < hedge => Err(NotReady::Gone(None)),
+            // The caller's deadline has passed, not the connection's. The connection is returned and recycled.
+            None if deadline < hedge_at => Err(NotReady::Unusable(None)),
             None => {
-                let attempt = attempt("no answer to a ping yet".into());
-                ping::leave(client, asked + self.shared.limits.probe_timeout);
-                Err(NotReady::Left(attempt))
+                let attempt = attempt("no response to a ping yet".into());
+                ping::finish_in_background(client, sent + self.shared.limits.probe_timeout);
+                Err(NotReady::PingPending(attempt))
             }
         }
     }
 
-    /// Whether a server is what the target probe_factory for, as it said last. Where the primary may stand in for standbys that
-    /// are too late, the list of candidates alone decides.
+    /// Returns true if the role that the server reported last fits the target. If the primary may stand in for late
+    /// standbys, the list of candidates alone decides.
     #[inline]
     pub(crate) fn fits(&self, record: &Record, target: Target) -> bool {
-        let stand_in = self.shared.limits.lag_fallback == LagFallback::Primary;
-        match target {
-            Target::Any | Target::PreferPrimary | Target::PreferStandby => true,
-            Target::ReadOnly | Target::Standby if stand_in => true,
-            Target::Primary => record.role() == Role::Primary,
-            Target::Standby => record.role() == Role::Standby,
-            Target::ReadWrite => record.role() == Role::Primary && !record.read_only(),
-            Target::ReadOnly => record.role() == Role::Standby || record.read_only(),
-        }
+        // Most targets accept every server, without a look at the record.
+        target.accepts(Role::Unknown, false)
+            || self.shared.limits.lag_fallback == LagFallback::Primary && target.excludes_writable_primary()
+            || target.accepts(record.role(), record.read_only())
     }
 
-    /// Sleeps on the pool's runtime, whatever the caller runs on.
+    /// Sleeps on the pool's runtime, so that the caller can run on any executor.
     pub(crate) fn sleep_until(&self, at: Instant) -> Sleep {
         let _context = self.shared.runtime.enter();
         sleep_until(at)
     }
 
-    /// Does nothing for a while.
+    /// Sleeps for a duration. See [`sleep_until`](Self::sleep_until).
     pub(crate) async fn pause(&self, pause: Duration) {
         self.sleep_until(Instant::now() + pause).await;
     }
 
-    /// The work's result, or `None` if the time is up first.
+    /// Returns the result of the work, or `None` if the work is not finished at `limit`.
     async fn within<T>(&self, limit: Instant, work: impl Future<Output = T>) -> Option<T> {
         let work = pin!(work);
         let timeout = {

@@ -1,4 +1,4 @@
-//! Doing a piece of work again, on another Pod.
+//! Retries: runs the caller's work on a connection, and repeats it on another if the connection failed.
 
 use std::{error, future::Future, sync::Arc};
 
@@ -14,46 +14,50 @@ use crate::{
     wire::{Class, Verdict, classify::classify_chain, record::Record},
 };
 
-/// Repetitions of one piece of work, at most: enough for every Pod of a StatefulSet to fail in turn, few enough not to
-/// make an outage worse.
+/// Maximum number of repetitions of one piece of work by [`Pool::retry`](crate::Pool::retry): 8.
+///
+/// This is enough for each Pod of a typical StatefulSet to fail in turn, and low enough not to amplify an outage.
 pub const RETRIES: u32 = 8;
 
-/// The first pause after a repetition that was no better; it doubles.
+/// Pause before the second repetition. Doubles before each further one; the first repetition follows without a pause.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What may be repeated.
+/// The work that may be repeated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Repeat {
-    /// Anything that failed with the connection: doing it twice does no harm.
+    /// Work that failed with the connection. Repeating the work is harmless.
     Always,
-    /// Only what was certainly not applied.
+    /// Work that certainly was not applied.
     Unapplied,
 }
 
-/// One try's connection, as far as it can be seen after the client was given away.
-struct Watch {
+/// The observable state of the connection that was passed to the caller's work.
+struct UsedConnection {
     endpoint: Endpoint,
     record: Arc<Record>,
+    /// Requests sent on the connection before the work began.
     sent: u64,
 }
 
-impl Watch {
+impl UsedConnection {
     fn new(client: &Client) -> Self {
-        let record = client.watch();
+        let record = client.shared_record();
         let sent = record.sent();
         Self { endpoint: client.endpoint().clone(), record, sent }
     }
 
-    /// What an error means, with what the connection knows: nothing can have been applied by a request that never
-    /// left. Only of a connection that has ended, or the error may be another connection's; `is_quiet` first, as a
-    /// request that stands in the driver's channel has not been counted yet.
-    fn judge(&self, error: &(dyn error::Error + 'static)) -> Option<Verdict> {
+    /// Classifies an error, with the connection's record as additional evidence.
+    ///
+    /// If no request was sent, nothing was applied. This is concluded only from a connection that has ended, because
+    /// the error may come from another connection otherwise. `is_driver_idle` is read before `sent`, because a request
+    /// in the driver's channel is not counted yet.
+    fn classify(&self, error: &(dyn error::Error + 'static)) -> Option<Verdict> {
         let mut verdict = classify_chain(error)?;
-        if self.record.has_ended() && self.record.is_quiet() && self.record.sent() == self.sent {
+        if self.record.has_ended() && self.record.is_driver_idle() && self.record.sent() == self.sent {
             verdict.applied = Applied::No;
         }
-        // A standby has refused a write: nothing can have been written on it before. On a primary it was a transaction
-        // of the work's own that was read-only, and what came before that may stand.
+        // On a standby that refuses a write, nothing can have been written before. On a primary, the work itself made
+        // the transaction read-only, and an earlier statement of the work may have been applied.
         if verdict.class == Class::ReadOnly && self.record.role() == Role::Primary && !self.record.read_only() {
             verdict.class = Class::Statement;
         }
@@ -71,10 +75,10 @@ impl Inner {
         let started = Instant::now();
         let deadline = started + self.shared.limits.acquire_timeout;
         let mut attempts: Vec<Attempt> = Vec::new();
-        // Of all tries: one that may have been applied may have been, whatever the next one says.
+        // Accumulated over all attempts: an earlier attempt may have been applied even if the last was not.
         let mut applied = Applied::No;
         let mut tries = 0;
-        let mut outdated = false;
+        let mut stale_plan = false;
         loop {
             let client = match self.checkout(target, Some(deadline)).await {
                 Ok(client) => client,
@@ -83,21 +87,23 @@ impl Inner {
                     return Err(error.with_elapsed(started.elapsed()));
                 }
             };
-            if outdated {
-                // What outdated one connection's statements has outdated those of them all.
+            if stale_plan {
+                // A schema change invalidates prepared statements on all connections alike.
                 client.statement_cache.clear();
             }
-            let watch = Watch::new(&client);
+            let used = UsedConnection::new(&client);
             let error: BoxError = match work(client).await {
-                Ok(value) if repeat == Repeat::Unapplied || self.answered_as_asked(&watch, target) => return Ok(value),
-                Ok(_) => format!("it has become a {}, which `{target}` does not want", watch.record.role()).into(),
+                Ok(value) if repeat == Repeat::Unapplied || self.kept_role(&used, target) => return Ok(value),
+                Ok(_) => {
+                    format!("the server's role is now {}, which `{target}` does not accept", used.record.role()).into()
+                }
                 Err(error) => error.into(),
             };
-            let verdict = watch.judge(&*error);
-            let wrong_role = !self.fits(&watch.record, target);
-            outdated |= verdict.is_some_and(|verdict| verdict.class == Class::StalePlan);
+            let verdict = used.classify(&*error);
+            let wrong_role = !self.fits(&used.record, target);
+            stale_plan |= verdict.is_some_and(|verdict| verdict.class == Class::StalePlan);
             let again = match verdict {
-                // Nothing of that statement was applied; of those before it nobody knows.
+                // The failed statement was not applied, but earlier statements of the work may have been.
                 Some(Verdict { class: Class::StalePlan, .. }) => repeat == Repeat::Always,
                 Some(verdict) => {
                     verdict.is_connection_class() && (repeat == Repeat::Always || verdict.applied == Applied::No)
@@ -108,13 +114,13 @@ impl Inner {
                 applied = Applied::Unknown;
             }
             if !again || tries == RETRIES || Instant::now() >= deadline {
-                return Err(Error::new(Kind::Query, format!("the work failed on {}", watch.endpoint))
+                return Err(Error::new(Kind::Query, format!("the work failed on {}", used.endpoint))
                     .with_applied(applied)
                     .with_attempts(attempts)
                     .with_elapsed(started.elapsed())
                     .with_source(error));
             }
-            attempts.push(watch.endpoint.attempt(Phase::Query, error));
+            attempts.push(used.endpoint.attempt(Phase::Query, error));
             count(&self.shared.counters.retries);
             if tries > 0 {
                 let pause = PAUSE * 2u32.pow(tries - 1);
@@ -124,9 +130,9 @@ impl Inner {
         }
     }
 
-    /// Whether the server was what the target probe_factory for to the end of the work: a promotion shows with the answer to
-    /// the first statement after it.
-    fn answered_as_asked(&self, watch: &Watch, target: Target) -> bool {
-        watch.record.role() == Role::Unknown || self.fits(&watch.record, target)
+    /// Returns true if the server's role still fitted the target at the end of the work. A promotion is reported with
+    /// the response to the first statement after it.
+    fn kept_role(&self, used: &UsedConnection, target: Target) -> bool {
+        used.record.role() == Role::Unknown || self.fits(&used.record, target)
     }
 }

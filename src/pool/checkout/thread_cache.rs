@@ -1,8 +1,9 @@
-//! What a thread keeps for its picks.
+//! Per-thread state of the checkout: copies of the published view, random numbers and scratch space.
 //!
-//! It stands in a thread-local without a destructor, which is reached without asking first whether it is alive still: a
-//! seventh of a pick. What lets it go when the thread ends is a thread-local of its own, [`ClearOnExit`], which only the ways that
-//! are rarely taken ask for; when that is gone, nothing is kept any more.
+//! The state lives in a thread-local without a destructor, because a thread-local with a destructor checks on each
+//! access whether it is still alive; that check would be a seventh of a pick's cost. A second thread-local,
+//! [`ClearOnExit`], has the destructor that clears the state at the thread's end. Only the slow paths access it. Once
+//! it has been destroyed, the slow paths use a temporary copy and store nothing.
 
 use std::{
     cell::RefCell,
@@ -18,107 +19,107 @@ use crate::{
     },
 };
 
-/// One thread's copies of what is published, its random numbers, and scratch space.
+/// One thread's copies of published values, its random number generator and its scratch space.
 #[derive(Debug)]
 pub(crate) struct ThreadCache<T> {
     copies: Copies<T>,
     rng: Rng,
-    /// The random numbers begin somewhere at random, as they do from the first copy on.
+    /// True once the generator has a random seed, which the first refresh of a copy sets.
     seeded: bool,
-    rest: Vec<Candidate>,
+    scratch: Vec<Candidate>,
 }
 
-/// Where a thread keeps it.
+/// The thread-local cell of a [`ThreadCache`].
 pub(crate) type CacheCell<T> = RefCell<ManuallyDrop<ThreadCache<T>>>;
 
-/// Lets go of what a thread keeps in this place, when the thread ends.
+/// Clears a [`CacheCell`] when the thread ends.
 #[derive(Debug)]
 pub(crate) struct ClearOnExit<T: 'static>(&'static LocalKey<CacheCell<T>>);
 
 impl<T> ClearOnExit<T> {
-    /// For what is kept there.
-    pub(crate) const fn of(place: &'static LocalKey<CacheCell<T>>) -> Self {
-        Self(place)
+    /// Creates the guard of one cell.
+    pub(crate) const fn of(cell: &'static LocalKey<CacheCell<T>>) -> Self {
+        Self(cell)
     }
 }
 
 impl<T> Drop for ClearOnExit<T> {
     fn drop(&mut self) {
-        let kept = self.0.with(|place| {
-            place.try_borrow_mut().ok().map(|mut place| mem::replace(&mut *place, ThreadCache::nothing()))
-        });
-        // Not in use any more: it may be the last hold on what probe_factory for it again.
-        drop(kept.map(ManuallyDrop::into_inner));
+        let old = self
+            .0
+            .with(|cell| cell.try_borrow_mut().ok().map(|mut cell| mem::replace(&mut *cell, ThreadCache::empty())));
+        // Dropped after the borrow has ended: this may be the last reference to a value whose drop uses the cell again.
+        drop(old.map(ManuallyDrop::into_inner));
     }
 }
 
 impl<T> ThreadCache<T> {
     const fn new() -> Self {
-        Self { copies: Copies::new(), rng: Rng::seeded(0), seeded: false, rest: Vec::new() }
+        Self { copies: Copies::new(), rng: Rng::seeded(0), seeded: false, scratch: Vec::new() }
     }
 
-    const fn nothing() -> ManuallyDrop<Self> {
+    const fn empty() -> ManuallyDrop<Self> {
         ManuallyDrop::new(Self::new())
     }
 
-    /// An empty place.
-    pub(crate) const fn place() -> CacheCell<T> {
-        RefCell::new(Self::nothing())
+    /// Creates an empty cell.
+    pub(crate) const fn cell() -> CacheCell<T> {
+        RefCell::new(Self::empty())
     }
 
-    /// What `work` gives on this thread's copy of what is published, if the copy is up to date and not in use.
-    // Nothing is called here, so that who calls it keeps nothing aside for that.
+    /// Runs `work` on this thread's copy of the published value. Returns `None` if the copy is outdated or in use.
+    // Calls no function, so that the caller need not save registers.
     #[inline(always)]
-    pub(crate) fn at_once<R>(
-        place: &'static LocalKey<CacheCell<T>>,
+    pub(crate) fn with_current<R>(
+        cell: &'static LocalKey<CacheCell<T>>,
         published: &Published<T>,
         work: impl FnOnce(&T, &mut Rng) -> Option<R>,
     ) -> Option<R> {
-        // Not `with`, which is a call where the compiler thinks that it is worth one; never an error.
-        let found = place.try_with(
+        // Not `with`, which the compiler does not always inline. Without a destructor, `try_with` never fails.
+        let found = cell.try_with(
             #[inline(always)]
-            |place| {
+            |cell| {
                 let version = published.version();
-                let mut place = place.try_borrow_mut().ok()?;
-                let Self { copies, rng, .. } = &mut **place;
-                work(copies.at_hand(version)?, rng)
+                let mut cell = cell.try_borrow_mut().ok()?;
+                let Self { copies, rng, .. } = &mut **cell;
+                work(copies.current(version)?, rng)
             },
         );
         found.ok().flatten()
     }
 
-    /// Runs `work` on this thread's copy of what is published, brought up to date, with random numbers and scratch space.
+    /// Runs `work` on this thread's refreshed copy of the published value, with random numbers and scratch space.
     ///
-    /// On a copy apart where the thread's is in use (a policy that is being asked checks out itself, or somebody does who
-    /// is woken by a connection's end), and where the thread is ending.
+    /// Uses a temporary copy if the thread's copy is in use, or if the thread is ending. The copy is in use if `work`
+    /// calls this function again: a policy may check out a connection, and so may code that a closing connection wakes.
     pub(crate) fn with<R>(
-        place: &'static LocalKey<CacheCell<T>>,
-        end: &'static LocalKey<ClearOnExit<T>>,
+        cell: &'static LocalKey<CacheCell<T>>,
+        clear_on_exit: &'static LocalKey<ClearOnExit<T>>,
         published: &Published<T>,
         work: impl FnOnce(&T, &mut Rng, &mut Vec<Candidate>) -> R,
     ) -> R {
         let mut work = Some(work);
-        let mut run = |Self { copies, rng, seeded, rest }: &mut Self| {
+        let mut run = |Self { copies, rng, seeded, scratch }: &mut Self| {
             if !mem::replace(seeded, true) {
                 *rng = Rng::from_os();
             }
-            Some((work.take()?)(copies.get(published), rng, rest))
+            Some((work.take()?)(copies.get(published), rng, scratch))
         };
-        let lives = end.try_with(|_| ()).is_ok();
-        let done = if lives {
-            place.with(|place| place.try_borrow_mut().ok().and_then(|mut local| run(&mut local)))
+        let is_alive = clear_on_exit.try_with(|_| ()).is_ok();
+        let done = if is_alive {
+            cell.with(|cell| cell.try_borrow_mut().ok().and_then(|mut local| run(&mut local)))
         } else {
             None
         };
         let done = done.or_else(|| run(&mut Self::new()));
-        done.unwrap_or_else(|| unreachable!("work that has begun has a result"))
+        done.unwrap_or_else(|| unreachable!("`run` returns `None` only on a second call"))
     }
 
-    /// Lets this thread's copy go.
-    pub(crate) fn forget(place: &'static LocalKey<CacheCell<T>>, published: &Published<T>) {
-        place.with(|place| {
-            // One that is using it lets it go when it uses another.
-            if let Ok(mut local) = place.try_borrow_mut() {
+    /// Drops this thread's copy of the published value.
+    pub(crate) fn forget(cell: &'static LocalKey<CacheCell<T>>, published: &Published<T>) {
+        cell.with(|cell| {
+            // A copy that is in use stays. The thread drops it when it needs the room for another value's copy.
+            if let Ok(mut local) = cell.try_borrow_mut() {
                 local.copies.forget(published);
             }
         });
@@ -135,12 +136,12 @@ mod tests {
     use super::*;
 
     thread_local! {
-        static LOCAL: CacheCell<u32> = const { ThreadCache::place() };
+        static LOCAL: CacheCell<u32> = const { ThreadCache::cell() };
         static END: ClearOnExit<u32> = const { ClearOnExit::of(&LOCAL) };
     }
 
-    fn at_once(published: &Published<u32>) -> Option<u32> {
-        ThreadCache::at_once(&LOCAL, published, |value, _| Some(*value))
+    fn current(published: &Published<u32>) -> Option<u32> {
+        ThreadCache::with_current(&LOCAL, published, |value, _| Some(*value))
     }
 
     fn with(published: &Published<u32>) -> u32 {
@@ -148,32 +149,32 @@ mod tests {
     }
 
     #[test]
-    fn at_once_is_for_a_copy_that_is_up_to_date() {
+    fn with_current_needs_a_current_copy() {
         let (one, two) = (Published::new(1), Published::new(2));
-        assert_eq!((at_once(&one), with(&one), at_once(&one)), (None, 1, Some(1)));
+        assert_eq!((current(&one), with(&one), current(&one)), (None, 1, Some(1)));
         one.publish(11.into());
-        assert_eq!((at_once(&one), with(&one), at_once(&one)), (None, 11, Some(11)));
-        assert_eq!((at_once(&two), with(&two), at_once(&two)), (None, 2, Some(2)));
-        assert_eq!((at_once(&one), with(&one), at_once(&one)), (None, 11, Some(11)));
+        assert_eq!((current(&one), with(&one), current(&one)), (None, 11, Some(11)));
+        assert_eq!((current(&two), with(&two), current(&two)), (None, 2, Some(2)));
+        assert_eq!((current(&one), with(&one), current(&one)), (None, 11, Some(11)));
         ThreadCache::forget(&LOCAL, &one);
-        assert_eq!((at_once(&one), with(&one)), (None, 11));
+        assert_eq!((current(&one), with(&one)), (None, 11));
     }
 
     #[test]
-    fn who_asks_while_being_asked_gets_a_copy_apart() {
+    fn a_nested_call_uses_a_temporary_copy() {
         let (one, two) = (Published::new(1), Published::new(2));
         let inner = ThreadCache::with(&LOCAL, &END, &one, |_, _, _| {
             one.publish(11.into());
             ThreadCache::forget(&LOCAL, &one);
-            (at_once(&one), with(&one), with(&two))
+            (current(&one), with(&one), with(&two))
         });
         assert_eq!(inner, (None, 11, 2));
-        assert_eq!(ThreadCache::at_once(&LOCAL, &two, |_, _| Some(())), None);
-        assert_eq!((with(&one), at_once(&one)), (11, Some(11)));
+        assert_eq!(ThreadCache::with_current(&LOCAL, &two, |_, _| Some(())), None);
+        assert_eq!((with(&one), current(&one)), (11, Some(11)));
     }
 
     #[test]
-    fn random_numbers_differ_from_thread_to_thread() {
+    fn random_numbers_differ_between_threads() {
         let draw = || {
             let published = Published::new(0);
             ThreadCache::with(&LOCAL, &END, &published, |_, rng, _| rng.below(usize::MAX))
@@ -182,11 +183,11 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_has_ended_keeps_nothing() {
+    fn drops_its_copies_when_the_thread_ends() {
         let value = Arc::new(());
         let published = Published::new(value.clone());
         thread_local! {
-            static LOCAL: CacheCell<Arc<()>> = const { ThreadCache::place() };
+            static LOCAL: CacheCell<Arc<()>> = const { ThreadCache::cell() };
             static END: ClearOnExit<Arc<()>> = const { ClearOnExit::of(&LOCAL) };
         }
         thread::scope(|scope| {
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_ending_is_served() {
+    fn works_in_destructors_at_the_thread_end() {
         struct Last(Published<u32>, mpsc::Sender<u32>);
         impl Drop for Last {
             fn drop(&mut self) {
@@ -208,19 +209,19 @@ mod tests {
         thread_local! {
             static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
         }
-        // Whichever of the two is destroyed first.
-        let served = |first: bool| {
+        // In both orders of destruction of `LAST` and `END`.
+        let value = |end_first: bool| {
             let (sender, receiver) = mpsc::channel();
-            let end = move || {
-                if first {
+            let work = move || {
+                if end_first {
                     with(&Published::new(1));
                 }
                 LAST.set(Some(Last(Published::new(7), sender)));
                 with(&Published::new(1));
             };
-            thread::spawn(end).join().unwrap();
+            thread::spawn(work).join().unwrap();
             receiver.recv().unwrap()
         };
-        assert_eq!((served(true), served(false)), (7, 7));
+        assert_eq!((value(true), value(false)), (7, 7));
     }
 }

@@ -1,4 +1,4 @@
-//! The end of the pool.
+//! The end of the pool: drains all Pods until `close_timeout`, then closes their connections forcibly.
 
 use tokio::{select, sync::mpsc, time::sleep_until};
 
@@ -15,29 +15,30 @@ impl Directory {
         for member in members {
             self.drain.begin(member, deadline);
         }
-        self.drain.shorten(deadline);
+        self.drain.limit_deadlines(deadline);
         let mut requests = vec![request];
         loop {
-            let gone = shared.gone.notified();
-            let mut gone = std::pin::pin!(gone);
-            gone.as_mut().enable();
-            for endpoint in self.drain.finished(Instant::now()) {
+            // Enabled before the counts are read, so that no connection's end is missed.
+            let closed = shared.connection_closed.notified();
+            let mut closed = std::pin::pin!(closed);
+            closed.as_mut().enable();
+            for endpoint in self.drain.take_finished(Instant::now()) {
                 shared.events.emit(Event::EndpointRemoved { endpoint });
             }
             let Some(deadline) = self.drain.next_deadline() else { break };
             select! {
-                () = gone => {}
+                () = closed => {}
                 () = sleep_until(deadline) => {}
                 Some(request) = more.recv() => requests.push(request),
             }
         }
-        self.drain.cancelled().await;
-        self.inner.export(); // whoever asked finds all of it counted
+        self.drain.finish_cancelling().await;
+        self.inner.export(); // the metrics are complete before the callers of `close` continue
         while let Ok(request) = more.try_recv() {
             requests.push(request);
         }
         for request in requests {
-            let _ = request.send(self.drain.cut()); // whoever asked may have given up
+            let _ = request.send(self.drain.aborted()); // fails only if the caller was cancelled
         }
     }
 }

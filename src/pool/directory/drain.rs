@@ -1,8 +1,9 @@
-//! Pods on their way out: nothing new is lent, what is borrowed may finish until a deadline.
+//! Draining of Pods that have left: no new checkouts, and checked-out connections may finish until a deadline.
 //!
-//! Their probe's connection is closed with the idle ones, because a server that shuts down smart waits for it. What is
-//! still borrowed is watched from outside: a Pod that owes an answer and sends nothing is dialled, and one that does not
-//! react to that either is given up after the same time as any other silent Pod, long before the deadline.
+//! The probe connection is closed together with the idle ones, because a server in smart shutdown waits for every
+//! session to end. A task watches the remaining connections: if the Pod owes a response and sends nothing, the task
+//! dials it. If the Pod does not react to that either, its connections are closed after the same timeout as those of
+//! any other unresponsive Pod, and not only at the deadline.
 
 use std::sync::{
     Arc,
@@ -20,27 +21,28 @@ use crate::{
     endpoint::Endpoint,
     pool::{
         pod::{Pod, prober::SUSPECT_INTERVAL, shared::TICK},
-        upkeep::watch::Unresponsive,
+        upkeep::watch::UnresponsiveDetector,
     },
     time::{Duration, Instant},
     wire::{CancelToken, connection_observer::ConnectionObserver},
 };
 
-/// The least time of silence after which a Pod's connections are cut, where the TCP user time-out is shorter or the
-/// system's own.
-const ABORT_MIN: Duration = Duration::from_secs(3);
+/// Minimum time without a byte from a Pod after which its connections are closed. Applies if `tcp_user_timeout` is
+/// shorter, or zero for the system's default.
+const UNRESPONSIVE_MIN: Duration = Duration::from_secs(3);
 
-/// How long a Pod may be silent before it is given up.
-pub(crate) fn patience(limits: &Limits) -> Duration {
-    limits.tcp_user_timeout.max(ABORT_MIN)
+/// Returns the time without a byte from a Pod after which its connections are closed.
+pub(crate) fn unresponsive_timeout(limits: &Limits) -> Duration {
+    limits.tcp_user_timeout.max(UNRESPONSIVE_MIN)
 }
 
-/// Twice: what was on its way when the connection was cut may begin after the first request.
+/// Sends two cancel requests. A statement that was still on its way to the server when its connection was closed can
+/// begin after the first request.
 async fn cancel(token: CancelToken) {
-    for pause in [Duration::ZERO, Limits::RECYCLE_QUIET] {
+    for pause in [Duration::ZERO, Limits::RECYCLE_GRACE] {
         sleep(pause).await;
         if let Err(error) = token.cancel().await {
-            tracing::debug!(%error, "could not cancel what ran on a connection that was cut");
+            tracing::debug!(%error, "could not cancel the statement of a connection that was closed while draining");
         }
     }
 }
@@ -49,18 +51,19 @@ async fn cancel(token: CancelToken) {
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     pods: Vec<Draining>,
-    cut: usize,
-    /// Requests to the server to end what ran on the connections that were cut: it would not notice by itself.
+    aborted: usize,
+    /// Tasks that cancel the statements of forcibly closed connections. A server does not notice the end of a
+    /// connection while it executes a statement.
     cancelling: Vec<JoinHandle<()>>,
 }
 
-/// One of them.
+/// One Pod that is being drained.
 #[derive(Debug)]
 struct Draining {
     pod: Arc<Pod>,
     deadline: Instant,
-    /// It has been silent for too long. Relaxed: `gone` is notified after it is set.
-    silent: Arc<AtomicBool>,
+    /// True if the Pod was unresponsive for too long. Relaxed: `connection_closed` is notified after it is set.
+    unresponsive: Arc<AtomicBool>,
     watch: AbortHandle,
 }
 
@@ -71,89 +74,91 @@ impl Drop for Draining {
 }
 
 impl Drain {
-    /// A Pod begins: its idle connections are closed, and its probe with them.
+    /// Starts to drain a Pod: closes its idle connections and ends its prober.
     pub(crate) fn begin(&mut self, member: Member, deadline: Instant) {
         let pod = member.pod.clone();
         drop(member);
         pod.close();
-        let silent = Arc::new(AtomicBool::new(false));
-        let watch = pod.shared().runtime.spawn(watch(pod.clone(), silent.clone())).abort_handle();
-        self.pods.push(Draining { pod, deadline, silent, watch });
+        let unresponsive = Arc::new(AtomicBool::new(false));
+        let watch = pod.shared().runtime.spawn(watch(pod.clone(), unresponsive.clone())).abort_handle();
+        self.pods.push(Draining { pod, deadline, unresponsive, watch });
     }
 
-    /// No Pod may take longer than this.
-    pub(crate) fn shorten(&mut self, deadline: Instant) {
+    /// Moves later deadlines forward to this one.
+    pub(crate) fn limit_deadlines(&mut self, deadline: Instant) {
         for draining in &mut self.pods {
             draining.deadline = deadline.min(draining.deadline);
         }
     }
 
-    /// Takes out the Pods whose last connection has gone. Those whose time is up are cut first.
-    pub(crate) fn finished(&mut self, now: Instant) -> Vec<Endpoint> {
+    /// Removes and returns the Pods without connections. Before that, closes the connections of Pods that have reached
+    /// their deadline or are unresponsive.
+    pub(crate) fn take_finished(&mut self, now: Instant) -> Vec<Endpoint> {
         let mut finished = Vec::new();
-        let Self { pods, cut, cancelling } = self;
+        let Self { pods, aborted, cancelling } = self;
         cancelling.retain(|task| !task.is_finished());
-        pods.retain(|Draining { pod, deadline, silent, .. }| {
-            let deserted = pod.is_deserted();
-            let silent = silent.load(Ordering::Relaxed);
-            if !deserted && (now >= *deadline || silent) {
-                if !silent {
-                    cancelling.extend(pod.at_work().into_iter().map(|token| tokio::spawn(cancel(token))));
+        pods.retain(|Draining { pod, deadline, unresponsive, .. }| {
+            let drained = pod.has_no_connections();
+            let unresponsive = unresponsive.load(Ordering::Relaxed);
+            if !drained && (now >= *deadline || unresponsive) {
+                if !unresponsive {
+                    let tokens = pod.connections.cancel_tokens();
+                    cancelling.extend(tokens.into_iter().map(|token| tokio::spawn(cancel(token))));
                 }
-                let handles = pod.cut();
-                if handles > 0 {
-                    let why = if silent { "silent for too long" } else { "not given back in time" };
-                    tracing::warn!(endpoint = %pod.endpoint, connections = handles, "cut while draining: {why}");
+                let connections = pod.connections.abort_all();
+                if connections > 0 {
+                    let reason = if unresponsive { "the Pod is unresponsive" } else { "the drain deadline has passed" };
+                    tracing::warn!(endpoint = %pod.endpoint, connections, "closed connections in use: {reason}");
                 }
-                *cut += handles;
+                *aborted += connections;
                 finished.push(pod.endpoint.clone());
                 return false;
             }
-            if deserted {
+            if drained {
                 finished.push(pod.endpoint.clone());
             }
-            !deserted
+            !drained
         });
         finished
     }
 
-    /// When the first of them is to be cut, if any is left.
+    /// Returns the earliest deadline, or `None` if no Pod is being drained.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.pods.iter().map(|draining| draining.deadline).min()
     }
 
-    /// Waits until the servers have been told to end what was cut. Each is told within `connect_timeout`, or not at all.
-    pub(crate) async fn cancelled(&mut self) {
+    /// Waits for the cancel requests. Each of them succeeds or fails within `connect_timeout`.
+    pub(crate) async fn finish_cancelling(&mut self) {
         for task in self.cancelling.drain(..) {
-            drop(task.await); // it does not panic
+            drop(task.await); // the task does not panic
         }
     }
 
-    /// Connections that were cut so far.
-    pub(crate) fn cut(&self) -> usize {
-        self.cut
+    /// Returns the number of connections in use that were closed forcibly.
+    pub(crate) fn aborted(&self) -> usize {
+        self.aborted
     }
 }
 
-/// Watches until the Pod has been silent for too long.
-async fn watch(pod: Arc<Pod>, silent: Arc<AtomicBool>) {
+/// Watches a Pod, and sets `unresponsive` once the Pod has been unresponsive for too long.
+async fn watch(pod: Arc<Pod>, unresponsive: Arc<AtomicBool>) {
     let shared = pod.shared().clone();
-    let mut silence = Unresponsive::new(Instant::now());
+    let mut detector = UnresponsiveDetector::new(Instant::now());
     loop {
         sleep(TICK).await;
-        let (outstanding, _) = pod.under_way();
-        let reads = pod.totals().reads;
-        if !silence.look(outstanding, reads, Instant::now()) {
+        let outstanding = pod.connections.activity().outstanding;
+        let reads = pod.connections.totals().reads;
+        if !detector.observe(outstanding, reads, Instant::now()) {
             continue;
         }
-        let asked = Instant::now();
-        // Any reaction will do, a refusal too: then it is the statement that takes long.
+        let began = Instant::now();
+        // Any reaction, even a refusal, shows that the Pod responds and that the statement is slow.
         let dialled = shared.dialer.dial(&pod.endpoint, ConnectionObserver::new(|_| {})).await;
-        if dialled.is_err_and(|error| error.silent) {
-            sleep_until(asked + patience(&shared.limits)).await;
-            if pod.totals().reads == reads {
-                silent.store(true, Ordering::Relaxed);
-                shared.gone.notify_waiters();
+        if dialled.is_err_and(|error| error.unresponsive) {
+            sleep_until(began + unresponsive_timeout(&shared.limits)).await;
+            if pod.connections.totals().reads == reads {
+                unresponsive.store(true, Ordering::Relaxed);
+                shared.connection_closed.notify_waiters();
                 return;
             }
         } else {

@@ -1,106 +1,112 @@
-//! Who serves: what probes and connections tell.
+//! Health of the members: applies probe results and evidence from connections, ejects and readmits Pods, and closes the
+//! connections of unresponsive ones.
 
-use super::{Directory, drain::patience, member::Member};
+use super::{
+    Directory,
+    drain::unresponsive_timeout,
+    member::{Member, PassedProbe},
+};
 use crate::{
     endpoint::Role,
     error::{Attempt, BoxError, Phase},
     event::Event,
     health::{State, state::HealthEvent},
-    pool::pod::{connect, message::Probed, prober::PROBES},
+    pool::pod::{connect, message::Probed, prober::PROBE_GENERATION},
     sync::lock,
     time::{Duration, Instant},
     wire::{Class, classify::class, connection_observer::Evidence},
 };
 
-/// How long a probe's word that a Pod is a primary rows against a refused write.
+/// Time for which a probe that found a primary outweighs a refused write.
 const VERIFIED_FOR: Duration = Duration::from_secs(1);
 
 impl Directory {
+    /// Returns the member with this serial number. Messages about a Pod that has left are ignored.
     pub(super) fn find(&mut self, serial: u64) -> Option<&mut Member> {
-        // What comes from a Pod that is gone says nothing any more.
         self.members.all_mut().iter_mut().find(|member| member.pod.serial == serial)
     }
 
     pub(super) fn probe_now(&mut self, serial: u64) {
         if let Some(member) = self.find(serial) {
-            member.pod.suspect.notify_one();
+            member.pod.probe_wanted.notify_one();
         }
     }
 
-    pub(super) fn probed(&mut self, serial: u64, outcome: Probed, now: Instant) {
+    pub(super) fn on_probed(&mut self, serial: u64, outcome: Probed, now: Instant) {
         match outcome {
-            Probed::Passed { facts, read_only, took, asked, at } => {
-                // The only primary is needed at once, however many standbys serve.
+            Probed::Passed { facts, read_only, took, sent, received } => {
+                // `alone` compares Pods of the same role: the only primary is needed however many standbys serve.
                 let like_it = |member: &&Member| member.pod.serial != serial && member.role == facts.role;
                 let alone = !self.members.all().iter().filter(like_it).any(Member::serves);
                 let Some(member) = self.find(serial) else { return };
-                member.spoke();
-                let believed = std::mem::take(&mut member.role_unverified);
-                let changed = member.read_only != read_only;
+                member.mark_responsive();
+                let was_unverified = std::mem::take(&mut member.role_unverified);
+                let read_only_changed = member.read_only != read_only;
                 member.read_only = read_only;
-                let told = member.slots() != facts.slots;
-                member.found = Some((facts, asked, at));
-                self.changed |= believed || changed;
+                let slots_changed = member.slots() != facts.slots;
+                member.last_probe = Some(PassedProbe { facts, sent, received });
+                self.changed |= was_unverified || read_only_changed;
                 let Some(member) = self.find(serial) else { return };
                 lock(&member.pod.last_failure).probe_passed();
-                member.pod.probe_took(took);
+                member.pod.record_probe(took);
                 let endpoint = member.pod.endpoint.clone();
-                self.role(serial, facts.role);
-                let returned = self.fact(serial, HealthEvent::Passed { alone }, now, None);
-                self.looked_at(&endpoint, returned, now);
-                if told {
+                self.on_role(serial, facts.role);
+                let returned = self.apply(serial, HealthEvent::Passed { alone }, now, None);
+                self.on_seen(&endpoint, returned, now);
+                if slots_changed {
                     self.check_capacity(serial);
                 }
                 self.judge(serial);
             }
-            Probed::Failed { proven, silent, class, attempt } => {
+            Probed::Failed { conclusive, unresponsive_since, class, attempt } => {
                 let Some(member) = self.find(serial) else { return };
                 let pod = member.pod.clone();
                 if lock(&pod.last_failure).probe_failed(class, attempt.clone()) {
-                    connect::shut_out(&pod, class, &attempt);
+                    connect::emit_refusal(&pod, class, &attempt);
                 }
                 if class == Class::Credentials {
-                    return; // the Pod was not asked
+                    return; // the credentials were not available, so the Pod was not probed
                 }
                 if class.is_permanent() {
-                    // Perhaps nobody need wait any longer.
-                    member.pod.shared().waiters.look_again();
+                    // Waiters may now fail early.
+                    member.pod.shared().waiters.recheck_all();
                 }
                 let endpoint = member.pod.endpoint.clone();
                 if (class.is_permanent() || class == Class::Full) && member.serves() {
-                    // Full, or closed to those who come now: those who are in are served all the same.
-                    tracing::warn!(endpoint = %member.pod.endpoint, error = %attempt, "a probe was not let in");
+                    // The Pod refuses new connections only. Existing ones still work, so it stays in use.
+                    let endpoint = &member.pod.endpoint;
+                    tracing::warn!(%endpoint, error = %attempt, "Pod kept in use although its probe was refused");
                     return if class == Class::Full {
-                        self.full(serial, now)
+                        self.on_full(serial, now)
                     };
                 }
-                match silent {
-                    Some(asked) => member.fell_silent(asked),
-                    None => member.spoke(),
+                match unresponsive_since {
+                    Some(since) => member.mark_unresponsive(since),
+                    None => member.mark_responsive(),
                 }
-                self.fact(serial, HealthEvent::Failed { proven }, now, Some(attempt));
+                self.apply(serial, HealthEvent::Failed { conclusive }, now, Some(attempt));
                 if self.find(serial).is_some_and(|member| !member.serves()) {
-                    self.failed(&endpoint, class == Class::Full, now);
+                    self.pass_over(&endpoint, class == Class::Full, now);
                 }
             }
         }
     }
 
-    pub(super) fn seen(&mut self, serial: u64, generation: u64, evidence: Evidence, now: Instant) {
+    pub(super) fn on_evidence(&mut self, serial: u64, generation: u64, evidence: Evidence, now: Instant) {
         let Some(member) = self.find(serial) else { return };
         match evidence {
-            Evidence::Role(role) => return self.role(serial, role),
-            Evidence::WriteRefused => return self.write_refused(serial, now),
+            Evidence::Role(role) => return self.on_role(serial, role),
+            Evidence::WriteRefused => return self.on_write_refused(serial, now),
             Evidence::Fatal(_) | Evidence::Lost { .. } => {}
         }
-        // What an older connection saw was already counted when everything older was purged. During start-up the dial
-        // itself says what came of it.
-        let old = generation != member.pod.generation() && generation != PROBES;
+        // Evidence of an older generation counted when that generation was purged. During start-up, the dial reports
+        // the failure.
+        let old = generation != member.pod.generation() && generation != PROBE_GENERATION;
         if old || member.health.state() != State::Healthy {
             return;
         }
         let cause: BoxError = match evidence {
-            Evidence::Lost { cause, told: false } => cause,
+            Evidence::Lost { cause, after_fatal: false } => cause,
             Evidence::Fatal(sqlstate) => {
                 let code = String::from_utf8_lossy(&sqlstate).into_owned();
                 if class(&code, true) != Class::NotReady {
@@ -110,12 +116,14 @@ impl Directory {
             }
             _ => return,
         };
-        self.evidence(serial, cause, now);
+        self.eject(serial, cause, now);
     }
 
-    /// A Pod's statements fail through the server's own fault. No more than half of the Pods go out for that, and never
-    /// the last one of its role: then it is more likely the statements.
-    pub(super) fn outlier(&mut self, serial: u64, cause: String, now: Instant) {
+    /// Ejects a Pod whose statements fail through the server's own fault.
+    ///
+    /// At most half of the Pods are ejected for this reason, and never the last one of its role: if more fail, the
+    /// statements are a likelier cause than the servers.
+    pub(super) fn on_outlier(&mut self, serial: u64, cause: String, now: Instant) {
         let members = self.members.all();
         let Some(role) = members.iter().find(|member| member.pod.serial == serial).map(|member| member.role) else {
             return;
@@ -123,66 +131,67 @@ impl Directory {
         let serving = members.iter().filter(|member| member.serves()).count();
         let like_it = members.iter().filter(|member| member.serves() && member.role == role).count();
         if like_it > 1 && (serving - 1) * 2 >= members.len() {
-            self.evidence(serial, cause.into(), now);
+            self.eject(serial, cause.into(), now);
         } else {
-            tracing::warn!(pod = serial, cause, "too few Pods are left to eject one for that");
+            tracing::warn!(pod = serial, cause, "outlier not ejected: ejection limit reached");
         }
     }
 
-    /// Traffic shows that a Pod does not serve.
-    pub(super) fn evidence(&mut self, serial: u64, cause: BoxError, now: Instant) {
+    /// Ejects a healthy Pod because of evidence from its traffic.
+    fn eject(&mut self, serial: u64, cause: BoxError, now: Instant) {
         let Some(member) = self.find(serial) else { return };
         let attempt = member.pod.endpoint.attempt(Phase::Query, cause);
-        self.fact(serial, HealthEvent::Evidence, now, Some(attempt));
+        self.apply(serial, HealthEvent::Evidence, now, Some(attempt));
     }
 
-    /// A primary that refuses a write is nobody's primary until a probe says that it is one. One that a probe has just
-    /// found to be one is left alone: then it was the session that was read-only.
-    fn write_refused(&mut self, serial: u64, now: Instant) {
+    /// Marks the role of a primary that has refused a write as unverified until the next probe. If a probe has found a
+    /// primary within [`VERIFIED_FOR`], only the session was read-only.
+    fn on_write_refused(&mut self, serial: u64, now: Instant) {
         let Some(member) = self.find(serial) else { return };
-        let fresh = member.found.is_some_and(|(_, _, at)| now.saturating_duration_since(at) < VERIFIED_FOR);
-        if member.role == Role::Primary && !member.role_unverified && !fresh {
+        let verified =
+            member.last_probe.is_some_and(|probe| now.saturating_duration_since(probe.received) < VERIFIED_FOR);
+        if member.role == Role::Primary && !member.role_unverified && !verified {
             member.role_unverified = true;
-            member.pod.suspect.notify_one();
+            member.pod.probe_wanted.notify_one();
             self.changed = true;
         }
     }
 
-    /// When the next Pod that has fallen silent is given up.
+    /// Returns the time at which the connections of an unresponsive Pod must be closed next.
     pub(super) fn next_abort(&self) -> Option<Instant> {
-        let silent = self.members.all().iter().filter_map(Member::silent_since).min()?;
-        Some(silent + self.patience())
+        let since = self.members.all().iter().filter_map(Member::unresponsive_since).min()?;
+        Some(since + self.unresponsive_timeout())
     }
 
-    /// Cuts the connections of Pods that have been silent for too long: what waits there can go elsewhere.
+    /// Closes the connections of Pods that were unresponsive for too long, so that their callers can use another Pod.
     pub(super) fn abort_unresponsive(&mut self, now: Instant) {
-        let patience = self.patience();
-        let silent = |member: &&mut Member| member.silent_since().is_some_and(|since| since + patience <= now);
-        self.members.all_mut().iter_mut().filter(silent).for_each(Member::abort_unresponsive);
+        let timeout = self.unresponsive_timeout();
+        let is_due = |member: &&mut Member| member.unresponsive_since().is_some_and(|since| since + timeout <= now);
+        self.members.all_mut().iter_mut().filter(is_due).for_each(Member::abort_unresponsive);
     }
 
-    /// How long a Pod may be silent before it is given up.
-    pub(super) fn patience(&self) -> Duration {
-        patience(&self.inner.shared.limits)
+    /// Returns the time for which a Pod can be unresponsive before its connections are closed.
+    pub(super) fn unresponsive_timeout(&self) -> Duration {
+        unresponsive_timeout(&self.inner.shared.limits)
     }
 
-    /// Says whether it serves now, and did not before.
-    fn fact(&mut self, serial: u64, fact: HealthEvent, now: Instant, cause: Option<Attempt>) -> bool {
+    /// Applies a health event. Returns true if the Pod has become healthy.
+    fn apply(&mut self, serial: u64, event: HealthEvent, now: Instant, cause: Option<Attempt>) -> bool {
         let Some(member) = self.find(serial) else { return false };
-        let Some(before) = member.apply(fact, now) else { return false };
+        let Some(before) = member.apply(event, now) else { return false };
         let state = member.health.state();
         let pod = member.pod.clone();
         match state {
             State::Healthy => self.healed.push(pod.clone()),
             State::Ejected => {
                 if let Some(cause) = &cause {
-                    self.inner.shared.counters.ejected.count(cause.phase());
+                    self.inner.shared.counters.ejected.increment(cause.phase());
                     lock(&pod.last_failure).probe_failed(Class::NotReady, cause.clone());
                 }
                 pod.purge();
-                pod.suspect.notify_one();
-                self.inner.shared.last_failure.notify_one();
-                self.failed(&pod.endpoint, false, now);
+                pod.probe_wanted.notify_one();
+                self.inner.shared.lookup_wanted.notify_one();
+                self.pass_over(&pod.endpoint, false, now);
             }
             State::Probing | State::Draining => {}
         }

@@ -1,4 +1,4 @@
-//! One Pod as the directory knows it.
+//! The directory's state of one Pod.
 
 use std::sync::{
     Arc,
@@ -18,34 +18,52 @@ use crate::{
     },
     pool::pod::{Pod, prober, view::PodHealth},
     time::Instant,
-    wire::facts::ServerFacts,
+    wire::server_facts::ServerFacts,
 };
 
-/// One Pod, its health, and the task that probes it.
+/// One Pod, its health, and the task that probes it. The task ends when the member is dropped.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) pod: Arc<Pod>,
     pub(crate) health: Health,
-    /// What the server said that it is.
+    /// The role that the server reported last.
     pub(crate) role: Role,
-    /// That has changed, or was contradicted, since the last probe: it is nobody's primary until the next one.
+    /// True if the role has changed or was contradicted since the last probe. An unverified Pod is a candidate for no
+    /// target that needs a role.
     pub(crate) role_unverified: bool,
     pub(crate) read_only: bool,
-    /// What the last passed probe found, and when it was asked and answered.
-    pub(crate) found: Option<(ServerFacts, Instant, Instant)>,
+    /// The last passed probe.
+    pub(crate) last_probe: Option<PassedProbe>,
     pub(crate) fence: Option<Fence>,
     pub(crate) lag: Lag,
-    /// What was said last of its connections being too few.
+    /// The last reported shortfall of the server's connections.
     pub(crate) shortfall: Option<String>,
-    /// Since when nothing at all was reads from it while it was asked, and how many reads had brought something then.
-    silence: Option<(Instant, u64)>,
-    /// What the prober reads to choose its pace. Relaxed: a hint.
+    unresponsive: Option<Unresponsive>,
+    /// Read by the prober to choose its interval. Relaxed: a stale value delays one probe.
     healthy: Arc<AtomicBool>,
     prober: AbortHandle,
 }
 
+/// The result of a passed probe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PassedProbe {
+    pub(crate) facts: ServerFacts,
+    /// Time at which the query was sent.
+    pub(crate) sent: Instant,
+    /// Time at which the response was received.
+    pub(crate) received: Instant,
+}
+
+/// The start of a time without a byte from the Pod, although a probe waits for a response.
+#[derive(Clone, Copy, Debug)]
+struct Unresponsive {
+    since: Instant,
+    /// Number of reads at the start. A higher number shows that the Pod responds.
+    reads: u64,
+}
+
 impl Member {
-    /// A new Pod, and its prober.
+    /// Creates a member for a new Pod and starts its prober.
     pub(crate) fn new(pod: Arc<Pod>) -> Self {
         let healthy = Arc::new(AtomicBool::new(false));
         let is_healthy = {
@@ -59,24 +77,24 @@ impl Member {
             role: Role::Unknown,
             role_unverified: false,
             read_only: false,
-            found: None,
+            last_probe: None,
             fence: None,
             lag: Lag::default(),
             shortfall: None,
-            silence: None,
+            unresponsive: None,
             healthy,
             prober,
         }
     }
 
-    /// Takes a fact in. Gives the state before, if it changed.
-    pub(crate) fn apply(&mut self, fact: HealthEvent, now: Instant) -> Option<State> {
-        let before = self.health.apply(fact, now);
+    /// Applies a health event. Returns the previous state if the state has changed.
+    pub(crate) fn apply(&mut self, event: HealthEvent, now: Instant) -> Option<State> {
+        let before = self.health.apply(event, now);
         self.healthy.store(self.health.state() == State::Healthy, Ordering::Relaxed);
         before
     }
 
-    /// Whether it serves.
+    /// Returns true if the Pod is healthy and not fenced.
     pub(crate) fn serves(&self) -> bool {
         self.health.state() == State::Healthy && self.fence.is_none()
     }
@@ -87,9 +105,9 @@ impl Member {
         PodHealth { state: self.health.state(), role: self.role, fence: self.fence, lag, slots: self.slots() }
     }
 
-    /// What it says of itself.
+    /// Returns the role and the timeline that the server claims.
     pub(crate) fn claim(&self) -> Claim {
-        let facts = self.found.map(|(facts, ..)| facts).unwrap_or_default();
+        let facts = self.last_probe.map(|probe| probe.facts).unwrap_or_default();
         Claim {
             pod: self.pod.serial,
             role: facts.role,
@@ -99,53 +117,55 @@ impl Member {
         }
     }
 
-    /// How far it had written or replayed, when it was asked last.
+    /// Returns the write-ahead log position that the server had written or replayed at the last passed probe.
     pub(crate) fn reading(&self) -> Option<Reading> {
-        let (facts, asked, at) = self.found?;
-        Some(Reading { position: facts.position?, asked, at })
+        let PassedProbe { facts, sent, received } = self.last_probe?;
+        Some(Reading { position: facts.position?, sent, received })
     }
 
-    /// What it said as a standby, if it is one.
+    /// Returns the replication state at the last passed probe if the server was a standby.
     pub(crate) fn standby(&self) -> Option<Standby> {
-        let (facts, ..) = self.found.filter(|(facts, ..)| facts.role == Role::Standby)?;
+        let PassedProbe { facts, .. } = self.last_probe.filter(|probe| probe.facts.role == Role::Standby)?;
         Some(Standby { reading: self.reading()?, receiving: facts.receiving?, replayed_ago: facts.replayed_ago })
     }
 
-    /// Connections that its server has for roles like ours.
+    /// Returns the number of connections that the server allows for this role and database, all clients together.
     pub(crate) fn slots(&self) -> Option<u32> {
-        self.found.and_then(|(facts, ..)| facts.slots)
+        self.last_probe.and_then(|probe| probe.facts.slots)
     }
 
-    /// Whether it serves as a primary.
+    /// Returns true if the Pod serves as a primary.
     pub(crate) fn is_primary(&self) -> bool {
         self.eligibility().role == Role::Primary && self.serves()
     }
 
-    /// It was asked and said nothing: neither to that, nor on any other connection.
-    pub(crate) fn fell_silent(&mut self, asked: Instant) {
-        let reads = self.pod.totals().reads;
-        if self.silence.is_none_or(|(_, before)| before != reads) {
-            self.silence = Some((asked, reads));
+    /// Records that a probe that began at `since` timed out, and that no other connection received anything either.
+    pub(crate) fn mark_unresponsive(&mut self, since: Instant) {
+        let reads = self.pod.connections.totals().reads;
+        if self.unresponsive.is_none_or(|before| before.reads != reads) {
+            self.unresponsive = Some(Unresponsive { since, reads });
         }
     }
 
-    /// Since when it has said nothing, if it does.
-    pub(crate) fn silent_since(&self) -> Option<Instant> {
-        self.silence.map(|(since, _)| since)
+    /// Records that the Pod has responded.
+    pub(crate) fn mark_responsive(&mut self) {
+        self.unresponsive = None;
     }
 
-    /// Cuts what still waits for it, unless something was reads meanwhile.
+    /// Returns the time since which the Pod has been unresponsive.
+    pub(crate) fn unresponsive_since(&self) -> Option<Instant> {
+        self.unresponsive.map(|unresponsive| unresponsive.since)
+    }
+
+    /// Closes all connections if nothing was received from the Pod since it was marked as unresponsive.
     pub(crate) fn abort_unresponsive(&mut self) {
-        let Some((_, before)) = self.silence.take() else { return };
-        let cut = if self.pod.totals().reads == before { self.pod.cut() } else { 0 };
-        if cut > 0 {
-            tracing::warn!(endpoint = %self.pod.endpoint, connections = cut, "cut: silent for too long");
+        let Some(Unresponsive { reads, .. }) = self.unresponsive.take() else { return };
+        let is_unresponsive = self.pod.connections.totals().reads == reads;
+        let connections = if is_unresponsive { self.pod.connections.abort_all() } else { 0 };
+        if connections > 0 {
+            let endpoint = &self.pod.endpoint;
+            tracing::warn!(%endpoint, connections, "closed connections in use: the Pod is unresponsive");
         }
-    }
-
-    /// It said something.
-    pub(crate) fn spoke(&mut self) {
-        self.silence = None;
     }
 }
 

@@ -1,5 +1,7 @@
-//! The Pods in order, each with its slot; from a named set to a snapshot. No task and no I/O, so that what the
-//! directory does with an answer can be measured by itself.
+//! The sorted set of members, each with a slot, and the snapshot made from it.
+//!
+//! This type starts no tasks and does no I/O, so benchmarks can measure the directory's work on a lookup result in
+//! isolation.
 
 use crate::{
     config::{LagFallback, Target},
@@ -12,9 +14,9 @@ use crate::{
     health::candidates::{Eligibility, candidates},
 };
 
-/// What rows in a members.
+/// An element of [`Members`].
 pub(crate) trait MemberInfo {
-    /// What a snapshot holds of it.
+    /// The part of a member that snapshots contain.
     type Pod: Clone;
 
     fn endpoint(&self) -> &Endpoint;
@@ -28,7 +30,8 @@ pub(crate) trait MemberInfo {
 pub(crate) struct Members<M: MemberInfo> {
     slab: Slab,
     members: Vec<M>,
-    /// What is read of each member for every snapshot, side by side: the members lie all over the memory.
+    /// The data of each member that every snapshot needs, in the same order. A compact copy, because the members
+    /// themselves are spread over memory.
     rows: Vec<Row>,
     pods: Places<M::Pod>,
     known: KnownSet,
@@ -38,12 +41,12 @@ pub(crate) struct Members<M: MemberInfo> {
 struct Row {
     slot: u32,
     weight: u32,
-    /// The targets that the slot was told it serves.
+    /// The slot's current targets, one bit each.
     targets: u32,
 }
 
 impl<M: MemberInfo> Members<M> {
-    /// Nobody.
+    /// Creates an empty set.
     pub(crate) fn new() -> Self {
         Self {
             slab: Slab::default(),
@@ -58,53 +61,53 @@ impl<M: MemberInfo> Members<M> {
         &self.members
     }
 
-    /// The member of this endpoint.
+    /// Returns the member with this endpoint.
     pub(crate) fn get(&self, endpoint: &Endpoint) -> Option<&M> {
-        self.members.get(place(&self.members, endpoint)).filter(|member| member.endpoint() == endpoint)
+        self.members.get(position(&self.members, endpoint)).filter(|member| member.endpoint() == endpoint)
     }
 
     pub(crate) fn all_mut(&mut self) -> &mut [M] {
         &mut self.members
     }
 
-    /// Makes the set what it is named to be, in any order and with any duplicates. Members that stay are not touched;
-    /// those that go are given back, and `make` makes the new ones. `None` where nothing changes.
+    /// Replaces the set by `named`, which may be unsorted and may contain duplicates. `make` creates the new members;
+    /// members that stay are not touched. Returns the removed members, or `None` if nothing has changed.
     pub(crate) fn replace(
         &mut self,
         named: &[Endpoint],
         mut make: impl FnMut(&Endpoint, SlotHandle) -> M,
     ) -> Option<Vec<M>> {
-        let Diff { added, removed, reweighed } = self.known.replace(named);
-        if added.is_empty() && removed.is_empty() && reweighed.is_empty() {
+        let Diff { added, removed, reweighted } = self.known.replace(named);
+        if added.is_empty() && removed.is_empty() && reweighted.is_empty() {
             return None;
         }
         let mut gone = Vec::with_capacity(removed.len());
         for endpoint in &removed {
-            let place = place(&self.members, endpoint);
-            self.pods.set(self.rows.remove(place).slot, None);
-            gone.push(self.members.remove(place));
+            let position = position(&self.members, endpoint);
+            self.pods.set(self.rows.remove(position).slot, None);
+            gone.push(self.members.remove(position));
         }
         for endpoint in &added {
-            let place = place(&self.members, endpoint);
+            let position = position(&self.members, endpoint);
             let member = make(endpoint, self.slab.take());
             let slot = member.slot().number();
             self.pods.set(slot, Some(member.pod()));
-            self.rows.insert(place, Row { slot, weight: endpoint.weight().into(), targets: 0 });
-            self.members.insert(place, member);
+            self.rows.insert(position, Row { slot, weight: endpoint.weight().into(), targets: 0 });
+            self.members.insert(position, member);
         }
-        for endpoint in &reweighed {
-            let place = place(&self.members, endpoint);
-            self.rows[place].weight = endpoint.weight().into();
+        for endpoint in &reweighted {
+            let position = position(&self.members, endpoint);
+            self.rows[position].weight = endpoint.weight().into();
         }
         Some(gone)
     }
 
-    /// Whether exactly these are the members.
-    pub(crate) fn is(&self, named: &[Endpoint]) -> bool {
-        self.known.is(named)
+    /// Returns true if the members are exactly these endpoints.
+    pub(crate) fn matches(&self, named: &[Endpoint]) -> bool {
+        self.known.matches(named)
     }
 
-    /// Everybody goes.
+    /// Removes and returns all members.
     pub(crate) fn clear(&mut self) -> Vec<M> {
         self.known.clear();
         self.pods = Places::default();
@@ -112,7 +115,8 @@ impl<M: MemberInfo> Members<M> {
         std::mem::take(&mut self.members)
     }
 
-    /// The members as a checkout sees them, and whether this is panic. Tells each slot the targets that it serves.
+    /// Builds the snapshot that checkouts read, and updates the targets of each slot. Also returns true if no Pod is
+    /// healthy, so that the candidates are ejected Pods.
     pub(crate) fn snapshot(&mut self, fallback: LagFallback) -> (Snapshot<M::Pod>, bool) {
         let eligibility: Vec<_> = self.members.iter().map(MemberInfo::eligibility).collect();
         let lists = candidates(&eligibility, fallback);
@@ -122,9 +126,9 @@ impl<M: MemberInfo> Members<M> {
         for (i, list) in lists.distinct.iter().enumerate() {
             let targets = Target::ALL.iter().filter(|target| lists.of[target.index()] == i);
             let bits = targets.fold(0, |bits, target| bits | target.bit());
-            let candidate = |&place: &u32| {
-                served[place as usize] |= bits;
-                let row = self.rows[place as usize];
+            let candidate = |&position: &u32| {
+                served[position as usize] |= bits;
+                let row = self.rows[position as usize];
                 Candidate { slot: row.slot, weight: if even { 1 } else { row.weight } }
             };
             made.push(list.iter().map(candidate).collect());
@@ -139,7 +143,7 @@ impl<M: MemberInfo> Members<M> {
         (Snapshot::new(slots, self.pods.clone(), &made, lists.of), lists.panic)
     }
 
-    /// Something of each member, in the order of the snapshot's Pods.
+    /// Returns the result of `of` for each member, in the order of the snapshot's Pods.
     pub(crate) fn in_order_of_slots<T>(&self, of: impl Fn(&M) -> T) -> Vec<T> {
         let mut found: Vec<_> = self.rows.iter().zip(&self.members).map(|(row, m)| (row.slot, of(m))).collect();
         found.sort_unstable_by_key(|(slot, _)| *slot);
@@ -147,8 +151,8 @@ impl<M: MemberInfo> Members<M> {
     }
 }
 
-/// Where the endpoint's member rows, or would row.
-fn place<M: MemberInfo>(members: &[M], endpoint: &Endpoint) -> usize {
+/// Returns the position of the endpoint's member, or the position at which to insert one.
+fn position<M: MemberInfo>(members: &[M], endpoint: &Endpoint) -> usize {
     members.partition_point(|member| member.endpoint() < endpoint)
 }
 
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_keeps_slot_and_state_and_the_rest_is_made_or_given_back() {
+    fn replace_keeps_the_slots_of_remaining_members() {
         let made = Cell::new(0);
         let mut members = Members::new();
         let make = |endpoint: &Endpoint, slot| {
@@ -203,8 +207,8 @@ mod tests {
         let gone = members.replace(&named(&[1, 3, 4]), make).unwrap();
         assert_eq!(gone.iter().map(|pod| pod.serial).collect::<Vec<_>>(), [1]);
         assert_eq!(members.all().iter().map(|pod| pod.serial).collect::<Vec<_>>(), [3, 4, 2]);
-        let (snapshot, panic) = members.snapshot(LagFallback::Fail);
-        assert!(!panic);
+        let (snapshot, no_healthy_pod) = members.snapshot(LagFallback::Fail);
+        assert!(!no_healthy_pod);
         let standby = snapshot.candidates(Target::Standby.index());
         assert_eq!(standby.iter().map(|&candidate| *snapshot.pod(candidate)).collect::<Vec<_>>(), [3, 4, 2]);
         assert_eq!(snapshot.slots().slot(standby[2].slot).in_flight(), 1);

@@ -1,4 +1,7 @@
-//! Who exists: what an answer of the resolver changes.
+//! Membership: applies lookup results to the set of known Pods.
+//!
+//! A removal or an empty result must be [confirmed](crate::discovery::Confirm) by further lookups. New Pods are added
+//! immediately, and removed ones are drained.
 
 use super::{Directory, member::Member};
 use crate::{
@@ -13,7 +16,8 @@ use crate::{
 };
 
 impl Directory {
-    pub(super) fn resolved(&mut self, result: Result<Resolution, ResolveError>, now: Instant) -> Option<Instant> {
+    /// Handles a lookup result. Returns the time of the next lookup if that must be earlier than scheduled.
+    pub(super) fn on_resolved(&mut self, result: Result<Resolution, ResolveError>, now: Instant) -> Option<Instant> {
         if let Ok(resolution) = &result
             && !resolution.endpoints.is_empty()
             && self.is_known(&resolution.endpoints)
@@ -39,23 +43,23 @@ impl Directory {
                 return None;
             }
         };
-        self.exist(&decision.set, now);
-        decision.again
+        self.set_known(&decision.set, now);
+        decision.recheck_at
     }
 
-    /// Whether exactly these are known to exist.
+    /// Returns true if the known Pods are exactly these.
     fn is_known(&self, named: &[Endpoint]) -> bool {
         match &self.subset {
-            Some(subset) => subset.is(named),
-            None => self.members.is(named),
+            Some(subset) => subset.matches(named),
+            None => self.members.matches(named),
         }
     }
 
-    /// Everybody who is known to exist, with whether he passes his health check.
+    /// Returns all known Pods, each with true if it passes its health check.
     fn known(&self) -> Vec<(Endpoint, bool)> {
         let passing = |endpoint| self.members.get(endpoint).is_some_and(|member| member.health.passing());
         match &self.subset {
-            Some(subset) => subset.everybody().map(|endpoint| (endpoint.clone(), passing(endpoint))).collect(),
+            Some(subset) => subset.endpoints().map(|endpoint| (endpoint.clone(), passing(endpoint))).collect(),
             None => {
                 let members = self.members.all().iter();
                 members.map(|member| (member.pod.endpoint.clone(), member.health.passing())).collect()
@@ -84,13 +88,13 @@ impl Directory {
         if failures == 1 {
             self.inner.shared.events.emit(Event::ResolveFailed { cause });
         } else {
-            tracing::debug!(error = %cause, failures, "the name still does not resolve");
+            tracing::debug!(error = %cause, failures, "the Service name still cannot be resolved");
         }
     }
 
-    /// Makes the set in use what it is named to be. Unchanged Pods are not touched.
-    pub(super) fn replace(&mut self, named: &[Endpoint], now: Instant) {
-        let patience = self.patience();
+    /// Makes the members exactly these Pods. Members that stay are not touched.
+    pub(super) fn replace_members(&mut self, named: &[Endpoint], now: Instant) {
+        let unresponsive_timeout = self.unresponsive_timeout();
         let Self { inner, members, next_serial, .. } = self;
         let shared = &inner.shared;
         let gone = members.replace(named, |endpoint, slot| {
@@ -102,12 +106,12 @@ impl Directory {
         for mut member in gone {
             member.apply(HealthEvent::Removed, now);
             shared.events.emit(Event::EndpointDrained { endpoint: member.pod.endpoint.clone() });
-            let until = now + shared.limits.drain_timeout;
-            // One that has fallen silent gets no more time for being gone from the name as well.
-            let abort_at = member.silent_since().map_or(until, |since| since + patience);
-            self.drain.begin(member, until.min(abort_at));
+            let drained_by = now + shared.limits.drain_timeout;
+            // An unresponsive Pod gets no additional time because it has also left.
+            let abort_at = member.unresponsive_since().map_or(drained_by, |since| since + unresponsive_timeout);
+            self.drain.begin(member, drained_by.min(abort_at));
         }
-        // Who was fenced for another's sake may be free of it.
+        // A Pod may have been fenced only because of one that has left.
         self.judge_claims();
         self.changed = true;
     }

@@ -1,4 +1,4 @@
-//! Whom to believe: roles, timelines, and how far behind a standby is.
+//! Roles of the members: role changes, fencing of outdated primaries, and replication lag of standbys.
 
 use std::sync::Arc;
 
@@ -13,14 +13,15 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Positions of the primary that are kept: what a standby lacks is compared with one from a while before.
+/// Number of positions of the primary that are kept. A standby is compared with positions that the primary had earlier.
 pub(super) const READINGS: usize = 8;
-/// The least time between two of them, so that they reach far enough back while the primary is probed often.
+/// Minimum time between two kept positions, so that they cover the grace period while the primary is probed often.
 const SPACING: Duration = Duration::from_millis(250);
 const _: () = assert!(SPACING.as_millis() * (READINGS as u128 - 2) > lag::GRACE.as_millis());
 
 impl Directory {
-    pub(super) fn role(&mut self, serial: u64, role: Role) {
+    /// Records the role that a probe or a connection reports.
+    pub(super) fn on_role(&mut self, serial: u64, role: Role) {
         let Some(member) = self.find(serial) else { return };
         let before = member.role;
         if before == role {
@@ -29,11 +30,11 @@ impl Directory {
         member.role = role;
         self.reconsider = true;
         let Some(member) = self.find(serial) else { return };
-        // Who says that it has become a primary must say of which timeline.
-        let verified = member.found.is_some_and(|(facts, ..)| facts.role == role);
+        // A new primary is used only after a probe has found its timeline.
+        let verified = member.last_probe.is_some_and(|probe| probe.facts.role == role);
         if role == Role::Primary && !verified {
             member.role_unverified = true;
-            member.pod.suspect.notify_one();
+            member.pod.probe_wanted.notify_one();
         }
         let endpoint = member.pod.endpoint.clone();
         self.changed = true;
@@ -41,11 +42,11 @@ impl Directory {
         self.check_capacity(serial);
     }
 
-    /// Judges everybody's claims, after one is new or gone.
+    /// Fences and unfences members according to the claims of all members.
     pub(super) fn judge_claims(&mut self) {
         let claims: Vec<_> = self.members.all().iter().map(Member::claim).collect();
         let fences = self.timelines.judge(&claims);
-        let mut useless = Vec::new();
+        let mut fenced = Vec::new();
         for (member, fence) in self.members.all_mut().iter_mut().zip(fences) {
             if member.fence == fence {
                 continue;
@@ -56,24 +57,24 @@ impl Directory {
             self.inner.shared.events.emit(match fence {
                 Some(fence) => {
                     member.pod.purge();
-                    useless.push(endpoint.clone());
+                    fenced.push(endpoint.clone());
                     Event::EndpointFenced { endpoint, cause: fence.to_string().into() }
                 }
                 None => Event::EndpointUnfenced { endpoint },
             });
         }
-        for endpoint in useless {
-            self.failed(&endpoint, false, Instant::now());
+        for endpoint in fenced {
+            self.pass_over(&endpoint, false, Instant::now());
         }
     }
 
-    /// Judges everybody's claims, and how far behind this Pod is, after it has said something new.
+    /// Re-evaluates fencing and this Pod's replication lag after its probe has passed.
     pub(super) fn judge(&mut self, serial: u64) {
         self.judge_claims();
         let Some(member) = self.find(serial) else { return };
         let (reading, standby) = (member.reading(), member.standby());
         if member.is_primary() {
-            self.primary_read(serial, reading);
+            self.add_reading(serial, reading);
         }
         let serves = |member: &Member| Some(member.pod.serial) == self.primary && member.is_primary();
         if !self.members.all().iter().any(serves) {
@@ -85,8 +86,8 @@ impl Directory {
         let limits = &self.inner.shared.limits;
         let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
         let readings = std::mem::take(&mut self.readings);
-        // Nobody knows how far the primary has come since.
-        let outdated = readings.last().is_none_or(|reading| reading.at + lag::GRACE < standby.reading.asked);
+        // Lag cannot be measured against an outdated position of the primary, so the primary is probed now.
+        let outdated = readings.last().is_none_or(|reading| reading.received + lag::GRACE < standby.reading.sent);
         if let (true, true, Some(primary)) = (limit.is_set(), outdated, self.primary) {
             self.probe_now(primary);
         }
@@ -98,20 +99,20 @@ impl Directory {
             let endpoint = member.pod.endpoint.clone();
             self.changed |= changed;
             if late {
-                self.failed(&endpoint, false, Instant::now());
+                self.pass_over(&endpoint, false, Instant::now());
             }
         }
         self.readings = readings;
     }
 
-    /// The primary has written this far.
-    fn primary_read(&mut self, serial: u64, reading: Option<Reading>) {
+    /// Adds a position of the primary, and probes the standbys that may be too far behind it.
+    fn add_reading(&mut self, serial: u64, reading: Option<Reading>) {
         if self.primary != Some(serial) {
             self.primary = Some(serial);
             self.readings.clear();
         }
         if let [.., before, last] = self.readings[..]
-            && last.at < before.at + SPACING
+            && last.received < before.received + SPACING
         {
             self.readings.pop();
         }
@@ -123,21 +124,21 @@ impl Directory {
         let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
         let suspects = |member: &&Member| {
             let (Some(standby), Some(reading)) = (member.standby(), reading) else { return false };
-            limit.may_be_passed(&standby, &reading)
+            limit.may_be_exceeded(&standby, &reading)
         };
         for member in self.members.all().iter().filter(suspects) {
-            look_again(&member.pod);
+            probe_after_grace(&member.pod);
         }
     }
 }
 
-/// Has a standby asked once more, as soon as what it lacks is old enough to be held against it.
-fn look_again(pod: &Arc<Pod>) {
+/// Probes a standby again after the grace period, when missing data counts as lag.
+fn probe_after_grace(pod: &Arc<Pod>) {
     let later = Arc::downgrade(pod);
     drop(pod.shared().runtime.spawn(async move {
         sleep(lag::GRACE).await;
         if let Some(pod) = later.upgrade() {
-            pod.suspect.notify_one();
+            pod.probe_wanted.notify_one();
         }
     }));
 }

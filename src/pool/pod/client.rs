@@ -1,4 +1,4 @@
-//! The guard that a caller holds.
+//! The guard of a checked-out connection, and the decision at its return: keep, recycle or close.
 
 use std::{fmt, ops::Deref};
 
@@ -11,22 +11,25 @@ use crate::{
     wire::{CancelToken, record::Record},
 };
 
-/// A connection to one Pod, lent out until it is dropped.
+/// A connection to one Pod, checked out until the guard is dropped.
 ///
-/// It derefs to deadpool-postgres's [`ClientWrapper`] and on to [`tokio_postgres::Client`], so every method of both is
-/// there: `query`, `execute`, `prepare_cached`, `copy_in`, … [`transaction`](Client::transaction) and
-/// [`build_transaction`](Client::build_transaction) are here.
+/// The guard derefs to deadpool-postgres's [`ClientWrapper`] and through it to [`tokio_postgres::Client`], which
+/// provide `query`, `execute`, `prepare_cached`, `copy_in` and so on. Both offer transactions through a mutable
+/// reference, which the guard does not give out; use [`transaction`](Client::transaction) and
+/// [`build_transaction`](Client::build_transaction) instead.
 ///
-/// Dropping it gives the connection back, from any thread, in or out of a runtime, and never blocks. A connection on
-/// which nothing is open or under way is lent out again at once. Any other is recycled in the background first: what
-/// still runs may finish for a moment, is then cancelled on the server, and an open transaction is rolled back. Only a
-/// connection that came clean is lent out again.
+/// Dropping the guard returns the connection to the pool. Dropping is allowed on any thread, inside or outside of a
+/// runtime, and never blocks. A clean connection, with no open transaction and no outstanding request, is available to
+/// the next caller immediately. Any other connection is recycled in the background first: the pool waits 100 ms for a
+/// running statement, then cancels it on the server, and rolls an open transaction back. A connection that is not clean
+/// after that is closed.
 ///
-/// What a session keeps beyond its transactions stays, unless [`Reset`](crate::config::Reset) says otherwise. The
-/// statements of `prepare_cached` stay with the connection: `statement_cache_size` of them at most, and none after the
-/// server has found one outdated or missing.
+/// Session state that outlives a transaction is kept, unless [`Reset`](crate::config::Reset) is configured. Statements
+/// of `prepare_cached` stay with the connection, up to `statement_cache_size` (256 by default) of them. A connection
+/// that is returned with more is cleared of all of them, as is one whose server has reported a cached statement as
+/// outdated or missing.
 pub struct Client {
-    /// Taken when the connection is given back, and not before.
+    /// `None` only after a method that ends the guard has taken the connection.
     object: Option<Object<Box<Conn>>>,
 }
 
@@ -41,41 +44,44 @@ impl Client {
         self.object.as_ref().expect("taken only by `drop` and `retire`, which end the guard")
     }
 
-    /// The Pod on the other end.
+    /// Returns the Pod of this connection.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.conn().pod().endpoint
     }
 
-    /// What the server on the other end is, as it said last: when the connection was opened, and with the answer to
-    /// the first statement after a change (PostgreSQL 14 and newer; before, as of the opening).
+    /// Returns the server's role as the server reported it last.
+    ///
+    /// PostgreSQL 14 and later report a change with the response to the first statement after it. With earlier versions
+    /// the role is that of the time when the connection was opened.
     #[must_use]
     pub fn role(&self) -> Role {
         self.record().role()
     }
 
-    /// Begins a transaction, which rolls back when it is dropped without a commit.
+    /// Begins a transaction. The transaction is rolled back if it is dropped without a commit.
     ///
     /// # Errors
     ///
-    /// What the driver says.
+    /// Returns the driver's error if `BEGIN` fails.
     pub async fn transaction(&mut self) -> Result<Transaction<'_>, tokio_postgres::Error> {
         self.wrapper_mut().transaction().await
     }
 
-    /// Begins a transaction with options.
+    /// Returns a builder for a transaction with options, such as its isolation level.
     pub fn build_transaction(&mut self) -> TransactionBuilder<'_> {
         self.wrapper_mut().build_transaction()
     }
 
-    /// A token that cancels what runs on this connection, over a socket of its own. Hides the driver's method of the
-    /// same name, whose token does not know the Pod's address.
+    /// Returns a token that cancels the statement that runs on this connection, over a separate socket.
+    ///
+    /// Use this instead of the driver's method of the same name, whose token does not contain the Pod's address.
     #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
         self.conn().cancel_token()
     }
 
-    // A mutable deref would let a swap part a connection from its record.
+    // Not public: `mem::swap` on two wrappers would separate each connection from its record.
     fn wrapper_mut(&mut self) -> &mut ClientWrapper {
         let object = self.object.as_mut().expect("taken only by `drop` and `retire`, which end the guard");
         &mut object.wrapper
@@ -91,33 +97,42 @@ impl Client {
         self.conn().pod()
     }
 
-    /// A look at the record that outlives the guard.
-    pub(crate) fn watch(&self) -> std::sync::Arc<Record> {
+    /// Returns the record, which can be read after the guard has been dropped.
+    pub(crate) fn shared_record(&self) -> std::sync::Arc<Record> {
         self.conn().record.shared()
     }
 
-    /// Whether nobody has used it for so long that it wants a ping.
+    /// Returns true if the connection was idle for longer than `ping_after`.
     #[inline]
     pub(crate) fn is_stale(&self) -> bool {
         let shared = self.pod().shared();
-        shared.clock.now().saturating_sub(self.conn().parked) > shared.ping_after
+        shared.clock.now().saturating_sub(self.conn().idle_since) > shared.ping_after
     }
 
-    /// Whether it can be handed out as it is: nothing is under way on it, and it wants no ping.
+    /// Returns true if the connection can be used as it is: it is clean and needs no ping.
     #[inline]
     pub(crate) fn is_fresh(&self) -> bool {
         self.record().is_clean() && !self.is_stale()
     }
 
-    /// The connection without the guard.
-    pub(crate) fn into_object(mut self) -> Object<Box<Conn>> {
-        self.object.take().expect("taken only by what ends the guard")
+    /// Begins a use by a caller. `any` is true if the caller accepts every Pod.
+    #[inline]
+    pub(crate) fn begin_use(&mut self, any: bool) {
+        let conn = &mut **self.object.as_mut().expect("taken only by `drop` and `retire`, which end the guard");
+        conn.record.set_any_pod(any);
+        conn.use_timer.begin(conn.pod().shared().clock.now());
     }
 
-    /// Closes the connection instead of giving it back.
+    /// Ends the guard and returns the connection, still checked out.
+    pub(crate) fn into_object(mut self) -> Object<Box<Conn>> {
+        self.object.take().expect("taken only by a method that ends the guard")
+    }
+
+    /// Closes the connection instead of returning it to the pool.
     pub(crate) fn retire(mut self) {
-        if let Some(object) = self.object.take() {
-            Pod::check_out_for_good(object);
+        if let Some(mut object) = self.object.take() {
+            object.end_use();
+            Pod::close_checked_out(object);
         }
     }
 }
@@ -135,24 +150,26 @@ impl Drop for Client {
     #[inline]
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
-            give_back(object);
+            return_to_pool(object);
         }
     }
 }
 
 #[inline]
-fn give_back(object: Object<Box<Conn>>) {
-    let conn = &**object;
+fn return_to_pool(mut object: Object<Box<Conn>>) {
+    let conn = &mut **object;
+    conn.end_use();
+    let conn = &*conn;
     if conn.record.is_clean() {
-        if !conn.is_current() || conn.is_old() || conn.pod().is_over() {
-            Pod::check_out_for_good(object);
+        if !conn.is_current() || conn.is_expired() || conn.pod().is_over_size() {
+            Pod::close_checked_out(object);
         } else if reset::is_due(conn) {
             recycle::recycle(object);
         } else {
             Pod::check_in(object);
         }
     } else if conn.record.has_ended() {
-        Pod::check_out_for_good(object);
+        Pod::close_checked_out(object);
     } else {
         recycle::recycle(object);
     }

@@ -1,78 +1,81 @@
-//! The pooled connection.
+//! The pooled connection, the pool's outside handle to it, and the permit that limits how many a Pod has.
 
 use std::{ops::Deref, sync::Arc};
 
 use deadpool_postgres::ClientWrapper;
 use tokio::task::AbortHandle;
 
-use super::{Pod, counters::Label, shared::count};
+use super::{Pod, counters::Label, metrics::UseTimer};
 use crate::wire::{
     CancelToken,
     dial::Dialled,
     record::{Record, RecordOwner},
 };
 
-/// One open connection: what deadpool keeps, boxed, because it moves its objects several times.
+/// An open connection. deadpool stores it boxed, because deadpool moves its objects several times.
 #[derive(Debug)]
 pub(crate) struct Conn {
-    /// Goes before the client does, so that the driver knows whose doing the end is.
+    /// Dropped before the client, so that the driver can distinguish a close by the pool from a lost connection.
     pub(crate) record: RecordOwner,
     pub(crate) wrapper: ClientWrapper,
     driver: AbortHandle,
     encrypted: bool,
-    /// When it has lived long enough, by the pool's clock.
-    dies: u64,
-    /// The Pod's generation when it was opened.
+    /// The pool's clock at the end of the connection's lifetime, in milliseconds.
+    expires_at: u64,
+    /// The Pod's generation when the connection was opened.
     pub(crate) generation: u64,
-    /// The pool's clock when it came back last.
-    pub(crate) parked: u64,
-    /// Requests sent when it was as it should be last.
-    pub(crate) reset_at: u64,
-    /// Up to so many statements parsed, its cache cannot be over its bound.
-    pub(crate) uncounted: u64,
-    /// It was cache_cleared of its statements because one was missing.
-    pub(crate) cache_cleared: bool,
-    /// Goes last: with it, the connection's place at the Pod is free.
+    /// The pool's clock when the connection was opened or returned last, in milliseconds.
+    pub(crate) idle_since: u64,
+    /// Number of requests sent up to the last session reset. No reset is needed while it has not grown.
+    pub(crate) sent_at_reset: u64,
+    /// Number of parsed statements up to which the statement cache cannot exceed its limit.
+    pub(crate) cache_fits_until: u64,
+    /// True if the statement cache was cleared because the server did not have a cached statement.
+    pub(crate) cleared_for_missing: bool,
+    /// Measures the current use.
+    pub(crate) use_timer: UseTimer,
+    /// Dropped last: the permit is released after the connection has been closed.
     pub(crate) permit: Permit,
 }
 
 impl Conn {
-    /// Pools a connection. `wrapper` wants a task that it ends when it goes; ours ends by itself, and says goodbye
-    /// first, so it gets one that is over.
-    pub(crate) fn new(dialled: Dialled, permit: Permit, generation: u64, dies: u64) -> Box<Self> {
+    pub(crate) fn new(dialled: Dialled, permit: Permit, generation: u64, expires_at: u64) -> Box<Self> {
         let Dialled { client, record, driver, encrypted } = dialled;
-        let parked = permit.shared().clock.now();
+        let idle_since = permit.shared().clock.now();
+        // The wrapper aborts its task when it is dropped. The driver must go on to send Terminate and then ends on its
+        // own, so the wrapper gets a task that has nothing to do.
         let wrapper = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
-        let reset_at = record.sent();
-        let uncounted = record.parsed() + permit.shared().limits.statement_cache_size as u64;
+        let sent_at_reset = record.sent();
+        let cache_fits_until = record.parsed() + permit.shared().limits.statement_cache_size as u64;
         Box::new(Self {
             record,
             wrapper,
             driver,
             encrypted,
-            dies,
+            expires_at,
             generation,
-            parked,
-            reset_at,
-            uncounted,
-            cache_cleared: false,
+            idle_since,
+            sent_at_reset,
+            cache_fits_until,
+            cleared_for_missing: false,
+            use_timer: UseTimer::default(),
             permit,
         })
     }
 
-    /// The connection's Pod.
+    /// Returns the connection's Pod.
     #[inline]
     pub(crate) fn pod(&self) -> &Arc<Pod> {
         &self.permit.0
     }
 
-    /// Whether it may be lent out again, clean or not.
+    /// Returns true if the connection is alive and its Pod was not purged since it was opened.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
         !self.record.has_ended() && self.generation == self.pod().generation()
     }
 
-    /// A token that cancels what runs on it.
+    /// Returns a token that cancels the running statement.
     pub(crate) fn cancel_token(&self) -> CancelToken {
         let pod = self.pod();
         let shared = pod.shared();
@@ -85,33 +88,38 @@ impl Conn {
         )
     }
 
-    /// Whether it has lived long enough.
+    /// Ends the use by a caller, if one has begun.
     #[inline]
-    pub(crate) fn is_old(&self) -> bool {
-        self.pod().shared().clock.now() >= self.dies
+    pub(crate) fn end_use(&mut self) {
+        self.use_timer.end(&self.permit.0.use_times);
     }
 
-    /// To cut the connection from outside, whoever holds it.
+    /// Returns true if the connection has reached the end of its lifetime.
+    #[inline]
+    pub(crate) fn is_expired(&self) -> bool {
+        self.pod().shared().clock.now() >= self.expires_at
+    }
+
+    /// Returns a handle that can observe and close the connection while it is checked out.
     pub(crate) fn handle(&self) -> ConnHandle {
         ConnHandle { record: self.record.shared(), driver: self.driver.clone(), token: self.cancel_token() }
     }
 }
 
-/// Why a connection is closed.
+/// The reason why a connection is closed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reason {
-    /// It did not come clean, failed a ping, turned out to be to a server of another role, or was more than its Pod may
-    /// have.
+    /// The connection could not be recycled, failed a ping, had a server of the wrong role, or exceeded the Pod's size.
     Discarded,
-    /// Its Pod has left, or the pool is closed.
+    /// The Pod is being drained, or the pool is closed.
     Drained,
-    /// Its Pod was ejected, or fenced.
+    /// The Pod was ejected or fenced.
     Ejected,
-    /// The server or the network has ended it.
+    /// The server or the network ended the connection.
     Ended,
-    /// It has been idle for too long.
+    /// The connection reached `idle_timeout`.
     Idle,
-    /// It has lived long enough.
+    /// The connection reached `max_lifetime`.
     Lifetime,
 }
 
@@ -119,7 +127,7 @@ impl Label for Reason {
     #[cfg(any(feature = "metrics", test))]
     const ALL: &[Self] = &[Self::Discarded, Self::Drained, Self::Ejected, Self::Ended, Self::Idle, Self::Lifetime];
 
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         self as usize
     }
 
@@ -137,17 +145,17 @@ impl Label for Reason {
 }
 
 impl Conn {
-    /// Why it is closed now, as its state tells.
+    /// Infers from the connection's state why it is being closed.
     fn reason(&self) -> Reason {
         let shared = self.pod().shared();
-        let idle = u128::from(shared.clock.now().saturating_sub(self.parked));
+        let idle = u128::from(shared.clock.now().saturating_sub(self.idle_since));
         if self.record.has_ended() {
             Reason::Ended
         } else if self.pod().slot.is_closed() {
             Reason::Drained
         } else if self.generation != self.pod().generation() {
             Reason::Ejected
-        } else if self.is_old() {
+        } else if self.is_expired() {
             Reason::Lifetime
         } else if idle > shared.limits.idle_timeout.as_millis() && self.record.is_clean() {
             Reason::Idle
@@ -159,13 +167,11 @@ impl Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
-        let counters = &self.pod().shared().counters;
-        count(&counters.closed);
-        counters.closed_for.count(self.reason());
+        self.pod().shared().counters.closed_for.increment(self.reason());
     }
 }
 
-/// A connection as the Pod remembers it, to be watched and to be cut.
+/// A handle to an open connection, kept by the Pod to observe and close it.
 #[derive(Debug)]
 pub(crate) struct ConnHandle {
     pub(crate) record: Arc<Record>,
@@ -174,23 +180,23 @@ pub(crate) struct ConnHandle {
 }
 
 impl ConnHandle {
-    /// What cancels the statement under way, if there is one.
-    pub(crate) fn at_work(&self) -> Option<CancelToken> {
+    /// Returns a cancel token if the connection waits for a response.
+    pub(crate) fn cancel_token_if_busy(&self) -> Option<CancelToken> {
         (!self.record.has_ended() && self.record.outstanding() > 0).then(|| self.token.clone())
     }
 
-    /// Closes the socket at once.
-    pub(crate) fn cut(&self) {
+    /// Closes the socket without sending Terminate.
+    pub(crate) fn abort(&self) {
         self.driver.abort();
     }
 }
 
-/// A place for one connection at a Pod, taken before the dial, free when dropped.
+/// A permit to open one connection to a Pod. Taken before the dial, and released when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<Pod>);
 
 impl Permit {
-    /// A place, if the Pod has one left.
+    /// Takes a permit if the Pod has one left.
     pub(crate) fn take(pod: &Arc<Pod>) -> Option<Self> {
         pod.take_permit().then(|| Self(pod.clone()))
     }

@@ -1,5 +1,9 @@
-//! New connections are opened in tasks of the pool, never in a caller: a caller who gives up wastes no handshake, and a
-//! connection that is ready goes to whoever is first in the queue by then.
+//! Opens connections in background tasks of the pool.
+//!
+//! A caller never dials. A cancelled call therefore wastes no handshake, and a new connection goes to the caller that
+//! is first in the queue when the connection is ready. Each task holds a permit, waits for its turn among the
+//! concurrent handshakes, dials, and parks the connection. A failed dial starts the Pod's back-off; see
+//! [`last_failure`](super::last_failure).
 
 use std::sync::Arc;
 
@@ -20,11 +24,11 @@ use crate::{
     wire::{Class, connection_observer::ConnectionObserver, dial::DialError},
 };
 
-/// The most that a connection's life is shortened by, at random, so that those opened together do not end together:
-/// a tenth.
+/// Divisor of `max_lifetime` for its jitter: each lifetime is shortened at random by up to a tenth, so that connections
+/// opened together do not expire together.
 const JITTER: u32 = 10;
 
-/// Counts a connection that is being opened, until dropped.
+/// Counts a connection as being opened, until dropped.
 struct Opening(Arc<Pod>);
 
 impl Opening {
@@ -40,7 +44,7 @@ impl Drop for Opening {
     }
 }
 
-/// Opens one more connection, unless the Pod is full, is being drained, or has failed just now. Says whether it does.
+/// Starts to open a connection. Returns false if the Pod is at its maximum, is being drained, or is in back-off.
 pub(crate) fn open(pod: &Arc<Pod>) -> bool {
     if pod.slot.is_closed() || lock(&pod.last_failure).not_before(Instant::now()).is_some() {
         return false;
@@ -51,8 +55,10 @@ pub(crate) fn open(pod: &Arc<Pod>) -> bool {
     true
 }
 
-/// Lets a Pod that was picked, and had nothing idle, grow by one, within the limit of handshakes at once. So each Pod
-/// comes to hold what its share of the traffic needs, a new one too, while the others' idle connections serve.
+/// Starts to open a connection to a Pod that was picked and had none idle, within the limit of concurrent handshakes.
+///
+/// The number of connections to each Pod, a new Pod included, thus follows its share of the traffic, while idle
+/// connections to other Pods serve the callers.
 #[cold]
 pub(crate) fn grow(pod: &Arc<Pod>) {
     if pod.opening() < pod.shared().limits.handshakes_per_pod && pod.has_permit() {
@@ -60,7 +66,7 @@ pub(crate) fn grow(pod: &Arc<Pod>) {
     }
 }
 
-/// Keeps `min_idle` connections ready.
+/// Opens connections until `min_idle` of them are idle or being opened.
 pub(crate) fn warm(pod: &Arc<Pod>) {
     let wanted = pod.shared().limits.min_idle.saturating_sub(pod.idle() + pod.opening());
     for _ in 0..wanted {
@@ -73,13 +79,13 @@ pub(crate) fn warm(pod: &Arc<Pod>) {
 async fn run(permit: Permit, opening: Opening) {
     let pod = Arc::clone(&permit);
     let shared = pod.shared().clone();
-    // Never closed, so the only error there is cannot come. The Pod's own first: who waits for a Pod that is busy takes
-    // nothing from the others.
-    let Ok(_permit) = pod.handshakes.acquire().await else { return };
-    let Ok(_of_all) = shared.handshakes.acquire().await else { return };
-    // While it stood in handle, another may have been refused.
-    let not_now = lock(&pod.last_failure).not_before(Instant::now()).is_some();
-    if pod.slot.is_closed() || not_now {
+    // The Pod's own semaphore first: a task that waits for a busy Pod holds no permit of the pool-wide semaphore.
+    // `acquire` fails only on a closed semaphore, and these are never closed.
+    let Ok(_pod_turn) = pod.handshakes.acquire().await else { return };
+    let Ok(_pool_turn) = shared.handshakes.acquire().await else { return };
+    // Another dial may have failed while this task was waiting.
+    let in_backoff = lock(&pod.last_failure).not_before(Instant::now()).is_some();
+    if pod.slot.is_closed() || in_backoff {
         return;
     }
     let generation = pod.generation();
@@ -88,42 +94,41 @@ async fn run(permit: Permit, opening: Opening) {
     match dial.instrument(endpoint_span!(CONNECT, pod.endpoint)).await {
         Ok(dialled) => {
             count(&shared.counters.opened);
-            dialled.record.trust();
+            dialled.record.set_in_service();
             shared.metrics.connected(began.elapsed());
-            let life = jittered(shared.limits.max_lifetime, rand::random_range(0.0..1.0));
-            let dies = shared.clock.now().saturating_add(u64::try_from(life.as_millis()).unwrap_or(u64::MAX));
-            let conn = Conn::new(dialled, permit, generation, dies);
-            pod.track(conn.handle());
+            let lifetime = jittered(shared.limits.max_lifetime, rand::random_range(0.0..1.0));
+            let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
+            let expires_at = shared.clock.now().saturating_add(lifetime);
+            let conn = Conn::new(dialled, permit, generation, expires_at);
+            pod.connections.add(conn.handle());
             drop(opening);
             if conn.is_current() {
                 lock(&pod.last_failure).clear();
                 pod.park(conn);
             } else if conn.record.has_ended() {
-                let cause = "the session ended as soon as it had begun";
-                let attempt = pod.endpoint.attempt(Phase::Startup, cause);
+                let attempt = pod.endpoint.attempt(Phase::Startup, "the session ended immediately after start-up");
                 lock(&pod.last_failure).dial_failed(Class::NotReady, attempt, Instant::now());
             }
         }
         Err(error) => {
-            count(&shared.counters.open_failed);
-            shared.counters.failed_in.count(error.phase);
-            // It ends at its deadline and not a moment later.
+            shared.counters.failed_in.increment(error.phase);
+            // A dial that reaches its deadline ends there, and any other failure ends before it.
             if began.elapsed() >= shared.limits.connect_timeout {
-                shared.counters.timed_out.count(error.phase);
+                shared.counters.timed_out.increment(error.phase);
             }
-            let (class, attempt) = failed(&pod, error);
+            let (class, attempt) = to_attempt(&pod, error);
             tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
             if lock(&pod.last_failure).dial_failed(class, attempt.clone(), Instant::now()) {
-                shut_out(&pod, class, &attempt);
+                emit_refusal(&pod, class, &attempt);
             }
-            shared.tell(Message::DialFailed { pod: pod.serial, class });
-            drop((opening, permit)); // whoever waits looks again when the permit is free
+            shared.send(Message::DialFailed { pod: pod.serial, class });
+            drop((opening, permit)); // releasing the permit makes waiters look again
         }
     }
 }
 
-/// Says that a Pod lets nobody in.
-pub(crate) fn shut_out(pod: &Pod, class: Class, attempt: &Attempt) {
+/// Emits the event for a Pod that refuses all new connections.
+pub(crate) fn emit_refusal(pod: &Pod, class: Class, attempt: &Attempt) {
     let (endpoint, cause) = (pod.endpoint.clone(), attempt.reason().into());
     pod.shared().events.emit(match class {
         Class::Tls => Event::TlsFailed { endpoint, cause },
@@ -131,20 +136,21 @@ pub(crate) fn shut_out(pod: &Pod, class: Class, attempt: &Attempt) {
     });
 }
 
-/// A dial's error, with the Pod's name on it.
-pub(crate) fn failed(pod: &Pod, error: DialError) -> (Class, Attempt) {
+/// Converts a dial error to its class and an [`Attempt`] that names the Pod.
+pub(crate) fn to_attempt(pod: &Pod, error: DialError) -> (Class, Attempt) {
     let (class, phase) = (error.class, error.phase);
     (class, pod.endpoint.attempt(phase, error.into_cause()))
 }
 
-/// Sends what a connection of this Pod sees to the directory.
+/// Returns an observer that forwards a connection's evidence to the directory.
 pub(crate) fn connection_observer(pod: &Pod, generation: u64) -> ConnectionObserver {
     let (shared, serial) = (pod.shared().clone(), pod.serial);
-    ConnectionObserver::new(move |evidence| shared.tell(Message::Seen { pod: serial, generation, evidence }))
+    ConnectionObserver::new(move |evidence| shared.send(Message::Observed { pod: serial, generation, evidence }))
 }
 
-fn jittered(life: Duration, unit: f64) -> Duration {
-    life - (life / JITTER).mul_f64(unit)
+/// Shortens a lifetime by a tenth times `unit`, which is a random number from 0 to 1.
+fn jittered(lifetime: Duration, unit: f64) -> Duration {
+    lifetime - (lifetime / JITTER).mul_f64(unit)
 }
 
 #[cfg(test)]
@@ -152,9 +158,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_life_is_shortened_by_a_tenth_at_most() {
-        let life = Duration::from_secs(1800);
-        assert_eq!(jittered(life, 0.0), life);
-        assert_eq!(jittered(life, 1.0), Duration::from_secs(1620));
+    fn jitter_shortens_a_lifetime_by_at_most_a_tenth() {
+        let lifetime = Duration::from_secs(1800);
+        assert_eq!(jittered(lifetime, 0.0), lifetime);
+        assert_eq!(jittered(lifetime, 1.0), Duration::from_secs(1620));
     }
 }

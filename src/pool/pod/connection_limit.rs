@@ -1,117 +1,128 @@
-//! How many connections a client may have: the bound of its pool as a whole, and the arithmetic against its servers.
+//! The limit on one client's connections (`max_connections`), and the check of a server's capacity.
 //!
-//! `max_connections` is divided, not shared: each Pod in use has room for its probe, and an equal part of what the
-//! probes leave. So a Pod that is added finds room, however busy the others are, and no checkout looks beyond its Pod.
-//! What is left of a Pod that goes counts until it is given back: that alone is counted for all Pods together.
+//! `max_connections` is divided rather than shared: each Pod in use gets a probe connection and an equal share of the
+//! remaining connections. A new Pod therefore has room however busy the others are, and a checkout never looks beyond
+//! its Pod. Connections to a Pod that is no longer in use count until they are closed. Only for that reason, pooled
+//! connections are also counted over all Pods.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The bound of one pool.
+/// The count of pooled connections over all Pods, and its maximum.
 #[derive(Debug)]
 pub(crate) struct ConnectionLimit {
     /// `max_connections`.
-    most: Option<usize>,
-    /// Of those, the pool's, without the probes'.
-    pooled_most: AtomicUsize,
-    /// Pooled connections that are open, or being opened.
+    limit: Option<usize>,
+    /// Maximum number of pooled connections: `limit` without the probe connections.
+    max_pooled: AtomicUsize,
+    /// Pooled connections that are open or being opened.
     pooled: AtomicUsize,
 }
 
-/// How the bound is divided.
+/// The division of `max_connections` among the Pods in use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Division {
     /// Pooled connections of all Pods together.
     pub(crate) pooled: usize,
-    /// Of those, each Pod's.
-    pub(crate) each: usize,
-    /// So many Pods have one more.
-    pub(crate) more: usize,
+    /// Pooled connections of each Pod.
+    pub(crate) per_pod: usize,
+    /// Number of Pods that get one connection more than `per_pod`.
+    pub(crate) remainder: usize,
 }
 
 impl Division {
-    /// Divides `most` among so many Pods, with one probe for each; where another may come to replace one of them, for
-    /// that as well. No Pod goes without a connection, for then it would be of no use.
-    pub(crate) fn of(most: usize, pods: usize, replaceable: bool) -> Self {
+    /// Divides `limit` among `pods` Pods, each of which has a probe connection. If `replaceable`, one more probe
+    /// connection is set aside for a Pod that replaces another. Each Pod gets at least one pooled connection, because a
+    /// Pod without one would be useless.
+    pub(crate) fn of(limit: usize, pods: usize, replaceable: bool) -> Self {
         let pods = pods.max(1);
-        let pooled = most.saturating_sub(pods + usize::from(replaceable)).max(pods);
-        Self { pooled, each: pooled / pods, more: pooled % pods }
+        let pooled = limit.saturating_sub(pods + usize::from(replaceable)).max(pods);
+        Self { pooled, per_pod: pooled / pods, remainder: pooled % pods }
     }
 }
 
-/// How many Pods `most` has room for: a probe and a connection for each, and where these are not all there are, a probe
-/// for one that is to replace another. `elsewhere` Pods more are used beside these.
-pub(crate) fn room(most: usize, pods: usize, elsewhere: usize) -> usize {
-    if pods <= most / 2 { pods } else { (most.saturating_sub(1) / 2).saturating_sub(elsewhere) }
+/// Returns the number of Pods that `limit` has room for, with a probe and a pooled connection each.
+///
+/// If that is fewer than `pods`, room is left for the probe of a replacement and for `extra` Pods, which are used in
+/// addition to the result.
+pub(crate) fn max_pods(limit: usize, pods: usize, extra: usize) -> usize {
+    if pods <= limit / 2 { pods } else { (limit.saturating_sub(1) / 2).saturating_sub(extra) }
 }
 
-// Relaxed: these are counts of places; they guard no data.
+// Relaxed: the counts guard no other data.
 impl ConnectionLimit {
-    pub(crate) fn new(most: Option<usize>) -> Self {
-        Self { most, pooled_most: AtomicUsize::new(0), pooled: AtomicUsize::new(0) }
+    pub(crate) fn new(limit: Option<usize>) -> Self {
+        Self { limit, max_pooled: AtomicUsize::new(0), pooled: AtomicUsize::new(0) }
     }
 
-    pub(crate) fn divide(&self, division: Division) {
-        self.pooled_most.store(division.pooled, Ordering::Relaxed);
+    /// Sets the maximum number of pooled connections.
+    pub(crate) fn set(&self, division: Division) {
+        self.max_pooled.store(division.pooled, Ordering::Relaxed);
     }
 
-    /// Whether one more may be opened.
+    /// Returns true if one more connection may be opened.
     pub(crate) fn has_room(&self) -> bool {
-        self.most.is_none() || self.pooled.load(Ordering::Relaxed) < self.pooled_most.load(Ordering::Relaxed)
+        self.limit.is_none() || self.pooled.load(Ordering::Relaxed) < self.max_pooled.load(Ordering::Relaxed)
     }
 
-    /// Counts one more, if it may be opened.
-    pub(crate) fn take(&self) -> bool {
-        if self.most.is_none() {
+    /// Counts one more connection, if it may be opened.
+    pub(crate) fn try_acquire(&self) -> bool {
+        if self.limit.is_none() {
             return true;
         }
-        let most = self.pooled_most.load(Ordering::Relaxed);
-        let more = |pooled| (pooled < most).then_some(pooled + 1);
+        let max = self.max_pooled.load(Ordering::Relaxed);
+        let more = |pooled| (pooled < max).then_some(pooled + 1);
         self.pooled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// Counts one less. Says whether somebody may have waited for that.
-    pub(crate) fn free(&self) -> bool {
-        if self.most.is_some() {
+    /// Counts one connection less. Returns true if a caller may be waiting for that.
+    pub(crate) fn release(&self) -> bool {
+        if self.limit.is_some() {
             self.pooled.fetch_sub(1, Ordering::Relaxed);
         }
-        self.most.is_some()
+        self.limit.is_some()
     }
 }
 
-/// What clients like this one ask of one Pod.
+/// The number of connections that clients with this client's configuration open to one Pod.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demand {
-    /// Connections of one client, the probe's counted.
-    pub(crate) each: usize,
-    /// How many clients there are, if that is known.
+    /// Connections of one client, its probe included.
+    pub(crate) per_client: usize,
+    /// Number of clients, if configured.
     pub(crate) clients: Option<usize>,
-    /// How many Pods each of them uses, of how many.
+    /// Number of Pods that each client uses.
     pub(crate) used: usize,
+    /// Number of all Pods.
     pub(crate) pods: usize,
-    /// It is the primary, which every client uses that writes.
-    pub(crate) everyones: bool,
+    /// True for the primary if clients write, because then every client uses it.
+    pub(crate) used_by_all: bool,
 }
 
 impl Demand {
-    /// Why so many slots are too few, if they are.
+    /// Returns an explanation if the server's `slots` are too few for the demand.
     pub(crate) fn shortfall(&self, slots: u32) -> Option<String> {
-        let &Self { each, clients, used, pods, everyones } = self;
+        let &Self { per_client, clients, used, pods, used_by_all } = self;
         let (slots, pods) = (slots as usize, pods.max(1));
         let Some(clients) = clients else {
-            let text = || format!("one client opens up to {each} connections, its probe's counted, and it has {slots}");
-            return (each > slots).then(text);
+            let text = || {
+                format!(
+                    "one client opens up to {per_client} connections to it, including a probe, but the server accepts \
+                     only {slots}"
+                )
+            };
+            return (per_client > slots).then(text);
         };
-        let here = if everyones { clients } else { (clients * used.min(pods)).div_ceil(pods) };
-        let needed = here.saturating_mul(each);
-        let which = match (everyones, here == clients) {
+        let here = if used_by_all { clients } else { (clients * used.min(pods)).div_ceil(pods) };
+        let needed = here.saturating_mul(per_client);
+        let which = match (used_by_all, here == clients) {
             (true, _) => "all of which use the primary",
             (false, true) => "all of which use it",
             (false, false) => "spread over all Pods",
         };
         let text = || {
             format!(
-                "{clients} clients, {which}, open up to {needed} connections to it ({here} times {each}, the probes' \
-                 counted), and it has {slots}"
+                "{clients} clients, {which}, open up to {needed} connections to it ({here} clients × {per_client}, \
+                 including probes), but the server accepts only {slots}"
             )
         };
         (needed > slots).then(text)
@@ -126,46 +137,47 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_pod_has_a_connection_and_all_together_keep_to_the_bound(
-            most in 3..200usize, pods in 1..300usize, elsewhere in 0..3usize
+        fn every_pod_gets_a_connection_within_the_limit(
+            limit in 3..200usize, pods in 1..300usize, extra in 0..3usize
         ) {
-            let used = room(most, pods, elsewhere);
-            let (all, beside) = (used == pods, if used == pods { 0 } else { elsewhere });
-            prop_assume!(all || (most - 1) / 2 >= elsewhere.max(1));
-            let Division { pooled, each, more } = Division::of(most, used + beside, !all);
-            prop_assert!(each >= 1);
-            prop_assert_eq!(each * (used + beside) + more, pooled);
-            prop_assert!(pooled + used + beside + usize::from(!all) <= most, "{pooled} and {used} + {beside} probes");
+            let used = max_pods(limit, pods, extra);
+            let (all, extra_used) = (used == pods, if used == pods { 0 } else { extra });
+            prop_assume!(all || (limit - 1) / 2 >= extra.max(1));
+            let Division { pooled, per_pod, remainder } = Division::of(limit, used + extra_used, !all);
+            prop_assert!(per_pod >= 1);
+            prop_assert_eq!(per_pod * (used + extra_used) + remainder, pooled);
+            let probes = used + extra_used + usize::from(!all);
+            prop_assert!(pooled + probes <= limit, "{pooled} pooled connections and {probes} probes");
         }
     }
 
     #[test]
-    fn says_what_cannot_fit_and_nothing_of_what_can() {
-        let demand = Demand { each: 9, clients: None, used: 3, pods: 3, everyones: false };
+    fn reports_a_shortfall_only_when_connections_are_too_few() {
+        let demand = Demand { per_client: 9, clients: None, used: 3, pods: 3, used_by_all: false };
         assert_eq!(demand.shortfall(9), None);
         assert_eq!(
             demand.shortfall(8).unwrap(),
-            "one client opens up to 9 connections, its probe's counted, and it has 8"
+            "one client opens up to 9 connections to it, including a probe, but the server accepts only 8"
         );
-        let many = Demand { clients: Some(500), used: 1, pods: 20, each: 2, ..demand };
+        let many = Demand { clients: Some(500), used: 1, pods: 20, per_client: 2, ..demand };
         assert_eq!(many.shortfall(90), None);
         assert_eq!(
-            Demand { everyones: true, ..many }.shortfall(90).unwrap(),
-            "500 clients, all of which use the primary, open up to 1000 connections to it (500 times 2, the probes' \
-             counted), and it has 90"
+            Demand { used_by_all: true, ..many }.shortfall(90).unwrap(),
+            "500 clients, all of which use the primary, open up to 1000 connections to it (500 clients × 2, including \
+             probes), but the server accepts only 90"
         );
-        assert!(Demand { each: 4, ..many }.shortfall(90).unwrap().contains("25 times 4"));
+        assert!(Demand { per_client: 4, ..many }.shortfall(90).unwrap().contains("25 clients × 4"));
         assert!(Demand { used: 20, ..many }.shortfall(90).unwrap().contains("all of which use it"));
     }
 
     #[test]
-    fn the_whole_is_counted_only_where_it_is_bounded() {
-        let free = ConnectionLimit::new(None);
-        assert!((0..10).all(|_| free.take() && free.has_room()) && !free.free());
-        let bounded = ConnectionLimit::new(Some(7));
-        bounded.divide(Division::of(7, 3, false));
-        assert!((0..4).all(|_| bounded.has_room() && bounded.take()));
-        assert!(!bounded.has_room() && !bounded.take());
-        assert!(bounded.free() && bounded.take());
+    fn counts_connections_only_with_a_limit() {
+        let unlimited = ConnectionLimit::new(None);
+        assert!((0..10).all(|_| unlimited.try_acquire() && unlimited.has_room()) && !unlimited.release());
+        let limited = ConnectionLimit::new(Some(7));
+        limited.set(Division::of(7, 3, false));
+        assert!((0..4).all(|_| limited.has_room() && limited.try_acquire()));
+        assert!(!limited.has_room() && !limited.try_acquire());
+        assert!(limited.release() && limited.try_acquire());
     }
 }

@@ -1,3 +1,5 @@
+//! A counter that is split by a label with few values.
+
 use std::{
     fmt,
     marker::PhantomData,
@@ -6,47 +8,57 @@ use std::{
 
 use crate::error::Phase;
 
-/// What a count can be divided by: a few labels.
+/// An enum whose variants are the values of a label.
 pub(crate) trait Label: Copy + 'static {
-    /// Every word, at its place.
+    /// Every value, each at its [index](Self::index).
     #[cfg(any(feature = "metrics", test))]
     const ALL: &[Self];
 
-    /// The word's place.
-    fn place(self) -> usize;
+    /// Returns the value's index in the counter.
+    fn index(self) -> usize;
 
-    /// The word itself.
+    /// Returns the value as it appears in metrics.
     #[cfg(any(feature = "metrics", test))]
     fn label(self) -> &'static str;
 }
 
-/// The most labels that there are of one sort.
-const LABELS: usize = 8;
+/// Maximum number of values of a label.
+const VALUES: usize = 8;
 
-/// A count for each word.
-pub(crate) struct LabelledCounter<W>([AtomicU64; LABELS], PhantomData<W>);
+/// One counter for each value of the label `L`.
+pub(crate) struct LabelledCounter<L>([AtomicU64; VALUES], PhantomData<L>);
 
 // Relaxed: plain counters.
-impl<W: Label> LabelledCounter<W> {
-    /// Counts one more.
-    pub(crate) fn count(&self, word: W) {
-        self.0[word.place()].fetch_add(1, Ordering::Relaxed);
+impl<L: Label> LabelledCounter<L> {
+    /// Increments the counter of one value.
+    pub(crate) fn increment(&self, value: L) {
+        self.0[value.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Every word with its count.
+    /// Returns the counter of one value.
+    pub(crate) fn get(&self, value: L) -> u64 {
+        self.0[value.index()].load(Ordering::Relaxed)
+    }
+
+    /// Returns the sum over all values.
+    pub(crate) fn total(&self) -> u64 {
+        self.0.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Returns every value with its counter.
     #[cfg(feature = "metrics")]
     pub(crate) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        W::ALL.iter().map(|word| (word.label(), self.0[word.place()].load(Ordering::Relaxed)))
+        L::ALL.iter().map(|value| (value.label(), self.get(*value)))
     }
 }
 
-impl<W> Default for LabelledCounter<W> {
+impl<L> Default for LabelledCounter<L> {
     fn default() -> Self {
         Self(Default::default(), PhantomData)
     }
 }
 
-impl<W> fmt::Debug for LabelledCounter<W> {
+impl<L> fmt::Debug for LabelledCounter<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("LabelledCounter").field(&self.0).finish()
     }
@@ -56,7 +68,7 @@ impl Label for Phase {
     #[cfg(any(feature = "metrics", test))]
     const ALL: &[Self] = &Phase::ALL;
 
-    fn place(self) -> usize {
+    fn index(self) -> usize {
         self as usize
     }
 
@@ -68,18 +80,17 @@ impl Label for Phase {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conn::Reason;
-    use super::*;
+    use super::{super::conn::Reason, *};
 
-    fn check<W: Label>() {
-        assert!(W::ALL.len() <= LABELS);
-        for (place, word) in W::ALL.iter().enumerate() {
-            assert_eq!(word.place(), place, "{}", word.label());
+    fn check<L: Label>() {
+        assert!(L::ALL.len() <= VALUES);
+        for (index, value) in L::ALL.iter().enumerate() {
+            assert_eq!(value.index(), index, "{}", value.label());
         }
     }
 
     #[test]
-    fn every_word_has_a_place_of_its_own() {
+    fn every_label_value_has_its_own_counter() {
         check::<Phase>();
         check::<Reason>();
     }

@@ -1,4 +1,4 @@
-//! What went wrong with a Pod last, and when to try again.
+//! The last failure of a Pod, and the back-off of its dials.
 
 use crate::{
     error::Attempt,
@@ -6,60 +6,60 @@ use crate::{
     wire::Class,
 };
 
-/// After the first failed dial.
+/// Back-off after the first failed dial. Doubles with each further failure.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-/// At most.
+/// Maximum back-off between failed dials.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// A Pod's last_failure, if it has any.
+/// The last failure of a Pod since its last success, and the time before which it is not dialled.
 #[derive(Debug, Default)]
 pub(crate) struct LastFailure {
     last: Option<(Class, Attempt)>,
-    /// Why nobody was let in when that was said last.
-    said: Option<Class>,
+    /// The class of the refusal that was reported last.
+    reported: Option<Class>,
     backoff: Duration,
     not_before: Option<Instant>,
 }
 
 impl LastFailure {
-    /// A dial failed: the next one is to wait, twice as long each time. Says whether it is [news](Self::news).
+    /// Records a failed dial and extends the back-off. Returns true if the failure is a [new refusal](Self::is_new).
     pub(crate) fn dial_failed(&mut self, class: Class, attempt: Attempt, now: Instant) -> bool {
-        let news = self.news(class);
+        let is_new = self.is_new(class);
         self.last = Some((class, attempt));
         self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
         self.not_before = Some(now + self.backoff);
-        news
+        is_new
     }
 
-    /// A probe failed. Says whether it is [news](Self::news).
+    /// Records a failed probe. Returns true if the failure is a [new refusal](Self::is_new).
     pub(crate) fn probe_failed(&mut self, class: Class, attempt: Attempt) -> bool {
-        let news = self.news(class);
+        let is_new = self.is_new(class);
         self.last = Some((class, attempt));
-        news
+        is_new
     }
 
-    /// Whether the Pod lets nobody in, and this has not been said yet.
-    fn news(&mut self, class: Class) -> bool {
-        let shut = matches!(class, Class::Access | Class::Credentials | Class::Tls);
-        shut && self.said.replace(class) != Some(class)
+    /// Returns true if the Pod refuses all new connections for a reason that has not been reported yet.
+    fn is_new(&mut self, class: Class) -> bool {
+        let refused = matches!(class, Class::Access | Class::Credentials | Class::Tls);
+        refused && self.reported.replace(class) != Some(class)
     }
 
-    /// A probe passed, perhaps on a connection that was opened before the Pod let nobody in any more.
+    /// Records a passed probe. Its connection may be older than a refusal, so the refusal stays reported.
     pub(crate) fn probe_passed(&mut self) {
-        *self = Self { said: self.said, ..Self::default() };
+        *self = Self { reported: self.reported, ..Self::default() };
     }
 
-    /// A connection was opened.
+    /// Forgets everything, because a connection was opened.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// When it may be dialled, if not now.
+    /// Returns the end of the back-off if it is in the future.
     pub(crate) fn not_before(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|&at| at > now)
     }
 
-    /// What went wrong last.
+    /// Returns the last failure.
     pub(crate) fn last(&self) -> Option<(Class, Attempt)> {
         self.last.clone()
     }

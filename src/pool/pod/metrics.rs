@@ -1,7 +1,9 @@
-//! Gives what the pool counts to the recorder of the `metrics` facade: once a second, when it has closed, and what is
-//! left when the last of its connections has gone.
+//! Passes the pool's counters and gauges to the recorder of the `metrics` facade.
+//!
+//! [`Exporter::export`] runs once a second in the upkeep, and twice while the pool closes. Durations have no counter
+//! in the pool, so [`PoolMetrics`] records them when they occur. `metrics_noop` has the same interface without the feature.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, mem, sync::Arc};
 
 use metrics::{Label, SharedString, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
@@ -12,68 +14,80 @@ use super::{
 };
 use crate::{
     config::{Config, Host, Target},
-    error::Error,
+    endpoint::Role,
+    error::{Error, Phase},
     health::State,
-    metrics as names,
+    metrics::{self as names, MetricKind, POD_LABELS, POOL_LABELS},
     sync::{Mutex, lock},
     time::{Duration, Instant},
+    trace::SYSTEM,
 };
 
-/// Records the times that nothing counts, and knows how much of each count was given.
+/// Maximum number of use times that one Pod keeps between two exports. Further ones are dropped.
+const USE_TIMES: usize = 1024;
+
+/// The pool's labels, and the part of each counter that has been exported.
 #[derive(Debug)]
 pub(crate) struct PoolMetrics {
-    service: SharedString,
-    /// Of each counter, by its name and label, what was given so far.
-    given: Mutex<HashMap<(&'static str, &'static str), u64>>,
+    name: SharedString,
+    /// Exported value of each counter, by name and label value.
+    exported: Mutex<HashMap<(&'static str, &'static str), u64>>,
 }
 
 impl PoolMetrics {
+    /// Describes every metric to the recorder that is installed now.
     pub(crate) fn new(config: &Config) -> Self {
-        let service = match config.host() {
+        let host = match config.host() {
             Host::Address(address) => address.to_string(),
             Host::Service(name) => name.as_str().to_owned(),
         };
         for metric in names::ALL {
             match metric.kind {
-                names::MetricKind::Counter => describe_counter!(metric.name, metric.help),
-                names::MetricKind::Gauge => describe_gauge!(metric.name, metric.help),
-                names::MetricKind::Histogram => describe_histogram!(metric.name, metric.help),
+                MetricKind::Counter => describe_counter!(metric.name, metric.help),
+                MetricKind::Gauge => describe_gauge!(metric.name, metric.help),
+                MetricKind::Histogram => describe_histogram!(metric.name, metric.help),
             }
         }
-        Self { service: SharedString::from_shared(service.into()), given: Mutex::default() }
+        let name = format!("{host}:{}/{}", config.port(), config.dbname());
+        Self { name: SharedString::from_shared(name.into()), exported: Mutex::default() }
     }
 
-    fn service(&self) -> Label {
-        Label::new("service", self.service.clone())
+    /// Returns the pool's labels, followed by `label`.
+    fn labels(&self, label: Option<(&'static str, &'static str)>) -> Vec<Label> {
+        let [name, system] = POOL_LABELS else { unreachable!("the pool has two labels") };
+        let mut labels = vec![Label::new(*name, self.name.clone()), Label::new(*system, SYSTEM)];
+        labels.extend(label.map(|(key, value)| Label::new(key, value)));
+        labels
     }
 
-    /// A checkout that had to wait since then is over.
+    /// Records the wait of a checkout that began at `since` and ends now.
     pub(crate) fn waited<T>(&self, since: Instant, result: &Result<T, Error>) {
         let outcome = result.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
-        let labels = vec![self.service(), Label::new("outcome", outcome)];
-        histogram!(names::WAIT_SECONDS, labels).record(since.elapsed());
+        let labels = self.labels(Some(("outcome", outcome)));
+        histogram!(names::CONNECTION_WAIT_TIME, labels).record(since.elapsed());
     }
 
-    /// A connection has been opened.
+    /// Records the time that a successful dial took.
     pub(crate) fn connected(&self, took: Duration) {
-        histogram!(names::CONNECT_SECONDS, vec![self.service()]).record(took);
+        histogram!(names::CONNECTION_CREATE_TIME, self.labels(None)).record(took);
     }
 
-    /// Gives what the counters have grown by.
+    /// Exports the increase of every counter.
     pub(crate) fn counters(&self, shared: &Shared) {
         let counters = &shared.counters;
         for (name, counter) in [
             (names::WAITS, &counters.waits),
             (names::RETRIES, &counters.retries),
             (names::CONNECTIONS_OPENED, &counters.opened),
-            (names::CONNECTIONS_SETTLED, &counters.recycled),
+            (names::CONNECTIONS_RECYCLED, &counters.recycled),
             (names::CONNECTIONS_RESET, &counters.reset),
-            (names::CONNECTIONS_RELIEVED, &counters.cache_cleared),
+            (names::STATEMENT_CACHES_CLEARED, &counters.cache_cleared),
             (names::RESOLVE_ANSWERS, &counters.resolve_ok),
             (names::RESOLVE_FAILURES, &counters.resolve_failed),
         ] {
             self.count(name, None, read(counter));
         }
+        self.count(names::CONNECTION_TIMEOUTS, None, counters.timed_out.get(Phase::Wait));
         for (phase, count) in counters.timed_out.read() {
             self.count(names::TIMEOUTS, Some(("phase", phase)), count);
         }
@@ -91,69 +105,141 @@ impl PoolMetrics {
         }
     }
 
-    /// Gives what a counter has grown by. What has never been counted is not given, unless it has no label.
+    /// Exports the increase of one counter. A counter with a label is exported once its value is not zero.
     fn count(&self, name: &'static str, label: Option<(&'static str, &'static str)>, now: u64) {
         if now == 0 && label.is_some() {
             return;
         }
-        let grown = {
-            let mut given = lock(&self.given);
-            let given = given.entry((name, label.map_or("", |(_, value)| value))).or_default();
-            now.saturating_sub(std::mem::replace(given, now))
+        let increase = {
+            let mut exported = lock(&self.exported);
+            let exported = exported.entry((name, label.map_or("", |(_, value)| value))).or_default();
+            now.saturating_sub(mem::replace(exported, now))
         };
-        let labels = std::iter::once(self.service()).chain(label.map(|(key, value)| Label::new(key, value)));
-        counter!(name, labels.collect::<Vec<_>>()).increment(grown);
+        counter!(name, self.labels(label)).increment(increase);
     }
 }
 
-/// Gives the pool's numbers to the recorder.
+/// Exports the pool's numbers, and remembers the Pods that it has exported.
 #[derive(Debug, Default)]
 pub(crate) struct Exporter {
-    /// Of each Pod, by its serial number, how many checkouts were given so far.
+    /// Each exported Pod and its exported number of checkouts, by serial number.
     pods: HashMap<u64, (Arc<Pod>, u64)>,
 }
 
 impl Exporter {
     pub(crate) fn export(&mut self, shared: &Shared, view: &View) {
-        let mut picked = 0;
-        let mut before = std::mem::take(&mut self.pods);
+        let mut checkouts = 0;
+        let mut before = mem::take(&mut self.pods);
         for (pod, health) in view.pods() {
-            let (now, given) = (pod.slot.picks(), before.remove(&pod.serial).map_or(0, |(_, given)| given));
-            picked += gauges(shared, pod, now.saturating_sub(given), Some(health));
+            let (now, exported) =
+                (pod.slot.checkouts(), before.remove(&pod.serial).map_or(0, |(_, exported)| exported));
+            checkouts += export_pod(shared, pod, now.saturating_sub(exported), Some(health));
             self.pods.insert(pod.serial, (pod.clone(), now));
         }
-        for (pod, given) in before.into_values() {
-            picked += gauges(shared, &pod, pod.slot.picks().saturating_sub(given), None);
+        for (pod, exported) in before.into_values() {
+            checkouts += export_pod(shared, &pod, pod.slot.checkouts().saturating_sub(exported), None);
         }
-        counter!(names::CHECKOUTS, vec![shared.metrics.service()]).increment(picked);
+        let pool = || shared.metrics.labels(None);
+        counter!(names::CHECKOUTS, pool()).increment(checkouts);
+        gauge!(names::CONNECTION_PENDING_REQUESTS, pool()).set(shared.waiters.count(|_| true) as f64);
         shared.metrics.counters(shared);
         if let Some(at) = lock(&shared.resolved).at {
-            gauge!(names::RESOLVE_AGE_SECONDS, vec![shared.metrics.service()]).set(at.elapsed());
+            gauge!(names::RESOLVE_AGE_SECONDS, pool()).set(at.elapsed());
         }
     }
 }
 
-/// One Pod's numbers, and how many checkouts there were since the last time, which it gives back. All gauges are zero for
-/// a Pod that has gone.
-fn gauges(shared: &Shared, pod: &Pod, picked: u64, health: Option<&PodHealth>) -> u64 {
-    let address = SharedString::from_shared(pod.endpoint.address().to_string().into());
-    let name = pod.endpoint.name().map_or_else(|| address.clone(), |name| SharedString::from_shared(name.into()));
-    let labels =
-        || vec![shared.metrics.service(), Label::new("pod", name.clone()), Label::new("address", address.clone())];
+/// Exports the metrics of one Pod and returns `checkouts`, its checkouts since the last export. `health` is `None` for
+/// a Pod that has left: its gauges become zero.
+fn export_pod(shared: &Shared, pod: &Pod, checkouts: u64, health: Option<&PodHealth>) -> u64 {
+    let address = pod.endpoint.address();
+    let text = |text: String| SharedString::from_shared(text.into());
+    let name = pod.endpoint.name().map_or_else(|| text(address.to_string()), |name| text(name.to_owned()));
+    let values = [name, text(address.ip().to_string()), text(address.port().to_string())];
+    let labels = |label: Option<(&'static str, &'static str)>| {
+        let of_pod = POD_LABELS.iter().zip(&values).map(|(key, value)| Label::new(*key, value.clone()));
+        shared.metrics.labels(label).into_iter().chain(of_pod).collect::<Vec<_>>()
+    };
     let here = |value: usize| if health.is_some() { value as f64 } else { 0.0 };
-    let waiting = || shared.waiters.count(|target: Target| pod.slot.serves(target.bit()));
+    let flag = |is: bool| f64::from(u8::from(is && health.is_some()));
+    for (state, count) in [("idle", pod.idle()), ("used", pod.slot.in_flight() as usize)] {
+        gauge!(names::CONNECTION_COUNT, labels(Some(("db_client_connection_state", state)))).set(here(count));
+    }
+    gauge!(names::CONNECTION_MAX, labels(None)).set(here(pod.size()));
     let up = health.is_some_and(|health| health.state == State::Healthy && health.fence.is_none());
-    gauge!(names::ENDPOINT_UP, labels()).set(f64::from(u8::from(up)));
-    gauge!(names::ENDPOINT_OPEN, labels()).set(here(pod.open()));
-    gauge!(names::ENDPOINT_IDLE, labels()).set(here(pod.idle()));
-    gauge!(names::ENDPOINT_IN_USE, labels()).set(here(pod.slot.in_flight() as usize));
-    gauge!(names::ENDPOINT_WAITING, labels()).set(here(waiting()));
+    gauge!(names::ENDPOINT_UP, labels(None)).set(flag(up));
+    for state in State::ALL {
+        let is = health.is_some_and(|health| health.state == state);
+        gauge!(names::ENDPOINT_STATE, labels(Some(("state", state.as_str())))).set(flag(is));
+    }
+    for role in Role::ALL {
+        let is = health.is_some_and(|health| health.role == role);
+        gauge!(names::ENDPOINT_ROLE, labels(Some(("role", role.as_str())))).set(flag(is));
+    }
+    let waiting = shared.waiters.count(|target: Target| pod.slot.serves(target.bit()));
+    gauge!(names::ENDPOINT_WAITING, labels(None)).set(here(waiting));
     if let Some(bytes) = health.and_then(|health| health.lag?.bytes) {
-        gauge!(names::ENDPOINT_LAG_BYTES, labels()).set(bytes as f64);
+        gauge!(names::ENDPOINT_LAG_BYTES, labels(None)).set(bytes as f64);
     }
     if let (Some(latency), Some(_)) = (pod.slot.latency(), health) {
-        gauge!(names::ENDPOINT_LATENCY_SECONDS, labels()).set(latency);
+        gauge!(names::ENDPOINT_LATENCY_SECONDS, labels(None)).set(latency);
     }
-    counter!(names::ENDPOINT_PICKS, labels()).increment(picked);
-    picked
+    counter!(names::ENDPOINT_CHECKOUTS, labels(None)).increment(checkouts);
+    let use_time = histogram!(names::CONNECTION_USE_TIME, labels(None));
+    for time in pod.use_times.drain() {
+        use_time.record(time);
+    }
+    checkouts
+}
+
+/// The use times of one Pod's connections since the last export.
+#[derive(Debug)]
+pub(crate) struct UseTimes(Mutex<Vec<Duration>>);
+
+impl UseTimes {
+    /// Allocates room for the use times of one second, so that a return allocates nothing.
+    pub(crate) fn new(pool_size: usize) -> Self {
+        Self(Mutex::new(Vec::with_capacity((10 * pool_size).min(USE_TIMES))))
+    }
+
+    fn add(&self, time: Duration) {
+        let mut times = lock(&self.0);
+        if times.len() < times.capacity() {
+            times.push(time);
+        }
+    }
+
+    /// Returns the use times and keeps the room. No lock is held while they are recorded.
+    fn drain(&self) -> Vec<Duration> {
+        let mut times = lock(&self.0);
+        let empty = Vec::with_capacity(times.capacity());
+        mem::replace(&mut times, empty)
+    }
+}
+
+/// The start of a connection's current use, measured at most once per tick of the pool's clock.
+#[derive(Debug, Default)]
+pub(crate) struct UseTimer {
+    /// The tick of the last measured use.
+    tick: u64,
+    since: Option<Instant>,
+}
+
+impl UseTimer {
+    /// Begins a use. `tick` is the pool's clock.
+    #[inline]
+    pub(crate) fn begin(&mut self, tick: u64) {
+        if self.tick != tick {
+            self.tick = tick;
+            self.since = Some(Instant::now());
+        }
+    }
+
+    /// Ends a use and keeps its time if it was measured.
+    #[inline]
+    pub(crate) fn end(&mut self, times: &UseTimes) {
+        if let Some(since) = self.since.take() {
+            times.add(since.elapsed());
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! What [`meter`](super) is without the feature `metrics`: nothing, and it costs nothing.
+//! The interface of `metrics` in a build without the feature `metrics`. Every call compiles to nothing.
 
 use super::{shared::Shared, view::View};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Records times.
+/// Records nothing.
 #[derive(Debug)]
 pub(crate) struct PoolMetrics;
 
@@ -20,13 +20,35 @@ impl PoolMetrics {
 
     pub(crate) fn connected(&self, _took: Duration) {}
 
-    pub(crate) fn counters(&self, _common: &Shared) {}
+    pub(crate) fn counters(&self, _shared: &Shared) {}
 }
 
-/// Gives the pool's numbers to the recorder.
+/// Exports nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Exporter;
 
 impl Exporter {
-    pub(crate) fn export(&mut self, _common: &Shared, _view: &View) {}
+    pub(crate) fn export(&mut self, _shared: &Shared, _view: &View) {}
+}
+
+/// Keeps no use times.
+#[derive(Debug)]
+pub(crate) struct UseTimes;
+
+impl UseTimes {
+    pub(crate) fn new(_pool_size: usize) -> Self {
+        Self
+    }
+}
+
+/// Measures nothing.
+#[derive(Debug, Default)]
+pub(crate) struct UseTimer;
+
+impl UseTimer {
+    #[inline]
+    pub(crate) fn begin(&mut self, _tick: u64) {}
+
+    #[inline]
+    pub(crate) fn end(&mut self, _times: &UseTimes) {}
 }

@@ -1,10 +1,19 @@
-//! One Pod: its deadpool, and what is known and counted of it.
+//! One Pod: its idle connections, its limits and counts, and the check-out and check-in paths.
+//!
+//! A [`Pod`] keeps its idle connections ([`conn`]) in its own deadpool. [`connect`] opens connections in
+//! background tasks. [`client`] is the guard that a caller holds. [`recycle`] and [`reset`] prepare a returned
+//! connection for reuse. Callers that find no idle connection wait in the pool-wide [`wait_queue`]. The [`prober`]
+//! sends its results to the directory as [`message`]s, and the directory publishes a [`view`] of all Pods. [`shared`]
+//! holds the state that all Pods of one pool have in common.
 //!
 //! # Orderings
 //!
-//! `open` is a count of places: taken by compare-and-exchange so that it never passes the size, given back when a
-//! connection has gone. It guards no data, and neither does `pending_pings`: a stale reading of it costs a detour. `generation` is raised by the directory alone when everything that is open
-//! is to go; a connection that slips through on an old reading is refused when it comes back.
+//! `open` counts permits. Compare-and-exchange keeps it at or below `size`, and a permit is released after its
+//! connection has been closed. `open` and `pending_pings` guard no other data, so they are relaxed: a stale value costs
+//! a detour.
+//!
+//! Only the directory increments `generation`, which invalidates every open connection. A caller that checks out a
+//! connection on a stale `generation` may use it; the connection is closed when it is returned.
 
 pub(crate) mod client;
 pub(crate) mod conn;
@@ -18,6 +27,7 @@ pub(crate) mod metrics;
 #[cfg(not(feature = "metrics"))]
 #[path = "metrics_noop.rs"]
 pub(crate) mod metrics;
+pub(crate) mod open_connections;
 pub(crate) mod prober;
 pub(crate) mod recycle;
 pub(crate) mod reset;
@@ -37,8 +47,10 @@ use tokio::sync::{Notify, Semaphore};
 
 use self::{
     client::Client,
-    conn::{Conn, ConnHandle},
+    conn::Conn,
     last_failure::LastFailure,
+    metrics::UseTimes,
+    open_connections::OpenConnections,
     shared::{Shared, count},
 };
 use crate::{
@@ -46,70 +58,43 @@ use crate::{
         Endpoint,
         slot::{Flags, SlotHandle},
     },
-    health::latency::Work,
-    sync::{Mutex, lock},
+    sync::Mutex,
     time::Duration,
-    wire::CancelToken,
 };
 
-/// Milliseconds after which a dial is slow.
-const SLOW_DIAL: u64 = 250;
-
-/// The connections that are open, to be watched and to be cut, and what those that have gone had counted.
-#[derive(Debug, Default)]
-struct ConnHandles {
-    live: Vec<ConnHandle>,
-    gone: Totals,
-}
-
-/// What connections have counted.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Totals {
-    /// Requests answered; of those, the ones of callers who would have taken any Pod.
-    pub(crate) work: Work,
-    pub(crate) any: Work,
-    /// Of those, the ones that failed through the server's own fault.
-    pub(crate) failed: u64,
-    /// Reads that brought something.
-    pub(crate) reads: u64,
-}
-
-impl Totals {
-    fn add(&mut self, handle: &ConnHandle) {
-        self.work.add(handle.record.answered());
-        self.any.add(handle.record.answered_any());
-        self.failed += handle.record.failed().0;
-        self.reads += handle.record.reads();
-    }
-}
+/// Age in milliseconds after which a dial counts as slow.
+const SLOW_DIAL_MILLIS: u64 = 250;
 
 /// One Pod.
 #[derive(Debug)]
 pub(crate) struct Pod {
-    /// Never used twice in a pool.
+    /// A number that is unique within the pool and never reused.
     pub(crate) serial: u64,
     pub(crate) endpoint: Endpoint,
     pub(crate) slot: SlotHandle,
     idle: unmanaged::Pool<Box<Conn>>,
-    /// Connections open, and being opened.
+    /// Permits taken: connections that are open or being opened.
     open: AtomicUsize,
-    /// How many there may be.
+    /// The maximum of `open`.
     size: AtomicUsize,
     /// Connections being opened.
     opening: AtomicUsize,
-    /// The pool's clock when the last dial began.
-    dialled: AtomicU64,
-    /// How many probes were answered, and below that the microseconds that the last one took.
-    probed: AtomicU64,
-    /// Pings that callers no longer wait for.
+    /// The pool's clock at the start of the last dial, in milliseconds.
+    last_dial: AtomicU64,
+    /// The last passed probe: the number of passed probes in the upper 32 bits, the duration in microseconds in the
+    /// lower.
+    last_probe: AtomicU64,
+    /// Pings without a response that background tasks wait for.
     pending_pings: AtomicUsize,
-    /// Handshakes at once.
+    /// Limits concurrent handshakes with this Pod.
     pub(crate) handshakes: Semaphore,
     generation: AtomicU64,
     pub(crate) last_failure: Mutex<LastFailure>,
-    /// To the prober: probe now.
-    pub(crate) suspect: Notify,
-    handles: Mutex<ConnHandles>,
+    /// Makes the prober probe immediately.
+    pub(crate) probe_wanted: Notify,
+    pub(crate) connections: OpenConnections,
+    /// Use times of this Pod's connections since the last export.
+    pub(crate) use_times: UseTimes,
     shared: Arc<Shared>,
 }
 
@@ -123,14 +108,15 @@ impl Pod {
             open: AtomicUsize::new(0),
             size: AtomicUsize::new(shared.limits.pool_size),
             opening: AtomicUsize::new(0),
-            dialled: AtomicU64::new(0),
-            probed: AtomicU64::new(0),
+            last_dial: AtomicU64::new(0),
+            last_probe: AtomicU64::new(0),
             pending_pings: AtomicUsize::new(0),
             handshakes: Semaphore::new(shared.limits.handshakes_per_pod),
             generation: AtomicU64::new(0),
             last_failure: Mutex::default(),
-            suspect: Notify::new(),
-            handles: Mutex::default(),
+            probe_wanted: Notify::new(),
+            connections: OpenConnections::default(),
+            use_times: UseTimes::new(shared.limits.pool_size),
             shared,
         })
     }
@@ -139,13 +125,13 @@ impl Pod {
         &self.shared
     }
 
-    // === taking and giving back ===
+    // === check-out and check-in ===
 
-    /// An idle connection, counted out. Those that may not be lent out again are closed on the way.
+    /// Checks out an idle connection. Closes idle connections that can no longer be used.
     #[inline]
     pub(crate) fn try_take(&self) -> Option<Client> {
         loop {
-            // The most recently used one: its server process is warm, and the others can grow old enough to go.
+            // The most recently used one: its server process is warm, and the others can reach their idle timeout.
             let object = self.idle.try_get().ok()?;
             if object.is_current() {
                 self.slot.checkout();
@@ -155,39 +141,39 @@ impl Pod {
         }
     }
 
-    /// A borrowed connection comes back, clean.
+    /// Returns a clean connection: to the first matching waiter, or else to the idle connections.
     pub(crate) fn check_in(mut object: unmanaged::Object<Box<Conn>>) {
-        object.parked = object.pod().shared.clock.now();
+        object.idle_since = object.pod().shared.clock.now();
         let pod = object.pod().clone();
         if !pod.shared.waiters.is_empty() {
-            // Straight to the first in the queue, before a newcomer can take it.
+            // Directly to the head of the queue, before a newcomer can take the connection.
             match pod.shared.waiters.hand_over(&pod.slot, Client::new(object)) {
                 None => return pod.slot.handed_over(),
                 Some(client) => object = client.into_object(),
             }
         }
-        drop(object); // back among the idle
+        drop(object); // adds it to the idle connections
         let flags = pod.slot.checkin();
         pod.on_check_in(flags);
     }
 
-    /// A borrowed connection goes for good.
-    pub(crate) fn check_out_for_good(object: unmanaged::Object<Box<Conn>>) {
+    /// Closes a connection that is checked out.
+    pub(crate) fn close_checked_out(object: unmanaged::Object<Box<Conn>>) {
         let pod = object.pod().clone();
         pod.discard(object);
         let flags = pod.slot.checkin();
         pod.on_check_in(flags);
     }
 
-    /// A new connection, or one that the reaper looked at, joins the idle ones.
+    /// Adds a connection that is not checked out to the idle ones: a new connection, or one that `reap` keeps.
     pub(crate) fn park(self: &Arc<Self>, conn: Box<Conn>) {
-        // Every connection holds a permit and there are as many permits as places, so only a pool that is closed
-        // refuses; nobody closes it.
+        // Every connection holds a permit, and there are at most as many permits as places. Only a closed deadpool
+        // refuses a connection, and this one is never closed.
         if let Err((conn, error)) = self.idle.try_add(conn) {
-            tracing::error!(endpoint = %self.endpoint, %error, "no place for a connection that had one");
+            tracing::error!(endpoint = %self.endpoint, %error, "connection closed: the idle pool has no place for it");
             drop(conn);
         }
-        self.on_check_in(self.slot.touch());
+        self.on_check_in(self.slot.flags());
     }
 
     fn discard(&self, object: unmanaged::Object<Box<Conn>>) {
@@ -195,93 +181,82 @@ impl Pod {
         drop(unmanaged::Object::take(object));
     }
 
-    /// Does what the flags ask for, after a connection has come in.
+    /// Acts on the slot's flags after a connection has become idle or has been closed.
     fn on_check_in(&self, flags: Flags) {
         if flags.closed() {
-            self.sweep();
-        } else if flags.waited() {
+            self.close_idle();
+        } else if flags.has_waiters() {
             self.shared.waiters.serve(&self.slot, || self.try_take());
         }
     }
 
-    // === the end ===
+    // === closing ===
 
-    /// Keeps nothing from here on: idle connections are closed now, borrowed ones when they come back.
+    /// Closes idle connections now and checked-out ones when they are returned, from now on.
     pub(crate) fn close(&self) {
         self.slot.close();
-        self.sweep();
+        self.close_idle();
     }
 
-    /// Closes what is open now: idle connections at once, borrowed ones when they come back.
+    /// Closes the connections that are open now: idle ones immediately, checked-out ones when they are returned.
     pub(crate) fn purge(&self) {
         // Release pairs with the acquire in `generation`.
         self.generation.fetch_add(1, Ordering::Release);
-        self.sweep();
+        self.close_idle();
     }
 
-    fn sweep(&self) {
+    fn close_idle(&self) {
         while let Ok(conn) = self.idle.try_remove() {
             drop(conn);
         }
     }
 
-    /// What cancels the statements that are under way.
-    pub(crate) fn at_work(&self) -> Vec<CancelToken> {
-        lock(&self.handles).live.iter().filter_map(ConnHandle::at_work).collect()
-    }
-
-    /// Cuts every connection, whoever holds it. Gives how many somebody held; the others were saying goodbye.
-    pub(crate) fn cut(&self) -> usize {
-        let handles = lock(&self.handles);
-        let live = handles.live.iter().filter(|handle| !handle.record.has_ended());
-        live.inspect(|handle| handle.cut()).filter(|handle| !handle.record.is_released()).count()
-    }
-
     // === counts ===
 
-    /// The generation that connections opened now belong to.
+    /// Returns the generation that a connection opened now belongs to.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         // Acquire pairs with `purge`.
         self.generation.load(Ordering::Acquire)
     }
 
-    // Relaxed: see the module's text.
+    /// Takes a permit to open a connection. Returns false if the Pod or the pool is at its maximum.
+    // Relaxed: see the module documentation.
     pub(crate) fn take_permit(&self) -> bool {
         let size = self.size();
         let more = |open| (open < size).then_some(open + 1);
         if self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_err() {
             return false;
         }
-        let taken = self.shared.connection_limit.take();
+        let taken = self.shared.connection_limit.try_acquire();
         if !taken {
             self.open.fetch_sub(1, Ordering::Relaxed);
         }
         taken
     }
 
-    /// How many connections there may be: `pool_size`, or less where the pool as a whole is bounded.
+    /// Returns the maximum number of connections: `pool_size`, or the Pod's share of `max_connections` if that is less.
     pub(crate) fn size(&self) -> usize {
         self.size.load(Ordering::Relaxed)
     }
 
-    /// Sets how many there may be. More than that are closed when they are idle, or come back.
+    /// Sets the maximum number of connections. Surplus connections are closed when they are idle or returned.
     pub(crate) fn set_size(&self, size: usize) {
         self.size.store(size, Ordering::Relaxed);
     }
 
-    /// Whether there are more than there may be.
+    /// Returns true if more connections are open than the maximum.
     #[inline]
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn is_over_size(&self) -> bool {
         self.shared.limits.max_connections.is_some() && self.open.load(Ordering::Relaxed) > self.size()
     }
 
     pub(crate) fn release_permit(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        self.shared.gone.notify_waiters();
-        if self.shared.connection_limit.free() {
-            // It may be another Pod's turn.
-            self.shared.waiters.look_again();
+        self.shared.connection_closed.notify_waiters();
+        if self.shared.connection_limit.release() {
+            // With a limit for the whole pool, any Pod may now open a connection.
+            self.shared.waiters.recheck_all();
         }
         self.shared.waiters.permit_released(&self.slot);
     }
@@ -290,7 +265,7 @@ impl Pod {
         self.open.load(Ordering::Relaxed) < self.size() && self.shared.connection_limit.has_room()
     }
 
-    /// Connections that are open, without those being opened.
+    /// Returns the number of open connections, without those being opened.
     pub(crate) fn open(&self) -> usize {
         let open = self.open.load(Ordering::Relaxed);
         open.saturating_sub(self.opening())
@@ -300,15 +275,15 @@ impl Pod {
         self.opening.load(Ordering::Relaxed)
     }
 
-    /// Connections being opened, unless even the youngest dial has taken longer than a dial does: nobody should wait for
-    /// one into a black hole while another Pod has room.
-    pub(crate) fn opening_lately(&self) -> usize {
-        let age = self.shared.clock.now().saturating_sub(self.dialled.load(Ordering::Relaxed));
-        if age > SLOW_DIAL { 0 } else { self.opening() }
+    /// Returns the number of connections being opened, or 0 if the youngest dial is slow: a waiter does not rely on a
+    /// dial that may never finish while another Pod has room.
+    pub(crate) fn opening_unless_slow(&self) -> usize {
+        let age = self.shared.clock.now().saturating_sub(self.last_dial.load(Ordering::Relaxed));
+        if age > SLOW_DIAL_MILLIS { 0 } else { self.opening() }
     }
 
     pub(crate) fn begin_opening(&self) {
-        self.dialled.store(self.shared.clock.now(), Ordering::Relaxed);
+        self.last_dial.store(self.shared.clock.now(), Ordering::Relaxed);
         self.opening.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -316,90 +291,60 @@ impl Pod {
         self.opening.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether there is no connection at all, open or being opened.
-    pub(crate) fn is_deserted(&self) -> bool {
+    /// Returns true if no connection is open or being opened.
+    pub(crate) fn has_no_connections(&self) -> bool {
         self.open.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether a ping takes longer here than a ping does: whoever has a choice goes elsewhere.
+    /// Returns true if a ping to this Pod is overdue: a caller prefers other Pods.
     #[inline]
     pub(crate) fn has_pending_ping(&self) -> bool {
         self.pending_pings.load(Ordering::Relaxed) > 0
     }
 
-    /// A ping was not answered at once.
+    /// Counts a ping whose response is overdue.
     pub(crate) fn begin_pending_ping(&self) {
         self.pending_pings.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It was answered, or given up.
+    /// Ends the count of an overdue ping that was answered or has timed out.
     pub(crate) fn end_pending_ping(&self) {
         self.pending_pings.fetch_sub(1, Ordering::Relaxed);
-        // Whoever waited although something was idle here. The slot's word orders this against who begins to wait.
-        self.on_check_in(self.slot.touch());
+        // Callers may be waiting although this Pod has idle connections. The slot's word orders this against a caller
+        // that begins to wait.
+        self.on_check_in(self.slot.flags());
     }
 
-    /// Whether somebody could [take](Self::try_take) one. Never wrong about what was there before the slot's word said so:
-    /// deadpool counts one in before it can be taken, and out after.
+    /// Returns true if a caller could [take](Self::try_take) a connection.
+    ///
+    /// Never misses a connection that became idle before a change of the slot's word that the caller has seen: deadpool
+    /// increments its count before a connection can be taken, and decrements it after one was taken.
     pub(crate) fn has_idle(&self) -> bool {
         self.idle() > 0
     }
 
-    /// Connections that nobody has borrowed.
+    /// Returns the number of idle connections.
     pub(crate) fn idle(&self) -> usize {
         self.idle.status().available
     }
 
     // === upkeep ===
 
-    /// Remembers a new connection.
-    pub(crate) fn track(&self, handle: ConnHandle) {
-        let ConnHandles { live, gone } = &mut *lock(&self.handles);
-        live.retain(|handle| {
-            let ended = handle.record.has_ended();
-            if ended {
-                gone.add(handle);
-            }
-            !ended
-        });
-        live.push(handle);
-    }
-
-    /// What all connections have counted, those that have gone too.
-    pub(crate) fn totals(&self) -> Totals {
-        let handles = lock(&self.handles);
-        let mut totals = handles.gone;
-        handles.live.iter().for_each(|handle| totals.add(handle));
-        totals
-    }
-
-    /// A probe was answered. Only the directory says so.
-    pub(crate) fn probe_took(&self, took: Duration) {
-        let (probes, _) = self.probes_took();
+    /// Records a passed probe and its duration. Called by the directory only.
+    pub(crate) fn record_probe(&self, took: Duration) {
+        let (probes, _) = self.last_probe();
         let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        // Relaxed: count and time are one word.
-        self.probed.store((u64::from(probes.wrapping_add(1)) << 32) | u64::from(micros), Ordering::Relaxed);
+        // Relaxed: count and duration share one word, and there is one writer.
+        self.last_probe.store((u64::from(probes.wrapping_add(1)) << 32) | u64::from(micros), Ordering::Relaxed);
     }
 
-    /// How many probes were answered, and how long the last one took.
-    pub(crate) fn probes_took(&self) -> (u32, Duration) {
-        let probed = self.probed.load(Ordering::Relaxed);
-        ((probed >> 32) as u32, Duration::from_micros(probed & u64::from(u32::MAX)))
+    /// Returns the number of passed probes and the duration of the last one.
+    pub(crate) fn last_probe(&self) -> (u32, Duration) {
+        let last = self.last_probe.load(Ordering::Relaxed);
+        ((last >> 32) as u32, Duration::from_micros(last & u64::from(u32::MAX)))
     }
 
-    /// Whether something was sent that has not been answered, and the longest run of failures through the server's own
-    /// fault just now on one connection.
-    pub(crate) fn under_way(&self) -> (bool, u32) {
-        lock(&self.handles)
-            .live
-            .iter()
-            .filter(|handle| !handle.record.has_ended())
-            .fold((false, 0), |(some, run), handle| {
-                (some || handle.record.outstanding() > 0, run.max(handle.record.failed().1))
-            })
-    }
-
-    /// Looks at every idle connection and closes those that `keep` refuses. `keep` must not block.
+    /// Closes the idle connections for which `keep` returns false. `keep` must not block.
     pub(crate) fn reap(self: &Arc<Self>, mut keep: impl FnMut(&Conn) -> bool) {
         let mut kept = Vec::new();
         while let Ok(conn) = self.idle.try_remove() {
@@ -407,7 +352,7 @@ impl Pod {
                 kept.push(conn);
             }
         }
-        // Oldest first, as they were.
+        // Oldest first, which restores the order.
         for conn in kept.into_iter().rev() {
             self.park(conn);
         }

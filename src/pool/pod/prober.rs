@@ -1,6 +1,8 @@
-//! Probes one Pod, on a connection of its own: what the application does with the pool's connections cannot make a
-//! healthy Pod look sick. The connection stays open between probes, because it is also how an idle Pod tells at once
-//! that it shuts down.
+//! The prober of one Pod: a task that probes the Pod periodically and sends each outcome to the directory.
+//!
+//! Probes use a dedicated connection, so that load on the pooled connections cannot make a healthy Pod look unhealthy.
+//! The connection stays open between probes: a server that shuts down reports it there immediately, even if the Pod has
+//! no other traffic.
 
 use std::{
     fmt,
@@ -17,33 +19,33 @@ use tracing::Instrument as _;
 
 use super::{
     Pod,
-    connect::{connection_observer, failed},
+    connect::{connection_observer, to_attempt},
     message::{Message, Probed},
 };
 use crate::{
     error::{BoxError, Phase},
     time::{Duration, Instant},
     trace::{PROBE, endpoint_span},
-    wire::{Class, classify, dial::Dialled, facts},
+    wire::{Class, classify, dial::Dialled, server_facts},
 };
 
-/// The generation of the probes' connections: what they see always counts.
-pub(crate) const PROBES: u64 = u64::MAX;
-/// Between probes of a Pod that is not healthy.
+/// The generation of probe connections. Their evidence is never discarded as outdated.
+pub(crate) const PROBE_GENERATION: u64 = u64::MAX;
+/// Interval between probes of a Pod that is not healthy.
 pub(crate) const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
-/// Between probes of a Pod that counts as slower than the others: it gets little else that would tell when it has
-/// healed.
+/// Maximum interval between probes of a Pod in a slow latency class. Such a Pod has little traffic that would show its
+/// recovery.
 pub(crate) const SLOW_INTERVAL: Duration = Duration::from_secs(2);
-/// The interval of a healthy Pod varies by this much either way, so that the probes of many clients spread out.
+/// Jitter of a healthy Pod's interval, as a fraction in either direction: it spreads the probes of many clients.
 const JITTER: f64 = 0.2;
 
-/// ProbeFactory one Pod how it is.
+/// A way to probe one Pod.
 pub(crate) trait Probe: Send {
-    /// ProbeFactory once. Keeps what it needs for the next time.
-    fn ask<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>>;
+    /// Probes the Pod once. An implementation can keep state, such as a connection, for the next probe.
+    fn probe<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>>;
 }
 
-/// How the Pods of a pool are asked: over the network, but in a simulation.
+/// Creates a [`Probe`] for each Pod of a pool. The default probes over the network; a simulation has its own.
 pub(crate) struct ProbeFactory(Box<dyn Fn() -> Box<dyn Probe> + Send + Sync>);
 
 impl ProbeFactory {
@@ -54,7 +56,7 @@ impl ProbeFactory {
 
 impl Default for ProbeFactory {
     fn default() -> Self {
-        Self::new(|| Box::new(OnConnection(None)))
+        Self::new(|| Box::new(ConnectionProbe(None)))
     }
 }
 
@@ -64,30 +66,30 @@ impl fmt::Debug for ProbeFactory {
     }
 }
 
-/// ProbeFactory on a connection of its own.
-struct OnConnection(Option<Dialled>);
+/// A probe over a dedicated connection.
+struct ConnectionProbe(Option<Dialled>);
 
-impl Probe for OnConnection {
-    fn ask<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>> {
+impl Probe for ConnectionProbe {
+    fn probe<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>> {
         Box::pin(probe(pod, &mut self.0))
     }
 }
 
-/// Probes until cut short. `healthy` says what the directory thinks of the Pod at the moment.
+/// Probes the Pod until the task is aborted. `healthy` returns true if the Pod's current state is healthy.
 pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
     let shared = pod.shared().clone();
     let mut prober = (shared.probe_factory.0)();
     loop {
-        let outcome = prober.ask(&pod).instrument(endpoint_span!(PROBE, pod.endpoint)).await;
+        let outcome = prober.probe(&pod).instrument(endpoint_span!(PROBE, pod.endpoint)).await;
         let failed = matches!(outcome, Probed::Failed { .. });
-        shared.tell(Message::Probed { pod: pod.serial, outcome });
+        shared.send(Message::Probed { pod: pod.serial, outcome });
         let began = Instant::now();
         loop {
-            // Before the pace is read, or a beginning in between would be missed.
-            let mut begun = pin!(shared.urgent_probing.begun());
-            begun.as_mut().enable();
-            let interval = match shared.urgent_probing.pace(Instant::now()) {
-                Some(pace) => pace,
+            // Enabled before the interval is read, so that a start of urgent probing in between is not missed.
+            let mut urgent_began = pin!(shared.urgent_probing.began());
+            urgent_began.as_mut().enable();
+            let interval = match shared.urgent_probing.interval(Instant::now()) {
+                Some(interval) => interval,
                 None if failed || !healthy() => SUSPECT_INTERVAL,
                 None => {
                     let slow = pod.slot.load().class > 1;
@@ -97,9 +99,9 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
             };
             select! {
                 () = sleep((began + interval).saturating_duration_since(Instant::now())) => break,
-                () = pod.suspect.notified() => break,
-                // Reckon again: the interval has become shorter.
-                () = begun => {}
+                () = pod.probe_wanted.notified() => break,
+                // Recompute the interval, which has become shorter.
+                () = urgent_began => {}
             }
         }
     }
@@ -108,45 +110,47 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
 async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
     let shared = pod.shared();
     let limit = shared.limits.probe_timeout;
-    let asked = Instant::now();
-    // A connection that has ended says nothing about the Pod now; a new one does.
+    let began = Instant::now();
+    // An ended connection shows nothing about the Pod's current state, so a new one is opened.
     let open = match connection.take_if(|open| !open.record.has_ended()) {
         Some(open) => open,
-        None => match shared.dialer.dial(&pod.endpoint, connection_observer(pod, PROBES)).await {
+        None => match shared.dialer.dial(&pod.endpoint, connection_observer(pod, PROBE_GENERATION)).await {
             Ok(open) => open,
             Err(error) => {
-                let silent = error.silent.then_some(asked);
-                let (class, attempt) = failed(pod, error);
-                return Probed::Failed { proven: true, silent, class, attempt };
+                let unresponsive_since = error.unresponsive.then_some(began);
+                let (class, attempt) = to_attempt(pod, error);
+                return Probed::Failed { conclusive: true, unresponsive_since, class, attempt };
             }
         },
     };
-    let reads = pod.totals().reads;
-    let asked = Instant::now();
-    match timeout(limit, facts::probe(&open)).await {
+    let reads = pod.connections.totals().reads;
+    let sent = Instant::now();
+    match timeout(limit, server_facts::probe(&open)).await {
         Ok(Ok((took, facts))) => {
             let read_only = open.record.read_only();
             *connection = Some(open);
-            Probed::Passed { facts, read_only, took, asked, at: Instant::now() }
+            Probed::Passed { facts, read_only, took, sent, received: Instant::now() }
         }
         Ok(Err(error)) => {
             let class = classify(&error).class;
-            told(pod, true, None, class, error.into())
+            failed(pod, true, None, class, error.into())
         }
-        // Unresponsive on this connection proves something only if nothing else was reads from the Pod meanwhile.
+        // A timeout proves that the Pod does not serve only if the pooled connections received nothing either.
         Err(_) => {
-            shared.counters.timed_out.count(Phase::Probe);
-            let silent = pod.totals().reads == reads;
-            told(pod, silent, silent.then_some(asked), Class::NotReady, format!("no answer within {limit:?}").into())
+            shared.counters.timed_out.increment(Phase::Probe);
+            let unresponsive = pod.connections.totals().reads == reads;
+            let cause = format!("no answer within {limit:?}").into();
+            failed(pod, unresponsive, unresponsive.then_some(sent), Class::NotReady, cause)
         }
     }
 }
 
-fn told(pod: &Pod, proven: bool, silent: Option<Instant>, class: Class, cause: BoxError) -> Probed {
+fn failed(pod: &Pod, conclusive: bool, unresponsive_since: Option<Instant>, class: Class, cause: BoxError) -> Probed {
     let attempt = pod.endpoint.attempt(Phase::Probe, cause);
-    Probed::Failed { proven, silent, class, attempt }
+    Probed::Failed { conclusive, unresponsive_since, class, attempt }
 }
 
+/// Varies an interval by [`JITTER`] times `unit`, which is a random number from -1 to 1.
 fn jittered(interval: Duration, unit: f64) -> Duration {
     interval.mul_f64(1.0 + JITTER * unit)
 }
@@ -156,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interval_varies_by_a_fifth_either_way() {
+    fn jitter_varies_an_interval_by_at_most_a_fifth() {
         let interval = Duration::from_secs(5);
         assert_eq!(jittered(interval, -1.0), Duration::from_secs(4));
         assert_eq!(jittered(interval, 1.0), Duration::from_secs(6));

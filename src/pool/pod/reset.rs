@@ -1,41 +1,44 @@
-//! What a session keeps beyond its transactions, put right before the connection is lent out again. Nobody waits for
-//! it: a connection that wants it goes through [`recycle`](super::recycle).
+//! Clean-up of session state that outlives a transaction, before a returned connection is used again.
+//!
+//! A connection that needs this goes through [`recycle`](super::recycle), so no caller waits for it.
 //!
 //! # Prepared statements
 //!
-//! The cache of a connection is bounded: one that comes back with more than `statement_cache_size` statements is
-//! cache_cleared of them all. So is one whose server has found a statement outdated (0A000), has forgotten them all
-//! (`DEALLOCATE ALL`, `DISCARD ALL`), or does not know one (26000). The driver keeps statements of its own, to look up
-//! types, which nobody can make it forget; so a connection on which one is missing a second time is closed.
+//! The statement cache is cleared if a connection is returned with more than `statement_cache_size` statements, or if
+//! its server has reported a statement as outdated (0A000), has dropped all statements (`DEALLOCATE ALL`, `DISCARD
+//! ALL`), or does not have a statement (26000). The driver keeps further statements for type lookups, which cannot be
+//! cleared. A connection on which a statement is missing a second time is therefore closed.
 //!
-//! To count a cache, one walks through it. It can only have grown by what was parsed since it was counted last, so as
-//! long as that leaves it under its bound nobody looks.
+//! Counting a cache takes a walk through it. The cache grows by at most the number of statements parsed since the last
+//! count, so it is not counted again while that cannot exceed the limit.
 //!
-//! # Reset
+//! # Session reset
 //!
-//! With [`Reset::Discard`] everything that `DISCARD ALL` discards (PostgreSQL manual, "DISCARD"), but for the driver's
-//! prepared statements. Those that SQL's own `PREPARE` made are looked up, and deallocated one by one.
+//! [`Reset::Discard`] discards the same state as `DISCARD ALL` (PostgreSQL manual, "DISCARD"), except for the driver's
+//! prepared statements. Statements of SQL's `PREPARE` are looked up and deallocated one by one.
 
 use tokio::time::timeout;
 
 use super::{conn::Conn, shared::count};
 use crate::{
     config::{Limits, Reset},
-    wire::{record::Doubt, reset},
+    wire::{record::StaleStatements, reset},
 };
 
-/// Whether there is anything to put right on a connection that is clean.
+/// Returns true if a clean connection still needs its statement cache checked or its session reset.
 #[inline]
 pub(crate) fn is_due(conn: &Conn) -> bool {
-    conn.record.parsed() > conn.uncounted || conn.record.doubts_statements() || wants_reset(conn)
+    conn.record.parsed() > conn.cache_fits_until || conn.record.has_stale_statements() || needs_session_reset(conn)
 }
 
 #[inline]
-fn wants_reset(conn: &Conn) -> bool {
-    conn.pod().shared().limits.reset == Reset::Discard && conn.record.sent() != conn.reset_at
+fn needs_session_reset(conn: &Conn) -> bool {
+    conn.pod().shared().limits.reset == Reset::Discard && conn.record.sent() != conn.sent_at_reset
 }
 
-/// Puts it right. Says whether the connection can be lent out again. Cancelled, it can not.
+/// Clears the statement cache and resets the session, where needed. Returns true if the connection is clean after that.
+///
+/// If the future is cancelled, the connection must be closed.
 pub(crate) async fn reset(conn: &mut Conn) -> bool {
     if !clear_cache(conn) {
         return false;
@@ -43,40 +46,41 @@ pub(crate) async fn reset(conn: &mut Conn) -> bool {
     let record = &conn.record;
     let work = async {
         let mut done = Ok(());
-        if wants_reset(conn) {
+        if needs_session_reset(conn) {
             done = reset::discard(&conn.wrapper).await;
             count(&conn.pod().shared().counters.reset);
         }
-        record.rest().await;
+        record.wait_until_idle().await;
         done
     };
-    match timeout(Limits::RECYCLE_CANCELLED, work).await {
+    match timeout(Limits::RECYCLE_TIMEOUT, work).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::warn!(endpoint = %conn.pod().endpoint, %error, "could not reset a session");
+            let endpoint = &conn.pod().endpoint;
+            tracing::warn!(%endpoint, %error, "connection closed: its session could not be reset");
             return false;
         }
         Err(_) => return false,
     }
-    conn.reset_at = conn.record.sent();
+    conn.sent_at_reset = conn.record.sent();
     conn.record.is_clean()
 }
 
-/// Empties the statement cache, where that is due. Says whether the connection is good for more.
+/// Clears the statement cache where needed. Returns false if the connection must be closed.
 fn clear_cache(conn: &mut Conn) -> bool {
-    let bound = conn.pod().shared().limits.statement_cache_size;
-    let doubt = conn.record.take_doubt();
-    if doubt == Some(Doubt::Missing) && std::mem::replace(&mut conn.cache_cleared, true) {
+    let limit = conn.pod().shared().limits.statement_cache_size;
+    let stale = conn.record.take_stale_statements();
+    if stale == Some(StaleStatements::Missing) && std::mem::replace(&mut conn.cleared_for_missing, true) {
         return false;
     }
     let mut size = conn.wrapper.statement_cache.size();
-    if size > bound || doubt.is_some() {
-        // Each statement is closed on the server when it is dropped.
+    if size > limit || stale.is_some() {
+        // Dropping a statement closes it on the server.
         conn.wrapper.statement_cache.clear();
         conn.wrapper.clear_type_cache();
         count(&conn.pod().shared().counters.cache_cleared);
         size = 0;
     }
-    conn.uncounted = conn.record.parsed() + (bound - size) as u64;
+    conn.cache_fits_until = conn.record.parsed() + (limit - size) as u64;
     true
 }

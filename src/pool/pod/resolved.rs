@@ -1,15 +1,17 @@
+//! The result of the last lookups of the name.
+
 use std::sync::Arc;
 
 use crate::time::Instant;
 
-/// How the name's resolution goes. The directory writes it; it is no part of the view, which an unchanged answer leaves
-/// as it is.
+/// The state of the name's resolution. Written by the directory. Not part of the view, because a response that names
+/// the same Pods does not publish a new view.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Resolved {
-    /// When the name was resolved last.
+    /// Time of the last successful lookup.
     pub(crate) at: Option<Instant>,
-    /// Failures in a row since.
+    /// Consecutive failed lookups since then.
     pub(crate) failures: u64,
-    /// The last failure, if nothing came after it.
+    /// The last failure, if no lookup has succeeded since.
     pub(crate) error: Option<Arc<str>>,
 }

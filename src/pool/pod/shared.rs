@@ -1,4 +1,4 @@
-//! What every Pod of one pool shares. Holds no Pod, so that a Pod may hold it.
+//! The state that all Pods of one pool have in common. Holds no Pod, so that a Pod can hold it without a cycle.
 
 use std::sync::{
     Arc,
@@ -23,74 +23,75 @@ use crate::{
     wire::dial::Dialer,
 };
 
-/// The shared part.
+/// The shared state of one pool's Pods and tasks.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) dialer: Arc<Dialer>,
     pub(crate) probe_factory: ProbeFactory,
-    /// Where every socket, driver and task of the pool runs.
+    /// The runtime of every socket, driver and task of the pool.
     pub(crate) runtime: Handle,
     pub(crate) waiters: Waiters,
     pub(crate) urgent_probing: UrgentProbing,
     pub(crate) clock: Clock,
-    /// Milliseconds of idleness after which a connection is pinged at checkout.
+    /// Idle time in milliseconds after which a connection is pinged at check-out.
     pub(crate) ping_after: u64,
     pub(crate) events: Arc<Emitter>,
     pub(crate) counters: Counters,
-    /// Handshakes at once, with all Pods together.
+    /// Limits concurrent handshakes with all Pods together.
     pub(crate) handshakes: Semaphore,
     pub(crate) metrics: PoolMetrics,
     pub(crate) resolved: Mutex<Resolved>,
     pub(crate) connection_limit: ConnectionLimit,
-    /// The [roles](crate::Target::roles) that the directory knows are asked for. All, where it need not know.
-    pub(crate) wanted: AtomicU8,
-    /// To the directory.
+    /// The [roles](crate::Target::roles) that callers have requested and the directory has been notified of. All bits
+    /// are set if the directory does not need them.
+    pub(crate) requested_roles: AtomicU8,
+    /// The sending half of the directory's inbox.
     pub(crate) inbox: mpsc::UnboundedSender<Message>,
-    /// To the refresher: something is wrong, ask again.
-    pub(crate) last_failure: Notify,
-    /// Whenever a connection has gone for good.
-    pub(crate) gone: Notify,
+    /// Makes the refresher look the name up earlier than scheduled, because a Pod has failed.
+    pub(crate) lookup_wanted: Notify,
+    /// Notified each time a connection has been closed.
+    pub(crate) connection_closed: Notify,
 }
 
 impl Shared {
-    /// Tells the directory. After the pool's end there is nobody to tell, and nothing left to say.
-    pub(crate) fn tell(&self, message: Message) {
+    /// Sends a message to the directory. Does nothing after the directory has ended.
+    pub(crate) fn send(&self, message: Message) {
         drop(self.inbox.send(message));
     }
 
-    /// Tells the directory of a target that is asked for, the first time.
+    /// Notifies the directory of the target's roles at their first use.
     #[inline]
-    pub(crate) fn ask_for(&self, target: Target) {
+    pub(crate) fn request_roles(&self, target: Target) {
         let roles = target.roles();
-        // Relaxed: a hint; told twice does no harm.
-        if self.wanted.load(Ordering::Relaxed) & roles != roles {
-            self.want(roles);
+        // Relaxed: a duplicate message is harmless.
+        if self.requested_roles.load(Ordering::Relaxed) & roles != roles {
+            self.request_new_roles(roles);
         }
     }
 
     #[cold]
-    fn want(&self, roles: u8) {
-        let all = self.wanted.fetch_or(roles, Ordering::Relaxed) | roles;
-        self.tell(Message::Wanted { roles: all });
+    fn request_new_roles(&self, roles: u8) {
+        let all = self.requested_roles.fetch_or(roles, Ordering::Relaxed) | roles;
+        self.send(Message::RolesRequested { roles: all });
     }
 }
 
 impl Drop for Shared {
-    /// The last connection has gone: what was lent out beyond the pool's end has been counted by now.
+    /// Exports the counters a last time. A connection can outlive the pool; the last one has been counted by now.
     fn drop(&mut self) {
         self.metrics.counters(self);
     }
 }
 
-/// Milliseconds since the pool was made, as of the last tick: what a checkout reads instead of a clock.
+/// Milliseconds since the pool was built, as of the last tick. A checkout reads this instead of the system's clock.
 #[derive(Debug, Default)]
 pub(crate) struct Clock(AtomicU64);
 
-/// How often the clock is set; nothing that is timed with it needs to be more exact.
+/// Interval at which the clock is set. No time that is measured with the clock needs a finer resolution.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
-// Relaxed: a hint of the time guards nothing.
+// Relaxed: the time guards no other data.
 impl Clock {
     #[inline]
     pub(crate) fn now(&self) -> u64 {
@@ -102,14 +103,11 @@ impl Clock {
     }
 }
 
-/// What has been counted since the pool was made.
+/// Counters since the pool was built.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) waits: AtomicU64,
-    pub(crate) timeouts: AtomicU64,
     pub(crate) opened: AtomicU64,
-    pub(crate) open_failed: AtomicU64,
-    pub(crate) closed: AtomicU64,
     pub(crate) recycled: AtomicU64,
     pub(crate) discarded: AtomicU64,
     pub(crate) reset: AtomicU64,
@@ -117,23 +115,23 @@ pub(crate) struct Counters {
     pub(crate) retries: AtomicU64,
     pub(crate) resolve_ok: AtomicU64,
     pub(crate) resolve_failed: AtomicU64,
-    /// What was given up when its time was up, by where.
+    /// Timeouts, by phase.
     pub(crate) timed_out: LabelledCounter<Phase>,
-    /// Connections that could not be opened, by where.
+    /// Connections that could not be opened, by phase.
     pub(crate) failed_in: LabelledCounter<Phase>,
-    /// Pods that were ejected, by what failed.
+    /// Ejections, by the phase that failed.
     pub(crate) ejected: LabelledCounter<Phase>,
-    /// Connections closed, by why.
+    /// Closed connections, by reason.
     pub(crate) closed_for: LabelledCounter<Reason>,
 }
 
-/// Counts one more.
+/// Increments a counter.
 pub(crate) fn count(counter: &AtomicU64) {
     // Relaxed: a plain counter.
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Reads a count.
+/// Reads a counter.
 pub(crate) fn read(counter: &AtomicU64) -> u64 {
     // Relaxed: a plain counter.
     counter.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! While a caller waits for a Pod that nobody can offer, every Pod is probed often.
+//! Urgent probing: while a caller waits and no Pod can serve its target, every Pod is probed at short intervals.
 
 use tokio::sync::{Notify, futures::Notified};
 
@@ -7,14 +7,14 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Between probes at first.
+/// Interval between probes of one Pod during the first [`FAST_FOR`].
 pub(crate) const FAST: Duration = Duration::from_millis(50);
-/// Between probes after [`FAST_FOR`].
+/// Interval between probes of one Pod after that.
 pub(crate) const SLOWER: Duration = Duration::from_millis(250);
-/// How long it stays at [`FAST`].
+/// Time for which [`FAST`] applies.
 pub(crate) const FAST_FOR: Duration = Duration::from_secs(5);
 
-/// Who waits, and since when.
+/// The callers that need urgent probing.
 #[derive(Debug, Default)]
 pub(crate) struct UrgentProbing {
     state: Mutex<Waiting>,
@@ -27,12 +27,12 @@ struct Waiting {
     since: Option<Instant>,
 }
 
-/// One caller's part in it, until dropped.
+/// One caller's need for urgent probing, until dropped.
 #[derive(Debug)]
 pub(crate) struct UrgentProbingGuard<'a>(&'a UrgentProbing);
 
 impl UrgentProbing {
-    /// A caller begins to wait for what nobody can offer.
+    /// Registers a caller that no Pod can serve.
     pub(crate) fn begin(&self, now: Instant) -> UrgentProbingGuard<'_> {
         let mut state = lock(&self.state);
         state.waiting += 1;
@@ -43,14 +43,14 @@ impl UrgentProbing {
         UrgentProbingGuard(self)
     }
 
-    /// How often to probe at the moment, if it is urgent at all.
-    pub(crate) fn pace(&self, now: Instant) -> Option<Duration> {
+    /// Returns the current interval between probes, or `None` if no caller needs urgent probing.
+    pub(crate) fn interval(&self, now: Instant) -> Option<Duration> {
         let since = lock(&self.state).since?;
         Some(if now < since + FAST_FOR { FAST } else { SLOWER })
     }
 
-    /// The next time that it becomes urgent. Cancel-safe.
-    pub(crate) fn begun(&self) -> Notified<'_> {
+    /// Waits for the next start of urgent probing. Cancel-safe.
+    pub(crate) fn began(&self) -> Notified<'_> {
         self.began.notified()
     }
 }
@@ -70,17 +70,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_urgent_from_the_first_to_the_last_who_waits() {
+    fn lasts_from_the_first_to_the_last_guard() {
         let urgent_probing = UrgentProbing::default();
         let now = Instant::now();
-        assert_eq!(urgent_probing.pace(now), None);
+        assert_eq!(urgent_probing.interval(now), None);
         let first = urgent_probing.begin(now);
         let second = urgent_probing.begin(now + FAST_FOR);
-        assert_eq!(urgent_probing.pace(now), Some(FAST));
-        assert_eq!(urgent_probing.pace(now + FAST_FOR), Some(SLOWER));
+        assert_eq!(urgent_probing.interval(now), Some(FAST));
+        assert_eq!(urgent_probing.interval(now + FAST_FOR), Some(SLOWER));
         drop(first);
-        assert!(urgent_probing.pace(now).is_some());
+        assert!(urgent_probing.interval(now).is_some());
         drop(second);
-        assert_eq!(urgent_probing.pace(now), None);
+        assert_eq!(urgent_probing.interval(now), None);
     }
 }

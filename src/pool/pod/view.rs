@@ -1,4 +1,4 @@
-//! What the directory publishes: the Pods with their candidates, and what a caller who waits must know.
+//! The published state of the pool: an immutable [`View`] of all Pods that checkouts and waiters read.
 
 use std::sync::Arc;
 
@@ -9,28 +9,29 @@ use crate::{
     time::Instant,
 };
 
-/// One published state of the pool. Never changed, replaced whole.
+/// One published state of the pool. Immutable; the directory replaces it as a whole.
 #[derive(Debug)]
 pub(crate) struct View {
+    /// The Pods in use and the candidates for each target.
     pub(crate) snapshot: Snapshot<Arc<Pod>>,
-    /// How each of the snapshot's Pods is, in the same order.
+    /// The health of each Pod of the snapshot, in the same order.
     pub(crate) health: Vec<PodHealth>,
     /// Pods behind the name that this client does not use.
     pub(crate) unused: Arc<[Endpoint]>,
-    /// Since when no Pod has passed a probe, while none does.
-    pub(crate) silent_since: Option<Instant>,
-    /// The pool is closed, or closing.
+    /// Start of the time without a healthy Pod, while there are Pods and none is healthy.
+    pub(crate) none_healthy_since: Option<Instant>,
+    /// True if the pool is closed or closing.
     pub(crate) closed: bool,
 }
 
-/// How one Pod is.
+/// The health of one Pod.
 #[derive(Clone, Debug)]
 pub(crate) struct PodHealth {
     pub(crate) state: State,
     pub(crate) role: Role,
     pub(crate) fence: Option<Fence>,
     pub(crate) lag: Option<Lag>,
-    /// Connections that its server has for roles like ours.
+    /// Connections that the server allows for sessions of this role and database, all clients together.
     pub(crate) slots: Option<u32>,
 }
 
@@ -41,12 +42,12 @@ impl View {
             snapshot: Snapshot::empty(),
             health: Vec::new(),
             unused: Arc::from([]),
-            silent_since: None,
+            none_healthy_since: None,
             closed: false,
         }
     }
 
-    /// The Pods, and how each of them is.
+    /// Returns the Pods, each with its health.
     pub(crate) fn pods(&self) -> impl Iterator<Item = (&Arc<Pod>, &PodHealth)> {
         self.snapshot.pods().map(|(_, pod)| pod).zip(&self.health)
     }

@@ -1,8 +1,12 @@
-//! The callers who found no idle connection, in the order they came.
+//! FIFO queue of callers that wait for a connection.
 //!
-//! A connection that comes back, or that has just been opened, goes to the first in the queue whose target its Pod
-//! serves; see [`slot`](crate::endpoint::slot) for why none is missed. A connection is handed over as a [`Client`], so
-//! one that reaches a caller who has just given up is given back, and from there to the next.
+//! A connection that is returned or newly opened goes to the first waiter whose target the Pod serves. The module
+//! documentation of [`slot`](crate::endpoint::slot) explains why no waiter is missed. Connections are handed over as
+//! [`Client`] guards: if the waiter was cancelled in the meantime, dropping the guard returns the connection, and the
+//! next waiter gets it.
+//!
+//! A waiter re-evaluates its candidates when [`Waiters`] wakes it without a connection: after a change of the view,
+//! after the release of a permit, and shortly before its deadline.
 
 use std::{
     collections::VecDeque,
@@ -23,20 +27,20 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Who waits for longer than this is woken when as much of his time is left.
-const SOON: Duration = Duration::from_millis(2 * TICK.as_millis() as u64);
+/// Time before its deadline at which a waiter is reminded.
+const REMIND_BEFORE: Duration = Duration::from_millis(2 * TICK.as_millis() as u64);
 
 /// The queue.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     queue: Mutex<VecDeque<Arc<Waiter>>>,
-    /// The queue's length, to be read without the lock.
+    /// Length of the queue, readable without the lock.
     len: AtomicUsize,
-    /// Somebody [reminds](Waiters::remind) those who wait.
+    /// True while a task calls [`remind`](Waiters::remind) on every tick.
     reminded: AtomicBool,
 }
 
-/// Says that those who wait are reminded, until dropped.
+/// Marks that a task calls [`Waiters::remind`] on every tick, until dropped.
 #[derive(Debug)]
 pub(crate) struct Reminding<'a>(&'a Waiters);
 
@@ -44,51 +48,51 @@ pub(crate) struct Reminding<'a>(&'a Waiters);
 struct Waiter {
     target: Target,
     deadline: Instant,
-    call: Mutex<Call>,
+    signal: Mutex<Signal>,
 }
 
-/// What is said to one who waits.
+/// The signal to a waiter.
 #[derive(Debug, Default)]
-struct Call {
-    /// There is a connection for him, which is in `client` until he takes it, or a reason to look again.
-    called: bool,
+struct Signal {
+    /// True if the waiter must wake up, either for `client` or to re-evaluate its candidates.
+    raised: bool,
     client: Option<Client>,
-    /// How to wake him.
+    /// The waiter's waker.
     waker: Option<Waker>,
 }
 
 impl Waiter {
-    /// Says that there is a connection, or a reason to look again. Gives the connection that he had not taken yet, if this is
-    /// another one, and what wakes him.
+    /// Raises the signal, with a connection or without. Returns a connection that the new one replaces, and the waker.
     #[must_use]
-    fn call(&self, client: Option<Client>) -> (Option<Client>, Option<Waker>) {
-        let mut call = lock(&self.call);
-        call.called = true;
-        let before = client.and_then(|client| call.client.replace(client));
-        (before, call.waker.take())
+    fn raise(&self, client: Option<Client>) -> (Option<Client>, Option<Waker>) {
+        let mut signal = lock(&self.signal);
+        signal.raised = true;
+        let replaced = client.and_then(|client| signal.client.replace(client));
+        (replaced, signal.waker.take())
     }
 
-    /// Makes him look again.
-    fn look_again(&self) {
-        if let (_, Some(waker)) = self.call(None) {
+    /// Makes the waiter re-evaluate its candidates.
+    fn recheck(&self) {
+        if let (_, Some(waker)) = self.raise(None) {
             waker.wake();
         }
     }
 }
 
-/// A place in the queue, given up when dropped.
+/// A place in the queue, left on drop.
 #[derive(Debug)]
 pub(crate) struct QueuedWaiter<'a> {
     waiters: &'a Waiters,
     waiter: Arc<Waiter>,
-    /// It was handed a connection, and so is in the queue no more.
+    /// True after a connection was handed over, which removes the waiter from the queue.
     served: bool,
 }
 
 impl Waiters {
-    /// Takes the last place, or the first, for one who has waited his turn and was given what did not do.
+    /// Joins the queue: at its end, or at its head if `again`. A caller rejoins at the head if the connection that it
+    /// waited for was unusable.
     pub(crate) fn enter(&self, target: Target, deadline: Instant, again: bool) -> QueuedWaiter<'_> {
-        let waiter = Arc::new(Waiter { target, deadline, call: Mutex::default() });
+        let waiter = Arc::new(Waiter { target, deadline, signal: Mutex::default() });
         let mut queue = lock(&self.queue);
         if again {
             queue.push_front(waiter.clone());
@@ -97,51 +101,53 @@ impl Waiters {
         }
         self.len.store(queue.len(), Ordering::Relaxed);
         drop(queue);
-        // Pairs with the fences in `permit_released` and `look_again`: either who frees a permit, or publishes, sees this place, or
-        // the free permit, or what was published, is seen from here on.
+        // Pairs with the fences in `permit_released` and `recheck_all`. Either a task that releases a permit or
+        // publishes a view sees this waiter, or the waiter sees the permit or the view from here on.
         fence(Ordering::SeqCst);
         QueuedWaiter { waiters: self, waiter, served: false }
     }
 
-    /// Gives idle connections of a Pod to those who wait for one like it, first come, first served. `idle` takes one, and
-    /// is never called under the queue's lock: closing what it finds over comes back here.
+    /// Hands idle connections of a Pod to matching waiters in queue order.
+    ///
+    /// `idle` takes a connection. It is not called under the queue's lock, because it can close unusable connections,
+    /// which calls back into the queue.
     pub(crate) fn serve(&self, slot: &Slot, mut idle: impl FnMut() -> Option<Client>) {
-        while self.is_wanted(slot) {
+        while self.has_match(slot) {
             let Some(client) = idle() else { return };
             if let Some(client) = self.hand_over(slot, client) {
-                // Whoever wanted it has gone meanwhile. Given back, and so to whoever has come.
+                // The waiter has left. Dropping the guard returns the connection, to a newer waiter if there is one.
                 return drop(client);
             }
         }
     }
 
-    /// Whether anybody waits for a Pod like this one.
-    fn is_wanted(&self, slot: &Slot) -> bool {
+    /// Returns true if a waiter matches this Pod.
+    fn has_match(&self, slot: &Slot) -> bool {
         let queue = lock(&self.queue);
-        let wanted = queue.iter().any(|waiter| slot.serves(waiter.target.bit()));
-        if !wanted {
-            slot.clear_waited();
+        let matches = queue.iter().any(|waiter| slot.serves(waiter.target.bit()));
+        if !matches {
+            slot.clear_has_waiters();
         }
-        wanted
+        matches
     }
 
-    /// Hands a connection to the first who waits for a Pod like this one, or back.
+    /// Hands a connection to the first matching waiter. Returns the connection if no waiter matches.
     pub(crate) fn hand_over(&self, slot: &Slot, client: Client) -> Option<Client> {
         let mut queue = lock(&self.queue);
         let position = queue.iter().position(|waiter| slot.serves(waiter.target.bit()));
-        // In the queue means not yet served: a waiter leaves the queue in the step that serves it.
+        // A waiter is removed in the step that serves it, so no waiter in the queue has been served.
         let Some(waiter) = position.and_then(|position| queue.remove(position)) else { return Some(client) };
         self.len.store(queue.len(), Ordering::Relaxed);
-        let (before, waker) = waiter.call(Some(client));
+        let (replaced, waker) = waiter.raise(Some(client));
         drop(queue);
-        // Without the lock: waking a thread is a system call.
+        // Outside of the lock, because waking a thread is a system call.
         if let Some(waker) = waker {
             waker.wake();
         }
-        before
+        replaced
     }
 
-    /// Makes the first who waits for a Pod like this one look again: it has room for one more connection.
+    /// Makes the first matching waiter re-evaluate its candidates, because this Pod has room for one more connection.
     pub(crate) fn permit_released(&self, slot: &Slot) {
         // Pairs with the fence in `enter`.
         fence(Ordering::SeqCst);
@@ -149,86 +155,87 @@ impl Waiters {
             return;
         }
         if let Some(waiter) = lock(&self.queue).iter().find(|waiter| slot.serves(waiter.target.bit())) {
-            waiter.look_again();
+            waiter.recheck();
         }
     }
 
-    /// Makes everybody look again: the candidates have changed, or a connection could not be opened.
-    pub(crate) fn look_again(&self) {
+    /// Makes all waiters re-evaluate their candidates, because those have changed or a connection could not be opened.
+    pub(crate) fn recheck_all(&self) {
         // Pairs with the fence in `enter`.
         fence(Ordering::SeqCst);
         if self.is_empty() {
             return;
         }
         for waiter in lock(&self.queue).iter() {
-            waiter.look_again();
+            waiter.recheck();
         }
     }
 
-    /// Promises to [remind](Waiters::remind) those who wait, every tick, for as long as the promise lives.
+    /// Starts the time in which the calling task [reminds](Waiters::remind) waiters on every tick.
     pub(crate) fn begin_reminding(&self) -> Reminding<'_> {
-        // Relaxed: who does not see it yet watches the time himself.
+        // Relaxed: a waiter that does not see the flag yet uses its own timer.
         self.reminded.store(true, Ordering::Relaxed);
         Reminding(self)
     }
 
-    /// Makes those look again whose time is up [`SOON`]: from then on they watch the time themselves. So a timer is made
-    /// for those few only, not for everybody who is served within a moment.
+    /// Wakes waiters whose deadline is within [`REMIND_BEFORE`]; from then on they use their own timers. Waiters that
+    /// are served earlier, which are most, thus need no timer.
     pub(crate) fn remind(&self, now: Instant) {
         if self.is_empty() {
             return;
         }
-        for waiter in lock(&self.queue).iter().filter(|waiter| waiter.deadline <= now + SOON) {
-            waiter.look_again();
+        for waiter in lock(&self.queue).iter().filter(|waiter| waiter.deadline <= now + REMIND_BEFORE) {
+            waiter.recheck();
         }
     }
 
-    /// Whether nobody waits. A hint.
+    /// Returns true if the queue is empty. The result may be outdated.
     pub(crate) fn is_empty(&self) -> bool {
-        // Relaxed: who must be seen here for certain is seen through the slot's word.
+        // Relaxed: the slot's word guarantees that a waiter is seen where it must not be missed.
         self.len.load(Ordering::Relaxed) == 0
     }
 
-    /// How many wait for a Pod that serves `fits`.
-    pub(crate) fn count(&self, fits: impl Fn(Target) -> bool) -> usize {
+    /// Returns the number of waiters whose target passes `matches`.
+    pub(crate) fn count(&self, matches: impl Fn(Target) -> bool) -> usize {
         if self.is_empty() {
             return 0;
         }
-        lock(&self.queue).iter().filter(|waiter| fits(waiter.target)).count()
+        lock(&self.queue).iter().filter(|waiter| matches(waiter.target)).count()
     }
 }
 
 impl Drop for Reminding<'_> {
     fn drop(&mut self) {
-        // Relaxed: the queue's lock orders it. Who stands in the queue by now is made to look again; who comes later took
-        // the lock after this, and sees it.
+        // Relaxed: the queue's lock orders the flag. Current waiters are woken below; later ones take the lock after
+        // this and see the flag.
         self.0.reminded.store(false, Ordering::Relaxed);
         for waiter in lock(&self.0.queue).iter() {
-            waiter.look_again();
+            waiter.recheck();
         }
     }
 }
 
 impl QueuedWaiter<'_> {
-    /// Whether one who waits until then will be made to look again in time.
+    /// Returns true if the waiter needs no timer, because it will be reminded before its deadline.
     pub(crate) fn is_reminded(&self, now: Instant) -> bool {
-        // Relaxed: see `Reminding`.
-        self.waiter.deadline > now + SOON && self.waiters.reminded.load(Ordering::Relaxed)
+        // Relaxed: see the drop of `Reminding`.
+        self.waiter.deadline > now + REMIND_BEFORE && self.waiters.reminded.load(Ordering::Relaxed)
     }
 
-    /// Waits until there is a connection, which is given, or a reason to look again. Cancel-safe.
+    /// Waits for the signal. Returns the connection that was handed over, or `None` if the waiter must re-evaluate its
+    /// candidates. Cancel-safe.
     pub(crate) async fn woken(&mut self) -> Option<Client> {
         let client = poll_fn(|cx| {
-            let mut call = lock(&self.waiter.call);
-            if mem::take(&mut call.called) {
-                return Poll::Ready(call.client.take());
+            let mut signal = lock(&self.waiter.signal);
+            if mem::take(&mut signal.raised) {
+                return Poll::Ready(signal.client.take());
             }
-            let before = match &call.waker {
+            let before = match &signal.waker {
                 Some(waker) if waker.will_wake(cx.waker()) => None,
-                _ => call.waker.replace(cx.waker().clone()),
+                _ => signal.waker.replace(cx.waker().clone()),
             };
-            // Without the lock: it may be the last hold on somebody's task.
-            drop(call);
+            // The old waker may hold the last reference to a task, so it is dropped outside of the lock.
+            drop(signal);
             drop(before);
             Poll::Pending
         })
@@ -237,9 +244,9 @@ impl QueuedWaiter<'_> {
         client
     }
 
-    /// The connection, if one was handed over.
+    /// Returns the connection if one was handed over.
     pub(crate) fn take(&mut self) -> Option<Client> {
-        let client = lock(&self.waiter.call).client.take();
+        let client = lock(&self.waiter.signal).client.take();
         self.served |= client.is_some();
         client
     }
@@ -255,7 +262,7 @@ impl Drop for QueuedWaiter<'_> {
             queue.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
             self.waiters.len.store(queue.len(), Ordering::Relaxed);
         }
-        // Given back, and so to the next in the queue.
+        // A connection that was handed over too late is returned, and thus goes to the next waiter.
         drop(self.take());
     }
 }
@@ -269,20 +276,20 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn who_is_reminded_looks_again_just_before_his_time_is_up() {
+    fn reminds_a_waiter_shortly_before_its_deadline() {
         let (waiters, now) = (Waiters::default(), Instant::now());
-        let mut place = waiters.enter(Target::Any, now + MINUTE, false);
-        assert!(!place.is_reminded(now), "nobody has promised to");
+        let mut waiter = waiters.enter(Target::Any, now + MINUTE, false);
+        assert!(!waiter.is_reminded(now), "no task reminds yet");
         let reminding = waiters.begin_reminding();
-        assert!(place.is_reminded(now));
+        assert!(waiter.is_reminded(now));
         waiters.remind(now);
-        assert!(place.woken().now_or_never().is_none(), "too early");
-        waiters.remind(now + MINUTE - SOON);
-        assert!(place.woken().now_or_never().is_some());
-        assert!(!place.is_reminded(now + MINUTE - SOON), "from here on he watches the time himself");
-        assert!(place.woken().now_or_never().is_none(), "once is enough");
+        assert!(waiter.woken().now_or_never().is_none(), "too early");
+        waiters.remind(now + MINUTE - REMIND_BEFORE);
+        assert!(waiter.woken().now_or_never().is_some());
+        assert!(!waiter.is_reminded(now + MINUTE - REMIND_BEFORE), "the waiter needs its own timer from here on");
+        assert!(waiter.woken().now_or_never().is_none(), "a signal wakes once");
         drop(reminding);
-        assert!(place.woken().now_or_never().is_some(), "nobody reminds any more");
-        assert!(!place.is_reminded(now));
+        assert!(waiter.woken().now_or_never().is_some(), "woken because no task reminds any more");
+        assert!(!waiter.is_reminded(now));
     }
 }

@@ -1,4 +1,5 @@
-//! Brings what the wire and the probes tell of the Pods' speed into their slots, where the picks read it.
+//! Updates each Pod's latency and latency class from its statements and probes. Load balancing reads both from the
+//! slot.
 
 use std::collections::HashMap;
 
@@ -8,11 +9,11 @@ use crate::{
         State,
         latency::{Latency, Work, classify},
     },
-    pool::pod::{Totals, view::View},
+    pool::pod::{open_connections::Totals, view::View},
     time::Instant,
 };
 
-/// What is remembered of each Pod from one look to the next.
+/// The latency of each Pod, by serial number.
 #[derive(Debug, Default)]
 pub(crate) struct Latencies(HashMap<u64, PodLatency>);
 
@@ -20,16 +21,18 @@ pub(crate) struct Latencies(HashMap<u64, PodLatency>);
 struct PodLatency {
     speed: Latency,
     role: Role,
-    /// It is out of traffic.
+    /// True if the Pod gets no traffic.
     out: bool,
+    /// Totals at the last tick.
     work: Work,
     any: Work,
     probes: u32,
+    /// Time of the last tick.
     at: Instant,
 }
 
 impl Latencies {
-    /// Looks at every Pod.
+    /// Updates all Pods.
     pub(crate) fn tick(&mut self, view: &View, now: Instant) {
         for (pod, health) in view.pods() {
             if !self.0.contains_key(&pod.serial) {
@@ -43,12 +46,13 @@ impl Latencies {
             if known.out && !was_out {
                 known.speed.forget();
             }
-            let Totals { work, any, .. } = pod.totals();
-            let passed = now.saturating_duration_since(known.at);
-            let more = if known.out { Default::default() } else { (work.since(known.work), any.since(known.any)) };
-            known.speed.answered(more.0, more.1, passed);
+            let Totals { work, any, .. } = pod.connections.totals();
+            let elapsed = now.saturating_duration_since(known.at);
+            let (new_work, new_any) =
+                if known.out { Default::default() } else { (work.since(known.work), any.since(known.any)) };
+            known.speed.answered(new_work, new_any, elapsed);
             (known.work, known.any, known.at) = (work, any, now);
-            let (probes, took) = pod.probes_took();
+            let (probes, took) = pod.last_probe();
             if probes != known.probes {
                 known.probes = probes;
                 known.speed.probed(took);

@@ -1,4 +1,7 @@
-//! The pool's upkeep: its clock, its idle connections, its Pods' latency, and those who wait.
+//! Periodic upkeep of the pool: sets the clock, reminds waiters of their deadlines, watches the traffic, updates the
+//! Pods' latencies, closes surplus and adds missing idle connections, exports metrics, and reloads certificate files.
+//!
+//! [`refresher`] is a separate task that looks the name up.
 
 mod latency;
 pub(crate) mod refresher;
@@ -18,12 +21,12 @@ use super::{
 };
 use crate::{health::State, time::Instant};
 
-/// Ticks between two rounds through the Pods: one round a second.
+/// Ticks between two rounds over the idle connections: one second.
 const ROUND: u32 = 10;
-/// Ticks between two looks at the files of certificates: ten seconds.
+/// Ticks between two checks of the certificate files: ten seconds.
 const CERTIFICATES: u32 = 100;
 
-/// Keeps the pool until cut short.
+/// Runs the upkeep until the task is aborted. `start` is the time at which the pool was built.
 pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -38,19 +41,19 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
         let view = inner.published.load();
         latencies.tick(&view, Instant::now());
         if tick % ROUND == 0 {
-            round(&view);
+            maintain_idle(&view);
             inner.export();
         }
         if tick % CERTIFICATES == 0
             && let Some(refresh) = inner.shared.dialer.refresher()
         {
-            // Nobody waits for it: what it finds is an event.
+            // The result is reported as an event.
             drop(spawn_blocking(refresh));
         }
     }
 }
 
-fn round(view: &View) {
+fn maintain_idle(view: &View) {
     for (pod, health) in view.pods() {
         reap(pod);
         if health.state == State::Healthy {
@@ -59,8 +62,8 @@ fn round(view: &View) {
     }
 }
 
-/// Closes idle connections that are over, have lived long enough, or have been idle for too long; of the last, as many
-/// as `min_idle` stay.
+/// Closes idle connections that have ended, have reached `max_lifetime` or `idle_timeout`, or exceed the Pod's size.
+/// `idle_timeout` leaves `min_idle` connections.
 fn reap(pod: &Arc<Pod>) {
     let shared = pod.shared();
     let idle = pod.idle();
@@ -70,10 +73,10 @@ fn reap(pod: &Arc<Pod>) {
     let limit = u64::try_from(shared.limits.idle_timeout.as_millis()).unwrap_or(u64::MAX);
     let now = shared.clock.now();
     let mut kept = 0;
-    // The most recently used come first.
+    // Called with the most recently used connections first, so those stay.
     pod.reap(|conn| {
-        let idle = now.saturating_sub(conn.parked) > limit && kept >= shared.limits.min_idle;
-        let keep = conn.is_current() && !conn.is_old() && !idle && !pod.is_over();
+        let timed_out = now.saturating_sub(conn.idle_since) > limit && kept >= shared.limits.min_idle;
+        let keep = conn.is_current() && !conn.is_expired() && !timed_out && !pod.is_over_size();
         kept += usize::from(keep);
         keep
     });

@@ -1,4 +1,4 @@
-//! ProbeFactory the name again and again, off the hot path, and tells the directory what came.
+//! The refresher: looks the name up periodically and sends each result to the directory.
 
 use std::sync::Arc;
 
@@ -19,17 +19,17 @@ use crate::{
     trace::{RESOLVE, SYSTEM, TARGET},
 };
 
-/// The longest that a resolver may take: ours keeps to its own, shorter, deadline, a user's may forget to.
+/// Maximum time of one lookup. The resolvers of this crate have shorter deadlines; a user's resolver may have none.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Refreshes until cut short.
+/// Refreshes until the task is aborted.
 pub(crate) async fn run(resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
     let mut schedule = Schedule::new(shared.limits.refresh_min, shared.limits.refresh_max);
     loop {
         let span = tracing::debug_span!(target: TARGET, RESOLVE, "db.system.name" = SYSTEM, source = resolver.source());
         let result = match timeout(LIMIT, resolver.resolve()).instrument(span).await {
             Ok(result) => result,
-            Err(_) => Err(ResolveError::other(format!("no answer from {} within {LIMIT:?}", resolver.source()))),
+            Err(_) => Err(ResolveError::other(format!("no response from {} within {LIMIT:?}", resolver.source()))),
         };
         let now = Instant::now();
         let mut next = match &result {
@@ -42,15 +42,15 @@ pub(crate) async fn run(resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
                 schedule.after_failure(now, &mut rand::rng())
             }
         };
-        let (answer, again) = oneshot::channel();
-        shared.tell(Message::Resolved { result, again: answer });
-        if let Ok(Some(again)) = again.await {
-            next = next.min(again);
+        let (next_lookup, reply) = oneshot::channel();
+        shared.send(Message::Resolved { result, next_lookup });
+        if let Ok(Some(earlier)) = reply.await {
+            next = next.min(earlier);
         }
         loop {
             select! {
                 () = sleep_until(next) => break,
-                () = shared.last_failure.notified() => next = next.min(schedule.early(Instant::now())),
+                () = shared.lookup_wanted.notified() => next = next.min(schedule.early(Instant::now())),
             }
         }
     }

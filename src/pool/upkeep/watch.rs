@@ -1,5 +1,5 @@
-//! Watches what the wire tells between two probes: Pods that have fallen silent, and Pods whose statements fail through
-//! their own fault.
+//! Watches the traffic between two probes: probes unresponsive Pods, and reports Pods whose statements fail through the
+//! server's own fault.
 
 use std::collections::HashMap;
 
@@ -8,52 +8,59 @@ use crate::{
     health::outlier::{Outlier, Rule},
     pool::{
         inner::Inner,
-        pod::{Pod, message::Message},
+        pod::{
+            Pod,
+            message::Message,
+            open_connections::{Activity, Totals},
+        },
     },
     time::{Duration, Instant},
 };
 
-/// A Pod that was asked something and has sent no byte for this long is probed at once. A slow statement is answered to
-/// by a passing probe; a hung server is not.
-pub(crate) const SUSPICION: Duration = Duration::from_millis(250);
+/// Time after which a Pod that owes a response and has sent no byte is probed. The probe distinguishes a slow
+/// statement, during which the server responds to probes, from an unresponsive server.
+pub(crate) const UNRESPONSIVE_AFTER: Duration = Duration::from_millis(250);
 
-/// How long a Pod has owed an answer and sent nothing at all.
+/// Detects that a Pod owes a response and sends nothing.
 #[derive(Debug)]
-pub(crate) struct Unresponsive {
-    /// Reads that had brought something, and since when there has been no other.
+pub(crate) struct UnresponsiveDetector {
+    /// Number of reads at the last observed progress.
     reads: u64,
+    /// Time of the last observed progress.
     since: Instant,
 }
 
-impl Unresponsive {
+impl UnresponsiveDetector {
     pub(crate) fn new(now: Instant) -> Self {
         Self { reads: 0, since: now }
     }
 
-    /// Looks at a Pod, of whom so many reads had brought something by now. Whether its silence is suspicious.
-    pub(crate) fn look(&mut self, outstanding: bool, reads: u64, now: Instant) -> bool {
+    /// Observes a Pod: `outstanding` is true if it owes a response, and `reads` is the number of reads so far. Returns
+    /// true if the Pod has made no progress for [`UNRESPONSIVE_AFTER`].
+    pub(crate) fn observe(&mut self, outstanding: bool, reads: u64, now: Instant) -> bool {
         if !outstanding || reads != self.reads {
             *self = Self { reads, since: now };
         }
-        now.saturating_duration_since(self.since) >= SUSPICION
+        now.saturating_duration_since(self.since) >= UNRESPONSIVE_AFTER
     }
 }
 
-/// What is remembered of each Pod from one look to the next.
+/// The state of each Pod since the last tick, by serial number.
 #[derive(Debug, Default)]
 pub(crate) struct Watch(HashMap<u64, PodWatch>);
 
 #[derive(Debug)]
 struct PodWatch {
-    silence: Unresponsive,
-    suspected: bool,
-    answered: u64,
+    detector: UnresponsiveDetector,
+    unresponsive: bool,
+    /// Totals at the last tick.
+    statements: u64,
     failed: u64,
     outlier: Outlier,
 }
 
 impl Watch {
-    /// Looks at every Pod.
+    /// Observes all Pods.
     pub(crate) fn tick(&mut self, inner: &Inner, now: Instant) {
         let view = inner.published.load();
         if self.0.len() > view.health.len() {
@@ -61,27 +68,34 @@ impl Watch {
         }
         for (pod, _) in view.pods() {
             let watched = self.0.entry(pod.serial).or_insert_with(|| PodWatch::new(now));
-            watched.look(pod, &inner.shared.limits, now);
+            watched.observe(pod, &inner.shared.limits, now);
         }
     }
 }
 
 impl PodWatch {
     fn new(now: Instant) -> Self {
-        Self { silence: Unresponsive::new(now), suspected: false, answered: 0, failed: 0, outlier: Outlier::default() }
+        Self {
+            detector: UnresponsiveDetector::new(now),
+            unresponsive: false,
+            statements: 0,
+            failed: 0,
+            outlier: Outlier::default(),
+        }
     }
 
-    fn look(&mut self, pod: &Pod, limits: &Limits, now: Instant) {
-        let (outstanding, run) = pod.under_way();
-        let totals = pod.totals();
-        let before = std::mem::replace(&mut self.suspected, self.silence.look(outstanding, totals.reads, now));
-        if self.suspected && !before {
-            pod.suspect.notify_one();
+    fn observe(&mut self, pod: &Pod, limits: &Limits, now: Instant) {
+        let Activity { outstanding, failure_run } = pod.connections.activity();
+        let Totals { work, failed, reads, .. } = pod.connections.totals();
+        let before = std::mem::replace(&mut self.unresponsive, self.detector.observe(outstanding, reads, now));
+        if self.unresponsive && !before {
+            pod.probe_wanted.notify_one();
         }
 
-        let more = (totals.work.statements.saturating_sub(self.answered), totals.failed.saturating_sub(self.failed));
-        (self.answered, self.failed) = (totals.work.statements, totals.failed);
-        if more == (0, 0) {
+        let new_statements = work.statements.saturating_sub(self.statements);
+        let new_failed = failed.saturating_sub(self.failed);
+        (self.statements, self.failed) = (work.statements, failed);
+        if (new_statements, new_failed) == (0, 0) {
             return;
         }
         let rule = Rule {
@@ -89,10 +103,10 @@ impl PodWatch {
             success_rate: limits.outlier_success_rate,
             window: limits.outlier_window,
         };
-        if self.outlier.count(&rule, more.0, more.1, run, now) {
+        if self.outlier.record(&rule, new_statements, new_failed, failure_run, now) {
             self.outlier.clear();
-            let cause = format!("statements fail through the server's own fault, {run} in a row just now");
-            pod.shared().tell(Message::Outlier { pod: pod.serial, cause });
+            let cause = format!("statements fail through the server's own fault, the last {failure_run} in a row");
+            pod.shared().send(Message::Outlier { pod: pod.serial, cause });
         }
     }
 }
@@ -102,15 +116,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_who_owes_an_answer_and_sends_nothing_is_suspicious() {
+    fn detects_only_pods_that_owe_a_response_and_send_nothing() {
         let start = Instant::now();
-        let mut silence = Unresponsive::new(start);
-        assert!(!silence.look(true, 7, start), "it has just said something");
-        assert!(!silence.look(true, 7, start + SUSPICION / 2));
-        assert!(silence.look(true, 7, start + SUSPICION));
-        assert!(!silence.look(true, 8, start + SUSPICION), "a byte of anything");
-        assert!(!silence.look(false, 8, start + SUSPICION * 9), "nothing is asked");
-        assert!(!silence.look(true, 8, start + SUSPICION * 9), "just asked");
-        assert!(silence.look(true, 8, start + SUSPICION * 10));
+        let mut detector = UnresponsiveDetector::new(start);
+        assert!(!detector.observe(true, 7, start), "the Pod has just sent something");
+        assert!(!detector.observe(true, 7, start + UNRESPONSIVE_AFTER / 2));
+        assert!(detector.observe(true, 7, start + UNRESPONSIVE_AFTER));
+        assert!(!detector.observe(true, 8, start + UNRESPONSIVE_AFTER), "a single read is progress");
+        assert!(!detector.observe(false, 8, start + UNRESPONSIVE_AFTER * 9), "no response is owed");
+        assert!(!detector.observe(true, 8, start + UNRESPONSIVE_AFTER * 9), "the request is new");
+        assert!(detector.observe(true, 8, start + UNRESPONSIVE_AFTER * 10));
     }
 }

@@ -1,18 +1,20 @@
+//! The response codes of a failing DNS server.
+
 use hickory_server::proto::op;
 
-/// The answer of a name server that has nothing to say, for [`DnsServer::fail`](super::DnsServer::fail).
+/// A response code for [`DnsServer::fail`](super::DnsServer::fail) (RFC 1035 section 4.1.1).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ResponseCode {
-    /// The question could not be understood (1).
+    /// FORMERR (1): the server cannot interpret the query.
     FormErr,
-    /// The name does not exist (3).
+    /// NXDOMAIN (3): the name does not exist.
     NxDomain,
-    /// The server does not do such things (4).
+    /// NOTIMP (4): the server does not support this kind of query.
     NotImp,
-    /// The server does not want to answer (5).
+    /// REFUSED (5): the server refuses to answer.
     Refused,
-    /// The server has a problem of its own (2).
+    /// SERVFAIL (2): the server has an internal problem.
     ServFail,
 }
 

@@ -1,3 +1,5 @@
+//! Handles the queries: answers them from the zone, or fails as the owner of the server requested.
+
 use std::{
     pin::Pin,
     sync::{
@@ -24,18 +26,21 @@ use super::{
 };
 use crate::testkit::lock;
 
-/// The largest answer sent over UDP, in bytes: CoreDNS's limit where the client offers more.
+/// Maximum size of a UDP response, in bytes, even if the client offers more. CoreDNS has the same limit.
 const UDP_LIMIT: u16 = 1232;
 
-/// What the server does with the packets it receives.
+/// The server's reaction to queries.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Mode {
+    /// Answers from the zone.
     Answering,
+    /// Responds with this code.
     Failing(ResponseCode),
+    /// Does not respond.
     Paused,
 }
 
-/// What the server's thread and its owner share.
+/// State that the server's thread shares with its owner.
 pub(super) struct Shared {
     pub(super) zone: Mutex<Zone>,
     pub(super) mode: Mutex<Mode>,
@@ -43,7 +48,7 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
 }
 
-/// Counters; no ordering needed, they guard nothing.
+/// Counters of the received queries. Relaxed: they order no other memory access.
 #[derive(Default)]
 pub(super) struct Counters {
     a: AtomicU64,
@@ -79,24 +84,24 @@ impl Counters {
     }
 }
 
-/// Answers the questions of the server's sockets out of the shared zone.
+/// The request handler of the server's sockets.
 pub(super) struct Handler(pub(super) Arc<Shared>);
 
 impl Handler {
     async fn handle<R: ResponseHandler>(&self, request: &Request, mut response: R) -> ResponseInfo {
         let mut metadata = Metadata::response_from_request(&request.metadata);
-        let unanswered = ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() });
+        let no_response = ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() });
         let shared = &self.0;
-        let question = request.request_info().ok().map(|info| info.query);
-        shared.counters.count(question.map(|query| query.query_type()), request.protocol());
+        let query = request.request_info().ok().map(|info| info.query);
+        shared.counters.count(query.map(|query| query.query_type()), request.protocol());
         let delay = *lock(&shared.delay);
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
         let failed = |code| Answer { code, answers: Vec::new(), authority: None, additionals: Vec::new() };
         let mode = *lock(&shared.mode);
-        let answer = match (mode, question) {
-            (Mode::Paused, _) => return unanswered,
+        let answer = match (mode, query) {
+            (Mode::Paused, _) => return no_response,
             (Mode::Failing(code), _) => failed(code.into()),
             (Mode::Answering, None) => failed(op::ResponseCode::FormErr),
             (Mode::Answering, _) if metadata.op_code != OpCode::Query => failed(op::ResponseCode::NotImp),
@@ -104,9 +109,9 @@ impl Handler {
         };
         metadata.response_code = answer.code;
         metadata.authoritative = mode == Mode::Answering && answer.code != op::ResponseCode::Refused;
-        let edns = request.edns.as_ref().map(|asked| {
+        let edns = request.edns.as_ref().map(|requested| {
             let mut edns = Edns::new();
-            edns.set_max_payload(asked.max_payload().clamp(512, UDP_LIMIT));
+            edns.set_max_payload(requested.max_payload().clamp(512, UDP_LIMIT));
             edns
         });
         let message = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
@@ -117,14 +122,14 @@ impl Handler {
             &answer.additionals,
         );
         response.send_response(message).await.unwrap_or_else(|error| {
-            debug!(%error, "no answer sent: the client is gone");
-            unanswered
+            debug!(%error, "cannot send a DNS response; the client may have closed its socket");
+            no_response
         })
     }
 }
 
 impl RequestHandler for Handler {
-    // Written out, because one method does not justify the macro crate that the trait was made with.
+    // The expansion of `#[async_trait]`, which the trait uses: one method does not justify the dependency.
     fn handle_request<'life0, 'life1, 'async_trait, R, T>(
         &'life0 self,
         request: &'life1 Request,

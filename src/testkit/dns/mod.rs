@@ -1,4 +1,6 @@
-//! A name server whose answers follow the Pods, and that can be broken in the ways name servers break.
+//! A DNS server that publishes the Pods as CoreDNS does, and that can be stopped, paused, delayed or made to fail.
+//!
+//! [`zone`] contains the records, [`handler`] answers queries from them, and [`thread`] runs the sockets.
 
 mod code;
 mod handler;
@@ -18,20 +20,23 @@ use hickory_server::proto::rr::Name;
 pub use code::ResponseCode;
 use handler::{Counters, Mode, Shared};
 pub use queries::Queries;
-use thread::Running;
+use thread::ServerThread;
 use zone::Zone;
 
 use super::{Error, lock, ports};
 use crate::Endpoint;
 
-/// The name that the Pods' port has in SRV records, unless set otherwise.
+/// The default name of the Pods' port in SRV records.
 pub const DEFAULT_PORT_NAME: &str = "postgresql-port";
 
-/// An authoritative name server on 127.0.0.1, UDP and TCP on one port, that answers as CoreDNS does for headless
-/// Services: addresses of the Service, SRV records with the addresses beside them, each Pod's own name, NXDOMAIN when
-/// nobody is there. The order of the records changes from answer to answer.
+/// An authoritative DNS server on 127.0.0.1, over UDP and TCP on one port.
 ///
-/// It runs on a thread of its own, so it answers whatever the caller's runtime is doing, and ends when it is dropped.
+/// The server answers as CoreDNS does for headless Services: address records of the Service and of each Pod's name, SRV
+/// records with additional address records, and NXDOMAIN for a Service without Pods. The order of the records changes
+/// with every response.
+///
+/// The server has its own thread, so it responds even if the caller's runtime is busy or has ended. Dropping it stops
+/// the server.
 ///
 /// ```
 /// use podpool::{Endpoint, testkit::DnsServer};
@@ -42,59 +47,59 @@ pub const DEFAULT_PORT_NAME: &str = "postgresql-port";
 /// let dns = DnsServer::start("cluster.local").await?;
 /// dns.add(service, Endpoint::named("postgresql-sfs-0", "127.0.0.2:5432".parse().unwrap()))?;
 /// println!("nslookup -port={} {service} {}", dns.address().port(), dns.address().ip());
-/// dns.stop().await; // gone, as when CoreDNS is restarted
-/// dns.restart().await?; // back, on the same port
+/// dns.stop().await; // the port is closed, as during a restart of CoreDNS
+/// dns.restart().await?; // open again, on the same port
 /// # Ok(())
 /// # }
 /// ```
 pub struct DnsServer {
     address: SocketAddr,
     shared: Arc<Shared>,
-    running: Mutex<Option<Running>>,
+    thread: Mutex<Option<ServerThread>>,
 }
 
 impl DnsServer {
-    /// Starts a server that knows one zone, such as `cluster.local`, and nobody in it yet. Answers may be kept for 5 s.
+    /// Starts a server with one empty zone, such as `cluster.local`. The TTL of its records is 5 s.
     ///
     /// # Errors
     ///
-    /// [`Error::Name`] where the zone's name is not one, [`Error::Io`] where no port can be had.
+    /// [`Error::Name`] for an invalid zone, [`Error::Io`] if no port can be opened.
     pub async fn start(zone: &str) -> Result<Self, Error> {
-        let named = |source| Error::name(zone, "is not a domain name", Some(source));
+        let named = |source| Error::name(zone, "not a domain name", Some(source));
         let zone = Zone::new(zone, DEFAULT_PORT_NAME).map_err(named)?;
-        let (udp, tcp) = ports::dns_sockets().map_err(|source| Error::io("bind the name server's port", source))?;
-        let address = udp.local_addr().map_err(|source| Error::io("read the name server's port", source))?;
+        let (udp, tcp) = ports::dns_sockets().map_err(|source| Error::io("bind the DNS server's port", source))?;
+        let address = udp.local_addr().map_err(|source| Error::io("read the DNS server's port", source))?;
         let shared = Arc::new(Shared {
             zone: Mutex::new(zone),
             mode: Mutex::new(Mode::Answering),
             delay: Mutex::new(Duration::ZERO),
             counters: Counters::default(),
         });
-        let running = Running::start(udp, tcp, Arc::clone(&shared)).await?;
-        Ok(Self { address, shared, running: Mutex::new(Some(running)) })
+        let thread = ServerThread::start(udp, tcp, Arc::clone(&shared)).await?;
+        Ok(Self { address, shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Where it listens, over UDP and TCP; the same for its whole life.
+    /// Returns the server's address for UDP and TCP. A restart does not change it.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The Pods published under a Service, in the order in which they were added.
+    /// Returns the Pods published under a Service, in the order in which they were added.
     ///
     /// # Errors
     ///
-    /// [`Error::Name`] where the Service's name is not one of this zone.
+    /// [`Error::Name`] if the Service's name is not in the zone.
     pub fn pods(&self, service: &str) -> Result<Vec<Endpoint>, Error> {
         let service = self.service(service)?;
         Ok(lock(&self.shared.zone).pods(&service).to_vec())
     }
 
-    /// Publishes exactly these Pods under a Service; none at all makes its name unknown.
+    /// Replaces the Pods published under a Service. A Service without Pods does not exist (NXDOMAIN).
     ///
     /// # Errors
     ///
-    /// [`Error::Name`] where the Service's name is not one of this zone or a Pod's name is not one label.
+    /// [`Error::Name`] if the Service's name is not in the zone, or if a Pod's name is not a single label.
     pub fn set_pods(&self, service: &str, pods: impl IntoIterator<Item = Endpoint>) -> Result<(), Error> {
         let service = self.service(service)?;
         let pods = pods.into_iter().map(one_label).collect::<Result<Vec<_>, _>>()?;
@@ -102,7 +107,7 @@ impl DnsServer {
         Ok(())
     }
 
-    /// Publishes one Pod more. One that is published already stays published once.
+    /// Publishes a Pod under a Service. Does nothing if the Pod is already published.
     ///
     /// # Errors
     ///
@@ -117,97 +122,95 @@ impl DnsServer {
         Ok(())
     }
 
-    /// Takes one Pod out of a Service; nothing happens where it is not in it.
+    /// Removes a Pod from a Service. Does nothing if the Pod is not published.
     ///
     /// # Errors
     ///
-    /// [`Error::Name`] where the Service's name is not one of this zone.
+    /// [`Error::Name`] if the Service's name is not in the zone.
     pub fn remove(&self, service: &str, pod: &Endpoint) -> Result<(), Error> {
         let service = self.service(service)?;
         lock(&self.shared.zone).change(service, |published| published.retain(|other| other != pod));
         Ok(())
     }
 
-    /// Sets how long answers may be kept, those about names that do not exist too. DNS counts whole seconds: a part
-    /// of a second counts as one.
+    /// Sets the TTL of all records and of negative responses, rounded up to whole seconds.
     pub fn set_ttl(&self, ttl: Duration) {
         lock(&self.shared.zone).set_ttl(ttl);
     }
 
-    /// Sets the name of the Pods' port in SRV records: [`DEFAULT_PORT_NAME`] unless set.
+    /// Sets the name of the Pods' port in SRV records. Default: [`DEFAULT_PORT_NAME`].
     pub fn set_port_name(&self, port_name: &str) {
         lock(&self.shared.zone).set_port_name(port_name);
     }
 
-    /// The name of the Pods' port in SRV records.
+    /// Returns the name of the Pods' port in SRV records.
     #[must_use]
     pub fn port_name(&self) -> String {
         lock(&self.shared.zone).port_name().to_owned()
     }
 
-    /// Sets how long each question waits for its answer: not at all unless set.
+    /// Sets the delay of every response. Default: none.
     pub fn set_delay(&self, delay: Duration) {
         *lock(&self.shared.delay) = delay;
     }
 
-    /// From now on receives and never answers, like a name server that hangs.
+    /// Stops responding but keeps the port open, like a DNS server that hangs.
     pub fn pause(&self) {
         *lock(&self.shared.mode) = Mode::Paused;
     }
 
-    /// From now on answers every question with this code.
+    /// Responds to every query with this code from now on.
     pub fn fail(&self, code: ResponseCode) {
         *lock(&self.shared.mode) = Mode::Failing(code);
     }
 
-    /// Ends [`pause`](Self::pause) and [`fail`](Self::fail): answers as it should. What came while it was paused stays
-    /// unanswered.
+    /// Ends [`pause`](Self::pause) and [`fail`](Self::fail). Queries received during a pause stay unanswered.
     pub fn resume(&self) {
         *lock(&self.shared.mode) = Mode::Answering;
     }
 
-    /// How many questions it has received, in all its life.
+    /// Returns the number of queries received since the server was created.
     #[must_use]
     pub fn queries(&self) -> Queries {
         self.shared.counters.read()
     }
 
-    /// Closes the sockets, and every TCP connection: the port answers "refused". The records stay.
+    /// Closes the port and all TCP connections, so that new connections are refused. The records stay.
     pub async fn stop(&self) {
-        let running = lock(&self.running).take();
-        if let Some(running) = running {
-            running.stop().await;
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            thread.stop().await;
         }
     }
 
-    /// Opens the same port again after [`stop`](Self::stop); nothing happens where it is open.
+    /// Opens the same port again after [`stop`](Self::stop). Does nothing if it is open.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where another process has taken the port meanwhile.
+    /// [`Error::Io`] if another process has taken the port.
     pub async fn restart(&self) -> Result<(), Error> {
         if self.is_running() {
             return Ok(());
         }
-        let what = || format!("bind the name server's port {} again", self.address);
-        let (udp, tcp) = ports::bind_dns(self.address).map_err(|source| Error::io(what(), source))?;
-        let running = Running::start(udp, tcp, Arc::clone(&self.shared)).await?;
-        *lock(&self.running) = Some(running);
+        let action = || format!("bind the DNS server's address {} again", self.address);
+        let (udp, tcp) = ports::bind_dns(self.address).map_err(|source| Error::io(action(), source))?;
+        let thread = ServerThread::start(udp, tcp, Arc::clone(&self.shared)).await?;
+        *lock(&self.thread) = Some(thread);
         Ok(())
     }
 
-    /// Whether its port is open.
+    /// Returns true if the port is open.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        lock(&self.running).is_some()
+        lock(&self.thread).is_some()
     }
 
     fn service(&self, service: &str) -> Result<Name, Error> {
         let refused = |reason, source| Error::name(service, reason, source);
         lock(&self.shared.zone)
             .service(service)
-            .map_err(|source| refused("is not a domain name", Some(source)))?
-            .ok_or_else(|| refused("is outside the name server's zone", None))
+            .map_err(|source| refused("not a domain name", Some(source)))?
+            .ok_or_else(|| refused("outside the DNS server's zone", None))
     }
 }
 
@@ -217,10 +220,10 @@ impl fmt::Debug for DnsServer {
     }
 }
 
-/// A Pod's name becomes one label of its DNS name.
+/// Returns an error unless the Pod's host name is a single DNS label.
 fn one_label(pod: Endpoint) -> Result<Endpoint, Error> {
     let host = zone::hostname(&pod);
-    let refused = |source| Error::name(&host, "is not one label of a domain name", source);
+    let refused = |source| Error::name(&host, "not a single DNS label", source);
     match Name::from_ascii(&host) {
         Ok(name) if name.num_labels() == 1 => Ok(pod),
         Ok(_) => Err(refused(None)),

@@ -1,24 +1,27 @@
+//! Query counters.
+
 use std::ops::Sub;
 
-/// How many questions a [`DnsServer`](super::DnsServer) received, also those it did not answer. The difference of two
-/// readings is what came between them.
+/// The number of queries that a [`DnsServer`](super::DnsServer) has received, answered or not.
+///
+/// Subtract two readings to get the queries between them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Queries {
-    /// For addresses of IPv4.
+    /// A queries (IPv4 addresses).
     pub a: u64,
-    /// For addresses of IPv6.
+    /// AAAA queries (IPv6 addresses).
     pub aaaa: u64,
-    /// For services with their ports.
+    /// SRV queries (services with their ports).
     pub srv: u64,
-    /// For anything else.
+    /// Queries of all other types.
     pub other: u64,
-    /// Those of all of them that came over TCP.
+    /// Queries of any type over TCP. They are also counted by type.
     pub tcp: u64,
 }
 
 impl Queries {
-    /// All of them, of whatever type.
+    /// Returns the number of queries of all types.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.a + self.aaaa + self.srv + self.other
@@ -28,7 +31,7 @@ impl Queries {
 impl Sub for Queries {
     type Output = Self;
 
-    /// What came since `earlier`, a reading taken before `self`.
+    /// Returns the queries since `earlier`, a reading taken before `self`.
     fn sub(self, earlier: Self) -> Self {
         Self {
             a: self.a.saturating_sub(earlier.a),

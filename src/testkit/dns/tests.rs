@@ -1,3 +1,5 @@
+//! Verifies the DNS server's responses over UDP and TCP, its faults, and its restart.
+
 use std::net::Ipv4Addr;
 
 use hickory_server::proto::{
@@ -14,7 +16,7 @@ use super::*;
 
 const SERVICE: &str = "postgresql-svc.k8s-training.svc.cluster.local";
 
-/// Long enough for an answer over loopback, short enough to wait for one that must not come.
+/// Time to wait for a response: enough over loopback, and short enough for tests that expect none.
 const SHORT: Duration = Duration::from_millis(300);
 
 fn pod(ordinal: u8) -> Endpoint {
@@ -27,7 +29,8 @@ async fn server(pods: u8) -> DnsServer {
     dns
 }
 
-fn question(name: &str, kind: RecordType, payload: Option<u16>) -> Vec<u8> {
+/// Encodes a query.
+fn query(name: &str, kind: RecordType, payload: Option<u16>) -> Vec<u8> {
     let mut message = Message::query();
     message.metadata.op_code = OpCode::Query;
     message.add_query(Query::query(Name::from_ascii(format!("{name}.")).unwrap(), kind));
@@ -39,36 +42,36 @@ fn question(name: &str, kind: RecordType, payload: Option<u16>) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// Asks over UDP; `None` where no answer comes in time or the port is closed.
+/// Queries over UDP. Returns `None` if no response arrives in time or the port is closed.
 async fn try_udp(dns: &DnsServer, name: &str, kind: RecordType) -> Option<Message> {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(dns.address()).await.unwrap();
-    socket.send(&question(name, kind, Some(1232))).await.unwrap();
+    socket.send(&query(name, kind, Some(1232))).await.unwrap();
     let mut packet = [0; 2048];
     let length = timeout(SHORT, socket.recv(&mut packet)).await.ok()?.ok()?;
     Some(Message::from_vec(&packet[..length]).unwrap())
 }
 
 async fn udp(dns: &DnsServer, name: &str, kind: RecordType) -> Message {
-    try_udp(dns, name, kind).await.expect("an answer")
+    try_udp(dns, name, kind).await.expect("a response over UDP")
 }
 
 async fn tcp(dns: &DnsServer, name: &str, kind: RecordType) -> Message {
     let mut stream = TcpStream::connect(dns.address()).await.unwrap();
-    let question = question(name, kind, None);
-    let mut packet = u16::try_from(question.len()).unwrap().to_be_bytes().to_vec();
-    packet.extend(question);
+    let query = query(name, kind, None);
+    let mut packet = u16::try_from(query.len()).unwrap().to_be_bytes().to_vec();
+    packet.extend(query);
     stream.write_all(&packet).await.unwrap();
     let length = stream.read_u16().await.unwrap();
-    let mut answer = vec![0; usize::from(length)];
-    stream.read_exact(&mut answer).await.unwrap();
-    Message::from_vec(&answer).unwrap()
+    let mut response = vec![0; usize::from(length)];
+    stream.read_exact(&mut response).await.unwrap();
+    Message::from_vec(&response).unwrap()
 }
 
 fn last_octets(message: &Message) -> Vec<u8> {
     let octet = |data: &RData| match data {
         RData::A(a) => a.0.octets()[3],
-        other => panic!("not an address: {other:?}"),
+        other => panic!("expected an A record, got {other:?}"),
     };
     let mut octets: Vec<u8> = message.answers.iter().map(|record| octet(&record.data)).collect();
     octets.sort_unstable();
@@ -76,14 +79,14 @@ fn last_octets(message: &Message) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn answers_follow_the_pods_in_changing_order() {
+async fn address_records_follow_the_pods_in_changing_order() {
     let dns = server(3).await;
     dns.set_ttl(Duration::from_millis(1500));
-    let answer = udp(&dns, SERVICE, RecordType::A).await;
-    assert_eq!((answer.metadata.response_code, answer.metadata.authoritative), (Code::NoError, true));
-    assert_eq!(last_octets(&answer), [2, 3, 4]);
-    assert!(answer.answers.iter().all(|record| record.ttl == 2));
-    assert_ne!(udp(&dns, SERVICE, RecordType::A).await.answers[0], answer.answers[0]);
+    let response = udp(&dns, SERVICE, RecordType::A).await;
+    assert_eq!((response.metadata.response_code, response.metadata.authoritative), (Code::NoError, true));
+    assert_eq!(last_octets(&response), [2, 3, 4]);
+    assert!(response.answers.iter().all(|record| record.ttl == 2));
+    assert_ne!(udp(&dns, SERVICE, RecordType::A).await.answers[0], response.answers[0]);
 
     dns.add(SERVICE, pod(3)).unwrap();
     dns.add(SERVICE, pod(3)).unwrap();
@@ -94,29 +97,29 @@ async fn answers_follow_the_pods_in_changing_order() {
 }
 
 #[tokio::test]
-async fn srv_records_tell_names_ports_and_addresses() {
+async fn srv_records_contain_names_ports_and_addresses() {
     let dns = server(2).await;
-    let answer = udp(&dns, &format!("_postgresql-port._tcp.{SERVICE}"), RecordType::SRV).await;
-    let mut targets: Vec<_> = answer
+    let response = udp(&dns, &format!("_postgresql-port._tcp.{SERVICE}"), RecordType::SRV).await;
+    let mut targets: Vec<_> = response
         .answers
         .iter()
         .map(|record| match &record.data {
             RData::SRV(srv) => (srv.target.to_string(), srv.port),
-            other => panic!("not a service: {other:?}"),
+            other => panic!("expected an SRV record, got {other:?}"),
         })
         .collect();
     targets.sort();
     assert_eq!(targets, [0, 1].map(|i| (format!("postgresql-sfs-{i}.{SERVICE}."), 5432)));
-    let mut beside: Vec<_> = answer.additionals.iter().map(|record| record.name.to_string()).collect();
-    beside.sort();
-    assert_eq!(beside, [0, 1].map(|i| format!("postgresql-sfs-{i}.{SERVICE}.")));
+    let mut additionals: Vec<_> = response.additionals.iter().map(|record| record.name.to_string()).collect();
+    additionals.sort();
+    assert_eq!(additionals, [0, 1].map(|i| format!("postgresql-sfs-{i}.{SERVICE}.")));
 
     dns.set_port_name("other");
     assert!(udp(&dns, &format!("_other._tcp.{SERVICE}"), RecordType::SRV).await.answers.len() == 2);
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_with_an_soa_record() {
+async fn negative_responses_contain_an_soa_record() {
     let dns = server(1).await;
     let cases = [
         (SERVICE.to_owned(), RecordType::AAAA, Code::NoError),
@@ -127,10 +130,10 @@ async fn what_is_not_there_is_said_with_an_soa_record() {
         ("other.svc.cluster.local".to_owned(), RecordType::A, Code::NXDomain),
     ];
     for (name, kind, code) in cases {
-        let answer = udp(&dns, &name, kind).await;
-        assert_eq!(answer.metadata.response_code, code, "{name}");
-        assert_eq!((answer.answers.len(), answer.authorities.len()), (0, 1), "{name}");
-        assert!(matches!(answer.authorities[0].data, RData::SOA(_)));
+        let response = udp(&dns, &name, kind).await;
+        assert_eq!(response.metadata.response_code, code, "{name}");
+        assert_eq!((response.answers.len(), response.authorities.len()), (0, 1), "{name}");
+        assert!(matches!(response.authorities[0].data, RData::SOA(_)));
     }
     dns.set_pods(SERVICE, []).unwrap();
     assert_eq!(udp(&dns, SERVICE, RecordType::A).await.metadata.response_code, Code::NXDomain);
@@ -138,7 +141,7 @@ async fn what_is_not_there_is_said_with_an_soa_record() {
 }
 
 #[tokio::test]
-async fn refuses_names_that_dns_does_not_take() {
+async fn rejects_invalid_names() {
     assert!(matches!(DnsServer::start("a..b").await, Err(Error::Name { .. })));
     let dns = server(0).await;
     assert!(matches!(dns.add("other.example.org", pod(0)), Err(Error::Name { .. })));
@@ -146,13 +149,13 @@ async fn refuses_names_that_dns_does_not_take() {
     for name in ["two.labels", "", "a".repeat(64).as_str()] {
         assert!(matches!(dns.add(SERVICE, named(name)), Err(Error::Name { .. })), "`{name}`");
     }
-    // Without a name the address takes its place, as in Kubernetes.
+    // A Pod without a name is named by its address, as in Kubernetes.
     dns.add(SERVICE, Endpoint::new(pod(0).address())).unwrap();
     assert_eq!(last_octets(&udp(&dns, &format!("127-0-0-2.{SERVICE}"), RecordType::A).await), [2]);
 }
 
 #[tokio::test]
-async fn faults_begin_and_end_when_told() {
+async fn faults_begin_and_end_on_request() {
     let dns = server(1).await;
     dns.fail(ResponseCode::ServFail);
     assert_eq!(udp(&dns, SERVICE, RecordType::A).await.metadata.response_code, Code::ServFail);
@@ -174,7 +177,7 @@ async fn faults_begin_and_end_when_told() {
 }
 
 #[tokio::test]
-async fn goes_away_and_comes_back_on_the_same_port() {
+async fn stops_and_restarts_on_the_same_port() {
     let dns = server(1).await;
     let address = dns.address();
     let mut open = TcpStream::connect(address).await.unwrap();
@@ -189,16 +192,16 @@ async fn goes_away_and_comes_back_on_the_same_port() {
         assert_eq!(last_octets(&tcp(&dns, SERVICE, RecordType::A).await), [2]);
     }
     let closed = timeout(SHORT, open.read(&mut [0])).await.unwrap();
-    assert!(matches!(closed, Ok(0) | Err(_)), "an old connection outlived the server");
+    assert!(matches!(closed, Ok(0) | Err(_)), "stop did not close an open TCP connection");
 }
 
 #[tokio::test]
-async fn two_hundred_pods_are_truncated_over_udp_and_whole_over_tcp() {
+async fn truncates_two_hundred_pods_over_udp_but_not_over_tcp() {
     let dns = server(200).await;
     assert!(udp(&dns, SERVICE, RecordType::A).await.metadata.truncation);
-    let whole = tcp(&dns, SERVICE, RecordType::A).await;
-    assert!(!whole.metadata.truncation);
-    assert_eq!(last_octets(&whole), (2..202).collect::<Vec<u8>>());
+    let over_tcp = tcp(&dns, SERVICE, RecordType::A).await;
+    assert!(!over_tcp.metadata.truncation);
+    assert_eq!(last_octets(&over_tcp), (2..202).collect::<Vec<u8>>());
     assert_eq!(tcp(&dns, &format!("_postgresql-port._tcp.{SERVICE}"), RecordType::SRV).await.answers.len(), 200);
 }
 
@@ -206,6 +209,6 @@ async fn two_hundred_pods_are_truncated_over_udp_and_whole_over_tcp() {
 fn outlives_the_runtime_it_was_started_on() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let dns = runtime().block_on(server(1));
-    let answer = runtime().block_on(async { udp(&dns, SERVICE, RecordType::A).await });
-    assert_eq!(last_octets(&answer), [2]);
+    let response = runtime().block_on(async { udp(&dns, SERVICE, RecordType::A).await });
+    assert_eq!(last_octets(&response), [2]);
 }

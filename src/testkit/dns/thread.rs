@@ -1,3 +1,5 @@
+//! The thread that runs the DNS server.
+
 use std::{
     io,
     net::{TcpListener, UdpSocket},
@@ -13,53 +15,56 @@ use tracing::warn;
 use super::handler::{Handler, Shared};
 use crate::testkit::Error;
 
-/// How long a TCP connection may be silent before the server closes it.
+/// Idle time after which the server closes a TCP connection.
 const TCP_IDLE: Duration = Duration::from_secs(30);
 
-/// How many answers may wait on one TCP connection.
+/// Maximum number of responses that wait to be sent on one TCP connection.
 const TCP_BACKLOG: usize = 64;
 
-/// The thread that owns the server's sockets. Dropping it closes them before it returns.
-pub(super) struct Running {
+/// A thread with its own runtime that owns the server's sockets. Dropping it closes the sockets and joins the thread.
+pub(super) struct ServerThread {
+    /// Dropped to make the thread stop.
     stop: Option<oneshot::Sender<()>>,
     stopped: Option<oneshot::Receiver<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Running {
+impl ServerThread {
+    /// Starts the thread and returns when it serves the sockets.
     pub(super) async fn start(udp: UdpSocket, tcp: TcpListener, shared: Arc<Shared>) -> Result<Self, Error> {
-        let failed = |source| Error::io("start the name server", source);
-        let (stop, asked) = oneshot::channel();
+        let failed = |source| Error::io("start the DNS server", source);
+        let (stop, stop_requested) = oneshot::channel();
         let (ready, started) = oneshot::channel();
-        let (tell, stopped) = oneshot::channel();
+        let (notify_stopped, stopped) = oneshot::channel();
         let serve = move || {
-            if let Err(error) = serve(udp, tcp, shared, ready, asked) {
-                warn!(%error, "the name server ended by itself");
+            if let Err(error) = serve(udp, tcp, shared, ready, stop_requested) {
+                warn!(%error, "DNS server stopped unexpectedly");
             }
-            // Nobody listens when the owner waits for the thread instead.
-            let _ = tell.send(());
+            // Fails if the owner was dropped: then it joins the thread and does not use the channel.
+            let _ = notify_stopped.send(());
         };
         let thread = thread::Builder::new().name("podpool-testkit-dns".to_owned()).spawn(serve).map_err(failed)?;
-        let running = Self { stop: Some(stop), stopped: Some(stopped), thread: Some(thread) };
+        let server = Self { stop: Some(stop), stopped: Some(stopped), thread: Some(thread) };
         started.await.map_err(|gone| failed(io::Error::other(gone)))?;
-        Ok(running)
+        Ok(server)
     }
 
+    /// Stops the server and waits, without blocking the runtime, until its sockets are closed.
     pub(super) async fn stop(mut self) {
         drop(self.stop.take());
         if let Some(stopped) = self.stopped.take() {
-            // An error means that the thread has ended otherwise; joining it tells.
+            // An error means that the thread panicked. `Drop` joins the thread and logs that.
             let _ = stopped.await;
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for ServerThread {
     fn drop(&mut self) {
         drop(self.stop.take());
         let thread = self.thread.take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
-            warn!("the name server's thread panicked");
+            warn!("DNS server thread panicked");
         }
     }
 }
@@ -69,7 +74,7 @@ fn serve(
     tcp: TcpListener,
     shared: Arc<Shared>,
     ready: oneshot::Sender<()>,
-    asked: oneshot::Receiver<()>,
+    stop_requested: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
@@ -77,12 +82,12 @@ fn serve(
         let mut server = Server::new(Handler(shared));
         server.register_socket(tokio::net::UdpSocket::from_std(udp)?);
         server.register_listener(tokio::net::TcpListener::from_std(tcp)?, TCP_IDLE, TCP_BACKLOG);
-        // The owner may have given up already; then it has also asked to stop.
+        // Fails if the owner was dropped while it waited. Then it has also requested the stop.
         let _ = ready.send(());
         tokio::select! {
             done = server.block_until_done() => done.map_err(io::Error::other),
-            // Asked to stop, or the owner is gone: both mean the same.
-            _ = asked => Ok(()),
+            // The sender is only ever dropped, by `stop` or with its owner.
+            _ = stop_requested => Ok(()),
         }
     })
 }

@@ -1,3 +1,5 @@
+//! The records of the DNS server's zone and the responses to queries about them.
+
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use hickory_server::proto::{
@@ -11,24 +13,25 @@ use hickory_server::proto::{
 
 use crate::Endpoint;
 
-/// How long an answer may be kept, unless told otherwise: what CoreDNS gives for a headless Service.
+/// The default TTL of records, the same as CoreDNS's.
 pub(super) const DEFAULT_TTL: Duration = Duration::from_secs(5);
 
-/// The Services of one zone and the answers about them, as CoreDNS would give them. Pure: no socket, no clock.
+/// The Services of one zone. Answers queries as CoreDNS does, without using a socket or a clock.
 pub(super) struct Zone {
     apex: Name,
     serial: u32,
     ttl: u32,
     port_name: String,
     services: BTreeMap<Name, Vec<Endpoint>>,
+    /// The number of answers so far, by which the order of records is rotated.
     rotation: usize,
 }
 
-/// What the zone has to say to one question.
+/// The content of the response to one query.
 pub(super) struct Answer {
     pub(super) code: ResponseCode,
     pub(super) answers: Vec<Record>,
-    /// The SOA record, which tells how long an empty answer may be kept.
+    /// The SOA record of a negative response, which contains the TTL for negative caching (RFC 2308).
     pub(super) authority: Option<Record>,
     pub(super) additionals: Vec<Record>,
 }
@@ -45,7 +48,7 @@ impl Zone {
         })
     }
 
-    /// `None` where the Service's name is outside the zone.
+    /// Parses a Service's name. Returns `None` if it is outside the zone.
     pub(super) fn service(&self, service: &str) -> Result<Option<Name>, ProtoError> {
         let service = absolute(service)?;
         Ok(self.apex.zone_of(&service).then_some(service))
@@ -55,7 +58,7 @@ impl Zone {
         self.services.get(service).map_or(&[], Vec::as_slice)
     }
 
-    /// Changes the Pods of a Service, and the zone's serial number with them.
+    /// Changes the Pods of a Service and increments the zone's serial number.
     pub(super) fn change(&mut self, service: Name, change: impl FnOnce(&mut Vec<Endpoint>)) {
         let pods = self.services.entry(service.clone()).or_default();
         change(pods);
@@ -77,6 +80,7 @@ impl Zone {
         self.port_name = port_name.to_ascii_lowercase();
     }
 
+    /// Returns the response to a query for a name and type.
     pub(super) fn answer(&mut self, name: &Name, kind: RecordType) -> Answer {
         if !self.apex.zone_of(name) {
             return Answer {
@@ -88,7 +92,7 @@ impl Zone {
         }
         let (mut answers, additionals) = self.records(name, kind);
         if !answers.is_empty() {
-            // A resolver must not depend on the order: it changes from one answer to the next.
+            // Rotate the records, because a resolver must not depend on their order.
             self.rotation = self.rotation.wrapping_add(1);
             let by = self.rotation % answers.len();
             answers.rotate_left(by);
@@ -98,6 +102,7 @@ impl Zone {
         Answer { code, answers, authority: Some(self.soa()), additionals }
     }
 
+    /// Returns the answer records and the additional records.
     fn records(&self, name: &Name, kind: RecordType) -> (Vec<Record>, Vec<Record>) {
         let none = (Vec::new(), Vec::new());
         if *name == self.apex {
@@ -120,6 +125,7 @@ impl Zone {
         }
     }
 
+    /// Returns true if the name exists, with or without records: NODATA, not NXDOMAIN.
     fn exists(&self, name: &Name) -> bool {
         if name.zone_of(&self.apex) || self.services.keys().any(|service| name.zone_of(service)) {
             return true;
@@ -153,7 +159,7 @@ impl Zone {
         let mut answers = Vec::with_capacity(pods.len());
         let mut additionals = Vec::with_capacity(pods.len());
         for pod in pods {
-            // A host name that is no label was refused when the Pod was published.
+            // Cannot fail: host names are checked when a Pod is published.
             let Ok(target) = Name::from_ascii(hostname(pod)).and_then(|host| host.append_domain(service)) else {
                 continue;
             };
@@ -173,7 +179,7 @@ impl Zone {
     }
 }
 
-/// The Pod's label below its Service: its name, or its address with dashes, as Kubernetes has it.
+/// Returns the Pod's label below its Service: its name, or its address with dashes, as in Kubernetes.
 pub(super) fn hostname(pod: &Endpoint) -> String {
     match pod.name() {
         Some(name) => name.to_owned(),
@@ -187,6 +193,7 @@ fn absolute(name: &str) -> Result<Name, ProtoError> {
     Ok(name)
 }
 
+/// Rounds a TTL up to whole seconds.
 fn whole_seconds(ttl: Duration) -> u32 {
     u32::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! From a question to the bytes that answer it, rightly or wrongly.
+//! Builds the bytes of a response, with the fault applied.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,15 +12,15 @@ use super::{
     record::{address, parse},
 };
 
-/// The size of UDP questions that it says it takes.
+/// The EDNS UDP payload size that the server advertises.
 const UDP_PAYLOAD: u16 = 1232;
 
 impl Shared {
-    /// The answer as the records have it.
+    /// Returns the correct response according to the configured records.
     fn answer(&self, request: &Message, question: &Query) -> Message {
         let mut response = reply(request, question);
         let mut owner = question.name().clone();
-        // The chain of aliases, as an authoritative server follows it; a circle ends it.
+        // Follow the chain of CNAME records as an authoritative server does, and stop at a loop.
         for _ in 0..16 {
             let alias =
                 self.records.iter().find(|record| record.name == owner && record.record_type() == RecordType::CNAME);
@@ -34,9 +34,10 @@ impl Shared {
         let own = |record: &&Record| record.name == owner && record.record_type() == question.query_type();
         response.add_answers(self.records.iter().filter(own).cloned());
         if response.answers.is_empty() && !self.records.iter().any(|record| owner.zone_of(&record.name)) {
-            // A wildcard record answers to every name that is not there (RFC 4592).
-            let fits = |record: &&Record| record.name.is_wildcard() && record.name.base_name().zone_of(&owner);
-            let typed = self.records.iter().filter(fits).filter(|record| record.record_type() == question.query_type());
+            // A wildcard record matches every name that does not exist (RFC 4592).
+            let matches = |record: &&Record| record.name.is_wildcard() && record.name.base_name().zone_of(&owner);
+            let typed =
+                self.records.iter().filter(matches).filter(|record| record.record_type() == question.query_type());
             response.add_answers(typed.cloned().map(|mut record| {
                 record.name = owner.clone();
                 record
@@ -56,6 +57,7 @@ impl Shared {
     }
 }
 
+/// Returns the target of an SRV record.
 fn target(record: &Record) -> Option<Name> {
     match &record.data {
         RData::SRV(service) => Some(service.target.clone()),
@@ -63,6 +65,7 @@ fn target(record: &Record) -> Option<Name> {
     }
 }
 
+/// Returns a response without records.
 fn reply(request: &Message, question: &Query) -> Message {
     let mut response = Message::response(request.id, OpCode::Query);
     response.metadata.authoritative = true;
@@ -80,7 +83,7 @@ fn soa(ttl: u32) -> Record {
     Record::from_rdata(parse("cluster.local."), ttl, RData::SOA(data))
 }
 
-/// The message that answers, as bytes; `None` where nothing does.
+/// Returns the response as bytes, or `None` if the fault is to send none.
 pub(super) fn response(
     shared: &Mutex<Shared>,
     request: &Message,
@@ -136,7 +139,7 @@ pub(super) fn response(
         }
     }
     let mut bytes = encode(&message)?;
-    // An answer larger than asked for is cut as CoreDNS cuts it: what fits, marked as truncated.
+    // A response above the client's payload size is cut and marked as truncated, as CoreDNS does.
     let limit = request.edns.as_ref().map_or(512, |edns| usize::from(edns.max_payload()).max(512));
     while !tcp && bytes.len() > limit {
         message.metadata.truncation = true;
@@ -148,8 +151,8 @@ pub(super) fn response(
     Some(bytes)
 }
 
-/// The message in bytes. Address records of the very name asked for point back to the question, as CoreDNS writes them
-/// (16 bytes each for IPv4); hickory's encoder stops compressing after a while.
+/// Encodes a message. The names of address records that equal the name in the question become pointers to it, as
+/// CoreDNS encodes them (16 bytes for each IPv4 record). hickory's encoder stops compressing names in large messages.
 fn encode(message: &Message) -> Option<Vec<u8>> {
     let [question] = &message.queries[..] else { return message.to_vec().ok() };
     let plain = |record: &Record| {
@@ -162,7 +165,7 @@ fn encode(message: &Message) -> Option<Vec<u8>> {
     head.answers.clear();
     head.edns = None;
     let mut bytes = head.to_vec().ok()?;
-    // The number of answers stands in bytes 6 and 7, that of additional records in 10 and 11, and the question's name
+    // Bytes 6 and 7 are the number of answers, bytes 10 and 11 that of additional records. The name in the question
     // begins at byte 12 (RFC 1035 section 4.1.1).
     bytes[6..8].copy_from_slice(&u16::try_from(message.answers.len()).ok()?.to_be_bytes());
     bytes[11] = u8::from(message.edns.is_some());
@@ -180,7 +183,7 @@ fn encode(message: &Message) -> Option<Vec<u8>> {
         bytes.extend(address);
     }
     if message.edns.is_some() {
-        // The root, type OPT, the payload size as class, no flags, no options (RFC 6891 section 6.1.2).
+        // The OPT record: root name, type 41, payload size as class, no flags, no options (RFC 6891 section 6.1.2).
         bytes.extend([0, 0, 41]);
         bytes.extend(UDP_PAYLOAD.to_be_bytes());
         bytes.extend([0; 6]);

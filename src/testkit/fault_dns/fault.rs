@@ -1,81 +1,83 @@
+//! The faults of the server, and the log of received packets.
+
 use std::{net::IpAddr, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{Record, RecordType};
 
-/// How a question is answered.
+/// The server's reaction to a query.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Fault {
-    /// As the records have it.
+    /// No fault: the response contains the configured records.
     None,
-    /// Not at all.
+    /// No response.
     Drop,
-    /// As the records have it, after this long.
+    /// The configured records, after this delay.
     Delay(Duration),
-    /// With this response code and nothing else: 1 FORMERR, 2 SERVFAIL, 3 NXDOMAIN, 4 NOTIMP, 5 REFUSED.
+    /// Only a response code: 1 FORMERR, 2 SERVFAIL, 3 NXDOMAIN, 4 NOTIMP, 5 REFUSED.
     Code(u16),
-    /// NXDOMAIN with an SOA record of this TTL and minimum, in seconds.
+    /// NXDOMAIN with an SOA record whose TTL and minimum are this many seconds.
     NoSuchName(u32),
-    /// NODATA (no error, no record) with an SOA record of this TTL and minimum, in seconds.
+    /// NODATA (NOERROR without records) with an SOA record whose TTL and minimum are this many seconds.
     NoData(u32),
-    /// As the records have it, under another id.
+    /// The configured records, with a wrong message id.
     WrongId,
-    /// As the records have it, to another question.
+    /// The configured records, as the response to a different question.
     WrongQuestion,
-    /// As the records have it, from another port.
+    /// The configured records, sent from a different port.
     WrongSource,
-    /// The right id and then rubbish.
+    /// The right message id followed by invalid bytes.
     Garbage,
-    /// A record of this address that belongs to another name, and nothing else.
+    /// Only an address record that belongs to a different name.
     ForeignOwner(IpAddr),
-    /// As the records have it, and one record more whose class is CHAOS.
+    /// The configured records and an additional one of class CHAOS.
     ForeignClass,
-    /// By UDP only the first so many records, marked as truncated; TCP as told.
+    /// Over UDP only this many records, marked as truncated. Over TCP as [`Tcp`] defines.
     Truncate(usize, Tcp),
-    /// These records instead.
+    /// These records instead of the configured ones.
     Records(Vec<Record>),
-    /// The question is lower-cased in the answer, as some servers do.
+    /// The configured records, with the name in the question in lower case, as some servers send it.
     LowerCase,
-    /// As the records have it, but of a chain of aliases only the first.
+    /// The configured records, but only the first of a chain of CNAME records.
     OneAlias,
-    /// As the records have it, without the addresses that would come along with SRV records.
+    /// The configured records, without the additional address records of SRV targets.
     NoGlue,
 }
 
-/// What becomes of a TCP connection.
+/// The server's reaction to a query over TCP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Tcp {
-    /// The question is answered and the connection stays open.
+    /// Responds and keeps the connection open.
     Answer,
-    /// The connection is closed when a question comes.
+    /// Closes the connection.
     Close,
-    /// The connection is closed with a reset when a question comes.
+    /// Closes the connection with a reset.
     Reset,
-    /// The connection stays open and nothing is answered on it any more, whatever comes.
-    Silent,
-    /// The answer comes byte by byte, each after this long.
+    /// Keeps the connection open and never responds on it again.
+    Hang,
+    /// Responds byte by byte, with this delay after each.
     Slow(Duration),
-    /// The question is answered and the connection is closed.
+    /// Responds and closes the connection.
     CloseAfter,
 }
 
-/// One packet that came.
+/// A received query.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Packet {
-    /// When.
+    /// The time of receipt.
     pub at: Instant,
-    /// Whether by TCP.
+    /// True if the query was received over TCP.
     pub tcp: bool,
-    /// The name asked for, as it was written.
+    /// The queried name, in its original case.
     pub name: String,
-    /// The type asked for.
+    /// The queried record type.
     pub kind: RecordType,
-    /// The size of UDP answers that was asked for, where EDNS is used.
+    /// The EDNS UDP payload size, if the query has EDNS.
     pub payload: Option<u16>,
-    /// The id of the question; the same for a repeat.
+    /// The message id. A repeated query has the same id.
     pub id: u16,
 }

@@ -1,7 +1,8 @@
-//! A name server that does wrong on purpose.
+//! A DNS server that injects faults into its responses.
 //!
-//! Where the good server answers as CoreDNS does, this one drops, delays and forges, per record type and for the n-th
-//! question, and logs every packet. It listens on 127.0.0.1, by UDP and TCP on one port.
+//! Unlike `DnsServer`, which behaves as CoreDNS, [`FaultDns`] drops, delays, truncates and forges responses. Faults
+//! apply to all queries, to one record type, or to the n-th query. The server logs every query. It listens on
+//! 127.0.0.1, over UDP and TCP on one port.
 
 mod answer;
 mod fault;
@@ -35,10 +36,12 @@ use self::{
     serve::{serve_tcp, serve_udp},
 };
 
-/// The TTL of every record unless told otherwise, in seconds: CoreDNS's own default.
+/// The default TTL of records, in seconds. CoreDNS has the same default.
 pub const TTL: u32 = 5;
 
-/// The server. Dropping it stops it a little later; [`stop`](FaultDns::stop) stops it at once.
+/// A DNS server with injected faults. It runs on the caller's runtime.
+///
+/// Dropping it stops the server soon afterwards. [`stop`](FaultDns::stop) waits until the port is closed.
 #[derive(Debug)]
 pub struct FaultDns {
     address: SocketAddr,
@@ -51,22 +54,25 @@ struct Shared {
     records: Vec<Record>,
     faults: Vec<Rule>,
     log: Vec<Packet>,
-    /// How the last UDP question of a name and type was answered: by TCP the same question comes again.
+    /// The fault of the last UDP query for each name and type. The same query over TCP gets the same fault, because it
+    /// is the repetition of a truncated one.
     last: Vec<((Name, RecordType), Fault)>,
     tcp: Vec<AbortHandle>,
 }
 
 #[derive(Debug)]
 struct Rule {
+    /// The record type of matching queries. `None`: every type.
     kind: Option<RecordType>,
     fault: Fault,
-    /// Questions it lets pass first, and how many it is for then.
+    /// Number of matching queries to skip first.
     skip: usize,
+    /// Number of queries that still get the fault.
     left: usize,
 }
 
 impl FaultDns {
-    /// Starts on a free port of 127.0.0.1 with no records.
+    /// Starts a server without records on a free port of 127.0.0.1.
     ///
     /// # Errors
     ///
@@ -75,7 +81,7 @@ impl FaultDns {
         Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await
     }
 
-    /// Starts at this address; with port 0 on a free one.
+    /// Starts a server without records at this address. Port 0 selects a free port.
     ///
     /// # Errors
     ///
@@ -86,7 +92,7 @@ impl FaultDns {
             let udp = UdpSocket::bind(address).await?;
             match TcpListener::bind(udp.local_addr()?).await {
                 Ok(tcp) => break (udp, tcp),
-                // Another program has that port by TCP: take another one.
+                // Another program uses the TCP port of that number, so try another port.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 && tries < 20 => {
                     tries += 1;
                 }
@@ -100,19 +106,27 @@ impl FaultDns {
         Ok(Self { address, shared, tasks })
     }
 
-    /// Where it listens.
+    /// Returns the server's address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Makes these the addresses of `name` (absolute, with its last dot), each with the TTL [`TTL`].
+    /// Replaces the address records of `name`, a fully qualified name with a final dot. Their TTL is [`TTL`].
+    ///
+    /// # Panics
+    ///
+    /// If `name` is not a domain name, or an address is not an IP address.
     pub fn set(&self, name: &str, addresses: &[&str]) {
         let records = addresses.iter().map(|ip| address(name, TTL, ip)).collect();
         self.set_records(name, records);
     }
 
-    /// Makes these the only records that belong to `name` and the names below it.
+    /// Replaces the records of `name` and of all names below it.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is not a domain name.
     pub fn set_records(&self, name: &str, records: Vec<Record>) {
         let zone = parse(name);
         let mut shared = self.shared();
@@ -120,35 +134,35 @@ impl FaultDns {
         shared.records.extend(records);
     }
 
-    /// Every question is answered so from now on; what was set before is forgotten.
+    /// Applies a fault to every query from now on, and removes all earlier faults.
     pub fn always(&self, fault: Fault) {
         self.shared().faults = vec![Rule { kind: None, fault, skip: 0, left: usize::MAX }];
     }
 
-    /// Every question of this type is answered so from now on.
+    /// Applies a fault to every query for this record type from now on.
     pub fn on(&self, kind: RecordType, fault: Fault) {
         self.nth(Some(kind), 0, usize::MAX, fault);
     }
 
-    /// After `skip` more questions (of this type, where one is given) the next `count` are answered so. Of several that
-    /// fit, the one set last counts.
+    /// Applies a fault to `count` queries after the next `skip` ones. Counts only queries for the record type, if one
+    /// is given. If several faults match a query, the one that was added last applies.
     pub fn nth(&self, kind: Option<RecordType>, skip: usize, count: usize, fault: Fault) {
         self.shared().faults.push(Rule { kind, fault, skip, left: count });
     }
 
-    /// Answers as the records have it again.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.shared().faults.clear();
     }
 
-    /// Takes the log: every packet since it was last taken.
+    /// Returns the queries that were logged since the last call.
     pub fn take_log(&self) -> Vec<Packet> {
         std::mem::take(&mut self.shared().log)
     }
 
-    /// Forgets what is over: the log, faults that are used up, connections that are closed. Returns how many faults are
-    /// left.
-    pub fn forget(&self) -> usize {
+    /// Clears the log and drops used-up faults and closed connections, so that memory stays bounded in long tests.
+    /// Returns the number of remaining faults.
+    pub fn prune(&self) -> usize {
         let mut shared = self.shared();
         shared.log.clear();
         shared.faults.retain(|rule| rule.left > 0);
@@ -156,19 +170,19 @@ impl FaultDns {
         shared.faults.len()
     }
 
-    /// Closes every TCP connection that is open.
+    /// Closes all open TCP connections.
     pub fn close_tcp(&self) {
         for connection in self.shared().tcp.drain(..) {
             connection.abort();
         }
     }
 
-    /// Stops it: its port is closed when this returns.
+    /// Stops the server and returns when its port is closed.
     pub async fn stop(mut self) {
         self.close_tcp();
         for task in std::mem::take(&mut self.tasks) {
             task.abort();
-            // Its only end is the abort.
+            // The task runs until it is aborted, so its result is always "cancelled".
             let _ = task.await;
         }
     }
@@ -188,8 +202,8 @@ impl Drop for FaultDns {
 }
 
 impl Shared {
-    /// Logs the question and says how it is answered.
-    fn take(&mut self, request: &Message, tcp: bool) -> Option<(Query, Fault)> {
+    /// Logs a query and returns it with the fault that applies. Returns `None` if the message has no question.
+    fn receive(&mut self, request: &Message, tcp: bool) -> Option<(Query, Fault)> {
         let question = request.queries.first()?.clone();
         self.log.push(Packet {
             at: Instant::now(),
@@ -200,7 +214,7 @@ impl Shared {
             id: request.id,
         });
         let key = (question.name().to_lowercase(), question.query_type());
-        if tcp && let Some((_, fault)) = self.last.iter().find(|(asked, _)| *asked == key) {
+        if tcp && let Some((_, fault)) = self.last.iter().find(|(query, _)| *query == key) {
             return Some((question, fault.clone()));
         }
         let mut fault = None;
@@ -216,7 +230,7 @@ impl Shared {
             }
         }
         let fault = fault.unwrap_or(Fault::None);
-        self.last.retain(|(asked, _)| *asked != key);
+        self.last.retain(|(query, _)| *query != key);
         self.last.push((key, fault.clone()));
         Some((question, fault))
     }

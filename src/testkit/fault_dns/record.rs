@@ -1,3 +1,5 @@
+//! Constructors of records. Names are fully qualified, with or without the final dot.
+
 use std::net::IpAddr;
 
 use hickory_resolver::proto::rr::{
@@ -7,11 +9,11 @@ use hickory_resolver::proto::rr::{
 
 use super::{Record, TTL};
 
-/// An A or AAAA record.
+/// Returns an A or AAAA record.
 ///
 /// # Panics
 ///
-/// If `name` is not a name or `ip` not an address.
+/// If `name` is not a domain name or `ip` is not an IP address.
 #[must_use]
 pub fn address(name: &str, ttl: u32, ip: &str) -> Record {
     let data = match ip.parse().unwrap_or_else(|_| panic!("`{ip}` is not an IP address")) {
@@ -21,49 +23,50 @@ pub fn address(name: &str, ttl: u32, ip: &str) -> Record {
     Record::from_rdata(parse(name), ttl, data)
 }
 
-/// A CNAME record.
+/// Returns a CNAME record.
 ///
 /// # Panics
 ///
-/// If either is not a name.
+/// If `name` or `target` is not a domain name.
 #[must_use]
 pub fn alias(name: &str, target: &str) -> Record {
     Record::from_rdata(parse(name), TTL, RData::CNAME(CNAME(parse(target))))
 }
 
-/// A PTR record: whose address it is.
+/// Returns a PTR record from an address to its name.
 ///
 /// # Panics
 ///
-/// If `name` is not a name or `ip` not an address.
+/// If `name` is not a domain name or `ip` is not an IP address.
 #[must_use]
 pub fn pointer(ip: &str, name: &str) -> Record {
     let ip: IpAddr = ip.parse().unwrap_or_else(|_| panic!("`{ip}` is not an IP address"));
     Record::from_rdata(Name::from(ip), TTL, RData::PTR(PTR(parse(name))))
 }
 
-/// An SRV record of priority 0 and weight 1.
+/// Returns an SRV record with priority 0 and weight 1.
 ///
 /// # Panics
 ///
-/// If either is not a name.
+/// If `name` or `target` is not a domain name.
 #[must_use]
 pub fn service(name: &str, port: u16, target: &str) -> Record {
     weighted_service(name, 0, 1, port, target)
 }
 
-/// An SRV record of this priority and weight.
+/// Returns an SRV record with this priority and weight.
 ///
 /// # Panics
 ///
-/// If either is not a name.
+/// If `name` or `target` is not a domain name.
 #[must_use]
 pub fn weighted_service(name: &str, priority: u16, weight: u16, port: u16, target: &str) -> Record {
     Record::from_rdata(parse(name), TTL, RData::SRV(SRV::new(priority, weight, port, parse(target))))
 }
 
+/// Parses a fully qualified name.
 pub(super) fn parse(name: &str) -> Name {
-    let mut parsed = Name::from_ascii(name).unwrap_or_else(|error| panic!("`{name}` is not a name: {error}"));
+    let mut parsed = Name::from_ascii(name).unwrap_or_else(|error| panic!("`{name}` is not a domain name: {error}"));
     parsed.set_fqdn(true);
     parsed
 }

@@ -1,4 +1,4 @@
-//! The sockets.
+//! Receives queries and sends responses over UDP and TCP.
 
 use std::{
     io,
@@ -21,15 +21,15 @@ pub(super) async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Mutex<Shared>>
     loop {
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else { continue };
         let Ok(request) = Message::from_vec(&buffer[..length]) else { continue };
-        let taken = shared.lock().unwrap_or_else(PoisonError::into_inner).take(&request, false);
-        let Some((question, fault)) = taken else { continue };
+        let received = shared.lock().unwrap_or_else(PoisonError::into_inner).receive(&request, false);
+        let Some((question, fault)) = received else { continue };
         let (socket, shared) = (socket.clone(), shared.clone());
         tokio::spawn(async move {
             if let Fault::Delay(delay) = fault {
                 sleep(delay).await;
             }
             let Some(bytes) = response(&shared, &request, &question, &fault, false) else { return };
-            // Whoever asked may be gone; then nobody misses the answer.
+            // Ignore errors: the client may have closed its socket.
             let _ = match fault {
                 Fault::WrongSource => match UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await {
                     Ok(other) => other.send_to(&bytes, peer).await,
@@ -47,7 +47,7 @@ pub(super) async fn serve_tcp(listener: TcpListener, shared: Arc<Mutex<Shared>>)
         let task = tokio::spawn({
             let shared = shared.clone();
             async move {
-                // The end of one connection is no concern of the others.
+                // Ignore errors: the client may have closed the connection.
                 let _ = serve_connection(stream, shared).await;
             }
         });
@@ -64,38 +64,38 @@ async fn serve_connection(mut stream: TcpStream, shared: Arc<Mutex<Shared>>) -> 
         let mut buffer = vec![0; usize::from(length)];
         stream.read_exact(&mut buffer).await?;
         let Ok(request) = Message::from_vec(&buffer) else { continue };
-        let taken = shared.lock().unwrap_or_else(PoisonError::into_inner).take(&request, true);
-        let Some((question, fault)) = taken else { continue };
+        let received = shared.lock().unwrap_or_else(PoisonError::into_inner).receive(&request, true);
+        let Some((question, fault)) = received else { continue };
         if let Fault::Delay(delay) = fault {
             sleep(delay).await;
         }
-        let then = if let Fault::Truncate(_, tcp) = fault { tcp } else { Tcp::Answer };
-        match then {
+        let reaction = if let Fault::Truncate(_, tcp) = fault { tcp } else { Tcp::Answer };
+        match reaction {
             Tcp::Close => return Ok(()),
             Tcp::Reset => {
                 socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
                 return Ok(());
             }
-            // Until the other side hangs up.
-            Tcp::Silent => {
+            // Discard input until the client closes the connection.
+            Tcp::Hang => {
                 tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
                 return Ok(());
             }
             Tcp::Answer | Tcp::CloseAfter | Tcp::Slow(_) => {}
         }
         let Some(body) = response(&shared, &request, &question, &fault, true) else { continue };
-        // Length and body in one write: two would wait for each other (Nagle's algorithm and the delayed ACK).
+        // Send the length and the body in one write, in one segment, as real servers do.
         let length = u16::try_from(body.len()).map_err(io::Error::other)?;
         let bytes = [&length.to_be_bytes()[..], &body].concat();
-        if let Tcp::Slow(each) = then {
+        if let Tcp::Slow(delay) = reaction {
             for byte in bytes {
                 stream.write_all(&[byte]).await?;
-                sleep(each).await;
+                sleep(delay).await;
             }
         } else {
             stream.write_all(&bytes).await?;
         }
-        if then == Tcp::CloseAfter {
+        if reaction == Tcp::CloseAfter {
             return Ok(());
         }
     }

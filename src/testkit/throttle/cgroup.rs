@@ -1,5 +1,18 @@
-//! A control group of the kernel's with a quota of processor time: `cpu.max` of version 2 (Linux's
-//! `admin-guide/cgroup-v2`), `cpu.cfs_quota_us` of version 1 (`admin-guide/cgroup-v1`, `scheduler/sched-bwc`).
+//! A Linux control group with a CPU quota: `cpu.max` in cgroup v2 (kernel documentation `admin-guide/cgroup-v2`),
+//! `cpu.cfs_quota_us` in cgroup v1 (`admin-guide/cgroup-v1`, `scheduler/sched-bwc`).
+//!
+//! The group is a guest on a developer's machine: it must not change other groups, and its processes must survive it.
+//! Crates for container runtimes assume the opposite, that they own the hierarchy:
+//!
+//! - `cgroups-rs` 0.5 creates a v2 group by enabling every available controller in `cgroup.subtree_control` of the
+//!   mount point and of each parent, and ignores errors of those writes. It depends on `zbus`, because it also drives
+//!   systemd.
+//! - `libcgroups` 0.6 (of youki) enables the controllers of all parents in the same way, and kills the processes of a
+//!   group that it removes. It depends on `oci-spec`, `procfs` and `pathrs`.
+//! - `controlgroup` 0.3 supports cgroup v1 only.
+//!
+//! In `cgroups-rs` and `controlgroup`, a group also outlives its handle. The code here reads and writes a handful of
+//! files and needs no dependency.
 
 use std::{
     fs,
@@ -12,98 +25,107 @@ use std::{
 
 use tracing::{debug, warn};
 
-/// What a group's name begins with; then come the process that made it and a number.
+/// The beginning of a group's name. The id of the creating process and a number follow.
 const PREFIX: &str = "podpool-";
 
-/// How long it is tried to move its processes out, before the group is left where it is: one that is just ending is not
-/// moved, and the kernel may let it end only in its next period.
-const LEAVES: Duration = Duration::from_secs(2);
-const POLL: Duration = Duration::from_millis(1);
+/// Time within which all processes must have left the group, or else it is not removed. An exiting process cannot be
+/// moved, and a throttled one may get CPU time to exit only in its next period.
+const REMOVE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A group for other processes. Dropped, these go to the group of this process, and it is removed.
+/// Time between two attempts to remove the group.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// A control group. Dropping it moves its processes to the group of this process and removes it.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     pub(super) directory: PathBuf,
-    /// Of this process.
+    /// The group of this process.
     own: PathBuf,
     version: Version,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
-    One,
-    Two,
+    V1,
+    V2,
 }
 
 impl Cgroup {
-    /// A new one, without a process: where the kernel grants quotas already. No other group is changed for it.
+    /// Creates an empty group in a place where CPU quotas are already enabled. Changes no other group.
     pub(super) fn create() -> io::Result<Self> {
         let (mounts, groups) = (fs::read_to_string("/proc/self/mounts")?, fs::read_to_string("/proc/self/cgroup")?);
-        let none = || io::Error::new(ErrorKind::NotFound, "no control group with a controller for processor time");
-        let (own, version) = place(&mounts, &groups).ok_or_else(none)?;
+        let unavailable =
+            || io::Error::new(ErrorKind::NotFound, "the cpu controller is not enabled for new control groups here");
+        let (own, version) = own_group(&mounts, &groups).ok_or_else(unavailable)?;
         let parent = match version {
-            Version::One => own.clone(),
-            // Beside its own: a group that has processes can have none below it with a quota, but for the uppermost, which
-            // alone has no type.
-            Version::Two => {
-                let uppermost = !own.join("cgroup.type").exists();
-                let parent = if uppermost { &own } else { own.parent().ok_or_else(none)? };
+            Version::V1 => own.clone(),
+            // A v2 group that contains processes cannot enable controllers for child groups, so the new group becomes a
+            // sibling of this process's group. Only the root group, the one without `cgroup.type`, is exempt.
+            Version::V2 => {
+                let is_root = !own.join("cgroup.type").exists();
+                let parent = if is_root { &own } else { own.parent().ok_or_else(unavailable)? };
                 let controllers = fs::read_to_string(parent.join("cgroup.subtree_control"))?;
                 if !controllers.split_whitespace().any(|controller| controller == "cpu") {
-                    return Err(none());
+                    return Err(unavailable());
                 }
                 parent.to_owned()
             }
         };
-        sweep(&parent)?;
+        remove_stale_groups(&parent)?;
         loop {
             static NEXT: AtomicU32 = AtomicU32::new(0);
-            // Relaxed: only that no two are alike counts.
+            // Relaxed: the numbers only have to be unique.
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let directory = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
             match fs::create_dir(&directory) {
-                // Of a process with the same number that was killed.
+                // Left behind by a killed process that had the same id.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                made => return made.map(|()| Self { directory, own, version }),
+                created => return created.map(|()| Self { directory, own, version }),
             }
         }
     }
 
-    /// Moves a process here, and with it the children it will have. One that has ended is no error.
-    pub(super) fn take(&self, pid: i32) -> io::Result<()> {
-        enter(&self.directory, pid)
+    /// Moves a process into the group. Its future children start there too. Returns `Ok` if the process has ended.
+    pub(super) fn add(&self, pid: i32) -> io::Result<()> {
+        move_process(&self.directory, pid)
     }
 
-    /// Lets its processes run so long in each period, all of them together.
-    pub(super) fn limit(&self, runs: Duration, period: Duration) -> io::Result<()> {
-        let (runs, period) = (runs.as_micros(), period.as_micros());
+    /// Limits the CPU time of all processes of the group together to `quota` per `period`.
+    pub(super) fn set_quota(&self, quota: Duration, period: Duration) -> io::Result<()> {
+        let (quota, period) = (quota.as_micros(), period.as_micros());
         match self.version {
-            Version::One => {
-                set(&self.directory.join("cpu.cfs_period_us"), &period.to_string())?;
-                set(&self.directory.join("cpu.cfs_quota_us"), &runs.to_string())
+            Version::V1 => {
+                write_existing(&self.directory.join("cpu.cfs_period_us"), &period.to_string())?;
+                write_existing(&self.directory.join("cpu.cfs_quota_us"), &quota.to_string())
             }
-            Version::Two => set(&self.directory.join("cpu.max"), &format!("{runs} {period}")),
+            Version::V2 => write_existing(&self.directory.join("cpu.max"), &format!("{quota} {period}")),
         }
     }
 
-    /// Lets its processes run as they like.
-    fn unlimit(&self) -> io::Result<()> {
+    /// Removes the limit.
+    fn clear_quota(&self) -> io::Result<()> {
         match self.version {
-            Version::One => set(&self.directory.join("cpu.cfs_quota_us"), "-1"),
-            Version::Two => set(&self.directory.join("cpu.max"), "max"),
+            Version::V1 => write_existing(&self.directory.join("cpu.cfs_quota_us"), "-1"),
+            Version::V2 => write_existing(&self.directory.join("cpu.max"), "max"),
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the kernel's time goes on where a test's is paused")]
-    fn dissolve(&self) -> io::Result<()> {
-        let until = Instant::now() + LEAVES;
+    /// Moves the processes to the group of this process and removes the group.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "waits for the kernel in real time, also when a test pauses tokio's clock"
+    )]
+    fn remove(&self) -> io::Result<()> {
+        let until = Instant::now() + REMOVE_DEADLINE;
         loop {
             let mut moved = Ok(());
             for pid in fs::read_to_string(self.directory.join("cgroup.procs"))?.lines() {
-                moved = moved.and(pid.parse().map_or(Ok(()), |pid| enter(&self.own, pid)));
+                moved = moved.and(pid.parse().map_or(Ok(()), |pid| move_process(&self.own, pid)));
             }
             match fs::remove_dir(&self.directory) {
-                Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < until => sleep(POLL),
+                Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < until => {
+                    sleep(POLL_INTERVAL);
+                }
                 removed => return removed.and(moved),
             }
         }
@@ -113,43 +135,49 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         let directory = self.directory.display();
-        if let Err(error) = self.unlimit() {
-            debug!(%error, %directory, "a control group keeps its quota, if it has one, until its processes have left");
+        if let Err(error) = self.clear_quota() {
+            debug!(
+                %error,
+                %directory,
+                "cannot clear the CPU quota of a control group; it applies to processes that cannot be moved out"
+            );
         }
-        if let Err(error) = self.dissolve() {
-            warn!(%error, %directory, "a control group stays behind");
+        if let Err(error) = self.remove() {
+            warn!(%error, %directory, "cannot remove a control group; run rmdir on it after its processes have ended");
         }
     }
 }
 
-/// Removes the groups that a process left behind which was killed. One with processes in it the kernel does not remove.
-fn sweep(parent: &Path) -> io::Result<()> {
+/// Removes the groups of processes that were killed. The kernel refuses to remove a group that contains processes.
+fn remove_stale_groups(parent: &Path) -> io::Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
         let name = entry.file_name();
-        let maker = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-')).map(|(maker, _)| maker);
-        if maker.is_some_and(|maker| !Path::new("/proc").join(maker).exists()) {
-            let _ = fs::remove_dir(entry.path()); // somebody else's, or swept by somebody else
+        let creator = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-')).map(|(pid, _)| pid);
+        if creator.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Best effort: the group may belong to another user, or another process may be removing it too.
+            let _ = fs::remove_dir(entry.path());
         }
     }
     Ok(())
 }
 
-fn enter(directory: &Path, pid: i32) -> io::Result<()> {
-    match set(&directory.join("cgroup.procs"), &pid.to_string()) {
+/// Moves a process into the group at `directory`. Returns `Ok` if the process has ended.
+fn move_process(directory: &Path, pid: i32) -> io::Result<()> {
+    match write_existing(&directory.join("cgroup.procs"), &pid.to_string()) {
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(()),
-        entered => entered,
+        moved => moved,
     }
 }
 
-/// Writes to a file that the kernel made: where it did not, none is made here.
-fn set(file: &Path, value: &str) -> io::Result<()> {
+/// Writes to a file of the kernel. Unlike `fs::write`, never creates one.
+fn write_existing(file: &Path, value: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
 }
 
-/// The group that this process is in, of `/proc/self/mounts` and `/proc/self/cgroup`: where the controller for
-/// processor time is one of version 1, there; else in version 2.
-fn place(mounts: &str, own: &str) -> Option<(PathBuf, Version)> {
+/// Finds the group of this process from `/proc/self/mounts` and `/proc/self/cgroup`: its group in the v1 hierarchy of
+/// the `cpu` controller if there is one, otherwise its v2 group.
+fn own_group(mounts: &str, groups: &str) -> Option<(PathBuf, Version)> {
     let mount = |wanted: &dyn Fn(&str, &str) -> bool| {
         mounts.lines().find_map(|line| {
             let mut fields = line.split(' ').skip(1);
@@ -158,36 +186,36 @@ fn place(mounts: &str, own: &str) -> Option<(PathBuf, Version)> {
         })
     };
     let path = |wanted: &dyn Fn(&str) -> bool| {
-        own.lines().find_map(|line| {
+        groups.lines().find_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
             wanted(controllers).then(|| path.trim_start_matches('/').to_owned())
         })
     };
-    let cpu = |list: &str| list.split(',').any(|one| one == "cpu");
-    let one = mount(&|kind, options| kind == "cgroup" && cpu(options)).zip(path(&cpu));
-    if let Some((point, path)) = one {
-        return Some((point.join(path), Version::One));
+    let cpu = |list: &str| list.split(',').any(|name| name == "cpu");
+    let v1 = mount(&|kind, options| kind == "cgroup" && cpu(options)).zip(path(&cpu));
+    if let Some((point, path)) = v1 {
+        return Some((point.join(path), Version::V1));
     }
     let (point, path) = mount(&|kind, _| kind == "cgroup2").zip(path(&str::is_empty))?;
-    Some((point.join(path), Version::Two))
+    Some((point.join(path), Version::V2))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ONE: &str = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpuset cgroup rw,cpuset 0 0\n\
+    const V1_MOUNTS: &str = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpuset cgroup rw,cpuset 0 0\n\
                        cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,relatime,cpu,cpuacct 0 0\n\
                        cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-    const TWO: &str = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n";
+    const V2_MOUNTS: &str = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n";
 
     #[test]
-    fn finds_its_own_group() {
-        let own = "5:cpuset:/\n4:cpu,cpuacct:/kubepods/a\n0::/\n";
-        let one = (PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/kubepods/a"), Version::One);
-        assert_eq!(place(ONE, own), Some(one));
-        let two = (PathBuf::from("/sys/fs/cgroup/user.slice/b"), Version::Two);
-        assert_eq!(place(TWO, "0::/user.slice/b\n"), Some(two));
-        assert_eq!(place("proc /proc proc rw 0 0\n", "0::/\n"), None);
+    fn finds_the_group_of_this_process() {
+        let groups = "5:cpuset:/\n4:cpu,cpuacct:/kubepods/a\n0::/\n";
+        let v1 = (PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/kubepods/a"), Version::V1);
+        assert_eq!(own_group(V1_MOUNTS, groups), Some(v1));
+        let v2 = (PathBuf::from("/sys/fs/cgroup/user.slice/b"), Version::V2);
+        assert_eq!(own_group(V2_MOUNTS, "0::/user.slice/b\n"), Some(v2));
+        assert_eq!(own_group("proc /proc proc rw 0 0\n", "0::/\n"), None);
     }
 }

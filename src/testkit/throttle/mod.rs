@@ -1,53 +1,57 @@
-//! A Pod that gets a part of its processor time: by the kernel's quota where it grants one, else by signals.
+//! Limits the CPU time of a Pod: by the kernel's CPU quota if available, otherwise by SIGSTOP and SIGCONT.
 
 mod cgroup;
+mod duty_cycle;
 mod quota;
-mod turns;
 
 use std::fmt;
 
 use cgroup::Cgroup;
+use duty_cycle::DutyCycle;
 use quota::Quota;
 use tracing::info;
-use turns::Turns;
 
 use super::{Error, processes::Processes};
 
-/// A Pod that gets only a part of its processor time, until this is dropped. See
-/// [`Cluster::throttle`](super::Cluster::throttle). `Debug` tells by which means.
-#[must_use = "dropped, it ends the throttling"]
-pub struct Throttle(Means);
+/// A guard that limits the CPU time of a Pod until it is dropped. See [`Cluster::throttle`](super::Cluster::throttle).
+///
+/// Its `Debug` output names the mechanism in use.
+#[must_use = "dropping the guard ends the throttling"]
+pub struct Throttle(Mechanism);
 
-enum Means {
+enum Mechanism {
     Quota(Quota),
-    Turns(Turns),
+    DutyCycle(DutyCycle),
 }
 
 impl Throttle {
-    /// Leaves these processes that share.
+    /// Limits the processes to a share of their CPU time.
     pub(super) async fn start(processes: Processes, share: f64) -> Result<Self, Error> {
         let quota = match Cgroup::create() {
             Ok(group) => Quota::start(group, &processes, share).await,
-            Err(source) => Err(Error::io("make a control group", source)),
+            Err(source) => Err(Error::io("create a control group", source)),
         };
         match quota {
-            Ok(quota) => return Ok(Self(Means::Quota(quota))),
-            Err(error) => info!(%error, cause = ?error, "no quota of processor time here: a Pod is stopped in turns"),
+            Ok(quota) => return Ok(Self(Mechanism::Quota(quota))),
+            Err(error) => {
+                info!(%error, cause = ?error, "no CPU quota available; throttling the Pod with SIGSTOP and SIGCONT");
+            }
         }
         let pids = processes.list().await?;
-        Ok(Self(Means::Turns(Turns::start(processes, pids, share))))
+        Ok(Self(Mechanism::DutyCycle(DutyCycle::start(processes, pids, share))))
     }
 }
 
 impl fmt::Debug for Throttle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Means::Quota(quota) => quota.fmt(f),
-            Means::Turns(turns) => turns.fmt(f),
+            Mechanism::Quota(quota) => quota.fmt(f),
+            Mechanism::DutyCycle(cycle) => cycle.fmt(f),
         }
     }
 }
 
+/// Verifies that both mechanisms limit a busy process, and that the quota leaves no control group behind.
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
@@ -57,13 +61,13 @@ mod tests {
     use super::*;
     use crate::time::{Duration, Instant};
 
-    /// A process that wants a whole processor, in a directory of its own.
-    struct Spin {
+    /// A process that uses a whole CPU, in its own directory.
+    struct BusyProcess {
         child: Child,
         processes: Processes,
     }
 
-    impl Spin {
+    impl BusyProcess {
         fn start(name: &str) -> Self {
             let directory = std::env::temp_dir().join(format!("podpool-spin-{}-{name}", std::process::id()));
             std::fs::create_dir(&directory).unwrap();
@@ -72,11 +76,11 @@ mod tests {
             Self { child, processes: Processes { directory, account: None } }
         }
 
-        /// The part of a processor that it gets over two seconds.
-        async fn part(&self) -> f64 {
+        /// Measures the share of one CPU that the process gets over two seconds.
+        async fn cpu_share(&self) -> f64 {
             let used = async || {
                 let pids = self.processes.list().await.unwrap();
-                quota::used(&pids).unwrap().into_values().sum::<Duration>()
+                quota::cpu_times(&pids).unwrap().into_values().sum::<Duration>()
             };
             let (from, before) = (Instant::now(), used().await);
             sleep(Duration::from_secs(2)).await;
@@ -84,7 +88,7 @@ mod tests {
         }
     }
 
-    impl Drop for Spin {
+    impl Drop for BusyProcess {
         fn drop(&mut self) {
             self.child.kill().unwrap();
             self.child.wait().unwrap();
@@ -94,28 +98,28 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn turns_leave_a_share() {
-        let spin = Spin::start("turns");
-        let pids = spin.processes.list().await.unwrap();
-        let turns = Turns::start(spin.processes.clone(), pids, 0.2);
-        let part = spin.part().await;
-        assert!(part > 0.0 && part < 0.4, "{part} by {turns:?}");
+    async fn duty_cycle_limits_the_cpu_share() {
+        let process = BusyProcess::start("turns");
+        let pids = process.processes.list().await.unwrap();
+        let cycle = DutyCycle::start(process.processes.clone(), pids, 0.2);
+        let share = process.cpu_share().await;
+        assert!(share > 0.0 && share < 0.4, "got a CPU share of {share} with {cycle:?}");
     }
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    #[allow(clippy::print_stdout, reason = "a test says what it could not do")]
-    async fn a_quota_leaves_a_share_and_no_group() {
-        let spin = Spin::start("quota");
+    #[allow(clippy::print_stdout, reason = "reports that the test was skipped")]
+    async fn quota_limits_the_cpu_share_and_removes_its_group() {
+        let process = BusyProcess::start("quota");
         let group = match Cgroup::create() {
             Ok(group) => group,
-            Err(error) => return println!("skipped: no control group can be made here: {error}"),
+            Err(error) => return println!("skipped: cannot create a control group here: {error}"),
         };
         let directory = group.directory.clone();
-        let quota = Quota::start(group, &spin.processes, 0.2).await.unwrap();
-        let part = spin.part().await;
-        assert!(part > 0.0 && part < 0.4, "{part} by {quota:?}");
+        let quota = Quota::start(group, &process.processes, 0.2).await.unwrap();
+        let share = process.cpu_share().await;
+        assert!(share > 0.0 && share < 0.4, "got a CPU share of {share} with {quota:?}");
         drop(quota);
-        assert!(!directory.exists(), "{directory:?} stays behind");
+        assert!(!directory.exists(), "the control group {directory:?} was not removed");
     }
 }

@@ -1,4 +1,6 @@
-//! Throttling by a quota of processor time, as `limits.cpu` does in Kubernetes.
+//! Throttling by a CPU quota, as `limits.cpu` does in Kubernetes.
+//!
+//! The quota is a share of the CPU time that the processes use without a limit, measured when throttling starts.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,68 +11,74 @@ use std::{
 use super::cgroup::Cgroup;
 use crate::testkit::{Error, processes::Processes};
 
-/// So long it is looked at what the processes use without a quota.
-const LOOK: Duration = Duration::from_secs(1);
+/// Time over which the unlimited CPU use of the processes is measured.
+const SAMPLE: Duration = Duration::from_secs(1);
 
-/// What the kernel counts a quota by, where nothing else is said; and Kubernetes.
-const PERIOD: Duration = Duration::from_millis(100);
-/// The longest that the kernel takes, and the least that it lets run in it.
-const LONGEST: Duration = Duration::from_secs(1);
-const LEAST: Duration = Duration::from_millis(1);
+/// The default period of the kernel and of Kubernetes. A quota is CPU time per period.
+const DEFAULT_PERIOD: Duration = Duration::from_millis(100);
+/// The kernel's maximum period.
+const MAX_PERIOD: Duration = Duration::from_secs(1);
+/// The kernel's minimum quota.
+const MIN_QUOTA: Duration = Duration::from_millis(1);
 
-/// Processes that may use only so much, until it is dropped.
+/// A CPU quota for a set of processes. Dropping it removes the limit.
 pub(super) struct Quota {
     group: Cgroup,
-    runs: Duration,
+    quota: Duration,
     period: Duration,
 }
 
 impl Quota {
-    /// Leaves these processes a share of what they use in the next second.
-    #[expect(clippy::disallowed_methods, reason = "the kernel's time goes on where a test's is paused")]
+    /// Limits the processes to a share of the CPU time that they use in the next second, all of them together.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "CPU time is measured against real time, also when a test pauses tokio's clock"
+    )]
     pub(super) async fn start(group: Cgroup, processes: &Processes, share: f64) -> Result<Self, Error> {
-        let failed = |source| Error::io("limit the processor time of a server", source);
-        let (from, before) = (Instant::now(), used(&processes.list().await?).map_err(failed)?);
-        let waited = tokio::task::spawn_blocking(|| std::thread::sleep(LOOK)).await;
+        let failed = |source| Error::io("limit the CPU time of a server", source);
+        let (from, before) = (Instant::now(), cpu_times(&processes.list().await?).map_err(failed)?);
+        let waited = tokio::task::spawn_blocking(|| std::thread::sleep(SAMPLE)).await;
         waited.map_err(|error| failed(io::Error::other(error)))?;
-        let after = used(&processes.list().await?).map_err(failed)?;
-        let more = after.iter().map(|(pid, used)| used.saturating_sub(before.get(pid).copied().unwrap_or_default()));
-        let part = more.sum::<Duration>().as_secs_f64() / from.elapsed().as_secs_f64() * share;
-        let (runs, period) = quota(part);
-        group.limit(runs, period).map_err(failed)?;
-        // Who is here takes his children with him.
-        processes.each(|pid| group.take(pid).map_err(failed)).await?;
-        Ok(Self { group, runs, period })
+        let after = cpu_times(&processes.list().await?).map_err(failed)?;
+        let deltas = after.iter().map(|(pid, used)| used.saturating_sub(before.get(pid).copied().unwrap_or_default()));
+        let cpus = deltas.sum::<Duration>().as_secs_f64() / from.elapsed().as_secs_f64() * share;
+        let (quota, period) = quota_and_period(cpus);
+        group.set_quota(quota, period).map_err(failed)?;
+        // A child starts in the group of its parent, so later children need no move.
+        processes.for_each(|pid| group.add(pid).map_err(failed)).await?;
+        Ok(Self { group, quota, period })
     }
 }
 
 impl fmt::Debug for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { group, runs, period } = self;
-        write!(f, "Quota({runs:?} of {period:?}, {group:?})")
+        let Self { group, quota, period } = self;
+        write!(f, "Quota({quota:?} per {period:?}, {group:?})")
     }
 }
 
-/// So long, of such a period, for this part of a processor.
-fn quota(part: f64) -> (Duration, Duration) {
-    let runs = PERIOD.mul_f64(part);
-    if runs >= LEAST {
-        return (runs, PERIOD);
+/// Returns the quota and period that allow a number of CPUs, rounded up to the smallest quota that the kernel accepts.
+fn quota_and_period(cpus: f64) -> (Duration, Duration) {
+    let quota = DEFAULT_PERIOD.mul_f64(cpus);
+    if quota >= MIN_QUOTA {
+        return (quota, DEFAULT_PERIOD);
     }
-    let period = LEAST.as_secs_f64() / part.max(LEAST.as_secs_f64() / LONGEST.as_secs_f64());
-    (LEAST, Duration::from_secs_f64(period))
+    let period = MIN_QUOTA.as_secs_f64() / cpus.max(MIN_QUOTA.as_secs_f64() / MAX_PERIOD.as_secs_f64());
+    (MIN_QUOTA, Duration::from_secs_f64(period))
 }
 
-/// The processor time that each of these has used; those that have ended are left out. Of one thread, which is all that a
-/// server's processes have.
-pub(super) fn used(pids: &BTreeSet<i32>) -> io::Result<BTreeMap<i32, Duration>> {
-    // Documented in `scheduler/sched-stats`: nanoseconds on a processor, nanoseconds waiting for one, times it ran.
+/// Returns the CPU time that each process has used. Processes that have ended are left out.
+///
+/// Counts the main thread only; PostgreSQL's processes have no other.
+pub(super) fn cpu_times(pids: &BTreeSet<i32>) -> io::Result<BTreeMap<i32, Duration>> {
+    // Linux documentation, scheduler/sched-stats: nanoseconds on a CPU, nanoseconds in the run queue, number of
+    // timeslices.
     fs::metadata("/proc/self/schedstat")?;
-    let of = |pid: &i32| {
+    let cpu_time = |pid: &i32| {
         let line = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
         Some((*pid, Duration::from_nanos(line.split_whitespace().next()?.parse().ok()?)))
     };
-    Ok(pids.iter().filter_map(of).collect())
+    Ok(pids.iter().filter_map(cpu_time).collect())
 }
 
 #[cfg(test)]
@@ -78,11 +86,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quota_is_of_the_usual_period_where_the_kernel_takes_it() {
+    fn lengthens_the_period_for_quotas_below_the_minimum() {
         let ms = Duration::from_millis;
-        assert_eq!(quota(0.5), (ms(50), ms(100)));
-        assert_eq!(quota(0.01), (ms(1), ms(100)));
-        assert_eq!(quota(0.005), (ms(1), ms(200)));
-        assert_eq!(quota(0.0), (ms(1), ms(1000)));
+        assert_eq!(quota_and_period(0.5), (ms(50), ms(100)));
+        assert_eq!(quota_and_period(0.01), (ms(1), ms(100)));
+        assert_eq!(quota_and_period(0.005), (ms(1), ms(200)));
+        assert_eq!(quota_and_period(0.0), (ms(1), ms(1000)));
     }
 }

@@ -2,64 +2,66 @@ use std::{error, fmt, io, path::PathBuf};
 
 use crate::error::BoxError;
 
-/// Why there are no credentials for a connection: the cause of an [`Attempt`](crate::Attempt) that failed in
-/// [`Phase::Credentials`](crate::Phase::Credentials), or, for [`Missing`](Self::Missing), in
-/// [`Phase::Startup`](crate::Phase::Startup).
+/// An error that prevented podpool from getting the credentials of a connection. It is the cause of an
+/// [`Attempt`](crate::Attempt) that failed in [`Phase::Credentials`](crate::Phase::Credentials), or, for
+/// [`Missing`](Self::Missing), in [`Phase::Startup`](crate::Phase::Startup).
 ///
-/// Holds no part of a password.
+/// Never contains any part of a password.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CredentialsError {
     /// The file named by `password_file` could not be read.
     File {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
-    /// The file named by `password_file` holds no password.
+    /// The file named by `password_file` does not contain a valid password.
     Content {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The expected content.
         expected: &'static str,
     },
-    /// The password that libpq's password file has for this host, port, database and user is no UTF-8.
+    /// The password that libpq's password file contains for this host, port, database and user is not valid UTF-8.
     Passfile {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
-    /// The provider failed.
+    /// The provider returned an error.
     Provider {
-        /// Its error.
+        /// The provider's error.
         source: BoxError,
     },
-    /// The provider gave what cannot be sent to a server.
+    /// The provider returned credentials that cannot be sent to a server.
     Unusable {
-        /// What was expected.
+        /// The requirement that they violate.
         expected: &'static str,
     },
-    /// The provider panicked. Its message went where this program's panics go.
+    /// The provider panicked. The message of the panic went to the program's panic hook.
     Panicked,
-    /// The server asks for a password, and there is none.
+    /// The server requires a password and none is configured.
     Missing {
-        /// Where it was looked for.
-        looked: String,
+        /// The places that were searched.
+        searched: String,
     },
 }
 
 impl fmt::Display for CredentialsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { path, .. } => write!(f, "the password file `{}` could not be read", path.display()),
+            Self::File { path, .. } => write!(f, "cannot read the password file `{}`", path.display()),
             Self::Content { path, expected } => {
-                write!(f, "the password file `{}`: expected {expected}", path.display())
+                write!(f, "invalid password file `{}`: expected {expected}", path.display())
             }
-            Self::Passfile { path } => write!(f, "the password in `{}` is no UTF-8", path.display()),
-            Self::Provider { .. } => f.write_str("the credentials' provider failed"),
-            Self::Unusable { expected } => write!(f, "the credentials' provider: expected {expected}"),
-            Self::Panicked => f.write_str("the credentials' provider panicked"),
-            Self::Missing { looked } => write!(f, "the server asks for a password, and there is none: {looked}"),
+            Self::Passfile { path } => write!(f, "the password in `{}` is not valid UTF-8", path.display()),
+            Self::Provider { .. } => f.write_str("the credentials provider failed"),
+            Self::Unusable { expected } => {
+                write!(f, "the credentials provider returned unusable credentials: expected {expected}")
+            }
+            Self::Panicked => f.write_str("the credentials provider panicked"),
+            Self::Missing { searched } => write!(f, "the server requires a password, and none was found: {searched}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Files that hold passwords: what is read of them is overwritten when it has served.
+//! Reads files that contain passwords. The buffers are overwritten when they are dropped.
 
 use std::{
     fs::{self, File, Metadata},
@@ -8,14 +8,14 @@ use std::{
 
 use zeroize::Zeroizing;
 
-/// The most bytes of a file with one password. A token is some thousands long; PostgreSQL takes 65,535.
-const PASSWORD: u64 = 64 << 10;
-/// The most bytes of libpq's password file.
-const PASSFILE: u64 = 1 << 20;
+/// Maximum size of a file with one password, in bytes. A token has some thousands; PostgreSQL accepts 65,535.
+const MAX_PASSWORD_FILE: u64 = 64 << 10;
+/// Maximum size of libpq's password file, in bytes.
+const MAX_PASSFILE: u64 = 1 << 20;
 
-/// A file with nothing but a password: its bytes, without one line's end after them.
-pub(super) fn password(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = read(path, PASSWORD, |_| Ok(()))?;
+/// Reads a file that contains nothing but a password. Removes one line ending from its end.
+pub(super) fn read_password(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = read(path, MAX_PASSWORD_FILE, |_| Ok(()))?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {
@@ -25,19 +25,19 @@ pub(super) fn password(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// libpq's password file; an error says why it is to be ignored.
-pub(super) fn passfile(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    read(path, PASSFILE, private)
+/// Reads libpq's password file. After an error the file has to be ignored.
+pub(super) fn read_passfile(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    read(path, MAX_PASSFILE, check_private)
 }
 
-/// On Unix, nobody but the owner may be allowed anything.
-fn private(metadata: &Metadata) -> io::Result<()> {
+/// Rejects files that are accessible to the group or to others (Unix only).
+fn check_private(metadata: &Metadata) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let mode = metadata.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
-            let message = format!("its permissions are {mode:04o}, and should be 0600 or less");
+            let message = format!("its mode is {mode:04o}, but must be 0600 or stricter");
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
         }
     }
@@ -47,17 +47,18 @@ fn private(metadata: &Metadata) -> io::Result<()> {
 }
 
 fn read(path: &Path, limit: u64, check: impl Fn(&Metadata) -> io::Result<()>) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Before it is opened, for a pipe would wait there for somebody who writes.
+    // Checked before the file is opened: opening a pipe would block until it has a writer.
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     check(&metadata)?;
     if metadata.len() > limit {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {limit} bytes")));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {limit} bytes")));
     }
-    // One byte more than there should be: the buffer never grows, for that would leave a copy behind.
+    // One byte more than the file's length, to detect growth. The buffer itself must not grow: reallocation would leave
+    // a copy of the password in memory.
     let mut bytes = Zeroizing::new(vec![0; usize::try_from(metadata.len()).unwrap_or(usize::MAX).saturating_add(1)]);
     let mut filled = 0;
     while filled < bytes.len() {
@@ -69,7 +70,7 @@ fn read(path: &Path, limit: u64, check: impl Fn(&Metadata) -> io::Result<()>) ->
         }
     }
     if filled == bytes.len() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it was written to while it was read"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "modified while it was being read"));
     }
     bytes.truncate(filled);
     Ok(bytes)
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn one_lines_end_is_no_part_of_a_password() {
+    fn removes_one_line_ending_from_a_password() {
         for (content, expected) in [
             (&b"hunter2"[..], &b"hunter2"[..]),
             (b"hunter2\n", b"hunter2"),
@@ -97,41 +98,41 @@ mod tests {
             (b"\n", b""),
             (b"", b""),
         ] {
-            assert_eq!(&**password(file(content).path()).unwrap(), expected, "{content:?}");
+            assert_eq!(&**read_password(file(content).path()).unwrap(), expected, "{content:?}");
         }
     }
 
     #[test]
-    fn what_is_no_file_of_a_password_is_said() {
+    fn rejects_non_password_files() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(password(directory.path()).unwrap_err().to_string().contains("no plain file"));
-        assert_eq!(password(&directory.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(read_password(directory.path()).unwrap_err().to_string().contains("not a regular file"));
+        assert_eq!(read_password(&directory.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
         let long = file(&vec![b'x'; (64 << 10) + 1]);
-        assert!(password(long.path()).unwrap_err().to_string().contains("longer than 65536 bytes"));
+        assert!(read_password(long.path()).unwrap_err().to_string().contains("longer than 65536 bytes"));
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_pipe_is_not_waited_for() {
+    fn rejects_a_pipe_without_opening_it() {
         let directory = tempfile::tempdir().unwrap();
         let pipe = directory.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        assert!(password(&pipe).unwrap_err().to_string().contains("no plain file"));
+        assert!(read_password(&pipe).unwrap_err().to_string().contains("not a regular file"));
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_passfile_that_others_may_read_is_refused() {
+    fn rejects_a_passfile_that_others_may_read() {
         use std::os::unix::fs::PermissionsExt;
         let file = file(b"*:*:*:*:hunter2\n");
         for (mode, private) in
             [(0o600, true), (0o400, true), (0o700, true), (0o640, false), (0o604, false), (0o610, false)]
         {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
-            let read = passfile(file.path());
+            let read = read_passfile(file.path());
             assert_eq!(read.is_ok(), private, "{mode:o}");
             if let Err(error) = read {
-                assert!(error.to_string().contains("should be 0600 or less"), "{error}");
+                assert!(error.to_string().contains("must be 0600 or stricter"), "{error}");
             }
         }
     }

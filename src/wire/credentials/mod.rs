@@ -1,5 +1,5 @@
-//! Who connects, and with what password: asked for anew for each connection that is opened, so that a new password
-//! takes effect without a restart.
+//! The user and password of each connection. They are read again for every connection that is opened, so a rotated
+//! password takes effect without a restart.
 
 mod error;
 mod file;

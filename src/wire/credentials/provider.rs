@@ -10,10 +10,10 @@ use std::{
 use super::CredentialsError;
 use crate::{config::Secret, error::BoxError};
 
-/// Gives the credentials of each connection when it is opened: a token that is good for a quarter of an hour, a
-/// password from a vault.
+/// A source of credentials that is called for each connection when it is opened. Use it for short-lived tokens, or for
+/// passwords from a vault.
 ///
-/// Any `async` closure from a [`CredentialsRequest`] to a password, or to [`Credentials`], is one.
+/// Any `async` closure from a [`CredentialsRequest`] to a password, or to [`Credentials`], implements this trait.
 ///
 /// ```
 /// use podpool::{Config, CredentialsRequest, Pool, config::Secret};
@@ -27,7 +27,7 @@ use crate::{config::Secret, error::BoxError};
 /// let config: Config = "postgres://app@postgresql-svc.k8s-training.svc.cluster.local/shop".parse()?;
 /// let pool = Pool::builder(config)
 ///     .credentials(|request: CredentialsRequest| async move {
-///         // Asked for each connection. The token is dropped, and overwritten, when that is open.
+///         // Called for each connection. The token is overwritten and dropped when the connection is open.
 ///         cloud::database_token(&request.host, request.address.port(), &request.user).await
 ///     })
 ///     .build()?;
@@ -36,23 +36,24 @@ use crate::{config::Secret, error::BoxError};
 /// # let _ = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example());
 /// ```
 ///
-/// The time it takes is part of `connect_timeout` (2 s by default). It is asked for several connections at once, for
-/// each Pod and for the probes' connections too; one that is slow, or pays for each token, keeps the last one and gives
-/// it until it is about to expire, or until [`refused`](CredentialsRequest::refused) says that a server did not take
-/// it. While it fails, the connections that are open go on to serve; a Pod is not held to be sick for it.
+/// The time of the call counts towards `connect_timeout` (2 s by default). Calls run concurrently: for several
+/// connections, for each Pod, and for the connections of the health checks. A provider that is slow, or that pays for
+/// each token, should cache the last one. It can return the cached token until it is about to expire, or until
+/// [`refused`](CredentialsRequest::refused) reports that a server rejected it. While the provider fails, open
+/// connections stay in use, and the failure does not count against the health of a Pod.
 ///
-/// What it gives is overwritten in memory when it is no longer needed. Its error is shown in logs, errors and
-/// [`Status`](crate::Status), so it must not hold a secret. A panic is an error.
+/// The credentials are overwritten in memory when they are no longer needed. The provider's error appears in logs,
+/// errors and [`Status`](crate::Status), so it must not contain a secret. A panic counts as an error.
 ///
 /// # Cancel safety
 ///
-/// The future may be dropped at any await: at the deadline, and when the Pod is gone.
+/// The future may be dropped at any await point: at the deadline, and when the Pod is removed.
 pub trait ProvideCredentials: Send + Sync + 'static {
-    /// The credentials of one connection.
+    /// Returns the credentials of one connection.
     ///
     /// # Errors
     ///
-    /// Whatever it likes: the connection is not opened, and the error is shown as the cause, in
+    /// Any error. The connection is not opened, and the error becomes the cause of a failure in
     /// [`Phase::Credentials`](crate::Phase::Credentials).
     fn credentials(
         &self,
@@ -71,29 +72,29 @@ where
         &self,
         request: CredentialsRequest,
     ) -> Pin<Box<dyn Future<Output = Result<Credentials, BoxError>> + Send + '_>> {
-        let asked = self(request);
-        Box::pin(async move { asked.await.map(Into::into).map_err(Into::into) })
+        let credentials = self(request);
+        Box::pin(async move { credentials.await.map(Into::into).map_err(Into::into) })
     }
 }
 
-/// What a [provider](ProvideCredentials) is asked for.
+/// The connection for which a [provider](ProvideCredentials) is called.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CredentialsRequest {
-    /// The host of the configuration: the Service's name, or an address.
+    /// The host in the configuration: the name of the Service, or an address.
     pub host: String,
-    /// The Pod that is to be connected to.
+    /// The address of the Pod.
     pub address: SocketAddr,
-    /// The user of the configuration.
+    /// The user in the configuration.
     pub user: String,
     /// The database.
     pub dbname: String,
-    /// Whether the server has just refused what the provider gave for this connection. A provider that keeps what it
-    /// gives gets something new; the pool tries what is not the same, once.
+    /// True if the server has just rejected the credentials that the provider returned for this connection. A provider
+    /// with a cache should fetch new ones. The pool retries once, and only with different credentials.
     pub refused: bool,
 }
 
-/// A password, and the user that it belongs to where that is not the configuration's.
+/// A password, and optionally a user that replaces the one in the configuration.
 #[derive(Clone)]
 #[must_use]
 pub struct Credentials {
@@ -102,12 +103,12 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A password of the configuration's user.
+    /// Creates credentials with this password, for the user in the configuration.
     pub fn new(password: impl Into<Secret>) -> Self {
         Self { user: None, password: password.into() }
     }
 
-    /// Sets the user, for a source that makes users up as it goes. The database stays the configuration's.
+    /// Sets the user, for sources that create users dynamically. The database remains the one in the configuration.
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
@@ -139,26 +140,26 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Asks a provider, and lives through its panic: the task that dials is the pool's.
-pub(super) async fn ask(
+/// Calls a provider and validates the credentials. Catches a panic, which would otherwise end a task of the pool.
+pub(super) async fn request_credentials(
     provider: &dyn ProvideCredentials,
     request: CredentialsRequest,
 ) -> Result<(Option<String>, Secret), CredentialsError> {
-    let mut asking = pin!(async { provider.credentials(request).await });
-    let given = poll_fn(|cx| {
-        // Nothing of ours is half done in there, and the future is not polled again.
-        match catch_unwind(AssertUnwindSafe(|| asking.as_mut().poll(cx))) {
+    let mut call = pin!(async { provider.credentials(request).await });
+    let result = poll_fn(|cx| {
+        // Unwind safety: the future shares no state with the pool, and is not polled again after a panic.
+        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
             Ok(polled) => polled.map_err(|source| CredentialsError::Provider { source }),
             Err(_) => Poll::Ready(Err(CredentialsError::Panicked)),
         }
     });
-    let Credentials { user, password } = given.await?;
+    let Credentials { user, password } = result.await?;
     let text = password.expose();
     if text.is_empty() || text.contains('\0') {
-        return Err(CredentialsError::Unusable { expected: "a password that is not empty and has no zero byte" });
+        return Err(CredentialsError::Unusable { expected: "a non-empty password without zero bytes" });
     }
     if user.as_ref().is_some_and(|user| user.is_empty() || user.contains('\0')) {
-        return Err(CredentialsError::Unusable { expected: "a user that is not empty and has no zero byte" });
+        return Err(CredentialsError::Unusable { expected: "a non-empty user without zero bytes" });
     }
     Ok((user, password))
 }
@@ -174,51 +175,52 @@ mod tests {
         CredentialsRequest { host: "db".into(), address, user: "app".into(), dbname: "shop".into(), refused: false }
     }
 
-    async fn asked(provider: impl ProvideCredentials) -> Result<(Option<String>, Secret), CredentialsError> {
-        ask(&provider, request()).await
+    async fn call(provider: impl ProvideCredentials) -> Result<(Option<String>, Secret), CredentialsError> {
+        request_credentials(&provider, request()).await
     }
 
     #[tokio::test]
-    async fn closures_of_every_kind_provide() {
-        let (user, password) = asked(|_| async { Ok::<_, io::Error>("pw") }).await.unwrap();
+    async fn closures_implement_the_trait() {
+        let (user, password) = call(|_| async { Ok::<_, io::Error>("pw") }).await.unwrap();
         assert_eq!((user, password.expose()), (None, "pw"));
         let with_user = |request: CredentialsRequest| async move {
             Ok::<_, io::Error>(Credentials::new(format!("{}-pw", request.user)).with_user("v-app-1"))
         };
-        let (user, password) = asked(with_user).await.unwrap();
+        let (user, password) = call(with_user).await.unwrap();
         assert_eq!((user.as_deref(), password.expose()), (Some("v-app-1"), "app-pw"));
     }
 
     #[tokio::test]
-    async fn what_goes_wrong_is_named() {
-        let failed = asked(|_| async { Err::<Secret, _>("the vault is sealed") }).await.unwrap_err();
+    async fn reports_errors_and_unusable_credentials() {
+        let failed = call(|_| async { Err::<Secret, _>("the vault is sealed") }).await.unwrap_err();
         assert!(
             matches!(&failed, CredentialsError::Provider { source } if source.to_string() == "the vault is sealed")
         );
         for password in ["", "a\0b"] {
-            let error = asked(move |_| async move { Ok::<_, io::Error>(password) }).await.unwrap_err();
+            let error = call(move |_| async move { Ok::<_, io::Error>(password) }).await.unwrap_err();
             assert!(matches!(error, CredentialsError::Unusable { .. }), "{error}");
         }
-        let nobody = asked(|_| async { Ok::<_, io::Error>(Credentials::new("pw").with_user("")) }).await.unwrap_err();
-        assert!(nobody.to_string().contains("a user"), "{nobody}");
+        let no_user = call(|_| async { Ok::<_, io::Error>(Credentials::new("pw").with_user("")) }).await.unwrap_err();
+        assert!(no_user.to_string().contains("non-empty user"), "{no_user}");
     }
 
     #[tokio::test]
-    async fn a_panic_is_an_error() {
-        let now = asked(|_| -> std::future::Ready<Result<Secret, io::Error>> { panic!("at once") }).await;
-        assert!(matches!(now, Err(CredentialsError::Panicked)));
-        let later = asked(|_| async {
+    async fn reports_a_panic_as_an_error() {
+        let before =
+            call(|_| -> std::future::Ready<Result<Secret, io::Error>> { panic!("before the first await") }).await;
+        assert!(matches!(before, Err(CredentialsError::Panicked)));
+        let after = call(|_| async {
             tokio::task::yield_now().await;
             if true {
-                panic!("later");
+                panic!("after an await");
             }
             Ok::<_, io::Error>("pw")
         });
-        assert!(matches!(later.await, Err(CredentialsError::Panicked)));
+        assert!(matches!(after.await, Err(CredentialsError::Panicked)));
     }
 
     #[test]
-    fn credentials_never_print_the_password() {
+    fn debug_output_hides_the_password() {
         let shown = format!("{:?}", Credentials::new("hunter2").with_user("app"));
         assert!(!shown.contains("hunter2") && shown.contains("app"), "{shown}");
     }

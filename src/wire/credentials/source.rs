@@ -1,3 +1,5 @@
+//! Determines the credentials of a connection from the configuration, a file, or a provider.
+
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -5,21 +7,21 @@ use std::{
     sync::Arc,
 };
 
-use super::{CredentialsError, CredentialsRequest, ProvideCredentials, file, provider::ask};
+use super::{CredentialsError, CredentialsRequest, ProvideCredentials, file, provider::request_credentials};
 use crate::{
     config::{Config, Host, Secret, pgpass},
     event::{Emitter, Event},
     sync::{Mutex, lock},
 };
 
-/// Where the credentials of every connection come from.
+/// The source of the credentials of every connection.
 pub(crate) struct Source {
     origin: Origin,
     host: String,
     user: String,
     dbname: String,
     events: Arc<Emitter>,
-    /// Why the password file was ignored last: said once.
+    /// The reason why libpq's password file is ignored. Each new reason is reported once.
     ignored: Mutex<Option<String>>,
 }
 
@@ -31,7 +33,7 @@ enum Origin {
     Provider(Arc<dyn ProvideCredentials>),
 }
 
-/// Who a connection is for.
+/// The user and password of one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Login {
     pub(crate) user: String,
@@ -39,8 +41,8 @@ pub(crate) struct Login {
 }
 
 impl Login {
-    /// Whether a server would say the same to it.
-    pub(crate) fn is(&self, other: &Self) -> bool {
+    /// Returns true if both logins have the same user and password, so a server responds to both in the same way.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
         let password = match (&self.password, &other.password) {
             (Some(a), Some(b)) => a.is(b),
             (a, b) => a.is_none() && b.is_none(),
@@ -58,7 +60,7 @@ impl Source {
             (None, None, None, Some(path)) => Origin::Passfile(path.to_owned()),
             (None, None, None, None) => Origin::None,
         };
-        // In libpq's words: an IPv6 address has no brackets there.
+        // The notation of libpq's password file: an IPv6 address has no brackets.
         let host = match config.host() {
             Host::Address(address) => address.to_string(),
             Host::Service(name) => name.to_string(),
@@ -67,31 +69,33 @@ impl Source {
         Self { origin, host, user, dbname, events, ignored: Mutex::default() }
     }
 
-    /// Whether asking again can give something else.
+    /// Returns true if a second call of [`login`](Self::login) may return other credentials.
     pub(crate) fn can_change(&self) -> bool {
         !matches!(self.origin, Origin::None | Origin::Fixed(_))
     }
 
-    /// The credentials of one connection. Cancel-safe.
+    /// Returns the credentials of one connection. `refused` is true if the server has rejected the previous ones.
+    ///
+    /// Cancel-safe.
     pub(crate) async fn login(&self, address: SocketAddr, refused: bool) -> Result<Login, CredentialsError> {
         let mut user = self.user.clone();
         let password = match &self.origin {
             Origin::None => None,
             Origin::Fixed(password) => Some(password.clone()),
-            Origin::File(path) => Some(from_file(path).await?),
-            Origin::Passfile(path) => self.in_passfile(path, address.port()).await?,
+            Origin::File(path) => Some(read_password_file(path).await?),
+            Origin::Passfile(path) => self.find_in_passfile(path, address.port()).await?,
             Origin::Provider(provider) => {
                 let (host, dbname) = (self.host.clone(), self.dbname.clone());
                 let request = CredentialsRequest { host, address, user: user.clone(), dbname, refused };
-                let (other, password) = ask(&**provider, request).await?;
-                user = other.unwrap_or(user);
+                let (replacement, password) = request_credentials(&**provider, request).await?;
+                user = replacement.unwrap_or(user);
                 Some(password)
             }
         };
         Ok(Login { user, password })
     }
 
-    /// Where a password comes from that a server has refused, if that is worth saying.
+    /// Returns a description of the password's source for error messages, unless it is the configuration.
     pub(crate) fn origin(&self) -> Option<String> {
         match &self.origin {
             Origin::None | Origin::Fixed(_) => None,
@@ -100,23 +104,23 @@ impl Source {
         }
     }
 
-    /// The error where a server asks for a password that is not there.
-    pub(crate) fn missing(&self, port: u16) -> CredentialsError {
-        let looked = match &self.origin {
+    /// Returns the error for a server that requires a password when none was found.
+    pub(crate) fn missing_password(&self, port: u16) -> CredentialsError {
+        let searched = match &self.origin {
             Origin::Passfile(path) => match &*lock(&self.ignored) {
                 Some(cause) => format!("`{}` was ignored: {cause}", path.display()),
                 None => {
-                    format!("`{}` has no line for {}:{port}:{}:{}", path.display(), self.host, self.dbname, self.user)
+                    format!("`{}` has no entry for {}:{port}:{}:{}", path.display(), self.host, self.dbname, self.user)
                 }
             },
-            _ => "neither `password` nor `password_file` nor `passfile` is given".to_owned(),
+            _ => "none of `password`, `password_file` and `passfile` is set".to_owned(),
         };
-        CredentialsError::Missing { looked }
+        CredentialsError::Missing { searched }
     }
 
-    /// A file that cannot be used is ignored, as in libpq.
-    async fn in_passfile(&self, path: &Path, port: u16) -> Result<Option<Secret>, CredentialsError> {
-        let file = match blocking(path, file::passfile).await {
+    /// Searches libpq's password file. A file that cannot be used is ignored, as in libpq.
+    async fn find_in_passfile(&self, path: &Path, port: u16) -> Result<Option<Secret>, CredentialsError> {
+        let file = match blocking(path, file::read_passfile).await {
             Ok(file) => {
                 *lock(&self.ignored) = None;
                 file
@@ -133,26 +137,26 @@ impl Source {
     fn ignore(&self, path: &Path, error: &io::Error) {
         let cause = error.to_string();
         let before = lock(&self.ignored).replace(cause.clone());
-        // A file that is not there is no news: libpq's default need not exist.
+        // A missing file is not reported: libpq's default file need not exist.
         if error.kind() != io::ErrorKind::NotFound && before.as_ref() != Some(&cause) {
             self.events.emit(Event::PassfileIgnored { path: path.into(), cause: cause.into() });
         }
     }
 }
 
-async fn from_file(path: &Path) -> Result<Secret, CredentialsError> {
+async fn read_password_file(path: &Path) -> Result<Secret, CredentialsError> {
     let failed = |source| CredentialsError::File { path: path.to_owned(), source };
-    let mut bytes = blocking(path, file::password).await.map_err(failed)?;
+    let mut bytes = blocking(path, file::read_password).await.map_err(failed)?;
     let expected = match Secret::from_utf8(std::mem::take(&mut *bytes)) {
-        Some(secret) if secret.expose().is_empty() => "a password; it is empty",
-        Some(secret) if secret.expose().contains('\0') => "a password without a zero byte",
+        Some(secret) if secret.expose().is_empty() => "a password, got an empty file",
+        Some(secret) if secret.expose().contains('\0') => "a password without zero bytes",
         Some(secret) => return Ok(secret),
-        None => "a password of UTF-8",
+        None => "a password in UTF-8",
     };
     Err(CredentialsError::Content { path: path.to_owned(), expected })
 }
 
-/// Reads a file where it may take its time.
+/// Reads a file on a thread that may block.
 async fn blocking<T: Send + 'static>(path: &Path, read: fn(&Path) -> io::Result<T>) -> io::Result<T> {
     let path = path.to_owned();
     tokio::task::spawn_blocking(move || read(&path)).await.map_err(io::Error::other)?
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_source_that_is_given_counts() {
+    async fn uses_the_first_configured_source() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
         std::fs::write(path("password"), "from a file\n").unwrap();
@@ -203,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_read_each_time_and_what_is_wrong_with_it_is_named() {
+    async fn reads_the_file_for_each_login_and_names_its_error() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let source = source(&format!("host=db password_file={}", file.path().display()));
         let mut before: Option<Login> = None;
@@ -211,7 +215,10 @@ mod tests {
             std::fs::write(file.path(), password).unwrap();
             let login = source.login(address(), false).await.unwrap();
             assert_eq!(login.password.as_ref().unwrap().expose(), password);
-            assert!(login.is(&login) && before.replace(login.clone()).is_none_or(|before| !before.is(&login)));
+            assert!(
+                login.is_same_as(&login)
+                    && before.replace(login.clone()).is_none_or(|before| !before.is_same_as(&login))
+            );
         }
         for (content, expected) in [(&b""[..], "empty"), (b"\n", "empty"), (b"a\0b", "zero byte"), (b"\xff", "UTF-8")] {
             std::fs::write(file.path(), content).unwrap();
@@ -228,28 +235,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn that_a_password_file_is_ignored_is_said_once() {
+    async fn reports_an_ignored_passfile_once() {
         let directory = tempfile::tempdir().unwrap();
         let source = source(&format!("host=db user=app passfile={}", directory.path().display()));
         let mut events = source.events.subscribe();
         for _ in 0..3 {
             assert!(source.login(address(), false).await.unwrap().password.is_none());
         }
-        assert!(source.missing(5433).to_string().contains("was ignored: it is no plain file"));
+        assert!(source.missing_password(5433).to_string().contains("was ignored: not a regular file"));
         source.events.close();
-        let mut said = Vec::new();
+        let mut reported = Vec::new();
         while let Some(event) = events.next().await {
-            said.push(event.unwrap().to_string());
+            reported.push(event.unwrap().to_string());
         }
-        assert_eq!(said, [format!("passfile_ignored {}: it is no plain file", directory.path().display())]);
+        assert_eq!(reported, [format!("passfile_ignored {}: not a regular file", directory.path().display())]);
     }
 
     #[tokio::test]
-    async fn a_password_file_without_a_fitting_line_is_named_with_what_was_looked_for() {
+    async fn names_the_passfile_and_the_key_without_a_matching_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let source = source(&format!("host=db.svc user=app dbname=shop passfile={}", file.path().display()));
         assert!(source.login(address(), false).await.unwrap().password.is_none());
-        let missing = source.missing(5433).to_string();
-        assert!(missing.ends_with("has no line for db.svc:5433:shop:app"), "{missing}");
+        let missing = source.missing_password(5433).to_string();
+        assert!(missing.ends_with("has no entry for db.svc:5433:shop:app"), "{missing}");
     }
 }

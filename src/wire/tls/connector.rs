@@ -1,23 +1,23 @@
-//! Whoever does the handshake, without its type.
+//! Type erasure for TLS connectors: podpool's own, and those passed to the builder.
 
 use std::{future::Future, pin::Pin};
 
 use tokio::net::TcpStream;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
-use super::io::{Foreign, Io};
+use super::io::{CustomStream, Io};
 use crate::error::BoxError;
 
-/// A handshake under way.
+/// The future of a TLS handshake.
 pub(crate) type Handshake = Pin<Box<dyn Future<Output = Result<Box<dyn Io>, BoxError>> + Send>>;
 
-/// Does handshakes.
+/// A TLS implementation.
 pub(crate) trait Connector: Send + Sync {
-    /// Begins a handshake with the server of that name.
+    /// Starts a handshake on `socket`. `name` is the server's name, for verification and SNI.
     fn handshake(&self, name: &str, socket: TcpStream) -> Handshake;
 }
 
-/// A user's.
+/// The connector that was passed to the builder.
 pub(super) struct Custom<M>(pub(super) M);
 
 impl<M> Connector for Custom<M>
@@ -31,7 +31,7 @@ where
         let connect = self.0.clone().make_tls_connect(name).map_err(Into::into);
         Box::pin(async move {
             let stream = connect?.connect(socket).await.map_err(Into::into)?;
-            Ok(Box::new(Foreign(stream)) as Box<dyn Io>)
+            Ok(Box::new(CustomStream(stream)) as Box<dyn Io>)
         })
     }
 }

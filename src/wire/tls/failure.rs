@@ -1,4 +1,4 @@
-//! What the errors of a handshake mean.
+//! Classifies the errors of a TLS handshake.
 
 use std::{error, io};
 
@@ -7,51 +7,52 @@ use crate::{
     wire::classify::Class,
 };
 
-/// A connection that did not get to TLS.
+/// The error of a connection on which TLS could not be established.
 #[derive(Debug)]
 pub(crate) struct TlsFailure {
     pub(crate) class: Class,
-    /// The handshake itself failed: plain text may do.
+    /// The handshake itself failed, so a connection in plain text may succeed.
     pub(crate) in_handshake: bool,
     pub(crate) cause: BoxError,
 }
 
 impl TlsFailure {
-    /// It will be the same at the next try.
+    /// Returns a failure that every retry repeats.
     pub(super) fn permanent(error: TlsError) -> Self {
         Self { class: Class::Tls, in_handshake: false, cause: error.into() }
     }
 
-    /// The socket broke.
-    pub(super) fn broken(error: io::Error) -> Self {
+    /// Returns the failure for an I/O error of the socket before the handshake.
+    pub(super) fn io(error: io::Error) -> Self {
         Self { class: Class::NotReady, in_handshake: false, cause: error.into() }
     }
 
-    /// The handshake failed.
+    /// Returns the failure for an error of the handshake.
     pub(super) fn handshake(error: BoxError) -> Self {
-        let (class, cause) = judge(error);
+        let (class, cause) = classify(error);
         Self { class, in_handshake: true, cause }
     }
 }
 
-fn judge(error: BoxError) -> (Class, BoxError) {
+fn classify(error: BoxError) -> (Class, BoxError) {
     if error.is::<TlsError>() {
         return (Class::Tls, error);
     }
-    if let Some(error) = told(&*error) {
+    if let Some(error) = find_tls_error(&*error) {
         return (Class::Tls, error.into());
     }
-    if is_broken(&*error) {
+    if is_network_error(&*error) {
         return (Class::NotReady, error);
     }
     (Class::Tls, TlsError::new(TlsReason::Other, "the TLS connector failed").with_source(error).into())
 }
 
-/// What rustls says in an error of this chain, if it does: by our own connector, or by a user's. An alert can come as
-/// late as start-up: in TLS 1.3, the server looks at our certificate when the handshake is over for us.
-pub(crate) fn told(error: &(dyn error::Error + 'static)) -> Option<TlsError> {
+/// Returns the first rustls error in a chain of causes as a [`TlsError`]. It may come from podpool's own connector or
+/// from one that was passed to the builder. It can occur as late as start-up: in TLS 1.3, the server verifies the
+/// client's certificate when the handshake is already complete for the client.
+pub(crate) fn find_tls_error(error: &(dyn error::Error + 'static)) -> Option<TlsError> {
     #[cfg(feature = "rustls")]
-    return chain(error).find_map(super::rustls::told);
+    return chain(error).find_map(super::rustls::to_tls_error);
     #[cfg(not(feature = "rustls"))]
     {
         let _ = error;
@@ -59,8 +60,8 @@ pub(crate) fn told(error: &(dyn error::Error + 'static)) -> Option<TlsError> {
     }
 }
 
-/// Whether it is the network's trouble.
-fn is_broken(error: &(dyn error::Error + 'static)) -> bool {
+/// Returns true if the chain contains an I/O error that comes from the network.
+fn is_network_error(error: &(dyn error::Error + 'static)) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected,
         TimedOut, UnexpectedEof,
@@ -81,7 +82,7 @@ fn is_broken(error: &(dyn error::Error + 'static)) -> bool {
     })
 }
 
-/// An error and its causes, with those that an I/O error carries and does not count among its own.
+/// Returns an error and its causes. Includes the error inside an I/O error, which `source` skips.
 fn chain<'a>(error: &'a (dyn error::Error + 'static)) -> impl Iterator<Item = &'a (dyn error::Error + 'static)> {
     std::iter::successors(Some(error), |error| {
         let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broken_socket_is_the_networks_trouble_and_anything_else_of_a_connectors_is_tls() {
+    fn tells_network_errors_from_tls_errors() {
         for (kind, class) in [
             (io::ErrorKind::ConnectionReset, Class::NotReady),
             (io::ErrorKind::UnexpectedEof, Class::NotReady),
@@ -106,8 +107,8 @@ mod tests {
         }
         let deep = io::Error::other(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!(TlsFailure::handshake(deep.into()).class, Class::NotReady);
-        let named = TlsFailure::handshake("no such key on the card".into());
-        let cause = named.cause.downcast_ref::<TlsError>().unwrap();
+        let custom = TlsFailure::handshake("no such key on the card".into());
+        let cause = custom.cause.downcast_ref::<TlsError>().unwrap();
         assert_eq!(cause.reason(), TlsReason::Other);
         assert_eq!(error::Error::source(cause).unwrap().to_string(), "no such key on the card");
     }

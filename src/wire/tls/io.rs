@@ -1,4 +1,4 @@
-//! What the driver speaks on: a socket, or TLS on top of one.
+//! The streams that a connection can run on: a TCP socket, or a TLS session on top of one.
 
 use std::{
     convert::Infallible,
@@ -14,9 +14,9 @@ use tokio::{
 };
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-/// A socket, or what lies on top of one.
+/// A socket, or a TLS session on top of one.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
-    /// What authentication can be tied to.
+    /// Returns the data for channel binding, which ties the authentication to the TLS session.
     fn channel_binding(&self) -> ChannelBinding;
 }
 
@@ -32,10 +32,10 @@ impl TlsStream for &mut Box<dyn Io + '_> {
     }
 }
 
-/// Gives the driver, which would begin TLS now, the stream on which that has been done.
-pub(in crate::wire) struct Through;
+/// A `TlsConnect` that returns the stream as it is. The TLS handshake has been completed before the driver starts.
+pub(in crate::wire) struct Established;
 
-impl<S: TlsStream + Unpin> TlsConnect<S> for Through {
+impl<S: TlsStream + Unpin> TlsConnect<S> for Established {
     type Stream = S;
     type Error = Infallible;
     type Future = Ready<Result<S, Infallible>>;
@@ -45,22 +45,22 @@ impl<S: TlsStream + Unpin> TlsConnect<S> for Through {
     }
 }
 
-/// A stream of somebody else's TLS.
-pub(super) struct Foreign<S>(pub(super) S);
+/// The stream of a connector that was passed to the builder.
+pub(super) struct CustomStream<S>(pub(super) S);
 
-impl<S: TlsStream + Send + Unpin> Io for Foreign<S> {
+impl<S: TlsStream + Send + Unpin> Io for CustomStream<S> {
     fn channel_binding(&self) -> ChannelBinding {
         self.0.channel_binding()
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Foreign<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for CustomStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Foreign<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for CustomStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }

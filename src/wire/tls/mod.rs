@@ -1,4 +1,7 @@
-//! From a socket to what start-up is spoken on: plain text or TLS, as `sslmode` says.
+//! Turns a TCP socket into the stream for start-up: in plain text or over TLS, as `sslmode` requires.
+//!
+//! [`plan`] decides which modes a dial attempts, [`connector`] erases the type of the TLS implementation, and
+//! [`failure`] classifies its errors. The feature `rustls` adds podpool's own implementation.
 
 mod connector;
 mod failure;
@@ -15,10 +18,10 @@ use tokio::{
 };
 pub(crate) use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
-pub(super) use self::io::{Io, Through};
+pub(super) use self::io::{Established, Io};
 pub(crate) use self::{
     connector::Connector,
-    failure::{TlsFailure, told},
+    failure::{TlsFailure, find_tls_error},
     plan::{Encryption, Plan},
 };
 use crate::{
@@ -34,18 +37,19 @@ use crate::{
 /// SSLRequest (PostgreSQL manual, "Message Formats"): a length of 8, and 1234 and 5679 as 16-bit numbers.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// How connections to every Pod of one Service get to TLS, or not.
+/// The TLS settings of the connections to all Pods of a Service.
 pub(crate) struct Tls {
     plan: Plan,
+    /// `sslnegotiation=direct`: the handshake starts without an SSLRequest.
     direct: bool,
-    /// The name to verify and to send; `None` for each Pod's own.
+    /// The name for verification and SNI. `None` means the name of each Pod.
     name: Option<Box<str>>,
     connector: Option<Arc<dyn Connector>>,
     #[cfg(feature = "rustls")]
     files: Option<Arc<rustls::Rustls>>,
 }
 
-/// Erases a user's connector.
+/// Erases the type of a connector that was passed to the builder.
 pub(crate) fn erase<M>(make: M) -> Arc<dyn Connector>
 where
     M: MakeTlsConnect<TcpStream> + Clone + Send + Sync + 'static,
@@ -57,7 +61,7 @@ where
 }
 
 impl Tls {
-    /// Reads the files of certificates that the configuration names.
+    /// Creates the settings. Reads the certificate files that the configuration names.
     pub(crate) fn new(
         config: &Config,
         custom: Option<Arc<dyn Connector>>,
@@ -73,11 +77,11 @@ impl Tls {
         let direct = ssl.negotiation() == SslNegotiation::Direct;
         #[cfg(feature = "rustls")]
         {
-            let ours = custom.is_none() && mode != SslMode::Disable;
-            let files = if ours { Some(Arc::new(rustls::Rustls::new(ssl, events.clone())?)) } else { None };
+            let uses_rustls = custom.is_none() && mode != SslMode::Disable;
+            let files = if uses_rustls { Some(Arc::new(rustls::Rustls::new(ssl, events.clone())?)) } else { None };
             let connector = match custom {
                 Some(custom) => {
-                    leave_to_the_connector(config)?;
+                    reject_ignored_parameters(config)?;
                     Some(custom)
                 }
                 None => files.clone().map(|files| files as Arc<dyn Connector>),
@@ -88,10 +92,10 @@ impl Tls {
         {
             let _ = events;
             match &custom {
-                Some(_) => leave_to_the_connector(config)?,
+                Some(_) => reject_ignored_parameters(config)?,
                 None if mode >= SslMode::Require => {
-                    let expected = "`disable`, `allow` or `prefer`: podpool is built without its feature `rustls`, and \
-                                    the builder was given no `tls_connector`";
+                    let expected = "`disable`, `allow` or `prefer`, because TLS is not available (enable podpool's \
+                                    feature `rustls`, or pass a `tls_connector` to the builder)";
                     return Err(ConfigError::new("sslmode", expected).got(mode.as_str()));
                 }
                 None => {}
@@ -100,12 +104,13 @@ impl Tls {
         }
     }
 
-    /// What is tried, in order.
+    /// Returns the TLS modes to attempt.
     pub(crate) fn plan(&self) -> Plan {
         self.plan
     }
 
-    /// Brings a socket to where start-up begins. Says whether that is encrypted. `heard` is told of a first answer.
+    /// Turns a socket into the stream for start-up. The returned bool is true if the stream is encrypted. Calls
+    /// `on_response` when the server has responded to SSLRequest.
     ///
     /// Cancel-safe: dropping the future closes the socket.
     pub(crate) async fn secure(
@@ -113,23 +118,23 @@ impl Tls {
         mut socket: TcpStream,
         endpoint: &Endpoint,
         encryption: Encryption,
-        on_answer: impl Fn(),
+        on_response: impl Fn(),
     ) -> Result<(Box<dyn Io>, bool), TlsFailure> {
         if encryption == Encryption::Plain {
             return Ok((Box::new(socket), false));
         }
         let Some(connector) = &self.connector else {
-            // A pool that needs one is not built without.
-            return Err(TlsFailure::permanent(TlsError::new(TlsReason::Other, "there is nothing that speaks TLS")));
+            // Unreachable: the builder rejects a configuration that needs a connector and has none.
+            return Err(TlsFailure::permanent(TlsError::new(TlsReason::Other, "no TLS connector is available")));
         };
         let name = self.name(endpoint)?;
         if !self.direct {
-            let offered = ask(&mut socket).await?;
-            on_answer();
+            let offered = request_tls(&mut socket).await?;
+            on_response();
             if !offered && encryption == Encryption::Offered {
                 return Ok((Box::new(socket), false));
             } else if !offered {
-                let message = "the server does not offer TLS, and `sslmode` insists on it";
+                let message = "the server does not offer TLS, but `sslmode` requires it";
                 return Err(TlsFailure::permanent(TlsError::new(TlsReason::NotOffered, message)));
             }
         }
@@ -139,43 +144,45 @@ impl Tls {
         }
     }
 
-    /// Reads the files of certificates again, if there are any. Blocks.
+    /// Returns a function that reads the certificate files again, or `None` if there are none. The function blocks.
     pub(crate) fn refresher(&self) -> Option<impl FnOnce() + Send + 'static> {
         #[cfg(feature = "rustls")]
-        return self.files.clone().filter(|files| files.is_watching()).map(|files| move || files.refresh());
+        return self.files.clone().filter(|files| files.has_files()).map(|files| move || files.refresh());
         #[cfg(not(feature = "rustls"))]
         None::<fn()>
     }
 
+    /// Returns the name for verification and SNI.
     fn name<'a>(&'a self, endpoint: &'a Endpoint) -> Result<&'a str, TlsFailure> {
         self.name.as_deref().or_else(|| endpoint.host()).ok_or_else(|| {
-            let message = "the Pod's own name is to be verified, and discovery does not tell it";
+            let message = "`ssl_verify_name=pod` requires the name of the Pod, but discovery does not provide one";
             TlsFailure::permanent(TlsError::new(TlsReason::WrongName, message))
         })
     }
 }
 
-/// Asks the server for TLS.
-async fn ask(socket: &mut TcpStream) -> Result<bool, TlsFailure> {
-    socket.write_all(&SSL_REQUEST).await.map_err(TlsFailure::broken)?;
-    // One byte and no more: what came in plain text with it must not be taken for the server's, and fails the handshake.
-    match socket.read_u8().await.map_err(TlsFailure::broken)? {
+/// Sends SSLRequest. Returns true if the server offers TLS.
+async fn request_tls(socket: &mut TcpStream) -> Result<bool, TlsFailure> {
+    socket.write_all(&SSL_REQUEST).await.map_err(TlsFailure::io)?;
+    // Reads exactly one byte. Plain text that a third party injects after it must not count as sent by the server; it
+    // makes the handshake fail instead.
+    match socket.read_u8().await.map_err(TlsFailure::io)? {
         b'S' => Ok(true),
         b'N' => Ok(false),
-        // Its text is not repeated: nobody has shown who he is.
+        // The text of the error is omitted: the server is not authenticated yet.
         b'E' => {
-            let error = std::io::Error::other("the server answered the question for TLS with an error");
-            Err(TlsFailure::broken(error))
+            let error = std::io::Error::other("the server responded to SSLRequest with an error");
+            Err(TlsFailure::io(error))
         }
         other => {
-            let message = format!("the server answered the question for TLS with {other:#04x}, not with `S` or `N`");
+            let message = format!("expected `S` or `N` in response to SSLRequest, got {other:#04x}");
             Err(TlsFailure::permanent(TlsError::new(TlsReason::Protocol, message)))
         }
     }
 }
 
-/// Refuses parameters that would have no effect.
-fn leave_to_the_connector(config: &Config) -> Result<(), ConfigError> {
+/// Rejects parameters that have no effect with a custom connector.
+fn reject_ignored_parameters(config: &Config) -> Result<(), ConfigError> {
     let ssl = config.ssl();
     let mode = ssl.mode();
     let set = [
@@ -187,10 +194,11 @@ fn leave_to_the_connector(config: &Config) -> Result<(), ConfigError> {
     ];
     let Some((name, _)) = set.into_iter().find(|(_, set)| *set) else { return Ok(()) };
     if name == "sslmode" {
-        let expected = "`require` at most: the builder's own `tls_connector` decides how certificates are checked";
+        let expected = "`require` or a weaker mode, because the builder's `tls_connector` verifies certificates";
         return Err(ConfigError::new(name, expected).got(mode.as_str()));
     }
-    Err(ConfigError::new(name, "to be left out: the builder's own `tls_connector` decides that"))
+    let reason = "the builder's `tls_connector` controls certificates and SNI; remove the parameter";
+    Err(ConfigError::conflicting(name, reason))
 }
 
 impl fmt::Debug for Tls {

@@ -1,35 +1,38 @@
+//! The TLS modes that a dial attempts, derived from `sslmode`.
+
 use crate::config::SslMode;
 
-/// What one try does about TLS.
+/// The use of TLS in one attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Encryption {
     /// Plain text.
     Plain,
-    /// TLS if the server has it, else plain text.
+    /// TLS if the server offers it, else plain text.
     Offered,
-    /// TLS.
+    /// TLS, or failure.
     Required,
 }
 
-/// What is tried, and what then if TLS or the lack of it was the trouble.
+/// The TLS mode of the first attempt, and of a second one if the first fails because of its TLS mode.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) first: Encryption,
-    pub(crate) then: Option<Encryption>,
+    pub(crate) fallback: Option<Encryption>,
 }
 
 impl Plan {
-    /// libpq's (PostgreSQL manual, "SSL Support").
+    /// Returns the plan that libpq follows (PostgreSQL manual, "SSL Support"). `available` is true if there is a TLS
+    /// connector.
     pub(super) fn new(mode: SslMode, available: bool) -> Self {
         use Encryption::{Offered, Plain, Required};
-        let (first, then) = match mode {
+        let (first, fallback) = match mode {
             SslMode::Disable => (Plain, None),
             SslMode::Allow | SslMode::Prefer if !available => (Plain, None),
             SslMode::Allow => (Plain, Some(Required)),
             SslMode::Prefer => (Offered, Some(Plain)),
             SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => (Required, None),
         };
-        Self { first, then }
+        Self { first, fallback }
     }
 }
 
@@ -38,8 +41,8 @@ mod tests {
     use super::{Encryption::*, *};
 
     #[test]
-    fn nothing_but_allow_and_prefer_ever_speaks_plain_text_beside_tls() {
-        for (mode, first, then) in [
+    fn only_allow_and_prefer_mix_tls_and_plain_text() {
+        for (mode, first, fallback) in [
             (SslMode::Disable, Plain, None),
             (SslMode::Allow, Plain, Some(Required)),
             (SslMode::Prefer, Offered, Some(Plain)),
@@ -47,10 +50,10 @@ mod tests {
             (SslMode::VerifyCa, Required, None),
             (SslMode::VerifyFull, Required, None),
         ] {
-            assert_eq!(Plan::new(mode, true), Plan { first, then }, "{mode}");
+            assert_eq!(Plan::new(mode, true), Plan { first, fallback }, "{mode}");
         }
-        assert_eq!(Plan::new(SslMode::Prefer, false), Plan { first: Plain, then: None });
-        // Refused when the pool is built; were it not, it would fail, not speak plain text.
+        assert_eq!(Plan::new(SslMode::Prefer, false), Plan { first: Plain, fallback: None });
+        // The builder rejects this combination. If it did not, the dial would fail instead of using plain text.
         assert_eq!(Plan::new(SslMode::VerifyFull, false).first, Required);
     }
 }

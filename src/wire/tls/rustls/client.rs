@@ -1,4 +1,4 @@
-//! From the contents of files to rustls's configuration.
+//! Builds rustls's configuration from the contents of the certificate files.
 
 use std::{path::Path, sync::Arc};
 
@@ -14,20 +14,21 @@ use super::{
     trust::{Roots, Verifier},
 };
 
-/// PostgreSQL's protocol in ALPN, as IANA has it. libpq names it always, a server asks for it with direct negotiation.
+/// The ALPN protocol of PostgreSQL, as registered with IANA. libpq always offers it; servers require it with
+/// `sslnegotiation=direct`.
 pub(super) const ALPN: &[u8] = b"postgresql";
 
-/// What of the configuration goes into every session.
+/// The settings that apply to every session.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    /// Whether the name is checked.
-    pub(super) name: bool,
+    /// The server's name is verified too.
+    pub(super) verify_name: bool,
     pub(super) sni: bool,
-    /// The system's authorities, where they are trusted.
+    /// The operating system's CA certificates, if they are trusted.
     pub(super) system: Option<Arc<Roots>>,
 }
 
-/// Makes sense of what was read.
+/// Parses the contents of the files, and builds a configuration from them.
 pub(super) fn configure(
     settings: &Settings,
     files: &Files,
@@ -39,49 +40,51 @@ pub(super) fn configure(
     };
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
-    let verifier = Arc::new(Verifier { roots, name: settings.name, algorithms });
+    let verifier = Arc::new(Verifier { roots, verify_name: settings.verify_name, algorithms });
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .expect("ring has ciphers for TLS 1.2 and 1.3")
+        .expect("ring has cipher suites for TLS 1.2 and 1.3")
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match (&files.client, contents.client) {
         (Some((cert, key)), Some((chain, secret))) => {
             let hint = "the client's PEM certificate";
-            let chain = certificates(&chain).map_err(|why| FileError::new("sslcert", cert, hint, why))?;
-            let hint = "the private key of the client's certificate, without a password";
-            let refused = |why: &dyn std::fmt::Display| FileError::new("sslkey", key, hint, why);
-            // What a parser says of a key could repeat a part of it.
-            let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|_| refused(&"no PEM key that can be read"))?;
-            builder.with_client_auth_cert(chain, secret).map_err(|why| refused(&why))?
+            let chain = certificates(&chain).map_err(|reason| FileError::new("sslcert", cert, hint, reason))?;
+            let hint = "the unencrypted private key of the client's certificate";
+            let rejected = |reason: &dyn std::fmt::Display| FileError::new("sslkey", key, hint, reason);
+            // The parser's error is omitted: it could contain a part of the key.
+            let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|_| rejected(&"not a valid PEM key"))?;
+            builder.with_client_auth_cert(chain, secret).map_err(|reason| rejected(&reason))?
         }
         _ => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_sni = settings.sni;
-    // Many servers answer to one name; PostgreSQL has no sessions to resume.
+    // All Pods share one name, so a ticket of one would be offered to others. PostgreSQL does not resume sessions
+    // anyway.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
+/// Parses the certificates of the trusted authorities.
 fn authorities(path: &Path, bytes: &[u8]) -> Result<Roots, FileError> {
-    let refused = |why: &dyn std::fmt::Display| {
-        FileError::new("sslrootcert", path, "PEM certificates of trusted authorities", why)
+    let rejected = |reason: &dyn std::fmt::Display| {
+        FileError::new("sslrootcert", path, "PEM certificates of trusted authorities", reason)
     };
-    let certificates = certificates(bytes).map_err(|why| refused(&why))?;
-    Roots::new(certificates).map_err(|why| refused(&why))
+    let certificates = certificates(bytes).map_err(|reason| rejected(&reason))?;
+    Roots::new(certificates).map_err(|reason| rejected(&reason))
 }
 
-/// At least one certificate.
+/// Parses a PEM file with at least one certificate.
 fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     match all {
-        Ok(all) if all.is_empty() => Err("there is no certificate in it".to_owned()),
+        Ok(all) if all.is_empty() => Err("the file contains no certificate".to_owned()),
         Ok(all) => Ok(all),
         Err(rustls::pki_types::pem::Error::MissingSectionEnd { .. }) => {
-            Err("a certificate in it has no end".to_owned())
+            Err("the file contains a truncated certificate".to_owned())
         }
-        Err(why) => Err(why.to_string()),
+        Err(reason) => Err(reason.to_string()),
     }
 }
 
@@ -97,14 +100,14 @@ mod tests {
     }
 
     fn configured(root: &str, cert: &str, key: &str) -> Result<(), String> {
-        let settings = Settings { name: true, sni: true, system: None };
+        let settings = Settings { verify_name: true, sni: true, system: None };
         let client = Some((cert.as_bytes().to_vec(), Zeroizing::new(key.as_bytes().to_vec())));
         let contents = Contents { root: Some(root.as_bytes().to_vec()), client };
         configure(&settings, &files(), contents).map(drop).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn says_which_file_is_wrong_and_repeats_nothing_of_a_key() {
+    fn errors_name_the_file_and_contain_no_part_of_a_key() {
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["a".to_owned()]).unwrap();
         let (cert, key) = (cert.pem(), signing_key.serialize_pem());
         let other = generate_simple_self_signed(["b".to_owned()]).unwrap().signing_key.serialize_pem();
@@ -114,32 +117,22 @@ mod tests {
                 "",
                 &*cert,
                 &*key,
-                "sslrootcert: expected PEM certificates of trusted authorities at /tls/ca.crt: there is no",
+                "sslrootcert: expected PEM certificates of trusted authorities at /tls/ca.crt: the file contains no",
             ),
             (
                 &cert[..200],
                 &cert,
                 &key,
-                "sslrootcert: expected PEM certificates of trusted authorities at /tls/ca.crt: a certi",
+                "sslrootcert: expected PEM certificates of trusted authorities at /tls/ca.crt: the file contains a tr",
             ),
             (
                 &cert,
                 &key,
                 &key,
-                "sslcert: expected the client's PEM certificate at /tls/tls.crt: there is no certificate",
+                "sslcert: expected the client's PEM certificate at /tls/tls.crt: the file contains no certificate",
             ),
-            (
-                &cert,
-                &cert,
-                &cert,
-                "sslkey: expected the private key of the client's certificate, without a password at",
-            ),
-            (
-                &cert,
-                &cert,
-                &other,
-                "sslkey: expected the private key of the client's certificate, without a password at",
-            ),
+            (&cert, &cert, &cert, "sslkey: expected the unencrypted private key of the client's certificate at"),
+            (&cert, &cert, &other, "sslkey: expected the unencrypted private key of the client's certificate at"),
             (&cert, &cert, "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n", "sslkey"),
         ] {
             let error = configured(root, chain, secret).unwrap_err();

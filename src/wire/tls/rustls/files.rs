@@ -1,4 +1,4 @@
-//! The files of certificates: where they are, and what is in them.
+//! Locates and reads the certificate files.
 
 use std::{
     fs::File,
@@ -14,10 +14,10 @@ use crate::{
     error::ConfigError,
 };
 
-/// No file of this kind is larger; more than this is not read.
+/// Maximum size of a file, in bytes. Larger files are rejected.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// Where the files are.
+/// The paths of the files.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     pub(super) root: Root,
@@ -25,22 +25,22 @@ pub(super) struct Files {
     pub(super) client: Option<(PathBuf, PathBuf)>,
 }
 
-/// Whose certificates are trusted.
+/// The source of the trusted authorities.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Root {
-    /// Everybody's.
-    Anybody,
+    /// Certificates are not verified.
+    Unverified,
     File(PathBuf),
     System,
 }
 
-/// What was in the files. Has no `Debug`, for it holds a key.
+/// The contents of the files. Not `Debug`, because they include a private key.
 pub(super) struct Contents {
     pub(super) root: Option<Vec<u8>>,
     pub(super) client: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
 }
 
-/// What tells contents apart without holding them.
+/// A digest of the contents, to detect changes without keeping a copy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Fingerprint(Vec<Result<[u8; 32], String>>);
 
@@ -52,8 +52,8 @@ pub(super) struct FileError {
 }
 
 impl FileError {
-    pub(super) fn new(parameter: &'static str, path: &Path, expected: &str, why: impl std::fmt::Display) -> Self {
-        Self { parameter, expected: format!("{expected} at {}: {why}", path.display()) }
+    pub(super) fn new(parameter: &'static str, path: &Path, expected: &str, reason: impl std::fmt::Display) -> Self {
+        Self { parameter, expected: format!("{expected} at {}: {reason}", path.display()) }
     }
 }
 
@@ -70,40 +70,40 @@ impl From<FileError> for ConfigError {
 }
 
 impl Files {
-    /// Those that are named; else those of libpq's folder that are there now (PostgreSQL manual, "SSL Client File
-    /// Usage").
+    /// Returns the files that the configuration names, else those that exist now in libpq's directory (PostgreSQL
+    /// manual, "SSL Client File Usage").
     pub(super) fn find(ssl: &Ssl) -> Self {
-        let folder = folder();
-        let usual = |name: &str| folder.as_ref().map(|folder| folder.join(name));
-        let there = |name: &str| usual(name).filter(|path| path.exists());
+        let directory = directory();
+        let default = |name: &str| directory.as_ref().map(|directory| directory.join(name));
+        let existing = |name: &str| default(name).filter(|path| path.exists());
         let root = match ssl.root_cert() {
             Some(RootCert::System) => Root::System,
             Some(RootCert::File(path)) => Root::File(path.clone()),
-            None => match there("root.crt") {
+            None => match existing("root.crt") {
                 Some(path) => Root::File(path),
-                // Not there, which is told when it is read.
-                None if ssl.mode() >= SslMode::VerifyCa => Root::File(usual("root.crt").unwrap_or_default()),
-                None => Root::Anybody,
+                // The file does not exist; reading it returns an error that names it.
+                None if ssl.mode() >= SslMode::VerifyCa => Root::File(default("root.crt").unwrap_or_default()),
+                None => Root::Unverified,
             },
         };
         let named = ssl.cert().is_some() || ssl.key().is_some();
         let cert = ssl
             .cert()
             .map(Path::to_path_buf)
-            .or_else(|| if named { usual("postgresql.crt") } else { there("postgresql.crt") });
+            .or_else(|| if named { default("postgresql.crt") } else { existing("postgresql.crt") });
         let client = cert.map(|cert| {
-            let key = ssl.key().map(Path::to_path_buf).or_else(|| usual("postgresql.key"));
+            let key = ssl.key().map(Path::to_path_buf).or_else(|| default("postgresql.key"));
             (cert, key.unwrap_or_default())
         });
         Self { root, client }
     }
 
-    /// Whether there is anything that can change.
+    /// Returns true if the configuration uses no files, so nothing can change.
     pub(super) fn is_empty(&self) -> bool {
         !matches!(self.root, Root::File(_)) && self.client.is_none()
     }
 
-    /// What is in the files now. Blocks.
+    /// Reads the files. Blocks.
     pub(super) fn read(&self) -> (Fingerprint, Result<Contents, FileError>) {
         let mut prints = Vec::new();
         let result = self.contents(&mut prints);
@@ -114,24 +114,24 @@ impl Files {
     }
 
     fn contents(&self, prints: &mut Vec<Result<[u8; 32], String>>) -> Result<Contents, FileError> {
-        let mut taken = |bytes: &[u8]| prints.push(Ok(Sha256::digest(bytes).into()));
+        let mut add = |bytes: &[u8]| prints.push(Ok(Sha256::digest(bytes).into()));
         let root = match &self.root {
             Root::File(path) => {
                 let hint = "PEM certificates of trusted authorities (or `system`, for those of the operating system)";
-                let bytes = read(path, false).map_err(|why| FileError::new("sslrootcert", path, hint, why))?;
-                taken(&bytes);
+                let bytes = read(path, false).map_err(|reason| FileError::new("sslrootcert", path, hint, reason))?;
+                add(&bytes);
                 Some(bytes.to_vec())
             }
-            Root::Anybody | Root::System => None,
+            Root::Unverified | Root::System => None,
         };
         let client = match &self.client {
             Some((cert, key)) => {
                 let hint = "the client's PEM certificate";
-                let chain = read(cert, false).map_err(|why| FileError::new("sslcert", cert, hint, why))?;
-                taken(&chain);
-                let bytes =
-                    read(key, true).map_err(|why| FileError::new("sslkey", key, "the client's private key", why))?;
-                taken(&bytes);
+                let chain = read(cert, false).map_err(|reason| FileError::new("sslcert", cert, hint, reason))?;
+                add(&chain);
+                let bytes = read(key, true)
+                    .map_err(|reason| FileError::new("sslkey", key, "the client's private key", reason))?;
+                add(&bytes);
                 Some((chain.to_vec(), bytes))
             }
             None => None,
@@ -152,25 +152,23 @@ fn read(path: &Path, secret: bool) -> io::Result<Zeroizing<Vec<u8>>> {
     if metadata.len() > MAX_BYTES {
         return Err(io::Error::other(format!("larger than {MAX_BYTES} bytes")));
     }
-    // All of the room at once: what a growing buffer leaves behind is not wiped.
+    // Allocated in full, because the memory that a growing buffer leaves behind is not wiped.
     let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
     file.take(metadata.len()).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// libpq's rule for a private key: for its owner alone, or root's and readable by a group.
+/// Applies libpq's rule for private keys: accessible only to the owner, or owned by root and readable by its group.
 #[cfg(unix)]
 fn check_access(metadata: &std::fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
 
-    let (mode, roots) = (metadata.mode() & 0o777, metadata.uid() == 0);
-    let others = if roots { 0o037 } else { 0o077 };
-    if mode & others == 0 {
+    let (mode, owned_by_root) = (metadata.mode() & 0o777, metadata.uid() == 0);
+    let forbidden = if owned_by_root { 0o037 } else { 0o077 };
+    if mode & forbidden == 0 {
         return Ok(());
     }
-    Err(io::Error::other(format!(
-        "its mode is {mode:04o}; it may be 0600 or less, or, for a file of root's, 0640 or less"
-    )))
+    Err(io::Error::other(format!("its mode is {mode:04o}, but must be 0600 or stricter (0640 if owned by root)")))
 }
 
 #[cfg(not(unix))]
@@ -178,10 +176,10 @@ fn check_access(_: &std::fs::Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Where libpq looks for files that nobody names.
-fn folder() -> Option<PathBuf> {
+/// Returns the directory in which libpq looks for files that are not named.
+fn directory() -> Option<PathBuf> {
     if cfg!(windows) {
-        std::env::var_os("APPDATA").map(|folder| Path::new(&folder).join("postgresql"))
+        std::env::var_os("APPDATA").map(|parent| Path::new(&parent).join("postgresql"))
     } else {
         std::env::home_dir().map(|home| home.join(".postgresql"))
     }
@@ -193,7 +191,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_key_that_others_may_read_is_refused() {
+    fn rejects_a_key_that_others_may_read() {
         use std::{
             fs,
             os::unix::fs::{MetadataExt, PermissionsExt},
@@ -202,12 +200,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         fs::write(&path, "secret").unwrap();
-        let roots = fs::metadata(&path).unwrap().uid() == 0;
+        let owned_by_root = fs::metadata(&path).unwrap().uid() == 0;
         for (mode, good) in [
             (0o600, true),
             (0o400, true),
-            (0o640, roots),
-            (0o440, roots),
+            (0o640, owned_by_root),
+            (0o440, owned_by_root),
             (0o660, false),
             (0o604, false),
             (0o644, false),
@@ -222,18 +220,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_named_with_its_parameter_and_path() {
+    fn errors_name_the_parameter_and_the_path() {
         let ssl = Ssl::new(SslMode::VerifyFull).with_root_cert("/nowhere/ca.crt");
         let (print, result) = Files::find(&ssl).read();
         let error = ConfigError::from(result.err().unwrap());
         assert_eq!(error.parameter(), "sslrootcert");
-        assert!(error.expected().contains("/nowhere/ca.crt: No such file"), "{error}");
-        assert_eq!(print, Files::find(&ssl).read().0, "the same trouble is the same");
+        assert!(error.problem().contains("/nowhere/ca.crt: No such file"), "{error}");
+        assert_eq!(print, Files::find(&ssl).read().0, "the same error has the same fingerprint");
 
-        let folder = tempfile::tempdir().unwrap();
-        let ssl = Ssl::new(SslMode::Require).with_client_cert(folder.path(), "/nowhere/tls.key");
+        let directory = tempfile::tempdir().unwrap();
+        let ssl = Ssl::new(SslMode::Require).with_client_cert(directory.path(), "/nowhere/tls.key");
         let error = ConfigError::from(Files::find(&ssl).read().1.err().unwrap());
         assert_eq!(error.parameter(), "sslcert");
-        assert!(error.expected().contains("not a regular file"), "{error}");
+        assert!(error.problem().contains("not a regular file"), "{error}");
     }
 }

@@ -1,14 +1,15 @@
-//! TLS by rustls and ring, with certificates that are read again when their files change.
+//! TLS with rustls and ring. Reloads the certificates when their files change.
 //!
 //! # Synchronization
 //!
-//! `config` is what the next handshake uses, locked for as long as it takes to clone an `Arc`. `reader` is locked
-//! while files are read, by one thread that may block; who finds it locked goes on with what there is.
+//! `config` is the configuration of the next handshake. Its lock is held only while an `Arc` is cloned or replaced.
+//! `reader` is locked while files are read, by one thread that may block. A thread that finds it locked continues with
+//! the current configuration.
 
 mod client;
+mod error;
 mod files;
 mod session;
-mod told;
 mod trust;
 
 use std::{
@@ -23,7 +24,7 @@ use tokio_rustls::{
     rustls::{ClientConfig, pki_types::ServerName},
 };
 
-pub(super) use self::told::told;
+pub(super) use self::error::to_tls_error;
 use self::{
     client::{ALPN, Settings, configure},
     files::{FileError, Files, Fingerprint, Root},
@@ -41,14 +42,15 @@ use crate::{
     time::Duration,
 };
 
-/// Files that do not fit together are read once more after this long: perhaps they are just being written.
-const HALF_WRITTEN: Duration = Duration::from_millis(100);
+/// Delay before invalid files are read once more, because a writer may not have finished.
+const REREAD_DELAY: Duration = Duration::from_millis(100);
 
-/// Our own connector.
+/// A connector that uses rustls.
 pub(super) struct Rustls(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
+    /// `sslnegotiation=direct`.
     direct: bool,
     files: Files,
     config: Mutex<Arc<ClientConfig>>,
@@ -56,31 +58,33 @@ struct Inner {
     events: Arc<Emitter>,
 }
 
-/// What was read last.
+/// The fingerprints of the files that were read last.
 struct Reader {
+    /// Fingerprint of the files in use.
     used: Fingerprint,
-    refused: Option<Fingerprint>,
+    /// Fingerprint of newer files that were rejected. They are not reported again.
+    rejected: Option<Fingerprint>,
 }
 
 impl Rustls {
-    /// Reads the files that the parameters name.
+    /// Creates a connector. Reads the files that the parameters name.
     pub(super) fn new(ssl: &Ssl, events: Arc<Emitter>) -> Result<Self, ConfigError> {
         let files = Files::find(ssl);
-        let system = if files.root == Root::System { Some(systems_authorities()?) } else { None };
-        let settings = Settings { name: ssl.mode() == SslMode::VerifyFull, sni: ssl.sni(), system };
+        let system = if files.root == Root::System { Some(system_authorities()?) } else { None };
+        let settings = Settings { verify_name: ssl.mode() == SslMode::VerifyFull, sni: ssl.sni(), system };
         let (used, contents) = files.read();
         let config = configure(&settings, &files, contents?)?;
         let direct = ssl.negotiation() == SslNegotiation::Direct;
-        let reader = Mutex::new(Reader { used, refused: None });
+        let reader = Mutex::new(Reader { used, rejected: None });
         Ok(Self(Arc::new(Inner { settings, direct, files, config: Mutex::new(config), reader, events })))
     }
 
-    /// Whether there are files that can change.
-    pub(super) fn is_watching(&self) -> bool {
+    /// Returns true if the certificates come from files, which can change.
+    pub(super) fn has_files(&self) -> bool {
         !self.0.files.is_empty()
     }
 
-    /// Reads the files again, if they have changed. Blocks.
+    /// Reads the files again and applies changes. Blocks.
     pub(super) fn refresh(&self) {
         self.0.refresh();
     }
@@ -91,39 +95,39 @@ impl Inner {
         let mut reader = match self.reader.try_lock() {
             Ok(reader) => reader,
             Err(TryLockError::Poisoned(reader)) => reader.into_inner(),
-            // They are being read just now.
+            // Another thread is reading the files.
             Err(TryLockError::WouldBlock) => return,
         };
         match self.read(&mut reader) {
             None => {}
             Some((print, Ok(config))) => {
                 *lock(&self.config) = config;
-                *reader = Reader { used: print, refused: None };
+                *reader = Reader { used: print, rejected: None };
                 self.events.emit(Event::CertificatesReloaded);
             }
             Some((print, Err(error))) => {
-                reader.refused = Some(print);
+                reader.rejected = Some(print);
                 self.events.emit(Event::CertificatesRefused { cause: error.to_string().into() });
             }
         }
     }
 
-    /// What is new in the files, if anything is.
+    /// Reads the files, twice if they are invalid. Returns `None` if nothing has changed since the last report.
     fn read(&self, reader: &mut Reader) -> Option<(Fingerprint, Result<Arc<ClientConfig>, FileError>)> {
         let mut read = || {
             let (print, contents) = self.files.read();
             if print == reader.used {
-                reader.refused = None;
+                reader.rejected = None;
                 return None;
             }
-            (reader.refused.as_ref() != Some(&print)).then(|| {
+            (reader.rejected.as_ref() != Some(&print)).then(|| {
                 let config = contents.and_then(|contents| configure(&self.settings, &self.files, contents));
                 (print, config)
             })
         };
         match read()? {
             (_, Err(_)) => {
-                thread::sleep(HALF_WRITTEN);
+                thread::sleep(REREAD_DELAY);
                 read()
             }
             good => Some(good),
@@ -134,8 +138,10 @@ impl Inner {
         let config = lock(&self.config).clone();
         let stream = TlsConnector::from(config).connect(name, socket).await?;
         if self.direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
-            // As libpq: else the server could be one of another protocol, fooled into answering.
-            let message = "the server did not agree on ALPN's `postgresql`, which `sslnegotiation=direct` needs";
+            // As in libpq: without ALPN, the peer could be a server of another protocol that was tricked into
+            // responding.
+            let message = "the server did not negotiate the ALPN protocol `postgresql`, which `sslnegotiation=direct` \
+                           requires";
             return Err(TlsError::new(TlsReason::Protocol, message).into());
         }
         Ok(Box::new(stream))
@@ -156,14 +162,15 @@ impl Connector for Rustls {
     }
 }
 
-fn systems_authorities() -> Result<Arc<Roots>, ConfigError> {
+/// Loads the CA certificates of the operating system.
+fn system_authorities() -> Result<Arc<Roots>, ConfigError> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::debug!(%error, "a certificate of the system's authorities was not read");
+        tracing::debug!(%error, "cannot read a CA certificate of the operating system");
     }
     let roots = Roots::parsable(found.certs);
     if roots.is_empty() {
-        let expected = "a file: the operating system has no certificates of authorities (in an image, they come with \
+        let expected = "a file, because the operating system has no CA certificates (in a container image, install \
                         the package `ca-certificates`)";
         return Err(ConfigError::new("sslrootcert", expected).got("system"));
     }

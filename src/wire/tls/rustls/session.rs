@@ -1,4 +1,4 @@
-//! A session of rustls as something that start-up is spoken on.
+//! Channel binding for rustls sessions.
 
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
 use tokio::net::TcpStream;
@@ -17,16 +17,17 @@ use crate::wire::tls::io::Io;
 impl Io for TlsStream<TcpStream> {
     fn channel_binding(&self) -> ChannelBinding {
         let leaf = self.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        match leaf.and_then(|leaf| end_point(leaf)) {
+        match leaf.and_then(|leaf| server_end_point(leaf)) {
             Some(hash) => ChannelBinding::tls_server_end_point(hash),
             None => ChannelBinding::none(),
         }
     }
 }
 
-/// `tls-server-end-point` (RFC 5929, section 4.1): the hash of the server's certificate, by the hash of its own
-/// signature, but by SHA-256 where that is MD5 or SHA-1. None where the signature has no hash of its own, as Ed25519.
-fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+/// Returns the channel binding `tls-server-end-point` (RFC 5929, section 4.1): the server's certificate, hashed with
+/// the hash function of its signature, or with SHA-256 in place of MD5 and SHA-1. Returns `None` for signatures without
+/// a separate hash function, such as Ed25519.
+fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let parsed = Certificate::from_der(certificate).ok()?;
     match parsed.signature_algorithm().oid {
         rfc5912::MD_5_WITH_RSA_ENCRYPTION
@@ -59,14 +60,14 @@ mod tests {
     fn signed_with(algorithm: &'static SignatureAlgorithm) -> Option<usize> {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let certificate = CertificateParams::new(["svc".to_owned()]).unwrap().self_signed(&key).unwrap();
-        end_point(certificate.der()).map(|hash| hash.len())
+        server_end_point(certificate.der()).map(|hash| hash.len())
     }
 
     #[test]
-    fn the_hash_is_that_of_the_signature() {
+    fn hashes_with_the_signature_algorithm() {
         assert_eq!(signed_with(&rcgen::PKCS_ECDSA_P256_SHA256), Some(32));
         assert_eq!(signed_with(&rcgen::PKCS_ECDSA_P384_SHA384), Some(48));
         assert_eq!(signed_with(&rcgen::PKCS_ED25519), None);
-        assert_eq!(end_point(b"no certificate"), None);
+        assert_eq!(server_end_point(b"no certificate"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Who is who he says: the check of a server's certificate, as far as `sslmode` asks for it.
+//! Verifies server certificates, to the extent that `sslmode` requires.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use tokio_rustls::rustls::{
 };
 use x509_cert::{Certificate, der::Decode};
 
-/// Those who are trusted.
+/// The trusted authorities.
 #[derive(Debug)]
 pub(super) struct Roots {
     store: RootCertStore,
-    /// As they are, for servers that show one of them itself.
+    /// The certificates themselves, for servers that present one of them as their own.
     certificates: Vec<CertificateDer<'static>>,
 }
 
@@ -31,7 +31,7 @@ impl Roots {
         Ok(Self { store, certificates })
     }
 
-    /// Those that can be read: a system's store may hold others.
+    /// Returns the certificates that can be parsed: an operating system's store may contain others.
     pub(super) fn parsable(certificates: Vec<CertificateDer<'static>>) -> Self {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(certificates.iter().cloned());
@@ -43,13 +43,13 @@ impl Roots {
     }
 }
 
-/// Checks what a server shows.
+/// A verifier of server certificates.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    /// `None` where anybody is trusted.
+    /// `None` if certificates are not verified.
     pub(super) roots: Option<Arc<Roots>>,
-    /// Whether the name is checked.
-    pub(super) name: bool,
+    /// The server's name is verified too.
+    pub(super) verify_name: bool,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -65,19 +65,19 @@ impl ServerCertVerifier for Verifier {
         let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
         let parsed = ParsedCertificate::try_from(end_entity)?;
         if roots.certificates.iter().any(|root| root.as_ref() == end_entity.as_ref()) {
-            // A server's own self-signed certificate in the place of an authority's, as libpq takes it. The usual
-            // check would refuse one that says of itself that it is an authority, as `openssl req -x509` has it.
-            within_its_time(end_entity, now)?;
+            // The server's own self-signed certificate is configured as the authority, which libpq accepts. The regular
+            // verification rejects a server certificate with the CA flag, which `openssl req -x509` sets.
+            check_validity(end_entity, now)?;
         } else {
             let algorithms = self.algorithms.all;
             let signed =
                 verify_server_cert_signed_by_trust_anchor(&parsed, &roots.store, intermediates, now, algorithms);
-            // A stranger's self-signed certificate is first of all a stranger's, whatever else is wrong with it.
+            // For an unknown self-signed certificate, report the unknown issuer, whatever else is wrong with it.
             signed.map_err(
                 |error| if is_self_issued(end_entity) { CertificateError::UnknownIssuer.into() } else { error },
             )?;
         }
-        if self.name {
+        if self.verify_name {
             verify_server_name(&parsed, server_name)?;
         }
         Ok(ServerCertVerified::assertion())
@@ -111,7 +111,7 @@ fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
     parsed.is_ok_and(|parsed| parsed.tbs_certificate().issuer() == parsed.tbs_certificate().subject())
 }
 
-fn within_its_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
     let certificate = Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
     let validity = certificate.tbs_certificate().validity();
     let [not_before, not_after] =

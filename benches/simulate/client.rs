@@ -1,0 +1,36 @@
+//! A simulated client: a pool, the callers that wait for a connection, and the state of its probes.
+
+use std::collections::VecDeque;
+
+use podpool::bench::SimulatedClient;
+
+pub(crate) struct Client {
+    pub(crate) pool: SimulatedClient,
+    /// FIFO queue of callers that wait for a connection.
+    pub(crate) waiting: VecDeque<Waiter>,
+    pub(crate) probing: Vec<Probing>,
+}
+
+/// A caller that waits for a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiter {
+    /// Time of the call, in nanoseconds.
+    pub(crate) arrived: u64,
+    /// Service time of the caller's statement, in nanoseconds, on a Pod that is not slow.
+    pub(crate) work: f64,
+}
+
+/// A client's probe state for one Pod.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Probing {
+    /// Number of the last scheduled probe. Events of earlier probes are ignored.
+    pub(crate) number: u64,
+    /// True if the last scheduled probe has been sent and has not ended.
+    pub(crate) in_flight: bool,
+    /// True if the last probe failed.
+    pub(crate) failed: bool,
+    /// Time of the last response, or of the first statement that was sent to an idle Pod; 0 before either.
+    pub(crate) last_response: u64,
+    /// True if a probe has been sent since the last response, because the Pod was unresponsive.
+    pub(crate) suspected: bool,
+}

@@ -1,0 +1,60 @@
+use std::net::IpAddr;
+
+use hickory_resolver::proto::rr::Name;
+
+use crate::{discovery::error::ResolveErrorKind, time::Duration};
+
+/// The usable part of one response.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Answer {
+    /// Addresses of A or AAAA records, sorted and without duplicates.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Targets of SRV records, sorted by target and port, without duplicates.
+    pub(crate) services: Vec<Service>,
+    /// Addresses of SRV targets in the additional section, sorted and without duplicates.
+    pub(crate) glue: Vec<(Name, IpAddr)>,
+    /// Names of PTR records.
+    pub(crate) pointers: Vec<Name>,
+    /// The CNAME chain of the queried name, in order. The records belong to the last alias. If there are none, that
+    /// alias must be queried next.
+    pub(crate) aliases: Vec<Name>,
+    /// The smallest TTL of all records used.
+    pub(crate) ttl: Duration,
+    /// Number of addresses or targets dropped because there are more than [`MAX_ADDRESSES`](super::MAX_ADDRESSES).
+    pub(crate) left_out: usize,
+}
+
+impl Answer {
+    /// Returns true if the answer contains more than aliases.
+    pub(crate) fn has_records(&self) -> bool {
+        !(self.addresses.is_empty() && self.services.is_empty() && self.pointers.is_empty())
+    }
+}
+
+/// The target of one SRV record. Priority and weight are ignored: the Kubernetes DNS specification (2.4.2) leaves them
+/// open, and the balancer distributes the load.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Service {
+    pub(crate) target: Name,
+    pub(crate) port: u16,
+}
+
+/// The reason why a response has no usable answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Rejection {
+    pub(crate) kind: ResolveErrorKind,
+    /// Validity of a negative response, if an SOA record specifies it.
+    pub(crate) negative_ttl: Option<Duration>,
+    /// Details for the error text. Empty if the kind is specific enough.
+    pub(crate) reason: &'static str,
+}
+
+impl Rejection {
+    pub(crate) fn new(kind: ResolveErrorKind) -> Self {
+        Self { kind, negative_ttl: None, reason: "" }
+    }
+
+    pub(crate) fn malformed(reason: &'static str) -> Self {
+        Self { reason, ..Self::new(ResolveErrorKind::Malformed) }
+    }
+}

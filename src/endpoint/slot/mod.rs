@@ -1,0 +1,250 @@
+//! The counters and flags of one Pod, in one cache line.
+//!
+//! # Layout
+//!
+//! One word holds everything that a checkout or a check-in changes together, so each of them is one atomic
+//! read-modify-write: the connections in use, the flags that a check-in must act on, and the number of checkouts. The
+//! latency class is in the same word, so choosing a Pod reads one word of each candidate. The number of checkouts wraps
+//! at 2^40.
+//!
+//! ```text
+//! 63 …… 24    23 …………… 18       17       16            15 …… 0
+//! checkouts   class minus 1     closed   has waiters   in use
+//! ```
+//!
+//! # Orderings
+//!
+//! All changes of the word are read-modify-writes, so they have a total order, and each one continues the release
+//! sequence of those before it. The order matters between a connection that is returned and a caller that begins to
+//! wait:
+//!
+//! * The check-in makes the connection idle, then calls [`Slot::checkin`], which returns the flags.
+//! * The waiter enters the queue, calls [`Slot::set_has_waiters`], then looks for an idle connection once more.
+//!
+//! Both calls release and acquire. If the check-in comes first in the order, its release pairs with the acquire of
+//! `set_has_waiters`, and the waiter finds the connection. If the waiter comes first, its release pairs with the
+//! acquire of `checkin`, and the check-in sees the flag and finds the waiter in the queue.
+//!
+//! [`Slot::close`] and `checkin` work in the same way. Either the check-in sees that the Pod is closed and closes the
+//! connection, or the thread that called `close` finds the connection when it closes the idle ones afterwards.
+//!
+//! The latency class, the latencies and the targets are written by the directory and the pool's upkeep and read by
+//! checkouts. They are relaxed because they guard no other data: a stale value leads to the choice that was right a
+//! moment earlier. The class has one writer, so adding the difference to the word changes no other part of the word.
+
+mod slab;
+
+use std::time::Duration;
+
+pub(crate) use self::slab::{Slab, SlotHandle, Slots};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+
+const IN_USE: u64 = (1 << 16) - 1;
+const HAS_WAITERS: u64 = 1 << 16;
+const CLOSED: u64 = 1 << 17;
+const CLASS: u64 = 1 << 18;
+const CHECKOUT: u64 = 1 << 24;
+
+/// The slowest latency class.
+pub(crate) const CLASS_MAX: u32 = (CHECKOUT / CLASS) as u32;
+
+/// The load of a Pod, read in one step.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Load {
+    /// Connections in use.
+    pub(crate) in_flight: u32,
+    /// The latency class: how many times slower than the fastest Pods this Pod counts as, from 1.
+    pub(crate) class: u32,
+}
+
+/// The flags at the time of a check-in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flags(u64);
+
+impl Flags {
+    /// Returns true if a caller may be waiting for a connection to this Pod.
+    pub(crate) fn has_waiters(self) -> bool {
+        self.0 & HAS_WAITERS != 0
+    }
+
+    /// Returns true if the Pod is being drained, so its idle connections must be closed.
+    pub(crate) fn closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+}
+
+/// The counters and flags of one Pod.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Slot {
+    word: AtomicU64,
+    /// The targets for which this Pod is a candidate, as [`Target::bit`](crate::config::Target::bit)s.
+    targets: AtomicU32,
+    /// Mean time of a statement in microseconds; 0 if unknown.
+    latency: AtomicU32,
+    /// Decaying peak of the latency in microseconds; 0 if unknown.
+    peak: AtomicU32,
+}
+
+impl Slot {
+    /// Counts a checkout.
+    #[inline]
+    pub(crate) fn checkout(&self) {
+        // Relaxed: the count guards no data. The pool of idle connections synchronizes the connection itself.
+        self.word.fetch_add(CHECKOUT | 1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that is passed from a check-in directly to a waiter. It stays in use.
+    pub(crate) fn handed_over(&self) {
+        // Relaxed: the count guards no data. The lock of the wait queue synchronizes the connection itself.
+        self.word.fetch_add(CHECKOUT, Ordering::Relaxed);
+    }
+
+    /// Counts a check-in, after the connection has become idle or was closed. Returns the flags to act on.
+    #[inline]
+    pub(crate) fn checkin(&self) -> Flags {
+        // Release pairs with the acquire in `set_has_waiters` and `close`: they see the idle connection.
+        // Acquire pairs with their release: a waiter whose flag is seen here is in the queue.
+        let before = self.word.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before & IN_USE > 0, "check-in without a checkout");
+        Flags(before)
+    }
+
+    /// Returns the flags to act on after a connection that was not in use has become idle.
+    pub(crate) fn flags(&self) -> Flags {
+        // A read-modify-write, because a load could miss a flag that was just set. Pairs with `set_has_waiters` and
+        // `close`, as in `checkin`.
+        Flags(self.word.fetch_or(0, Ordering::AcqRel))
+    }
+
+    /// Sets the flag that a caller in the queue may take a connection to this Pod.
+    pub(crate) fn set_has_waiters(&self) {
+        // A flag that is already set stays set: it is cleared only under the queue's lock, while no caller in the queue
+        // wants this Pod, and this caller is already in the queue. The acquire load pairs with the release in `checkin`
+        // and `flags`: connections that became idle before the flag was set are visible here, because every later
+        // change of the word continues their release sequence. Later check-ins see the flag.
+        if self.word.load(Ordering::Acquire) & HAS_WAITERS == 0 {
+            // Release pairs with the acquire in `checkin` and `flags`: they see the caller in the queue.
+            // Acquire pairs with their release: this caller sees the idle connection.
+            self.word.fetch_or(HAS_WAITERS, Ordering::AcqRel);
+        }
+    }
+
+    /// Returns true if a caller in the queue may take a connection to this Pod. A hint.
+    pub(crate) fn has_waiters(&self) -> bool {
+        // Relaxed: a caller that trusts a stale value enters the queue and checks again after `set_has_waiters`.
+        self.word.load(Ordering::Relaxed) & HAS_WAITERS != 0
+    }
+
+    /// Clears the flag. Call only under the queue's lock, while no caller in the queue wants this Pod.
+    pub(crate) fn clear_has_waiters(&self) {
+        // Relaxed: the next waiter takes the queue's lock before its `set_has_waiters`, which orders the two.
+        self.word.fetch_and(!HAS_WAITERS, Ordering::Relaxed);
+    }
+
+    /// Marks the Pod as drained. The caller must close the idle connections afterwards.
+    pub(crate) fn close(&self) {
+        // Release pairs with the acquire in `checkin`, `flags` and `is_closed`. Acquire pairs with the release in
+        // `checkin` and `flags`: connections that became idle before are visible to the caller.
+        self.word.fetch_or(CLOSED, Ordering::AcqRel);
+    }
+
+    /// Returns true if the Pod is being drained. The flag is never cleared while the Pod exists.
+    pub(crate) fn is_closed(&self) -> bool {
+        // Acquire pairs with the release in `close`.
+        self.word.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// Returns the load, as a basis for choosing a Pod.
+    #[inline]
+    pub(crate) fn load(&self) -> Load {
+        // Relaxed: a hint. Its counterparts are `checkout`, `checkin` and `set_class`.
+        let word = self.word.load(Ordering::Relaxed);
+        Load { in_flight: (word & IN_USE) as u32, class: (word / CLASS) as u32 % CLASS_MAX + 1 }
+    }
+
+    /// Returns true if no connection is in use and the Pod is in the fastest class.
+    #[inline(always)]
+    pub(crate) fn is_idle_and_fast(&self) -> bool {
+        // Relaxed: a hint, as in `load`.
+        self.word.load(Ordering::Relaxed) & (IN_USE | (CHECKOUT - CLASS)) == 0
+    }
+
+    /// Returns the number of connections in use.
+    #[inline]
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.load().in_flight
+    }
+
+    /// Sets the latency class, 1 to [`CLASS_MAX`]. Must not be called concurrently.
+    pub(crate) fn set_class(&self, class: u32) {
+        let (class, before) = (class.clamp(1, CLASS_MAX), self.load().class);
+        if class != before {
+            let difference = u64::from(class).wrapping_sub(u64::from(before));
+            // Relaxed: read by `load` and `is_idle_and_fast`; see the module documentation.
+            self.word.fetch_add(difference.wrapping_mul(CLASS), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the number of checkouts since the Pod was added.
+    pub(crate) fn checkouts(&self) -> u64 {
+        // Relaxed: a counter. Its counterparts are `checkout` and `handed_over`.
+        self.word.load(Ordering::Relaxed) / CHECKOUT
+    }
+
+    /// Returns true if the Pod is a candidate for the target with this bit.
+    pub(crate) fn serves(&self, target: u32) -> bool {
+        // Relaxed: written by `set_targets`; see the module documentation.
+        self.targets.load(Ordering::Relaxed) & target != 0
+    }
+
+    /// Sets the targets for which the Pod is a candidate.
+    pub(crate) fn set_targets(&self, targets: u32) {
+        // Relaxed: read by `serves`; see the module documentation.
+        self.targets.store(targets, Ordering::Relaxed);
+    }
+
+    /// Returns the mean time of a statement, if known.
+    #[inline]
+    pub(crate) fn latency(&self) -> Option<Duration> {
+        // Relaxed: written by `set_latency`; see the module documentation.
+        duration(self.latency.load(Ordering::Relaxed))
+    }
+
+    /// Returns the decaying peak of the latency, if known.
+    #[inline]
+    pub(crate) fn peak(&self) -> Option<Duration> {
+        // Relaxed: written by `set_latency`; see the module documentation.
+        duration(self.peak.load(Ordering::Relaxed))
+    }
+
+    /// Sets the latency and its peak. Values below a microsecond count as one.
+    pub(crate) fn set_latency(&self, latency: Duration, peak: Duration) {
+        // Relaxed: read by `latency` and `peak`; see the module documentation.
+        self.latency.store(micros(latency), Ordering::Relaxed);
+        self.peak.store(micros(peak), Ordering::Relaxed);
+    }
+
+    fn reset(&self) {
+        // Relaxed: the next user of this slot gets its number under the free list's lock in `Slab::take`, after
+        // `SlotHandle::drop` has put the number there.
+        self.word.store(0, Ordering::Relaxed);
+        self.targets.store(0, Ordering::Relaxed);
+        self.latency.store(0, Ordering::Relaxed);
+        self.peak.store(0, Ordering::Relaxed);
+    }
+}
+
+#[inline]
+fn duration(micros: u32) -> Option<Duration> {
+    (micros > 0).then(|| Duration::from_micros(micros.into()))
+}
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(all(test, podpool_loom))]
+mod loom_tests;
+#[cfg(all(test, not(podpool_loom)))]
+mod tests;

@@ -1,0 +1,198 @@
+//! Verifies when Pods become slow and when they count as recovered, by their statements and by their probes.
+
+use super::*;
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// Runs ticks in which each Pod answers a number of statements that take this many milliseconds each. Returns the
+/// classes.
+fn run(latencies: &mut [Latency], statements: &[(u64, u64)], ticks: usize) -> Vec<u32> {
+    for _ in 0..ticks {
+        for (latency, &(statements, millis)) in latencies.iter_mut().zip(statements) {
+            let work = Work { statements, time: Duration::from_millis(millis) * statements as u32 };
+            latency.answered(work, Work::default(), TICK);
+        }
+        let mut all: Vec<_> = latencies.iter_mut().map(|latency| (Role::Standby, latency)).collect();
+        classify(&mut all);
+    }
+    latencies.iter().map(Latency::class).collect()
+}
+
+fn probe(latencies: &mut [Latency], millis: &[u64], times: usize) {
+    for _ in 0..times {
+        latencies.iter_mut().zip(millis).for_each(|(latency, &millis)| latency.probed(Duration::from_millis(millis)));
+    }
+}
+
+fn three_equal() -> Vec<Latency> {
+    let mut latencies = vec![Latency::default(); 3];
+    probe(&mut latencies, &[1, 1, 1], 3);
+    latencies
+}
+
+#[test]
+fn statements_show_a_slow_pod_and_fade() {
+    let mut latencies = three_equal();
+    assert_eq!(
+        run(&mut latencies, &[(10, 2), (10, 3), (10, 2)], 20),
+        [1, 1, 1],
+        "Pods within twice the fastest are equal"
+    );
+    assert!(run(&mut latencies, &[(10, 2), (10, 40), (10, 2)], 2)[1] > 1, "within 0.2 s");
+    assert!(run(&mut latencies, &[(10, 2), (10, 40), (10, 2)], 20)[1] >= 6);
+    let ticks = (1..200).find(|_| run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1)[1] == 1).expect("no longer slow");
+    assert!((20..=65).contains(&ticks), "{ticks} ticks");
+}
+
+#[test]
+fn probes_show_when_a_slow_pod_without_traffic_has_recovered() {
+    let mut latencies = three_equal();
+    probe(&mut latencies, &[1, 5, 1], 2);
+    assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 100), [1, 4, 1]);
+    probe(&mut latencies, &[1, 1, 1], 1);
+    assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1), [1, 4, 1], "a single fast probe is chance");
+    probe(&mut latencies, &[1, 1, 1], 1);
+    assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1), [1, 1, 1]);
+}
+
+/// Runs ticks of a primary and its standbys. In each tick, each Pod answers ten statements of callers that want its
+/// role and, unless the second time is 0, ten of callers that accept any Pod. Times are in milliseconds. Returns the
+/// classes.
+fn replicate(latencies: &mut [Latency], own_and_any: &[(u64, u64)]) -> Vec<u32> {
+    let ten = |millis| Work { statements: 10, time: Duration::from_millis(millis * 10) };
+    for _ in 0..100 {
+        for (latency, &(own, any)) in latencies.iter_mut().zip(own_and_any) {
+            let mut all = ten(own);
+            all.add((10, ten(any).time));
+            latency.answered(all, if any > 0 { ten(any) } else { Work::default() }, TICK);
+        }
+        let standbys = std::iter::repeat(Role::Standby);
+        let mut all: Vec<_> = std::iter::once(Role::Primary).chain(standbys).zip(latencies.iter_mut()).collect();
+        classify(&mut all);
+    }
+    latencies.iter().map(Latency::class).collect()
+}
+
+#[test]
+fn statements_are_compared_within_a_role() {
+    assert_eq!(
+        replicate(&mut three_equal(), &[(50, 0), (2, 0), (2, 0)]),
+        [1, 1, 1],
+        "writes are not compared with reads"
+    );
+    assert_eq!(replicate(&mut three_equal(), &[(50, 2), (2, 2), (2, 2)]), [1, 1, 1]);
+    let slow = replicate(&mut three_equal(), &[(50, 20), (2, 2), (2, 2)]);
+    assert_eq!(slow, [8, 1, 1]);
+    assert_eq!(
+        replicate(&mut three_equal()[..2], &[(50, 2), (2, 20)]),
+        [1, 8],
+        "each is the only one of its role, so statements for any Pod count"
+    );
+    let mut latencies = three_equal();
+    probe(&mut latencies, &[9, 1, 1], 3);
+    assert!(
+        replicate(&mut latencies, &[(50, 0), (2, 0), (2, 0)])[0] >= 6,
+        "without statements for any Pod, probes count"
+    );
+}
+
+#[test]
+fn probes_alone_do_not_count_below_a_millisecond() {
+    let mut latencies = vec![Latency::default(); 3];
+    for _ in 0..3 {
+        for (latency, micros) in latencies.iter_mut().zip([150, 900, 150]) {
+            latency.probed(Duration::from_micros(micros));
+        }
+    }
+    assert_eq!(run(&mut latencies, &[(0, 0); 3], 1), [1, 1, 1]);
+    assert_eq!(run(&mut latencies, &[(10, 2); 3], 10), [1, 1, 1], "its statements are as fast as the others");
+    run(&mut latencies, &[(0, 0); 3], 100);
+    assert!(
+        run(&mut latencies, &[(1, 2), (1, 4), (1, 2)], 1)[1] > 1,
+        "a slower statement and slower probes count together"
+    );
+}
+
+#[test]
+fn a_pod_with_fast_probes_is_tried_again_less_and_less_often() {
+    let mut latencies = three_equal();
+    let mut ticks_until_retry = || {
+        assert!(run(&mut latencies, &[(10, 2), (10, 20), (10, 2)], 5)[1] > 4);
+        (1..1000).find(|_| run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1)[1] == 1).expect("tried again")
+    };
+    let ticks = [ticks_until_retry(), ticks_until_retry(), ticks_until_retry(), ticks_until_retry()];
+    for (ticks, expected) in ticks.into_iter().zip([60, 100, 200, 200]) {
+        assert!((expected - 10..=expected + 10).contains(&ticks), "expected {expected} ticks, got {ticks}");
+    }
+    run(&mut latencies, &[(10, 2); 3], 310);
+    run(&mut latencies, &[(10, 2), (10, 20), (10, 2)], 5);
+    assert_eq!(
+        run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 70)[1],
+        1,
+        "the delay has started again from its minimum"
+    );
+}
+
+#[test]
+fn a_pod_that_hung_once_is_fast_again_within_seconds() {
+    let mut latencies = three_equal();
+    run(&mut latencies, &[(10, 2); 3], 100);
+    run(&mut latencies, &[(10, 2), (8, 5_000), (10, 2)], 1);
+    assert_eq!(latencies[1].latency().expect("known").1.as_secs(), 5, "the peak is the hung statements");
+    let ticks = (1..300).find(|_| run(&mut latencies, &[(10, 2), (2, 2), (10, 2)], 1)[1] == 1).expect("fast again");
+    assert!(ticks <= 20, "{ticks} ticks");
+}
+
+#[test]
+fn latencies_below_the_floor_are_equal() {
+    let mut latencies = vec![Latency::default(); 3];
+    for (latency, micros) in latencies.iter_mut().zip([20, 95, 60]) {
+        latency.probed(Duration::from_micros(micros));
+    }
+    assert_eq!(run(&mut latencies, &[(0, 0); 3], 1), [1, 1, 1]);
+}
+
+#[test]
+fn classes_have_hysteresis() {
+    let mut latencies = three_equal();
+    let mut seen = Vec::new();
+    for millis in [10, 21, 24, 21, 18, 16, 19, 21] {
+        probe(&mut latencies, &[10, millis, 10], 3);
+        seen.push(run(&mut latencies, &[(0, 0); 3], 1)[1]);
+    }
+    assert_eq!(seen, [1, 1, 2, 2, 2, 1, 1, 1]);
+}
+
+#[test]
+fn a_new_pod_has_the_class_of_its_slowest_peer_until_probed() {
+    let mut latencies = three_equal();
+    probe(&mut latencies, &[1, 30, 1], 3);
+    run(&mut latencies, &[(10, 2), (10, 60), (10, 2)], 100);
+    let mut new = Latency::new(latencies.iter());
+    assert_eq!((new.class(), new.latency()), (latencies[1].class(), latencies[1].latency()));
+    new.probed(Duration::from_millis(1));
+    latencies.push(new);
+    assert_eq!(run(&mut latencies, &[(10, 2), (10, 60), (10, 2), (0, 0)], 1)[3], 1);
+}
+
+#[test]
+fn an_ejected_pod_returns_without_a_history() {
+    let mut latencies = three_equal();
+    probe(&mut latencies, &[1, 3_000, 1], 3);
+    assert!(run(&mut latencies, &[(10, 2), (3, 3_000), (10, 2)], 10)[1] > 8);
+    latencies[1].forget();
+    probe(&mut latencies, &[1, 900, 1], 1);
+    probe(&mut latencies, &[1, 1, 1], 1);
+    assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1), [1, 1, 1]);
+}
+
+#[test]
+fn a_peak_rises_immediately_and_decays() {
+    let mut latencies = three_equal();
+    run(&mut latencies, &[(10, 2); 3], 10);
+    run(&mut latencies, &[(10, 100), (10, 2), (10, 2)], 1);
+    let peak = |latency: &Latency| latency.latency().expect("known").1.as_millis();
+    assert_eq!(peak(&latencies[0]), 100);
+    run(&mut latencies, &[(10, 2); 3], 100);
+    assert!((30..45).contains(&peak(&latencies[0])), "{}", peak(&latencies[0]));
+}

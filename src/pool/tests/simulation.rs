@@ -1,0 +1,171 @@
+//! The pool in the simulated world: applies actions and lets time pass.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
+use proptest::prelude::*;
+use tokio::{
+    task::yield_now,
+    time::{Duration, Instant, sleep},
+};
+
+use super::{
+    PROBE, STEP,
+    action::{Action, Behavior},
+    invariants::bound,
+    world::{Lookup, SYSTEM, SharedWorld, World, number, primary, standby},
+};
+use crate::{
+    config::{Config, Limits},
+    health::State,
+    pool::{
+        Pool,
+        inner::Inner,
+        pod::{Pod, message::Message, prober::ProbeFactory},
+    },
+    sync::lock,
+    wire::{Class, connection_observer::Evidence, server_facts::ServerFacts},
+};
+
+pub(super) struct Simulation {
+    pub(super) world: SharedWorld,
+    pub(super) inner: Arc<Inner>,
+    _pool: Pool,
+    /// The serial numbers of the Pods at the last check, and the result of a lookup at that time.
+    pub(super) last: (BTreeSet<u64>, Lookup),
+}
+
+impl Simulation {
+    pub(super) fn new() -> Self {
+        let world = World::new();
+        let lookup = world.lookup;
+        let world = SharedWorld(Arc::new(Mutex::new(world)));
+        // Without idle connections to keep ready, the pool does not dial.
+        let limits = Limits { min_idle: 0, ..Limits::default() };
+        let config = Config::new("simulated.svc.cluster.local").expect("a name").with_limits(limits);
+        let probe = world.clone();
+        let probe_factory = ProbeFactory::new(move || Box::new(probe.clone()));
+        let pool = Pool::builder(config).resolver(world.clone()).probe_factory(probe_factory).build().expect("a pool");
+        Self { inner: pool.0.inner.clone(), world, _pool: pool, last: (BTreeSet::new(), lookup) }
+    }
+
+    /// Runs every task until it has nothing left to do at the current time.
+    pub(super) async fn run_tasks(&self) {
+        for _ in 0..12 {
+            yield_now().await;
+        }
+    }
+
+    /// Returns the pool's Pod of this number and its state, if the pool knows it.
+    fn known(&self, pod: usize) -> Option<(Arc<Pod>, State)> {
+        let view = self.inner.published.load();
+        view.pods().find(|(known, _)| number(known) == pod).map(|(known, health)| (known.clone(), health.state))
+    }
+
+    fn send(&self, message: Message) {
+        self.inner.shared.send(message);
+    }
+
+    pub(super) async fn apply(&mut self, action: Action) -> Result<(), TestCaseError> {
+        use Action::*;
+        let now = Instant::now();
+        let accuse = |pod: usize, old: bool, evidence: Evidence| {
+            let (known, state) = self.known(pod)?;
+            let generation = known.generation();
+            let old = old && generation > 0;
+            let generation = if old { generation - 1 } else { generation };
+            self.send(Message::Observed { pod: known.serial, generation, evidence });
+            Some((pod, state, old))
+        };
+        let accused = match action {
+            BreakConnection(pod, old) => accuse(pod, old, Evidence::Lost { cause: "reset".into(), after_fatal: false }),
+            EndSession(pod, old) => accuse(pod, old, Evidence::Fatal(*b"57P01")),
+            _ => None,
+        };
+        if let Some((pod, before, old)) = accused {
+            self.run_tasks().await;
+            if old {
+                let state = self.known(pod).map(|(_, state)| state);
+                prop_assert_eq!(state, Some(before), "an outdated connection changed the state");
+            } else {
+                let server = &mut lock(&self.world.0).servers[pod];
+                (server.accused, server.served_when_full) = (now, false);
+            }
+            return Ok(());
+        }
+        match action {
+            Behave(pod, behavior) => {
+                let serves = matches!(self.known(pod), Some((_, State::Healthy)));
+                let server = &mut lock(&self.world.0).servers[pod];
+                // A probe that was sent while the server failed has ended by now.
+                let passes = server.behavior == Behavior::Passes && now > server.failed_until + PROBE;
+                let well = passes || server.served_when_full;
+                server.served_when_full = behavior == Behavior::Full && serves && well;
+                if bound(server.behavior).is_some() {
+                    server.failed_until = now;
+                }
+                if server.behavior != behavior {
+                    (server.behavior, server.since) = (behavior, now);
+                }
+            }
+            Promote(pod) => {
+                let mut world = lock(&self.world.0);
+                world.timeline += 1;
+                let facts = primary(world.timeline);
+                world.servers[pod].facts = facts;
+            }
+            RevertToOldPrimary(pod) => lock(&self.world.0).servers[pod].facts = primary(1),
+            BecomeStandby(pod) => lock(&self.world.0).servers[pod].facts = standby(),
+            JoinOtherCluster(pod) => {
+                lock(&self.world.0).servers[pod].facts = ServerFacts { system: Some(SYSTEM + 1), ..primary(99) };
+            }
+            ReportRole(pod) => {
+                if let Some((known, _)) = self.known(pod) {
+                    let mut world = lock(&self.world.0);
+                    let role = world.servers[pod].facts.role;
+                    if let Some(report) = world.reports.get_mut(&known.serial) {
+                        report.reported_role = Some(role);
+                    }
+                    let (pod, generation) = (known.serial, known.generation());
+                    self.send(Message::Observed { pod, generation, evidence: Evidence::Role(role) });
+                }
+            }
+            RefuseWrite(pod) => {
+                if let Some((known, _)) = self.known(pod) {
+                    let (pod, generation) = (known.serial, known.generation());
+                    self.send(Message::Observed { pod, generation, evidence: Evidence::WriteRefused });
+                }
+            }
+            FailStatements(pod) => {
+                if let Some((known, _)) = self.known(pod) {
+                    let server = &mut lock(&self.world.0).servers[pod];
+                    (server.accused, server.served_when_full) = (now, false);
+                    self.send(Message::Outlier { pod: known.serial, cause: "58030".into() });
+                }
+            }
+            FailDial(pod) => {
+                if let Some((known, _)) = self.known(pod) {
+                    self.send(Message::DialFailed { pod: known.serial, class: Class::NotReady });
+                }
+            }
+            Resolve(bits) => lock(&self.world.0).lookup = Lookup::Pods(bits),
+            FailLookups => lock(&self.world.0).lookup = Lookup::Fails,
+            ResolveToNone => lock(&self.world.0).lookup = Lookup::NoPods,
+            BreakConnection(..) | EndSession(..) | ProbeUrgently(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Lets time pass, and checks the invariants at each step.
+    pub(super) async fn pass(&mut self, time: Duration) -> Result<(), TestCaseError> {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            sleep(STEP.min(until - Instant::now())).await;
+            self.run_tasks().await;
+            self.check()?;
+        }
+        Ok(())
+    }
+}

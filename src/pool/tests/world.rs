@@ -1,0 +1,173 @@
+//! The simulated world: servers that are probed, and a name that is looked up.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use tokio::time::{Duration, Instant, sleep};
+
+use super::{PODS, PROBE, TTL, action::Behavior};
+use crate::{
+    discovery::{Resolution, Resolve, ResolveError},
+    endpoint::{Endpoint, Role},
+    error::Phase,
+    pool::pod::{Pod, message::Probed, prober::Probe},
+    sync::lock,
+    wire::{Class, server_facts::ServerFacts},
+};
+
+/// The system identifier of the pool's cluster.
+pub(super) const SYSTEM: u64 = 7;
+
+/// A simulated server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Server {
+    pub(super) behavior: Behavior,
+    pub(super) facts: ServerFacts,
+    /// Start of the current behavior.
+    pub(super) since: Instant,
+    /// End of the last behavior that failed probes.
+    pub(super) failed_until: Instant,
+    /// Time of the last evidence against the server.
+    pub(super) accused: Instant,
+    /// True if the server was serving when it became full, and there is no evidence against it since.
+    pub(super) served_when_full: bool,
+}
+
+/// The reports that the pool has received about a Pod.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Report {
+    /// True if the last probe passed.
+    pub(super) passed: bool,
+    /// Result of the last passed probe.
+    pub(super) facts: Option<ServerFacts>,
+    /// Role that a connection reported after that.
+    pub(super) reported_role: Option<Role>,
+    /// Time of the last probe.
+    pub(super) at: Instant,
+}
+
+/// The result of a lookup.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Lookup {
+    /// The Pods of this bit set.
+    Pods(u8),
+    Fails,
+    NoPods,
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) servers: [Server; PODS],
+    pub(super) lookup: Lookup,
+    /// By the Pod's serial number.
+    pub(super) reports: HashMap<u64, Report>,
+    /// Highest reported timeline of each cluster, by system identifier.
+    pub(super) newest: BTreeMap<u64, u32>,
+    /// Timeline of the last promotion.
+    pub(super) timeline: u32,
+}
+
+/// A handle to the world. Serves the pool as its resolver and its probe.
+#[derive(Clone, Debug)]
+pub(super) struct SharedWorld(pub(super) Arc<Mutex<World>>);
+
+pub(super) fn endpoint(pod: usize) -> Endpoint {
+    Endpoint::new(([10, 0, 0, pod as u8 + 1], 5432).into())
+}
+
+pub(super) fn number(pod: &Pod) -> usize {
+    (0..PODS).find(|&i| endpoint(i) == pod.endpoint).expect("a simulated Pod")
+}
+
+impl World {
+    /// Creates a primary and standbys that pass all probes. The name resolves to the first three.
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        let server = Server {
+            behavior: Behavior::Passes,
+            facts: standby(),
+            since: now,
+            failed_until: now,
+            accused: now,
+            served_when_full: false,
+        };
+        let mut servers = [server; PODS];
+        servers[0].facts = primary(1);
+        let lookup = Lookup::Pods(0b111);
+        Self { servers, lookup, reports: HashMap::new(), newest: BTreeMap::new(), timeline: 1 }
+    }
+}
+
+impl Resolve for SharedWorld {
+    fn resolve(&self) -> Pin<Box<dyn Future<Output = Result<Resolution, ResolveError>> + Send + '_>> {
+        let lookup = lock(&self.0).lookup;
+        Box::pin(async move {
+            match lookup {
+                Lookup::Pods(bits) => {
+                    let pods = (0..PODS).filter(|pod| bits & 1 << pod != 0).map(endpoint);
+                    Ok(Resolution::new(pods.collect(), Instant::now() + TTL))
+                }
+                Lookup::Fails => Err(ResolveError::other("no name server answers")),
+                Lookup::NoPods => Err(ResolveError::no_pods(None)),
+            }
+        })
+    }
+
+    fn source(&self) -> String {
+        "a simulation".into()
+    }
+}
+
+impl Probe for SharedWorld {
+    fn probe<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>> {
+        Box::pin(async move {
+            let sent = Instant::now();
+            let Server { behavior, facts, .. } = lock(&self.0).servers[number(pod)];
+            let hangs = matches!(behavior, Behavior::Hangs | Behavior::Stalls);
+            sleep(if hangs { PROBE } else { Duration::from_millis(1) }).await;
+            let received = Instant::now();
+            let mut world = lock(&self.0);
+            let before = world.reports.get(&pod.serial).copied();
+            if behavior != Behavior::Passes {
+                let facts = before.and_then(|report| report.facts);
+                let reported_role = before.and_then(|report| report.reported_role);
+                world.reports.insert(pod.serial, Report { passed: false, facts, reported_role, at: received });
+                let class = if behavior == Behavior::Full { Class::Full } else { Class::NotReady };
+                let attempt = pod.endpoint.attempt(Phase::Probe, format!("{behavior:?}"));
+                let unresponsive_since = (behavior == Behavior::Hangs).then_some(sent);
+                return Probed::Failed { conclusive: behavior != Behavior::Stalls, unresponsive_since, class, attempt };
+            }
+            let report = Report { passed: true, facts: Some(facts), reported_role: None, at: received };
+            world.reports.insert(pod.serial, report);
+            if let (Some(system), Some(timeline)) = (facts.system, facts.timeline) {
+                let newest = world.newest.entry(system).or_default();
+                *newest = timeline.max(*newest);
+            }
+            Probed::Passed { facts, read_only: false, took: received - sent, sent, received }
+        })
+    }
+}
+
+pub(super) fn standby() -> ServerFacts {
+    ServerFacts {
+        role: Role::Standby,
+        system: Some(SYSTEM),
+        receiving: Some(true),
+        position: Some(1),
+        ..ServerFacts::default()
+    }
+}
+
+pub(super) fn primary(timeline: u32) -> ServerFacts {
+    ServerFacts {
+        role: Role::Primary,
+        timeline: Some(timeline),
+        position: Some(1),
+        system: Some(SYSTEM),
+        ..ServerFacts::default()
+    }
+}

@@ -1,0 +1,141 @@
+//! Limits on the messages of a server.
+//!
+//! The driver buffers a whole message before it parses it, stores every parameter that the server reports, and computes
+//! as many SCRAM iterations as the server requests. A faulty or hostile server could therefore exhaust the client's
+//! memory or processor. The [`tap`](super::tap) enforces the limits below and ends a connection that exceeds one. An
+//! oversized message is rejected by its header, before its body is read.
+//!
+//! | limit | constant | source |
+//! |---|---|---|
+//! | start-up as a whole, and each response to a query of the pool itself | [`MAX_RESPONSE`] | |
+//! | one authentication message | [`MAX_AUTHENTICATION`] | libpq (`fe-connect.c`) |
+//! | SCRAM iterations | [`MAX_SCRAM_ITERATIONS`] | pgjdbc, node-postgres |
+//! | one message, unless a caller waits for data | [`MAX_SHORT_MESSAGE`] | libpq (`fe-connect.c`, `fe-protocol3.c`) |
+//! | one message of data for a caller | [`MAX_DATA_MESSAGE`] | PostgreSQL's largest allocation (`memutils.h`) |
+//! | parameters, and the name of each | [`MAX_PARAMETERS`], [`MAX_PARAMETER_NAME`] | |
+
+use std::{collections::HashSet, error, fmt};
+
+/// Maximum size of one response, up to its ReadyForQuery, on a connection that is not in service yet. In bytes.
+pub(super) const MAX_RESPONSE: usize = 256 << 10;
+/// Maximum length of an authentication message: libpq's limit. In bytes.
+pub(super) const MAX_AUTHENTICATION: usize = 2_000;
+/// Maximum number of SCRAM iterations: about 50 ms of processor time, during which the thread is blocked. PostgreSQL's
+/// default of `scram_iterations` is 4096.
+pub(super) const MAX_SCRAM_ITERATIONS: u32 = 100_000;
+/// Maximum length of a message of a type that is normally short: libpq's limit. In bytes.
+pub(super) const MAX_SHORT_MESSAGE: usize = 30_000;
+/// Maximum length of a message of data: PostgreSQL servers cannot build a larger one. In bytes.
+pub(super) const MAX_DATA_MESSAGE: usize = 1 << 30;
+/// Maximum length of a ParameterDescription: a 16-bit count, and four bytes for each parameter.
+const MAX_PARAMETER_DESCRIPTION: usize = 4 + 2 + 4 * 65_535;
+/// The smallest of the limits on message lengths.
+const MIN_LIMIT: usize = MAX_AUTHENTICATION;
+const _: () =
+    assert!(MIN_LIMIT <= MAX_SHORT_MESSAGE && MIN_LIMIT <= MAX_DATA_MESSAGE && MIN_LIMIT <= MAX_PARAMETER_DESCRIPTION);
+/// Maximum number of parameters that a server may report. PostgreSQL reports about fifteen.
+pub(super) const MAX_PARAMETERS: usize = 128;
+/// Maximum length of a parameter's name, in bytes.
+const MAX_PARAMETER_NAME: usize = 127;
+
+/// The type of AuthenticationSASLContinue (PostgreSQL manual, "Message Formats").
+const SASL_CONTINUE: [u8; 4] = 11u32.to_be_bytes();
+
+/// The state of a connection, which determines the limits that apply.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectionState {
+    /// The connection is available to callers, whose queries may have large responses.
+    pub(super) in_service: bool,
+    /// A request is outstanding.
+    pub(super) awaiting_response: bool,
+}
+
+/// A limit that the server exceeded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Violation {
+    MessageLength { kind: u8, length: usize, limit: usize },
+    ParameterNameLength,
+    Parameters,
+    ResponseLength,
+    ScramIterations(String),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the server exceeded a protocol limit: ")?;
+        match self {
+            Self::MessageLength { kind, length, limit } => {
+                let kind = kind.escape_ascii();
+                write!(f, "message `{kind}` of {length} bytes, limit {limit} bytes")
+            }
+            Self::ParameterNameLength => write!(f, "name of a parameter longer than {MAX_PARAMETER_NAME} bytes"),
+            Self::Parameters => write!(f, "more than {MAX_PARAMETERS} parameters"),
+            Self::ResponseLength => write!(f, "response longer than {MAX_RESPONSE} bytes"),
+            Self::ScramIterations(iterations) => {
+                write!(f, "{iterations} SCRAM iterations, limit {MAX_SCRAM_ITERATIONS}")
+            }
+        }
+    }
+}
+
+impl error::Error for Violation {}
+
+/// Checks the length in the header of a message of type `kind`.
+#[inline]
+pub(super) fn check_message_length(kind: u8, length: usize, state: ConnectionState) -> Result<(), Violation> {
+    if length <= MIN_LIMIT {
+        return Ok(());
+    }
+    let limit = match kind {
+        b'R' => MAX_AUTHENTICATION,
+        _ if !state.in_service || !state.awaiting_response => MAX_SHORT_MESSAGE,
+        // CopyData, DataRow, RowDescription and FunctionCallResponse; then ErrorResponse, NoticeResponse and
+        // NotificationResponse, whose texts come from users.
+        b'd' | b'D' | b'T' | b'V' | b'E' | b'N' | b'A' => MAX_DATA_MESSAGE,
+        b't' => MAX_PARAMETER_DESCRIPTION,
+        _ => MAX_SHORT_MESSAGE,
+    };
+    if length > limit { Err(Violation::MessageLength { kind, length, limit }) } else { Ok(()) }
+}
+
+/// Checks the number of bytes of a response that have arrived so far.
+#[inline]
+pub(super) fn check_response_length(bytes: usize, state: ConnectionState) -> Result<(), Violation> {
+    if !state.in_service && bytes > MAX_RESPONSE { Err(Violation::ResponseLength) } else { Ok(()) }
+}
+
+/// Checks the body of an authentication message. The iteration count is part of SCRAM's server-first-message (RFC 5802,
+/// section 5.1).
+pub(super) fn check_authentication(body: &[u8]) -> Result<(), Violation> {
+    let Some(message) = body.strip_prefix(&SASL_CONTINUE) else { return Ok(()) };
+    for iterations in message.split(|&byte| byte == b',').filter_map(|attribute| attribute.strip_prefix(b"i=")) {
+        let iterations = String::from_utf8_lossy(iterations);
+        // The driver rejects values that are not numbers.
+        let digits = iterations.bytes().all(|byte| byte.is_ascii_digit());
+        if digits && iterations.parse().map_or(!iterations.is_empty(), |count: u32| count > MAX_SCRAM_ITERATIONS) {
+            return Err(Violation::ScramIterations(iterations.into_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// The names of the parameters that the server has reported.
+#[derive(Debug, Default)]
+pub(super) struct ParameterNames(HashSet<Box<[u8]>>);
+
+impl ParameterNames {
+    /// Adds the name in a ParameterStatus. `body` may be truncated after [`MAX_PARAMETER_NAME`] bytes.
+    pub(super) fn add(&mut self, body: &[u8]) -> Result<(), Violation> {
+        let name = body.split(|&byte| byte == 0).next().unwrap_or_default();
+        if name.len() > MAX_PARAMETER_NAME {
+            return Err(Violation::ParameterNameLength);
+        }
+        if !self.0.contains(name) {
+            if self.0.len() == MAX_PARAMETERS {
+                return Err(Violation::Parameters);
+            }
+            self.0.insert(name.into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! A minimal PostgreSQL server that counts handshakes and connections. Each handshake takes a given time and needs no
+//! password, the number of connections is limited, and every query returns an empty result.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    runtime::Runtime,
+    time::sleep,
+};
+
+use crate::server::{fatal, message, startup};
+
+/// Counters of a server, and switches that make it unresponsive.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Handshakes in progress.
+    handshakes: AtomicUsize,
+    /// Maximum number of concurrent handshakes.
+    pub max_handshakes: AtomicUsize,
+    open: AtomicUsize,
+    /// Clients refused because of the connection limit.
+    pub refused: AtomicUsize,
+    /// Sync messages on connections that have sent no simple query. These are the pool's pings.
+    pub syncs: AtomicUsize,
+    /// If set, the server reads messages but does not respond.
+    pub unresponsive: AtomicBool,
+    /// If set, the server does not even read messages.
+    pub stops_reading: AtomicBool,
+    /// Lifetimes of the closed connections.
+    pub ages: Mutex<Vec<Duration>>,
+}
+
+impl Counts {
+    /// Resets the maximum number of concurrent handshakes.
+    pub fn reset_max_handshakes(&self) {
+        self.max_handshakes.store(0, Ordering::SeqCst);
+    }
+
+    fn begin_handshake(&self) {
+        let now = self.handshakes.fetch_add(1, Ordering::SeqCst) + 1;
+        self.max_handshakes.fetch_max(now, Ordering::SeqCst);
+    }
+
+    fn end_handshake(&self) {
+        self.handshakes.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A running server. Dropping it closes the listener and all connections.
+pub struct CountingServer {
+    address: SocketAddr,
+    counts: Arc<Counts>,
+    runtime: Option<Runtime>,
+}
+
+impl CountingServer {
+    /// Starts a server whose handshakes take `handshake` and that accepts up to `limit` connections.
+    pub async fn start(handshake: Duration, limit: usize) -> Self {
+        Self::start_among(Arc::default(), handshake, limit).await
+    }
+
+    /// Starts one of several servers that share `overall`, which counts the handshakes of all of them.
+    pub async fn start_among(overall: Arc<Counts>, handshake: Duration, limit: usize) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("the runtime starts");
+        let counts = Arc::new(Counts::default());
+        let listening = runtime.spawn(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let listener = listening.await.expect("the task does not panic").expect("the listener binds");
+        let address = listener.local_addr().expect("the socket has an address");
+        let counting = [counts.clone(), overall];
+        drop(runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let counting = counting.clone();
+                drop(tokio::spawn(async move { serve(stream, handshake, limit, counting).await.ok() }));
+            }
+        }));
+        Self { address, counts, runtime: Some(runtime) }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the counts of this server.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
+    }
+
+    /// Returns a URL for this server with these parameters.
+    pub fn url(&self, parameters: &str) -> String {
+        format!("postgres://user@{}/database?sslmode=disable&{parameters}", self.address)
+    }
+}
+
+impl Drop for CountingServer {
+    fn drop(&mut self) {
+        self.runtime.take().expect("the runtime is taken only in drop").shutdown_background();
+    }
+}
+
+/// Reads a message and returns its type.
+async fn read_message(stream: &mut TcpStream) -> io::Result<u8> {
+    let kind = stream.read_u8().await?;
+    let length = stream.read_u32().await?;
+    let mut body = vec![0; length as usize - 4];
+    stream.read_exact(&mut body).await?;
+    Ok(kind)
+}
+
+async fn serve(mut stream: TcpStream, handshake: Duration, limit: usize, counting: [Arc<Counts>; 2]) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let counts = &*counting[0];
+    let length = stream.read_u32().await?;
+    let mut startup = vec![0; length as usize - 4];
+    stream.read_exact(&mut startup).await?;
+    counting.iter().for_each(|counts| counts.begin_handshake());
+    sleep(handshake).await;
+    counting.iter().for_each(|counts| counts.end_handshake());
+    if counts.open.fetch_add(1, Ordering::SeqCst) >= limit {
+        counts.open.fetch_sub(1, Ordering::SeqCst);
+        counts.refused.fetch_add(1, Ordering::SeqCst);
+        return stream.write_all(&fatal("53300", "sorry, too many clients already")).await;
+    }
+    let opened = Instant::now();
+    let ended = answer(&mut stream, counts).await;
+    counts.open.fetch_sub(1, Ordering::SeqCst);
+    counts.ages.lock().expect("the lock is not poisoned").push(opened.elapsed());
+    ended
+}
+
+async fn answer(stream: &mut TcpStream, counts: &Counts) -> io::Result<()> {
+    stream.write_all(&startup()).await?;
+    // Number of Syncs on this connection, or `None` after its first simple query.
+    let mut syncs = Some(0);
+    loop {
+        while counts.stops_reading.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let kind = read_message(stream).await?;
+        match kind {
+            _ if counts.unresponsive.load(Ordering::SeqCst) => {}
+            b'S' => {
+                if let Some(syncs) = &mut syncs {
+                    *syncs += 1;
+                    counts.syncs.fetch_add(1, Ordering::SeqCst);
+                }
+                stream.write_all(&message(b'Z', b"I")).await?;
+            }
+            b'Q' => {
+                // Only probes send simple queries here, so the Syncs of this connection were not pings.
+                counts.syncs.fetch_sub(syncs.take().unwrap_or_default(), Ordering::SeqCst);
+                stream.write_all(&[message(b'C', b"SELECT 0\0"), message(b'Z', b"I")].concat()).await?;
+            }
+            b'X' => return Ok(()),
+            _ => {}
+        }
+    }
+}
