@@ -9,12 +9,12 @@ use podpool::{
     balance::{Candidates, Policy, Rng},
 };
 
-/// A policy that minimizes latency times load. A Pod without measurements counts as fast, so that it gets traffic and
-/// is measured.
+/// A policy that picks the Pod with the lowest product of latency and load. A Pod without a measured latency counts as
+/// fast, so that it gets traffic and is measured.
 ///
 /// With many clients, this policy herds: all of them prefer the same Pod. The default,
 /// [`LeastCost`](podpool::balance::LeastCost), distinguishes only coarse classes of latency, which prevents that. Use a
-/// policy such as this one for few clients and Pods at different distances.
+/// policy such as this one only with few clients, and with Pods at different network distances.
 #[derive(Debug)]
 struct Fastest;
 

@@ -13,9 +13,10 @@ use podpool::{
 };
 use tokio::time::Instant;
 
-/// Time for which a resolution is valid. The pool resolves again at about that time.
+/// Time for which a resolution is valid. The pool resolves again when about this time has passed.
 const VALID: Duration = Duration::from_secs(2);
 
+/// A resolver that reads the Pods from the file at this path.
 #[derive(Debug)]
 struct File(PathBuf);
 
@@ -31,8 +32,8 @@ impl File {
                 address.parse().map_err(|_| ResolveError::other(format!("expected IP:PORT, got `{address}`")))?;
             endpoints.push(Endpoint::named(name, address));
         }
-        // The resolver needs no state: the pool removes a Pod only after two resolutions without it, and keeps all Pods
-        // after an error.
+        // The resolver does not have to smooth out changes: the pool removes a Pod only after two resolutions without
+        // it, and keeps all Pods after an error.
         Ok(Resolution::new(endpoints, Instant::now() + VALID))
     }
 }

@@ -13,13 +13,13 @@ use tokio::{
     time::timeout,
 };
 
-/// Maximum time for which work may continue after the signal. Together with `close_timeout`, it must be shorter than
-/// the `terminationGracePeriodSeconds` of the application's Pod.
+/// Maximum time for which work may continue after the signal. The sum of this time and `close_timeout` must be shorter
+/// than the `terminationGracePeriodSeconds` of the application's Pod.
 const GRACE_PERIOD: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Signals must be handled before anything that takes time, so that none is lost.
+    // Install the signal handlers first, so that a signal during startup also causes a graceful shutdown.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let config: Config = std::env::var("DATABASE_URL")?.parse()?;
     // Building a pool does not use the network, so the program starts even if the database is down.
@@ -38,12 +38,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     stop.send_replace(true);
     let all = async { while workers.join_next().await.is_some() {} };
     if timeout(GRACE_PERIOD, all).await.is_err() {
-        println!("some work did not finish in the grace period");
+        println!("some work did not finish within the grace period");
         workers.abort_all();
     }
     match pool.close().await {
         0 => println!("every connection was returned"),
-        closed => println!("{closed} connections in use were closed forcibly"),
+        closed => println!("{closed} connections in use were forcibly closed"),
     }
     // A closed pool fails every checkout immediately.
     let error = pool.get().await.expect_err("the pool is closed");
@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Executes statements until `stopped` is true. A statement that has started is always completed.
+/// Executes statements until `stopped` is true, and completes the statement that is then running.
 async fn work(number: usize, pool: Pool, stopped: watch::Receiver<bool>) {
     let mut done = 0;
     while !*stopped.borrow() {

@@ -1,8 +1,8 @@
 //! A local StatefulSet of real PostgreSQL servers, with commands that inject faults.
 //!
 //! `cargo run --features testkit --example local_cluster -- 3` prints the `DATABASE_URL` for an application, then
-//! executes commands (`help` lists them) until `quit`, Ctrl-C or SIGTERM. If standard input is a terminal, its end
-//! terminates the program too. All servers end with the program.
+//! executes commands (`help` lists them) until `quit`, Ctrl-C or SIGTERM. On a terminal, Ctrl-D also ends the program.
+//! All servers stop when the program ends.
 
 use std::{
     io::{IsTerminal, stdin},
@@ -22,18 +22,18 @@ const HELP: &str = "\
   status            list the Pods: name, address, role, state, process id, in DNS or not
   kill N            send SIGKILL to the processes of Pod N
   stop N [MODE]     stop Pod N; MODE is fast (default), smart or immediate
-  start N           start Pod N again; a former primary starts as a second primary
+  start N           start Pod N again; a former primary becomes a second primary
   restart N         stop and start Pod N
   pause N           send SIGSTOP to Pod N: its connections stay open, but it does not respond
   resume N          send SIGCONT to Pod N
   scale N           change the number of Pods to N
   move N            give Pod N a new address
   promote N         make Pod N the primary
-  reattach N        make the former primary N a standby
+  reattach N        make Pod N, a former primary, a standby
   publish N         add Pod N to DNS
   unpublish N       remove Pod N from DNS
   dns stop|start    close or open the port of the name server
-  dns pause|resume  receive queries without a response, or respond again
+  dns pause|resume  leave queries without a response, or respond again
   history           list the previous commands with their numbers
   !N, !!            repeat command N, or the last command
   help              print this list
@@ -69,7 +69,7 @@ async fn main() -> Outcome<()> {
 /// Executes the commands from standard input until `quit`.
 async fn execute_commands(cluster: &Cluster) -> Outcome<()> {
     let (sender, mut lines) = mpsc::unbounded_channel();
-    // Reading standard input cannot be cancelled, so a thread reads it. The thread ends with the process.
+    // A read from standard input cannot be cancelled, so a separate thread reads. The thread ends with the process.
     thread::spawn(move || stdin().lines().try_for_each(|line| sender.send(line)));
     println!("`help` lists the commands");
     let mut history: Vec<String> = Vec::new();
@@ -101,7 +101,8 @@ async fn execute_commands(cluster: &Cluster) -> Outcome<()> {
     if stdin().is_terminal() { Ok(()) } else { std::future::pending().await }
 }
 
-/// Replaces `!N` and `!!` by the command that they refer to, and prints it. Returns other commands unchanged.
+/// Replaces `!N` and `!!` with the command that they refer to, and prints that command. Returns other commands
+/// unchanged.
 fn expand(history: &[String], line: &str) -> Result<String, String> {
     let Some(reference) = line.strip_prefix('!') else { return Ok(line.to_owned()) };
     let number = if reference == "!" { history.len() } else { reference.parse().unwrap_or(0) };

@@ -1,5 +1,4 @@
-//! Pool events: print every change of the set of Pods, and raise an alarm when a Pod is ejected, until Ctrl-C or
-//! SIGTERM.
+//! Pool events: print every event, and raise an alarm when a Pod is ejected, until Ctrl-C or SIGTERM.
 //!
 //! `DATABASE_URL=postgres://… cargo run --example observer`, then kill a Pod.
 
@@ -10,8 +9,8 @@ use tokio::{
     sync::mpsc,
 };
 
-/// An observer that sends events to a channel. An observer must not block, so events are dropped and counted while the
-/// channel is full.
+/// An observer that forwards events to a channel as text. An observer must not block, so this one drops events and
+/// counts them while the channel is full.
 struct Forward {
     to: mpsc::Sender<String>,
     dropped: usize,
@@ -53,7 +52,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::builder(config).observer(Forward { to, dropped: 0 }).build()?;
     loop {
         select! {
-            // This task may block, for example to write, unlike the observer.
+            // Unlike the observer, this task may block, for example on standard output.
             Some(line) = lines.recv() => println!("{line}"),
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,

@@ -1,4 +1,4 @@
-//! PgBouncer between the pool and the servers, for more clients than the servers have connections.
+//! PgBouncer between the pool and the servers, for applications with more clients than the servers have connections.
 //!
 //! `DATABASE_URL=postgres://user:password@pgbouncer-svc.k8s-training.svc.cluster.local:6432/database \
 //!     cargo run --example pgbouncer`, where the host is a headless Service of PgBouncers in `pool_mode=transaction`.
@@ -12,8 +12,8 @@
 //! - Use no `SET`, `LISTEN`, session-level advisory locks or temporary tables. Use `SET LOCAL` and
 //!   `pg_advisory_xact_lock`.
 //!
-//! The pool detects the role of the server behind a PgBouncer. It cannot do so if one PgBouncer connects to several
-//! Pods. Run a PgBouncer as a sidecar of each Pod; then the pool can find the primary.
+//! The pool detects the role of the server behind a PgBouncer, unless that PgBouncer connects to several Pods. To let
+//! the pool find the primary, run a PgBouncer as a sidecar in each Pod.
 
 use podpool::{
     Client, Pool, Target,

@@ -1,4 +1,4 @@
-//! A first query: print the server version and the Pod that responded.
+//! A first query: print the server version, the Pod that responded, and the time.
 //!
 //! `DATABASE_URL=postgres://user:password@postgresql-svc.k8s-training.svc.cluster.local/database \
 //!     cargo run --example quickstart`
@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let version: String = client.query_one("SELECT version()", &[]).await?.get(0);
     println!("{} runs {version}", client.endpoint());
 
-    // A read that is repeated on another Pod if its connection fails.
+    // A read. If its connection fails, the pool retries it on another Pod.
     let now: String = pool
         .retry(Target::PreferStandby, |client| async move {
             client.query_one("SELECT now()::text", &[]).await.map(|row| row.get(0))

@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::builder(config).build()?;
     pool.primary().await?.batch_execute("CREATE TABLE IF NOT EXISTS notes (id serial PRIMARY KEY, text text)").await?;
 
-    // A write on the primary. It is retried only if it was certainly not applied.
+    // A write on the primary. The pool retries it only if it is known not to have been applied.
     let (id, writer): (i32, String) = pool
         .retry_unapplied(Target::Primary, |client| async move {
             let insert = client.prepare_cached("INSERT INTO notes (text) VALUES ($1) RETURNING id").await?;
@@ -23,8 +23,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
     println!("note {id} was written on {writer}");
 
-    // A read that may return slightly old data: on a standby if there is one, to reserve the primary for writes. The
-    // pool picks one of the standbys at each checkout.
+    // A read that may return slightly stale data: on a standby if there is one, to keep load off the primary. The pool
+    // picks one of the standbys at each checkout.
     let (count, reader): (i64, String) = pool
         .retry(Target::PreferStandby, |client| async move {
             let count = client.prepare_cached("SELECT count(*) FROM notes").await?;

@@ -44,7 +44,7 @@ async fn run(args: impl Iterator<Item = String>) -> Result<(), Box<dyn std::erro
 fn options(mut args: impl Iterator<Item = String>) -> Result<DnsOptions, Box<dyn std::error::Error>> {
     let (mut service, mut port, mut nameservers, mut srv_port_name) = (None, 5432, Vec::new(), None);
     while let Some(arg) = args.next() {
-        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"));
+        let mut value = || args.next().ok_or_else(|| format!("{arg} requires a value\n{USAGE}"));
         match arg.as_str() {
             "--port" => port = value()?.parse().map_err(|error| format!("--port: {error}"))?,
             "--server" => {

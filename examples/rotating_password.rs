@@ -4,8 +4,8 @@
 //! `DATABASE_URL=postgres://user@postgresql-svc.k8s-training.svc.cluster.local/database PGPASSWORD=… \
 //!     cargo run --example rotating_password` changes the password of the user, and changes it back.
 //!
-//! This program keeps the password itself, in the place of a vault or a token service. A password in a file, such as a
-//! mounted Secret, needs no code: set `password_file=/run/secrets/password` in the URL. The pool reads the file again
+//! In this program, a variable takes the place of a vault or a token service. A password in a file, such as a mounted
+//! Secret, needs no code: set `password_file=/run/secrets/password` in the URL. The pool reads the file again
 //! for each new connection.
 
 use std::{convert::Infallible, env, time::Duration};
@@ -17,8 +17,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Changes the password on the servers, then in the vault, and waits until the pool has opened connections with it.
-/// Returns the number of these connections.
+/// Changes the password on the servers, then in the vault, and waits until the pool has opened connections with the new
+/// password. Returns the number of these connections.
 async fn rotate(pool: &Pool, vault: &watch::Sender<Secret>, password: &str) -> Result<u64, BoxError> {
     let client = pool.primary().await?;
     // The server quotes the password. This statement may appear in the server's log. To keep a password out of the log,
@@ -27,9 +27,9 @@ async fn rotate(pool: &Pool, vault: &watch::Sender<Secret>, password: &str) -> R
     let statement: String = client.query_one(statement, &[&password]).await?.get(0);
     client.batch_execute(&statement).await?;
     drop(client);
-    // For a short time, the vault has the old password. When a server rejects it (28P01), the pool requests the
-    // password once more. If it has not changed, the attempt fails and the pool backs off. Open connections keep
-    // working.
+    // For a short time, the vault still has the old password. When a server rejects it (28P01), the pool requests the
+    // password once more. If that is the same password, the connection attempt fails and the pool backs off. Open
+    // connections keep working.
     sleep(Duration::from_millis(200)).await;
     vault.send_replace(password.into());
     let before = pool.status().counters.opened;
@@ -39,11 +39,11 @@ async fn rotate(pool: &Pool, vault: &watch::Sender<Secret>, password: &str) -> R
     Ok(pool.status().counters.opened - before)
 }
 
-/// Checks out connections and uses them until `stop` is true. Returns the numbers of requests and of failed requests.
+/// Sends requests until `stop` is true. Returns the number of requests and the number of failed requests.
 async fn work(pool: Pool, stop: watch::Receiver<bool>) -> (u64, u64) {
     let (mut requests, mut failed) = (0, 0);
     while !*stop.borrow() {
-        // `retry` would hide broken connections.
+        // This does not use `retry`, which would hide broken connections.
         match pool.get().await {
             Ok(client) => failed += u64::from(client.simple_query("SELECT 1").await.is_err()),
             Err(_) => failed += 1,
@@ -58,7 +58,7 @@ async fn work(pool: Pool, stop: watch::Receiver<bool>) -> (u64, u64) {
 async fn main() -> Result<(), BoxError> {
     let (config, first): (Config, _) = (env::var("DATABASE_URL")?.parse()?, env::var("PGPASSWORD")?);
     let (vault, current) = watch::channel(Secret::from(first.as_str()));
-    // Connections are replaced after at most a second, so that the pool keeps opening new ones.
+    // Limit the connection lifetime to one second, so that the pool keeps opening new connections.
     let mut limits = *config.limits();
     limits.max_lifetime = Duration::from_secs(1);
     let provider = move |_: CredentialsRequest| std::future::ready(Ok::<_, Infallible>(current.borrow().clone()));

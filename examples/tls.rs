@@ -1,4 +1,4 @@
-//! TLS to every Pod of a Service: the verified names, the TLS sessions as the servers report them, and the error for a
+//! TLS to every Pod behind a Service: print the TLS session and the verified name for each Pod, and the error for a
 //! wrong name.
 //!
 //! `DATABASE_URL="postgres://user:password@postgresql-svc.k8s-training.svc.cluster.local/database\
@@ -19,7 +19,7 @@ use podpool::{
     tokio_postgres::Error,
 };
 
-/// Returns the name of the Pod, and the TLS version and cipher as the server reports them.
+/// Returns the name of the Pod, and the TLS version and cipher that the server reports.
 async fn tls_session(client: Client) -> Result<(String, String), Error> {
     let query = "SELECT version, cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl";
     let row = client.query_one(query, &[]).await?;
@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = Pool::builder(config.clone()).build()?;
     pool.wait_ready(Target::Any, config.limits().acquire_timeout).await?;
 
-    // The policy picks the Pod of each query, so query until every Pod has responded.
+    // The policy picks a Pod for each query, so repeat the query until every Pod has responded.
     let (mut sessions, mut queries) = (BTreeMap::new(), 0);
     while queries < 1000 && (queries < 10 || sessions.len() < pool.status().endpoints.len()) {
         let (pod, session) = pool.retry(Target::Any, tls_session).await?;
@@ -56,7 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     pool.close().await;
 
-    // A name that no certificate contains: the checkout fails immediately, not only at its deadline.
+    // No certificate contains this name, so the checkout fails immediately instead of at its deadline.
     let wrong = config.ssl().clone().with_verified_name("wrong.example".parse()?);
     let pool = Pool::builder(config.with_ssl(wrong)).build()?;
     let Err(error) = pool.get().await else { return Err("wrong.example was accepted".into()) };

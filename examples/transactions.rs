@@ -1,4 +1,4 @@
-//! Retries of a transaction: a transfer with an idempotency key, at the isolation level `SERIALIZABLE`.
+//! Retrying a transaction: a transfer with an idempotency key, at the isolation level `SERIALIZABLE`.
 //!
 //! `DATABASE_URL=postgres://… cargo run --example transactions` creates two tables, `accounts` and `transfers`.
 
@@ -19,7 +19,7 @@ async fn main() -> Outcome<()> {
     let pool = Pool::connect(&std::env::var("DATABASE_URL")?).await?;
     pool.primary().await?.batch_execute(TABLES).await?;
     let key = format!("transfer-{}", std::process::id());
-    // The second call finds the key, as a retry does after the response to a commit was lost.
+    // The second call finds the key, like a retry after the response to a commit was lost.
     for _ in 0..2 {
         println!("{key}: {}", transfer(&pool, &key, "ann", "bob", 1).await?);
     }
@@ -29,14 +29,15 @@ async fn main() -> Outcome<()> {
 /// Transfers an amount. Calls with the same key transfer it only once.
 async fn transfer(pool: &Pool, key: &str, from: &str, to: &str, amount: i64) -> Result<&'static str, Error> {
     loop {
-        // The pool retries the transaction only if it was certainly not applied.
+        // The pool retries the transaction only if it is known not to have been applied.
         let done = pool.retry_unapplied(Target::Primary, |client| attempt(client, key, from, to, amount)).await;
         match done {
             // The key makes it safe to retry even if the transaction may have been applied.
             Err(error) if error.applied() == Applied::Unknown && is_connection_error(&error) => {
                 println!("{key}: retrying, the outcome is unknown: {error}");
             }
-            // A concurrent transaction conflicts. PostgreSQL requires the application to retry the whole transaction.
+            // The transaction conflicts with a concurrent one. PostgreSQL requires that the whole transaction is
+            // retried.
             Err(error) if is_serialization_failure(&error) => println!("{key}: retrying: {error}"),
             done => return done,
         }
@@ -50,7 +51,7 @@ async fn attempt(
     to: &str,
     amount: i64,
 ) -> Result<&'static str, tokio_postgres::Error> {
-    // Dropping the transaction rolls it back, which happens at every early return below.
+    // Every early return below drops the transaction, which rolls it back.
     let transaction = client.build_transaction().isolation_level(IsolationLevel::Serializable).start().await?;
     let insert = transaction.prepare_cached("INSERT INTO transfers VALUES ($1) ON CONFLICT DO NOTHING").await?;
     if transaction.execute(&insert, &[&key]).await? == 0 {

@@ -21,12 +21,11 @@ use crate::{
 /// The number of events that are kept for a slow subscriber. A subscriber that falls further behind gets [`Lagged`].
 pub const EVENT_CAPACITY: usize = 256;
 
-/// A change of the set of Pods or of the pool's access to them.
+/// A change to the set of Pods, or to the pool's access to them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// Certificate files changed but cannot be used. The previous certificates stay in use. Emitted once for each
-    /// change.
+    /// Certificate files changed but cannot be used. The previous certificates stay in use. Emitted once per change.
     CertificatesRefused {
         /// The file and the error.
         cause: Arc<str>,
@@ -38,7 +37,8 @@ pub enum Event {
         /// The Pod.
         endpoint: Endpoint,
     },
-    /// Discovery no longer finds a Pod. Its idle connections are closed immediately, the others when they are returned.
+    /// Discovery no longer returns a Pod. Its idle connections are closed immediately, the others when they are
+    /// returned.
     EndpointDrained {
         /// The Pod.
         endpoint: Endpoint,
@@ -68,37 +68,40 @@ pub enum Event {
         /// The new role.
         to: Role,
     },
-    /// A Pod is a former primary or belongs to another cluster. It receives no traffic for any target.
+    /// A Pod must not be used: its server is a former primary (on an older timeline), a second primary on the same
+    /// timeline, or belongs to another cluster. The Pod receives no traffic for any target. Emitted again if the reason
+    /// changes.
     EndpointFenced {
         /// The Pod.
         endpoint: Endpoint,
         /// The reason.
         cause: Arc<str>,
     },
-    /// The reason to fence a Pod no longer applies.
+    /// A fenced Pod may be used again, because the reason no longer applies.
     EndpointUnfenced {
         /// The Pod.
         endpoint: Endpoint,
     },
-    /// A Pod has fewer connection slots than all clients may open together. Emitted once per Pod, after its server has
-    /// reported the number of slots. The number of clients is the parameter `clients`, or 1 without it.
+    /// A server has fewer connection slots than all clients together may use. Emitted when the server has reported its
+    /// number of slots, and again if the numbers change. The parameter `clients` sets the number of clients; the
+    /// default is 1.
     ServerOversubscribed {
         /// The Pod.
         endpoint: Endpoint,
-        /// The number of connections and of slots.
+        /// The number of connections that clients may open, and the number of slots.
         cause: Arc<str>,
     },
-    /// A Pod rejects logins: the server refuses the user or the database, or no credentials are available. Open
-    /// connections stay in use. Emitted once, until a login succeeds again.
+    /// Logins to a Pod fail: the server rejects the user or the database, or no credentials are available. Open
+    /// connections stay in use. Not emitted again for the same kind of failure until a connection has been opened.
     LoginFailed {
         /// The Pod.
         endpoint: Endpoint,
         /// The phase, the error, and the SQLSTATE.
         cause: Arc<str>,
     },
-    /// A TLS handshake with a Pod failed: the client refused the server's certificate, the server refused the client's,
-    /// or the server does not support TLS although it is required. Open connections stay in use. Emitted once, until a
-    /// connection succeeds again.
+    /// TLS handshakes with a Pod fail: the client rejects the server's certificate, the server rejects the client's, or
+    /// the server does not support TLS although it is required. Open connections stay in use. Not emitted again for the
+    /// same kind of failure until a connection has been opened.
     TlsFailed {
         /// The Pod.
         endpoint: Endpoint,
@@ -106,24 +109,24 @@ pub enum Event {
         cause: Arc<str>,
     },
     /// libpq's password file is ignored: other users can read it, it is not a regular file, or it cannot be read.
-    /// Emitted once.
+    /// Emitted once for each new reason.
     PassfileIgnored {
         /// The file.
         path: Arc<Path>,
         /// The reason.
         cause: Arc<str>,
     },
-    /// The Service's name could not be resolved. The set of Pods does not change. Emitted once, at the first failure in
-    /// a row.
+    /// The Service's name could not be resolved. The set of Pods does not change. Emitted only for the first of several
+    /// consecutive failures.
     ResolveFailed {
         /// The reason.
         cause: Arc<str>,
     },
-    /// The Service's name was resolved again.
+    /// The Service's name was resolved after a failure.
     ResolveRecovered,
-    /// No Pod is healthy. Ejected Pods are used until a Pod is healthy again.
+    /// No Pod is healthy. Ejected Pods are used until a Pod becomes healthy.
     NoHealthyPods,
-    /// A Pod is healthy again.
+    /// At least one Pod is healthy again.
     HealthyPodsAgain,
 }
 
@@ -219,15 +222,15 @@ impl fmt::Display for Event {
     }
 }
 
-/// A subscription to the pool's events, from its creation on.
+/// A subscription to the pool's events. Receives all events that are emitted after its creation.
 #[derive(Debug)]
 pub struct Events(broadcast::Receiver<Event>);
 
-/// The error of a subscriber that was more than [`EVENT_CAPACITY`] events behind.
+/// The error that a subscriber gets after falling more than [`EVENT_CAPACITY`] events behind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(clippy::exhaustive_structs, reason = "the count is the only information")]
 pub struct Lagged {
-    /// The number of lost events.
+    /// Number of events that were lost.
     pub lost: u64,
 }
 
@@ -240,11 +243,11 @@ impl fmt::Display for Lagged {
 impl std::error::Error for Lagged {}
 
 impl Events {
-    /// Waits for the next event. Returns `None` after the pool was closed. Cancel-safe.
+    /// Waits for the next event. Returns `None` once the pool has been closed. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// [`Lagged`] if events were lost. The next call returns the oldest event that is kept.
+    /// [`Lagged`] if events were lost. The next call returns the oldest event that is still buffered.
     pub async fn next(&mut self) -> Option<Result<Event, Lagged>> {
         match self.0.recv().await {
             Ok(event) => Some(Ok(event)),
@@ -275,7 +278,7 @@ impl Emitter {
         }
         log(&event);
         if let Some(sender) = &*lock(&self.sender) {
-            // An error means only that there are no subscribers.
+            // `send` fails only if there are no subscribers.
             drop(sender.send(event));
         }
     }
@@ -287,7 +290,7 @@ impl Emitter {
         NAMES.into_iter().zip(&self.counts).map(|(name, count)| (name, count.load(Ordering::Relaxed)))
     }
 
-    /// Ends the stream of all subscribers.
+    /// Ends the event streams of all subscribers.
     pub(crate) fn close(&self) {
         drop(lock(&self.sender).take());
     }
@@ -329,7 +332,7 @@ fn log(event: &Event) {
     }
 }
 
-/// Returns the text of an error with all its sources.
+/// Returns the text of an error and all its sources, separated by colons.
 pub(crate) fn chain(error: &BoxError) -> Arc<str> {
     let mut text = error.to_string();
     let mut source = error.source();

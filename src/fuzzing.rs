@@ -25,8 +25,8 @@ pub fn url(bytes: &[u8]) {
     }
 }
 
-/// Parses keywords and values. Asserts that neither the error nor the debug output of the configuration shows the
-/// password.
+/// Parses a string of keywords and values. Asserts that neither the error nor the debug output of the configuration
+/// shows the password.
 pub fn keyword_value(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let texts = [
@@ -40,7 +40,8 @@ pub fn keyword_value(bytes: &[u8]) {
         match text_with_secret.parse::<Config>() {
             Ok(config) => {
                 let shown = shown(&config);
-                // The fuzzed text may have made the secret the value of another parameter, which may be shown.
+                // The fuzzed text may have turned the secret into the value of another parameter, which need not be
+                // hidden.
                 let is_password = config.password().is_some_and(|password| password.expose().contains(SECRET));
                 assert!(!is_password || text.contains(SECRET) || !shown.contains(SECRET), "{shown}");
             }
@@ -52,7 +53,8 @@ pub fn keyword_value(bytes: &[u8]) {
     }
 }
 
-/// Searches libpq's password file. Asserts that a matching line at the end is found unless an earlier line matches.
+/// Searches a password file in libpq's format. Asserts that a matching line at its end is found unless an earlier line
+/// matches.
 pub fn pgpass(bytes: &[u8]) {
     let key = pgpass::Key { host: "db.svc", port: 5432, dbname: "shop", user: "app" };
     let before = pgpass::find(bytes, key);

@@ -1,14 +1,15 @@
-//! The guide, as on docs.rs and in the repository's `docs/`. The examples are compiled with the tests.
+//! The guide: the pages of the repository's folder `docs/`, published on docs.rs. Their examples are compiled as
+//! doctests.
 
-/// The pool's design, and the reasons for it.
+/// The pool's design, and its rationale.
 #[doc = include_str!("../docs/architecture.md")]
 pub mod architecture {}
 
-/// Measured costs of this pool, next to those of other pools and load balancers.
+/// Measured costs of this pool, compared with other pools and load balancers.
 #[doc = include_str!("../docs/benchmarks.md")]
 pub mod benchmarks {}
 
-/// Alternatives to this pool, and their differences.
+/// Alternatives to this pool, and how they differ from it.
 #[doc = include_str!("../docs/comparison.md")]
 pub mod comparison {}
 
@@ -36,7 +37,7 @@ pub mod observability {}
 #[doc = include_str!("../docs/operators.md")]
 pub mod operators {}
 
-/// Features that work with PgBouncer.
+/// Use with PgBouncer, and the features that work there.
 #[doc = include_str!("../docs/pgbouncer.md")]
 pub mod pgbouncer {}
 
@@ -44,6 +45,6 @@ pub mod pgbouncer {}
 #[doc = include_str!("../docs/tls.md")]
 pub mod tls {}
 
-/// Pool sizes, policies, timeouts, and the arithmetic of `max_connections`.
+/// Pool sizes, policies and timeouts, and how to stay within the servers' `max_connections`.
 #[doc = include_str!("../docs/tuning.md")]
 pub mod tuning {}

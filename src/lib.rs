@@ -1,9 +1,9 @@
 //! A health-checked, load-balanced Postgres connection pool to every Pod behind one Kubernetes name.
 //!
 //! Pass the name of a headless Service. The pool resolves the name to the addresses of all Pods and keeps resolving it.
-//! It keeps warm connections to each Pod (tokio-postgres in a deadpool), checks their health, knows which Pod is the
-//! primary, and hands out a connection to the best Pod as fast as a plain pool does. Pods that are killed, moved, added
-//! or promoted need no restart of the application.
+//! It keeps open connections to each Pod (tokio-postgres in a deadpool), checks the Pods' health, tracks which one is
+//! the primary, and hands out a connection to the best Pod as fast as a plain pool does. Pods can be killed, moved,
+//! added or promoted without a restart of the application.
 //!
 //! ```no_run
 //! use podpool::Pool;
@@ -19,43 +19,46 @@
 //!
 //! # Main types
 //!
-//! - [`Pool`]: a cheap handle to clone. [`Pool::get`] checks out a connection to the best Pod, and [`Pool::get_for`]
-//!   one to the best Pod for a [`Target`]. [`Pool::retry`] repeats work on another Pod if its connection fails.
+//! - [`Pool`]: a handle that is cheap to clone. [`Pool::get`] checks out a connection to the best Pod, and
+//!   [`Pool::get_for`] one to the best Pod for a [`Target`]. [`Pool::retry`] retries work on another Pod if the
+//!   connection fails.
 //! - [`Client`]: a checked-out connection, with all methods of deadpool-postgres's `ClientWrapper` and of
-//!   [`tokio_postgres::Client`]. Dropping it returns the connection. Only a clean connection is reused.
-//! - [`Config`]: all settings, from a URL or from setters. Names are libpq's where libpq has one.
-//! - [`ProvideCredentials`]: a source of passwords and tokens, queried for each new connection.
+//!   [`tokio_postgres::Client`]. Dropping it returns the connection, which is cleaned up before it is reused.
+//! - [`Config`]: all settings, from a URL or through setters. Parameters that libpq also has are named as in libpq.
+//! - [`ProvideCredentials`]: a source of passwords and tokens, called for each new connection.
 //! - [`Error`]: the kind of failure, every Pod that was tried, and whether the database may have [`Applied`] the work.
 //! - [`Status`], [`Events`]: a snapshot of the pool, and a stream of changes.
-//! - [`balance::Policy`], [`discovery::Resolve`]: extension points for choosing and for finding Pods.
+//! - [`balance::Policy`], [`discovery::Resolve`]: extension points for choosing Pods and for discovering them.
 //!
 //! # What the pool does
 //!
-//! **Discovery.** DNS determines which Pods exist. A Pod that is missing from a response is removed after a second
-//! response confirms it. A DNS error or an empty response removes no Pod while any Pod is serving.
+//! **Discovery.** DNS determines which Pods exist. A Pod that is missing from a response is removed immediately if it
+//! also fails its health check, and otherwise when a second response confirms its absence. DNS errors never remove a
+//! Pod, and neither do empty responses while any Pod passes its health check.
 //!
-//! **Health.** Health checks determine which Pods serve. Each Pod is probed every 5 s on a dedicated connection. It is
-//! ejected immediately if a probe fails, if a connection breaks, or if the server announces its shutdown. If every Pod
-//! is ejected, the pool keeps trying the Pods that were healthy last.
+//! **Health.** Health checks determine which Pods serve. Each Pod is probed every 5 s on a dedicated connection. A Pod
+//! is ejected if a probe fails conclusively or two probes in a row fail, if a connection breaks, or if the server
+//! announces its shutdown. While every Pod is ejected, the pool uses the ejected Pods.
 //!
-//! **Checkout.** A checkout reads a snapshot of the Pods that is cached per thread, lets the policy pick a suitable
-//! Pod, and takes an idle connection. It never resolves, probes or dials. If no suitable Pod has an idle connection,
-//! the caller waits in a FIFO queue, for `acquire_timeout` at most, until a connection is returned or opened; tasks of
-//! the pool open connections. A connection that was idle for more than a second is pinged first. If the response is
-//! late, the caller gets a connection to another Pod.
+//! **Checkout.** A checkout reads a snapshot of the Pods that is cached per thread, lets the policy pick a Pod that
+//! fits the target, and takes an idle connection. It never resolves a name, probes a Pod or opens a connection. If no
+//! fitting Pod has an idle connection, the caller waits in a FIFO queue, for at most `acquire_timeout`, until a
+//! connection is returned or a task of the pool opens one. A connection that was idle for more than a second, or whose
+//! last known role does not fit the target, is pinged first. If the response is late, the caller gets a connection to
+//! another Pod.
 //!
-//! **TLS.** Parameters have libpq's names and meaning. The default, `sslmode=prefer`, is also libpq's: it encrypts if
-//! the server supports TLS, but does not protect against an attacker who can change packets. `verify-full` does. See
-//! [`config::ssl`] for the modes and for certificate rotation.
+//! **TLS.** Parameters have the same names and meanings as in libpq. The default, `sslmode=prefer`, is also libpq's: it
+//! encrypts if the server supports TLS, but does not protect against an attacker who can modify the traffic.
+//! `verify-full` does. See [`config::ssl`] for the modes and for certificate rotation.
 //!
-//! **Runtime.** [`Builder::build`] is synchronous, uses no network, and succeeds while DNS and every Pod are down. All
-//! sockets and tasks of the pool run on the tokio runtime on which the pool is built, or on the one passed to the
-//! builder. Callers can run on any other. Dropping a [`Client`] never blocks and never panics. Dropping the last
-//! [`Pool`] closes idle connections immediately and checked-out ones when they are returned.
+//! **Runtime.** [`Builder::build`] is synchronous, uses no network, and succeeds even while DNS and all Pods are down.
+//! All sockets and tasks of the pool run on the tokio runtime on which the pool is built, or on the one passed to the
+//! builder. Callers can run on any other runtime. Dropping a [`Client`] never blocks and never panics. Dropping the
+//! last [`Pool`] closes idle connections immediately and checked-out ones when they are returned.
 //!
 //! **Observability.** [`Pool::status`] returns a snapshot. [`Pool::events`] is a stream of changes to the set of Pods,
 //! and [`Builder::observer`] registers a callback for them. Logs and spans use `tracing`; the feature `metrics` exports
-//! metrics. [`trace`] and [`metrics`] list all names.
+//! metrics. [`trace`] and [`metrics`] list the names of all spans and metrics.
 //!
 //! ```
 //! use podpool::{Config, Event, Observer, Pool};
@@ -79,13 +82,14 @@
 //!
 //! # What the pool does not do
 //!
-//! - It does not promote Pods. An operator does that; the pool detects the new primary.
+//! - It does not promote Pods. That is the task of an operator; the pool detects the new primary.
 //! - It does not parse SQL. The [`Target`] of a checkout decides whether a primary or a standby gets the work.
 //! - It balances checkouts, not statements. A connection that is held for an hour stays on one Pod for an hour.
 //! - It does not guarantee that a standby has replayed the caller's own writes. Read them with [`Target::Primary`].
 //! - It does not reset session state by default: `SET`, `LISTEN`, advisory locks and temporary tables stay on the
 //!   connection. An open transaction is rolled back.
-//! - It does not balance behind a Service with a cluster IP: that is one address, so the pool sees one Pod.
+//! - It cannot balance load behind a Service with a cluster IP: the name resolves to a single address, so the pool sees
+//!   one Pod.
 //!
 //! The guide has [the full list](guide::limits).
 //!
@@ -102,7 +106,7 @@
 //!     })
 //!     .await?;
 //!
-//! // A write is retried only while it is certain that it was not applied.
+//! // A write is retried only if it is known not to have been applied.
 //! let written = pool
 //!     .retry_unapplied(Target::Primary, |client| async move {
 //!         client.execute("INSERT INTO orders (item) VALUES ($1)", &[&"lamp"]).await
@@ -116,9 +120,9 @@
 //! # }
 //! ```
 //!
-//! Prefer `prepare_cached` to passing a statement as text. For text, the driver prepares a named statement and
-//! closes it with one more request when it is dropped. The connection is reused only after the response to that
-//! request.
+//! Prefer `prepare_cached` to passing a statement as text. For text, the driver prepares a named statement, and sends
+//! one more request to close it when the statement is dropped. The connection is not reused before the server has
+//! responded to that request.
 //!
 //! # Defaults
 //!
@@ -150,8 +154,7 @@
 //! [failure modes](guide::failure_modes), [tuning](guide::tuning), [TLS](guide::tls),
 //! [credentials](guide::credentials), [observability](guide::observability), [Postgres operators](guide::operators),
 //! [PgBouncer](guide::pgbouncer), [limits](guide::limits), [benchmarks](guide::benchmarks),
-//! [comparison](guide::comparison), and
-//! [migration](guide::moving) from deadpool-postgres, bb8, sqlx or pgxpool.
+//! [comparison](guide::comparison), and [migration](guide::moving) from deadpool-postgres, bb8, sqlx or pgxpool.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
 

@@ -1,20 +1,21 @@
-//! The names, labels and descriptions of the metrics that the feature `metrics` records through the [`metrics`] facade.
+//! The names, labels and descriptions of the metrics. The feature `metrics` records them through the [`metrics`]
+//! facade.
 //!
-//! Connection metrics follow OpenTelemetry's semantic conventions for database clients, version [`SEMCONV_VERSION`]
-//! (the status of the part about connection pools is Development). The facade has no units, so each name is the one that
-//! OpenTelemetry's Prometheus exporter derives: `db.client.connection.create_time` in seconds becomes
+//! Connection metrics follow OpenTelemetry's semantic conventions for database clients, version [`SEMCONV_VERSION`], in
+//! which connection pool metrics have the status Development. The facade has no units, so the names are those that
+//! OpenTelemetry's Prometheus exporter generates: `db.client.connection.create_time` in seconds becomes
 //! `db_client_connection_create_time_seconds`. Metrics without a convention have the prefix `podpool_`.
 //!
-//! The pool's upkeep reads the pool's own counters once a second and passes them to the recorder. A checkout touches no
-//! metric, so it costs the same with and without a recorder. The values are exported once more when the pool begins to
-//! close and before [`Pool::close`](crate::Pool::close) returns. By then the gauges of every Pod are zero, and counters
-//! are complete except for connections that callers still hold, which are counted when the last of them is closed.
-//! Install the recorder before the pool is built: increments that were exported without a recorder are not exported
-//! again.
+//! The pool's upkeep reads the pool's own counters once a second and passes them to the recorder. A checkout that finds
+//! an idle connection touches no metric, so it costs the same with and without a recorder. The values are exported
+//! again when the pool begins to close, and a last time before [`Pool::close`](crate::Pool::close) returns. At that
+//! point the gauges of every Pod are zero. The counters are complete, except for connections that callers still hold:
+//! these are counted when the last of them is closed. Install the recorder before the pool is built, because increments
+//! that are exported without a recorder are lost.
 //!
-//! Every metric has the labels [`POOL_LABELS`]: the pool as `host:port/database`, and `postgresql`. A metric of one Pod
-//! also has [`POD_LABELS`]; `podpool_pod` is the Pod's name where discovery provides it (SRV), otherwise its address.
-//! Names and labels are stable. A new version may add label values.
+//! Every metric has the labels [`POOL_LABELS`]: the pool as `host:port/database`, and `postgresql`. A per-Pod metric
+//! also has [`POD_LABELS`]; `podpool_pod` is the Pod's name if discovery provides one (SRV), otherwise its address.
+//! Names and labels are stable, but a new version may add label values.
 //!
 //! [`metrics`]: https://docs.rs/metrics
 
@@ -24,7 +25,7 @@ pub const SEMCONV_VERSION: &str = "1.43.0";
 /// The labels of every metric.
 pub const POOL_LABELS: &[&str] = &["db_client_connection_pool_name", "db_system_name"];
 
-/// The labels of a metric of one Pod, in addition to [`POOL_LABELS`].
+/// The labels of every per-Pod metric, in addition to [`POOL_LABELS`].
 pub const POD_LABELS: &[&str] = &["podpool_pod", "server_address", "server_port"];
 
 /// The type of a metric.
@@ -53,11 +54,17 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+// Returns the labels of a metric, in addition to `POOL_LABELS`.
 macro_rules! labels {
     ($($label:literal),* of_pod) => { &["podpool_pod", "server_address", "server_port" $(, $label)*] };
     ($($label:literal),*) => { &[$($label),*] };
 }
 
+// Declares the metrics: a constant with the name of each one, and the list `ALL`. An entry has this form:
+//
+//     Type CONSTANT = "name" ["label", "label"] of_pod, "help";
+//
+// `of_pod` marks a per-Pod metric and adds `POD_LABELS` to its labels.
 macro_rules! metrics {
     ($($kind:ident $name:ident = $text:literal [$($label:literal),*] $($pod:ident)?, $help:literal;)*) => {
         $(
@@ -74,20 +81,20 @@ macro_rules! metrics {
 
 metrics! {
     Gauge CONNECTION_COUNT = "db_client_connection_count" ["db_client_connection_state"] of_pod,
-        "Open connections to a Pod by state, probe connections not included: `idle`, or `used` (checked out, or being \
-         recycled after use).";
+        "Open connections to the Pod by state: `idle`, or `used` (checked out, or being recycled after use). Probe \
+         connections are not included.";
     Gauge CONNECTION_MAX = "db_client_connection_max" [] of_pod,
-        "Maximum number of open connections to a Pod, probe connections not included.";
+        "Maximum number of open connections to the Pod, not counting the probe connection.";
     Gauge CONNECTION_PENDING_REQUESTS = "db_client_connection_pending_requests" [],
-        "Callers that are waiting for a connection, over all Pods.";
+        "Callers that are waiting for a connection to any Pod.";
     Counter CONNECTION_TIMEOUTS = "db_client_connection_timeouts_total" [],
         "Checkouts that failed because no connection became available before the deadline.";
     Histogram CONNECTION_CREATE_TIME = "db_client_connection_create_time_seconds" [],
         "Time to open a connection, from dialing to the end of authentication, in seconds. Failed dials are not \
          included.";
     Histogram CONNECTION_WAIT_TIME = "db_client_connection_wait_time_seconds" ["outcome"],
-        "Time that a checkout waited for a connection, in seconds. Checkouts that found an idle connection are not \
-         included. `outcome` is `ok` or the kind of the error.";
+        "Time that checkouts waited for a connection, in seconds. Checkouts that took an idle connection immediately \
+         are not included. `outcome` is `ok` or the kind of the error.";
     Histogram CONNECTION_USE_TIME = "db_client_connection_use_time_seconds" [] of_pod,
         "Time between the checkout of a connection and its return, in seconds. Each connection is measured at most \
          once per 100 ms.";
@@ -98,12 +105,11 @@ metrics! {
     Gauge ENDPOINT_ROLE = "podpool_endpoint_role" ["role"] of_pod,
         "1 for the current role of the Pod's server, 0 for the other roles.";
     Gauge ENDPOINT_WAITING = "podpool_endpoint_waiting" [] of_pod,
-        "Callers that are waiting for a connection and that this Pod could serve. A caller counts for every Pod that \
-         matches its target.";
+        "Waiting callers that this Pod could serve. A caller is counted once for every Pod that fits its target.";
     Gauge ENDPOINT_LAG_BYTES = "podpool_endpoint_lag_bytes" [] of_pod,
-        "Write-ahead log that a standby has not replayed yet, in bytes.";
+        "Write-ahead log that the standby has not replayed yet, in bytes.";
     Gauge ENDPOINT_LATENCY_SECONDS = "podpool_endpoint_latency_seconds" [] of_pod,
-        "Moving average of the Pod's response time to a request, in seconds.";
+        "Moving average of the Pod's response time per request, in seconds.";
     Counter ENDPOINT_CHECKOUTS = "podpool_endpoint_checkouts_total" [] of_pod,
         "Connections to the Pod that were checked out.";
     Counter CHECKOUTS = "podpool_checkouts_total" [], "Connections that were checked out, over all Pods.";
@@ -111,23 +117,24 @@ metrics! {
         "Checkouts that could not take an idle connection immediately: none was idle, or the connection needed a ping \
          first.";
     Counter TIMEOUTS = "podpool_timeouts_total" ["phase"],
-        "Operations that reached their time limit. `phase` is `wait` for a checkout; otherwise it is the stage of \
-         opening or checking a connection.";
-    Counter RETRIES = "podpool_retries_total" [], "Repetitions of failed work on another connection.";
+        "Operations that timed out. `phase` is `wait` for a checkout, otherwise the phase of opening or checking a \
+         connection.";
+    Counter RETRIES = "podpool_retries_total" [], "Retries of failed work on another connection.";
     Counter CONNECTIONS_OPENED = "podpool_connections_opened_total" [],
-        "Connections opened, probe connections not included.";
+        "Connections opened, not counting probe connections.";
     Counter CONNECTIONS_FAILED = "podpool_connections_failed_total" ["phase"],
-        "Attempts to open a connection that failed. `phase` is the stage that failed.";
+        "Failed attempts to open a connection. `phase` is the phase that failed.";
     Counter CONNECTIONS_CLOSED = "podpool_connections_closed_total" ["reason"],
         "Connections closed. `reason` is `ended` (by the server or the network), `drained` (the Pod left, or the pool \
-         closed), `ejected` (the Pod was ejected or fenced), `lifetime`, `idle`, or `discarded` (a ping failed, or the \
-         connection could not be recycled).";
+         closed), `ejected` (the Pod was ejected or fenced), `lifetime`, `idle`, or `discarded` (a ping failed, the \
+         server's role did not fit, recycling failed, or the Pod had more connections than its limit).";
     Counter CONNECTIONS_RECYCLED = "podpool_connections_recycled_total" [],
-        "Connections that were returned with an open transaction or an unfinished statement and had to be recycled.";
+        "Connections that had to be recycled, because they were returned with an open transaction or an unfinished \
+         statement.";
     Counter CONNECTIONS_RESET = "podpool_connections_reset_total" [],
         "Connections whose session was reset after use (`reset=discard`).";
     Counter STATEMENT_CACHES_CLEARED = "podpool_statement_caches_cleared_total" [],
-        "Connections whose cache of prepared statements was cleared, because it was full or a statement was outdated.";
+        "Connections whose prepared statement cache was cleared, because it was too large or a statement was outdated.";
     Counter EJECTIONS = "podpool_ejections_total" ["cause"],
         "Pods that were ejected from load balancing. `cause` is the phase that failed: `query` if traffic showed the \
          failure.";
@@ -146,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_prometheus_names_with_the_right_suffix() {
+    fn names_are_unique_and_follow_prometheus_conventions() {
         for metric in ALL {
             let plain = |c: char| c.is_ascii_lowercase() || c == '_';
             let prefixed = ["podpool_", "db_client_connection_"].iter().any(|prefix| metric.name.starts_with(prefix));
@@ -159,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metric_of_a_pod_has_every_pod_label() {
+    fn per_pod_metrics_have_all_pod_labels() {
         for metric in ALL.iter().filter(|metric| metric.labels.contains(&POD_LABELS[0])) {
             assert_eq!(&metric.labels[..POD_LABELS.len()], POD_LABELS, "{}", metric.name);
         }

@@ -2,7 +2,7 @@ use crate::event::{Event, Events, Lagged};
 
 /// A receiver of events about the set of Pods. Pass it to [`Builder::observer`](crate::Builder::observer).
 ///
-/// A separate task on the pool's runtime calls the observer for one event after the other, in order. **The observer
+/// A separate task on the pool's runtime calls the observer for each event, in order. **The observer
 /// must not block**, because it would block a thread of the runtime. It cannot slow down the pool: an observer that is
 /// more than [`EVENT_CAPACITY`](crate::EVENT_CAPACITY) events behind loses the oldest ones, and
 /// [`lagged`](Observer::lagged) is called with their number. A panic ends only the observer's task. To wait for

@@ -1,5 +1,5 @@
-//! The atomics and locks of the lock-free code, from one place: the standard library's, or loom's with `--cfg
-//! podpool_loom`. (The plain `loom` flag breaks tokio.) `Arc` is always the standard library's, because no ordering
+//! Atomics and locks for lock-free code: the standard library's, or loom's with `--cfg podpool_loom`. (The usual
+//! `--cfg loom` would also change tokio, and break it.) `Arc` is always the standard library's, because no ordering
 //! depends on its reference counts.
 
 pub(crate) use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) use loom::sync::{
     atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 
-/// Takes a lock, even if it is poisoned. Every critical section of this crate keeps its data consistent at each step,
+/// Locks a mutex, even if it is poisoned. Every critical section in this crate keeps its data consistent at each step,
 /// so the data is valid even after a panic.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -24,8 +24,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Returns a number that is unique in this process and greater than all numbers returned before.
 pub(crate) fn unique() -> u64 {
-    // The standard library's atomic even with loom: no ordering depends on the counter.
+    // The standard library's atomic even under loom, because no ordering depends on the counter.
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-    // Relaxed: it guards no data, and the changes of a single atomic have a total order.
+    // Relaxed: the counter guards no data, and the modifications of a single atomic have a total order.
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }

@@ -7,7 +7,8 @@
 //! [name](crate::Event::name). Events about a Pod have the fields `server.address` and `server.port`. Other log lines
 //! are not stable between versions.
 
-/// A checkout without an idle connection, until it has a connection or fails. Field: `target`, the requested target.
+/// The slow path of a checkout that found no usable idle connection, until it succeeds or fails. Field: `target`, the
+/// requested target.
 pub const WAIT: &str = "podpool.wait";
 /// Opening a connection. Fields: `server.address`, `server.port`.
 pub const CONNECT: &str = "podpool.connect";
@@ -25,7 +26,7 @@ pub const TARGET: &str = "podpool";
 /// The value of `db.system.name`: OpenTelemetry's name for PostgreSQL.
 pub(crate) const SYSTEM: &str = "postgresql";
 
-/// Creates a span about one Pod.
+/// Creates a span for one Pod, with the Pod's address in its fields.
 macro_rules! endpoint_span {
     ($name:expr, $endpoint:expr) => {{
         let address = $endpoint.address();

@@ -326,7 +326,7 @@ async fn reports_an_oversubscribed_server_at_startup() {
             Some(text) => assert!(causes.iter().any(|cause| cause.contains(text)), "{causes:?}"),
         }
     }
-    // A connection limit of the database user also applies.
+    // A connection limit on the database user also applies.
     superuser.batch_execute("ALTER ROLE \"user\" CONNECTION LIMIT 7").await.expect("the limit is set");
     let pool = build(&cluster.pod_url(0), "?pool_size=2");
     until(LONG, "a healthy Pod", || in_state(&pool, State::Healthy) == 1).await;

@@ -139,7 +139,7 @@ async fn password_rotation_under_load_causes_no_failed_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_a_rejected_password_again_once() {
+async fn requests_the_password_once_more_after_a_rejected_login() {
     let cluster = Cluster::start(1).await.expect("the cluster starts");
     let right = cluster.password();
 

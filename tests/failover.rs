@@ -105,7 +105,7 @@ async fn each_target_selects_the_same_servers_as_in_libpq() {
         cluster.kill(ordinal).await.expect("SIGKILL is sent");
     }
     until(Duration::from_secs(10), "only the primary serves", || in_state(&pool, State::Healthy) == 1).await;
-    for target in Target::ALL {
+    for &target in Target::ALL {
         let requires_standby = matches!(target, Target::ReadOnly | Target::Standby);
         if !requires_standby {
             assert_eq!(seen(target).await, [primary], "servers of target {target}");

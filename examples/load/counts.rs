@@ -10,7 +10,7 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Adds one request: the Pod, or the cause of the failure.
+    /// Counts one request. `outcome` is the Pod that executed the statement, or the cause of the failure.
     pub(crate) fn add(&mut self, outcome: Result<String, String>) {
         let count = match outcome {
             Ok(pod) => self.ok.entry(pod).or_default(),

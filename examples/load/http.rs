@@ -21,7 +21,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Returns the value of a header, by its name in lower case.
+    /// Returns the value of the header with this lowercase name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

@@ -1,5 +1,5 @@
-//! A small load on the example microservice: reads on any Pod, and a write as every tenth request. Prints one line per
-//! second with the number of successful requests by Pod and of failed requests by cause.
+//! A load generator for the example microservice. Reads from any Pod; every tenth request is a write. Prints one line
+//! per second with the number of successful requests by Pod and of failed requests by cause.
 //!
 //! `cargo run --example load -- --address 127.0.0.1:8080 --rate 50 --seconds 600`
 
@@ -85,7 +85,7 @@ async fn create_table(url: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Sends requests at this worker's share of the rate and counts their outcomes.
+/// Sends this worker's share of the requests and counts their outcomes.
 async fn work(worker: u32, options: Arc<Options>, counts: Arc<Mutex<Counts>>) {
     let workers = WORKERS.min(options.rate);
     sleep(Duration::from_secs_f64(f64::from(worker) / f64::from(options.rate))).await;

@@ -5,13 +5,13 @@ usage: load [--address IP:PORT] [--rate REQUESTS_PER_SECOND] [--seconds N] [--ev
        default: --address 127.0.0.1:8080 --rate 50 --seconds 600 --every 1
        creates the table for the writes first if DATABASE_URL is set";
 
-/// The options of the command line.
+/// Command-line options.
 pub(crate) struct Options {
     pub(crate) address: SocketAddr,
     /// Requests per second.
     pub(crate) rate: u32,
     pub(crate) length: Duration,
-    /// Interval of the printed lines.
+    /// Interval between the printed lines.
     pub(crate) every: Duration,
 }
 

@@ -21,12 +21,12 @@ pub(crate) struct App {
     pub(crate) metrics: PrometheusHandle,
 }
 
-/// Time limit of a statement, without the wait for a connection and the requested sleep.
+/// Time limit for a statement, not counting the wait for a connection and the requested sleep.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl App {
-    /// Runs work on the database with a time limit, so that a request does not hang if a server hangs. At the limit,
-    /// `applied` returns whether the work may have been applied.
+    /// Runs work on the database with a time limit, so that a request does not hang if a server hangs. If the limit
+    /// expires, `applied` returns whether the work may have been applied.
     pub(crate) async fn with_timeout<T>(
         &self,
         sleep: Duration,

@@ -12,19 +12,20 @@ use tokio::{
 };
 
 /// Minimum time for which the service accepts connections after `/readyz` starts to return 503, so that load balancers
-/// can react before connections are refused. In Kubernetes this takes longer and needs a `preStop` hook as well.
+/// can react before connections are refused. Load balancers in Kubernetes react later, so a `preStop` hook is also
+/// needed.
 const MIN_DRAIN: Duration = Duration::from_secs(1);
 
-/// Maximum time for which requests may continue after the service has stopped to accept connections.
+/// Maximum time for which requests may continue after the service has stopped accepting connections.
 const MAX_CLOSING: Duration = Duration::from_secs(90);
 
-/// The graceful shutdown. While draining, the service still accepts requests, until the requests that were running at
-/// the start have finished. While closing, it accepts no more connections.
+/// The state of the graceful shutdown. While draining, the service still accepts requests, until the requests that were
+/// running when draining began have finished. While closing, the service accepts no new connections.
 pub(crate) struct Drain {
     stage: watch::Sender<Stage>,
-    /// Cloned for each request. `None` once the shutdown has started.
+    /// The token that each request clones. `None` once the shutdown has started.
     token: Mutex<Option<Token>>,
-    /// Closed when the last token is dropped.
+    /// The channel's receiver, which closes when the last token is dropped.
     finished: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
 }
 
@@ -45,8 +46,8 @@ impl Drain {
         Self { stage: watch::Sender::new(Stage::Serving), token, finished }
     }
 
-    /// Returns the token of a new request, or `None` once the shutdown has started, which does not wait for such a
-    /// request.
+    /// Returns a token for a new request. Returns `None` once the shutdown has started, because the shutdown does not
+    /// wait for later requests.
     pub(crate) fn enter(&self) -> Option<Token> {
         self.token.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -56,22 +57,22 @@ impl Drain {
         *self.stage.borrow() > Stage::Serving
     }
 
-    /// Waits until endless responses have to end.
+    /// Waits until responses that would never end, such as event streams, must end.
     pub(crate) async fn closing(&self) {
-        // The wait fails only if the sender is dropped, and `self` owns the sender.
+        // The wait can fail only if the sender is dropped, and `self` owns the sender.
         let _ = self.stage.subscribe().wait_for(|stage| *stage == Stage::Closing).await;
     }
 
-    /// Waits until the time limit of the remaining requests.
+    /// Waits until the time limit for the remaining requests has expired.
     pub(crate) async fn overdue(&self) {
         self.closing().await;
         sleep(MAX_CLOSING).await;
     }
 
-    /// Waits for the signal, then drains. Completes when the service has to stop accepting connections.
+    /// Waits for the signal, then drains. Completes when the service must stop accepting connections.
     pub(crate) async fn run(self: Arc<Self>, signal: impl Future<Output = ()>) {
         signal.await;
-        tracing::info!("shutting down: not ready; waiting for running requests");
+        tracing::info!("shutting down: /readyz returns 503; waiting for running requests to finish");
         self.stage.send_replace(Stage::Draining);
         drop(self.token.lock().unwrap_or_else(PoisonError::into_inner).take());
         let mut finished = self.finished.lock().await;

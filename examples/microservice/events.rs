@@ -17,8 +17,7 @@ use tokio::select;
 
 use crate::{app::App, endpoints::address};
 
-/// Streams the pool's events from now on, as server-sent events with one JSON object each. The shutdown ends the
-/// stream.
+/// Streams the pool's events from now on, as server-sent events with one JSON object each, until the shutdown.
 pub(crate) async fn events(State(app): State<App>) -> impl IntoResponse {
     let events = app.pool.events();
     let first = sse::Event::default().comment("the pool's events from now on").retry(Duration::from_secs(1));

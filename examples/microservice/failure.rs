@@ -8,7 +8,7 @@ use axum::{
 use podpool::{Applied, Kind, tokio_postgres::error::SqlState};
 use serde_json::json;
 
-/// The reason why a request failed.
+/// The reason for a failed request.
 pub(crate) enum Failure {
     /// The request is invalid.
     Request { status: StatusCode, error: String },
@@ -16,7 +16,7 @@ pub(crate) enum Failure {
     Database(podpool::Error),
     /// The database did not respond within the time limit.
     Timeout { limit: Duration, applied: Applied },
-    /// The id of a write exists already, and this request did not insert it.
+    /// A row with the id of the write already exists, and this request did not insert it.
     Duplicate(podpool::Error),
 }
 
@@ -29,7 +29,7 @@ impl Failure {
         Self::request(StatusCode::BAD_REQUEST, error)
     }
 
-    /// Converts to a failure of a read, which never applies anything.
+    /// Converts to the failure of a read, which is always reported as not applied.
     pub(crate) fn into_read(self) -> ReadFailure {
         ReadFailure(self)
     }
@@ -41,13 +41,12 @@ impl Failure {
             Self::Timeout { limit, applied } => {
                 (Kind::Timeout, *applied, format!("the database did not respond within {limit:?}"))
             }
-            // `applied` is not `no`, although this request wrote nothing: `no` promises that the id is not in the
-            // database. The service cannot know which request inserted the row. Usually it was an earlier request of
-            // the same client, whose response was `unknown` or was lost. It was never an earlier attempt of this
-            // request, because an attempt with an unknown outcome is not retried. The status is not 200, because 200
-            // promises that the insert of this request was committed.
+            // This request wrote nothing, but `applied` is not `no`, because `no` promises that the id is not in the
+            // database. Usually, the row is from an earlier request of the same client, whose response was `unknown` or
+            // was lost. It is never from an earlier attempt of this request, because an attempt with an unknown outcome
+            // is not retried. The status is not 200, because 200 promises that this request's insert was committed.
             Self::Duplicate(error) => {
-                let error = format!("another request has inserted this id: {}", with_causes(error));
+                let error = format!("another request has already inserted this id: {}", with_causes(error));
                 (Kind::Query, Applied::Unknown, error)
             }
         };
@@ -73,13 +72,13 @@ impl IntoResponse for ReadFailure {
     }
 }
 
-/// Returns true if the server rejected a row because its key exists already.
+/// Returns true if the server rejected a row because its key already exists.
 pub(crate) fn is_duplicate(error: &podpool::Error) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref::<podpool::tokio_postgres::Error>());
     cause.and_then(|cause| cause.code()) == Some(&SqlState::UNIQUE_VIOLATION)
 }
 
-/// Returns the text of an error, followed by those of its sources.
+/// Returns the message of an error, followed by the messages of its sources.
 pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,10 +1,10 @@
-//! An HTTP service on top of the pool, to copy as the start of a new service.
+//! An HTTP service that uses the pool, as a template for new services.
 //!
 //! Run it with `DATABASE_URL=postgres://user:password@postgresql-svc.k8s-training.svc.cluster.local/database \
 //!     cargo run --features metrics --example microservice` and open <http://127.0.0.1:8080/>.
 //!
-//! `LISTEN_ADDR` is the address of the HTTP server, `RUST_LOG` the log filter. The service starts even if the name
-//! servers and all Pods are down. After SIGTERM or Ctrl-C it shuts down gracefully: `/readyz` returns 503, running
+//! `LISTEN_ADDR` sets the address of the HTTP server, and `RUST_LOG` the log filter. The service starts even if the
+//! name servers and all Pods are down. After SIGTERM or Ctrl-C it shuts down gracefully: `/readyz` returns 503, running
 //! requests finish, and the pool closes.
 
 mod app;
@@ -46,10 +46,10 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     settings.start_log();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
 
-    // Before the pool, which describes its metrics to the recorder when it is built.
+    // The recorder must be installed first, because the pool describes its metrics to the recorder when it is built.
     let metrics = metrics::install()?;
-    // Building a pool does not use the network, so the service starts while the database is down, and `/readyz` reports
-    // it.
+    // Building a pool does not use the network, so the service starts even while the database is down. Then `/readyz`
+    // returns 503.
     let pool = Pool::builder(settings.database).build()?;
     let drain = Arc::new(Drain::new());
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| format!("{}: {error}", settings.listen))?;
@@ -65,11 +65,11 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let serving = axum::serve(listener, router).with_graceful_shutdown(drain.clone().run(shutdown));
     select! {
         served = async { serving.await } => served?,
-        () = drain.overdue() => tracing::warn!("requests did not finish in time; closing their connections"),
+        () = drain.overdue() => tracing::warn!("some requests did not finish in time; closing their connections"),
     }
     match pool.close().await {
         0 => tracing::info!("every request has finished and the pool is closed"),
-        closed => tracing::warn!("the pool is closed; {closed} connections in use were closed forcibly"),
+        closed => tracing::warn!("the pool is closed; {closed} connections in use were forcibly closed"),
     }
     Ok(())
 }

@@ -18,10 +18,10 @@ use crate::{
 /// Targets that a request can select.
 const TARGETS: [Target; 4] = [Target::Any, Target::Primary, Target::Standby, Target::PreferStandby];
 
-/// Maximum requested sleep. It bounds the time for which a request occupies a connection.
+/// Maximum value of `sleep_ms`. Limits the time for which a request occupies a connection.
 const SLEEP_MAX_MS: u32 = 60_000;
 
-/// Sleeps, then reads the role: PostgreSQL evaluates the columns after the FROM clause, which sleeps.
+/// Sleeps, then reads the server's role: PostgreSQL evaluates the FROM clause, which sleeps, before the columns.
 const STATEMENT: &str = "SELECT host(inet_server_addr()), current_setting('cluster_name'), pg_is_in_recovery() \
                          FROM pg_sleep($1::float8 / 1000)";
 

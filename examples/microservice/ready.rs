@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 
-/// Returns 200 while the process works, independent of the database.
+/// Returns 200 while the process is running, regardless of the database.
 pub(crate) async fn healthz() -> Json<Value> {
     Json(json!({ "ok": true }))
 }
 
-/// Returns 200 if a Pod is usable and the service is not shutting down, else 503.
+/// Returns 200 if a Pod is usable and the service is not shutting down, otherwise 503.
 pub(crate) async fn readyz(State(app): State<App>) -> Response {
     let usable = app.pool.status().endpoints.iter().filter(|pod| pod.is_usable()).count();
     let error = match usable {

@@ -3,7 +3,7 @@ use std::{env, error::Error, io, io::IsTerminal, net::SocketAddr};
 use podpool::Config;
 use tracing_subscriber::EnvFilter;
 
-/// The settings from environment variables.
+/// Settings from environment variables.
 pub(crate) struct Settings {
     pub(crate) database: Config,
     pub(crate) listen: SocketAddr,
@@ -14,7 +14,7 @@ impl Settings {
     pub(crate) fn from_environment() -> Result<Self, Box<dyn Error + Send + Sync>> {
         let url = variable("DATABASE_URL")?
             .ok_or("DATABASE_URL is not set; expected postgres://user:password@service/database")?;
-        // The error contains the name of the parameter and never a password, so it may be printed.
+        // The error names the parameter but never contains a password, so it may be printed.
         let database = url.parse().map_err(|error| format!("DATABASE_URL: {error}"))?;
         let listen = variable("LISTEN_ADDR")?.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
         let listen = listen.parse().map_err(|_| format!("LISTEN_ADDR: `{listen}` is not an IP address with a port"))?;

@@ -16,7 +16,7 @@ use crate::{
     failure::{Failure, is_duplicate},
 };
 
-/// Maximum length of `id` and `run`, in bytes. It is well below the limit of an index entry.
+/// Maximum length of `id` and `run`, in bytes. Well below PostgreSQL's size limit for an index entry.
 const LENGTH_MAX: usize = 1_000;
 
 /// Inserts the row and returns the address and the name of the server that executed the statement.
@@ -37,7 +37,7 @@ pub(crate) struct Written {
     us: u128,
 }
 
-/// Inserts a row on the primary. Retries only if an attempt was certainly not applied.
+/// Inserts a row on the primary. Retries an attempt only if it is known not to have been applied.
 pub(crate) async fn write(
     State(app): State<App>,
     body: Result<Bytes, BytesRejection>,

@@ -6,10 +6,10 @@ use crate::endpoint::{
     snapshot::{Candidate, Snapshot},
 };
 
-/// Attempts of a weighted draw by rejection before the weights are summed up instead.
+/// Maximum number of attempts to draw by rejection, before a fallback that always succeeds.
 const TRIES: usize = 8;
 
-/// The Pods that a checkout can use, with their loads. Indexes run from 0 to [`len`](Candidates::len) - 1.
+/// The Pods from which a checkout can choose, with their loads. Indexes run from 0 to [`len`](Candidates::len) - 1.
 ///
 /// # Panics
 ///
@@ -41,33 +41,33 @@ impl<'a> Candidates<'a> {
         self.list.is_empty()
     }
 
-    /// Returns the number of the Pod's connections that this process has checked out.
+    /// Returns the number of connections to the Pod that are checked out from this pool.
     #[inline]
     #[must_use]
     pub fn in_flight(&self, index: usize) -> u32 {
         self.load(index).in_flight
     }
 
-    /// Returns how many times slower than the fastest Pods the Pod counts as, from 1 to 64.
+    /// Returns the Pod's latency as a multiple of the fastest Pods' latency, from 1 to 64.
     ///
-    /// Pods within twice the latency of the fastest count as 1. The value is updated ten times a second from the
-    /// latency of the Pod's statements, in comparison with other Pods of its role, and from its probes.
+    /// The value is 1 for Pods within twice the latency of the fastest. It is updated ten times a second from the
+    /// latency of the Pod's statements, compared with those on other Pods of its role, and from its probes.
     #[inline]
     #[must_use]
     pub fn slowness(&self, index: usize) -> u32 {
         self.load(index).class
     }
 
-    /// Returns the mean latency of the Pod's statements over the last seconds, or `None` if there are no measurements.
+    /// Returns the mean latency of the Pod's recent statements, or `None` if there are no measurements.
     ///
-    /// The latency does not include the time for which callers hold connections.
+    /// The latency does not depend on how long callers hold connections.
     #[inline]
     #[must_use]
     pub fn latency(&self, index: usize) -> Option<Duration> {
         self.slots.slot(self.list[index].slot).latency()
     }
 
-    /// Returns the peak of the latency. Slow statements raise it immediately, and it decays within 10 s.
+    /// Returns the peak latency. Slow statements raise it immediately; it decays with a time constant of 10 s.
     #[inline]
     #[must_use]
     pub fn peak_latency(&self, index: usize) -> Option<Duration> {
@@ -127,13 +127,13 @@ impl<'a> Candidates<'a> {
         self.slots.slot(self.list[index].slot).load()
     }
 
-    /// Returns true if there is a candidate with this index that has no connection in use and is in the fastest class.
+    /// Returns true if the candidate with this index exists, has no connection in use, and is in the fastest class.
     #[inline(always)]
     pub(crate) fn is_idle_and_fast(&self, index: usize) -> bool {
         self.list.get(index).and_then(|candidate| self.slots.find(candidate.slot)).is_some_and(Slot::is_idle_and_fast)
     }
 
-    /// Returns the loads of all candidates, by index.
+    /// Returns the loads of all candidates, in the order of their indexes.
     #[inline]
     pub(crate) fn loads(&self) -> impl Iterator<Item = Load> + use<'a> {
         self.slots().map(Slot::load)
@@ -144,9 +144,9 @@ impl<'a> Candidates<'a> {
         self.slots.of(self.list.iter().map(|candidate| candidate.slot))
     }
 
-    /// Draws by rejection: accepts a uniformly drawn candidate with the probability of its weight divided by the
-    /// maximum weight. After too many rejections, draws a point on the sum of all weights, which has the same
-    /// distribution.
+    /// Draws by rejection: draws a candidate uniformly, and accepts it with a probability of its weight divided by the
+    /// maximum weight. After [`TRIES`] rejections, draws a number below the sum of all weights instead, which results
+    /// in the same distribution.
     fn draw_weighted(&self, rng: &mut Rng) -> Option<usize> {
         if self.is_empty() {
             return None;
@@ -161,7 +161,7 @@ impl<'a> Candidates<'a> {
         self.at(rng.below(total))
     }
 
-    /// Returns the index of the candidate that covers this point on the sum of the weights.
+    /// Returns the index of the candidate at this point if the weights of all candidates are laid end to end.
     pub(crate) fn at(&self, point: usize) -> Option<usize> {
         let mut left = point;
         self.list.iter().position(|candidate| match left.checked_sub(candidate.weight as usize) {

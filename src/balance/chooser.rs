@@ -3,7 +3,7 @@ use std::{any::Any, sync::Arc};
 use super::{Candidates, LeastCost, LeastInFlight, PeakEwma, Policy, Random, Rng, RoundRobin};
 use crate::config::PolicyName;
 
-/// The policy in use. The built-in policies are called directly, and a policy of the application by dynamic dispatch.
+/// The policy in use. Built-in policies are called directly, the application's own policy through dynamic dispatch.
 #[derive(Clone, Debug)]
 pub(crate) enum Chooser {
     LeastCost(LeastCost),
@@ -15,7 +15,7 @@ pub(crate) enum Chooser {
 }
 
 impl Chooser {
-    /// Returns the chooser of a policy. Recognizes the built-in policies.
+    /// Creates a chooser for a policy. Recognizes built-in policies by their type.
     pub(crate) fn new(policy: impl Policy) -> Self {
         let any: &dyn Any = &policy;
         if let Some(policy) = any.downcast_ref() {
@@ -33,7 +33,7 @@ impl Chooser {
         }
     }
 
-    /// Returns the chooser of the built-in policy with this name.
+    /// Creates a chooser for the built-in policy with this name.
     pub(crate) fn named(name: PolicyName) -> Self {
         match name {
             PolicyName::LeastCost => Self::new(LeastCost::new()),
@@ -53,7 +53,7 @@ impl Chooser {
         }
     }
 
-    /// Chooses a candidate. For a policy with a fast path, chooses by the slow path.
+    /// Chooses a candidate, without the [fast path](Self::fast_path).
     #[inline]
     pub(crate) fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         match self {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn recognizes_built_in_policies_and_checks_the_range_of_others() {
+    fn recognizes_built_in_policies_and_checks_custom_indexes() {
         assert!(matches!(Chooser::new(LeastCost::new()), Chooser::LeastCost(_)));
         assert!(matches!(Chooser::new(LeastInFlight::new()), Chooser::LeastInFlight(_)));
         assert!(matches!(Chooser::new(PeakEwma::new()), Chooser::PeakEwma(_)));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn without_candidates_no_policy_chooses_one() {
+    fn built_in_policies_handle_zero_and_one_candidate() {
         let policies = [
             Chooser::new(LeastCost::new()),
             Chooser::new(LeastInFlight::new()),

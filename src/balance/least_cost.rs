@@ -1,11 +1,11 @@
 use super::{Candidates, Policy, Rng};
 use crate::endpoint::slot::Load;
 
-/// The maximum number of Pods that are all compared. Of more Pods, [`SAMPLES`] are.
+/// Maximum number of candidates that are all compared. If there are more, only [`SAMPLES`] of them are compared.
 const SCANNED: usize = 32;
-/// The number of Pods that are compared if there are more than [`SCANNED`].
+/// Number of random candidates that are compared if there are more than [`SCANNED`].
 const SAMPLES: usize = 4;
-/// The cost of one connection on a Pod of weight 1. The cost is divided by the Pod's weight.
+/// Cost of one connection on a Pod of weight 1. On other Pods, the cost is divided by the weight.
 const UNIT: u64 = 1 << 16;
 
 /// A policy that chooses the Pod with the lowest cost: the number of connections in use plus one, times the Pod's
@@ -13,42 +13,42 @@ const UNIT: u64 = 1 << 16;
 ///
 /// # Load and latency
 ///
-/// A Pod can be a bad choice for two reasons, and each is invisible to the other's measure:
+/// A Pod can be a bad choice for two reasons, which two different measurements reveal:
 ///
 /// * **Load**: the number of connections in use shows immediately that a Pod is busy or stuck, but only to a client
-///   that has several connections there. If 500 clients have at most one connection each to any Pod, all counts are
-///   zero.
-/// * **Latency** shows a slow Pod to every client, but late, and does not include requests that this client has just
+///   that has several connections there. If 500 clients have at most one connection each to any Pod, almost all counts
+///   are zero.
+/// * **Latency** shows a slow Pod to every client, but with a delay, and without the requests that this client has just
 ///   sent.
 ///
-/// Therefore the load decides between Pods of about the same latency, and a slow Pod gets what it can handle: a Pod
-/// that is four times slower is chosen when the others have four connections in use.
+/// Therefore the load decides between Pods of about the same latency, and a slow Pod gets the load that it can handle:
+/// a Pod that is four times slower is chosen when the others have four connections in use.
 ///
-/// "About the same" is coarse on purpose. Small differences are noise, and clients that follow them all choose the same
-/// Pod at the same time. So Pods within twice the latency of the fastest are equal, and hysteresis keeps a Pod at the
-/// limit from alternating between two classes.
+/// "About the same" is intentionally coarse. Small differences are noise, and clients that react to them all choose the
+/// same Pod at the same time. Therefore Pods within twice the latency of the fastest are equal, and hysteresis keeps a
+/// Pod near a threshold from alternating between two classes.
 ///
 /// # Measuring latency
 ///
 /// Statements are compared with those on other Pods of the same role, because a primary's writes are not comparable
-/// with a standby's reads. If a Pod is the only one of its role, only statements of callers that accept any Pod are
-/// compared. Probes are compared for all Pods, so a slow Pod without traffic is known to be slow, and its recovery is
-/// found without sending it statements. A slow Pod whose probes were never slow is tried again after 5 s, and at most
-/// every 20 s while it stays slow. The time for which callers hold connections never counts, because it depends on the
+/// with a standby's reads. For a Pod that is the only one of its role, only statements of checkouts with the target
+/// `any` are compared. Probes are compared between all Pods, so they also show that a Pod without traffic is slow, or
+/// that it has recovered. A slow Pod whose probes were never slow is tried again after 5 s, then after 10 s, then every
+/// 20 s while it stays slow. The time for which callers hold connections is irrelevant, because it depends on the
 /// application.
 ///
 /// # Number of Pods that are compared
 ///
-/// A Pod without connections in use and in the fastest class has the lowest possible cost. If the first randomly drawn
-/// Pod is such a Pod, it is chosen without a comparison. Otherwise all Pods are compared, up to 32. Of more Pods, four
-/// random ones are compared. Pods with equal costs are equally likely, or in proportion to their weights: the share of
-/// a busy Pod is spread over all others and does not go to its neighbor in the list.
+/// A Pod in the fastest class that has no connections in use has the lowest possible cost. If the first randomly drawn
+/// Pod is such a Pod, it is chosen without a comparison. Otherwise all Pods are compared, or four random ones if there
+/// are more than 32. Pods of equal cost are equally likely to be chosen, or in proportion to their weights: the share
+/// of a busy Pod is spread over all others instead of going to its neighbor in the list.
 ///
 /// # Simulation
 ///
-/// In the simulation (docs/simulation.md, `cargo bench --all-features --bench simulate`), the 99th percentile is 1.05
-/// times that of a single central queue with equal Pods at 80 % load, and 0.74 times if one of three Pods is 5 times
-/// slower. With 500 clients and 20 Pods, one of them slow, the 99.9th percentile is 17.2 ms; with
+/// In the simulation (docs/simulation.md, `cargo bench --all-features --bench simulate`), the 99th percentile of
+/// latency is 1.05 times that of a single central queue with equal Pods at 80 % load, and 0.74 times if one of three
+/// Pods is 5 times slower. With 500 clients and 20 Pods, one of them slow, the 99.9th percentile is 17.2 ms; with
 /// [`LeastInFlight`](super::LeastInFlight), it is 548 ms. `make bench-once` fails if these limits are exceeded.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
@@ -61,11 +61,11 @@ impl LeastCost {
         Self
     }
 
-    /// Draws a Pod and returns it if it has no connection in use and is in the fastest class, so no other Pod can cost
-    /// less. For candidates of equal weight only.
+    /// Draws a Pod and returns it if it has no connection in use and is in the fastest class, because no other Pod can
+    /// cost less. Requires candidates of equal weight.
     ///
-    /// All other draws choose the cheapest Pod by [`compare`](Self::compare). Pods of equal cost stay equally likely.
-    /// While most Pods are idle, one Pod is read instead of all of them.
+    /// If this returns `None`, the caller continues with [`compare`](Self::compare). Pods of equal cost stay equally
+    /// likely. While most Pods are idle, one Pod is read instead of all of them.
     #[inline(always)]
     pub(super) fn draw_idle(&self, candidates: Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         let drawn = rng.below(candidates.len());
@@ -97,7 +97,7 @@ fn cost(load: Load) -> u32 {
     (load.in_flight + 1) * load.class
 }
 
-/// Returns the cheapest of all Pods. Has no branches that depend on the costs, which the CPU cannot predict.
+/// Returns the cheapest of all Pods, without branches that depend on the costs: the CPU could not predict them.
 #[inline]
 fn scan(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
     // The indexes of the cheapest Pods so far.
@@ -115,8 +115,8 @@ fn scan(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
     usize::from(tied[drawn % SCANNED])
 }
 
-/// Returns the cheapest of [`SAMPLES`] Pods, one from each part of the list. The list is rotated by a random offset
-/// first, so that parts of different lengths give no Pod an advantage.
+/// Returns the cheapest of [`SAMPLES`] Pods, one from each part of the list. The list is first rotated by a random
+/// offset, so that no Pod has an advantage when the parts differ in length.
 #[inline(never)]
 fn sample(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
     let n = candidates.len();

@@ -2,15 +2,16 @@ use super::{Candidates, Policy, Rng};
 
 /// A policy that compares two random Pods and chooses the one with fewer connections in use. Ties are broken at random.
 ///
-/// Use this policy if the Pods are alike and each client keeps several connections busy. The counts then show a slow
-/// Pod, because its connections are returned late. Comparing two Pods is enough to keep the busiest Pod close to the
-/// average (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001). The cost does not depend
-/// on the number of Pods, and unlike a scan of all Pods, the choice does not send every client to the same Pod at the
-/// same time. The two Pods are different: with replacement, a busy Pod could be compared with itself and win.
+/// Use this policy if the Pods are alike and each client keeps several connections busy. The counts then reveal a slow
+/// Pod, because its connections are in use for longer. Comparing two Pods is enough to keep the busiest Pod close to
+/// the average (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001). The effort does not
+/// depend on the number of Pods, and unlike after a scan of all Pods, the clients do not all choose the same Pod at the
+/// same time. The two Pods are always different: otherwise a busy Pod could be compared with itself and win.
 ///
 /// The counts include only connections of this process. If many clients have few connections in use each, the counts
 /// are almost always zero, and the choice is random. In the simulation (docs/simulation.md), with 500 clients and 20
-/// Pods, one of them 5 times slower, the 99th percentile is 474 ms. With [`LeastCost`](super::LeastCost), it is 9 ms.
+/// Pods, one of them 5 times slower, the 99th percentile of latency is 474 ms. With [`LeastCost`](super::LeastCost), it
+/// is 9 ms.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LeastInFlight;
@@ -27,7 +28,7 @@ impl Policy for LeastInFlight {
     #[inline]
     fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         let (first, second) = candidates.draw_two(rng)?;
-        // Connections per weight, cross-multiplied to avoid divisions.
+        // Compares connections per unit of weight, cross-multiplied to avoid divisions.
         let load = |index, other| u64::from(candidates.in_flight(index)) * u64::from(candidates.weight(other));
         Some(if load(second, first) < load(first, second) { second } else { first })
     }

@@ -1,13 +1,13 @@
 //! Load-balancing policies, which choose the Pod for each checkout.
 //!
-//! A [`Policy`] chooses one of the [`Candidates`] of the caller's target. It runs in every checkout: no locks, no
-//! allocation, no clock, nothing asynchronous. [`LeastCost`] is the default. The documentation of each other policy
-//! names the cases that it is for.
+//! A [`Policy`] chooses one of the [`Candidates`] of the caller's target. It runs in every checkout, so it must be
+//! fast: the built-in policies take no lock, allocate nothing and read no clock. [`LeastCost`] is the default. The
+//! documentation of each other policy explains when to use it.
 //!
 //! ```
 //! use podpool::balance::{Candidates, Policy, Rng};
 //!
-//! /// Chooses the Pod with the lowest latency, whatever its load.
+//! /// Chooses the Pod with the lowest latency, regardless of its load.
 //! #[derive(Debug)]
 //! struct Fastest;
 //!

@@ -4,11 +4,11 @@ use super::{Candidates, Rng};
 
 /// A load-balancing policy: chooses the Pod for a checkout.
 ///
-/// One value serves all threads concurrently, so mutable state must be atomic.
+/// All threads use one instance concurrently, so mutable state must be atomic.
 pub trait Policy: fmt::Debug + Send + Sync + 'static {
     /// Returns the index of the chosen Pod among the candidates, or `None` to reject all of them.
     ///
-    /// If there are no candidates, this must return `None`. An index that is out of range counts as `None`.
+    /// Must return `None` if there are no candidates. An index that is out of range counts as `None`.
     ///
     /// If the chosen Pod has no idle connection, the policy is called again without that Pod, until a connection is
     /// found or no candidate is left.

@@ -4,8 +4,8 @@ use super::{Candidates, Policy, Rng};
 /// `load_balance_hosts=random`, but for each checkout instead of each connection.
 ///
 /// Use this policy as a baseline, or if the Pods' shares must not depend on load. It ignores load: in the simulation
-/// (docs/simulation.md), its 99th percentile is 1.4 times that of a single central queue with three equal Pods at 80 %
-/// load, and 70 times with ten Pods of which one is 5 times slower.
+/// (docs/simulation.md), the 99th percentile of latency is 1.4 times that of a single central queue with three equal
+/// Pods at 80 % load, and 70 times with ten Pods of which one is 5 times slower.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Random;
@@ -31,7 +31,7 @@ mod tests {
     use crate::balance::tests::Pods;
 
     #[test]
-    fn shares_are_proportional_to_weight_whatever_the_load() {
+    fn shares_are_proportional_to_weight_regardless_of_load() {
         let weights = [1, 2, 100, 1];
         let pods = Pods::weighted(&weights);
         pods.slot(1).checkout();

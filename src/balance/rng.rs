@@ -3,8 +3,8 @@
 //! The generator is wyrand from `fastrand`. `SmallRng` of `rand` was considered, but costs three times as many
 //! instructions, which matters in a checkout. `rand` provides only the seeds.
 //!
-//! [`Rng::below`] is written here. `fastrand` rejects some numbers in a loop to avoid a bias that is far too small to
-//! matter here, and panics if the bound is 0.
+//! [`Rng::below`] is used instead of `fastrand`'s own function, which rejects some numbers in a loop to avoid a bias
+//! that is far too small to matter here, and which panics if the bound is 0.
 
 use rand::{TryRng as _, rngs::SysRng};
 
@@ -15,7 +15,7 @@ use crate::sync::unique;
 pub struct Rng(fastrand::Rng);
 
 impl Rng {
-    /// Creates a generator that always returns the same sequence, for tests and simulations.
+    /// Creates a generator that returns the same sequence for the same seed, for tests and simulations.
     #[must_use]
     pub const fn seeded(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
@@ -23,8 +23,8 @@ impl Rng {
 
     /// Creates a generator with a seed from the operating system.
     pub(crate) fn from_os() -> Self {
-        // Not from `rand::rng()`, whose thread-local may be destroyed while a thread ends. If the operating system has
-        // no random numbers, each generator has at least a different seed.
+        // Not from `rand::rng()`, whose thread-local may already be destroyed while a thread ends. If the operating
+        // system provides no random numbers, the seeds are at least different.
         Self::seeded(SysRng.try_next_u64().unwrap_or_else(|_| unique()))
     }
 
@@ -36,7 +36,7 @@ impl Rng {
         ((u128::from(self.0.u64(..)) * bound as u128) >> 64) as usize
     }
 
-    /// Returns a number below each of two bounds, as [`below`](Rng::below) does, from one random number. The bounds
+    /// Returns a uniformly distributed number below each of two bounds, at the cost of one random number. The bounds
     /// must be less than 2^32.
     #[inline]
     pub(crate) fn below_two(&mut self, bounds: [usize; 2]) -> [usize; 2] {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_returns_the_same_numbers() {
+    fn the_same_seed_produces_the_same_numbers() {
         let (mut a, mut b) = (Rng::seeded(7), Rng::seeded(7));
         assert!((0..100).all(|_| a.below(1000) == b.below(1000)));
     }

@@ -1,10 +1,11 @@
 use super::{Candidates, Chooser, LeastCost, Rng};
 use crate::endpoint::snapshot::{Candidate, Snapshot};
 
-/// Selects a Pod by the [fast path](Chooser::fast_path) of a policy: returns the result of `take` for one randomly
-/// drawn Pod. Returns `None` if the Pod is not idle, `take` returns `None`, or weights differ. Then call [`select`].
+/// Selects a Pod by the [fast path](Chooser::fast_path) of a policy: calls `take` for one randomly drawn Pod. Returns
+/// `None` if that Pod is busy or slow, if `take` returns `None`, or if weights differ. The caller then calls
+/// [`select`].
 ///
-/// Checkouts, benchmarks and simulations all select Pods by these two functions.
+/// Checkouts, benchmarks and simulations all select Pods with these two functions.
 // A separate function, so that the most frequent path while Pods are idle is short and inlines completely.
 #[inline(always)]
 pub(crate) fn select_fast<P, R>(
@@ -43,7 +44,8 @@ pub(crate) fn select<P, R>(
     others(snapshot, list, first, chooser, rng, rest, take)
 }
 
-/// Continues after the first candidate. Not inlined, to keep the most frequent path of a checkout short.
+/// Continues with the other candidates after the first. Not inlined, to keep the most frequent path of a checkout
+/// short.
 #[cold]
 #[inline(never)]
 fn others<P, R>(

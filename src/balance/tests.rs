@@ -1,4 +1,4 @@
-//! A set of Pods on which the tests of policies run.
+//! A set of Pods for the tests of policies.
 
 use super::{Candidates, Policy, Rng};
 use crate::endpoint::{
@@ -33,14 +33,14 @@ impl Pods {
         f(&Candidates::new(&self.snapshot, self.snapshot.candidates(0)))
     }
 
-    /// Returns how often each Pod is picked while no load changes.
+    /// Returns how often each Pod is picked while the loads stay constant.
     pub(super) fn shares(&self, policy: &impl Policy, picks: usize) -> Vec<usize> {
         let (mut rng, mut shares) = (Rng::seeded(42), vec![0; self.handles.len()]);
         self.with(|all| (0..picks).for_each(|_| shares[policy.pick(all, &mut rng).unwrap()] += 1));
         shares
     }
 
-    /// Returns the connections in use of each Pod after this many checkouts without a check-in.
+    /// Returns the number of connections in use on each Pod after this many checkouts without a check-in.
     pub(super) fn hold(&self, policy: &impl Policy, picks: usize) -> Vec<u32> {
         let mut rng = Rng::seeded(42);
         self.with(|all| (0..picks).for_each(|_| self.slot(policy.pick(all, &mut rng).unwrap()).checkout()));

@@ -1,5 +1,5 @@
-//! Access for this crate's benchmarks to the functions of checkouts and of the directory, without servers. Not part of
-//! the public API.
+//! Gives this crate's benchmarks access to internal functions of checkouts and of the directory, without servers. Not
+//! part of the public API.
 
 mod simulated;
 
@@ -18,14 +18,14 @@ use crate::{
     },
 };
 
-/// A set of healthy Pods, one primary and otherwise standbys, managed by the directory's `Members`.
+/// A set of healthy Pods, one primary and the rest standbys, managed by the directory's `Members`.
 #[derive(Debug)]
 pub struct Set {
     members: Members<Pod>,
     published: Published<Snapshot<Arc<Inner>>>,
 }
 
-/// Selects Pods of a set in the same way as a checkout.
+/// A handle that selects Pods of a set in the same way as a checkout.
 #[derive(Clone, Debug)]
 pub struct Picker {
     published: Published<Snapshot<Arc<Inner>>>,
@@ -91,8 +91,8 @@ impl Set {
         changed.is_some()
     }
 
-    /// Handles a response of discovery as the directory does: compares it with the set and publishes changes. The
-    /// response may be in any order. Returns true if the set changed.
+    /// Applies a response from discovery as the directory does: compares it with the set and publishes changes. The
+    /// Pods may be in any order. Returns true if the set changed.
     pub fn apply(&mut self, pods: &[Endpoint]) -> bool {
         let changed = Self::replace(&mut self.members, pods);
         if changed {
@@ -142,14 +142,14 @@ impl Picker {
     }
 
     /// Picks a Pod. Returns the number of its slot.
-    // Compiled in this crate, as a checkout is: in another crate, not all calls would be inlined.
+    // Compiled in this crate, like a real checkout. In the benchmark's crate, not all calls would be inlined.
     #[inline(never)]
     #[must_use]
     pub fn pick(&self) -> Option<u32> {
         self.select(|pod| Some(pod.slot.number()))
     }
 
-    /// Picks a Pod and counts a connection in use.
+    /// Picks a Pod and counts a connection as in use.
     #[inline(never)]
     #[must_use]
     pub fn pick_counted(&self) -> Option<Picked> {

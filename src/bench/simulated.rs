@@ -19,8 +19,8 @@ use crate::{
     time::Instant,
 };
 
-/// A simulated client: the library's set of Pods, counts, health, latencies and policies, with a clock that the
-/// simulation controls. Pods are identified by number, in the order in which they were added.
+/// A simulated client. It uses the library's own set of Pods, counters, health states, latencies and policies, with a
+/// clock that the simulation controls. Pods are identified by number, in the order in which they were added.
 #[derive(Debug)]
 pub struct SimulatedClient {
     members: Members<Pod>,
@@ -38,11 +38,11 @@ struct Pod {
     health: Health,
     latency: Latency,
     outlier: Outlier,
-    /// Statements since the last tick, the failures among them, and the time that they took.
+    /// Number of statements since the last tick, number of failures among them, and their total duration.
     answered: u64,
     failed: u64,
     took: Duration,
-    /// Failures in a row.
+    /// Number of consecutive failures.
     consecutive: u32,
 }
 
@@ -73,7 +73,7 @@ impl MemberInfo for Pod {
 }
 
 impl SimulatedClient {
-    /// Creates a client of this many Pods, which have not been probed yet.
+    /// Creates a client with this many Pods, which have not been probed yet.
     #[must_use]
     pub fn new(pods: usize, policy: impl Policy, seed: u64) -> Self {
         let mut client = Self {
@@ -107,7 +107,7 @@ impl SimulatedClient {
         self.publish();
     }
 
-    /// Picks a Pod that has fewer than `pool_size` connections in use, and counts one more.
+    /// Picks a Pod that has fewer than `pool_size` connections in use, and counts one more as in use.
     pub fn pick(&mut self) -> Option<usize> {
         let size = self.limits.pool_size as u32;
         let take = |pod: &Arc<Inner>| {
@@ -186,7 +186,7 @@ impl SimulatedClient {
         self.members.all()[pod].health.state() == State::Healthy
     }
 
-    /// Returns how many times slower than the fastest the Pod counts as.
+    /// Returns the Pod's latency class: its latency as a multiple of the fastest Pods' latency.
     #[must_use]
     pub fn slowness(&self, pod: usize) -> u32 {
         self.members.all()[pod].latency.class()

@@ -1,4 +1,4 @@
-//! Deserialization of a [`Config`] from a map of parameters or from a text in either form.
+//! Deserialization of a [`Config`] from a map of parameters or from a connection string.
 
 use std::fmt;
 
@@ -12,11 +12,11 @@ use crate::error::ConfigError;
 /// Environment variables are ignored.
 ///
 /// A value in the map is a string or a whole number. `outlier_success_rate` may be any number, and `nameservers` a list
-/// of strings. A null value is the same as a missing parameter. Quote a string of digits, such as a password: some
-/// formats parse `0123` as a number.
+/// of strings. A null value is equivalent to a missing parameter. Quote a password that consists of digits, because
+/// some file formats parse `0123` as a number.
 ///
 /// `Config` does not implement `Serialize`, because the output would contain the password. Errors of this crate never
-/// contain a password, but some formats add the affected line of the file to an error.
+/// contain a password, but the parsers of some formats add the affected line of the file to an error.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for Config {
     }
 }
 
-/// Visits a whole configuration: a map or a text.
+/// The visitor for a configuration, which is a map or a string.
 struct ConfigVisitor;
 
 impl<'de> Visitor<'de> for ConfigVisitor {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_and_both_text_forms_are_equivalent() {
+    fn map_url_and_keyword_value_string_are_equivalent() {
         let map = json!({
             "host": "db.svc", "port": 5433, "user": "app", "password": "p@ss", "dbname": null, "pool_size": "4",
             "acquire_timeout": "250ms", "outlier_success_rate": 0.5, "nameservers": ["10.0.0.1", "10.0.0.2:5353"],
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn explains_why_a_value_is_rejected() {
+    fn errors_name_the_parameter_and_the_problem() {
         for (value, expected) in [
             (json!({ "host": "db", "poolsize": 4 }), "the closest known parameter is `pool_size`"),
             (json!({ "host": "db", "pool_size": 4.5 }), "parameter `pool_size`: expected a string or a whole number"),
@@ -207,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn errors_contain_no_password(secret in "Zq[a-z]{6}Kx", number in 100_000_000u32..) {
+        fn errors_and_debug_output_do_not_reveal_a_password(secret in "Zq[a-z]{6}Kx", number in 100_000_000u32..) {
             let values = [
                 json!({ "host": "db", "password": secret, "pool_size": "x" }),
                 json!({ "host": "db", "password": [secret] }),

@@ -1,18 +1,19 @@
 use super::message;
 use crate::error::ConfigError;
 
-/// Maximum length of a port name. The name becomes one DNS label.
+/// Maximum length of a port name, which becomes one DNS label (RFC 1035, section 2.3.4).
 const MAX_PORT_NAME: usize = 63;
 
-/// The DNS records that list the Pods of a Service.
+/// The source of the Pods' addresses.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Discovery {
-    /// A and AAAA records, which contain each Pod's address. Every Pod has the same port. The default. `discovery=dns`.
+    /// A and AAAA records of the Service name, which contain the Pods' addresses. All Pods have the same port. The
+    /// default; in a URL, `discovery=dns`.
     #[default]
     Dns,
-    /// SRV records of `_<port_name>._tcp.<service>`, which contain each Pod's name and port. That port overrides
-    /// [`Config::port`](crate::Config::port). `discovery=srv&port_name=…`.
+    /// SRV records of `_<port_name>._tcp.<service>`, which contain each Pod's name and port. This port overrides
+    /// [`Config::port`](crate::Config::port). In a URL, `discovery=srv&port_name=…`.
     Srv {
         /// The name of the Service port, such as `postgresql-port`: 1 to 63 lower-case letters, digits and hyphens. The
         /// first and the last character are letters or digits (Kubernetes, `ServicePort.name`).

@@ -1,5 +1,5 @@
-//! Durations in configuration texts: a whole number and one of PostgreSQL's units `us`, `ms`, `s`, `min`, `h` and `d`
-//! (PostgreSQL manual, "Parameter Names and Values"). Without a unit, the parameter's default unit applies.
+//! Durations in text form: a whole number and one of PostgreSQL's units `us`, `ms`, `s`, `min`, `h` and `d` (PostgreSQL
+//! manual, "Parameter Names and Values"). Without a unit, the parameter's default unit applies.
 
 use std::{fmt, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::error::ConfigError;
 const UNITS: [(&str, u64); 6] =
     [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];
 
-/// The unit of a number without one.
+/// The unit that is assumed for a number without a unit.
 #[derive(Clone, Copy)]
 pub(super) enum DefaultUnit {
     /// Milliseconds, as for libpq's `tcp_user_timeout`.
@@ -53,7 +53,7 @@ pub(super) fn parse(parameter: &'static str, text: &str, default: DefaultUnit) -
     })
 }
 
-/// Formats a duration in the largest unit that divides it. [`parse`] accepts the result, except for nanoseconds.
+/// A duration, displayed in the largest unit that divides it evenly. [`parse`] accepts all units but nanoseconds.
 pub(super) struct Formatted(pub(super) Duration);
 
 impl fmt::Display for Formatted {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_every_unit_and_numbers_without_a_unit() {
+    fn parses_numbers_with_and_without_a_unit() {
         assert_eq!(seconds("5").unwrap(), Duration::from_secs(5));
         assert_eq!(parse("tcp_user_timeout", "5", DefaultUnit::Milliseconds).unwrap(), Duration::from_millis(5));
         assert_eq!(parse("tcp_user_timeout", "5s", DefaultUnit::Milliseconds).unwrap(), Duration::from_secs(5));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_other_texts_and_names_the_parameter() {
+    fn rejects_invalid_durations_and_names_the_parameter() {
         for text in
             ["", "s", "-1", "+1", "1.5s", "5 s", "5S", "5sec", "5m", "five", "5s5", "99999999999999999999", "١s"]
         {
@@ -113,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parses_its_own_output(micros in any::<u64>()) {
+        fn parses_formatted_durations(micros in any::<u64>()) {
             let duration = Duration::from_micros(micros);
             prop_assert_eq!(seconds(&Formatted(duration).to_string()).unwrap(), duration);
         }

@@ -10,13 +10,13 @@ use zeroize::Zeroizing;
 use super::{parameter::PARAMETERS, setting::Settings, unsupported::UNSUPPORTED};
 use crate::error::ConfigError;
 
-/// Returns the value of a variable in the environment of this process.
+/// Returns the value of one of this process's environment variables.
 pub(super) fn process(variable: &str) -> Option<OsString> {
     std::env::var_os(variable)
 }
 
-/// Adds the value of each environment variable whose parameter is missing in `settings`, as libpq does. An empty
-/// variable is the same as an unset one.
+/// Adds the value of each environment variable whose parameter is missing from `settings`, as libpq does. An empty
+/// variable is equivalent to an unset one.
 pub(super) fn add_defaults(
     settings: &mut Settings,
     variable: impl Fn(&str) -> Option<OsString>,
@@ -39,7 +39,7 @@ pub(super) fn add_defaults(
 fn text(parameter: &'static str, variable: &'static str, value: OsString) -> Result<Zeroizing<String>, ConfigError> {
     value.into_string().map(Zeroizing::new).map_err(|value| {
         drop(Zeroizing::new(value.into_encoded_bytes())); // The value may be a password.
-        ConfigError::new(parameter, "a value in UTF-8").with_variable(Some(variable))
+        ConfigError::new(parameter, "a value that is valid UTF-8").with_variable(Some(variable))
     })
 }
 
@@ -60,14 +60,14 @@ mod tests {
     use super::*;
     use crate::{Config, Target};
 
-    /// Parses a text in an environment with these variables only.
+    /// Parses `text` in an environment that contains only these variables.
     fn read(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let find = |name: &str| Some(OsString::from(variables.iter().find(|(known, _)| *known == name)?.1));
         Config::parse_with(text, find)
     }
 
     #[test]
-    fn reads_every_variable() {
+    fn reads_parameters_from_libpq_variables() {
         let config = read(
             "",
             &[
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_overrides_variables() {
+    fn the_text_overrides_environment_variables() {
         let variables = [("PGHOST", "other"), ("PGPORT", "1"), ("PGUSER", "them"), ("PGPASSWORD", "theirs")];
         for text in ["postgres://app:mine@db:5433", "host=db port=5433 user=app password=mine"] {
             let config = read(text, &variables).unwrap();
@@ -113,8 +113,8 @@ mod tests {
     }
 
     #[test]
-    fn parsing_a_text_alone_reads_no_variable() {
-        // Cargo sets this variable for every test, so the function does read the environment.
+    fn str_parse_ignores_the_environment() {
+        // Cargo sets this variable for every test, so it shows that `process` reads the real environment.
         assert!(process("CARGO_PKG_NAME").is_some());
         let config: Config = "postgres://app@db".parse().unwrap();
         assert!(config.passfile().is_none() && config.password().is_none());
@@ -147,10 +147,10 @@ mod tests {
         assert_eq!(
             (error.parameter(), error.variable()),
             ("host", None),
-            "an empty variable is the same as an unset one"
+            "an empty variable is equivalent to an unset one"
         );
         let config = read("", &[("PGHOST", "db"), ("PGGSSENCMODE", "prefer"), ("PGCLIENTENCODING", "UTF8")]);
-        assert!(config.is_ok(), "values equal to the fixed behavior are accepted");
+        assert!(config.is_ok(), "values that match the fixed behavior are accepted");
     }
 
     #[cfg(unix)]
@@ -159,11 +159,11 @@ mod tests {
         use std::os::unix::ffi::OsStringExt;
         let bytes = |name: &str| (name == "PGPASSWORD").then(|| OsString::from_vec(b"hunter2\xff".to_vec()));
         let error = Config::parse_with("host=db", bytes).unwrap_err();
-        assert_eq!(error.to_string(), "parameter `password` (from `PGPASSWORD`): expected a value in UTF-8");
+        assert_eq!(error.to_string(), "parameter `password` (from `PGPASSWORD`): expected a value that is valid UTF-8");
     }
 
     #[test]
-    fn finds_the_password_file_like_libpq() {
+    fn finds_the_password_file_as_libpq_does() {
         let named = read("host=db passfile=/a", &[("PGPASSFILE", "/b"), ("HOME", "/home/app")]).unwrap();
         assert_eq!(named.passfile(), Some(Path::new("/a")));
         let variable = read("host=db", &[("PGPASSFILE", "/b"), ("HOME", "/home/app")]).unwrap();

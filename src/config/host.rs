@@ -3,11 +3,11 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use super::{ServiceName, message};
 use crate::error::ConfigError;
 
-/// The target of a pool: the Pods behind a Service name, or one IP address.
+/// The server or servers that a pool connects to: one IP address, or the Pods behind a Service name.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Host {
-    /// One fixed Pod. No DNS lookup takes place. An IPv6 address is written in brackets: `[fd00::1]`.
+    /// A single Pod at a fixed address, used without DNS lookups. In text, an IPv6 address is in brackets: `[fd00::1]`.
     Address(IpAddr),
     /// Every Pod behind the name of a headless Service.
     Service(ServiceName),
@@ -25,7 +25,7 @@ impl FromStr for Host {
             return reject("one host (the pool discovers every Pod behind the name of a headless Service)");
         }
         if text.starts_with(['/', '@']) {
-            return reject("the name of a headless Service or an IP address, not the path of a Unix socket");
+            return reject("the name of a headless Service or an IP address, not a Unix socket path");
         }
         let address = match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
             Some(inner) => inner.parse().ok().filter(IpAddr::is_ipv6),
@@ -44,7 +44,7 @@ impl FromStr for Host {
     }
 }
 
-/// Formats the host as in a URL.
+/// Formats the host as it appears in a URL.
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distinguishes_names_from_addresses() {
+    fn distinguishes_service_names_from_ip_addresses() {
         assert_eq!("10.0.0.1".parse::<Host>().unwrap(), Host::Address([10, 0, 0, 1].into()));
         assert_eq!("[::1]".parse::<Host>().unwrap(), Host::Address("::1".parse().unwrap()));
         assert_eq!("db.svc".parse::<Host>().unwrap(), Host::Service("db.svc".parse().unwrap()));

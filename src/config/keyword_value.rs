@@ -1,29 +1,29 @@
-//! Parser of keyword/value connection strings: `host=SERVICE user=app password='it\'s secret'`, as in libpq (PostgreSQL
-//! manual, "Keyword/Value Connection Strings").
+//! Parser for keyword/value connection strings: `host=SERVICE user=app password='it\'s secret'`, as in libpq
+//! (PostgreSQL manual, "Keyword/Value Connection Strings").
 //!
 //! Spaces around `=` are optional. An empty value, or one that contains spaces, is enclosed in single quotes. In every
 //! value, a single quote or a backslash is escaped with a backslash.
 //!
-//! An unquoted password that contains a space is parsed as a password and another parameter. Therefore errors contain
-//! no text after the first occurrence of `password`.
+//! If a password with a space is not quoted, the text after the space is parsed as another parameter. Therefore errors
+//! contain no text after the first occurrence of `password`.
 
 use zeroize::Zeroizing;
 
 use super::{message, setting::Settings};
 use crate::error::ConfigError;
 
-const SYNTAX: &str = "`name=value` pairs separated by spaces, with a value that contains spaces in single quotes";
+const SYNTAX: &str = "`name=value` pairs separated by spaces, with single quotes around values that contain spaces";
 
 const PASSWORD_SYNTAX: &str =
     "a password in single quotes if it contains spaces, with a backslash before each single quote and backslash";
 
-/// The characters for which C's `isspace` returns true.
+/// The characters that libpq treats as spaces, which are those of C's `isspace`.
 const SPACES: [char; 6] = [' ', '\t', '\n', '\x0b', '\x0c', '\r'];
 
-/// Splits a text into its settings. The values are not checked.
+/// Splits a keyword/value string into settings without checking their values.
 pub(super) fn parse(text: &str) -> Result<Settings, ConfigError> {
     if text.contains('\0') {
-        return Err(ConfigError::new("conninfo", "a text without a zero byte (PostgreSQL strings cannot contain one)"));
+        return Err(ConfigError::new("conninfo", "a text without zero bytes (PostgreSQL strings cannot contain any)"));
     }
     let sensitive_from = password_offset(text);
     let mut settings = Settings::new(PASSWORD_SYNTAX);
@@ -52,7 +52,7 @@ fn password_offset(text: &str) -> usize {
     lower.match_indices("password").find(is_password).map_or(usize::MAX, |(at, _)| at)
 }
 
-/// Returns the error for a name without a value, at the beginning of `rest`.
+/// Returns the error for the name at the beginning of `rest`, which has no value.
 fn missing_value(rest: &str, text: &str, sensitive_from: usize) -> ConfigError {
     let name = rest.split(|c| c == '=' || SPACES.contains(&c)).next().unwrap_or_default();
     let end = text.len() - rest.len() + name.len();
@@ -81,9 +81,9 @@ fn take_value(text: &str) -> Option<(Zeroizing<String>, &str)> {
     }
 }
 
-/// Removes escapes: a backslash escapes the next character, and a backslash at the end is dropped.
+/// Removes the backslashes that escape the next character. As in libpq, a backslash at the end is dropped.
 fn unescape(text: &str) -> Zeroizing<String> {
-    // The result is never longer than the input. The buffer is never reallocated, so no copy of a password is left.
+    // The result is never longer than the input, so the buffer is not reallocated and leaves no copy of a password.
     let mut out = Zeroizing::new(String::with_capacity(text.len()));
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -92,7 +92,7 @@ fn unescape(text: &str) -> Zeroizing<String> {
     out
 }
 
-/// Quotes a value for a keyword/value string.
+/// Quotes and escapes a value for a keyword/value string.
 #[cfg(test)]
 pub(super) fn quote(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))

@@ -8,10 +8,10 @@ use crate::error::ConfigError;
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum LagFallback {
-    /// The caller waits for a standby to catch up, and fails at its deadline.
+    /// The checkout waits for a standby to catch up, and fails at its deadline.
     #[default]
     Fail,
-    /// The caller gets a connection to the primary.
+    /// The checkout returns a connection to the primary.
     Primary,
 }
 
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_its_keywords_only() {
+    fn parses_only_its_keywords() {
         for fallback in [LagFallback::Fail, LagFallback::Primary] {
             assert_eq!(fallback.as_str().parse(), Ok(fallback));
         }

@@ -1,4 +1,4 @@
-//! The configuration of a pool: the Service name, the login, TLS and the limits.
+//! The configuration of a pool: Service name, login, TLS and limits.
 //!
 //! A [`Config`] is parsed from a [URL or a keyword/value string](#connection-strings), read from [libpq's environment
 //! variables](#environment-variables), deserialized from a configuration file (feature `serde`), or built with
@@ -41,6 +41,7 @@ mod policy_name;
 mod reset;
 mod secret;
 mod service_name;
+mod setters;
 mod setting;
 pub mod ssl;
 mod target;
@@ -67,14 +68,13 @@ pub use target::Target;
 
 use crate::error::ConfigError;
 
-/// PostgreSQL's port, as registered with IANA and as in libpq.
+/// PostgreSQL's default port, which is registered with IANA.
 pub const DEFAULT_PORT: u16 = 5432;
 
 /// The configuration of a pool: see the [module](self).
 ///
-/// Parsing a text checks every value, except for problems that a setter can still correct: a missing user, and TLS
-/// parameters that conflict or that this build does not support. [`validate`](Config::validate) checks everything, and
-/// building a pool calls it.
+/// Parsing rejects invalid values. Problems that a setter can still correct, such as a missing user or conflicting TLS
+/// parameters, are reported by [`validate`](Config::validate), which is called when a pool is built.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Config {
@@ -97,17 +97,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// Creates a configuration with default values for a host: the name of a headless Service, or one IP address.
+    /// Creates a configuration with default values. `host` is the name of a headless Service or one IP address.
     ///
     /// # Errors
     ///
-    /// Returns an error if the host is neither.
+    /// Returns an error if `host` is neither.
     pub fn new(host: &str) -> Result<Self, ConfigError> {
         host.parse().map(Self::for_host)
     }
 
     fn for_host(host: Host) -> Self {
-        // If the operating system has no user name for this process, `validate` requires one.
+        // The user is empty if the operating system has no user name for this process. `validate` rejects that.
         Self::for_user(host, whoami::username().unwrap_or_default())
     }
 
@@ -132,18 +132,18 @@ impl Config {
         }
     }
 
-    /// Checks ranges and conflicts. Reads no file and does not use the network.
+    /// Checks all values and their combinations, without reading files or using the network.
     ///
     /// # Errors
     ///
-    /// Returns the first invalid parameter.
+    /// Returns an error for the first invalid parameter.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.user.is_empty() {
             let expected = "a user name, got none (the operating system has no user name for this process either)";
             return Err(ConfigError::new("user", expected));
         }
         if self.dbname.as_deref() == Some("") {
-            return Err(ConfigError::new("dbname", "the name of a database, got an empty name"));
+            return Err(ConfigError::new("dbname", "a database name, got an empty one"));
         }
         let texts = [
             ("user", Some(self.user.as_str())),
@@ -154,7 +154,7 @@ impl Config {
         ];
         for (name, text) in texts {
             if text.is_some_and(|text| text.contains('\0')) {
-                let expected = "a value without a zero byte (PostgreSQL strings cannot contain one)";
+                let expected = "a value without zero bytes (PostgreSQL strings cannot contain any)";
                 return Err(ConfigError::new(name, expected));
             }
         }
@@ -180,7 +180,7 @@ impl Config {
         self.ssl.validate()
     }
 
-    /// Rejects a password together with a password file, because neither takes precedence.
+    /// Rejects `password` together with `password_file`, because neither takes precedence.
     fn check_password_sources(&self) -> Result<(), ConfigError> {
         if self.password.is_some() && self.password_file.is_some() {
             return Err(ConfigError::conflicting("password_file", "`password` is set too; remove one of them"));
@@ -188,122 +188,20 @@ impl Config {
         Ok(())
     }
 
-    /// Sets the port of every Pod. Default 5432.
-    pub fn with_port(mut self, port: u16) -> Self {
-        self.port = port;
-        self
-    }
-
-    /// Sets the user. Default: the operating system's user, as in libpq.
-    pub fn with_user(mut self, user: impl Into<String>) -> Self {
-        self.user = user.into();
-        self
-    }
-
-    /// Sets the password. Default: none.
-    pub fn with_password(mut self, password: impl Into<Secret>) -> Self {
-        self.password = Some(password.into());
-        self
-    }
-
-    /// Sets the path of a file that contains only the password, such as a mounted Secret. The file is read for each new
-    /// connection. Default: none.
-    pub fn with_password_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.password_file = Some(path.into());
-        self
-    }
-
-    /// Sets the path of libpq's password file, which is read for each new connection if there is no other password.
-    /// Default: none; [`from_env`](Self::from_env) and [`parse_with_env`](Self::parse_with_env) use `PGPASSFILE` or
-    /// `~/.pgpass`.
-    pub fn with_passfile(mut self, path: impl Into<PathBuf>) -> Self {
-        self.passfile = Some(path.into());
-        self
-    }
-
-    /// Sets the database. Default: the name of the user, as in libpq.
-    pub fn with_dbname(mut self, dbname: impl Into<String>) -> Self {
-        self.dbname = Some(dbname.into());
-        self
-    }
-
-    /// Sets the `application_name` that `pg_stat_activity` shows. Default: none.
-    pub fn with_application_name(mut self, name: impl Into<String>) -> Self {
-        self.application_name = Some(name.into());
-        self
-    }
-
-    /// Sets command-line options for the server, such as `-c statement_timeout=5s`. Default: none.
-    pub fn with_options(mut self, options: impl Into<String>) -> Self {
-        self.options = Some(options.into());
-        self
-    }
-
-    /// Sets the TLS mode. Default: [`SslMode::Prefer`].
-    pub fn with_ssl_mode(mut self, mode: SslMode) -> Self {
-        self.ssl = self.ssl.with_mode(mode);
-        self
-    }
-
-    /// Sets all TLS parameters. Default: [`Ssl::default`].
-    pub fn with_ssl(mut self, ssl: Ssl) -> Self {
-        self.ssl = ssl;
-        self
-    }
-
-    /// Sets the target of checkouts that specify none: `target_session_attrs`. Default: [`Target::Any`].
-    pub fn with_target(mut self, target: Target) -> Self {
-        self.target = target;
-        self
-    }
-
-    /// Sets the load-balancing policy. Default: [`PolicyName::LeastCost`].
-    pub fn with_policy(mut self, policy: PolicyName) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// Sets the DNS records that list the Pods. Default: [`Discovery::Dns`].
-    pub fn with_discovery(mut self, discovery: Discovery) -> Self {
-        self.discovery = discovery;
-        self
-    }
-
-    /// Sets the name servers. Default: those of resolv.conf.
-    pub fn with_nameservers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
-        self.nameservers = servers.into_iter().collect();
-        self
-    }
-
-    /// Sets the identifier of this client, which determines the Pods that it uses: see
-    /// [`subset_size`](Limits::subset_size). If each application Pod has one client, use the Pod's name, which
-    /// Kubernetes sets as `HOSTNAME`. Default: a random identifier for each pool, which spreads clients as evenly. With
-    /// a fixed identifier, the selection is the same after a restart.
-    pub fn with_client_id(mut self, id: impl Into<String>) -> Self {
-        self.client_id = Some(id.into());
-        self
-    }
-
-    /// Sets all limits. Default: [`Limits::default`].
-    pub fn with_limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Returns the name of the headless Service, or one IP address.
+    /// Returns the name of the headless Service, or the IP address.
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.host
     }
 
-    /// Returns the port of every Pod without an SRV record.
+    /// Returns the port of the Pods. Not used with `discovery=srv`, because SRV records contain the port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Returns the user. Empty if none is set and the operating system has no user name for this process, which
-    /// [`validate`](Self::validate) rejects.
+    /// Returns the user name. Empty if none is set and the operating system has none for this process;
+    /// [`validate`](Self::validate) rejects an empty name.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
@@ -327,7 +225,7 @@ impl Config {
         self.passfile.as_deref()
     }
 
-    /// Returns the database.
+    /// Returns the database name, which is the user name by default.
     #[must_use]
     pub fn dbname(&self) -> &str {
         self.dbname.as_deref().unwrap_or(&self.user)
@@ -356,7 +254,7 @@ impl Config {
         &self.ssl
     }
 
-    /// Returns the target of checkouts that specify none.
+    /// Returns the target for checkouts that do not specify one.
     #[must_use]
     pub fn target(&self) -> Target {
         self.target
@@ -368,19 +266,19 @@ impl Config {
         self.policy
     }
 
-    /// Returns the DNS records that list the Pods.
+    /// Returns the source of the Pods' addresses.
     #[must_use]
     pub fn discovery(&self) -> &Discovery {
         &self.discovery
     }
 
-    /// Returns the name servers. Empty for those of resolv.conf.
+    /// Returns the name servers to query. If empty, those in resolv.conf are queried.
     #[must_use]
     pub fn nameservers(&self) -> &[SocketAddr] {
         &self.nameservers
     }
 
-    /// Returns the identifier of this client. `None` for a random one.
+    /// Returns this client's identifier. `None` if each pool uses a random one.
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref()

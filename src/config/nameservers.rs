@@ -13,7 +13,7 @@ pub(super) fn parse(list: &str) -> Result<Vec<SocketAddr>, ConfigError> {
     list.split(',').map(parse_server).collect()
 }
 
-/// Rejects addresses that no query can be sent to: port 0 and the unspecified address.
+/// Rejects addresses to which no query can be sent: those with port 0, and the unspecified address.
 pub(super) fn validate(servers: &[SocketAddr]) -> Result<(), ConfigError> {
     match servers.iter().find(|server| server.port() == 0 || server.ip().is_unspecified()) {
         Some(server) => Err(reject(&server.to_string())),
@@ -36,8 +36,8 @@ fn parse_server(text: &str) -> Result<SocketAddr, ConfigError> {
 }
 
 fn reject(text: &str) -> ConfigError {
-    let expected = "a comma-separated list of `ip` or `ip:port`, with IPv6 addresses in brackets, and neither port 0 \
-                    nor an unspecified address";
+    let expected = "a comma-separated list of `ip` or `ip:port`, with IPv6 addresses in brackets, without port 0 \
+                    or unspecified addresses";
     ConfigError::new("nameservers", expected).got(message::excerpt(text))
 }
 
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_other_texts() {
+    fn rejects_invalid_lists() {
         for list in
             ["", ",", "10.0.0.10,", "dns.example", "10.0.0.10:0", "10.0.0.10:x", "fd00::a", "[10.0.0.1]", "0.0.0.0"]
         {

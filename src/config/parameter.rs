@@ -1,31 +1,32 @@
-//! The table of all parameters. Each entry has the parameter's name, libpq's environment variable and a function that
-//! stores a value in a [`Config`]. All text forms of a configuration use this table.
+//! The table of all parameters. Each entry has the parameter's name, its libpq environment variable, and a function
+//! that parses a value and stores it in a [`Config`]. URLs, keyword/value strings, environment variables and
+//! configuration files all use this table.
 
 use super::{Config, nameservers, value::Value};
 use crate::error::ConfigError;
 
 /// A parameter of the configuration.
 pub(super) struct Parameter {
-    /// The name, the same as in libpq if libpq has the parameter.
+    /// The name, which is libpq's name if libpq has the parameter.
     pub(super) name: &'static str,
     /// libpq's environment variable for the parameter, if any (PostgreSQL manual, "Environment Variables").
     pub(super) variable: Option<&'static str>,
-    /// Set if libpq has the parameter.
+    /// True if libpq has the parameter.
     #[cfg_attr(not(test), expect(dead_code, reason = "a test compares the documentation with this field"))]
     pub(super) libpq: bool,
-    /// Stores a value in a configuration.
+    /// Parses a value and stores it in a configuration.
     pub(super) set: Set,
 }
 
 /// A function that parses a value and stores it in a configuration.
 type Set = fn(&mut Config, Value<'_>) -> Result<(), ConfigError>;
 
-/// Creates the entry of a libpq parameter.
+/// Creates the entry for a libpq parameter.
 const fn libpq(name: &'static str, variable: Option<&'static str>, set: Set) -> Parameter {
     Parameter { name, variable, libpq: true, set }
 }
 
-/// Creates the entry of a parameter that libpq does not have.
+/// Creates the entry for a parameter that libpq does not have.
 const fn own(name: &'static str, set: Set) -> Parameter {
     Parameter { name, variable: None, libpq: false, set }
 }
@@ -40,9 +41,10 @@ macro_rules! field {
     };
 }
 
-/// A parameter that `Settings` evaluates before the others, because the rest of the configuration depends on it.
+/// A parameter that `Settings::into_config` evaluates before the others: `host` and `user` because creating a
+/// [`Config`] requires them, `discovery` and `port_name` because they are valid only in combination.
 const EVALUATED_FIRST: Set = |_, _| Ok(());
-/// A TLS parameter: see [`super::ssl`].
+/// A TLS parameter, which [`Ssl::set`](super::Ssl::set) parses.
 const TLS: Set = |config, value| config.ssl.set(value.name, value.text);
 
 /// Every parameter, sorted by name.
@@ -115,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_sorted_by_name_without_duplicates() {
+    fn names_are_sorted_and_names_and_variables_are_unique() {
         assert!(PARAMETERS.is_sorted_by(|a, b| a.name < b.name));
         let mut variables: Vec<_> = PARAMETERS.iter().filter_map(|parameter| parameter.variable).collect();
         let count = variables.len();

@@ -5,10 +5,10 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::ConfigError;
 
-/// Decodes the value of `parameter`. An error never contains the value, which may be a password, and the bytes decoded
-/// before the error are overwritten.
+/// Decodes the value of `parameter`, which may be a password. An error therefore does not contain the value, and the
+/// bytes decoded before the error are overwritten.
 pub(super) fn decode(parameter: &'static str, text: &str) -> Result<Zeroizing<String>, ConfigError> {
-    // Decoding never makes a text longer. The buffer is never reallocated, so no copy of a password is left behind.
+    // The result is never longer than the input, so the buffer is not reallocated and leaves no copy of a password.
     let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -44,7 +44,7 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
-/// Percent-encodes every byte but letters and digits.
+/// Percent-encodes every byte except ASCII letters and digits.
 #[cfg(test)]
 pub(super) fn encode(text: &str) -> String {
     text.bytes()
@@ -59,12 +59,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn decodes_percent_encoded_bytes_only() {
+    fn decodes_percent_encoded_bytes_and_keeps_other_characters() {
         assert_eq!(*decode("user", "a%20b%C3%a9+é").unwrap(), "a bé+é");
     }
 
     #[test]
-    fn rejects_without_repeating_the_text() {
+    fn rejects_invalid_encodings_without_revealing_the_value() {
         for (text, expected) in [
             ("hunter%", "`%25`"),
             ("hunter%2", "`%25`"),
@@ -82,7 +82,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decodes_its_own_encoding(text in "[^\0]*") {
+        fn decoding_reverses_encoding(text in "[^\0]*") {
             prop_assert_eq!(&*decode("password", &encode(&text)).unwrap(), &text);
         }
 

@@ -1,13 +1,13 @@
-//! Parser of libpq's password file (PostgreSQL manual, "The Password File").
+//! Parser for libpq's password file (PostgreSQL manual, "The Password File").
 //!
 //! Each line has the form `host:port:database:user:password`, and the first matching line applies. Each of the first
-//! four fields is either a literal value or `*`, which matches any value. In a literal value, `\:` and `\\` represent a
-//! colon and a backslash. A line that begins with `#` is a comment. The password ends at the end of the line or at an
-//! unescaped colon.
+//! four fields is either a literal value or `*`, which matches any value. In a literal value, a colon is written as
+//! `\:` and a backslash as `\\`. A line that begins with `#` is a comment. The password ends at the end of the line or
+//! at an unescaped colon.
 
 use super::Secret;
 
-/// The values that a line has to match.
+/// The connection parameters that a line must match.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key<'a> {
     /// The host of the configuration, which is the Service name, not the name of a Pod.
@@ -17,7 +17,7 @@ pub(crate) struct Key<'a> {
     pub(crate) user: &'a str,
 }
 
-/// The password of the matching line is not valid UTF-8.
+/// The error for a matching line whose password is not valid UTF-8.
 #[derive(Debug)]
 pub(crate) struct NotUtf8;
 
@@ -60,7 +60,7 @@ fn match_field<'a>(line: &'a [u8], text: &[u8], same: fn(&u8, &u8) -> bool) -> O
 /// Returns the password up to the first unescaped colon. A backslash escapes the next byte. A backslash at the end is
 /// literal.
 fn unescape(text: &[u8]) -> Vec<u8> {
-    // The result is never longer than the input. The buffer is never reallocated, so no copy of the password is left.
+    // The result is never longer than the input, so the buffer is not reallocated and leaves no copy of the password.
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.iter();
     while let Some(byte) = bytes.next() {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_matches_literally_or_with_a_single_star() {
+    fn fields_match_literally_or_with_a_single_star() {
         for (line, matches) in [
             ("*:*:*:*:p", true),
             ("*:5432:*:app:p", true),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_work_as_in_libpq() {
+    fn unescapes_fields_as_libpq_does() {
         let odd = Key { host: "::1", port: 1, dbname: "a:b", user: "c\\d" };
         assert_eq!(password("::1:1:a:b:c\\\\d:p", odd).as_deref(), Some("p"), "unescaped colons");
         assert_eq!(password("\\:\\:1:1:a\\:b:c\\\\d:p", odd).as_deref(), Some("p"), "escaped colons");
@@ -148,17 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_utf8_password_is_an_error() {
+    fn rejects_a_password_that_is_not_valid_utf8() {
         assert!(find(b"*:*:*:*:\xff", KEY).is_err());
     }
 
     proptest! {
         #[test]
-        fn finds_any_escaped_line(
+        fn finds_the_password_in_any_escaped_line(
             host in "[^\0\r\n]{1,12}", dbname in "[^\0\r\n]{1,12}", user in "[^\0\r\n]{1,12}", port: u16,
             secret in "[^\0\r\n]{1,12}",
         ) {
-            // A field of one star matches, too. A line that begins with a hash is a comment.
+            // A line that begins with `#` is a comment. A generated field `*` is a wildcard and also matches.
             prop_assume!(!host.starts_with('#'));
             let fields = [&host, &port.to_string(), &dbname, &user, &secret].map(|field| escape(field));
             let file = format!("x:1:x:x:wrong\n{}\n*:*:*:*:late\n", fields.join(":"));

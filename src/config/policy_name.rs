@@ -3,8 +3,8 @@ use std::{fmt, str::FromStr};
 use super::message;
 use crate::error::ConfigError;
 
-/// The name of a policy in [`balance`](crate::balance), which chooses the Pod of each checkout. In a URL, for example:
-/// `policy=least-cost`. To use a custom policy, pass it to [`Builder::policy`](crate::Builder::policy).
+/// The name of one of the load-balancing policies in [`balance`](crate::balance), such as `policy=least-cost` in a URL.
+/// A custom policy has no name: pass it to [`Builder::policy`](crate::Builder::policy).
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum PolicyName {

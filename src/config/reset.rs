@@ -3,21 +3,22 @@ use std::{fmt, str::FromStr};
 use super::message;
 use crate::error::ConfigError;
 
-/// The treatment of session state when a connection is returned. In a URL: `reset=none` or `reset=discard`.
+/// The handling of session state when a connection is returned. In a URL: `reset=none` or `reset=discard`.
 ///
 /// Session state outlives a transaction: settings (`SET`, `SET ROLE`, `set_config`), temporary tables, `LISTEN`,
 /// advisory locks, cursors `WITH HOLD`, statements created by SQL `PREPARE`, and the state of sequences (`currval`). In
-/// both modes, an open transaction is rolled back and a statement that keeps running is canceled.
+/// both modes, an open transaction is rolled back and a statement that is still running is canceled.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Reset {
-    /// Session state is kept and visible to the next caller. Free of cost, for applications that leave no state behind.
+    /// Session state is kept and visible to the next caller. Costs nothing, and suits applications that leave no state
+    /// behind.
     #[default]
     None,
     /// Session state is reset before the next caller gets the connection, as by `DISCARD ALL` (PostgreSQL manual,
     /// "DISCARD"), except that the driver's prepared statements are kept. The reset takes one round trip in a
-    /// background task. The connection is not idle during the reset. A connection on which nothing was sent is not
-    /// reset.
+    /// background task, during which the connection cannot be checked out. A connection on which nothing was sent is
+    /// not reset.
     Discard,
 }
 
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_its_keywords_only() {
+    fn parses_only_its_keywords() {
         for reset in [Reset::None, Reset::Discard] {
             assert_eq!(reset.as_str().parse(), Ok(reset));
         }

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use zeroize::{Zeroize, Zeroizing};
 
-/// A text that is never printed, such as a password.
+/// A secret text, such as a password, that is never printed.
 ///
 /// A secret implements neither [`Display`](fmt::Display) nor [`PartialEq`], and its [`Debug`] output is the same for
 /// every text. Errors, log lines and assertions therefore cannot reveal it. Only this crate reads the text, and only to
@@ -12,13 +12,13 @@ use zeroize::{Zeroize, Zeroizing};
 /// ([zeroize](https://docs.rs/zeroize)). This crate also overwrites the copies that it makes while it reads a URL, a
 /// file or a provider's result. Two kinds of copies are not overwritten: a borrowed text that a secret was created
 /// from, and the copies of `tokio_postgres`. For each new connection, the driver allocates one copy in its
-/// configuration and one in the SCRAM exchange (for cleartext authentication, one in the message), and frees them after
-/// authentication.
+/// configuration and one in the SCRAM exchange (or, with cleartext authentication, in the password message), and frees
+/// them after authentication.
 #[derive(Clone)]
 pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
-    /// Returns the text. No part of it may appear in a message.
+    /// Returns the text, no part of which may appear in an error or a log line.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
@@ -29,7 +29,7 @@ impl Secret {
         *self.0 == *other.0
     }
 
-    /// Converts bytes without copying them. For invalid UTF-8, overwrites the bytes and returns `None`.
+    /// Converts bytes without copying them. If they are not valid UTF-8, overwrites them and returns `None`.
     pub(crate) fn from_utf8(bytes: Vec<u8>) -> Option<Self> {
         match String::from_utf8(bytes) {
             Ok(text) => Some(text.into()),
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_output_hides_the_text() {
+    fn debug_output_does_not_reveal_the_text() {
         let secret = Secret::from("hunter2");
         assert_eq!(format!("{secret:?}"), "Secret(..)");
         assert_eq!(format!("{:#?}", Some(&secret)).replace(char::is_whitespace, ""), "Some(Secret(..),)");
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_conversion_nor_clone_copies_the_text() {
+    fn converting_and_cloning_do_not_copy_the_text() {
         let text = String::from("hunter2");
         let at = text.as_ptr();
         let secret = Secret::from(text);

@@ -15,8 +15,8 @@ const MAX_LABEL: usize = 63;
 /// hyphens and underscores, and neither begins nor ends with a hyphen. These are the rules of RFC 1035, with leading
 /// digits as in RFC 1123 and Kubernetes. Underscores are an extension: Kubernetes does not allow them in Service names,
 /// but the owner names of SRV records (`_postgresql._tcp.…`) and host names in other container networks contain them. A
-/// name of digits and dots is rejected because it is most likely a mistyped address. Letters are converted to lower
-/// case, because DNS names are case-insensitive.
+/// name that consists only of digits and dots is rejected because it is most likely a mistyped IP address. Letters are
+/// converted to lower case, because DNS names are case-insensitive.
 ///
 /// A trailing dot makes the name absolute: the search domains of resolv.conf are not applied.
 /// [`is_absolute`](ServiceName::is_absolute) returns true for such a name. [`as_str`](ServiceName::as_str) omits the
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn converts_a_name_to_lower_case() {
+    fn converts_names_to_lower_case() {
         let name: ServiceName = "PostgreSQL-svc.K8s-Training.svc.cluster.local".parse().unwrap();
         assert_eq!(name.as_str(), "postgresql-svc.k8s-training.svc.cluster.local");
         assert_eq!(name.labels().collect::<Vec<_>>(), ["postgresql-svc", "k8s-training", "svc", "cluster", "local"]);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_names_of_services_and_srv_owners() {
+    fn accepts_service_names_and_srv_owner_names() {
         for text in ["db", "0db", "db.123", "_postgresql._tcp.db", "xn--bcher-kva.example", &"a".repeat(63)] {
             assert!(text.parse::<ServiceName>().is_ok(), "{text}");
         }

@@ -1,5 +1,5 @@
-//! Settings parsed from a configuration text, and their conversion to a [`Config`]. Each parser of a text form fills
-//! [`Settings`]; defaults from the environment are added; then [`Settings::into_config`] builds the configuration.
+//! Settings parsed from text, and their conversion to a [`Config`]. A parser fills [`Settings`], defaults from the
+//! environment are added, and [`Settings::into_config`] builds the configuration.
 
 use zeroize::Zeroizing;
 
@@ -11,31 +11,31 @@ use super::{
 };
 use crate::error::ConfigError;
 
-/// Maximum edit distance at which an unknown name is assumed to be a typing error.
+/// Maximum edit distance at which an unknown name is assumed to be a misspelled known name.
 const MAX_TYPO_DISTANCE: usize = 2;
 
 /// A parameter and its value. The value may be a password: it is overwritten when dropped, and this type does not
 /// implement `Debug`.
 pub(super) struct Setting {
-    /// The name of an entry of [`PARAMETERS`].
+    /// The name of an entry in [`PARAMETERS`].
     pub(super) name: &'static str,
-    /// The value, decoded.
+    /// The decoded value.
     pub(super) value: Zeroizing<String>,
-    /// The value may contain part of a password, so errors do not include it.
+    /// True if the value may contain part of a password. Errors then omit the value.
     pub(super) sensitive: bool,
-    /// The environment variable that the value was read from.
+    /// The environment variable that the value was read from, if any.
     pub(super) variable: Option<&'static str>,
 }
 
-/// The settings of one text, in the order of the text.
+/// The settings from one text, in their original order.
 pub(super) struct Settings {
     list: Vec<Setting>,
-    /// Description of a correctly written password in this text form, for error messages.
+    /// Description of how a password is written in this text format, for error messages.
     password_syntax: &'static str,
 }
 
 impl Settings {
-    /// Creates an empty list. Error messages contain `password_syntax`, which describes a correctly written password.
+    /// Creates an empty list. `password_syntax` describes how a password is written, for error messages.
     pub(super) fn new(password_syntax: &'static str) -> Self {
         Self { list: Vec::new(), password_syntax }
     }
@@ -45,7 +45,8 @@ impl Settings {
         self.list.push(Setting { name, value, sensitive, variable: None });
     }
 
-    /// Adds a setting with a name from the text. `sensitive`: both name and value may contain part of a password.
+    /// Looks up a name from the text and adds its setting. `sensitive` is true if the name and the value may contain
+    /// part of a password.
     pub(super) fn add(&mut self, name: &str, value: Zeroizing<String>, sensitive: bool) -> Result<(), ConfigError> {
         if let Some(parameter) = parameter::find(name) {
             self.push(parameter.name, value, sensitive || parameter.name == "password");
@@ -59,17 +60,17 @@ impl Settings {
         }
     }
 
-    /// Adds the value of an environment variable, unless the text contains a value.
+    /// Adds the value of an environment variable, unless the text sets the parameter to a non-empty value.
     pub(super) fn add_default(&mut self, name: &'static str, variable: Option<&'static str>, value: Zeroizing<String>) {
         // A password file in the text overrides a password from the environment.
         let alternative = (name == "password").then_some("password_file");
         if !self.contains(name) && !alternative.is_some_and(|name| self.contains(name)) {
-            self.list.retain(|setting| setting.name != name); // Replaces an empty value.
+            self.list.retain(|setting| setting.name != name); // Removes an empty value.
             self.list.push(Setting { name, value, sensitive: name == "password", variable });
         }
     }
 
-    /// Returns true if this parameter has a value that is not empty.
+    /// Returns true if the parameter has a non-empty value.
     pub(super) fn contains(&self, name: &str) -> bool {
         self.value(name).is_some_and(|value| !value.is_empty())
     }
@@ -109,13 +110,13 @@ impl Settings {
     }
 }
 
-/// Returns the error for an unknown parameter. The text names it and the closest known parameter.
+/// Returns the error for an unknown parameter, which suggests the closest known one.
 fn unknown(name: &str) -> ConfigError {
     ConfigError::unknown(message::excerpt(name), format!("the closest known parameter is `{}`", closest(name)))
 }
 
-/// Returns the error for an unknown parameter whose name may be part of a password. The text does not contain the name.
-/// If the name is similar to that of a known parameter, the text contains the known name.
+/// Returns the error for an unknown parameter whose name may be part of a password. The error does not repeat the name,
+/// but suggests a known name if there is a similar one.
 fn unknown_after_password(name: &str, password_syntax: &str) -> ConfigError {
     let closest = closest(name);
     let mut expected = format!("{password_syntax}, followed only by known parameters");

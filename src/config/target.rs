@@ -4,7 +4,7 @@ use super::message;
 use crate::error::ConfigError;
 
 /// The roles of the Pods that may serve a checkout: libpq's `target_session_attrs`. libpq's six values have the same
-/// meaning here (PostgreSQL manual, "Parameter Key Words"). `prefer-primary` is an addition of this crate.
+/// meaning here (PostgreSQL manual, "Parameter Key Words"). `prefer-primary` is specific to this crate.
 ///
 /// A Pod in recovery is a standby; any other Pod is a primary. A Pod is read-only if it is a standby or if
 /// `default_transaction_read_only` is on.
@@ -28,10 +28,14 @@ pub enum Target {
     PreferPrimary,
 }
 
-// `health::target` defines the servers that each target accepts and prefers: `config` must not depend on `Role`.
+// `health::target` defines the servers that each target accepts and prefers, because `config` must not depend on
+// `Role`.
 impl Target {
     /// Every target, in declaration order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: &'static [Self] = &Self::ARRAY;
+
+    /// [`ALL`](Self::ALL) as an array, for tables with one row per target.
+    pub(crate) const ARRAY: [Self; 7] = [
         Self::Any,
         Self::ReadWrite,
         Self::ReadOnly,
@@ -41,7 +45,7 @@ impl Target {
         Self::PreferPrimary,
     ];
 
-    const KEYWORDS: [&str; 7] =
+    const KEYWORDS: [&str; Self::ARRAY.len()] =
         ["any", "read-write", "read-only", "primary", "standby", "prefer-standby", "prefer-primary"];
 
     /// Returns the keyword used in a URL, such as `any`, `read-write` or `prefer-standby`.
@@ -50,7 +54,7 @@ impl Target {
         Self::KEYWORDS[self.index()]
     }
 
-    /// Returns the index of this target in [`Target::ALL`] and in every table that has one row per target.
+    /// Returns the index of this target in [`Target::ALL`] and in tables with one row per target.
     pub(crate) const fn index(self) -> usize {
         self as usize
     }
@@ -65,7 +69,7 @@ impl FromStr for Target {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        Self::ALL
+        Self::ARRAY
             .into_iter()
             .find(|target| target.as_str() == text)
             .ok_or_else(|| message::unknown_keyword("target_session_attrs", &Self::KEYWORDS, text))
@@ -84,7 +88,7 @@ mod tests {
 
     #[test]
     fn every_target_parses_its_own_keyword() {
-        for (i, target) in Target::ALL.into_iter().enumerate() {
+        for (i, target) in Target::ARRAY.into_iter().enumerate() {
             assert_eq!(target.index(), i);
             assert_eq!(target.to_string().parse::<Target>().unwrap(), target);
         }
@@ -93,7 +97,8 @@ mod tests {
 
     #[test]
     fn every_target_has_its_own_bit() {
-        assert_eq!(Target::ALL.into_iter().fold(0, |set, target| set | target.bit()), 0b111_1111);
+        let every_bit = (1 << Target::ALL.len()) - 1;
+        assert_eq!(Target::ALL.iter().fold(0, |set, target| set | target.bit()), every_bit);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Tests of parsing and validating a URL as a whole: every parameter, the text of every error, and that neither errors
-//! nor `Debug` output contain a password.
+//! Tests parsing and validation of whole URLs: that every part and limit is parsed, that errors explain the problem,
+//! and that no password appears in an error or in `Debug` output.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn parses_every_part_of_a_url() {
 }
 
 #[test]
-fn uses_the_defaults_of_libpq() {
+fn uses_libpq_defaults_for_missing_parts() {
     let config: Config = format!("postgres://app@{SERVICE}").parse().unwrap();
     assert_eq!(config.port(), 5432);
     assert_eq!(config.dbname(), "app");
@@ -55,7 +55,7 @@ fn uses_the_defaults_of_libpq() {
 }
 
 #[test]
-fn the_query_may_contain_every_part() {
+fn accepts_every_part_in_the_query() {
     let url = format!("postgres:///?host={SERVICE}&port=5433&user=app&password=p%40ss&dbname=shop");
     let config: Config = url.parse().unwrap();
     assert_eq!(config.host().to_string(), SERVICE);
@@ -113,7 +113,7 @@ fn parses_every_limit() {
 }
 
 #[test]
-fn parses_discovery_name_servers_and_an_ip_address() {
+fn parses_discovery_nameservers_and_ip_addresses() {
     let url =
         format!("postgres://app@{SERVICE}/?discovery=srv&port_name=postgresql-port&nameservers=10.0.0.10,[::1]:5353");
     let config: Config = url.parse().unwrap();
@@ -178,12 +178,12 @@ fn errors_name_the_parameter_and_the_problem() {
 }
 
 #[test]
-fn errors_explain_but_do_not_contain_an_unencoded_password() {
+fn errors_suggest_encoding_the_password_without_revealing_it() {
     for special in ["@", ":", "/", "?", "#", "%", "@/", "/@", "?x=", "&", "://"] {
         for password in [format!("hunter{special}secret"), format!("{special}secret"), format!("hunter{special}")] {
             let url = format!("postgres://app:{password}@{SERVICE}:5432/shop?pool_size=8");
             match url.parse::<Config>() {
-                // A raw `&` before the `@` is accepted.
+                // An unencoded `&` before the `@` is valid.
                 Ok(config) => assert_eq!(config.password().unwrap().expose(), password),
                 Err(error) => {
                     assert_eq!(error.parameter(), "password", "{url}: {error}");
@@ -199,7 +199,7 @@ fn errors_explain_but_do_not_contain_an_unencoded_password() {
 }
 
 #[test]
-fn errors_do_not_contain_a_password_of_the_query() {
+fn errors_do_not_reveal_a_password_in_the_query() {
     for password in
         ["a&secret=b", "a&port=secret", "a&secret", "a=secret", "a&pool_size=77secret", "%zzsecret", "a@secret"]
     {
@@ -209,7 +209,7 @@ fn errors_do_not_contain_a_password_of_the_query() {
 }
 
 #[test]
-fn errors_do_not_contain_a_password_in_the_place_of_the_port() {
+fn errors_do_not_reveal_a_password_parsed_as_the_port() {
     for url in
         ["postgres://app:hunter2", "postgres://app:a,hunter2", "postgres://app:a:hunter2", "postgres://app:a]hunter2"]
     {
@@ -220,7 +220,7 @@ fn errors_do_not_contain_a_password_in_the_place_of_the_port() {
 }
 
 #[test]
-fn debug_output_contains_no_password() {
+fn debug_output_does_not_reveal_the_password() {
     let config: Config = format!("postgres://app:hunter2@{SERVICE}").parse().unwrap();
     assert!(!format!("{config:?} {config:#?}").contains("hunter2"));
     let config = Config::new(SERVICE).unwrap().with_password("hunter2");
@@ -228,7 +228,7 @@ fn debug_output_contains_no_password() {
 }
 
 #[test]
-fn validate_checks_values_of_setters() {
+fn validate_rejects_invalid_values_from_setters() {
     let config = || Config::new(SERVICE).unwrap().with_user("app");
     config().validate().unwrap();
     let limits = Limits { min_idle: 9, ..Limits::default() };
@@ -268,7 +268,7 @@ fn the_documentation_lists_every_parameter() {
     assert_eq!(rows, table);
 }
 
-/// Source text of all fixed parts of error messages. A random password may happen to contain such a part.
+/// The source code of the error messages. A piece of a random password that also occurs here does not count as a leak.
 const FIXED: &str = concat!(
     include_str!("discovery.rs"),
     include_str!("unsupported.rs"),
@@ -281,7 +281,8 @@ const FIXED: &str = concat!(
     include_str!("../error/config.rs"),
 );
 
-/// Returns the parts of a password that are too long to occur in a message by coincidence.
+/// Splits a password at reserved characters. Short pieces are omitted, because they may occur in messages by
+/// coincidence.
 fn pieces(password: &str) -> impl Iterator<Item = &str> {
     let reserved = ['@', ':', '/', '?', '#', '%', '&', '=', '+', ' ', '.', ','];
     password.split(reserved).chain([password]).filter(|piece| piece.chars().count() >= 4)
@@ -306,7 +307,7 @@ proptest! {
     }
 
     #[test]
-    fn errors_contain_no_part_of_a_raw_password(password in password()) {
+    fn errors_and_debug_output_do_not_reveal_an_unencoded_password(password in password()) {
         let rest = format!("postgres://app:@{SERVICE}:5432/shop?pool_size=8");
         let url = format!("postgres://app:{password}@{SERVICE}:5432/shop?pool_size=8");
         match url.parse::<Config>() {
@@ -330,7 +331,7 @@ proptest! {
     }
 
     #[test]
-    fn errors_contain_no_part_of_a_raw_password_of_the_query(password in password()) {
+    fn errors_do_not_reveal_an_unencoded_password_in_the_query(password in password()) {
         let url = format!("postgres://app@{SERVICE}:5432/shop?password={password}");
         if let Err(error) = url.parse::<Config>() {
             prop_assert_eq!(error.received(), None);
@@ -343,7 +344,10 @@ proptest! {
     }
 
     #[test]
-    fn never_panics_and_always_names_a_parameter(text in any::<String>(), tail in "[a-z0-9@:/?#%&=,.\\[\\]_-]{0,60}") {
+    fn never_panics_and_every_error_names_a_parameter(
+        text in any::<String>(),
+        tail in "[a-z0-9@:/?#%&=,.\\[\\]_-]{0,60}",
+    ) {
         let [host, tail, query] =
             [format!("postgres://{text}"), format!("postgres://{tail}"), format!("postgres://db/?{tail}")];
         for url in [text, host, tail, query] {

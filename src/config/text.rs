@@ -1,4 +1,4 @@
-//! Parsing of a [`Config`] from a text and from the environment.
+//! Parsing of a [`Config`] from a connection string and from environment variables.
 
 use std::{ffi::OsString, str::FromStr};
 
@@ -11,14 +11,13 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Returns the first invalid value, with the names of its parameter and variable.
+    /// Returns an error for the first invalid value, with the names of its parameter and variable.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::parse_with_env("")
     }
 
-    /// Parses a URL or a keyword/value string, and takes missing parameters from libpq's environment variables. `psql`
-    /// and other libpq programs treat their argument in the same way. [`str::parse`] ignores the environment, so its
-    /// result depends on the text alone.
+    /// Parses a URL or a keyword/value string, and reads missing parameters from libpq's environment variables, as
+    /// `psql` and other libpq programs do with their connection string. To ignore the environment, use [`str::parse`].
     ///
     /// ```
     /// # use podpool::Config;
@@ -31,7 +30,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Returns the first invalid value, with the name of its parameter and, if it was read from one, of its variable.
+    /// Returns an error for the first invalid value, with the name of its parameter and, for a value from the
+    /// environment, the name of its variable.
     pub fn parse_with_env(text: &str) -> Result<Self, ConfigError> {
         Self::parse_with(text, env::process)
     }
@@ -54,7 +54,8 @@ impl FromStr for Config {
     }
 }
 
-/// Parses a text of either form. A text that begins like a URL with any scheme is parsed as a URL.
+/// Parses a URL or a keyword/value string. Text that begins with any URL scheme is parsed as a URL, so that the error
+/// for an unsupported scheme names the supported ones.
 fn parse_settings(text: &str) -> Result<Settings, ConfigError> {
     let is_url = text.find("://").is_some_and(|at| !text[..at].trim_start().contains(['=', ' ']));
     if is_url { url::parse(text) } else { keyword_value::parse(text) }

@@ -1,5 +1,5 @@
 //! libpq parameters that this crate does not implement. Setting one of them is an error that names the alternative,
-//! unless the value is equal to the fixed behavior of the pool.
+//! unless the value matches the pool's fixed behavior.
 
 use super::message;
 use crate::error::ConfigError;
@@ -7,11 +7,11 @@ use crate::error::ConfigError;
 /// A parameter of libpq that this crate does not implement.
 pub(super) struct Unsupported {
     pub(super) name: &'static str,
-    /// The environment variable, if ignoring it could change the server that a client connects to or weaken security.
+    /// The environment variable, if ignoring it could weaken security or connect the client to a different server.
     pub(super) variable: Option<&'static str>,
-    /// Values equal to the fixed behavior of the pool.
+    /// The values that match the pool's fixed behavior.
     accepted: &'static [&'static str],
-    /// The reason and the remedy, as the text of the error.
+    /// The text of the error: the reason and the remedy.
     reason: &'static str,
 }
 
@@ -65,7 +65,7 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
         name: "replication",
         variable: None,
         accepted: &["false", "off", "no", "0"],
-        reason: "a pool opens ordinary sessions only; remove it",
+        reason: "the pool does not open replication connections; remove it",
     },
     Unsupported {
         name: "require_auth",
@@ -84,7 +84,7 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
 ];
 
 impl Unsupported {
-    /// Rejects every value except an empty one and those equal to the fixed behavior of the pool.
+    /// Rejects every value except an empty one and those that match the pool's fixed behavior.
     pub(super) fn check(&self, value: &str) -> Result<(), ConfigError> {
         if value.is_empty() || self.accepted.contains(&value) {
             return Ok(());
@@ -98,7 +98,7 @@ mod tests {
     use super::{super::parameter, *};
 
     #[test]
-    fn is_sorted_by_name_and_has_no_supported_parameter() {
+    fn is_sorted_by_name_and_contains_no_supported_parameter() {
         assert!(UNSUPPORTED.is_sorted_by(|a, b| a.name < b.name));
         for unsupported in UNSUPPORTED {
             assert!(parameter::find(unsupported.name).is_none(), "{}", unsupported.name);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_values_equal_to_the_fixed_behavior() {
+    fn accepts_values_that_match_the_fixed_behavior() {
         for accepted in ["gssencmode=prefer", "keepalives=1", "client_encoding=utf8", "service=''"] {
             let config = format!("host=db user=app {accepted}").parse::<crate::Config>();
             assert!(config.is_ok(), "{config:?}");

@@ -1,8 +1,8 @@
-//! Parser of connection URLs: `postgres://user:password@SERVICE:PORT/database?param=value&…`, as in libpq (PostgreSQL
-//! manual, "Connection URIs"), but with one host.
+//! Parser for connection URLs: `postgres://user:password@SERVICE:PORT/database?param=value&…`, as in libpq (PostgreSQL
+//! manual, "Connection URIs"), but with exactly one host.
 //!
 //! A reserved character in a password must be percent-encoded. Otherwise the URL is split in the wrong place, and parts
-//! of the password end up in the host, the port, the path or the query. Two rules keep them out of error messages:
+//! of the password end up in the host, port, path or query. Two rules keep these parts out of error messages:
 //!
 //! - The only raw `@` in a valid URL precedes the host. An error for a URL with a second raw `@`, or with one after a
 //!   raw `/`, `?` or `#`, contains no part of the URL.
@@ -15,7 +15,7 @@ use crate::error::ConfigError;
 const PASSWORD_SYNTAX: &str =
     "a password with `@ : / ? # % & =` and spaces percent-encoded (%40 %3A %2F %3F %23 %25 %26 %3D %20)";
 
-/// Splits a URL into decoded settings with known names. The values are not checked.
+/// Splits a URL into settings with known names and decoded values, without checking the values.
 pub(super) fn parse(url: &str) -> Result<Settings, ConfigError> {
     let rest = ["postgres://", "postgresql://"]
         .iter()
@@ -46,7 +46,7 @@ pub(super) fn parse(url: &str) -> Result<Settings, ConfigError> {
     Ok(settings)
 }
 
-/// Returns the error for an `@` that does not precede the host. It is most often part of the password.
+/// Returns the error for an `@` that does not precede the host. Such an `@` is most likely part of the password.
 fn unexpected_at(rest: &str) -> ConfigError {
     let user = rest.split('@').next().unwrap_or_default();
     match user.contains(':') {
@@ -68,8 +68,8 @@ fn parse_userinfo(text: &str, settings: &mut Settings) -> Result<(), ConfigError
     Ok(())
 }
 
-/// Parses `host`, `host:port` and `[address]:port`. `sensitive`: the URL has no `@`, so the apparent port may be the
-/// password of a URL whose host is missing.
+/// Parses `host`, `host:port` and `[address]:port`. `sensitive` is true if the URL has no `@`: its apparent host and
+/// port may then be a user and a password whose host is missing.
 fn parse_host_and_port(text: &str, sensitive: bool, settings: &mut Settings) -> Result<(), ConfigError> {
     let (host, port) = match text.rfind(']') {
         // Several hosts, or an IPv6 address without brackets: parsing the whole text as a host returns the right error.

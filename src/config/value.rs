@@ -1,4 +1,4 @@
-//! The value of a parameter in a configuration text, and its conversion to the type of the setting.
+//! A parameter's value in text form, and its conversion to the type of the field that stores it.
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -18,8 +18,8 @@ pub(super) struct Value<'a> {
 }
 
 impl Value<'_> {
-    /// Returns the text, or `None` if it is empty. An empty text is the same as no text.
-    #[expect(clippy::unnecessary_wraps, reason = "the table of parameters needs the same signature for all")]
+    /// Returns the text, or `None` if it is empty, because an empty value is equivalent to a missing one.
+    #[expect(clippy::unnecessary_wraps, reason = "the parameter table requires this signature")]
     pub(super) fn text(self) -> Result<Option<String>, ConfigError> {
         Ok(Some(self.text.to_owned()).filter(|text| !text.is_empty()))
     }
@@ -30,12 +30,12 @@ impl Value<'_> {
     }
 
     /// Returns the secret, or `None` if the text is empty.
-    #[expect(clippy::unnecessary_wraps, reason = "the table of parameters needs the same signature for all")]
+    #[expect(clippy::unnecessary_wraps, reason = "the parameter table requires this signature")]
     pub(super) fn secret(self) -> Result<Option<Secret>, ConfigError> {
         Ok(Some(self.text).filter(|text| !text.is_empty()).map(Secret::from))
     }
 
-    /// Parses a whole number. Only digits are accepted, although the standard library's parser also accepts a `+`.
+    /// Parses a whole number. Rejects a leading `+`, which the standard library's parser accepts.
     pub(super) fn number<T: FromStr>(self) -> Result<T, ConfigError> {
         Some(self.text)
             .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
@@ -43,7 +43,7 @@ impl Value<'_> {
             .ok_or_else(|| self.reject("a whole number"))
     }
 
-    /// Parses a fraction such as `0.8`. [`Limits`](super::Limits) checks its range.
+    /// Parses a fraction such as `0.8`. [`Limits`](super::Limits) checks the range.
     pub(super) fn fraction(self) -> Result<f64, ConfigError> {
         Some(self.text)
             .filter(|text| text.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
@@ -51,7 +51,7 @@ impl Value<'_> {
             .ok_or_else(|| self.reject("a number from 0 to 1, such as `0.8`"))
     }
 
-    /// Parses one of the keywords of a type.
+    /// Parses a keyword, such as `least-cost`.
     pub(super) fn keyword<T: FromStr<Err = ConfigError>>(self) -> Result<T, ConfigError> {
         self.text.parse()
     }

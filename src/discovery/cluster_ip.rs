@@ -1,4 +1,4 @@
-//! Detection of a Service that is not headless: its name has one address, the ClusterIP, which never changes.
+//! Detects a Service that is not headless. Its name has a single address, the ClusterIP, which never changes.
 
 use std::net::IpAddr;
 
@@ -7,8 +7,8 @@ use crate::endpoint::Endpoint;
 /// Number of consecutive lookups with the same single address after which that address is checked.
 const CHECK_AFTER: u32 = 5;
 
-/// A counter of consecutive lookups that returned the same single address. Such a Service either has one Pod or is not
-/// headless.
+/// A counter of consecutive lookups that returned the same single address. A Service with such results either has one
+/// Pod or is not headless.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SoleAddress {
     address: Option<IpAddr>,
@@ -16,7 +16,8 @@ pub(super) struct SoleAddress {
 }
 
 impl SoleAddress {
-    /// Records the result of a lookup. Returns the address to check, once for each single address that persists.
+    /// Records the result of a lookup. When [`CHECK_AFTER`] lookups in a row have returned the same single address,
+    /// returns that address once.
     pub(super) fn observe(&mut self, endpoints: &[Endpoint]) -> Option<IpAddr> {
         let address = match endpoints {
             [only] => Some(only.address().ip()),
@@ -35,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn returns_a_persistent_single_address_once() {
+    fn returns_a_single_address_once_after_five_lookups() {
         let pod = |last: u8| Endpoint::new(([10, 0, 0, last], 5432).into());
         let mut sole = SoleAddress::default();
         let mut seen = Vec::new();

@@ -1,11 +1,12 @@
-//! Confirmation of absences: the rules by which a Pod that is missing in DNS is removed.
+//! Decides when to remove a Pod that is missing from DNS.
 //!
-//! Two name servers behind one address may disagree, a name server's view of the cluster may be stale, and a Service
-//! without a ready Pod seems not to exist (Kubernetes DNS specification, 2.4.1). Therefore a new Pod is added
-//! immediately, because it must pass a probe before it serves, but an absence must be confirmed:
+//! A single DNS response does not prove that a Pod is gone. Two name servers behind one address may disagree, a name
+//! server's view of the cluster may be stale, and a Service without a ready Pod does not exist in DNS (Kubernetes DNS
+//! specification, 2.4.1). A new Pod is added immediately, because it must pass a probe before it serves. An absence
+//! must be confirmed:
 //!
-//! - A missing Pod that fails its health check is removed after one answer. One that passes is removed after two
-//!   answers in a row, of which the second is requested 1 s after the first.
+//! - A missing Pod that fails its health check is removed after one answer. A missing Pod that passes is removed after
+//!   two answers in a row. The second one is requested 1 s after the first.
 //! - All Pods are removed after three negative responses in a row, spread over 10 s or over their TTL, whichever is
 //!   longer, and never while a Pod passes its health check.
 //! - An error neither confirms an absence nor resets a count.
@@ -17,19 +18,20 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Number of consecutive answers that must lack a Pod before it is removed although it passes its health check.
+/// Number of consecutive answers without a Pod after which the Pod is removed even if it passes its health check.
 const ABSENCES: u32 = 2;
 /// Number of consecutive negative responses after which all Pods are removed.
 const NEGATIVES: u32 = 3;
-/// Minimum time from the first to the last of these negative responses.
+/// Minimum time between the first of these negative responses and the removal of all Pods.
 const EMPTY_AFTER: Duration = Duration::from_secs(10);
-/// Time after which an unconfirmed absence is looked up again.
+/// Delay until the next lookup while an absence is unconfirmed.
 const RECHECK: Duration = Duration::from_secs(1);
 
-/// A counter of absences until they are confirmed.
+/// The absences that are not confirmed yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Confirm {
-    /// Known Pods that are missing in the latest answers, each with the number of consecutive answers.
+    /// Known Pods that are missing from the latest answers, each with the number of consecutive answers that lack the
+    /// Pod.
     missing: HashMap<Endpoint, u32>,
     negative: Option<Negative>,
 }
@@ -43,12 +45,12 @@ struct Negative {
     ttl: Duration,
 }
 
-/// The Pods that exist after a lookup.
+/// The set of Pods after a lookup.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Decision {
     /// All Pods, sorted and without duplicates.
     pub(crate) set: Vec<Endpoint>,
-    /// Latest time of the next lookup, if an absence waits for its confirmation.
+    /// Latest time for the next lookup, if an absence is unconfirmed.
     pub(crate) recheck_at: Option<Instant>,
 }
 
@@ -57,8 +59,8 @@ impl Confirm {
         Self::default()
     }
 
-    /// Applies an answer. `known` contains all Pods known so far, each with true if it passes its health check. An
-    /// answer without Pods counts as a negative response.
+    /// Applies an answer. `known` contains every known Pod and whether the Pod passes its health check. An answer
+    /// without Pods counts as a negative response.
     pub(crate) fn answer(&mut self, now: Instant, known: &[(Endpoint, bool)], answer: &[Endpoint]) -> Decision {
         if answer.is_empty() {
             return self.negative(now, known, None);
@@ -101,7 +103,7 @@ impl Confirm {
             return Decision { set: Vec::new(), recheck_at: None };
         }
         if known.iter().any(|(_, passes)| *passes) {
-            // A Pod that serves outweighs DNS. The regular schedule continues.
+            // A Pod that serves outweighs DNS. Lookups continue on their regular schedule.
             return Decision { set: all(known), recheck_at: None };
         }
         if confirmed {
@@ -111,10 +113,10 @@ impl Confirm {
         Decision { set: all(known), recheck_at: Some(recheck_at) }
     }
 
-    /// Applies an error, which changes nothing.
+    /// Applies an error, which neither confirms an absence nor resets a count.
     pub(crate) fn error(&mut self) {}
 
-    /// Applies an answer that equals the known set. Resets all counts.
+    /// Applies an answer that equals the known set, which resets all counts.
     pub(crate) fn unchanged(&mut self) {
         self.missing.clear();
         self.negative = None;
@@ -147,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_a_passing_pod_after_two_answers_a_second_apart() {
+    fn removes_a_passing_pod_after_two_answers_without_it() {
         let (mut confirm, now) = (Confirm::new(), Instant::now());
         let first = confirm.answer(now, &known(&pods(&[1, 2, 3]), true), &pods(&[1]));
         assert_eq!(first, Decision { set: pods(&[1, 2, 3]), recheck_at: Some(now + RECHECK) });
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_a_failing_pod_and_adds_a_new_one_after_one_answer() {
+    fn removes_a_failing_pod_and_adds_a_new_pod_after_one_answer() {
         let (mut confirm, now) = (Confirm::new(), Instant::now());
         let decision = confirm.answer(now, &[(pod(1), true), (pod(2), false)], &pods(&[3, 1, 3]));
         assert_eq!(decision, Decision { set: pods(&[1, 3]), recheck_at: None });
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_neither_confirms_nor_resets_an_absence() {
+    fn error_neither_confirms_nor_resets_an_absence() {
         let (mut confirm, now) = (Confirm::new(), Instant::now());
         let first = confirm.answer(now, &known(&pods(&[1, 2]), true), &pods(&[1]));
         confirm.error();
@@ -184,8 +186,8 @@ mod tests {
         assert_eq!(second.set, pods(&[1]));
     }
 
-    /// Repeats negative responses at the requested times until the set is empty. Returns the time and the number of
-    /// responses.
+    /// Repeats a negative response at the requested times until the set is empty. Returns the elapsed time and the
+    /// number of responses.
     fn until_empty(ttl: Option<Duration>) -> (Duration, u32) {
         let (mut confirm, start) = (Confirm::new(), Instant::now());
         let (mut now, mut responses) = (start, 0);
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn empties_after_three_negatives_over_ten_seconds_or_their_ttl() {
+    fn removes_all_pods_after_three_negatives_over_10_s_or_their_ttl() {
         for (ttl, after) in [(None, 10), (Some(5), 10), (Some(30), 30)] {
             let (took, responses) = until_empty(ttl.map(Duration::from_secs));
             assert_eq!(took, Duration::from_secs(after), "negative TTL {ttl:?}");
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_resets_the_count_of_negatives() {
+    fn answer_resets_the_count_of_negative_responses() {
         let (mut confirm, now) = (Confirm::new(), Instant::now());
         let failing = known(&pods(&[1]), false);
         for seconds in [0, 1] {
@@ -242,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_empties_while_a_pod_passes(
+        fn never_removes_all_pods_while_one_passes(
             steps in prop::collection::vec((outcome(), 0u64..20_000, prop::collection::vec(any::<bool>(), 6)), 1..60),
         ) {
             let (mut confirm, mut now) = (Confirm::new(), Instant::now());
@@ -282,7 +284,7 @@ mod tests {
         }
 
         #[test]
-        fn one_answer_never_removes_a_passing_pod(answer in prop::collection::vec(0u8..6, 1..6)) {
+        fn single_answer_never_removes_a_passing_pod(answer in prop::collection::vec(0u8..6, 1..6)) {
             let set = pods(&[0, 1, 2, 3, 4, 5]);
             let decision = Confirm::new().answer(Instant::now(), &known(&set, true), &pods(&answer));
             prop_assert_eq!(decision.set, set);

@@ -16,25 +16,26 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// Expected value of the parameter `port_name`.
+/// Description of a valid `port_name`, for error texts.
 const PORT_NAME: &str = "the name of the Service's port";
 
-/// A DNS resolver for the Pods of one Service: A and AAAA records, or SRV records if the port's name is given.
+/// A DNS resolver for one Service's Pods. Queries A and AAAA records, or SRV records if
+/// [`srv_port_name`](DnsOptions::srv_port_name) is set.
 ///
-/// - The first lookup completes the name along the search list. Later lookups query the absolute name only, with one
-///   packet per address family. A search domain with a wildcard record is skipped.
-/// - Name servers are queried in order: the next one immediately when one fails, and after
-///   [`hedge`](DnsOptions::hedge) when one has not responded.
+/// - The first lookup tries the name with each domain of the search list, and skips a domain with a wildcard record.
+///   Later lookups query only the absolute name that was found, with one packet per address family.
+/// - Name servers are queried in order. The next one is queried immediately if one fails, and after
+///   [`hedge`](DnsOptions::hedge) if one does not respond.
 /// - A and AAAA records are queried and evaluated separately. A family whose query fails keeps its last good addresses.
-///   A family without addresses is queried at every tenth lookup.
-/// - A truncated response is never used. The query is repeated over TCP, and fails if that fails. Addresses that no Pod
-///   can have are dropped.
+///   A family without addresses is queried in every tenth lookup only.
+/// - A truncated response is never used. The query is repeated over TCP, and fails if that fails.
+/// - Addresses that no Pod can have, such as 0.0.0.0, are dropped.
 /// - resolv.conf is read again when it changes.
 /// - While lookups fail, at most four packets per second are sent.
 ///
-/// Concurrent calls of [`resolve`](Resolve::resolve) share one lookup, which ends within
-/// [`timeout`](DnsOptions::timeout), with two exceptions: the first lookup has that much time for each name of the
-/// search list, and a lookup that follows a failed one may wait up to one second for the packet limit before it starts.
+/// Concurrent calls of [`resolve`](Resolve::resolve) share one lookup. A lookup ends within
+/// [`timeout`](DnsOptions::timeout), with two exceptions. The first lookup may take that long for each name that it
+/// tries. After a failed lookup, the next one may first wait up to one second for the packet limit.
 pub struct Dns {
     options: Arc<DnsOptions>,
     name: Name,
@@ -46,11 +47,11 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// Creates a resolver. Accesses neither the network nor a file.
+    /// Creates a resolver. Does not access the network or any file.
     ///
     /// # Errors
     ///
-    /// If the port's name is not one DNS label.
+    /// If [`srv_port_name`](DnsOptions::srv_port_name) is not a single DNS label.
     pub fn new(options: DnsOptions) -> Result<Self, ConfigError> {
         let name = parse("host", &options.name.to_string(), "the name of a headless Service")?;
         let prefix = match &options.srv_port_name {
@@ -70,7 +71,7 @@ impl Dns {
         Ok(Self { options, name, prefix, rate_limit, stats, single_flight: SingleFlight::new(), state })
     }
 
-    /// Returns statistics of the queries and responses since this resolver was created.
+    /// Returns statistics of the lookups and queries since this resolver was created.
     #[must_use]
     pub fn stats(&self) -> DnsStats {
         let mut stats = lock(&self.stats).clone();
@@ -127,10 +128,10 @@ impl fmt::Debug for Dns {
     }
 }
 
-/// The place of the state between two lookups. Empty during a lookup.
+/// A slot that holds the state between lookups. Empty while a lookup runs.
 type StateSlot = Arc<Mutex<Option<LookupState>>>;
 
-/// The state of the running lookup. Puts the state back into its slot on drop, also when the lookup is cancelled.
+/// A guard that returns the state to its slot when the lookup ends or is cancelled.
 ///
 /// Lookups never overlap, so the slot is full when one starts. No lock is held while the lookup runs.
 struct StateGuard {
@@ -141,5 +142,21 @@ struct StateGuard {
 impl Drop for StateGuard {
     fn drop(&mut self) {
         *lock(&self.slot) = self.state.take();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_for_an_invalid_port_name_names_the_parameter() {
+        let long = "a".repeat(63);
+        for port in ["", "two.labels", "with space", long.as_str()] {
+            let mut options = DnsOptions::new("svc".parse().expect("a Service name"), 5432);
+            options.srv_port_name = Some(port.to_owned());
+            let error = Dns::new(options).expect_err("an invalid port name");
+            assert_eq!(error.parameter(), "port_name", "`{port}`: {error}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 
 use crate::error::BoxError;
 
-/// The error of a failed lookup: its kind, the queried name, and the error of every name server that was queried.
+/// The error of a failed lookup, with its kind, the queried name, and the error of each query to a name server.
 ///
 /// Cloning increments a reference count.
 #[derive(Clone)]
@@ -23,29 +23,30 @@ struct Inner {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ResolveErrorKind {
-    /// A socket could not be opened or used. A closed port has the cause "connection refused".
+    /// A socket could not be opened or used. If the name server's port is closed, the cause is "connection refused".
     Io,
     /// The response could not be parsed, or none of its records matches the query.
     Malformed,
-    /// The name exists but has no records of the queried type (NODATA, RFC 2308 section 2.2).
+    /// The name exists but has no records of the queried type (NODATA, RFC 2308 section 2.2), or a custom
+    /// [`Resolve`](super::Resolve) returned [`no_pods`](ResolveError::no_pods).
     NoAddress,
     /// No name server is configured.
     NoNameServer,
     /// The name does not exist (NXDOMAIN, RFC 2308 section 2.1). Kubernetes returns this for a headless Service without
     /// a ready Pod too (DNS specification, 2.4.1).
     NoSuchName,
-    /// Another error. The text and the source describe it.
+    /// Any other error. The text and the source describe it.
     Other,
     /// The name server returned this response code: SERVFAIL, REFUSED, FORMERR and others.
     ServerFailure(&'static str),
-    /// No response before the deadline.
+    /// No response arrived before the deadline.
     Timeout,
     /// The response did not fit into a UDP packet, and the query over TCP failed. A truncated response is never used.
     Truncated,
 }
 
 impl ResolveErrorKind {
-    /// Returns the kind in lower case with underscores, such as `no_such_name`. These words are stable.
+    /// Returns the kind as a stable snake-case word, such as `no_such_name`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -66,8 +67,9 @@ impl ResolveErrorKind {
         matches!(self, Self::NoAddress | Self::NoSuchName)
     }
 
-    /// Returns the kind's precedence among the errors of several servers. Any other error outweighs a negative
-    /// response, and a more specific error a less specific one.
+    /// Returns the precedence of this kind. The highest precedence among the errors of several queries determines the
+    /// kind of the lookup's error. An error of a name server outweighs a negative response, because the failed query
+    /// might have returned addresses. A more specific error outweighs a less specific one.
     fn precedence(self) -> u8 {
         match self {
             Self::Other => 0,
@@ -91,7 +93,7 @@ impl fmt::Display for ResolveErrorKind {
             Self::NoAddress => "the name has no records of the queried type (NODATA)",
             Self::NoNameServer => "no name server is configured",
             Self::NoSuchName => "the name does not exist (NXDOMAIN)",
-            Self::Other => "the DNS lookup failed",
+            Self::Other => "the lookup failed",
             Self::ServerFailure(code) => return write!(f, "the name server returned {code}"),
             Self::Timeout => "no DNS response before the deadline",
             Self::Truncated => "the DNS response was truncated and the query over TCP failed",
@@ -99,7 +101,7 @@ impl fmt::Display for ResolveErrorKind {
     }
 }
 
-/// The error of one query to one name server. Its text includes its cause.
+/// The error of one query to one name server. The text includes the cause.
 #[derive(Clone, Debug)]
 pub struct ServerError {
     address: SocketAddr,
@@ -131,7 +133,7 @@ impl ServerError {
         self.address
     }
 
-    /// Returns the queried absolute name.
+    /// Returns the absolute name that was queried.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -149,7 +151,7 @@ impl ServerError {
         self.kind
     }
 
-    /// Returns the cause, if there are details beyond the kind.
+    /// Returns the cause, if it provides details beyond the kind.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn error::Error + Send + Sync + 'static)> {
         self.cause.as_deref()
@@ -169,22 +171,26 @@ impl fmt::Display for ServerError {
 }
 
 impl ResolveError {
-    /// Creates the error of a [`Resolve`](super::Resolve) of your own. The pool keeps the Pods that it has.
+    /// Creates the error that a custom [`Resolve`](super::Resolve) returns if its lookup failed. The pool keeps the
+    /// Pods it has.
     #[must_use]
     pub fn other(source: impl Into<BoxError>) -> Self {
         Self::inner(ResolveErrorKind::Other, None).with_source(source).into_error()
     }
 
-    /// Creates the negative result of a [`Resolve`](super::Resolve) of your own: there are no Pods, and that is valid
-    /// for `ttl`.
+    /// Creates the error that a custom [`Resolve`](super::Resolve) returns if there are no Pods.
+    ///
+    /// The pool removes its Pods only if this result repeats for at least 10 s, and for at least `ttl` if that is
+    /// longer.
     #[must_use]
     pub fn no_pods(ttl: Option<Duration>) -> Self {
         let mut inner = Self::inner(ResolveErrorKind::NoAddress, None);
+        inner.message = Some("there are no Pods".into());
         inner.negative_ttl = ttl;
         inner.into_error()
     }
 
-    /// Creates an error whose text is `message` instead of the kind's.
+    /// Creates an error whose text is `message` instead of the text of `kind`.
     pub(crate) fn with_message(
         kind: ResolveErrorKind,
         name: Option<Arc<str>>,
@@ -197,11 +203,11 @@ impl ResolveError {
         inner.into_error()
     }
 
-    /// Creates the error of a lookup from the errors of its queries. It is negative only if all of them are: if the
-    /// query for one address family fails, that family may have addresses.
+    /// Creates the error of a lookup from the errors of its queries. A failed query for one address family outweighs a
+    /// negative response for the other, because the first family may have addresses.
     pub(crate) fn from_servers(name: Arc<str>, servers: Vec<ServerError>) -> Self {
         let kind = match servers.iter().map(|server| server.kind).max_by_key(|kind| kind.precedence()) {
-            // NXDOMAIN for one family contradicts NODATA for the other. The weaker one counts: the name exists.
+            // If one query returns NXDOMAIN and another NODATA, the name exists.
             Some(ResolveErrorKind::NoSuchName)
                 if servers.iter().any(|server| server.kind == ResolveErrorKind::NoAddress) =>
             {
@@ -220,32 +226,33 @@ impl ResolveError {
         Inner { kind, name, message: None, servers: Vec::new(), negative_ttl: None, source: None }
     }
 
-    /// Returns the kind of the error. If several name servers failed, it is the most specific one of their errors.
+    /// Returns the kind of the error. If several queries failed, this is the most specific of their kinds.
     #[must_use]
     pub fn kind(&self) -> ResolveErrorKind {
         self.0.kind
     }
 
-    /// Returns true if the result means that there are no Pods (NXDOMAIN or NODATA), and not that their set is unknown.
+    /// Returns true if there are no Pods (NXDOMAIN or NODATA), and false if the set of Pods is unknown.
     #[must_use]
     pub fn is_negative(&self) -> bool {
         self.0.kind.is_negative()
     }
 
-    /// Returns the validity of a negative response: the smaller of the SOA record's TTL and its `minimum` field
-    /// (RFC 2308 section 5). `None` if the response has no SOA record.
+    /// Returns the validity of a negative response: the smaller of the SOA record's TTL and its `minimum` field (RFC
+    /// 2308 section 5), limited to one day. Returns `None` if the response has no SOA record.
     #[must_use]
     pub fn negative_ttl(&self) -> Option<Duration> {
         self.0.negative_ttl
     }
 
-    /// Returns the queried name, if the source uses names: the configured one, or the absolute one once it is known.
+    /// Returns the absolute name that was queried. Until the search list has been resolved, returns the configured
+    /// name. Returns `None` if the source does not use names.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
     }
 
-    /// Returns the errors of all queries, in order.
+    /// Returns the errors of all queries, in the order in which they failed.
     #[must_use]
     pub fn servers(&self) -> &[ServerError] {
         &self.0.servers
@@ -312,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn names_every_server_and_prefers_an_error_to_a_negative_response() {
+    fn text_lists_every_query_and_an_error_outweighs_nodata() {
         let error = ResolveError::from_servers(
             "a.svc.".into(),
             vec![
@@ -329,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn is_negative_only_if_every_query_is_and_keeps_the_longest_ttl() {
+    fn is_negative_only_if_all_queries_are_and_has_the_longest_ttl() {
         let ttl = |seconds| Some(Duration::from_secs(seconds));
         let both = vec![
             server(1, RecordType::A, ResolveErrorKind::NoSuchName).with_negative_ttl(ttl(5)),
@@ -346,10 +353,18 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_source_of_a_custom_resolver() {
+    fn other_returns_its_source_without_repeating_its_text() {
         let error = ResolveError::other(std::io::Error::from(std::io::ErrorKind::NotFound));
         assert_eq!(error.kind(), ResolveErrorKind::Other);
         assert!(error.source().unwrap().is::<std::io::Error>());
         assert!(!error.to_string().contains(&error.source().unwrap().to_string()));
+    }
+
+    #[test]
+    fn texts_for_a_custom_resolver_do_not_mention_dns() {
+        assert_eq!(ResolveError::other("a cause").to_string(), "the lookup failed");
+        let no_pods = ResolveError::no_pods(None);
+        assert_eq!(no_pods.to_string(), "there are no Pods");
+        assert!(no_pods.is_negative());
     }
 }

@@ -1,8 +1,8 @@
-//! A and AAAA lookups, queried and evaluated separately.
+//! Looks up A and AAAA records, each address family separately.
 //!
-//! A Service has addresses of one family or of both (Kubernetes, "IPv4/IPv6 dual-stack"). The response for the missing
-//! family is NODATA, or NXDOMAIN from less careful servers. Therefore a family whose query fails keeps its last good
-//! addresses, a family without addresses is queried rarely, and neither family delays the other.
+//! A Service has addresses of one family or of both (Kubernetes, "IPv4/IPv6 dual-stack"). For a missing family, servers
+//! return NODATA, and some incorrectly return NXDOMAIN. Therefore a family whose query fails keeps its last good
+//! addresses, a family without addresses is queried rarely, and neither family delays the other for long.
 
 use std::net::IpAddr;
 
@@ -19,13 +19,12 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Time to wait for one family after the other has answered. Enough for a lost packet to be retransmitted, which takes
-/// 333 ms, and answered.
+/// Time to wait for one family after the other has answered. Long enough to retransmit a lost packet, which happens
+/// after 333 ms, and to receive the response.
 const GRACE: Duration = Duration::from_millis(400);
-/// Number of consecutive lookups that returned addresses of the other family only, after which a family is queried
-/// rarely.
+/// Number of consecutive lookups without an address of a family after which that family is queried rarely.
 const RARE_AFTER: u32 = 2;
-/// Number of lookups from one rare query to the next.
+/// Interval between the rare queries, in lookups.
 const RARE_INTERVAL: u32 = 10;
 
 /// The state of both families of one name.
@@ -37,9 +36,9 @@ struct Family {
     kind: RecordType,
     /// Addresses of the last successful query.
     last_good: Vec<IpAddr>,
-    /// Consecutive lookups that returned addresses of the other family only.
+    /// Number of consecutive lookups that returned addresses of the other family only.
     empty_lookups: u32,
-    /// Lookups since the last query, while the family is queried rarely.
+    /// Number of lookups since the last query, while the family is queried rarely.
     skipped: u32,
 }
 
@@ -55,7 +54,7 @@ impl Families {
         }))
     }
 
-    /// Queries the families that are due. Queries the other one too if those have no addresses.
+    /// Queries the families that are due. If they turn out to have no addresses, queries the other family too.
     pub(super) async fn query(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
         let due = self.0.each_mut().map(Family::due);
         let mut results: [Option<FamilyResult>; 2] = [None, None];
@@ -134,7 +133,7 @@ fn is_negative(result: &FamilyResult) -> bool {
 }
 
 impl Family {
-    /// Counts a lookup. Returns true if it should query this family.
+    /// Counts a lookup and returns true if it should query this family.
     fn due(&mut self) -> bool {
         if self.empty_lookups < RARE_AFTER {
             return true;
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_family_keeps_its_addresses_and_an_empty_one_loses_them() {
+    fn keeps_addresses_after_an_error_and_clears_them_after_nxdomain() {
         let mut families = Families::new();
         let both = || [answered(&["10.0.0.1"]), answered(&["2001:db8::1"])];
         let all = vec!["10.0.0.1:5432".to_owned(), "[2001:db8::1]:5432".to_owned()];
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_outweighs_a_negative_response() {
+    fn error_in_one_family_outweighs_a_negative_response() {
         for [v4, v6] in [
             [ResolveErrorKind::Timeout, ResolveErrorKind::NoAddress],
             [ResolveErrorKind::NoSuchName, ResolveErrorKind::ServerFailure("SERVFAIL")],
@@ -214,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_an_empty_family_at_every_tenth_lookup() {
+    fn queries_an_empty_family_in_every_tenth_lookup() {
         let mut families = Families::new();
         let mut queries = 0;
         for _ in 0..42 {

@@ -3,7 +3,7 @@ use std::{future::Future, pin::Pin, time::Duration};
 use super::{Resolution, Resolve, ResolveError};
 use crate::{endpoint::Endpoint, time::Instant};
 
-/// Nominal validity of a list that never changes: one day. The pool limits it to its maximum refresh interval.
+/// Nominal validity of the list, which never changes. The pool limits it to its maximum refresh interval.
 const VALID: Duration = Duration::from_secs(86_400);
 
 /// A fixed list of Pods, for addresses that are not in DNS.
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn resolves_to_its_list() {
+    async fn returns_its_endpoints_sorted() {
         let pod = |address: &str| Endpoint::new(address.parse().unwrap());
         let fixed = Fixed::new([pod("10.0.0.2:5432"), pod("10.0.0.1:5432")]);
         let resolution = fixed.resolve().await.unwrap();

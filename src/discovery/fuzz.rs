@@ -1,6 +1,6 @@
-//! Fuzz entry points for the input that discovery parses: DNS messages and resolv.conf.
+//! Fuzz entry points for the external input that discovery parses: DNS messages and resolv.conf.
 //!
-//! Each function panics if an invariant does not hold.
+//! Each function panics if an invariant is violated.
 
 use std::net::IpAddr;
 
@@ -35,7 +35,7 @@ fn name(byte: u8) -> Name {
     Name::from_ascii(NAMES[usize::from(byte) % NAMES.len()]).expect("the name is valid")
 }
 
-/// Parses the content of a resolv.conf. Checks its limits, and that every candidate name is absolute.
+/// Parses bytes as resolv.conf. Checks that the result is within the limits and that every candidate name is absolute.
 pub fn resolv_conf(bytes: &[u8]) {
     let conf = ResolvConf::parse(bytes);
     assert!(conf.servers.len() <= 3 && conf.ndots <= 15, "{conf:?}");
@@ -61,8 +61,8 @@ pub fn answer(bytes: &[u8]) {
     }
 }
 
-/// Builds a DNS message from records of all types, most of them close to the question, and checks the filtered answer.
-/// Three bytes describe the message, and ten bytes each record.
+/// Builds a DNS message from records of all types, most of them related to the question, and checks the filtered
+/// answer. Three bytes describe the message, and ten bytes each record.
 pub fn records(bytes: &[u8]) {
     let &[kind, flags, code, ref rest @ ..] = bytes else { return };
     let kind = KINDS[usize::from(kind) % KINDS.len()];

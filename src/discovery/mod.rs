@@ -1,8 +1,8 @@
-//! Discovery of Pods: from a Service's name to the addresses of its Pods.
+//! Pod discovery: resolves a Service's name to the addresses of its Pods.
 //!
-//! A [`Resolve`] performs lookups, each of which returns a [`Resolution`]. [`Dns`] queries name servers for A and AAAA
-//! records, or for SRV records, which carry the Pods' names and ports too. [`Fixed`] is a static list. Any other source
-//! of Pods can implement [`Resolve`]:
+//! A [`Resolve`] looks up the Pods, and each lookup returns a [`Resolution`]. [`Dns`] queries A and AAAA records, or
+//! SRV records, which also contain each Pod's name and port. [`Fixed`] is a static list. To use any other source,
+//! implement [`Resolve`]:
 //!
 //! ```
 //! use std::{future::Future, pin::Pin, time::Duration};
@@ -13,14 +13,14 @@
 //! };
 //! use tokio::time::Instant;
 //!
-//! /// A file with one `name address:port` per line, such as a sidecar may write.
+//! /// A file that a sidecar keeps up to date, with one `name address:port` per line.
 //! #[derive(Debug)]
 //! struct FromFile(std::path::PathBuf);
 //!
 //! impl Resolve for FromFile {
 //!     fn resolve(&self) -> Pin<Box<dyn Future<Output = Result<Resolution, ResolveError>> + Send + '_>> {
 //!         Box::pin(async move {
-//!             let text = std::fs::read_to_string(&self.0).map_err(ResolveError::other)?;
+//!             let text = tokio::fs::read_to_string(&self.0).await.map_err(ResolveError::other)?;
 //!             let mut endpoints = Vec::new();
 //!             for line in text.lines() {
 //!                 let invalid = || ResolveError::other("expected `name address:port`");
@@ -40,20 +40,20 @@
 //!
 //! # Load
 //!
-//! A lookup sends one packet for a single-stack Service (and, every tenth time, one more for the other address family),
-//! two for a dual-stack Service, and one for SRV records. A thousand clients of one single-stack Service that look it
-//! up every 10 s, the default maximum interval, send 110 queries per second. With CoreDNS's default TTL of 5 s they
-//! send 220. Checkouts send none.
+//! For a single-stack Service, a lookup sends one packet, and every tenth lookup sends a second one for the other
+//! address family. For a dual-stack Service it sends two packets, and for SRV records one. A thousand clients that look
+//! up a single-stack Service every 10 s, the default maximum interval, send 110 queries per second. With CoreDNS's
+//! default TTL of 5 s, they send 220. Checkouts send no DNS queries.
 
 // How the parts of a DNS lookup work together, from the outside in:
 //
-// - `schedule` computes when the next lookup starts. `confirm` decides what its result means for the Pods already
-//   known. Both are pure: the time and the random numbers are arguments.
+// - `schedule` computes the start of the next lookup. `confirm` turns a lookup's result into the new set of Pods. Both
+//   are pure: the time and the random numbers are arguments.
 // - `dns` lets concurrent callers share one lookup (`single_flight`). `refresh` performs it and keeps the state between
 //   lookups: `resolv_conf`, the candidate names (`search`), and the last good addresses (`family` for A and AAAA
 //   records, `srv` for SRV records). `cluster_ip` detects a Service that is not headless.
-// - `nameservers` chooses the name server for each query. `server` sends it through hickory-resolver, over the sockets
-//   of `udp`, which obey `rate_limit`. `records` filters the response.
+// - `nameservers` chooses the name server for each query. `server` sends the query through hickory-resolver, over
+//   sockets from `udp` that obey `rate_limit`. `records` filters the response.
 
 mod cluster_ip;
 mod confirm;
@@ -100,25 +100,32 @@ pub use self::{
 
 /// A source of Pods.
 ///
-/// An implementation needs no retries, cache, jitter or state. The pool looks up again at about
-/// [`valid_until`](Resolution::valid_until), keeps the last good set of Pods through every error, and removes a Pod
-/// only after its absence is confirmed.
+/// An implementation needs no retries, cache, jitter or state, because the pool does the following:
+///
+/// - After a success, it looks up the Pods again at about [`valid_until`](Resolution::valid_until), but no earlier than
+///   [`refresh_min`](crate::config::Limits::refresh_min) and no later than
+///   [`refresh_max`](crate::config::Limits::refresh_max) after the previous lookup. After an error, it retries with
+///   backoff. When a Pod fails, it looks up the Pods immediately, but at most once per second.
+/// - It treats a lookup that takes longer than 15 s as failed.
+/// - It keeps the Pods it has while lookups fail, and removes a Pod only after its absence is confirmed.
 pub trait Resolve: fmt::Debug + Send + Sync + 'static {
-    /// Looks up all existing Pods, once.
+    /// Looks up all existing Pods.
     ///
     /// The pool calls this from one background task, never while another call is running, and never from a checkout.
     ///
     /// # Errors
     ///
-    /// A [`ResolveError`] means that the set of Pods is unknown, and the pool keeps the set it has. An error that
-    /// [`is_negative`](ResolveError::is_negative) means that there are no Pods, as does an empty [`Resolution`]. The
-    /// pool accepts that only after several such results in a row, and never while a Pod passes its health check.
+    /// Return [`ResolveError::other`] if the lookup failed. The set of Pods is then unknown, and the pool keeps the set
+    /// it has.
+    ///
+    /// Return [`ResolveError::no_pods`] or an empty [`Resolution`] if there are no Pods. The pool removes its Pods only
+    /// after several such results in a row, and never while one of them passes its health check.
     ///
     /// # Cancel safety
     ///
     /// The pool may drop the future at any await point and call `resolve` again.
     fn resolve(&self) -> Pin<Box<dyn Future<Output = Result<Resolution, ResolveError>> + Send + '_>>;
 
-    /// Describes the source for logs and status pages, such as `A and AAAA records of db.example from 10.0.0.10:53`.
+    /// Returns a description of the source for logs and status pages, such as `A and AAAA records of db.example`.
     fn source(&self) -> String;
 }

@@ -1,12 +1,12 @@
-//! The choice of the name server for a query.
+//! Chooses the name server for each query.
 //!
-//! - An error moves on to the next server immediately: SERVFAIL, REFUSED, a malformed response, a truncated one that
-//!   cannot be fetched over TCP, a closed port.
-//! - When a server has not responded within the hedge delay, the next one is queried as well. The first usable response
+//! - After an error, the next server is queried immediately. Errors are SERVFAIL, REFUSED, a malformed response, a
+//!   truncated response that cannot be fetched over TCP, and a closed port.
+//! - If a server does not respond within the hedge delay, the next one is queried as well. The first usable response
 //!   counts.
 //! - A negative response (NXDOMAIN, NODATA) is an answer. The other servers are queried only with `retry_negative`.
-//! - A server that failed is demoted: queried last for 30 s. A dead server thus delays one lookup by the hedge delay,
-//!   and not every lookup.
+//! - A server that failed is demoted: for 30 s, it is queried last. A dead server thus delays one lookup by the hedge
+//!   delay, and not every lookup.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -86,10 +86,10 @@ impl NameServers {
     ) -> Result<ServerAnswer, Vec<ServerError>> {
         let mut order = self.order(Instant::now()).into_iter().peekable();
         let mut queries = JoinSet::new();
-        // Servers queried without a response so far, in the order of the queries.
+        // Servers that have been queried and have not responded yet, in query order.
         let mut pending: Vec<usize> = Vec::new();
         let mut errors = Vec::new();
-        // Time of the next query: now, after the hedge delay, or when the rate limit has space.
+        // Time of the next query: immediately, after the hedge delay, or when the rate limit allows it.
         let mut next_at = Instant::now();
         loop {
             if Instant::now() >= next_at
@@ -135,7 +135,8 @@ impl NameServers {
                         next_at = Instant::now();
                     }
                     Err(join_error) => {
-                        // The task panicked or the runtime is shutting down. The error does not identify the server.
+                        // The task panicked or the runtime is shutting down. The error does not identify the server, so
+                        // report the first pending one.
                         let server = pending.first().map_or(0, |index| *index);
                         errors.push(self.error(server, name, kind, ResolveErrorKind::Other).with_cause(join_error));
                         return Err(prefer_negative(errors));
@@ -149,7 +150,7 @@ impl NameServers {
                             self.count(index, Err(&error));
                             errors.push(error);
                         }
-                        // The servers that were not queried are not demoted: the next lookup queries them first.
+                        // Servers that were not queried are not demoted, so the next lookup queries them first.
                         errors.extend(order.map(|index| {
                             let error = self.error(index, name, kind, ResolveErrorKind::Timeout);
                             error.with_cause("not queried before the deadline: packets are limited while lookups fail")
@@ -165,8 +166,8 @@ impl NameServers {
         ServerError::new(self.servers[index].address(), name, kind, error_kind)
     }
 
-    /// Queries one server once, without effect on its demotion or statistics. Returns `None` if the query fails or
-    /// takes longer than `within`.
+    /// Queries one server once. Does not change the server's demotion or statistics. Returns `None` if the query fails
+    /// or takes longer than `within`.
     pub(super) async fn query_one(
         &self,
         address: SocketAddr,
@@ -193,7 +194,7 @@ impl NameServers {
         lock(&self.stats).server(self.servers[index].address(), result);
     }
 
-    /// Returns the servers in the order in which to query them: demoted ones last.
+    /// Returns the indices of the servers in query order: demoted servers last.
     fn order(&self, now: Instant) -> Vec<usize> {
         let mut demoted = lock(&self.demoted);
         for until in demoted.iter_mut() {
@@ -214,15 +215,16 @@ impl NameServers {
         }
     }
 
-    /// Ends the demotion of a server that has responded, and demotes the servers that were queried before it and have
-    /// not responded.
+    /// Ends the demotion of a server that responded, and demotes the servers that were queried before it but have not
+    /// responded.
     fn responded(&self, index: usize, pending: &[usize]) {
         self.demote(pending.iter().copied().take_while(|queried| *queried != index));
         lock(&self.demoted)[index] = None;
     }
 }
 
-/// Keeps only the negative responses if there are any: they are an answer, whatever other servers failed with.
+/// If there are negative responses, removes all other errors: a negative response is an answer, even if other servers
+/// failed.
 fn prefer_negative(mut errors: Vec<ServerError>) -> Vec<ServerError> {
     if errors.iter().any(|error| error.kind().is_negative()) {
         errors.retain(|error| error.kind().is_negative());

@@ -15,42 +15,43 @@ const DEFAULT_PORT: u16 = 53;
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct DnsOptions {
-    /// Name of the Service. Unless it is absolute, the first lookup completes it along the search list (resolv.conf(5),
-    /// `search` and `ndots`).
+    /// Name of the Service. If the name is relative, the first lookup tries it with the domains of the search list
+    /// (resolv.conf(5), `search` and `ndots`).
     pub name: ServiceName,
-    /// Port of every Pod. Not used with SRV records, which carry each Pod's port.
+    /// Port of every Pod. Not used with SRV records, which contain each Pod's port.
     pub port: u16,
-    /// Name servers, in order of preference. Default: empty, which selects those of
-    /// [`resolv_conf`](Self::resolv_conf).
+    /// Name servers, in order of preference. If empty, the name servers in [`resolv_conf`](Self::resolv_conf) are used.
+    /// Default: empty.
     pub nameservers: Vec<SocketAddr>,
     /// Name of the Service's port. If set, lookups query SRV records (`_port._tcp.name`), which carry each Pod's name
-    /// and port. A port without a name has no SRV records (Kubernetes DNS specification, 2.4.2). Default: none, which
-    /// selects A and AAAA records.
+    /// and port. A port without a name has no SRV records (Kubernetes DNS specification, 2.4.2). If `None`, lookups
+    /// query A and AAAA records. Default: `None`.
     pub srv_port_name: Option<String>,
-    /// Time after which a lookup fails, all name servers included. While the search list is tried, each of its names
-    /// has this much time. Default: 2 s.
+    /// Timeout of a lookup, across all name servers. While the search list is tried, the timeout applies to each name.
+    /// Default: 2 s.
     pub timeout: Duration,
-    /// Time without a response after which the next name server is queried as well. Default: 300 ms.
+    /// Time to wait for a name server's response before the next name server is queried as well. Default: 300 ms.
     pub hedge: Duration,
-    /// File with the name servers and the search list. It is read again whenever it changes. Default:
+    /// File that contains the name servers and the search list. The file is read again whenever it changes. Default:
     /// `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
     /// Port of the name servers in [`resolv_conf`](Self::resolv_conf), whose syntax has no ports. Default: 53.
     pub nameserver_port: u16,
-    /// True if loopback addresses are accepted from every name server. Default: false. They are then accepted only from
-    /// a name server that is itself on loopback: those of any other would point to the client's own machine.
+    /// True to accept loopback addresses from every name server. If false, they are accepted only from a name server
+    /// that is on loopback itself. From any other name server, they would point to the client's own machine. Default:
+    /// false.
     pub allow_loopback: bool,
-    /// True if a negative response (NXDOMAIN or NODATA) of one name server is checked with the next one. Default:
-    /// false. A negative response is an answer, and the second name server may not serve the cluster's zone.
+    /// True to query the next name server after a negative response (NXDOMAIN or NODATA). Default: false, because a
+    /// negative response is an answer, and the next name server may not serve the cluster's zone.
     pub retry_negative: bool,
-    /// True if the queried name is written in random case, which the response must repeat (DNS 0x20 encoding). This
-    /// makes responses harder to forge. Default: false. If a server responds in lower case, every lookup is repeated
-    /// over TCP.
+    /// True to send the queried name in random case, which the response must repeat (DNS 0x20 encoding). This makes
+    /// responses harder to forge. Default: false, because every query to a server that responds in lower case is
+    /// repeated over TCP.
     pub randomize_case: bool,
 }
 
 impl DnsOptions {
-    /// Returns the defaults, for the Pods behind `name` at `port`.
+    /// Returns the default options for a Service and the port of its Pods.
     #[must_use]
     pub fn new(name: ServiceName, port: u16) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! The input and the result of the queries for one absolute name, shared by A/AAAA and SRV lookups.
+//! Parameters and results of the queries for one absolute name, for both A/AAAA and SRV lookups.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -8,11 +8,11 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// The name servers, deadline and port of the queries of one lookup.
+/// The parameters that the queries of one lookup share.
 #[derive(Clone)]
 pub(super) struct QueryContext {
     pub(super) servers: Arc<NameServers>,
-    /// True while lookups fail. First packets then wait for the rate limit.
+    /// True while lookups fail. The first packet of each query then waits for the rate limit.
     pub(super) throttled: bool,
     pub(super) deadline: Instant,
     pub(super) port: u16,
@@ -23,9 +23,9 @@ pub(super) struct QueryContext {
 pub(super) struct Found {
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) ttl: Duration,
-    /// The server of the first answer.
+    /// The name server that returned the first answer.
     pub(super) server: Option<SocketAddr>,
-    /// True if a part is kept from an earlier lookup.
+    /// True if some endpoints are from an earlier lookup.
     pub(super) partial: bool,
     /// Number of addresses or targets dropped because there are too many.
     pub(super) left_out: usize,

@@ -1,12 +1,12 @@
-//! The rate limit for DNS packets: four in any one second, for failing lookups and for retransmissions.
+//! Limits DNS packets to four in any one second: all packets while lookups fail, and retransmissions always.
 //!
 //! Crates considered: [`governor`](https://docs.rs/governor) (GCRA) and
 //! [`leaky-bucket`](https://docs.rs/leaky-bucket) (token bucket). Neither fits, for three reasons:
 //!
 //! - Both refill while a burst is being used. With a burst of four and four packets per second, seven or eight packets
 //!   fit into one second. With a burst of one, a lookup's first A and AAAA packets would be sent 250 ms apart.
-//! - Both either admit a packet and count it, or refuse it and leave their state unchanged. Here the first packet of a
-//!   query is always sent while lookups succeed, and still counts against the retransmissions.
+//! - Both either admit a packet and count it, or reject it and leave their state unchanged. Here the first packet of a
+//!   query is always sent while lookups succeed, and still counts against retransmissions.
 //! - Neither has priorities. Here a retransmission yields to a first packet.
 
 use std::{
@@ -18,35 +18,36 @@ use crate::time::{Duration, Instant};
 
 /// Length of the sliding window in which packets are counted.
 const WINDOW: Duration = Duration::from_secs(1);
-/// Maximum number of packets in the window while lookups fail. Retransmissions never exceed it.
+/// Maximum number of packets in the window. First packets may exceed it while lookups succeed.
 const MAX_PACKETS: usize = 4;
-/// Time, from the moment the window has space again, in which only first packets are sent if one was waiting.
+/// Head start of a delayed first packet: retransmissions wait this long after the window has space for it.
 const FIRST_PACKET_PRIORITY: Duration = Duration::from_millis(20);
-/// Time for which a packet is remembered to recognize its retransmission. Longer than any lookup retransmits.
+/// Time within which an identical packet counts as a retransmission. No query is retransmitted for longer.
 const REPEAT_WINDOW: Duration = Duration::from_secs(10);
 
 /// A sliding-window limit on the packets that a resolver sends.
 ///
 /// The first packet of a query waits only while lookups fail. A retransmission always waits for space in the window,
-/// and yields to waiting first packets: a name server that was not queried yet is more likely to respond than one that
-/// has not responded.
+/// and yields to delayed first packets, because a name server that was not queried yet is more likely to respond than
+/// one that has not responded.
 #[derive(Debug, Default)]
 pub(crate) struct RateLimit {
     /// Times of the packets in the window, oldest first.
     sent: VecDeque<Instant>,
-    /// Recent packets, each as a hash of its bytes. The bytes begin with a random 16-bit id, so two lookups within
-    /// [`REPEAT_WINDOW`] rarely send equal packets. The second one then counts as a retransmission, and waits if the
-    /// window is full.
+    /// Recent packets, each as a hash of its bytes. The bytes begin with a random 16-bit id, so two queries within
+    /// [`REPEAT_WINDOW`] rarely have equal packets. If they do, the second packet counts as a retransmission and waits
+    /// while the window is full.
     seen: VecDeque<(Instant, u64)>,
-    /// Send time given to the first packet that was delayed last.
+    /// Send time of the most recently delayed first packet.
     claimed: Option<Instant>,
     total: u64,
 }
 
 impl RateLimit {
-    /// Counts the first packet of a query, which is sent now.
+    /// Counts the first packet of a query, which the caller sends now.
     ///
-    /// If `throttled` and the window is full, counts nothing and returns the time at which there is space.
+    /// If `throttled` and the window is full, does not count the packet and returns the time at which the window has
+    /// space.
     pub(crate) fn reserve(&mut self, now: Instant, throttled: bool) -> Result<(), Instant> {
         self.expire(now);
         match self.full_until() {
@@ -71,7 +72,7 @@ impl RateLimit {
         self.sent.len().checked_sub(MAX_PACKETS).map(|last| self.sent[last] + WINDOW)
     }
 
-    /// Admits a packet to the socket, or returns the time at which to try again.
+    /// Admits a packet that is about to be sent, or returns the time at which to try again.
     ///
     /// The first packet of a query is always admitted, because [`reserve`](Self::reserve) has counted it. A
     /// retransmission is counted here, and admitted only if the window has space and no first packet has priority.
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_retransmission_waits_while_lookups_succeed() {
+    fn only_retransmissions_wait_while_lookups_succeed() {
         let (mut rate_limit, now) = (RateLimit::default(), Instant::now());
         for packet in 0..10u8 {
             assert_eq!(rate_limit.reserve(now, false), Ok(()));
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiting_first_packet_precedes_a_retransmission() {
+    fn delayed_first_packet_precedes_a_retransmission() {
         let (mut rate_limit, now) = (RateLimit::default(), Instant::now());
         for packet in 0..4u8 {
             rate_limit.reserve(now, true).unwrap();

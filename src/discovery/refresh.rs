@@ -1,4 +1,4 @@
-//! One lookup from start to end, and the state that is kept between lookups.
+//! Performs a lookup from start to end, and keeps the state between lookups.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -25,7 +25,7 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Maximum time by which the check for a ClusterIP may delay a lookup.
+/// Timeout of the query that detects a ClusterIP. The query delays one lookup.
 const CLUSTER_IP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The last good records of one absolute name.
@@ -35,7 +35,7 @@ enum Records {
     Services(Targets),
 }
 
-/// The state that is kept between lookups.
+/// The state that is kept from one lookup to the next.
 pub(super) struct LookupState {
     options: Arc<DnsOptions>,
     name: Name,
@@ -47,7 +47,7 @@ pub(super) struct LookupState {
     conf: Arc<ResolvConf>,
     servers: Option<Arc<NameServers>>,
     candidates: Vec<Candidate>,
-    /// The first candidate that returned records. Later lookups query this name only, whatever its response.
+    /// The first candidate for which a lookup found records. Later lookups query only this name, whatever the response.
     selected: Option<(Name, Records)>,
     /// True if the last lookup failed.
     failing: bool,
@@ -85,7 +85,7 @@ impl LookupState {
     pub(super) async fn refresh(&mut self) -> Result<Resolution, ResolveError> {
         let free_at = if self.failing { lock(&self.rate_limit).free_at(Instant::now()) } else { None };
         if let Some(free_at) = free_at {
-            // Wait before the lookup's timeout starts, or a short timeout would be used up by waiting.
+            // Wait before the lookup's timeout starts. Otherwise the wait could use up a short timeout.
             tokio::time::sleep_until(free_at).await;
         }
         let result = self.look_up().await;
@@ -98,7 +98,7 @@ impl LookupState {
         let servers = self.prepare().await?;
         let cx = self.context(&servers);
         let (name, mut found) = match &mut self.selected {
-            // Borrowed and not taken, because the future may be dropped.
+            // Borrow the records instead of taking them, because this future may be dropped during the query.
             Some((name, records)) => {
                 let found = records.query(name, &cx).await;
                 let found = found.map_err(|errors| ResolveError::from_servers(name.to_ascii().into(), errors))?;
@@ -108,7 +108,7 @@ impl LookupState {
         };
         self.warn_of_size(&name, found.left_out);
         self.warn_of_cluster_ip(&name, &found, &servers).await;
-        // Cheap: the endpoints are sorted already, except for IPv4-mapped addresses of AAAA records.
+        // This is cheap, because the endpoints are sorted already, except for IPv4-mapped addresses from AAAA records.
         found.endpoints.sort_unstable();
         found.endpoints.dedup();
         let mut resolution = Resolution::new(found.endpoints, Instant::now() + found.ttl);
@@ -118,8 +118,9 @@ impl LookupState {
         Ok(resolution)
     }
 
-    /// Queries the candidates in order. Only a negative response moves on to the next one. After any other failure, a
-    /// later name could be taken for an earlier one.
+    /// Queries the candidates in order and selects the first one with records. After a negative response, the next
+    /// candidate is queried. Any other error ends the search, because a later candidate must not be used if an earlier
+    /// one may exist.
     async fn try_candidates(&mut self, servers: &Arc<NameServers>) -> Result<(Name, Found), ResolveError> {
         let mut all_errors = Vec::new();
         for candidate in &self.candidates {
@@ -148,8 +149,9 @@ impl LookupState {
         Err(ResolveError::from_servers(self.name.to_ascii().into(), all_errors))
     }
 
-    /// Returns true if the candidate's search domain resolves every name (wildcard record), which makes its response
-    /// meaningless. Checked only for domains outside the cluster, by querying a random name.
+    /// Returns true if the candidate's search domain has a wildcard record. Such a domain resolves every name, so its
+    /// records do not prove that the Service exists. Only domains outside the cluster are checked, by querying a random
+    /// name.
     async fn is_wildcard(
         &self,
         candidate: &Candidate,
@@ -180,16 +182,17 @@ impl LookupState {
         }
     }
 
-    /// Reads resolv.conf if it has changed, updates the name servers and the candidates, and returns the name servers.
+    /// Reads resolv.conf if the file has changed, updates the name servers and the candidates, and returns the name
+    /// servers.
     async fn prepare(&mut self) -> Result<Arc<NameServers>, ResolveError> {
         let configured = !self.options.nameservers.is_empty();
         let absolute = self.name.is_fqdn();
         if !(configured && absolute) {
             match self.file.current().await {
                 Ok(conf) => self.conf = conf,
-                // The name servers are configured, so only the search list is missing.
+                // The name servers are in the options, so only the search list is missing.
                 Err(error) if configured => {
-                    tracing::debug!(%error, "cannot read resolv.conf; the name is queried without a search list");
+                    tracing::debug!(%error, "cannot read resolv.conf; querying the name without a search list");
                 }
                 Err(error) => {
                     let path = self.options.resolv_conf.display();
@@ -236,8 +239,9 @@ impl LookupState {
         }
     }
 
-    /// Logs a warning if the only address of the name is the Service's ClusterIP. The PTR record of a Pod's address
-    /// holds the Pod's name, that of a ClusterIP the Service's name (Kubernetes DNS specification, 2.3.3 and 2.4.3).
+    /// Logs a warning if the only address of the name is the Service's ClusterIP. The PTR record for a Pod's address
+    /// contains the Pod's name. The PTR record for a ClusterIP contains the Service's name (Kubernetes DNS
+    /// specification, 2.3.3 and 2.4.3).
     async fn warn_of_cluster_ip(&mut self, name: &Name, found: &Found, servers: &NameServers) {
         let sole = if self.prefix.is_none() { self.sole_address.observe(&found.endpoints) } else { None };
         let (Some(ip), Some(server)) = (sole, found.server) else { return };
@@ -246,9 +250,9 @@ impl LookupState {
             tracing::warn!(
                 %name,
                 %ip,
-                "the only address of the name is the Service's ClusterIP, so the cluster chooses the Pod of each \
-                 connection and the pool cannot distinguish them; set `clusterIP: None` in the Service (headless), or \
-                 connect to a headless Service with the same selector"
+                "the only address of the name is the Service's ClusterIP, so kube-proxy chooses the Pod for each \
+                 connection and the pool cannot distinguish the Pods; make the Service headless (`clusterIP: None`) \
+                 or connect to a headless Service with the same selector"
             );
             lock(&self.stats).cluster_ip = Some(ip);
         }
@@ -256,7 +260,7 @@ impl LookupState {
 
     fn warn_of_size(&mut self, name: &Name, left_out: usize) {
         if left_out > 0 && !self.warned_of_size {
-            tracing::warn!(%name, left_out, "too many addresses in the DNS response; ignoring the excess");
+            tracing::warn!(%name, left_out, "too many records in the DNS response; ignoring the excess");
         }
         self.warned_of_size = left_out > 0;
     }

@@ -6,23 +6,22 @@ use crate::{endpoint::Endpoint, time::Instant};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Resolution {
-    /// The Pods, in any order and possibly with duplicates. The pool compares resolutions as sets and does not sort
-    /// them to find out that nothing has changed. [`Dns`](super::Dns) returns them sorted and without duplicates.
+    /// The Pods, in any order. Duplicates are allowed. [`Dns`](super::Dns) returns the Pods sorted, without duplicates.
     pub endpoints: Vec<Endpoint>,
-    /// End of the resolution's validity; for DNS, the smallest TTL of the records used. The pool looks up again at
-    /// about this time, within its own bounds.
+    /// Time at which the resolution expires. For DNS, this is when the smallest TTL of its records expires. The pool
+    /// looks up the Pods again at about this time, within its own bounds.
     pub valid_until: Instant,
-    /// Name server that responded. `None` if the source is not a name server.
+    /// Name server that returned the addresses. `None` if the source is not DNS.
     pub server: Option<SocketAddr>,
     /// Absolute name that was queried, with its final dot. `None` if the source does not use names.
     pub name: Option<Arc<str>>,
-    /// True if a part was kept from an earlier lookup because its query failed this time: the addresses of one family,
-    /// or the address of an SRV record's target.
+    /// True if some addresses are from an earlier lookup because their query failed this time: those of one address
+    /// family, or that of an SRV target.
     pub partial: bool,
 }
 
 impl Resolution {
-    /// Creates a resolution of these Pods, in any order and with any duplicates.
+    /// Creates a resolution that contains these Pods, in any order. Duplicates are allowed.
     #[must_use]
     pub fn new(endpoints: Vec<Endpoint>, valid_until: Instant) -> Self {
         Self { endpoints, valid_until, server: None, name: None, partial: false }

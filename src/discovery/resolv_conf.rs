@@ -1,8 +1,8 @@
-//! resolv.conf(5): the name servers, the search list and `ndots`, read again when the file changes.
+//! Reads the name servers, the search list and `ndots` from resolv.conf(5), again whenever the file changes.
 //!
-//! The parser reads the lines that a Pod's file has: `nameserver`, `search`, `domain` and `options ndots:`. It ignores
-//! the rest (`timeout`, `attempts`, `rotate`, `sortlist`, and the environment variables `LOCALDOMAIN` and
-//! `RES_OPTIONS`), which configures the C library's resolver.
+//! The parser supports `nameserver`, `search`, `domain` and `options ndots:`. It ignores the settings that only the C
+//! library's resolver needs: `timeout`, `attempts`, `rotate`, `sortlist`, and the environment variables `LOCALDOMAIN`
+//! and `RES_OPTIONS`.
 
 use std::{
     fs, io,
@@ -18,7 +18,7 @@ use hickory_resolver::proto::rr::Name;
 const MAX_NDOTS: usize = 15;
 /// Maximum number of name servers (resolv.conf(5), `MAXNS`).
 const MAX_SERVERS: usize = 3;
-/// Maximum number of bytes read. No valid file is larger.
+/// Maximum number of bytes to read. No valid file is larger.
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// The content of a resolv.conf file.
@@ -65,15 +65,15 @@ impl ResolvConf {
     }
 }
 
-/// Parses a search domain, as an absolute name. Skips the root (`search .`), which adds nothing to a name.
+/// Parses a search domain as an absolute name. Returns `None` for the root (`search .`), which adds nothing to a name.
 fn domain(word: &str) -> Option<Name> {
     let mut name = Name::from_ascii(word).ok()?;
     name.set_fqdn(true);
     (!name.is_root()).then_some(name)
 }
 
-/// A resolv.conf file that is read again when it changes. A missing, unreadable or unusable file never replaces an
-/// usable content.
+/// A resolv.conf file that is read again when it changes. While the file is missing, unreadable or unusable, the last
+/// usable content stays in effect.
 #[derive(Debug)]
 pub(super) struct WatchedFile {
     path: PathBuf,
@@ -81,11 +81,11 @@ pub(super) struct WatchedFile {
     needs_servers: bool,
     stamp: Option<Stamp>,
     conf: Option<Arc<ResolvConf>>,
-    /// True if a warning was logged since the last usable content, so that there is one per outage.
+    /// True if a warning was logged since the file was last usable. Limits the log to one warning per outage.
     warned: bool,
 }
 
-/// The metadata by which a change of the file is detected.
+/// File metadata. A difference means that the file has changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Stamp {
     modified: Option<SystemTime>,
@@ -98,15 +98,15 @@ impl WatchedFile {
         Self { path, needs_servers, stamp: None, conf: None, warned: false }
     }
 
-    /// Returns the content of the file, read again if its metadata has changed. Fails only if the file was never
-    /// usable.
+    /// Returns the content of the file, and reads it again first if its metadata has changed. Fails only if the file
+    /// was never usable.
     pub(super) async fn current(&mut self) -> io::Result<Arc<ResolvConf>> {
         let (path, stamp) = (self.path.clone(), self.stamp.clone());
         let read = tokio::task::spawn_blocking(move || read_if_changed(&path, stamp.as_ref())).await;
         let error = match read.map_err(io::Error::other).and_then(|read| read) {
             Ok(None) => None,
             Ok(Some((stamp, bytes))) => {
-                // Stored for an unusable file too, so that it is not read again at every lookup.
+                // Store the stamp of an unusable file too, so that the file is not read again at every lookup.
                 self.stamp = Some(stamp);
                 let conf = ResolvConf::parse(&bytes);
                 if conf.servers.is_empty() && self.needs_servers {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_the_file_of_a_pod() {
+    fn parses_a_resolv_conf_written_by_the_kubelet() {
         let conf = ResolvConf::parse(
             b"# made by the kubelet\nsearch k8s-training.svc.cluster.local svc.cluster.local cluster.local\n\
               nameserver 10.96.0.10\noptions ndots:5 edns0\n",
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn skips_invalid_lines_and_obeys_the_limits() {
+    fn skips_invalid_lines_and_limits_name_servers_and_ndots() {
         let conf = ResolvConf::parse(
             b"nameserver\nnameserver fe80::1%eth0\nnameserver ::1\n nameserver 10.0.0.1 # one\r\nnameserver 10.0.0.2\n\
               nameserver 10.0.0.3\n;nameserver 10.0.0.9\nsearch a b..c . \xff\ndomain d.example e\noptions ndots:x\n\
@@ -195,7 +195,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parses_any_bytes_within_the_limits(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn parses_arbitrary_bytes_without_exceeding_the_limits(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let conf = ResolvConf::parse(&bytes);
             prop_assert!(conf.servers.len() <= MAX_SERVERS && conf.ndots <= MAX_NDOTS);
         }

@@ -1,40 +1,40 @@
-//! The schedule of lookups.
+//! Schedules lookups: by TTL after a success, with backoff after a failure, and early when a Pod fails.
 
 use rand::RngExt as _;
 
 use crate::time::{Duration, Instant};
 
-/// Maximum back-off after the first failed lookup. It doubles with each further failure.
-const BACKOFF_MIN: Duration = Duration::from_millis(250);
-/// Maximum back-off after any number of failed lookups.
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Minimum time between two early lookups.
+/// Maximum backoff after the first failed lookup. Each further failure doubles the maximum.
+const LOOKUP_BACKOFF_MIN: Duration = Duration::from_millis(250);
+/// Maximum backoff after any number of failed lookups.
+const LOOKUP_BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Minimum time between the starts of two early lookups.
 const EARLY_INTERVAL: Duration = Duration::from_secs(1);
-/// Time in which at most two lookups start while lookups fail. With two packets each (A and AAAA), that makes four
-/// packets per second.
+/// Length of the window in which at most two lookups start while lookups fail. With two packets each (A and AAAA), they
+/// send at most four packets per second.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// A schedule of lookups: by TTL after a success, with back-off after a failure, and immediately when a Pod fails.
+/// The schedule of one pool's lookups. The caller performs each lookup at the returned time and reports the result.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     min: Duration,
     max: Duration,
     failures: u32,
-    /// Start of the latest early lookup, past or future.
+    /// Start of the latest early lookup, in the past or in the future.
     early: Option<Instant>,
-    /// Starts of the latest two lookups, past or future, the older one first. Recorded only while lookups fail.
+    /// Starts of the latest two lookups, in the past or in the future, oldest first. Recorded only while lookups fail.
     starts: [Option<Instant>; 2],
 }
 
 impl Schedule {
-    /// Creates a schedule whose intervals after a success lie between `min` and `max`.
+    /// Creates a schedule whose interval after a success is between `min` and `max`, before jitter.
     pub(crate) fn new(min: Duration, max: Duration) -> Self {
         Self { min, max: max.max(min), failures: 0, early: None, starts: [None; 2] }
     }
 
-    /// Returns the start of the next lookup after a successful one: at the end of the TTL, within the bounds.
+    /// Returns the start of the next lookup after a success: when the TTL expires, but within the bounds.
     ///
-    /// A jitter of ±10 % keeps clients that started together from querying together. A TTL of 0 is valid (RFC 1035
+    /// A jitter of ±10 % spreads the queries of clients that started at the same time. A TTL of 0 is valid (RFC 1035
     /// section 3.2.1) and results in the lower bound.
     pub(crate) fn after_success(&mut self, now: Instant, valid_until: Instant, rng: &mut impl rand::Rng) -> Instant {
         self.failures = 0;
@@ -43,23 +43,23 @@ impl Schedule {
         now + wait.mul_f64(rng.random_range(0.9..=1.1))
     }
 
-    /// Returns the start of the next lookup after a failed one: after a random back-off of up to 0.25 s, 0.5 s, 1 s …
-    /// 5 s ("full jitter"), with at most two lookups per second.
+    /// Returns the start of the next lookup after a failure. The backoff is a random time of up to 0.25 s, 0.5 s, 1 s …
+    /// 5 s ("full jitter"). At most two lookups start per second.
     pub(crate) fn after_failure(&mut self, now: Instant, rng: &mut impl rand::Rng) -> Instant {
-        let ceiling = BACKOFF_MIN.saturating_mul(1 << self.failures.min(8)).min(BACKOFF_MAX);
+        let ceiling = LOOKUP_BACKOFF_MIN.saturating_mul(1 << self.failures.min(8)).min(LOOKUP_BACKOFF_MAX);
         self.failures = self.failures.saturating_add(1);
         if self.starts[1].is_none() {
-            // The start of the failed lookup is unknown. It is not later than now.
+            // The failed lookup started at an unknown time. Assume the latest possible one.
             self.starts[1] = Some(now);
         }
         self.record_start(now + ceiling.mul_f64(rng.random_range(0.0..=1.0)))
     }
 
-    /// Returns the start of an early lookup, on a refused connection, a failed probe or the loss of the last Pod of a
-    /// role: immediately, but at most once per second.
+    /// Returns the start of an early lookup: now, but at most once per second. The caller requests one after a refused
+    /// connection, a failed probe or the loss of the last Pod of a role.
     ///
-    /// Until that time has passed, further calls return the same time. The caller uses it if it is earlier than the
-    /// next scheduled lookup.
+    /// While the returned time is in the future, further calls return the same time. The caller uses that time if it is
+    /// earlier than the next scheduled lookup.
     pub(crate) fn early(&mut self, now: Instant) -> Instant {
         match self.early {
             Some(due) if due > now => due,
@@ -72,7 +72,8 @@ impl Schedule {
         }
     }
 
-    /// Records the start of a lookup at `at`, or as soon after as the window allows, and returns it.
+    /// Records the start of a lookup at `at`, or at the earliest later time that the window allows, and returns that
+    /// time.
     fn record_start(&mut self, at: Instant) -> Instant {
         let at = self.starts[0].map_or(at, |before_last| at.max(before_last + WINDOW));
         self.starts = [self.starts[1], Some(at)];
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_a_ttl_within_the_bounds_with_jitter() {
+    fn interval_follows_the_ttl_within_bounds_and_with_jitter() {
         for (ttl, due) in [(0, 1), (1, 1), (5, 5), (30, 10), (86_400, 10)] {
             let (min, max) = waits(Duration::from_secs(ttl));
             let due = Duration::from_secs(due);
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn an_early_lookup_is_immediate_but_at_most_one_per_second() {
+    fn early_lookups_start_immediately_but_at_most_once_per_second() {
         let start = Instant::now();
         let mut schedule = Schedule::new(MIN, MAX);
         assert_eq!(schedule.early(start), start);
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn backs_off_after_failures_until_a_success() {
+    fn backoff_grows_with_failures_and_resets_after_a_success() {
         let mut rng = StdRng::seed_from_u64(7);
         let mut schedule = Schedule::new(MIN, MAX);
         let mut now = Instant::now();
@@ -133,15 +134,15 @@ mod tests {
             longest = longest.max(next - now);
             now = next;
         }
-        assert!(longest > Duration::from_secs(3) && longest <= BACKOFF_MAX, "{longest:?}");
+        assert!(longest > Duration::from_secs(3) && longest <= LOOKUP_BACKOFF_MAX, "{longest:?}");
         schedule.after_success(now, now, &mut rng);
         now += Duration::from_secs(1);
-        assert!(schedule.after_failure(now, &mut rng) <= now + BACKOFF_MIN);
+        assert!(schedule.after_failure(now, &mut rng) <= now + LOOKUP_BACKOFF_MIN);
     }
 
     proptest! {
         #[test]
-        fn keeps_intervals_within_the_bounds(ttl in 0u64..100_000, seed: u64) {
+        fn interval_after_a_success_is_within_the_bounds(ttl in 0u64..100_000, seed: u64) {
             let now = Instant::now();
             let mut rng = StdRng::seed_from_u64(seed);
             let mut schedule = Schedule::new(MIN, MAX);
@@ -151,7 +152,7 @@ mod tests {
 
         /// Each step is a lookup that takes `took` and fails, followed by a number of requests for an early lookup.
         #[test]
-        fn starts_at_most_two_failing_lookups_per_second(
+        fn starts_at_most_two_lookups_per_second_while_lookups_fail(
             steps in prop::collection::vec((0u64..400, 0usize..3), 3..60),
             seed: u64,
         ) {
@@ -162,7 +163,7 @@ mod tests {
             for (took, requests) in steps {
                 now += Duration::from_millis(took);
                 let mut next = schedule.after_failure(now, &mut rng);
-                prop_assert!(next >= now && next <= now + BACKOFF_MAX);
+                prop_assert!(next >= now && next <= now + LOOKUP_BACKOFF_MAX);
                 for _ in 0..requests {
                     next = next.min(schedule.early(now));
                 }

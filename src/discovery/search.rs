@@ -1,23 +1,24 @@
-//! The search list: from a configured name to the absolute names to try, in the order of resolv.conf(5).
+//! Expands a configured name into the absolute names to try, in the order that resolv.conf(5) defines.
 
 use hickory_resolver::proto::rr::Name;
 
 use super::resolv_conf::ResolvConf;
 
-/// An absolute name to try for the configured one.
+/// An absolute name that the configured name may stand for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Candidate {
     pub(super) name: Name,
-    /// The search domain of the name, if it is outside the cluster. Records from there count only if the domain does
-    /// not resolve every name.
+    /// The search domain that was appended, if it is outside the cluster. Records from such a domain are used only if
+    /// it has no wildcard record, which resolves every name.
     pub(super) external_domain: Option<Name>,
 }
 
-/// Returns the candidates for `name` without duplicates. For SRV records, each begins with `prefix`.
+/// Returns the candidates for `name`, without duplicates. If `prefix` is given (SRV records), each candidate begins
+/// with it.
 ///
-/// An absolute name is its only candidate. So is a name inside one of the search domains, such as
-/// `postgresql-svc.k8s-training.svc.cluster.local` in a Pod: completing it again would cost several queries that return
-/// NXDOMAIN, or records of an unrelated name.
+/// An absolute name is its own only candidate. So is a name that already ends with a search domain, such as
+/// `postgresql-svc.k8s-training.svc.cluster.local` in a Pod. Appending another domain would cost several queries, which
+/// would return NXDOMAIN or the records of an unrelated name.
 pub(super) fn candidates(name: &Name, absolute: bool, prefix: Option<&Name>, conf: &ResolvConf) -> Vec<Candidate> {
     let mut as_is = name.clone();
     as_is.set_fqdn(true);
@@ -56,7 +57,7 @@ pub(super) fn candidates(name: &Name, absolute: bool, prefix: Option<&Name>, con
     found
 }
 
-/// Returns the cluster's zone according to a Pod's search list: `cluster.local.` if the list contains both
+/// Returns the cluster's zone if the search list is that of a Pod: `cluster.local.` if the list contains both
 /// `svc.cluster.local.` and `cluster.local.` (Kubernetes, "DNS for Services and Pods").
 fn cluster(search: &[Name]) -> Option<Name> {
     let services = search.iter().filter(|domain| domain.iter().next() == Some(&b"svc"[..]));
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_a_short_name_along_the_search_list_and_as_is_last() {
+    fn tries_a_short_name_in_each_search_domain_and_as_is_last() {
         assert_eq!(
             expand("postgresql-svc.k8s-training", POD),
             [
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_a_name_with_enough_dots_as_is_first() {
+    fn tries_a_name_with_at_least_ndots_dots_as_is_first() {
         assert_eq!(
             expand("db.example", b"search corp.example\n"),
             ["db.example.", "db.example.corp.example. of corp.example."]
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_complete_an_absolute_or_complete_name() {
+    fn appends_no_domain_to_an_absolute_or_complete_name() {
         for name in
             ["a.b.", "postgresql-svc.k8s-training.svc.cluster.local", "POSTGRESQL-SVC.k8s-training.svc.Cluster.Local"]
         {
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn completes_an_srv_name_after_its_prefix() {
+    fn srv_candidates_begin_with_the_prefix() {
         let prefix = Name::from_ascii("_postgresql-port._tcp").unwrap();
         let found = candidates(&Name::from_ascii("svc1").unwrap(), false, Some(&prefix), &ResolvConf::parse(POD));
         assert_eq!(found[0].name.to_ascii(), "_postgresql-port._tcp.svc1.k8s-training.svc.cluster.local.");
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn skips_a_candidate_that_would_be_too_long() {
+    fn skips_a_candidate_that_exceeds_the_maximum_name_length() {
         let long = vec!["a".repeat(60); 4].join(".");
         assert_eq!(expand(&long, POD).len(), 1);
     }

@@ -1,7 +1,7 @@
-//! One name server, queried through hickory-resolver.
+//! Queries one name server through hickory-resolver.
 //!
-//! Each server has its own hickory pool, so that `nameservers` decides which server is queried next and when. A hickory
-//! pool of several servers ends a lookup at the first SERVFAIL or REFUSED.
+//! Each server has its own hickory pool, because a hickory pool with several servers ends a lookup at the first
+//! SERVFAIL or REFUSED. `nameservers` chooses the server for each query instead.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -22,7 +22,7 @@ use super::{
     error::{ResolveErrorKind, ServerError},
     options::DnsOptions,
     rate_limit::RateLimit,
-    records::{Answer, CNAME_CHAIN_TOO_LONG, CNAME_LOOP, MAX_ALIASES, Rejection, mnemonic, sanitize},
+    records::{Answer, CNAME_CHAIN_TOO_LONG, CNAME_LOOP, MAX_ALIASES, Rejection, mnemonic, negative_ttl, sanitize},
     udp::{LastSocketError, Sockets},
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Maximum size of a UDP response, announced by EDNS. Larger ones may be fragmented and lost (RFC 9715).
+/// Maximum size of a UDP response, advertised in EDNS. Larger responses may be fragmented and lost (RFC 9715).
 const UDP_PAYLOAD: u16 = 1232;
 
 /// The client of one name server.
@@ -68,10 +68,10 @@ impl Server {
         self.address
     }
 
-    /// Queries this server and follows the name's aliases to their end.
+    /// Queries this server and follows CNAME records until a response contains the queried records.
     ///
-    /// The caller has reserved the first packet in the rate limit. If `throttled` (lookups are failing), the packets
-    /// for further aliases wait for the rate limit.
+    /// The caller must have reserved the first packet in the rate limit. If `throttled`, which is set while lookups
+    /// fail, the packets for aliases wait for the rate limit.
     pub(super) async fn query(&self, name: &Name, kind: RecordType, throttled: bool) -> Result<Answer, ServerError> {
         let loopback = self.allow_loopback || self.address.ip().is_loopback();
         let mut aliases: Vec<Name> = Vec::new();
@@ -124,10 +124,10 @@ impl Server {
         lock(&self.rate_limit).reserve(Instant::now(), throttled)
     }
 
-    /// Replaces the hickory pool with a new one, without connections and statistics.
+    /// Replaces the hickory pool with a new one that has no connections and no statistics.
     ///
-    /// hickory counts every negative response as a failure of the server. After some dozens of them it would repeat a
-    /// lost packet only after seconds.
+    /// hickory counts every negative response as a server failure. After some dozens of them, it would wait seconds
+    /// before it retransmits a lost packet.
     fn recreate_pool(&self) {
         let sockets = Sockets::new(self.rate_limit.clone(), self.socket_error.clone());
         match pool(self.address, self.timeout, self.randomize_case, sockets) {
@@ -138,14 +138,14 @@ impl Server {
         }
     }
 
-    /// Returns the error for a response that cannot be used.
+    /// Returns the error for an unusable response.
     fn rejected(&self, name: &Name, kind: RecordType, rejection: Rejection) -> ServerError {
         let error =
             ServerError::new(self.address, name, kind, rejection.kind).with_negative_ttl(rejection.negative_ttl);
         if rejection.reason.is_empty() { error } else { error.with_cause(rejection.reason) }
     }
 
-    /// Returns the error for a query that hickory reports as failed. Negative responses are among those.
+    /// Returns the error for a query that hickory reports as failed. hickory reports negative responses this way too.
     fn failed(&self, name: &Name, kind: RecordType, error: NetError) -> ServerError {
         let error_kind = match &error {
             NetError::Busy | NetError::Io(_) | NetError::NoConnections => ResolveErrorKind::Io,
@@ -155,7 +155,7 @@ impl Server {
                     ResponseCode::NoError => ResolveErrorKind::NoAddress,
                     code => ResolveErrorKind::ServerFailure(mnemonic(code)),
                 };
-                let ttl = none.negative_ttl.map(|ttl| Duration::from_secs(u64::from(ttl)));
+                let ttl = none.soa.as_ref().map(|soa| negative_ttl(soa.ttl, &soa.data));
                 return ServerError::new(self.address, name, kind, error_kind).with_negative_ttl(ttl);
             }
             NetError::Dns(DnsError::ResponseCode(code)) => {
@@ -176,9 +176,9 @@ impl Server {
     }
 }
 
-/// A guard for a query in flight. Unless the query has returned an answer, it recreates the hickory pool on drop, also
-/// when the query is cancelled. Otherwise hickory would keep using a TCP connection whose peer has stopped responding:
-/// it does not count a cancelled query as a failure of the connection.
+/// A guard that recreates the hickory pool when a query fails or is cancelled. Without it, hickory would keep using a
+/// TCP connection whose peer has stopped responding, because a cancelled query does not count as a failure of the
+/// connection.
 struct QueryGuard<'a> {
     server: &'a Server,
     answered: bool,
@@ -192,7 +192,7 @@ impl Drop for QueryGuard<'_> {
     }
 }
 
-/// Creates a hickory pool of one server: UDP first, and TCP after a truncated response.
+/// Creates a hickory pool for one server, which queries over UDP, and over TCP after a truncated response.
 fn pool(
     address: SocketAddr,
     timeout: Duration,

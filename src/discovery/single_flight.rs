@@ -1,8 +1,10 @@
 //! Single-flight execution: concurrent callers share one run of an asynchronous operation and its result.
 //!
-//! Three properties matter for a DNS lookup. A caller that is cancelled does not disturb the others. The run is stopped
-//! when its last caller is gone. And a run starts only after the previous one has ended completely, because it takes
-//! over that one's state.
+//! A DNS lookup requires three properties:
+//!
+//! - Cancelling one caller does not affect the others.
+//! - A run is stopped when its last caller is gone.
+//! - A run starts only after the previous run has ended completely, because both use the same state.
 //!
 //! Crates considered:
 //!
@@ -10,8 +12,8 @@
 //!   poll the operation inside the first caller's future. If that caller is cancelled, a waiting caller starts its own
 //!   operation from the beginning: all queries are sent again, with a new deadline. moka also keeps the result, which
 //!   must not be used for later calls.
-//! - `futures_util::future::Shared` keeps one operation going for all callers. But a panic in the operation panics in
-//!   every caller, and a new run can begin while another thread is still dropping the previous one.
+//! - `futures_util::future::Shared` keeps one operation running for all callers. But a panic in the operation panics in
+//!   every caller, and a new run can start while another thread is still dropping the previous one.
 
 use std::{
     fmt,
@@ -35,7 +37,7 @@ pub(super) struct SingleFlight<T> {
 
 /// The latest run.
 struct Current<T> {
-    /// Owned by the callers that wait for the run.
+    /// Owned by the callers that are waiting for the run.
     running: Weak<Running<T>>,
     task: Option<JoinHandle<()>>,
 }
@@ -74,7 +76,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
                     let previous = current.task.take();
                     let task = tokio::spawn(async move {
                         if let Some(previous) = previous {
-                            // Its callers have received the result. Here it only has to have ended.
+                            // Only wait for the end of the previous task. Its callers have received the result.
                             let _ = previous.await;
                         }
                         let done = work().await;
@@ -87,7 +89,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
             }
         };
         let mut result = running.result.clone();
-        // An error means that the task ended without a result.
+        // An error means that the task panicked or was aborted.
         result.wait_for(Option::is_some).await.ok()?.clone()
     }
 }
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn concurrent_callers_share_a_run_and_later_ones_start_another() {
+    async fn concurrent_callers_share_a_run_and_later_callers_do_not() {
         let (flight, runs) = (Arc::new(SingleFlight::new()), Arc::new(AtomicU32::new(0)));
         let callers: Vec<_> = (0..100)
             .map(|_| {
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_the_last_cancelled_caller_stops_the_run() {
+    async fn run_stops_only_when_its_last_caller_is_cancelled() {
         let (flight, runs) = (Arc::new(SingleFlight::new()), Arc::new(AtomicU32::new(0)));
         let first = tokio::spawn({
             let (flight, runs) = (flight.clone(), runs.clone());
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_returns_none_and_the_next_call_runs_again() {
+    async fn returns_none_after_a_panic_and_the_next_call_runs_again() {
         let flight = SingleFlight::<u32>::new();
         async fn fail() -> u32 {
             panic!("on purpose")

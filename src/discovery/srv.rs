@@ -1,7 +1,7 @@
-//! SRV lookups: the name, port and address of each Pod in one query.
+//! Looks up SRV records. One query returns the name, port and address of every Pod.
 //!
-//! CoreDNS adds the addresses of the targets to its response. If it, or a cache in between, leaves some out, each of
-//! those targets is queried. A target whose query fails keeps its last good address.
+//! CoreDNS adds the targets' addresses to its response. If CoreDNS or a cache omits some, each of those targets is
+//! queried. A target whose query fails keeps its last good address.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -15,18 +15,18 @@ use super::{
 };
 use crate::{endpoint::Endpoint, time::Duration};
 
-/// Maximum number of concurrent queries for the addresses of targets.
+/// Maximum number of concurrent queries for targets' addresses.
 const MAX_CONCURRENT: usize = 16;
 
 /// The last good address of each target.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Targets(BTreeMap<Name, IpAddr>);
 
-/// The address of a target and its TTL.
+/// A target's address and TTL, or the errors of the queries for it.
 type TargetResult = Result<(IpAddr, Duration), Vec<ServerError>>;
 
 impl Targets {
-    /// Queries the SRV records of `name`, and the addresses of targets that are missing in the response.
+    /// Queries the SRV records of `name`, and the targets' addresses that are missing from the response.
     pub(super) async fn query(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
         let response = cx.servers.query(name, RecordType::SRV, cx.throttled, cx.deadline).await?;
         let answer = response.answer;
@@ -46,7 +46,7 @@ impl Targets {
         if found.endpoints.is_empty() { Err(errors) } else { Ok(found) }
     }
 
-    /// Adds the Pods with a known address to `found`, and returns the errors of the other targets.
+    /// Adds the Pods with a known address to `found`, and returns the errors of the failed queries.
     fn merge(
         &mut self,
         services: &[Service],
@@ -93,7 +93,7 @@ fn host(target: &Name) -> String {
     target.to_ascii().trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// Queries the address of each target: A records, and AAAA records if there are none.
+/// Queries the address of each target: A records and, if there are none, AAAA records.
 async fn query_addresses(targets: Vec<&Name>, cx: &QueryContext) -> Vec<(Name, TargetResult)> {
     let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut queries = JoinSet::new();
@@ -126,7 +126,7 @@ async fn query_addresses(targets: Vec<&Name>, cx: &QueryContext) -> Vec<(Name, T
     while let Some(done) = queries.join_next().await {
         match done {
             Ok(result) => results.push(result),
-            Err(error) => tracing::warn!(%error, "address query for an SRV target panicked or was aborted"),
+            Err(error) => tracing::warn!(%error, "DNS query task for an SRV target's address panicked or was aborted"),
         }
     }
     results
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_target_keeps_its_address_and_a_denied_one_is_dropped() {
+    fn keeps_a_target_after_an_error_and_drops_it_after_nxdomain() {
         let mut targets = Targets::default();
         let both = vec!["sfs-0 (10.0.0.1:5432)".to_owned(), "sfs-1 (10.0.0.2:5432)".to_owned()];
         assert_eq!(merged(&mut targets, [at("10.0.0.1"), at("10.0.0.2")]), (both.clone(), false));

@@ -13,25 +13,25 @@ pub struct DnsStats {
     pub negative: u64,
     /// Completed lookups that ended with any other error.
     pub failed: u64,
-    /// Consecutive lookups, up to the last one, that returned no Pods (negative or failed).
+    /// Negative and failed lookups since the last successful one.
     pub without_answer: u64,
     /// Packets sent over UDP, retransmissions included.
     pub packets: u64,
     /// Time of the last successful lookup.
     pub answered_at: Option<Instant>,
-    /// TTL of the last successful lookup.
+    /// Validity of the last successful lookup: the smallest TTL of its records.
     pub ttl: Option<Duration>,
     /// Number of Pods that the last successful lookup returned.
     pub pods: usize,
-    /// The Service's ClusterIP, if it turned out to be the only address of the name. Such a Service is not headless,
-    /// and the pool cannot distinguish its Pods.
+    /// The Service's ClusterIP, if that is the only address of the name. Such a Service is not headless, so the pool
+    /// cannot distinguish its Pods.
     pub cluster_ip: Option<IpAddr>,
-    /// Every name server queried so far, in the order of their first queries.
+    /// Every name server queried so far, in the order in which their first queries ended.
     pub servers: Vec<ServerStats>,
 }
 
-/// Statistics of one name server. A query is counted when it ends. A query that is canceled because another server
-/// responded first is not counted.
+/// Statistics of one name server. A query is counted when it ends, but not if it is cancelled because another server
+/// responded first.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct ServerStats {
@@ -39,7 +39,7 @@ pub struct ServerStats {
     pub address: SocketAddr,
     /// Responses with records.
     pub answers: u64,
-    /// Responses of NXDOMAIN or NODATA.
+    /// NXDOMAIN and NODATA responses.
     pub negative: u64,
     /// Errors, timeouts and unusable responses.
     pub failed: u64,

@@ -1,9 +1,9 @@
-//! The sockets that hickory-resolver sends through.
+//! Sockets for hickory-resolver.
 //!
 //! They differ from hickory's tokio sockets in two ways:
 //!
-//! - A UDP socket is connected to its name server. A closed port is then reported immediately (ICMP port unreachable
-//!   becomes "connection refused") instead of after the full timeout, and the kernel drops packets from other sources.
+//! - Each UDP socket is connected to its name server. The kernel then drops packets from other sources, and reports a
+//!   closed port immediately (ICMP port unreachable becomes "connection refused") rather than after the full timeout.
 //! - Each UDP packet is sent only when the [`RateLimit`] admits it.
 
 use std::{
@@ -28,7 +28,7 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// The sockets of one name server's client, as a hickory runtime.
+/// A hickory runtime that opens the sockets for one name server.
 #[derive(Clone)]
 pub(super) struct Sockets {
     tokio: TokioRuntimeProvider,
@@ -36,7 +36,8 @@ pub(super) struct Sockets {
     last_error: LastSocketError,
 }
 
-/// The last error of any socket of a name server. hickory reports most socket errors as "no connections available".
+/// The last socket error for a name server. Recorded because hickory reports most socket errors as "no connections
+/// available".
 pub(super) type LastSocketError = Arc<Mutex<Option<io::Error>>>;
 
 impl Sockets {
@@ -88,19 +89,19 @@ pub(super) struct ConnectedUdp {
     server: SocketAddr,
     rate_limit: Arc<Mutex<RateLimit>>,
     last_error: LastSocketError,
-    /// Resolves to the error that an ICMP message reports. Waiting for readability alone does not wake up on one.
+    /// Future that resolves to an error reported by ICMP. Waiting for readability alone does not detect such an error.
     error: Mutex<Pin<Box<dyn Future<Output = io::Error> + Send>>>,
     admission: Mutex<Admission>,
 }
 
-/// The state of the socket's packet in the rate limit.
+/// The progress of the socket's packet through the rate limit.
 enum Admission {
     NotRequested,
     Waiting(Pin<Box<Sleep>>),
     Admitted,
 }
 
-/// Stores a copy of `error`, which is not `Clone`.
+/// Stores a copy of `error`. `io::Error` does not implement `Clone`.
 fn record(last_error: &LastSocketError, error: &io::Error) {
     let copy = match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),

@@ -1,14 +1,14 @@
-//! A growable array in chunks that are shared between its clones.
+//! A growable array that is stored in chunks, which clones share.
 
 use crate::sync::Arc;
 
-/// Elements in a chunk. The length is a constant, so an index into a chunk needs no bounds check.
+/// Number of elements in a chunk. It is a constant, so that an index into a chunk needs no bounds check.
 pub(crate) const CHUNK: usize = 64;
 
-/// One chunk.
+/// A chunk, shared by reference counting.
 pub(crate) type Chunk<T> = Arc<[T; CHUNK]>;
 
-/// An array in chunks. A clone costs one reference count per chunk.
+/// An array in chunks. Cloning it increments one reference count per chunk.
 ///
 /// The first chunk is stored inline, which saves an indirection: most sets have no more than one chunk.
 #[derive(Debug)]
@@ -81,8 +81,8 @@ impl<T: Default> Chunks<T> {
 }
 
 impl<T: Clone + Default> Chunks<T> {
-    /// Replaces an element, and grows the array if necessary. Clones keep the old value: a shared chunk is copied
-    /// first.
+    /// Replaces an element, and grows the array if necessary. Clones keep the old value, because a shared chunk is
+    /// copied first.
     pub(crate) fn set(&mut self, number: u32, value: T) {
         while number as usize >= self.len() {
             self.grow();

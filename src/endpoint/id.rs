@@ -11,7 +11,7 @@ use crate::error::{Attempt, BoxError, Phase};
 /// records do not.
 ///
 /// Equality compares name and address. The same name with a new address is another Pod, and so is the same address with
-/// a new name. A clone costs one reference count.
+/// a new name. Cloning only increments a reference count.
 #[derive(Clone)]
 pub struct Endpoint(Arc<Inner>);
 
@@ -32,26 +32,26 @@ impl Endpoint {
         Self(Arc::new(Inner { name: None, host: None, address, weight: 1 }))
     }
 
-    /// Creates an endpoint with a name. From SRV records, the name is the first label of the target: `postgresql-sfs-0`
-    /// of `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`.
+    /// Creates an endpoint with a name. If the Pod comes from an SRV record, the name is the first label of the
+    /// record's target: `postgresql-sfs-0` of `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`.
     #[must_use]
     pub fn named(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
         Self(Arc::new(Inner { name: Some(name.into()), host: None, address, weight: 1 }))
     }
 
     /// Returns the same endpoint with the Pod's DNS name: the target of its SRV record without the trailing dot. With
-    /// `ssl_verify_name=pod`, the Pod's certificate must be valid for this name. Equality does not compare it.
+    /// `ssl_verify_name=pod`, the Pod's certificate must be valid for this name. Equality does not compare this name.
     #[must_use]
     pub fn with_host(&self, host: impl Into<Arc<str>>) -> Self {
         let Inner { name, address, weight, .. } = &*self.0;
         Self(Arc::new(Inner { name: name.clone(), host: Some(host.into()), address: *address, weight: *weight }))
     }
 
-    /// Returns the same endpoint with another weight, clamped to 1 to [`WEIGHT_MAX`](Self::WEIGHT_MAX). The default is
-    /// 1.
+    /// Returns the same endpoint with another weight, clamped to the range from 1 to [`WEIGHT_MAX`](Self::WEIGHT_MAX).
+    /// The default is 1.
     ///
-    /// A Pod of weight 2 gets twice the share of a Pod of weight 1, as far as their load allows. The weight is not part
-    /// of the identity: a Pod keeps its connections when its weight changes.
+    /// A Pod of weight 2 gets twice as much traffic as a Pod of weight 1, as far as their load allows. The weight is
+    /// not part of the identity: a Pod keeps its connections when its weight changes.
     ///
     /// Set weights in your own [`Resolve`](crate::discovery::Resolve) if the Pods' machines differ. Weights of SRV
     /// records are ignored, because the Kubernetes DNS specification leaves them to the implementation.
@@ -86,7 +86,7 @@ impl Endpoint {
         self.0.host.as_deref()
     }
 
-    /// Creates the record of a failed attempt on this Pod.
+    /// Creates the [`Attempt`] for a failure on this Pod.
     pub(crate) fn attempt(&self, phase: Phase, cause: impl Into<BoxError>) -> Attempt {
         Attempt::new(self.shared_name(), self.address(), phase, cause)
     }
@@ -137,7 +137,7 @@ impl Ord for Endpoint {
 
 impl Hash for Endpoint {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // As few writes as possible: every Pod of every response is hashed.
+        // Uses as few writes as possible, because every Pod in every DNS response is hashed.
         match self.address() {
             SocketAddr::V4(v4) => state.write_u64(u64::from(u32::from(*v4.ip())) << 16 | u64::from(v4.port())),
             SocketAddr::V6(v6) => {

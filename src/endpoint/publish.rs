@@ -1,7 +1,7 @@
 //! Publishes immutable values to all threads. Each thread reads its own copy of the current value.
 //!
-//! A reader compares the published version with the version of its thread's copy. Only after a publication does it take
-//! the lock, once per thread. Readers do not write to shared memory, so they do not slow each other down.
+//! A reader compares the published version with the version of its thread's copy. After a publication, each thread
+//! takes the lock once. Readers do not write to shared memory, so they do not slow each other down.
 //!
 //! # Orderings
 //!
@@ -17,12 +17,12 @@
 //!
 //! * `arc-swap`: `ArcSwap::load` costs about as much as an uncontended mutex, and `load_full` contends on the reference
 //!   count. `arc_swap::cache::Cache` keeps a copy and compares pointers, which is as fast as this module. But a `Cache`
-//!   is a handle for one value that each thread has to keep somewhere. A pool is used from any thread, so a table of
-//!   caches per thread would still be needed, with a limit, and with the removal of pools that no longer exist. That is
-//!   [`Copies`], most of this module. `arc-swap` would replace only [`Published`], a mutex and a counter, with unsafe
-//!   code that loom cannot check: it does not use loom's atomics.
-//! * `left-right`: each read changes an epoch counter, a publication waits for readers of the previous value, and each
-//!   thread has to keep a handle too.
+//!   is a handle for one value, and each thread has to store its own. Because a pool can be used from any thread, each
+//!   thread would still need a table of caches that is bounded and drops the caches of pools that no longer exist. That
+//!   is [`Copies`], most of this module. `arc-swap` would replace only [`Published`], a mutex and a counter, with
+//!   unsafe code that loom cannot check, because it does not use loom's atomics.
+//! * `left-right`: each read changes an epoch counter, a publication waits for the readers of the previous value, and
+//!   each thread has to store a handle too.
 //! * `tokio::sync::watch`: each read takes a shared lock, on which readers contend.
 
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock, unique};
@@ -81,7 +81,7 @@ impl<T> Published<T> {
     }
 }
 
-/// The maximum number of copies per thread: more than the number of pools that a program uses on one thread.
+/// Maximum number of copies per thread. Programs rarely use more pools on one thread.
 const COPIES: usize = 8;
 
 /// One thread's copies of published values.
@@ -134,7 +134,7 @@ impl<T> Copies<T> {
         self.next = 0;
     }
 
-    /// Makes a current copy of this value the one that was used last.
+    /// Makes `last` a current copy of this value.
     #[cold]
     #[inline(never)]
     fn renew(&mut self, published: &Published<T>) {
@@ -234,7 +234,7 @@ mod loom_tests {
     use super::*;
 
     #[test]
-    fn a_reader_never_goes_back_and_ends_at_the_last_value() {
+    fn a_reader_never_sees_an_older_value_and_ends_with_the_last() {
         loom::model(|| {
             let published = Arc::new(Published::new(0));
             let writer = {

@@ -15,7 +15,7 @@ pub enum Role {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 3] = [Self::Primary, Self::Standby, Self::Unknown];
+    pub const ALL: &'static [Self] = &[Self::Primary, Self::Standby, Self::Unknown];
 
     /// Returns the name of the role in lower case.
     #[must_use]

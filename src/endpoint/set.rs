@@ -1,4 +1,4 @@
-//! Finds the changes between the known set of Pods and a new one from discovery. Pure.
+//! Computes the changes between the known set of Pods and a new one from discovery. This module is pure.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 
@@ -15,19 +15,19 @@ pub(crate) struct Diff {
     pub(crate) reweighted: Vec<Endpoint>,
 }
 
-/// The number of parts that are compared separately.
+/// Number of parts of a set that are compared separately.
 const PARTS: usize = 64;
 
 /// The known set of Pods, in a form that is cheap to compare with DNS responses, which list the Pods in any order.
 ///
 /// The Pods are partitioned by their hashes, and each part has a [`Fingerprint`]. Parts with equal fingerprints are
-/// equal; only in the others, each Pod is looked up. A response without changes costs one hash per Pod, and a response
-/// with one change costs little more. Only the changes are sorted.
+/// considered equal; Pods are looked up only in the other parts. A response without changes costs one hash per Pod, and
+/// a response with one change costs little more. Only the changes are sorted.
 #[derive(Debug, Default)]
 pub(crate) struct KnownSet {
     /// Empty until the first [`replace`](Self::replace).
     parts: Vec<Part>,
-    /// The number of Pods.
+    /// The number of known Pods.
     len: usize,
     /// The number of comparisons that found a change.
     comparison: u64,
@@ -42,7 +42,7 @@ struct Part {
 #[derive(Clone, Debug)]
 struct Pod {
     hash: u64,
-    /// The last comparison whose new set contained this Pod.
+    /// The number of the last comparison whose new set contained this Pod.
     comparison: u64,
     endpoint: Endpoint,
 }
@@ -137,8 +137,8 @@ fn part_of(hash: u64) -> usize {
 
 /// Two sums over the hashes of a part's Pods. The order of the Pods does not matter.
 ///
-/// Two different sets collide with a probability of 2^-64 or less. An attacker who searches for a collision must be
-/// able to choose the Pods' addresses, and then has no need for a collision.
+/// Two different sets collide with a probability of at most 2^-64. To provoke a collision, an attacker would have to
+/// choose the Pods' addresses, and could then redirect the traffic anyway.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Fingerprint(u64, u64);
 
@@ -150,14 +150,16 @@ impl Fingerprint {
     }
 }
 
-/// A hasher for a few short values. Each one is mixed in by a multiplication whose halves are combined, as in wyhash.
+/// A hasher for a few short values. As in wyhash, the hash is multiplied for each value, and the two halves of the
+/// product are combined.
 ///
-/// Hashes are not keyed: the number of Pods in a set is limited, so collisions cannot make a comparison expensive.
+/// The hash is not keyed, because the number of Pods in a set is limited: collisions cannot make a comparison
+/// expensive.
 #[derive(Clone, Copy, Debug)]
 struct Mixer(u64);
 
 impl Mixer {
-    // Digits of pi: numbers without a pattern.
+    // Digits of pi, because they have no pattern.
     const START: u64 = 0x243f_6a88_85a3_08d3;
     const EACH: u64 = 0x1319_8a2e_0370_7345;
     const LAST: u64 = 0xa409_3822_299f_31d1;
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moved_pod_is_removed_and_added() {
+    fn a_pod_with_a_new_address_is_removed_and_added() {
         let before = [Endpoint::named("postgresql-sfs-0", "10.0.0.1:5432".parse().unwrap())];
         let after = [Endpoint::named("postgresql-sfs-0", "10.0.0.9:5432".parse().unwrap())];
         let mut known = KnownSet::default();
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_weight_keeps_the_pod() {
+    fn a_changed_weight_does_not_replace_the_pod() {
         let pods = endpoints(&(1..200).collect());
         let mut known = KnownSet::default();
         known.replace(&pods);
@@ -266,7 +268,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn applying_the_diff_to_the_old_set_gives_the_new_set(
+        fn applying_the_diff_to_the_old_set_results_in_the_new_set(
             before: BTreeSet<u8>, after: BTreeSet<u8>, twice in 0..3usize, turn: usize
         ) {
             let (before, after) = (endpoints(&before), endpoints(&after));

@@ -1,4 +1,4 @@
-//! The set of Pods that a checkout chooses from. A snapshot is immutable; a change of the set publishes a new one.
+//! The set of Pods that a checkout chooses from. A snapshot is immutable; a change to the set publishes a new one.
 
 use super::{
     chunks::Chunks,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::sync::Arc;
 
-/// The number of lists of candidates: one for each [`Target`](crate::config::Target).
+/// Number of candidate lists: one for each [`Target`](crate::config::Target).
 pub(crate) const LISTS: usize = 7;
 
 /// One Pod in a list of candidates.
@@ -19,24 +19,24 @@ pub(crate) struct Candidate {
 }
 
 /// The Pods, indexed by the numbers of their slots. A new snapshot shares the unchanged chunks with its predecessor:
-/// adding one Pod to a thousand copies a chunk and does not change a thousand reference counts.
+/// adding one Pod to a thousand copies one chunk instead of incrementing a thousand reference counts.
 pub(crate) type Places<P> = Chunks<Option<P>>;
 
-/// The Pods, their slots, and the candidates of each target.
+/// The Pods, their slots, and the candidates for each target.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot<P> {
     slots: Slots,
     pods: Places<P>,
-    /// The candidates by target. Targets with equal candidates share a list.
+    /// The candidates for each target. Targets with equal candidates share a list.
     lists: [Arc<[Candidate]>; LISTS],
-    /// The same lists if all weights are equal; otherwise empty.
+    /// The same lists if all weights are equal; otherwise empty lists.
     even: [Arc<[Candidate]>; LISTS],
     /// The maximum weight of a candidate; 1 if all weights are equal.
     heaviest: u32,
 }
 
 impl<P> Snapshot<P> {
-    /// Creates a snapshot. `of` contains for each target the index of its list in `lists`.
+    /// Creates a snapshot. `of` contains, for each target, the index of its list in `lists`.
     pub(crate) fn new(slots: Slots, pods: Places<P>, lists: &[Arc<[Candidate]>], of: [usize; LISTS]) -> Self {
         let all = lists.iter().flat_map(|list| list.iter());
         let heaviest = all.map(|candidate| candidate.weight).max().unwrap_or(1);
@@ -78,13 +78,13 @@ impl<P> Snapshot<P> {
         self.pods.find(slot)?.as_ref()
     }
 
-    /// Returns the candidates of the target with this index if all weights are equal, otherwise an empty list.
+    /// Returns the candidates for the target with this index if all weights are equal, otherwise an empty list.
     #[inline(always)]
     pub(crate) fn even_candidates(&self, target: usize) -> &[Candidate] {
         &self.even[target]
     }
 
-    /// Returns the candidates of the target with this index.
+    /// Returns the candidates for the target with this index.
     #[inline]
     pub(crate) fn candidates(&self, target: usize) -> &[Candidate] {
         &self.lists[target]

@@ -1,11 +1,12 @@
-/// Certainty about whether a failed operation changed the database.
+/// The possible effect of a failed operation on the database.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "callers must handle both cases, and no third case exists")]
 pub enum Applied {
-    /// Not applied: nothing was sent, or the server answered the statement itself with an `ERROR`. Safe to retry.
+    /// The operation was not applied: nothing was sent, or the server responded to the statement itself with an
+    /// `ERROR`. A retry is safe.
     No,
-    /// Sent, with an unknown result: the connection was lost, or the server ended the session with a `FATAL`. A `57P01`
-    /// can follow a commit that is already on the server's disk.
+    /// The operation may have been applied: after it was sent, the connection was lost or the server ended the session
+    /// with a `FATAL`. A `57P01` can follow a commit that is already on the server's disk.
     Unknown,
 }
 

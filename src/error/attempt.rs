@@ -2,7 +2,7 @@ use std::{error, fmt, net::SocketAddr, sync::Arc};
 
 use super::{BoxError, Phase};
 
-/// A Pod that was tried, with the phase and the cause of the failure.
+/// A failed attempt to use one Pod, with the phase and the cause of the failure.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     name: Option<Arc<str>>,
@@ -44,7 +44,7 @@ impl Attempt {
         self.phase
     }
 
-    /// Returns the cause of the failure. `None` if the Pod is healthy and all of its connections were in use.
+    /// Returns the cause of the failure. `None` if the Pod is healthy but all of its connections were in use.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn error::Error + Send + Sync + 'static)> {
         match &self.cause {
@@ -55,7 +55,7 @@ impl Attempt {
 }
 
 impl Attempt {
-    /// Returns the failure in words, without the Pod's name and address.
+    /// Returns a description of the failure, without the Pod's name and address.
     pub(crate) fn reason(&self) -> String {
         match &self.cause {
             Cause::Busy { in_use, size } => format!("has {in_use} of {size} connections in use"),

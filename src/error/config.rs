@@ -15,12 +15,12 @@ pub struct ConfigError {
 enum Problem {
     /// The value is not accepted. The text begins with `expected` and describes the accepted values.
     Value(String),
-    /// The parameter cannot be used, whatever its value.
+    /// The parameter cannot be used, regardless of its value.
     Parameter { rejection: &'static str, reason: Cow<'static, str> },
 }
 
 impl ConfigError {
-    /// Creates the error `expected …` for a value that is missing or not accepted.
+    /// Creates the error for a value that is missing or not accepted. Its text begins with `expected`.
     pub(crate) fn new(parameter: impl Into<Cow<'static, str>>, expected: impl fmt::Display) -> Self {
         Self::with_problem(parameter.into(), Problem::Value(format!("expected {expected}")))
     }
@@ -40,7 +40,7 @@ impl ConfigError {
         Self::rejected("duplicate", parameter.into(), "it is set more than once; set it once".into())
     }
 
-    /// Creates the error for a parameter that another setting excludes.
+    /// Creates the error for a parameter that conflicts with another setting.
     pub(crate) fn conflicting(parameter: &'static str, reason: impl Into<Cow<'static, str>>) -> Self {
         Self::rejected("conflicting", parameter.into(), reason.into())
     }
@@ -84,7 +84,8 @@ impl ConfigError {
         self.variable
     }
 
-    /// Returns the problem in words: `expected` and the accepted values, or the reason the parameter cannot be used.
+    /// Returns a description of the problem: `expected` and the accepted values, or the reason why the parameter cannot
+    /// be used.
     #[must_use]
     pub fn problem(&self) -> &str {
         match &self.problem {
@@ -93,7 +94,7 @@ impl ConfigError {
         }
     }
 
-    /// Returns the received value, unless it is missing or could contain part of a password.
+    /// Returns the received value. `None` if the value is missing or could contain part of a password.
     #[must_use]
     pub fn received(&self) -> Option<&str> {
         self.received.as_deref()

@@ -10,11 +10,12 @@ pub enum Kind {
     Config,
     /// No connection to any Pod could be opened.
     Connect,
-    /// The Service name has not been resolved yet.
+    /// The Service name has not been resolved, so no Pod is known.
     Dns,
-    /// No Pod matches the requested target: either no Pod is known, or none has the role.
+    /// No Pod can serve the requested target: the Service has no Pods, or none of them has a suitable role and
+    /// acceptable replication lag.
     NoEndpoints,
-    /// Any other failure; see the source.
+    /// Any other failure, which the source describes.
     Other,
     /// Every connection to the matching Pods was in use until the deadline.
     PoolTimeout,
@@ -22,7 +23,7 @@ pub enum Kind {
     Query,
     /// The pool is closed.
     Shutdown,
-    /// A deadline other than the wait for a connection passed.
+    /// The server did not respond in time, for example to a cancel request. Checkouts use more specific kinds.
     Timeout,
     /// The TLS handshake failed, or the server's certificate was rejected.
     Tls,

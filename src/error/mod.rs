@@ -1,8 +1,8 @@
-//! The errors of this crate.
+//! The error types of this crate.
 //!
-//! An [`Error`] has a [`Kind`], an [`Attempt`] for each Pod that was tried, with the [`Phase`] and the cause of its
-//! failure, and [`Applied`], which shows whether a retry is safe. [`ConfigError`] reports an invalid parameter, and
-//! [`TlsError`] a failed TLS handshake.
+//! An [`Error`] has a [`Kind`], and an [`Attempt`] for each Pod that was tried, with the [`Phase`] and the cause of the
+//! failure. [`Applied`] shows whether a retry is safe. [`ConfigError`] reports an invalid parameter, and [`TlsError`] a
+//! failed TLS handshake.
 
 mod applied;
 mod attempt;
@@ -25,9 +25,9 @@ pub type BoxError = Box<dyn error::Error + Send + Sync>;
 
 /// The error type of the pool. One machine word in size.
 ///
-/// [`kind`](Error::kind) returns the category, [`attempts`](Error::attempts) every Pod that was tried with the cause of
-/// its failure, [`applied`](Error::applied) whether the database may have changed, and
-/// [`source`](error::Error::source) the cause. The text does not include the text of the source.
+/// [`kind`](Error::kind) returns the category, [`attempts`](Error::attempts) each Pod that was tried with the cause of
+/// its failure, [`applied`](Error::applied) whether the database may have changed, and [`source`](error::Error::source)
+/// the cause. The error's text does not repeat the text of its source.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -61,7 +61,7 @@ impl Error {
         self
     }
 
-    /// Inserts the attempts made earlier in the same call before those of this error.
+    /// Inserts attempts from earlier in the same call before this error's attempts.
     pub(crate) fn with_earlier(mut self, mut earlier: Vec<Attempt>) -> Self {
         earlier.append(&mut self.0.attempts);
         self.0.attempts = earlier;
@@ -84,13 +84,13 @@ impl Error {
         self.0.kind
     }
 
-    /// Returns whether the database may have changed. [`Applied::No`] for every error before any SQL was sent.
+    /// Returns whether the database may have changed. [`Applied::No`] if the call failed before any SQL was sent.
     #[must_use]
     pub fn applied(&self) -> Applied {
         self.0.applied
     }
 
-    /// Returns every Pod that was tried, in order, with the phase and the cause of its failure. May be empty.
+    /// Returns each Pod that was tried, in order, with the phase and the cause of the failure. May be empty.
     #[must_use]
     pub fn attempts(&self) -> &[Attempt] {
         &self.0.attempts
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn downcast_returns_the_cause_as_its_own_type() {
+    fn downcast_returns_the_cause_only_as_its_own_type() {
         let error = Error::new(Kind::Query, "failed").with_source(std::fmt::Error);
         let error = error.downcast::<std::io::Error>().unwrap_err();
         assert_eq!(error.downcast::<std::fmt::Error>().unwrap(), std::fmt::Error);

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// A phase of opening or using a connection, in which an attempt can fail.
+/// The phase of opening or using a connection in which an attempt failed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Phase {
@@ -10,15 +10,16 @@ pub enum Phase {
     Tcp,
     /// The TLS handshake.
     Tls,
-    /// PostgreSQL start-up and authentication.
+    /// PostgreSQL's startup message and authentication.
     Startup,
-    /// Waiting for a connection.
+    /// Waiting for a free connection.
     Wait,
-    /// The ping of an idle connection before it is checked out.
+    /// The ping before a checkout. Sent if the connection was idle for longer than `ping_after`, or if its server's
+    /// last known role does not fit the target.
     Ping,
     /// A health probe.
     Probe,
-    /// A statement.
+    /// Executing a statement.
     Query,
 }
 

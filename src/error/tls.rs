@@ -33,7 +33,7 @@ pub enum TlsReason {
     NotOffered,
     /// The server's certificate, or another certificate in its chain, is not valid yet.
     NotYetValid,
-    /// Any other failure; see the source.
+    /// Any other failure, which the source describes.
     Other,
     /// The client and the server have no TLS version, cipher suite or ALPN protocol in common, or the server's response
     /// is not TLS.

@@ -1,4 +1,4 @@
-//! The Pods that may be chosen for each target, computed from the eligibility of every Pod. Pure.
+//! Computes the candidates for each target: the Pods from which a checkout may choose.
 
 use super::State;
 use crate::{
@@ -6,43 +6,44 @@ use crate::{
     endpoint::{Role, snapshot::LISTS},
 };
 
-/// The properties of one Pod that decide which lists it is in.
+/// The properties of one Pod that determine for which targets it is a candidate.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Eligibility {
     pub(crate) state: State,
-    /// The Pod's role; [`Role::Unknown`] while it is not verified.
+    /// The Pod's role; [`Role::Unknown`] while the role is not verified.
     pub(crate) role: Role,
-    /// Sessions are read-only by default (`default_transaction_read_only`).
+    /// True if transactions are read-only by default (`default_transaction_read_only`).
     pub(crate) read_only: bool,
-    /// The Pod belongs to another cluster or is a former primary; see [`fencing`](super::fencing).
+    /// True if the Pod belongs to another cluster, or is a former or second primary; see [`fencing`](super::fencing).
     pub(crate) fenced: bool,
-    /// The Pod is a standby that is too far behind; see [`lag`](super::lag).
+    /// True if the Pod is a standby that is too far behind; see [`lag`](super::lag).
     pub(crate) late: bool,
 }
 
-/// The candidates of every target.
+/// The candidates for every target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Lists {
-    /// The different lists. Each holds positions in the slice that was passed to [`candidates`], in ascending order.
+    /// The distinct lists. Each holds indexes of the slice that was passed to [`candidates`], in ascending order.
     pub(crate) distinct: Vec<Vec<u32>>,
-    /// The position in `distinct` of each target's list, by [`Target::index`]. Targets can share a list.
+    /// For each target, by [`Target::index`]: the index of its list in `distinct`. Targets with the same candidates
+    /// share a list.
     pub(crate) of: [usize; LISTS],
-    /// No Pod is healthy, so ejected Pods are used.
+    /// True if no Pod is healthy, so that ejected Pods are used.
     pub(crate) panic: bool,
 }
 
-// The kinds of Pod that the targets distinguish, one bit each.
+// The kinds of Pods that targets distinguish, as one bit each.
 const WRITABLE_PRIMARY: u8 = 1;
 const READ_ONLY_PRIMARY: u8 = 2;
 const STANDBY: u8 = 4;
 const UNKNOWN: u8 = 8;
 
-/// The role and the read-only setting of a server of each kind.
+/// Each kind, with the role and the read-only setting of its servers.
 const KINDS: [(u8, Role, bool); 4] = [
     (WRITABLE_PRIMARY, Role::Primary, false),
     (READ_ONLY_PRIMARY, Role::Primary, true),
     (STANDBY, Role::Standby, true),
-    // Without a verified role, the read-only setting does not count.
+    // The read-only setting is ignored while the role is not verified.
     (UNKNOWN, Role::Unknown, false),
 ];
 
@@ -51,7 +52,7 @@ const ACCEPTED: [u8; LISTS] = kinds(false);
 /// The accepted kinds that each target prefers.
 const PREFERRED: [u8; LISTS] = kinds(true);
 
-/// Returns the kinds that each target accepts or, if `preferred`, those among them that it prefers.
+/// Returns the kinds that each target accepts. If `preferred` is true, returns only those that the target also prefers.
 const fn kinds(preferred: bool) -> [u8; LISTS] {
     let (mut kinds, mut i) = ([0; LISTS], 0);
     while i < LISTS {
@@ -79,21 +80,21 @@ impl Eligibility {
     }
 }
 
-/// Computes the candidates of every target.
+/// Computes the candidates for every target.
 ///
-/// The candidates are the healthy Pods or, if no Pod is healthy, the ejected ones. A Pod that has not passed its first
-/// probe or that is being drained is never a candidate, and neither is a Pod that is fenced or too far behind.
-/// [`Target::accepts`] and [`Target::prefers`] define the candidates of each target. If all standbys are too far
-/// behind, `fallback` decides whether the primary stands in for them.
+/// The candidates are the healthy Pods, or the ejected Pods if no Pod is healthy. Pods that have not passed a probe
+/// yet, are being drained, are fenced, or are too far behind are never candidates. [`Target::accepts`] and
+/// [`Target::prefers`] select the candidates for each target. If no standby is usable because standbys are too far
+/// behind, `fallback` decides whether the primary replaces them.
 pub(crate) fn candidates(pods: &[Eligibility], fallback: LagFallback) -> Lists {
     let panic = !pods.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
     let usable = if panic { State::Ejected } else { State::Healthy };
     let serving = || (0..).zip(pods).filter(|(_, pod)| pod.state == usable && !pod.fenced && !pod.late);
     let present = serving().fold(0, |kinds, (_, pod)| kinds | pod.kind());
-    let primary_stands_in =
+    let primary_replaces_standbys =
         fallback == LagFallback::Primary && present & STANDBY == 0 && pods.iter().any(|pod| pod.late);
-    let wanted = Target::ALL.map(|target| {
-        let target = match target.excludes_writable_primary() && primary_stands_in {
+    let wanted = Target::ARRAY.map(|target| {
+        let target = match target.excludes_writable_primary() && primary_replaces_standbys {
             true => Target::Primary,
             false => target,
         };
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn each_target_gets_the_pods_that_libpq_would_accept() {
+    fn each_target_accepts_the_same_pods_as_libpq() {
         let lists = candidates(
             &[
                 pod(State::Healthy, Role::Primary),
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn only_targets_that_prefer_a_role_fall_back_to_other_roles() {
+    fn only_prefer_targets_fall_back_to_other_roles() {
         let pods = [pod(State::Ejected, Role::Standby), pod(State::Healthy, Role::Primary)];
         let lists = candidates(&pods, LagFallback::Primary);
         assert_eq!(of(&lists, Target::PreferStandby), [1]);
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_primary_stands_in_for_late_standbys_if_configured() {
+    fn lag_fallback_lets_the_primary_replace_late_standbys() {
         let late = Eligibility { late: true, ..pod(State::Healthy, Role::Standby) };
         let fenced = Eligibility { fenced: true, ..pod(State::Healthy, Role::Primary) };
         let pods = [late, fenced, pod(State::Healthy, Role::Primary)];
@@ -174,17 +175,17 @@ mod tests {
         assert!(of(&lists, Target::Standby).is_empty());
         assert_eq!(of(&lists, Target::PreferStandby), [2]);
         assert_eq!(of(&candidates(&pods, LagFallback::Primary), Target::Standby), [2]);
-        let one_in_time = [late, pod(State::Healthy, Role::Standby), pods[2]];
-        assert_eq!(of(&candidates(&one_in_time, LagFallback::Primary), Target::Standby), [1]);
+        let one_not_late = [late, pod(State::Healthy, Role::Standby), pods[2]];
+        assert_eq!(of(&candidates(&one_not_late, LagFallback::Primary), Target::Standby), [1]);
         let lists = candidates(&[fenced], LagFallback::Fail);
         assert!(of(&lists, Target::Any).is_empty(), "a fenced Pod is not used even if it is the only one");
     }
 
     #[test]
-    fn an_unknown_role_serves_only_targets_that_accept_every_role() {
+    fn pods_of_unknown_role_serve_only_targets_that_accept_all() {
         let unknown = Eligibility { read_only: true, ..pod(State::Healthy, Role::Unknown) };
         let lists = candidates(&[unknown], LagFallback::Fail);
-        for target in Target::ALL {
+        for target in Target::ARRAY {
             let all = [Target::Any, Target::PreferStandby, Target::PreferPrimary].contains(&target);
             assert_eq!(of(&lists, target).len(), usize::from(all), "{target}");
         }
@@ -192,8 +193,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lists_hold_only_usable_pods_and_are_empty_only_without_any(
-            pods in prop::collection::vec((0..4usize, 0..3usize, any::<bool>(), prop::bool::weighted(0.2)), 0..12)
+        fn candidates_are_usable_and_exist_if_any_pod_is_usable(
+            pods in prop::collection::vec(
+                (0..State::ALL.len(), 0..Role::ALL.len(), any::<bool>(), prop::bool::weighted(0.2)), 0..12)
         ) {
             let pods: Vec<_> = pods
                 .iter()
@@ -203,13 +205,13 @@ mod tests {
                 .collect();
             let lists = candidates(&pods, LagFallback::Fail);
             let any_healthy = pods.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
-            for target in Target::ALL {
+            for target in Target::ARRAY {
                 for &position in of(&lists, target) {
                     let pod = pods[position as usize];
-                    // No Pod that is new or draining, and no ejected Pod while another one is healthy.
+                    // A candidate is neither new nor draining, and is ejected only if no Pod is healthy.
                     prop_assert!(pod.state == State::Healthy || (!any_healthy && pod.state == State::Ejected));
                     prop_assert!(!pod.fenced);
-                    // Every candidate has the required role.
+                    // A candidate has the required role.
                     prop_assert!(target != Target::Primary || pod.role == Role::Primary);
                     prop_assert!(target != Target::Standby || pod.role == Role::Standby);
                 }

@@ -1,21 +1,21 @@
-//! Fences Pods that must not be used: Pods of another cluster, former primaries, and second primaries. Pure.
+//! Fences Pods that must not be used: Pods of another cluster, former primaries, and second primaries.
 //!
-//! * A system identifier identifies a cluster. The pool keeps the first identifier that a passing Pod reports and
-//!   fences Pods with another one. It adopts another identifier only when no Pod reports the old one any more, for
-//!   example after the cluster was recreated.
+//! * The system identifier identifies a cluster. The pool adopts the first identifier that a passing Pod reports, and
+//!   fences Pods that report a different one. It adopts another identifier only when no Pod reports the old one any
+//!   more, for example after the cluster has been recreated.
 //! * A promotion starts a timeline with a higher number (PostgreSQL manual, "Timelines"). The pool remembers the
 //!   highest timeline of each cluster, for at most [`CLUSTERS`] clusters. A primary on a lower timeline is a former
 //!   primary that has not noticed the promotion. It is fenced for every target, even if it is the only Pod: writes to
-//!   it are lost, and reads from it are outdated.
-//! * If two primaries are on the same timeline, the one in use stays and the other is fenced.
+//!   it would be lost, and reads from it would be outdated.
+//! * If two primaries are on the same timeline, the pool keeps the one in use and fences the other.
 //!
-//! Fencing does not undo writes that a former primary accepted before the promotion was visible to the pool.
+//! Fencing cannot undo writes that a former primary accepted before the pool detected the promotion.
 
 use std::{collections::BTreeMap, fmt};
 
 use crate::endpoint::Role;
 
-/// The identity that one Pod reported.
+/// The identity that one Pod reported: its role, cluster and timeline.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Claim {
     /// The Pod's serial number.
@@ -25,11 +25,11 @@ pub(crate) struct Claim {
     pub(crate) system: Option<u64>,
     /// The timeline, if the Pod is a primary and reported one.
     pub(crate) timeline: Option<u32>,
-    /// The Pod passes its probes.
+    /// True if the Pod passes its probes.
     pub(crate) passing: bool,
 }
 
-/// The reason for which a Pod is fenced.
+/// The reason why a Pod is fenced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fence {
     /// The Pod belongs to another cluster.
@@ -54,24 +54,24 @@ impl fmt::Display for Fence {
     }
 }
 
-/// The maximum number of clusters whose timelines are remembered. A faulty server can report a different identifier
-/// each time, so the number must be limited.
+/// Maximum number of clusters whose timelines are remembered. It bounds the memory that a faulty server can use by
+/// reporting a different identifier each time.
 const CLUSTERS: usize = 64;
 
-/// The history of timelines, by cluster.
+/// The timelines seen so far, by cluster, and the primary in use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timelines {
     /// The system identifier of the pool's cluster.
     system: Option<u64>,
-    /// The highest timeline seen of each cluster, by system identifier. Kept until the pool is dropped or other
-    /// clusters displace it.
+    /// The highest timeline seen in each cluster, by system identifier. An entry is kept until the pool is dropped or
+    /// entries of other clusters displace it.
     newest: BTreeMap<u64, u32>,
     /// The serial number of the primary in use.
     primary: Option<u64>,
 }
 
 impl Timelines {
-    /// Returns for each claim the reason to fence its Pod, if there is one. Updates the history with the claims.
+    /// Records the timelines of the claims. Returns, for each claim, the reason to fence its Pod, if there is one.
     pub(crate) fn judge(&mut self, claims: &[Claim]) -> Vec<Option<Fence>> {
         let is_reported = |system: Option<u64>| claims.iter().any(|claim| claim.system == system);
         let first = claims.iter().filter(|claim| claim.passing).find_map(|claim| claim.system);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn fences_a_former_primary_until_it_is_a_standby() {
+    fn fences_a_former_primary_until_it_becomes_a_standby() {
         let mut timelines = Timelines::default();
         let (old, new) = (claim(0, Role::Primary, 7, 1), claim(1, Role::Primary, 7, 2));
         assert_eq!(timelines.judge(&[old, claim(1, Role::Standby, 7, 0)]), [None, None]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_primary_in_use_if_two_share_a_timeline() {
+    fn keeps_the_primary_in_use_if_two_primaries_share_a_timeline() {
         let mut timelines = Timelines::default();
         let (a, b) = (claim(0, Role::Primary, 7, 1), claim(1, Role::Primary, 7, 1));
         assert_eq!(timelines.judge(&[b]), [None]);
@@ -149,19 +149,19 @@ mod tests {
     }
 
     #[test]
-    fn adopts_another_cluster_only_if_no_pod_is_of_the_old_one() {
+    fn adopts_another_cluster_when_no_pod_reports_the_old_one() {
         let mut timelines = Timelines::default();
         let (ours, other) = (claim(0, Role::Primary, 7, 9), claim(1, Role::Standby, 8, 0));
         let fenced = Some(Fence::OtherSystem { expected: 7, got: 8 });
         assert_eq!(timelines.judge(&[ours, other]), [None, fenced]);
         assert_eq!(timelines.judge(&[Claim { passing: false, ..ours }, other]), [None, fenced]);
-        // Every Pod is of the other cluster now. Its first timeline is lower than the old cluster's.
+        // Every Pod now belongs to the other cluster, whose timeline is lower than the old cluster's.
         let recreated = claim(2, Role::Primary, 8, 1);
         assert_eq!(timelines.judge(&[recreated, other]), [None, None]);
     }
 
     #[test]
-    fn remembers_the_timelines_of_clusters_that_it_did_not_adopt() {
+    fn remembers_timelines_of_clusters_that_were_not_adopted() {
         let mut timelines = Timelines::default();
         let (other, new, old) =
             (claim(0, Role::Primary, 8, 1), claim(1, Role::Primary, 7, 3), claim(2, Role::Primary, 7, 2));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn remembers_a_limited_number_of_clusters() {
+    fn limits_the_number_of_remembered_clusters() {
         let mut timelines = Timelines::default();
         let ours = claim(0, Role::Primary, 7, 1);
         for system in 100..1000 {
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_fence_a_pod_that_reports_no_identity() {
+    fn does_not_fence_a_pod_that_reports_no_system_identifier() {
         let mut timelines = Timelines::default();
         let unidentified = Claim { pod: 0, role: Role::Primary, system: None, timeline: None, passing: true };
         assert_eq!(timelines.judge(&[unidentified]), [None]);
@@ -198,7 +198,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn leaves_at_most_one_primary_and_only_on_the_newest_timeline(
+        fn leaves_at_most_one_primary_unfenced_on_the_newest_timeline(
             rounds in prop::collection::vec(
                 prop::collection::vec((any::<bool>(), 1..3u64, 1..6u32, any::<bool>()), 1..6), 1..12)
         ) {

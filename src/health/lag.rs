@@ -1,20 +1,20 @@
-//! Decides whether a standby is too far behind its primary. Pure.
+//! Determines whether a standby is too far behind its primary.
 //!
-//! * **In bytes**, a standby's position is compared only with a position of the primary that was received before the
-//!   standby was queried. WAL that the primary writes during the query never makes a standby late.
-//! * **In time**, a standby is as late as its last replayed commit is old. The age counts only if the standby has not
-//!   replayed WAL that is at least [`GRACE`] old. Otherwise an idle primary, or the first commit after an idle hour,
-//!   would make every standby late.
-//! * A standby that receives no WAL will not receive the next write either. While a primary serves, such a standby is
-//!   late under any limit.
-//! * Without a primary, the last result stays valid, so a dead primary does not take its standbys out of service. A
-//!   standby that falls behind the most advanced one is judged by that gap.
+//! * **Lag in bytes**: the standby's position is compared with a position of the primary that was received before the
+//!   standby was queried. WAL that the primary writes during the query therefore does not count as lag.
+//! * **Lag in time**: the age of the last commit that the standby has replayed. The age counts only if the standby
+//!   lacks WAL that is at least [`GRACE`] old. Otherwise every standby would be late while the primary is idle, and at
+//!   the first commit after an idle hour.
+//! * A standby without a WAL receiver will not receive the next write either. While a primary serves, such a standby is
+//!   late if there is any limit.
+//! * Without a serving primary, the last result stays valid, so that standbys stay in service when their primary fails.
+//!   In addition, a standby is late if it falls too far behind the most advanced standby.
 
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// The minimum age of WAL that a standby lacks for the age of its last commit to count.
+/// Minimum age of missing WAL. If a standby lacks only newer WAL, its lag in time does not count.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// The maximum lag of a standby.
@@ -30,8 +30,8 @@ impl Limit {
         self.bytes.is_some() || self.time.is_some()
     }
 
-    /// Returns true if a standby may exceed the limit, judged by its last reading and a newer one of the primary. Such
-    /// a standby is worth another query.
+    /// Returns true if a standby may exceed the limit, according to its last reading and a newer reading of the
+    /// primary. Because the primary's reading is newer, this is only a reason to query the standby again.
     pub(crate) fn may_be_exceeded(&self, standby: &Standby, primary: &Reading) -> bool {
         let lacks = primary.position.saturating_sub(standby.reading.position);
         let old = standby.replayed_ago.unwrap_or_default();
@@ -54,7 +54,7 @@ pub(crate) struct Reading {
 pub(crate) struct Standby {
     /// The last replayed position.
     pub(crate) reading: Reading,
-    /// The standby receives WAL from another server.
+    /// True if the standby receives WAL from another server.
     pub(crate) receiving: bool,
     /// The age of the last replayed commit, if there is one.
     pub(crate) replayed_ago: Option<Duration>,
@@ -65,9 +65,9 @@ pub(crate) struct Standby {
 pub(crate) struct Lag {
     /// The lag in bytes; `None` before the first comparison with a primary.
     pub(crate) bytes: Option<u64>,
-    /// The standby receives no WAL.
+    /// True if the standby receives no WAL.
     pub(crate) disconnected: bool,
-    /// The lag exceeds the limit.
+    /// True if the lag exceeds the limit.
     pub(crate) late: bool,
 }
 
@@ -83,14 +83,14 @@ pub(crate) fn judge(limit: Limit, standby: &Standby, primary: &[Reading], advanc
         let gap = advanced.map_or(0, |advanced| advanced.saturating_sub(position));
         return Lag { late: before.late || over(gap), ..before };
     }
-    // The newest reading that is at least this much older than the query to the standby, and thus comparable.
+    // Returns the newest reading of the primary that was received at least `age` before the standby was queried.
     let known = |age: Duration| primary.iter().rev().find(|primary| primary.received + age <= standby.reading.sent);
     let Some(newest) = known(Duration::ZERO) else { return before };
     let bytes = newest.position.saturating_sub(position);
     let old = standby.replayed_ago.unwrap_or(Duration::ZERO);
     let lacks_old = match known(GRACE) {
         Some(earlier) => position < earlier.position,
-        // No reading is old enough yet: a standby that was late stays late while it lacks WAL.
+        // No reading is old enough yet. A standby that was late stays late until it has caught up.
         None => before.late && position < newest.position,
     };
     let late_in_time = lacks_old && limit.time.is_some_and(|limit| old > limit);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_is_late_in_bytes_or_in_time() {
+    fn exceeding_either_limit_makes_a_standby_late() {
         let read = Instant::now();
         let now = read + GRACE;
         let judge =
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_primary_makes_no_standby_late() {
+    fn standbys_of_an_idle_primary_are_not_late() {
         let now = Instant::now();
         let lag = judge(LIMIT, &standby(5000, now, 86_400), &primary(5000, now), None, Lag::default());
         assert_eq!(lag, Lag { bytes: Some(0), disconnected: false, late: false });
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_without_wal_is_late_while_a_primary_serves() {
+    fn a_disconnected_standby_is_late_while_a_primary_serves() {
         let now = Instant::now();
         let disconnected = Standby { receiving: false, ..standby(5000, now, 0) };
         assert!(judge(LIMIT, &disconnected, &primary(5000, now), None, Lag::default()).late);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_standby_that_lacks_wal_is_worth_another_query() {
+    fn only_a_standby_that_lacks_wal_may_exceed_the_limit() {
         let now = Instant::now();
         let exceeded = |position, ago| LIMIT.may_be_exceeded(&standby(position, now, ago), &primary(5000, now)[0]);
         assert!(!exceeded(5000, 86_400) && !exceeded(4500, 1));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_primary_the_most_advanced_standby_is_the_reference() {
+    fn without_a_primary_lag_is_relative_to_the_newest_standby() {
         let now = Instant::now();
         let late = Lag { bytes: Some(9999), disconnected: false, late: true };
         assert_eq!(judge(LIMIT, &standby(4000, now, 99), &[], Some(4500), late), late);

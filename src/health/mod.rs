@@ -1,12 +1,13 @@
-//! Decides from observations which Pods receive traffic. All code here is pure: no clock, no task, no I/O.
+//! Decides which Pods receive traffic, based on observations. All code here is pure: it reads no clock, starts no task
+//! and does no I/O.
 //!
 //! DNS determines which Pods exist. This module determines which of them serve:
 //!
-//! * [`state`] is the health state of one Pod, with its transitions.
-//! * [`fencing`] finds Pods of another cluster and former primaries, which must not be used.
+//! * [`state`] holds the health state of one Pod and its transitions.
+//! * [`fencing`] finds Pods that must not be used: those of another cluster, and former or second primaries.
 //! * [`lag`] finds standbys that are too far behind their primary.
 //! * [`outlier`] finds Pods whose statements fail because of the server.
-//! * [`latency`] sorts Pods into classes by how much slower they are than the fastest.
+//! * [`latency`] assigns Pods to classes by their latency relative to the fastest Pods.
 //! * [`target`] defines which Pods each [`Target`](crate::config::Target) accepts.
 //! * [`candidates`] combines all of these into the lists that checkouts choose from.
 

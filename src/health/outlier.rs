@@ -1,42 +1,42 @@
-//! Detects a Pod whose statements fail because of the server: too many in a row, or too large a part of a window. Pure.
+//! Detects Pods whose statements fail because of the server: too many in a row, or too large a share in a time window.
 //!
 //! Only errors that the server reports about itself count: insufficient resources, system errors and internal errors
-//! (SQLSTATE classes 53, 58, F0 and XX). Other errors of a statement are ordinary responses, and a broken connection is
-//! hard evidence, which [`state`](super::state) handles.
+//! (SQLSTATE classes 53, 58, F0 and XX). Other SQL errors are ordinary responses. A broken connection is hard evidence,
+//! which [`state`](super::state) handles.
 //!
-//! The rate is counted in buckets of time. In a moving average, a burst between two quiet periods would have almost no
-//! weight.
+//! The success rate is computed from time buckets. In a moving average, a burst of failures between two quiet periods
+//! would have almost no weight.
 
 use std::{collections::VecDeque, time::Duration};
 
 use crate::time::Instant;
 
-/// Buckets in a window.
+/// Number of buckets into which the window is divided.
 const BUCKETS: u32 = 10;
-/// The minimum number of statements in a window for the success rate to count.
+/// Minimum number of statements in the window. With fewer, the success rate is ignored.
 const MIN_STATEMENTS: u64 = 20;
 
 /// The limits beyond which a Pod is an outlier.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
-    /// Failures in a row.
+    /// Number of consecutive failures.
     pub(crate) consecutive: u32,
-    /// The minimum part of statements that succeed, from 0.0 to 1.0.
+    /// Minimum share of statements that must succeed, from 0.0 to 1.0.
     pub(crate) success_rate: f64,
-    /// The period over which the success rate is computed.
+    /// Length of the window over which the success rate is computed.
     pub(crate) window: Duration,
 }
 
 /// The recent statements of one Pod.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outlier {
-    /// The start of each bucket, its statements, and the failures among them. Oldest first.
+    /// The start of each bucket, its number of statements, and the number of failures among them. Oldest first.
     buckets: VecDeque<(Instant, u64, u64)>,
 }
 
 impl Outlier {
     /// Records the statements and failures since the last call. Returns true if the Pod is now an outlier.
-    /// `consecutive` is the current number of failures in a row.
+    /// `consecutive` is the current number of consecutive failures.
     pub(crate) fn record(
         &mut self,
         rule: &Rule,
@@ -74,7 +74,7 @@ mod tests {
     const RULE: Rule = Rule { consecutive: 5, success_rate: 0.8, window: Duration::from_secs(30) };
 
     #[test]
-    fn five_failures_in_a_row_are_enough() {
+    fn consecutive_failures_make_a_pod_an_outlier() {
         let mut outlier = Outlier::default();
         let now = Instant::now();
         assert!(!outlier.record(&RULE, 4, 4, 4, now));
@@ -82,11 +82,11 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_fifth_of_at_least_twenty_statements_is_too_many() {
+    fn a_low_success_rate_counts_only_with_enough_statements() {
         let mut outlier = Outlier::default();
         let now = Instant::now();
         assert!(!outlier.record(&RULE, 10, 3, 1, now), "too few statements");
-        assert!(!outlier.record(&RULE, 90, 17, 1, now), "20 failures of 100");
+        assert!(!outlier.record(&RULE, 90, 17, 1, now), "20 failures among 100 statements are allowed");
         assert!(outlier.record(&RULE, 1, 1, 1, now));
     }
 

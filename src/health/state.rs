@@ -1,35 +1,38 @@
 //! The health state of one Pod and its transitions.
 //!
-//! | state | passed probe | failed probe | hard evidence |
+//! | state | passed probe | failed probe | evidence from traffic |
 //! |---|---|---|---|
 //! | `Probing` | → `Healthy` | no change | no change |
 //! | `Healthy` | no change | → `Ejected` (1) | → `Ejected` |
 //! | `Ejected` | → `Healthy` (2) | restarts the count of passed probes | restarts the count of passed probes |
 //! | `Draining` | no change | no change | no change |
 //!
-//! 1. Immediately if the failure is conclusive, otherwise at the second failure in a row.
-//! 2. At the second passed probe in a row, but not before the back-off ends. If no other Pod of its role serves, at the
-//!    first passed probe, whatever the back-off.
+//! 1. Immediately if the failure is conclusive, otherwise after the second consecutive failure.
+//! 2. After the second consecutive passed probe, but not before the backoff has ended. If no other Pod of its role
+//!    serves, after the first passed probe, regardless of the backoff.
 //!
 //! Every state changes to `Draining` when discovery removes the Pod.
 //!
-//! Hard evidence is a failure that no statement can cause: the server reported that it is shutting down or not ready
-//! (SQLSTATE 57P01, 57P02, 57P03), or an established connection broke. The back-off doubles from 1 s to 30 s. It delays
-//! only Pods that pass their probes but are ejected by traffic again within 5 minutes of their return.
+//! Evidence from traffic is either hard evidence or an [outlier](super::outlier). Hard evidence is a failure that no
+//! statement can cause: the server reported that it is shutting down or not ready (SQLSTATE 57P01, 57P02, 57P03), or an
+//! established connection broke.
+//!
+//! The backoff doubles from 1 s to 30 s. It delays only Pods that pass their probes but are ejected by traffic again
+//! within 5 minutes of their return.
 
 use std::{fmt, time::Duration};
 
 use crate::time::Instant;
 
-/// Passed probes in a row after which an ejected Pod returns.
+/// Number of consecutive passed probes after which an ejected Pod returns.
 pub(crate) const PASSES_TO_RETURN: u32 = 2;
-/// Inconclusive failed probes in a row after which a Pod is ejected.
+/// Number of consecutive failed probes after which a Pod is ejected even if each failure is inconclusive.
 pub(crate) const FAILURES_TO_EJECT: u32 = 2;
-/// The first back-off of a Pod that traffic ejects again.
-pub(crate) const BACKOFF_MIN: Duration = Duration::from_secs(1);
-/// The maximum back-off.
-pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// Time after its return within which an ejection by traffic is a relapse and increases the back-off.
+/// Backoff after a Pod's first relapse. Doubles with each further one.
+const RETURN_BACKOFF_MIN: Duration = Duration::from_secs(1);
+/// Maximum backoff, after any number of relapses.
+const RETURN_BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Time after a Pod's return within which an ejection by traffic counts as a relapse, which increases the backoff.
 pub(crate) const RELAPSE: Duration = Duration::from_secs(5 * 60);
 
 /// The health state of a Pod.
@@ -49,7 +52,7 @@ pub enum State {
 
 impl State {
     /// Every state.
-    pub const ALL: [Self; 4] = [Self::Probing, Self::Healthy, Self::Ejected, Self::Draining];
+    pub const ALL: &'static [Self] = &[Self::Probing, Self::Healthy, Self::Ejected, Self::Draining];
 
     /// Returns the name of the state in lower case.
     #[must_use]
@@ -72,12 +75,12 @@ impl fmt::Display for State {
 /// An observation that can change the state of a Pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum HealthEvent {
-    /// A probe passed. `alone`: no other Pod of this role serves.
+    /// A probe passed. `alone` is true if no other Pod of the same role serves.
     Passed { alone: bool },
-    /// A probe failed. `conclusive`: the failure alone proves that the Pod does not serve. The connection was refused
-    /// or closed, the server sent a FATAL error, or no byte was received on any connection to the Pod.
+    /// A probe failed. `conclusive` is true if the failure alone proves that the Pod does not serve: the dial failed,
+    /// the probe's query failed, or the probe timed out while no byte was received on any connection to the Pod.
     Failed { conclusive: bool },
-    /// Traffic produced hard evidence.
+    /// Traffic produced hard evidence against the Pod, or made it an outlier.
     Evidence,
     /// Discovery removed the Pod.
     Removed,
@@ -87,20 +90,20 @@ pub(crate) enum HealthEvent {
 #[derive(Clone, Debug)]
 pub(crate) struct Health {
     state: State,
-    /// Passed probes in a row while ejected.
+    /// Number of consecutive passed probes while ejected.
     passes: u32,
-    /// Inconclusive failed probes in a row while healthy.
+    /// Number of consecutive inconclusive failed probes while healthy.
     failures: u32,
-    /// The last return from `Ejected`.
+    /// Time of the last return from `Ejected`.
     returned: Option<Instant>,
-    /// The back-off of the last ejection by traffic.
+    /// The backoff of the last ejection by traffic.
     backoff: Duration,
-    /// The end of the current back-off.
+    /// The end of the current backoff.
     not_before: Option<Instant>,
 }
 
 impl Health {
-    /// Returns the health of a new Pod.
+    /// Creates the health of a new Pod.
     pub(crate) fn new() -> Self {
         Self {
             state: State::Probing,
@@ -141,7 +144,7 @@ impl Health {
                 self.eject();
                 let relapsed = self.returned.is_some_and(|returned| now < returned + RELAPSE);
                 self.backoff = match relapsed {
-                    true => (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX),
+                    true => (self.backoff * 2).clamp(RETURN_BACKOFF_MIN, RETURN_BACKOFF_MAX),
                     false => Duration::ZERO,
                 };
                 self.not_before = Some(now + self.backoff);
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn two_inconclusive_failures_in_a_row_eject() {
+    fn two_consecutive_inconclusive_failures_eject_a_pod() {
         let now = Instant::now();
         let mut health = healthy(now);
         let inconclusive = HealthEvent::Failed { conclusive: false };
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn returns_after_two_passes_or_one_if_alone() {
+    fn returns_after_two_passed_probes_or_one_if_alone() {
         let now = Instant::now();
         let mut health = healthy(now);
         health.apply(HealthEvent::Evidence, now);
@@ -217,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_back_off_doubles_with_each_relapse() {
+    fn backoff_doubles_with_each_relapse() {
         let start = Instant::now();
         let mut health = healthy(start);
         let mut now = start;
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_pod_stays_removed() {
+    fn a_removed_pod_never_becomes_healthy_again() {
         let now = Instant::now();
         let mut health = healthy(now);
         assert_eq!(health.apply(HealthEvent::Removed, now), Some(State::Healthy));
@@ -258,9 +261,9 @@ mod tests {
 
     proptest! {
         /// After any history, two failed probes eject a Pod, and passed probes bring it back within the maximum
-        /// back-off.
+        /// backoff.
         #[test]
-        fn any_history_allows_ejection_and_return(
+        fn a_pod_can_be_ejected_and_return_after_any_history(
             history in prop::collection::vec((event(), 0..40_000u64), 0..60)
         ) {
             let mut now = Instant::now();
@@ -273,7 +276,7 @@ mod tests {
             failing.apply(HealthEvent::Failed { conclusive: false }, now);
             failing.apply(HealthEvent::Failed { conclusive: false }, now);
             prop_assert_ne!(failing.state(), State::Healthy);
-            let until = now + BACKOFF_MAX + Duration::from_secs(1);
+            let until = now + RETURN_BACKOFF_MAX + Duration::from_secs(1);
             while now < until {
                 health.apply(PASSED, now);
                 now += Duration::from_secs(1);

@@ -1,20 +1,21 @@
-//! The meaning of each [`Target`], defined once: the Pods that it accepts and those that it prefers.
+//! Defines each [`Target`] in one place: the Pods that it accepts, and those among them that it prefers.
 //!
 //! The rules are libpq's for `target_session_attrs` (PostgreSQL manual, "Parameter Key Words"), plus
 //! `prefer-primary`, which libpq does not have. They are applied in three places:
 //!
-//! * [`candidates`](super::candidates) makes the lists of Pods for each target from the results of the last probes.
-//! * A checkout compares the connection that it took with its target, because the server may have been promoted or
-//!   demoted since the last probe.
-//! * A client that uses a subset of the Pods needs at least one Pod of each of the target's [roles](Target::roles).
+//! * [`candidates`](super::candidates) computes the lists of Pods for each target from the results of the last probes.
+//! * A checkout compares its target with the role that the connection's server reported last, because the server may
+//!   have been promoted or demoted since the last probe.
+//! * A client that uses a subset of the Pods includes at least one Pod of the [role](Target::roles) that its target
+//!   needs.
 
 use crate::{
     config::Target,
     endpoint::{Role, snapshot::LISTS},
 };
 
-// A snapshot has one list of candidates for each target. `config` and `endpoint` are of one tier and cannot refer to
-// each other, so the two numbers are compared here.
+// A snapshot has one list of candidates for each target. `config` and `endpoint` are in the same tier and cannot depend
+// on each other, so the numbers of lists and targets are compared here.
 const _: () = assert!(LISTS == Target::ALL.len());
 
 impl Target {
@@ -26,7 +27,8 @@ impl Target {
     /// Returns true if a server of this role may be used for the target. `read_only` is the server's
     /// `default_transaction_read_only`.
     ///
-    /// Only targets that accept every server accept one whose role is unknown and that is not read-only.
+    /// A server of unknown role is accepted by the targets that accept every server, and by `read-only` if it is
+    /// read-only.
     #[inline]
     pub(crate) const fn accepts(self, role: Role, read_only: bool) -> bool {
         match self {
@@ -38,8 +40,8 @@ impl Target {
         }
     }
 
-    /// Returns true if accepted servers of this role come first. The other accepted servers are used while there are no
-    /// such servers.
+    /// Returns true if servers of this role are preferred among the accepted ones. Other accepted servers are used only
+    /// while no preferred server is available.
     #[inline]
     pub(crate) const fn prefers(self, role: Role) -> bool {
         match self {
@@ -49,15 +51,16 @@ impl Target {
         }
     }
 
-    /// Returns true if the target accepts standbys but no primary that takes writes. While all standbys are too far
-    /// behind, [`LagFallback`](crate::config::LagFallback) applies to these targets.
+    /// Returns true if the target accepts standbys but not a writable primary.
+    /// [`LagFallback`](crate::config::LagFallback) applies to such a target while all standbys are too far behind.
     #[inline]
     pub(crate) const fn excludes_writable_primary(self) -> bool {
         self.accepts(Role::Standby, true) && !self.accepts(Role::Primary, false)
     }
 
-    /// Returns the role that the target requires or prefers, as [`WRITES`](Self::WRITES) or [`READS`](Self::READS), or
-    /// 0 if the target makes no difference between primary and standbys.
+    /// Returns the role that the target needs, because it requires or prefers the role. The result is a bit set with at
+    /// most one bit: [`WRITES`](Self::WRITES), [`READS`](Self::READS), or 0 if the target does not distinguish primary
+    /// and standbys.
     #[inline]
     pub(crate) const fn roles(self) -> u8 {
         const ROLES: [u8; LISTS] = {
@@ -84,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_the_servers_that_libpq_accepts() {
+    fn accepts_the_same_servers_as_libpq() {
         let servers = [
             (Role::Primary, false),
             (Role::Primary, true),
@@ -93,7 +96,7 @@ mod tests {
             (Role::Unknown, false),
             (Role::Unknown, true),
         ];
-        for (target, accepted) in [
+        let table: [_; LISTS] = [
             (Target::Any, [true; 6]),
             (Target::ReadWrite, [true, false, false, false, false, false]),
             (Target::ReadOnly, [false, true, true, true, false, true]),
@@ -101,14 +104,16 @@ mod tests {
             (Target::Standby, [false, false, true, true, false, false]),
             (Target::PreferStandby, [true; 6]),
             (Target::PreferPrimary, [true; 6]),
-        ] {
+        ];
+        assert_eq!(table.map(|(target, _)| target), Target::ARRAY, "the table needs one row per target");
+        for (target, accepted) in table {
             assert_eq!(servers.map(|(role, read_only)| target.accepts(role, read_only)), accepted, "{target}");
         }
     }
 
     #[test]
     fn derives_the_role_that_a_target_needs() {
-        for (target, roles, excludes_writable_primary) in [
+        let table: [_; LISTS] = [
             (Target::Any, 0, false),
             (Target::ReadWrite, Target::WRITES, false),
             (Target::ReadOnly, Target::READS, true),
@@ -116,7 +121,9 @@ mod tests {
             (Target::Standby, Target::READS, true),
             (Target::PreferStandby, Target::READS, false),
             (Target::PreferPrimary, Target::WRITES, false),
-        ] {
+        ];
+        assert_eq!(table.map(|(target, ..)| target), Target::ARRAY, "the table needs one row per target");
+        for (target, roles, excludes_writable_primary) in table {
             assert_eq!(target.roles(), roles, "{target}");
             assert_eq!(target.excludes_writable_primary(), excludes_writable_primary, "{target}");
         }

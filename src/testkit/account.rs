@@ -1,4 +1,4 @@
-//! The account that runs the servers, and files that belong to it.
+//! The operating system account that runs the servers, and the files that it owns.
 
 use std::{
     fs, io,
@@ -10,10 +10,10 @@ use rustix::process::geteuid;
 
 use super::Error;
 
-/// Names of accounts that can run the servers, in order of preference.
+/// Names of accounts that may run the servers, in order of preference.
 const NAMES: [&str; 3] = ["postgres", "_postgres", "nobody"];
 
-/// The unprivileged account that runs the servers if this process runs as root, which PostgreSQL refuses.
+/// The unprivileged account that runs the servers if this process runs as root. PostgreSQL refuses to run as root.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Account {
     pub(super) uid: u32,
@@ -21,7 +21,7 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Finds the account, or returns `None` if this process does not run as root.
+    /// Finds the account. Returns `None` if this process does not run as root.
     pub(super) fn find() -> Result<Option<Self>, Error> {
         if !geteuid().is_root() {
             return Ok(None);
@@ -71,7 +71,7 @@ fn entry(users: &str, name: &str) -> Option<Account> {
         if fields.next()? != name {
             return None;
         }
-        // The ids can be negative: macOS has -2 for `nobody`.
+        // Ids can be negative, such as -2 on macOS.
         let mut id = || -> Option<u32> { fields.next()?.parse::<i64>().ok().map(|id| id as u32) };
         id(); // skips the password field
         Some(Account { uid: id()?, gid: id()? })
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_ids_of_a_user() {
+    fn parses_user_and_group_ids_from_etc_passwd() {
         let users = "root:x:0:0:root:/root:/bin/sh\npostgres:x:101:104:x:/:/bin/sh\nnobody:*:-2:-2::/:/usr/bin/false\n";
         assert_eq!(entry(users, "postgres"), Some(Account { uid: 101, gid: 104 }));
         assert_eq!(entry(users, "nobody"), Some(Account { uid: u32::MAX - 1, gid: u32::MAX - 1 }));

@@ -1,4 +1,4 @@
-//! The settings of a cluster and their validation.
+//! The settings of a cluster, and their validation.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -76,29 +76,30 @@ impl ClusterBuilder {
         self
     }
 
-    /// Sets the TTL of DNS records, in whole seconds. Default: 1 s, which keeps tests short.
+    /// Sets the TTL of DNS records, rounded up to whole seconds. Default: 1 s, which keeps tests short.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// Makes DNS follow the Pods' readiness immediately: a Pod that is killed, stopped or paused leaves DNS, and a Pod
-    /// that is started or resumed returns. In Kubernetes this happens some seconds later, after the readiness probe.
+    /// Makes DNS follow the Pods' readiness immediately: a Pod that is killed, stopped or paused is removed from DNS,
+    /// and a Pod that is started or resumed is added again. In Kubernetes this happens some seconds later, after the
+    /// readiness probe.
     ///
-    /// Off by default: the record of a dead Pod stays until [`Cluster::unpublish`], which is harder for a client.
-    /// Scaling and moving change DNS in both modes.
+    /// Default: false. The record of a dead Pod then stays until [`Cluster::unpublish`], which is a harder test for a
+    /// client. Scaling and moving change DNS in both modes.
     pub fn follow_readiness(mut self, follow_readiness: bool) -> Self {
         self.follow_readiness = follow_readiness;
         self
     }
 
-    /// Sets the application's user, an ordinary role that owns the database. Default: `user`.
+    /// Sets the application's user, which is not a superuser and owns the database. Default: `user`.
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = user.into();
         self
     }
 
-    /// Sets the application's password. The default contains characters that a URL has to encode.
+    /// Sets the application's password. The default contains characters that must be percent-encoded in a URL.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.password = password.into();
         self
@@ -124,15 +125,15 @@ impl ClusterBuilder {
         self
     }
 
-    /// Sets the authorities (PEM) whose client certificates the servers accept: `ssl_ca_file`. Requires
+    /// Sets the CA certificates (PEM) that the servers verify client certificates against (`ssl_ca_file`). Requires
     /// [`certificate`](Self::certificate).
     pub fn client_ca(mut self, certificates: impl Into<String>) -> Self {
         self.client_ca = Some(certificates.into());
         self
     }
 
-    /// Sets the lines of `pg_hba.conf` for all users but the superuser, such as `hostssl all all 127.0.0.0/8
-    /// scram-sha-256 clientcert=verify-ca`. By default every user can log in from this machine with a SCRAM password,
+    /// Sets the lines of `pg_hba.conf` for all users except the superuser, such as `hostssl all all 127.0.0.0/8
+    /// scram-sha-256 clientcert=verify-ca`. By default, every user can log in from this machine with a SCRAM password,
     /// with or without TLS.
     pub fn hba(mut self, lines: impl Into<String>) -> Self {
         self.hba = Some(lines.into());
@@ -142,8 +143,8 @@ impl ClusterBuilder {
     /// Sets the parent of the cluster's directory. The account that runs the servers, which is never root, must be able
     /// to write to it.
     ///
-    /// The default is memory (`/dev/shm`) if 1 GiB is free there, which starts a cluster several times as fast, and
-    /// otherwise the system's directory for temporary files.
+    /// The default is `/dev/shm` if 1 GiB is free there, because a cluster in memory starts several times as fast.
+    /// Otherwise, the default is the system's directory for temporary files.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
         self

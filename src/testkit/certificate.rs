@@ -1,4 +1,4 @@
-//! The TLS files of a server.
+//! The TLS files of a server: certificate, key and client CA.
 
 use std::{fmt, path::Path};
 

@@ -1,4 +1,4 @@
-//! The local cluster: how it starts and shuts down, and its getters.
+//! The local cluster: startup, shutdown and getters.
 //!
 //! [`faults`](super::faults), [`topology`](super::topology) and [`credentials`](super::credentials) contain the
 //! operations on a running cluster.
@@ -32,8 +32,8 @@ const FIRST_ADDRESS: u32 = u32::from_be_bytes([127, 0, 0, 2]);
 /// others as its standbys. See [the module](crate::testkit) for an example.
 ///
 /// Operations that start, stop or change Pods run one at a time, in the order of the calls, and return when their
-/// effect is complete. Dropping the cluster kills the servers and removes every file. The same happens when this
-/// process ends, even by SIGKILL.
+/// effect is complete. Dropping the cluster kills the servers and removes all files. The same happens when this process
+/// ends, even by SIGKILL.
 pub struct Cluster {
     pub(super) config: Arc<ClusterConfig>,
     pub(super) name: String,
@@ -42,7 +42,7 @@ pub struct Cluster {
     pub(super) dns: DnsServer,
     next_address: AtomicU32,
     pub(super) pods: Mutex<Pods>,
-    /// Held by each operation, so that they run one at a time.
+    /// Locked by each operation, so that operations run one at a time.
     pub(super) operation: tokio::sync::Mutex<()>,
     watcher: Option<Watcher>,
     _port: PodPort,
@@ -52,9 +52,10 @@ pub struct Cluster {
 pub(super) struct Pods {
     /// The servers of the current StatefulSet.
     pub(super) present: Vec<Arc<Server>>,
-    /// The servers that were scaled away, with their data, as a stack: the last one has the ordinal after `present`.
+    /// The servers removed by scaling down, which keep their data. A stack: the last one has the ordinal after
+    /// `present`.
     pub(super) retired: Vec<Arc<Server>>,
-    /// The server that was promoted last, at first Pod 0, even if it is down or scaled away.
+    /// The most recently promoted server, initially Pod 0, even if it is down or was removed by scaling down.
     pub(super) primary: Arc<Server>,
 }
 
@@ -63,7 +64,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// As [`ClusterBuilder::start`].
+    /// The same as for [`ClusterBuilder::start`].
     pub async fn start(pods: usize) -> Result<Self, Error> {
         Self::builder().pods(pods).start().await
     }
@@ -73,20 +74,20 @@ impl Cluster {
         ClusterBuilder::new()
     }
 
-    /// Returns the URL of the cluster for an application: the Service's name, the Pods' port, and the cluster's DNS
-    /// server. The pool discovers the Pods by their address records.
+    /// Returns the URL with which an application connects to the cluster. It contains the Service's name, the Pods'
+    /// port and the cluster's DNS server. The pool discovers the Pods from their address records.
     #[must_use]
     pub fn url(&self) -> String {
         self.url_to(&self.service, &format!("?nameservers={}", self.dns.address()))
     }
 
-    /// Returns the same as [`url`](Self::url), but with discovery by SRV records, which contain the Pods' names.
+    /// Returns the same as [`url`](Self::url), but with discovery from SRV records, which contain the Pods' names.
     #[must_use]
     pub fn srv_url(&self) -> String {
         format!("{}&discovery=srv&port_name={}", self.url(), url_encoded(&self.dns.port_name()))
     }
 
-    /// Returns the URL of one Pod by its address, without DNS.
+    /// Returns the URL of one Pod, which contains the Pod's address and needs no DNS.
     ///
     /// # Panics
     ///
@@ -177,15 +178,15 @@ impl Cluster {
         servers.into_iter().map(pod).collect()
     }
 
-    /// Returns the ordinal of the Pod that was promoted last, at first 0, even if it is down. `None` if it was scaled
-    /// away.
+    /// Returns the ordinal of the most recently promoted Pod, initially 0, even if the Pod is down. Returns `None` if
+    /// the Pod was removed by scaling down.
     #[must_use]
     pub fn primary(&self) -> Option<usize> {
         let pods = lock(&self.pods);
         pods.present.iter().position(|server| Arc::ptr_eq(server, &pods.primary))
     }
 
-    /// Connects to the application's database on one Pod as the superuser, without a pool, for assertions.
+    /// Connects to the application's database on one Pod as the superuser, without a pool. For assertions in tests.
     ///
     /// The connection runs on the caller's runtime. Dropping the client closes it.
     ///
@@ -196,17 +197,17 @@ impl Cluster {
         self.server(ordinal)?.connect(&self.config.database).await
     }
 
-    /// Returns the directory that contains the servers' files. The log of a Pod is `NAME/log` in it.
+    /// Returns the directory that contains the servers' files. In it, the log of a Pod is `NAME/log`.
     #[must_use]
     pub fn directory(&self) -> &std::path::Path {
         &self.config.directory
     }
 
-    /// Shuts the servers down cleanly and removes every file.
+    /// Shuts the servers down cleanly and removes all files.
     ///
     /// # Errors
     ///
-    /// The first error of stopping a server. The files are removed even then.
+    /// The first error from stopping a server. The files are removed even then.
     pub async fn shutdown(self) -> Result<(), Error> {
         let servers = lock(&self.pods).present.clone();
         let mut stopped = Ok(());
@@ -255,7 +256,7 @@ impl Cluster {
         let primary = Server::new(Arc::clone(&config), format!("{}-0", builder.name), first, PodRole::Primary)?;
         let primary = Arc::new(primary);
         let pods = Pods { present: vec![Arc::clone(&primary)], retired: Vec::new(), primary: Arc::clone(&primary) };
-        // From here on, an error drops the cluster, which cleans up.
+        // From here on, an error drops the cluster, which kills the servers and removes the files.
         let cluster = Self {
             config,
             name: builder.name,
@@ -281,7 +282,7 @@ impl Cluster {
         account::write_file(&secret, &config.secret, config.account)?;
         let mut initdb = config.program("initdb");
         initdb.args(["--no-sync", "--locale=C", "--encoding=UTF8", "--auth=scram-sha-256", "--data-checksums"]);
-        // Small WAL segments: less to write, and less to copy for every standby.
+        // Use small WAL segments, so that there is less to write and to copy for each standby.
         initdb.args(["--wal-segsize=1", "--username", SUPERUSER, "--pwfile"]).arg(&secret);
         command::output(initdb.arg("--pgdata").arg(primary.data())).await?;
         std::fs::remove_file(&secret)

@@ -1,4 +1,4 @@
-//! The settings, programs and credentials that all servers of one cluster share, and the configuration files made of
+//! Settings, programs and credentials that all servers of a cluster share, and the configuration files generated from
 //! them.
 
 use std::{
@@ -15,10 +15,10 @@ use tracing::debug;
 
 use super::{Account, Error, Programs, certificate::Certificate, command};
 
-/// The role that administers the servers and that standbys replicate as.
+/// The superuser, which administers the servers and is also the replication user.
 pub(super) const SUPERUSER: &str = "postgres";
 
-/// Time within which the testkit's own connections must be open.
+/// Timeout for opening the testkit's own connections.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The configuration that all servers of one cluster share.
@@ -31,21 +31,22 @@ pub(super) struct ClusterConfig {
     /// The current password of `user`.
     pub(super) password: Mutex<String>,
     pub(super) database: String,
-    /// The password of [`SUPERUSER`]: random letters, new for each cluster.
+    /// The password of [`SUPERUSER`]: random letters, different for each cluster.
     pub(super) secret: String,
     /// The certificate of every server until [`Server::set_certificate`](super::server::Server::set_certificate).
     pub(super) certificate: Option<Certificate>,
-    /// The PEM authorities whose client certificates are accepted.
+    /// The CA certificates (PEM) that client certificates are verified against.
     pub(super) client_ca: Option<String>,
-    /// The lines of `pg_hba.conf` for all users but the superuser. `None`: password authentication from this machine.
+    /// The lines of `pg_hba.conf` for all users except the superuser. `None`: password authentication from this
+    /// machine.
     pub(super) hba: Option<String>,
-    /// Parameters for `postgresql.conf`, written last, so that they override the testkit's.
+    /// Parameters for `postgresql.conf`. Written last, so that they override the testkit's parameters.
     pub(super) settings: Vec<(String, String)>,
 }
 
 impl ClusterConfig {
-    /// Builds a command for one of PostgreSQL's programs. Its working directory is the cluster's, so that the watcher
-    /// finds the process.
+    /// Builds a command for one of PostgreSQL's programs. The program runs in the cluster's directory, where the
+    /// watcher finds the process.
     pub(super) fn program(&self, name: &str) -> Command {
         let mut command = command::program(&self.programs.path(name), self.account);
         command.current_dir(&self.directory);
@@ -74,7 +75,8 @@ impl ClusterConfig {
         Ok(client)
     }
 
-    /// Returns the libpq connection string with which a standby or a program reaches a server as the superuser.
+    /// Returns a libpq connection string for connecting to a server as the superuser. Standbys and PostgreSQL's
+    /// programs use it.
     pub(super) fn conninfo(&self, address: SocketAddr, application_name: &str) -> String {
         format!(
             "host={} port={} user={SUPERUSER} password={} dbname=postgres application_name={application_name} \
@@ -85,7 +87,8 @@ impl ClusterConfig {
         )
     }
 
-    /// Returns the content of a Pod's `postgresql.conf`. It trades durability for speed, because the data is temporary.
+    /// Returns the content of a Pod's `postgresql.conf`. The settings trade durability for speed, because the data is
+    /// temporary.
     pub(super) fn postgresql_conf(
         &self,
         name: &str,
@@ -115,7 +118,8 @@ impl ClusterConfig {
         set("recovery_target_timeline", "latest");
         set("shared_buffers", "16MB");
         set("fsync", "off");
-        // Shared memory in files of the data directory. In /dev/shm, a killed server would leave its segments behind.
+        // Keep shared memory in files in the data directory. A killed server would leave its segments behind in
+        // /dev/shm.
         set("dynamic_shared_memory_type", "mmap");
         set("log_line_prefix", "%m [%p] %q%u@%d ");
         set("lc_messages", "C");
@@ -142,7 +146,7 @@ impl ClusterConfig {
     }
 }
 
-/// Quotes a value for `postgresql.conf`, or an SQL literal. Backslashes are not escaped.
+/// Quotes a value for `postgresql.conf` or as an SQL literal. Does not escape backslashes.
 pub(super) fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
@@ -152,7 +156,7 @@ pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Percent-encodes a part of a URL: every byte but the unreserved characters of RFC 3986 section 2.3.
+/// Percent-encodes a part of a URL: every byte except the unreserved characters (RFC 3986 section 2.3).
 pub(super) fn url_encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         match byte {
@@ -169,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_quotes_and_reserved_characters() {
+    fn escapes_quotes_in_sql_and_reserved_characters_in_urls() {
         assert_eq!(quoted("it's"), "'it''s'");
         assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
         assert_eq!(url_encoded("p@ss:w/rd é"), "p%40ss%3Aw%2Frd%20%C3%A9");

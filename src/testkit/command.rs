@@ -1,4 +1,4 @@
-//! PostgreSQL's programs as child processes. They run as an unprivileged user, with English messages, and without the
+//! Runs PostgreSQL's programs as child processes: as an unprivileged user, with English messages, and without the
 //! caller's `PG*` environment variables.
 
 use std::{
@@ -10,7 +10,8 @@ use std::{
 
 use super::{Account, Error};
 
-/// Builds a command in its own process group, so that Ctrl-C in a terminal reaches only the test, not the servers.
+/// Builds a command that runs in its own process group, so that Ctrl-C in a terminal signals only the test, not the
+/// servers.
 pub(super) fn program(path: &Path, account: Option<Account>) -> Command {
     let mut command = Command::new(path);
     command.stdin(Stdio::null()).env("LC_ALL", "C").current_dir("/");

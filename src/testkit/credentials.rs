@@ -1,4 +1,4 @@
-//! Rotation of the application's password and of the servers' certificates.
+//! Rotates the application's password and the servers' certificates.
 
 use super::{
     Cluster, Error,
@@ -7,12 +7,12 @@ use super::{
     lock,
 };
 
-/// Rotation of credentials. Each method returns when new connections use the new ones.
+/// Credential rotation. Each method returns when new connections use the new credentials.
 impl Cluster {
     /// Changes the application's password on the primary and returns when every running standby has replayed the
     /// change.
     ///
-    /// Open sessions stay open. [`password`](Cluster::password) and the URLs return the new password afterwards.
+    /// Existing sessions stay open. [`password`](Cluster::password) and the URLs contain the new password afterwards.
     ///
     /// # Errors
     ///
@@ -31,11 +31,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// Replaces the certificate and key (PEM) of a Pod, or turns TLS on if the Pod has none. New connections use the
-    /// new certificate; open connections stay.
+    /// Replaces the certificate and key (PEM) of a Pod, or turns TLS on if the Pod has no certificate. New connections
+    /// use the new certificate. Existing connections stay open.
     ///
-    /// If the server cannot use the certificate, it logs the reason and keeps the previous one. That is not an error
-    /// here.
+    /// If the server cannot use the certificate, it logs the reason and keeps the previous one. This method then still
+    /// returns `Ok`.
     ///
     /// # Errors
     ///

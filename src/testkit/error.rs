@@ -1,12 +1,12 @@
-//! The errors of the local cluster.
+//! The error type of the testkit.
 
 use std::{error, fmt, io, net::Ipv4Addr, path::PathBuf, process::ExitStatus, time::Duration};
 
 use crate::BoxError;
 
-/// An error of the local cluster. Its text contains the remedy where there is one.
+/// An error of the local cluster. The text includes a remedy if there is one.
 ///
-/// The text never repeats the text of its source.
+/// The text never repeats the text of the source.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -38,7 +38,7 @@ pub enum Error {
         /// The parser's error, if the parser rejected the name.
         source: Option<BoxError>,
     },
-    /// No primary runs, so there is nothing to copy or to follow.
+    /// No primary is running, so there is no server to copy or to follow.
     NoPrimary {
         /// The Pod that was the last primary.
         name: String,
@@ -71,7 +71,7 @@ pub enum Error {
         /// A description of valid values.
         expected: &'static str,
     },
-    /// A statement or a connection of the testkit failed.
+    /// A statement or a connection attempt of the testkit failed.
     Sql {
         /// The action that failed, such as "change the password".
         action: String,

@@ -1,8 +1,8 @@
-//! Faults of single Pods: killed, shut down, paused, throttled, or missing from DNS.
+//! Injects faults into single Pods: kills, stops, pauses or throttles a Pod, or removes it from DNS.
 
 use super::{Cluster, Error, Shutdown, server::Server, throttle::Throttle};
 
-/// Faults of single Pods. Each method returns when its effect is complete.
+/// Faults in single Pods. Each method returns when its effect is complete.
 impl Cluster {
     /// Kills all processes of a Pod with SIGKILL, as the out-of-memory killer does. The Pod's DNS record stays, unless
     /// [`follow_readiness`](crate::testkit::ClusterBuilder::follow_readiness) is set.
@@ -40,7 +40,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongState`] if the Pod is not down; [`Error::Exited`] or [`Error::Timeout`] (90 s) if the server does
+    /// [`Error::WrongState`] if the Pod is not down, [`Error::Exited`] or [`Error::Timeout`] (90 s) if the server does
     /// not start.
     pub async fn start_pod(&self, ordinal: usize) -> Result<(), Error> {
         let _operation = self.operation.lock().await;
@@ -53,7 +53,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// As [`stop`](Self::stop) and [`start_pod`](Self::start_pod).
+    /// The same as for [`stop`](Self::stop) and [`start_pod`](Self::start_pod).
     pub async fn restart(&self, ordinal: usize) -> Result<(), Error> {
         let _operation = self.operation.lock().await;
         let server = self.server(ordinal)?;
@@ -64,7 +64,7 @@ impl Cluster {
     }
 
     /// Stops all processes of a Pod with SIGSTOP, as if its node hung: open connections stay open and receive no
-    /// response. The kernel still accepts new TCP connections; they receive no response either.
+    /// response. The kernel still accepts new TCP connections, but they receive no response either.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl Cluster {
         self.set_ready(&server, false)
     }
 
-    /// Ends a [`pause`](Self::pause).
+    /// Resumes all processes of a Pod that was [paused](Self::pause).
     ///
     /// # Errors
     ///
@@ -88,21 +88,21 @@ impl Cluster {
         self.set_ready(&server, true)
     }
 
-    /// Limits the CPU time of a Pod to a share above 0 and up to 1, until the returned guard is dropped.
+    /// Limits the CPU time of a Pod until the returned guard is dropped. `share` is above 0 and at most 1.
     ///
-    /// On Linux, if this process may create a control group with a CPU quota, the Pod gets such a quota, like
-    /// Kubernetes' `limits.cpu`. This requires root, and for cgroup v2 the `cpu` controller in the parent group. The
-    /// quota is `share` of the CPU time that the Pod's processes use in the second after the call, and at least 1 ms
-    /// per second: an idle Pod gets almost no CPU time. A Pod that is restarted is not limited any more. Of two guards
-    /// for one Pod, dropping either ends both limits.
+    /// On Linux, the Pod gets a CPU quota, like `limits.cpu` in Kubernetes, if this process may create a control group
+    /// with one. This requires root and, for cgroup v2, the `cpu` controller in the parent group. The quota is `share`
+    /// of the CPU time that the Pod's processes use in the second after the call, and at least 1 ms per second, so an
+    /// idle Pod gets almost no CPU time. Restarting the Pod removes the limit. If a Pod has two guards, dropping either
+    /// one removes the limit.
     ///
-    /// Otherwise the Pod's processes are stopped and resumed (SIGSTOP, SIGCONT) a hundred times per second, regardless
-    /// of their use. A new process runs without limit for up to 100 ms. The signals also slow down other processes on
-    /// the machine.
+    /// Otherwise, the Pod's processes are stopped and resumed (SIGSTOP, SIGCONT) a hundred times per second, regardless
+    /// of the CPU time that they use. A new process runs without a limit for up to 100 ms. The signals also slow down
+    /// other processes on the machine.
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] for any other share; [`Error::WrongState`] if the Pod is not running.
+    /// [`Error::Setting`] for any other share, [`Error::WrongState`] if the Pod is not running.
     ///
     /// # Panics
     ///
@@ -133,7 +133,7 @@ impl Cluster {
         self.unpublish_server(&*self.server(ordinal)?)
     }
 
-    /// Publishes or unpublishes a server if DNS follows readiness.
+    /// Publishes or unpublishes a server if DNS follows the Pods' readiness.
     pub(super) fn set_ready(&self, server: &Server, ready: bool) -> Result<(), Error> {
         match (self.follow_readiness, ready) {
             (false, _) => Ok(()),

@@ -1,12 +1,13 @@
 //! A local StatefulSet for tests: real PostgreSQL servers behind a headless Service's name, without Kubernetes.
 //!
-//! Use the testkit where a mock is not enough: to test how an application behaves when a server is killed, stopped,
-//! paused, throttled or promoted, and when DNS is slow, wrong or down.
+//! Use the testkit where a mock is not enough: to test an application while servers are killed, stopped, paused,
+//! throttled or promoted, and while DNS is slow, wrong or down.
 //!
-//! - [`Cluster`] runs the servers and a DNS server that publishes them. Each fault and each change is one method.
+//! - [`Cluster`] runs the servers and a DNS server that publishes them. Each fault and each change of the cluster is
+//!   one method.
 //! - [`DnsServer`] answers as CoreDNS does for headless Services. It can be stopped, paused, delayed, or made to return
 //!   errors.
-//! - [`fault_dns`] is a second DNS server that sends wrong responses: truncated, forged, delayed or dropped.
+//! - [`fault_dns`] contains a second DNS server, which delays, drops, truncates or forges its responses.
 //!
 //! ```no_run
 //! use podpool::testkit::{Cluster, Shutdown};
@@ -27,9 +28,10 @@
 //!
 //! # Requirements
 //!
-//! PostgreSQL's server programs, version 13 or newer. The testkit looks for them in the directory named by `PG_BIN` if
-//! that is set, otherwise on `PATH` and where packages install them. Linux needs nothing else. On macOS the Pods'
-//! addresses must first be added to the loopback interface; the error message contains the command.
+//! The testkit requires PostgreSQL's server programs, version 13 or newer. If the environment variable `PG_BIN` is set,
+//! the testkit looks for the programs in that directory only, otherwise on `PATH` and where packages install them.
+//! Linux needs nothing else. On macOS, the Pods' addresses must first be added to the loopback interface. The error
+//! text contains the command.
 //!
 //! # Addresses and names
 //!
@@ -39,10 +41,9 @@
 //!
 //! # Durability and cleanup
 //!
-//! The servers run with `fsync` off and listen on loopback addresses only. A watcher process at the other end of a pipe
-//! ends the servers and removes their files, even if the test panics or is killed. One exception: if a test is killed
-//! while a Pod is [throttled](Cluster::throttle), the Pod's empty control group stays until the next call that
-//! throttles a Pod.
+//! The servers run with `fsync` off and listen on loopback addresses only. A watcher process kills the servers and
+//! removes their files when the test process ends, even if it panics or is killed. One exception: if a test is killed
+//! while a Pod is [throttled](Cluster::throttle), the Pod's empty control group remains until a Pod is throttled again.
 
 mod account;
 mod builder;
@@ -76,9 +77,9 @@ pub use pod::{Pod, PodRole, PodState, Shutdown};
 use programs::Programs;
 pub use throttle::Throttle;
 
-/// Locks a mutex and ignores poisoning: every critical section in the testkit leaves its data consistent.
+/// Locks a mutex and ignores poisoning, because every critical section in the testkit leaves its data consistent.
 ///
-/// Uses the standard library's mutex, also under loom, which does not model the testkit.
+/// Always uses the standard library's mutex, because loom does not model the testkit.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The public view of one Pod: its role, its state, and the ways to shut it down.
+//! The role, state and shutdown modes of a Pod.
 
 use std::{fmt, net::SocketAddr};
 
@@ -7,7 +7,7 @@ use crate::Endpoint;
 /// The role that a Pod's server is configured for.
 ///
 /// A former primary keeps its role until it is [re-attached](crate::testkit::Cluster::reattach). If it is started
-/// before that, it serves as a second primary on its old timeline, as a real one would.
+/// before that, it runs as a second primary on its old timeline, as a real server would.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(clippy::exhaustive_enums, reason = "PostgreSQL has no third role")]
 pub enum PodRole {
@@ -21,9 +21,9 @@ pub enum PodRole {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum PodState {
-    /// No process runs: the server was stopped, was killed, or exited.
+    /// No process is running: the server was stopped or killed, or has exited.
     Down,
-    /// The processes are stopped by SIGSTOP: they keep their connections open and send nothing.
+    /// The processes are suspended by SIGSTOP: their connections stay open, and they send nothing.
     Paused,
     /// The server is running.
     Running,
@@ -83,13 +83,13 @@ impl Pod {
         self.state
     }
 
-    /// Returns the process id of the postmaster if it runs.
+    /// Returns the process id of the postmaster, or `None` if the Pod is down.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.pid
     }
 
-    /// Returns true if the Pod is in DNS.
+    /// Returns true if the Pod is published in DNS.
     #[must_use]
     pub fn is_published(&self) -> bool {
         self.published

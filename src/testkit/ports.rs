@@ -1,7 +1,7 @@
 //! Finds free ports for the servers and the DNS server.
 //!
-//! Ports are random numbers below the ephemeral range, so no outgoing connection takes the port of a server that is
-//! down. Each port is bound on every address before it is used.
+//! Ports are chosen at random below the ephemeral range, so no outgoing connection takes the port of a server that is
+//! down. A port is used only if it can be bound on every address.
 
 use std::{
     io,
@@ -19,8 +19,8 @@ const ATTEMPTS: usize = 200;
 
 /// The port that all Pods of a cluster share.
 ///
-/// It stays bound on 127.0.0.1, which no Pod uses, so that no other cluster on this machine takes it while a Pod is
-/// down. The socket does not listen, so connections to it are refused.
+/// The port stays bound on 127.0.0.1, which no Pod uses, so that no other cluster on this machine takes the port while
+/// a Pod is down. The socket does not listen, so connections to it are refused.
 pub(super) struct PodPort {
     port: u16,
     _held: Socket,
@@ -44,7 +44,7 @@ impl PodPort {
     }
 }
 
-/// Returns true if a loopback address is configured on this machine. By default macOS has only 127.0.0.1.
+/// Returns true if a loopback address is configured on this machine. macOS configures only 127.0.0.1 by default.
 pub(super) fn exists(address: Ipv4Addr) -> io::Result<bool> {
     match UdpSocket::bind((address, 0)) {
         Ok(_) => Ok(true),
@@ -53,7 +53,7 @@ pub(super) fn exists(address: Ipv4Addr) -> io::Result<bool> {
     }
 }
 
-/// Binds a random port of 127.0.0.1 for both UDP and TCP.
+/// Binds a random port on 127.0.0.1 for both UDP and TCP.
 pub(super) fn dns_sockets() -> io::Result<(UdpSocket, TcpListener)> {
     any_port(|port| bind_dns((IpAddr::V4(Ipv4Addr::LOCALHOST), port).into()))
 }

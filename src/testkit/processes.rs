@@ -15,23 +15,23 @@ use tokio::time::sleep;
 use super::{Account, Error, command};
 use crate::time::{Duration, Instant};
 
-/// Time within which all processes of a server must exit after SIGKILL, or all of them must be found.
+/// Timeout for all processes of a server to exit after SIGKILL, or for all of them to be found.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Time between two checks of a condition.
+/// Interval between two checks of a condition.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The processes of one Pod.
 #[derive(Clone, Debug)]
 pub(super) struct Processes {
-    /// The directory that contains their working directories, as a canonical path.
+    /// Canonical path of the directory that contains the working directories of the processes.
     pub(super) directory: PathBuf,
-    /// The account they run as, if it is not the account of this process.
+    /// The account that the processes run as, if it is not the account of this process.
     pub(super) account: Option<Account>,
 }
 
 impl Processes {
-    /// Kills all processes with SIGKILL and returns when none is left.
+    /// Kills all processes with SIGKILL and returns when none of them is left.
     pub(super) async fn kill(&self) -> Result<(), Error> {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -53,8 +53,8 @@ impl Processes {
         self.for_each(|pid| send(pid, signal)).await
     }
 
-    /// Calls a function for all processes, repeatedly until no new process appears. The function can get a process more
-    /// than once.
+    /// Calls a function for all processes, repeatedly until no new process appears. May call the function more than
+    /// once for a process.
     pub(super) async fn for_each(&self, mut f: impl FnMut(i32) -> Result<(), Error>) -> Result<(), Error> {
         let deadline = Instant::now() + DEADLINE;
         let mut reached = BTreeSet::new();
@@ -81,8 +81,8 @@ impl Processes {
             return Ok(descendants(&listing, &self.directory.to_string_lossy()));
         }
         match self.by_proc() {
-            // Root in a container without `CAP_SYS_PTRACE` cannot read the working directories of another user's
-            // processes, but that user can.
+            // Without `CAP_SYS_PTRACE`, which root in a container may lack, only the processes' own user can read their
+            // working directories.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let mut shell = command::program(Path::new("/bin/sh"), self.account);
                 let listing = command::output(shell.args(["-c", "ls -l /proc/[0-9]*/cwd 2>/dev/null; true"])).await?;
@@ -102,7 +102,7 @@ impl Processes {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && self.account.is_some() => {
                     return Err(error);
                 }
-                // The process works elsewhere, has just ended, or belongs to an unrelated user.
+                // The process has another working directory, has just ended, or belongs to an unrelated user.
                 _ => {}
             }
         }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_a_server_and_its_descendants() {
+    fn finds_a_server_by_its_command_line_and_its_descendants() {
         let listing = "  1 0 /sbin/launchd\n 20 1 postgres -D /tmp/x/a/data\n 21 20 postgres: walwriter\n \
                        22 21 postgres: child\n 30 1 postgres -D /tmp/y/data\n 31 30 postgres: walwriter\n";
         assert_eq!(descendants(listing, "/tmp/x/a"), BTreeSet::from([20, 21, 22]));

@@ -10,10 +10,10 @@ use super::{Account, Error, command};
 /// The programs that a cluster requires.
 const REQUIRED: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
 
-/// The oldest major version that applies a new `primary_conninfo` without a restart.
+/// Minimum major version: the first one that applies a new `primary_conninfo` without a restart.
 const MIN_MAJOR: u32 = 13;
 
-/// Directories where packages install the server programs, as `parent`, `prefix`, `below`: the programs are in
+/// Directories where packages install the server programs, as (`parent`, `prefix`, `below`) for
 /// `parent/prefixVERSION/below`. `scripts/postgres-programs` searches the same directories.
 const PACKAGE_DIRECTORIES: [(&str, &str, &str); 6] = [
     ("/usr/lib/postgresql", "", "bin"),
@@ -69,8 +69,8 @@ fn candidates() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<PathBuf> = Vec::new();
     for directory in env::split_paths(&path) {
-        // Distributions put symbolic links to some of the programs on PATH. All programs are in the link's target
-        // directory.
+        // Distributions put symbolic links to only some of the programs on PATH. The directory of a link's target
+        // contains all of them.
         let target = fs::canonicalize(directory.join("postgres")).ok().and_then(|p| p.parent().map(Path::to_path_buf));
         directories.extend([Some(directory), target].into_iter().flatten());
     }
@@ -83,7 +83,7 @@ fn candidates() -> Vec<PathBuf> {
 
 /// Returns the existing directories `parent/prefixVERSION/below`, newest version first.
 fn versions(parent: &Path, prefix: &str, below: &str) -> Vec<PathBuf> {
-    // A parent that cannot be read contains no usable programs.
+    // Ignore a parent that cannot be read.
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let mut found: Vec<(u32, PathBuf)> = entries
         .filter_map(|entry| {
@@ -110,14 +110,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_major_version_of_releases_and_betas() {
+    fn parses_the_major_version_of_releases_and_betas() {
         assert_eq!(major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
         assert_eq!(major("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(major("postgres (EnterpriseDB) 9"), None);
     }
 
     #[test]
-    fn prefers_the_newest_version() {
+    fn lists_the_newest_installed_version_first() {
         let parent = tempfile::tempdir().unwrap();
         for version in ["9.6", "15", "17", "other"] {
             fs::create_dir(parent.path().join(version)).unwrap();

@@ -1,4 +1,4 @@
-//! Replication between servers: promotion, base backup, rewind, and waiting for a standby to stream or to replay.
+//! Controls replication between servers: promotes standbys, copies and rewinds their data, and waits for replication.
 
 use std::{fs, sync::Arc};
 
@@ -20,7 +20,7 @@ pub(super) async fn promote(server: &Server) -> Result<(), Error> {
     client.batch_execute("CHECKPOINT").await.map_err(failed)
 }
 
-/// Replaces the data of a server that is down with a base backup of the primary.
+/// Replaces the data of a server, which must be down, with a base backup of the primary.
 pub(super) async fn copy(config: &ClusterConfig, server: &Server, primary: &Server) -> Result<(), Error> {
     let data = server.data();
     if data.exists() {
@@ -33,7 +33,8 @@ pub(super) async fn copy(config: &ClusterConfig, server: &Server, primary: &Serv
     Ok(())
 }
 
-/// Prepares the data of a server that is down for following the primary: by `pg_rewind`, or else by a base backup.
+/// Prepares the data of a server, which must be down, for following the primary: with `pg_rewind` if possible,
+/// otherwise with a base backup.
 pub(super) async fn rewind_or_copy(config: &ClusterConfig, server: &Server, primary: &Server) -> Result<(), Error> {
     if config.programs.has("pg_rewind") && server.data().exists() {
         let mut rewind = config.program("pg_rewind");
@@ -65,12 +66,12 @@ pub(super) async fn wait_streaming(primary: &Server, standby: &Server, deadline:
     }
 }
 
-/// Waits until each of these standbys has replayed all WAL that the primary has written so far.
+/// Waits until each standby has replayed all WAL that the primary has written so far.
 pub(super) async fn wait_replayed(primary: &Server, standbys: &[Arc<Server>], deadline: Duration) -> Result<(), Error> {
     let failed = |source| Error::sql(format!("compare {} with its standbys", primary.name()), source);
     let client = primary.connect("postgres").await?;
-    // The transactional message commits, which flushes all WAL before it. Do not wait for the insert position instead:
-    // it can be past a page header, which a standby replays only together with the next record.
+    // Emitting a transactional message commits, which flushes all earlier WAL. Do not wait for the insert position
+    // instead: it can be past a page header, which a standby replays only with the next record.
     client.batch_execute("SELECT pg_logical_emit_message(true, 'podpool', '')").await.map_err(failed)?;
     let flushed = "SELECT pg_current_wal_flush_lsn()::text";
     let position: String = client.query_one(flushed, &[]).await.map_err(failed)?.get(0);

@@ -26,11 +26,11 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Time within which a server must start or stop. A stopping primary alone waits 60 s for an unresponsive standby
+/// Timeout for a server to start or stop. A stopping primary waits up to 60 s for an unresponsive standby
 /// (`wal_sender_timeout`).
 pub(super) const DEADLINE: Duration = Duration::from_secs(90);
 
-/// Length of the end of the server's log that an error contains, in bytes.
+/// Number of bytes from the end of the server's log that an error text includes.
 const LOG_TAIL: usize = 2000;
 
 /// The PostgreSQL server of one Pod.
@@ -97,7 +97,7 @@ impl Server {
         self.directory.join("log")
     }
 
-    /// Returns the state of the processes, and the postmaster's process id if it runs.
+    /// Returns the state of the processes, and the postmaster's process id unless the server is down.
     pub(super) fn state(&self) -> (PodState, Option<u32>) {
         let mut inner = lock(&self.inner);
         let paused = inner.paused;
@@ -111,7 +111,7 @@ impl Server {
                     inner.paused = false;
                     (PodState::Down, None)
                 }
-                // The process cannot be waited for any more, so it has ended.
+                // Waiting for the process is no longer possible, so the process has ended.
                 Err(_) => (PodState::Down, None),
             },
         }
@@ -126,13 +126,13 @@ impl Server {
         Err(Error::WrongState { name: self.name.clone(), actual: actual.as_str(), expected })
     }
 
-    /// Changes the address that the next start uses.
+    /// Sets the address for the next start.
     pub(super) fn set_address(&self, address: SocketAddr) {
         lock(&self.inner).address = address;
     }
 
-    /// Makes the server a standby of `upstream`, or a primary if that is `None`. Writes the configuration and makes a
-    /// running server reload it.
+    /// Makes the server a standby of `upstream`, or a primary if `upstream` is `None`. Writes the configuration and
+    /// makes a running server reload it.
     pub(super) fn set_role(&self, upstream: Option<SocketAddr>) -> Result<(), Error> {
         {
             let mut inner = lock(&self.inner);
@@ -160,7 +160,7 @@ impl Server {
         Ok(())
     }
 
-    /// Returns the time at which the configuration was loaded, as a new connection reports it.
+    /// Opens a connection and returns the time at which the server loaded the configuration that the connection uses.
     async fn config_load_time(&self) -> Result<String, Error> {
         let failed = |source| Error::sql("query the configuration load time", source);
         let client = self.connect("postgres").await?;
@@ -180,8 +180,8 @@ impl Server {
     /// Starts the server with its existing data and waits until it accepts connections.
     pub(super) async fn start(&self) -> Result<(), Error> {
         self.expect_state(PodState::Down, "down")?;
-        // Clean up after a killed postmaster: its children, and its pid file. PostgreSQL refuses to start if the
-        // process id in that file is in use, possibly by an unrelated process.
+        // Clean up after a killed postmaster: kill its children and remove its pid file. PostgreSQL refuses to start if
+        // the process id in that file is in use, possibly by an unrelated process.
         self.processes.kill().await?;
         remove_if_exists(&self.pid_file())?;
         self.write_files()?;
@@ -316,7 +316,7 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Kills and reaps the postmaster, so that it does not stay as a zombie. The watcher kills its children.
+    /// Kills and reaps the postmaster, so that it does not remain as a zombie. The watcher kills its children.
     fn drop(&mut self) {
         if let Some(mut postmaster) = lock(&self.inner).postmaster.take()
             && let Err(error) = postmaster.kill().and_then(|()| postmaster.wait())

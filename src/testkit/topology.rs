@@ -1,4 +1,4 @@
-//! Changes of the set of Pods and of their roles: scaling, moving, failover.
+//! Changes the set of Pods and their roles: scaling, moving and failover.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,20 +6,22 @@ use tokio::task::JoinSet;
 
 use super::{Cluster, Error, PodRole, PodState, Shutdown, lock, replication, server::Server};
 
-/// Time within which a standby must start streaming, or catch up.
+/// Timeout for a standby to start streaming, or to catch up.
 const STREAMING_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Time within which the other standbys must stream from a new primary. After that they are rewound or copied.
+/// Timeout for a standby to stream from a new primary. After that, the standby is rewound, or copied from the primary.
 const FOLLOW_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Changes of the Pods and their roles. Each method returns when its effect is complete.
+/// Scaling, moving and failover. Each method returns when its effect is complete.
 impl Cluster {
     /// Changes the number of Pods, as a StatefulSet does.
     ///
-    /// Scaling down removes the Pods one by one, the highest ordinal first: each leaves DNS and is then shut down. Its
-    /// data stays. Scaling up copies new standbys from the primary concurrently, and publishes them when all of them
-    /// stream; Pods that run but were unpublished are published too. If no primary runs, Pods start with the data they
-    /// had, so a cluster can be scaled to zero and back. Every added Pod gets an address that no Pod has used before.
+    /// Scaling down removes Pods one by one, the highest ordinal first. Each Pod is removed from DNS and then shut
+    /// down. Its data is kept.
+    ///
+    /// Scaling up copies new standbys from the primary concurrently, and publishes them when all of them stream.
+    /// Running Pods that were unpublished are published too. If no primary runs, Pods start with their previous data,
+    /// so a cluster can be scaled to zero and back. Every added Pod gets an address that no Pod has used before.
     ///
     /// # Errors
     ///
@@ -36,7 +38,7 @@ impl Cluster {
         let before = self.len();
         let grown = self.grow(pods).await;
         if grown.is_err() {
-            // Remove the added Pods, so that the next attempt starts from the same state as this one.
+            // Remove the added Pods, so that a retry starts from the same state.
             while self.len() > before {
                 let server = self.server(self.len() - 1)?;
                 self.unpublish_server(&server)?;
@@ -49,12 +51,12 @@ impl Cluster {
 
     /// Moves a Pod to an address that no Pod has used before, as Kubernetes does when a node is drained.
     ///
-    /// The Pod leaves DNS, is shut down (fast), starts at the new address with the same name and data, and is published
-    /// again. If it is the primary, its standbys follow it to the new address.
+    /// The Pod is removed from DNS, shut down (fast), started at the new address with the same name and data, and
+    /// published again. If it is the primary, its standbys follow it to the new address.
     ///
     /// # Errors
     ///
-    /// As [`stop`](Self::stop) and [`start_pod`](Self::start_pod).
+    /// The same as for [`stop`](Self::stop) and [`start_pod`](Self::start_pod).
     pub async fn move_pod(&self, ordinal: usize) -> Result<(), Error> {
         let _operation = self.operation.lock().await;
         let server = self.server(ordinal)?;
@@ -73,7 +75,7 @@ impl Cluster {
 
     /// Promotes a standby to primary, and makes the other standbys follow it.
     ///
-    /// The old primary is left as it is. If it runs, it is a second primary on the old timeline until it is
+    /// The old primary is not changed. If it is running, it remains a second primary on the old timeline until it is
     /// [re-attached](Self::reattach).
     ///
     /// # Errors
@@ -106,20 +108,20 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes a Pod a standby of the current primary and returns when it streams. Changes that only this Pod had are
-    /// lost.
+    /// Makes a Pod a standby of the current primary and returns when the Pod streams. Changes that only this Pod had
+    /// are lost.
     ///
-    /// Uses `pg_rewind` if possible and a fresh copy of the primary otherwise.
+    /// Uses `pg_rewind` if possible, otherwise a new copy of the primary.
     ///
     /// # Errors
     ///
-    /// [`Error::NoPrimary`] if the primary does not run; [`Error::WrongState`] if the Pod is the primary.
+    /// [`Error::NoPrimary`] if the primary is not running, [`Error::WrongState`] if the Pod is the primary.
     pub async fn reattach(&self, ordinal: usize) -> Result<(), Error> {
         let _operation = self.operation.lock().await;
         let server = self.server(ordinal)?;
         let primary = self.running_primary()?;
         if Arc::ptr_eq(&server, &primary) {
-            let expected = "any other Pod";
+            let expected = "a Pod other than the primary";
             return Err(Error::WrongState { name: server.name().to_owned(), actual: "the primary", expected });
         }
         self.attach(&server, &primary).await?;
@@ -172,7 +174,7 @@ impl Cluster {
             lock(&self.pods).present.push(Arc::clone(&server));
             let primary = self.primary_server();
             if Arc::ptr_eq(&server, &primary) || (has_data && primary.state().0 == PodState::Down) {
-                // There is no running primary to copy from, so the Pod starts with the data it had.
+                // There is no running primary to copy from, so the Pod starts with its previous data.
                 server.start().await?;
                 if Arc::ptr_eq(&server, &primary) {
                     for standby in self.standbys_of(&server) {

@@ -14,20 +14,20 @@ use tracing::warn;
 
 use super::{Account, Error, command};
 
-/// The watcher's program. A shell script runs on every system, and does not depend on the state of this process.
+/// The watcher's program: a shell script, which runs on every system and does not depend on the state of this process.
 const SCRIPT: &str = include_str!("watcher.sh");
 
-/// Time within which the watcher must clean up.
+/// Timeout for the watcher's cleanup.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Free space in `/dev/shm` above which the cluster is placed there, in bytes. A new Pod uses about 40 MB.
+/// Minimum free space in `/dev/shm`, in bytes, for placing the cluster there. A new Pod uses about 40 MB.
 const MIN_FREE_MEMORY: u64 = 1 << 30;
 
 /// The process that creates the cluster's directory and cleans it up.
 ///
 /// The watcher creates the directory, and then reads from a pipe that only this process has open for writing. The pipe
 /// closes when this value is dropped or when this process ends, even by SIGKILL. Then the watcher kills every process
-/// that works in the directory and removes the directory. Every exit thus takes the same clean-up path.
+/// that works in the directory and removes the directory. The cleanup is thus the same for every kind of exit.
 pub(super) struct Watcher {
     directory: PathBuf,
     account: Option<Account>,
@@ -35,7 +35,8 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    /// Creates a directory below `parent` that only `account` can enter. `account` must be able to write to `parent`.
+    /// Starts a watcher, which creates a directory below `parent` that only `account` can enter. `account` must be able
+    /// to write to `parent`.
     pub(super) fn start(parent: Option<&Path>, account: Option<Account>) -> Result<Self, Error> {
         let parent = parent.map_or_else(default_parent, Path::to_path_buf);
         let (shell, directory) = spawn(&parent, Path::new(""), account).map_err(|source| {
@@ -73,21 +74,22 @@ impl Drop for Watcher {
                 self.clean_up()
             });
             if let Err(error) = again {
-                warn!(%error, %directory, "cannot clean up the local cluster; its processes and files stay");
+                warn!(%error, %directory, "cannot clean up the local cluster; its processes and files remain");
             }
         }
     }
 }
 
-/// Returns `/dev/shm` if it has enough free space, otherwise the directory for temporary files. ext4 is slow to create
-/// files in a directory from which many files were just removed.
+/// Returns `/dev/shm` if it has enough free space, otherwise the directory for temporary files. Memory is preferred
+/// because ext4 is slow to create files in a directory from which many files were just removed.
 fn default_parent() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let enough = statvfs(memory).is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) >= MIN_FREE_MEMORY);
     if enough && access(memory, Access::WRITE_OK).is_ok() { memory.to_path_buf() } else { std::env::temp_dir() }
 }
 
-/// Starts a watcher of `directory`, or of a new directory below `parent` if `directory` is empty. Returns the path.
+/// Starts a watcher for `directory`, or for a new directory below `parent` if `directory` is empty. Returns the watcher
+/// and the path.
 fn spawn(parent: &Path, directory: &Path, account: Option<Account>) -> io::Result<(Child, PathBuf)> {
     // Run as the servers' account, because root in a container may be unable to inspect its processes.
     let mut shell = command::program(Path::new("/bin/sh"), account)

@@ -1,8 +1,8 @@
-# Cleans up a local cluster when the process that started this script has ended.
+# Cleans up a local cluster when the process that started this script ends.
 #
 # Reads two lines: a parent directory, and a directory. Creates a new directory in the parent, unless the second line
-# names an existing one, and prints its path. Then waits for the end of standard input, which closes when the other
-# process ends in any way. Finally kills every process that works in the directory, frees their shared memory, and
+# names an existing one, and prints its path. Then waits until standard input is closed, which happens when the other
+# process ends for any reason. Finally kills every process that works in the directory, frees its shared memory, and
 # removes the directory.
 trap '' HUP INT PIPE QUIT TERM
 IFS= read -r parent && IFS= read -r root || exit 1
@@ -44,7 +44,7 @@ while [ "$tries" -lt 200 ]; do
     found=$(processes)
     if [ -n "$found" ]; then
         for pid in $found; do
-            # Segments of the servers that initdb starts: initdb chooses their kind of memory, which may be /dev/shm.
+            # Shared memory of a server that initdb starts. initdb chooses its type, which may be files in /dev/shm.
             segments="$segments $(sed -n 's|.* \(/dev/shm/PostgreSQL\.[0-9]*\)$|\1|p' "/proc/$pid/maps")"
         done
         # shellcheck disable=SC2086 # splits into one word for each process
@@ -52,7 +52,7 @@ while [ "$tries" -lt 200 ]; do
         sleep 0.02 || sleep 1
         continue
     fi
-    # A killed server leaves its System V segment. The segment's id is in the seventh line of the pid file.
+    # A killed server leaves its System V segment behind. The segment's id is in the seventh line of the pid file.
     for pidfile in "$root"/*/data/postmaster.pid; do
         [ -r "$pidfile" ] || continue
         segment=$(sed -n '7s/^ *[0-9][0-9]* *\([0-9][0-9]*\) *$/\1/p' "$pidfile")

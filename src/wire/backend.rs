@@ -1,17 +1,17 @@
 //! Parses the messages of the server: each header, and the few parts of bodies that the pool needs. These are the
 //! status of ReadyForQuery, the severity and SQLSTATE of ErrorResponse, the parameters that show a server's role, and
-//! the tags of commands that deallocate prepared statements. A message beyond its [limit](super::message_limits) ends
-//! the parsing with an error. [`frontend`](super::frontend) is the counterpart for the other direction.
+//! the tags of commands that deallocate prepared statements. A message that exceeds a [limit](super::message_limits)
+//! ends the parsing with an error. [`frontend`](super::frontend) is the counterpart for the other direction.
 //!
 //! # Crates considered
 //!
 //! tokio-postgres reads and parses the same bytes. This parser only observes them in the driver's buffer: it consumes
-//! nothing, accepts reads that end anywhere in a message, and does not allocate per message. Two crates were
+//! nothing, handles reads that end in the middle of a message, and does not allocate per message. Two crates were
 //! considered:
 //!
 //! * `postgres-protocol`, which tokio-postgres uses: `backend::Message::parse` splits whole messages off an owned
-//!   `BytesMut`. All bytes would have to be copied, and a message buffered to its end. Its `frontend` module only
-//!   encodes.
+//!   `BytesMut`. All bytes would have to be copied, and each message would have to be buffered completely. Its
+//!   `frontend` module only encodes.
 //! * `pgwire` also decodes complete messages from a `BytesMut`, which it consumes, into owned values.
 
 use super::message_limits::{
@@ -19,11 +19,11 @@ use super::message_limits::{
     check_response_length,
 };
 
-/// Maximum number of bytes of a body that are kept for parsing. The fields in use are at the start of an ErrorResponse,
-/// and the parameters in use are short. Authentication messages are kept in full.
+/// Maximum number of bytes of a message body that are kept for parsing. This is enough, because the fields in use come
+/// first in an ErrorResponse and the parameters in use are short. Authentication messages are kept in full.
 const KEPT: usize = 128;
 
-/// A message of the server that the pool reacts to.
+/// A message from the server to which the pool reacts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum BackendMessage {
     /// ReadyForQuery, with its status byte.
@@ -42,30 +42,30 @@ pub(super) enum BackendMessage {
     ReadOnly(bool),
 }
 
-/// The position in the stream of the server's messages.
+/// A parser of the server's messages, which keeps its position in the stream between reads.
 #[derive(Debug)]
 pub(super) struct BackendReader {
     header: [u8; 5],
-    /// Bytes of the current header received so far; 5 while its body is read.
+    /// Number of bytes of the current header received so far; 5 while the body is read.
     header_len: usize,
-    /// Bytes of the current body still to come.
+    /// Number of bytes of the current body that have not been received yet.
     body_left: usize,
     /// The start of the current body.
     kept: Vec<u8>,
-    /// Bytes since the last ReadyForQuery.
+    /// Number of bytes since the last ReadyForQuery.
     response_len: usize,
     parameters: ParameterNames,
 }
 
 impl BackendReader {
-    /// Returns a reader at the first message of a connection.
+    /// Creates a parser that starts with the first message of a connection.
     pub(super) fn new() -> Self {
         let (kept, parameters) = (Vec::with_capacity(KEPT), ParameterNames::default());
         Self { header: [0; 5], header_len: 0, body_left: 0, kept, response_len: 0, parameters }
     }
 
-    /// Consumes bytes up to and including the next message that the pool reacts to, and returns that message. Returns
-    /// `None` after consuming all bytes without one.
+    /// Consumes bytes up to and including the next message to which the pool reacts, and returns that message. Returns
+    /// `None` if there is none, after consuming all bytes.
     pub(super) fn next(
         &mut self,
         bytes: &mut &[u8],
@@ -108,7 +108,7 @@ impl BackendReader {
         Ok(None)
     }
 
-    /// Takes the next message if all of it is in `bytes`, which is the usual case. Its body is parsed in place.
+    /// Takes the next message if `bytes` contains all of it, which is the usual case. Its body is parsed in place.
     #[inline]
     fn take_whole<'a>(
         &mut self,
@@ -175,8 +175,8 @@ fn kept(kind: u8) -> usize {
     }
 }
 
-/// Parses the fields of an ErrorResponse: each is a letter, a text and a zero byte. `V` is the severity, which is never
-/// translated; `C` is the SQLSTATE.
+/// Parses the fields of an ErrorResponse: each consists of a letter, a text and a zero byte. `V` is the severity, which
+/// is never translated; `C` is the SQLSTATE.
 fn error(body: &[u8]) -> Option<BackendMessage> {
     let (mut severe, mut code) = (false, None);
     for field in body.split(|&byte| byte == 0) {
@@ -189,7 +189,7 @@ fn error(body: &[u8]) -> Option<BackendMessage> {
     code.map(if severe { BackendMessage::Fatal } else { BackendMessage::Error })
 }
 
-/// Parses a ParameterStatus: a name and a value, each with a zero byte at its end.
+/// Parses a ParameterStatus: a name and a value, each terminated by a zero byte.
 fn parameter(body: &[u8]) -> Option<BackendMessage> {
     let mut parts = body.split(|&byte| byte == 0);
     match (parts.next()?, parts.next()?) {
@@ -264,7 +264,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn returns_the_same_messages_for_any_split(cuts in prop::collection::vec(1..600usize, 1..300)) {
+        fn parses_the_same_messages_however_the_reads_are_split(cuts in prop::collection::vec(1..600usize, 1..300)) {
             let (bytes, expected) = conversation();
             let mut reader = BackendReader::new();
             let (mut rest, mut messages) = (&bytes[..], Vec::new());
@@ -280,7 +280,7 @@ mod tests {
         }
 
         #[test]
-        fn does_not_panic_on_any_bytes(
+        fn does_not_panic_on_arbitrary_bytes(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20),
         ) {
             let mut reader = BackendReader::new();
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn names_the_limit_that_a_message_exceeds() {
+    fn errors_name_the_exceeded_limit() {
         let header = |kind, length: u32| [&[kind][..], &length.to_be_bytes()].concat();
         let sasl = |iterations: &str| message(b'R', format!("\0\0\0\x0br=x,s=eA==,i={iterations}").as_bytes());
         for (bytes, state, expected) in [
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_the_number_of_parameters_but_not_their_changes() {
+    fn limits_the_number_of_parameters_but_not_of_their_changes() {
         let mut reader = BackendReader::new();
         let mut report = |name: &str| {
             let status = message(b'S', format!("{name}\0value\0").as_bytes());

@@ -15,7 +15,8 @@ use crate::{
 /// separate socket, with TLS if the connection uses TLS.
 ///
 /// The request identifies the connection, not the statement. If the statement has ended when the request arrives, the
-/// server cancels whatever runs on the connection then (PostgreSQL manual, "Canceling Requests in Progress").
+/// server cancels whatever statement is then running on the connection (PostgreSQL manual, "Canceling Requests in
+/// Progress").
 #[derive(Clone)]
 pub struct CancelToken {
     token: tokio_postgres::CancelToken,
@@ -37,8 +38,8 @@ impl CancelToken {
         Self { token, endpoint, encrypted, dialer, runtime }
     }
 
-    /// Requests a cancellation, and waits until the server has forwarded the request to the session. Success does not
-    /// mean that a statement was running; a cancelled statement fails with SQLSTATE 57014.
+    /// Sends a cancel request, and waits until the server has forwarded it to the session. Success does not mean that a
+    /// statement was running; a cancelled statement fails with SQLSTATE 57014.
     ///
     /// Takes no longer than `connect_timeout` (2 s by default). Cancel-safe: once started, the request continues even
     /// if this future is dropped.

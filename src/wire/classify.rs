@@ -1,5 +1,5 @@
-//! Classifies errors of the driver: the cause, its consequence for the connection and the Pod, and whether the work
-//! that failed may have been applied.
+//! Classifies the driver's errors: the cause, its consequence for the connection and the Pod, and whether the failed
+//! work may have been applied.
 
 use std::{
     error::{self, Error as _},
@@ -22,17 +22,18 @@ pub enum Class {
     /// No credentials were available: the file could not be read, or the provider failed. This is not a fault of
     /// the Pod, and a retry may succeed.
     Credentials,
-    /// The Pod has no connection slot left (53300). It is healthy but at its limit.
+    /// The server has no connection slot left (53300). The Pod is healthy but at its limit.
     Full,
     /// The Pod is not available now: it is shutting down or starting up (57P01, 57P02, 57P03), or refuses connections.
     NotReady,
     /// A write was sent to a read-only Pod (25006).
     ReadOnly,
     /// A prepared statement can no longer be used: its plan does not fit the tables (0A000, "cached plan must not
-    /// change result type"), or the server does not have it (26000). It works again after it is prepared again.
+    /// change result type"), or the server does not have it (26000). The statement works again once it has been
+    /// prepared again.
     StalePlan,
-    /// The statement itself failed: a syntax error, a constraint, a deadlock, a cancellation, a value that does not
-    /// fit. The Pod is healthy.
+    /// The statement itself failed, for example because of a syntax error, a constraint, a deadlock, a cancellation, or
+    /// a value that does not fit. The Pod is healthy.
     Statement,
     /// TLS could not be established, or the client or the server rejected the other's certificate. A retry fails in the
     /// same way.
@@ -64,15 +65,15 @@ impl Verdict {
     }
 }
 
-/// Prefix of the server functions that detect an outdated plan: `RevalidateCachedQuery`, and `RevalidateCachedPlan` in
-/// old versions.
+/// Common prefix of the server functions that detect an outdated plan: `RevalidateCachedQuery`, and
+/// `RevalidateCachedPlan` in old versions.
 const REVALIDATE: &str = "RevalidateCached";
 
-/// Returns the cause of an error, and whether the work that failed may have been applied.
+/// Returns the cause of an error, and whether the failed work may have been applied.
 ///
-/// After an `ERROR` of the server, nothing of that statement was applied. The same need not hold for earlier statements
-/// outside of its transaction. After a `FATAL` error, a broken connection, or an error of the driver itself, the
-/// outcome is unknown: a commit may have succeeded before.
+/// If the server reported an `ERROR`, the statement was not applied, but earlier statements outside of its transaction
+/// may have been. After a `FATAL` error, a broken connection, or an error of the driver itself, the outcome is unknown:
+/// a commit may have succeeded before the error.
 ///
 /// ```
 /// # async fn example(client: podpool::Client) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,18 +1,18 @@
-//! The channel from a connection to the pool, for observations that bear on the health or the role of its Pod.
+//! The channel through which a connection reports observations about its Pod's health or role to the pool.
 
 use std::{fmt, sync::Arc};
 
 use crate::{endpoint::Role, error::BoxError};
 
-/// An observation on a connection.
+/// An observation that was made on a connection.
 #[derive(Debug)]
 pub(crate) enum Evidence {
-    /// The server ended the session with a FATAL error of this SQLSTATE.
+    /// The server ended the session with a FATAL error that has this SQLSTATE.
     Fatal([u8; 5]),
     /// The connection broke although the pool had not closed it.
     Lost {
         cause: BoxError,
-        /// A FATAL error was received before.
+        /// True if a FATAL error was received before.
         after_fatal: bool,
     },
     /// The server reported its role.

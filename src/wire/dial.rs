@@ -1,7 +1,7 @@
-//! Opens one connection: TCP, TLS if configured, start-up and authentication, all under one deadline.
+//! Opens one connection: TCP, TLS if configured, startup and authentication, all under one deadline.
 //!
 //! With `sslmode=allow` and `prefer`, a failed attempt may be repeated in the other TLS mode. If the server rejects
-//! credentials that can change, the dial reads them again and, if they differ, repeats once.
+//! credentials that can change, the dial reads them again and retries once if they differ.
 
 use std::{fmt, future::Future, net::SocketAddr, sync::Arc};
 
@@ -44,7 +44,7 @@ pub(crate) struct Dialer {
     timeout: Duration,
 }
 
-/// TCP options that detect a dead peer.
+/// TCP options that make the operating system detect a dead peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SocketOptions {
     user_timeout: Duration,
@@ -56,12 +56,13 @@ pub(crate) struct SocketOptions {
 /// An open, authenticated connection, whose driver is running.
 #[derive(Debug)]
 pub(crate) struct Dialled {
-    /// Declared, and so dropped, before the client: the driver must see the release before the client's end.
+    /// Declared before `client`, so that it is dropped first: the driver must see that the pool has released the
+    /// connection before it sees that the client is gone.
     pub(crate) record: RecordOwner,
     pub(crate) client: Client,
     /// The handle of the driver task. Aborting it closes the connection immediately.
     pub(crate) driver: AbortHandle,
-    /// The connection uses TLS.
+    /// True if the connection uses TLS.
     pub(crate) encrypted: bool,
 }
 
@@ -125,7 +126,8 @@ impl Dialer {
         self.tls.refresher()
     }
 
-    /// Gets the credentials under the deadline. `rejected` is true if the server has rejected the previous ones.
+    /// Gets the credentials, but no later than the deadline. `rejected` is true if the server has rejected the previous
+    /// ones.
     async fn login(&self, address: SocketAddr, rejected: bool, deadline: Instant) -> Result<Login, DialError> {
         let cause: BoxError = match timeout_at(deadline, self.source.login(address, rejected)).await {
             Ok(Ok(login)) => return Ok(login),
@@ -135,7 +137,8 @@ impl Dialer {
         Err(DialError::new(Phase::Credentials, Class::Credentials, cause))
     }
 
-    /// Opens a connection with the first TLS mode of the plan, and with the fallback if that may help.
+    /// Opens a connection with the first TLS mode of the plan. If that fails and the fallback mode may succeed, retries
+    /// with it.
     async fn open(
         &self,
         endpoint: &Endpoint,
@@ -154,7 +157,7 @@ impl Dialer {
         }
     }
 
-    /// Opens a connection with one TLS mode.
+    /// Opens a connection with the given TLS mode.
     async fn attempt(
         &self,
         endpoint: &Endpoint,
@@ -172,13 +175,13 @@ impl Dialer {
         let (stream, encrypted) = self.stage(Phase::Tls, deadline, &record, secure).await?;
         let start = self.start(stream, encrypted, login, record.clone(), observer.clone());
         self.stage(Phase::Startup, deadline, &record, start).await.map_err(|mut error| {
-            // `pg_hba.conf` may have an entry for the other TLS mode, which `allow` and `prefer` permit.
+            // `pg_hba.conf` may have an entry that matches only the other TLS mode, which `allow` and `prefer` permit.
             error.try_other_tls_mode |= error.has_no_hba_entry() && (encrypted || encryption == Encryption::Plain);
             error.with_login_details(&self.source, login, endpoint.address().port())
         })
     }
 
-    /// Runs one phase of a dial under the deadline.
+    /// Runs one phase of a dial until the deadline.
     async fn stage<T>(
         &self,
         phase: Phase,
@@ -197,7 +200,7 @@ impl Dialer {
         connected.map_err(|error| DialError::new(Phase::Tcp, Class::NotReady, error.into()))
     }
 
-    /// Performs start-up and authentication on a stream, and starts the driver.
+    /// Performs startup and authentication on a stream, and starts the driver.
     pub(super) async fn start(
         &self,
         stream: Box<dyn Io>,
@@ -212,8 +215,8 @@ impl Dialer {
             postgres.password(password.expose());
         }
         if encrypted {
-            // The TLS handshake is done. `Direct` makes the driver skip SSLRequest, and `Established` returns the
-            // stream as it is.
+            // The TLS handshake is already done. `Direct` makes the driver skip SSLRequest, and `Established` returns
+            // the stream unchanged.
             postgres.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
         } else {
             postgres.ssl_mode(SslMode::Disable);
@@ -225,14 +228,14 @@ impl Dialer {
         if dialled.record.role() == Role::Unknown {
             dialled.query_role().await.map_err(DialError::startup)?;
         }
-        // The record reflects requests only after the driver's first poll.
+        // The record is up to date only after the driver's first poll.
         dialled.record.wait_until_idle().await;
         Ok(dialled)
     }
 }
 
 impl Dialled {
-    /// Queries the role of a server that does not report it during start-up: before PostgreSQL 14, and behind poolers.
+    /// Queries the role of a server that does not report it during startup: before PostgreSQL 14, and behind poolers.
     async fn query_role(&self) -> Result<(), tokio_postgres::Error> {
         let messages = self.client.simple_query("SELECT pg_catalog.pg_is_in_recovery()").await?;
         for message in messages {
@@ -276,7 +279,7 @@ impl SocketOptions {
 
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `postgres` and `source` may hold passwords. Both redact them, but are omitted all the same.
+        // `postgres` and `source` may hold passwords. Both redact them, but are omitted to be safe.
         let Self { postgres: _, source: _, socket, tls, timeout } = self;
         let mut out = f.debug_struct("Dialer");
         out.field("socket", socket).field("tls", tls).field("timeout", timeout).finish_non_exhaustive()

@@ -20,11 +20,12 @@ use crate::error::{BoxError, Phase};
 pub(crate) struct DialError {
     pub(crate) phase: Phase,
     pub(crate) class: Class,
-    /// The deadline passed before any bytes were received.
+    /// True if the deadline passed before any byte was received.
     pub(crate) unresponsive: bool,
-    /// The dial may succeed with TLS if this attempt had none, or without TLS if it had.
+    /// True if the dial may succeed in the other TLS mode: with TLS if this attempt used none, or without TLS if it
+    /// did.
     pub(super) try_other_tls_mode: bool,
-    /// The server rejected the user or the password (28P01, or 28000 for external authentication methods).
+    /// True if the server rejected the user or the password (28P01, or 28000 for external authentication methods).
     pub(super) login_rejected: bool,
     pub(super) cause: BoxError,
 }
@@ -41,12 +42,12 @@ impl DialError {
         Self { phase, class, unresponsive: false, try_other_tls_mode: false, login_rejected: false, cause }
     }
 
-    /// Returns the error of a start-up that failed with an error of the driver.
+    /// Creates the error of a startup that failed with a driver error.
     pub(super) fn startup(error: tokio_postgres::Error) -> Self {
         if let Some(alert) = tls::find_tls_error(&error) {
             return Self { try_other_tls_mode: true, ..Self::new(Phase::Tls, Class::Tls, alert.into()) };
         }
-        // A connection that ends during start-up was never open, so it does not count as lost.
+        // A connection that ends during startup was never open, so it does not count as lost.
         let class = match error.code() {
             Some(code) => match class(code.code(), true) {
                 Class::Connection => Class::NotReady,
@@ -54,9 +55,8 @@ impl DialError {
             },
             None => match classify(&error).class {
                 Class::Connection => Class::NotReady,
-                // The kinds of the driver's errors can only be distinguished by their texts. These two come from the
-                // driver itself: the server failed SCRAM's mutual authentication, or requires something that is not
-                // configured.
+                // The driver's errors can only be distinguished by their texts. These two come from the driver itself:
+                // the server failed SCRAM's mutual authentication, or it requires something that is not configured.
                 _ if matches!(error.to_string().as_str(), "authentication error" | "invalid configuration") => {
                     Class::Access
                 }
@@ -67,13 +67,13 @@ impl DialError {
         Self { login_rejected, ..Self::new(Phase::Startup, class, error.into()) }
     }
 
-    /// Returns true if `pg_hba.conf` may have no entry for this connection: PostgreSQL reports that as 28000.
+    /// Returns true if `pg_hba.conf` may lack an entry for this connection, which PostgreSQL reports as 28000.
     pub(super) fn has_no_hba_entry(&self) -> bool {
         let error = self.cause.downcast_ref::<tokio_postgres::Error>();
         error.and_then(tokio_postgres::Error::code) == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
     }
 
-    /// Adds the error of the attempt in the other TLS mode, which came before this one.
+    /// Adds the error of the first attempt, which was made in the other TLS mode.
     pub(super) fn with_first_attempt(self, first: Self) -> Self {
         let cause = BothTlsModes { first: first.chain(), second: self.cause };
         Self { cause: cause.into(), ..self }
@@ -137,10 +137,10 @@ impl error::Error for BothTlsModes {
     }
 }
 
-/// Text of the driver's error if the server requests a password and none was configured.
+/// Text of the driver's error if the server requests a password and none is configured.
 const MISSING: &str = "password missing";
 
-/// The cause of a start-up that the server ended with an error.
+/// The cause of a startup that the server ended with an error.
 #[derive(Debug)]
 struct Rejected {
     text: String,

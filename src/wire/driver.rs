@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{config::Limits, time::Duration};
 
-/// Maximum time for Terminate, flush and shutdown after the connection was released.
+/// Maximum time for Terminate, flush and shutdown after the pool has released the connection.
 const TERMINATE_TIMEOUT: Duration = Limits::TERMINATE_TIMEOUT;
 
 /// A future that runs a connection until its end. Dropping it closes the socket.
@@ -32,7 +32,7 @@ pub(super) struct Driver {
     close_timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// A waker that sets the record's flag for "woken" before it wakes the task.
+/// A waker that marks the driver as woken in the record before it wakes the task.
 struct RecordingWaker {
     record: Arc<Record>,
     task: Waker,
@@ -51,7 +51,7 @@ impl Wake for RecordingWaker {
 
 impl Driver {
     pub(super) fn new(connection: Connection<Tap, Tap>, record: Arc<Record>, observer: ConnectionObserver) -> Self {
-        // Before the first poll there is no waker that would set the flag when a request is sent.
+        // Before the first poll, no waker exists that would mark the driver as woken when a request is sent.
         record.wake();
         Self { connection, record, observer, waker: None, close_timer: None }
     }
@@ -88,7 +88,7 @@ impl Driver {
             }
         }
         if self.record.is_released() {
-            // Created here, so that the timer belongs to the runtime that runs this task.
+            // Created here, so that the timer belongs to the runtime of this task.
             let timer = self.close_timer.get_or_insert_with(|| Box::pin(sleep(TERMINATE_TIMEOUT)));
             return timer.as_mut().poll(cx);
         }
@@ -102,7 +102,7 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let kept = self.take_waker(cx.waker());
         self.record.begin_poll();
-        // The tap clears this when the driver has drained the socket.
+        // The tap clears this flag when the driver has drained the socket.
         self.record.set_undelivered(true);
         let poll = self.run(&mut Context::from_waker(&kept.1));
         self.waker = Some(kept);

@@ -1,30 +1,30 @@
-//! Parses the headers of the messages that the driver sends (PostgreSQL manual, "Message Formats"). Counts the
-//! requests, which the server completes with a ReadyForQuery, and the statements to prepare. Writes may end anywhere in
-//! a message.
+//! Parses the headers of the messages that the driver sends (PostgreSQL manual, "Message Formats"). Counts the requests
+//! (the messages that the server completes with a ReadyForQuery) and the statements to prepare. Writes may end in the
+//! middle of a message.
 //!
 //! [`backend`](super::backend) is the counterpart for the other direction, and names the crates that were considered.
 
-/// The position in the stream of the driver's messages.
+/// A parser of the driver's messages, which keeps its position in the stream between writes.
 #[derive(Debug)]
 pub(super) struct FrontendReader {
-    /// The start-up message comes next, or its header is being read. No other message lacks a type byte.
+    /// True until the header of the startup message, the only message without a type byte, has been read.
     startup: bool,
     header: [u8; 5],
-    /// Bytes of the current header received so far.
+    /// Number of bytes of the current header read so far.
     header_len: usize,
-    /// Bytes of the current body still to come.
+    /// Number of bytes of the current body that have not been read yet.
     body_left: usize,
-    /// Parse messages so far.
+    /// Number of Parse messages so far.
     parsed: u64,
 }
 
 impl FrontendReader {
-    /// Returns a reader at the start-up message of a connection.
+    /// Creates a parser that starts with the startup message of a connection.
     pub(super) fn new() -> Self {
         Self { startup: true, header: [0; 5], header_len: 0, body_left: 0, parsed: 0 }
     }
 
-    /// Consumes bytes that the socket accepted. Returns the number of requests whose header ends in them.
+    /// Consumes bytes that the socket has accepted. Returns the number of requests whose header ends within them.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> u32 {
         let mut requests = 0;
         while !bytes.is_empty() {
@@ -55,7 +55,7 @@ impl FrontendReader {
                 }
             };
             let [kind, length @ ..] = header;
-            // The server completes Query, Sync, FunctionCall and the start-up with a ReadyForQuery.
+            // The server completes Query, Sync, FunctionCall and the startup with a ReadyForQuery.
             requests += u32::from(self.startup || matches!(kind, b'Q' | b'S' | b'F'));
             self.parsed += u64::from(!self.startup && kind == b'P');
             self.body_left = (u32::from_be_bytes(length) as usize).saturating_sub(4);
@@ -64,7 +64,7 @@ impl FrontendReader {
         requests
     }
 
-    /// Returns the total number of statements, named or unnamed, that the server was requested to prepare.
+    /// Returns the total number of Parse messages: one for each statement, named or unnamed, that the driver prepares.
     pub(super) fn parsed(&self) -> u64 {
         self.parsed
     }
@@ -85,11 +85,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_the_same_requests_for_any_split(
+        fn counts_the_same_requests_however_the_writes_are_split(
             messages in prop::collection::vec((prop::sample::select(&b"QSFPBEDCHXdcfp"[..]), 0..40usize), 0..30),
             cuts in prop::collection::vec(1..50usize, 1..200),
         ) {
-            let mut bytes = message(0, 10).split_off(1); // the start-up message
+            let mut bytes = message(0, 10).split_off(1); // the startup message
             let (mut expected, mut parsed) = (1, 0);
             for (kind, body) in messages {
                 expected += u32::from(b"QSF".contains(&kind));
@@ -110,7 +110,7 @@ mod tests {
         }
 
         #[test]
-        fn does_not_panic_on_any_bytes(
+        fn does_not_panic_on_arbitrary_bytes(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20),
         ) {
             let mut frontend = FrontendReader::new();

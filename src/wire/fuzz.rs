@@ -1,5 +1,5 @@
-//! Fuzz targets for the bytes of a connection. They assert that the split of a stream into reads and writes does not
-//! change the result, and that no more bytes are read than the limits allow.
+//! Fuzz targets for the bytes of a connection. They assert that the result does not depend on how a stream is split
+//! into reads and writes, and that no more bytes are read than the limits allow.
 
 use std::{
     cell::RefCell,
@@ -30,8 +30,7 @@ use super::{
 };
 use crate::{config::Config, error::Phase, event::Emitter};
 
-/// Splits off the first byte. Returns the remaining bytes, and the same bytes in pieces of the length that the first
-/// byte specifies.
+/// Splits off the first byte. Returns the remaining bytes, and the same bytes in pieces whose length is the first byte.
 fn pieces(bytes: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[u8]>)> {
     let (&length, rest) = bytes.split_first()?;
     Some((rest, rest.chunks(usize::from(length).max(1))))
@@ -194,8 +193,8 @@ thread_local! {
     static DIALER: RefCell<Option<(tokio::runtime::Runtime, Dialer)>> = const { RefCell::new(None) };
 }
 
-/// Plays the server during start-up and a first health check. Asserts that the dial ends, that an error names its
-/// phase, and that no more bytes are read than the limits allow.
+/// Plays the server during startup and a first health check. Asserts that the dial ends, that an error names its phase,
+/// and that no more bytes are read than the limits allow.
 pub fn dial(bytes: &[u8]) {
     let Some((&piece, bytes)) = bytes.split_first() else { return };
     DIALER.with_borrow_mut(|dialer| {
@@ -223,7 +222,7 @@ pub fn dial(bytes: &[u8]) {
             }
             tokio::task::yield_now().await; // lets the driver end
         });
-        // Four responses, to start-up, the query of the role, the Sync and the query of the state; and one read buffer.
+        // At most four responses (to startup, the role query, the Sync and the state query), and one read buffer.
         assert!(sent.load(Ordering::Relaxed) <= 4 * MAX_RESPONSE + (64 << 10));
         assert!(!record.is_in_service());
     });

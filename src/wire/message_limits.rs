@@ -3,33 +3,33 @@
 //! The driver buffers a whole message before it parses it, stores every parameter that the server reports, and computes
 //! as many SCRAM iterations as the server requests. A faulty or hostile server could therefore exhaust the client's
 //! memory or processor. The [`tap`](super::tap) enforces the limits below and ends a connection that exceeds one. An
-//! oversized message is rejected by its header, before its body is read.
+//! oversized message is rejected when its header is read, before its body is buffered.
 //!
 //! | limit | constant | source |
 //! |---|---|---|
-//! | start-up as a whole, and each response to a query of the pool itself | [`MAX_RESPONSE`] | |
+//! | the whole startup, and each response to one of the pool's own queries | [`MAX_RESPONSE`] | |
 //! | one authentication message | [`MAX_AUTHENTICATION`] | libpq (`fe-connect.c`) |
 //! | SCRAM iterations | [`MAX_SCRAM_ITERATIONS`] | pgjdbc, node-postgres |
-//! | one message, unless a caller waits for data | [`MAX_SHORT_MESSAGE`] | libpq (`fe-connect.c`, `fe-protocol3.c`) |
+//! | one message, if no caller waits for data | [`MAX_SHORT_MESSAGE`] | libpq (`fe-connect.c`, `fe-protocol3.c`) |
 //! | one message of data for a caller | [`MAX_DATA_MESSAGE`] | PostgreSQL's largest allocation (`memutils.h`) |
 //! | parameters, and the name of each | [`MAX_PARAMETERS`], [`MAX_PARAMETER_NAME`] | |
 
 use std::{collections::HashSet, error, fmt};
 
-/// Maximum size of one response, up to its ReadyForQuery, on a connection that is not in service yet. In bytes.
+/// Maximum size in bytes of one response, up to its ReadyForQuery, on a connection that is not in service yet.
 pub(super) const MAX_RESPONSE: usize = 256 << 10;
-/// Maximum length of an authentication message: libpq's limit. In bytes.
+/// Maximum length of an authentication message in bytes: libpq's limit.
 pub(super) const MAX_AUTHENTICATION: usize = 2_000;
 /// Maximum number of SCRAM iterations: about 50 ms of processor time, during which the thread is blocked. PostgreSQL's
 /// default of `scram_iterations` is 4096.
 pub(super) const MAX_SCRAM_ITERATIONS: u32 = 100_000;
-/// Maximum length of a message of a type that is normally short: libpq's limit. In bytes.
+/// Maximum length in bytes of a message whose type is normally short: libpq's limit.
 pub(super) const MAX_SHORT_MESSAGE: usize = 30_000;
-/// Maximum length of a message of data: PostgreSQL servers cannot build a larger one. In bytes.
+/// Maximum length of a data message in bytes. PostgreSQL servers cannot build a larger one.
 pub(super) const MAX_DATA_MESSAGE: usize = 1 << 30;
 /// Maximum length of a ParameterDescription: a 16-bit count, and four bytes for each parameter.
 const MAX_PARAMETER_DESCRIPTION: usize = 4 + 2 + 4 * 65_535;
-/// The smallest of the limits on message lengths.
+/// The smallest limit on message lengths. Shorter messages need no further check.
 const MIN_LIMIT: usize = MAX_AUTHENTICATION;
 const _: () =
     assert!(MIN_LIMIT <= MAX_SHORT_MESSAGE && MIN_LIMIT <= MAX_DATA_MESSAGE && MIN_LIMIT <= MAX_PARAMETER_DESCRIPTION);
@@ -44,9 +44,9 @@ const SASL_CONTINUE: [u8; 4] = 11u32.to_be_bytes();
 /// The state of a connection, which determines the limits that apply.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionState {
-    /// The connection is available to callers, whose queries may have large responses.
+    /// True if the connection is available to callers, whose queries may have large responses.
     pub(super) in_service: bool,
-    /// A request is outstanding.
+    /// True if a request is outstanding.
     pub(super) awaiting_response: bool,
 }
 

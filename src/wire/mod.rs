@@ -2,7 +2,7 @@
 //! errors.
 //!
 //! ```text
-//! Client ⇄ driver task ⇄ start-up, protocol ⇄ tap ⇄ (TLS) ⇄ TCP
+//! Client ⇄ driver task ⇄ startup, protocol ⇄ tap ⇄ (TLS) ⇄ TCP
 //!             │                              │
 //!             └────────── record ◀───────────┘ ──▶ connection observer: reports to the pool
 //! ```

@@ -15,7 +15,7 @@
 //!   [`Record::end_poll`] clears `POLLING` and keeps a `WOKEN` that was set during the poll. Both release the writes of
 //!   the task; [`Record::is_clean`] acquires them.
 //! * [`Record::wait_until_idle`] sets `WATCHED` in the same atomic. A poll that ends later sees the flag and notifies
-//!   the waiter. The result of a poll that ended earlier is visible to the waiter. No wake-up is lost.
+//!   the waiter. The result of a poll that ended earlier is visible to the waiter. No wakeup is lost.
 //!
 //! While `POLLING` and `WOKEN` are both clear, the driver has taken and counted every request of the returning thread:
 //! a request that is still in the channel has set `WOKEN`, or the poll that will take it has not ended.
@@ -43,7 +43,7 @@ pub(crate) enum StaleStatements {
 const POLLING: u8 = 1;
 /// The driver was woken and has not been polled since.
 const WOKEN: u8 = 2;
-/// A task waits for the end of a poll.
+/// A task is waiting for the end of a poll.
 const WATCHED: u8 = 4;
 
 /// The transaction status of ReadyForQuery when no transaction is open (PostgreSQL manual, "Message Formats").
@@ -60,45 +60,45 @@ pub(crate) struct Record {
     poll_ended: Notify,
     /// The status byte of the last ReadyForQuery; 0 before the first one.
     status: AtomicU8,
-    /// Requests written that the server has not completed.
+    /// Number of requests written that the server has not completed.
     outstanding: AtomicU32,
-    /// A COPY from the client is in progress.
+    /// True while a COPY from the client is in progress.
     copying: AtomicBool,
-    /// The last poll did not drain the socket: the driver may hold a response that its caller has not taken.
+    /// True if the last poll did not drain the socket: the driver may hold a response that its caller has not taken.
     undelivered: AtomicBool,
-    /// The socket did not accept all bytes of the last write or flush.
+    /// True if the socket did not accept all bytes of the last write or flush.
     write_blocked: AtomicBool,
-    /// The driver has ended, or is about to: no further response will arrive.
+    /// True if the driver has ended or is about to end, so that no further response will arrive.
     ended: AtomicBool,
-    /// A FATAL error was received.
+    /// True if a FATAL error was received.
     fatal_received: AtomicBool,
-    /// The pool has dropped the connection.
+    /// True if the pool has dropped the connection.
     released: AtomicBool,
-    /// The connection is available to callers, whose queries may have large responses.
+    /// True if the connection is available to callers, whose queries may have large responses.
     in_service: AtomicBool,
-    /// Total requests written.
+    /// Total number of requests written.
     sent: AtomicU64,
-    /// Total reads that returned bytes.
+    /// Total number of reads that returned bytes.
     reads: AtomicU64,
-    /// Total requests completed. Pipelined requests count as one, up to the last of them.
+    /// Total number of requests completed. Pipelined requests count as one, which the last of them completes.
     answered: AtomicU64,
     /// Total time from request to ReadyForQuery, in microseconds.
     answered_micros: AtomicU64,
-    /// The current checkout accepts any Pod.
+    /// True if the target of the current checkout is `any`, so the choice of the Pod did not depend on its role.
     any_pod: AtomicBool,
-    /// The part of `answered` from checkouts that accept any Pod.
+    /// The part of `answered` from checkouts with the target `any`.
     answered_any: AtomicU64,
-    /// The part of `answered_micros` from checkouts that accept any Pod.
+    /// The part of `answered_micros` from checkouts with the target `any`.
     answered_any_micros: AtomicU64,
-    /// Total requests that failed through a fault of the server.
+    /// Total number of requests that failed through a fault of the server.
     failed: AtomicU64,
-    /// Consecutive requests, up to the last one, that failed through a fault of the server.
+    /// Number of consecutive requests, up to the last one, that failed through a fault of the server.
     consecutive_failures: AtomicU32,
     /// `in_hot_standby`: 0 if not reported, 1 for off, 2 for on.
     standby: AtomicU8,
-    /// `default_transaction_read_only` is on.
+    /// True if `default_transaction_read_only` is on.
     read_only: AtomicBool,
-    /// Total statements that the server was requested to prepare.
+    /// Total number of Parse messages written: one for each statement, named or unnamed, that the driver prepares.
     parsed: AtomicU64,
     /// A [`StaleStatements`], or 0 for none.
     stale_statements: AtomicU8,
@@ -108,7 +108,8 @@ pub(crate) struct Record {
 impl Record {
     /// Marks the beginning of a poll of the driver.
     pub(super) fn begin_poll(&self) {
-        // `WOKEN` can be cleared: this poll handles its cause. One operation is enough if no other flag is set.
+        // `WOKEN` can be cleared, because this poll handles its cause. If no other flag is set, one operation is
+        // enough.
         if self.driver.compare_exchange(WOKEN, POLLING, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             self.driver.fetch_or(POLLING, Ordering::AcqRel);
             self.driver.fetch_and(!WOKEN, Ordering::AcqRel);
@@ -184,7 +185,7 @@ impl Record {
         self.fatal_received.store(true, Ordering::Relaxed);
     }
 
-    /// Returns true if the pool has dropped the connection. Later errors are no evidence against the Pod.
+    /// Returns true if the pool has dropped the connection. Errors after that are no evidence against the Pod.
     pub(crate) fn is_released(&self) -> bool {
         // Acquire pairs with `release`.
         self.released.load(Ordering::Acquire)
@@ -232,13 +233,13 @@ impl Record {
         (self.answered.load(Ordering::Relaxed), Duration::from_micros(micros))
     }
 
-    /// Returns the part of [`answered`](Self::answered) from checkouts that accept any Pod.
+    /// Returns the part of [`answered`](Self::answered) from checkouts with the target `any`.
     pub(crate) fn answered_any(&self) -> (u64, Duration) {
         let micros = self.answered_any_micros.load(Ordering::Relaxed);
         (self.answered_any.load(Ordering::Relaxed), Duration::from_micros(micros))
     }
 
-    /// Sets whether the current checkout accepts any Pod. Stores only on a change, because a store invalidates the
+    /// Sets whether the target of the current checkout is `any`. Stores only a change, because a store invalidates the
     /// cache line for the readers of neighboring fields.
     #[inline]
     pub(crate) fn set_any_pod(&self, any: bool) {
@@ -247,8 +248,8 @@ impl Record {
         }
     }
 
-    /// Returns the total number of requests that failed through a fault of the server, and the length of the current
-    /// run of such failures.
+    /// Returns the total number of requests that failed through a fault of the server, and the number of consecutive
+    /// failures up to the last request.
     pub(crate) fn failed(&self) -> (u64, u32) {
         (self.failed.load(Ordering::Relaxed), self.consecutive_failures.load(Ordering::Relaxed))
     }
@@ -280,7 +281,7 @@ impl Record {
         self.read_only.store(read_only, Ordering::Relaxed);
     }
 
-    /// Returns the total number of statements, named or unnamed, that the server was requested to prepare.
+    /// Returns the total number of Parse messages written: one for each statement that the driver prepares.
     #[inline]
     pub(crate) fn parsed(&self) -> u64 {
         self.parsed.load(Ordering::Relaxed)

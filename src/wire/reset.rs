@@ -2,8 +2,9 @@
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-/// Does what `DISCARD ALL` does, without `DEALLOCATE ALL`. `SET SESSION AUTHORIZATION` comes before `RESET ROLE`,
-/// because it sets the role as well. The last statement lists the statements that were prepared with SQL's `PREPARE`.
+/// The statements that `DISCARD ALL` runs, except for `DEALLOCATE ALL`. `SET SESSION AUTHORIZATION` comes before
+/// `RESET ROLE`, because it also sets the role. The last statement lists the statements that were prepared with SQL's
+/// `PREPARE`.
 const DISCARD: &str = "\
 CLOSE ALL; \
 SET SESSION AUTHORIZATION DEFAULT; \

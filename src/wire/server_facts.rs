@@ -1,6 +1,6 @@
-//! The state of a server that a health check queries in addition to the bare Sync: its role, its position in the
-//! history of its cluster, and its connection limit. The query calls only functions that every role may execute
-//! (PostgreSQL manual, "Recovery Information Functions", "Control Data Functions").
+//! The health check of a server: a bare Sync, then a query for the server's role, its position in the history of its
+//! cluster, and its connection limit. The query calls only functions that every database role may execute (PostgreSQL
+//! manual, "Recovery Information Functions", "Control Data Functions").
 
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
@@ -22,20 +22,21 @@ pub(crate) struct ServerFacts {
     pub(crate) role: Role,
     /// The identifier of the cluster: assigned by `initdb`, shared by a primary and its standbys.
     pub(crate) system: Option<u64>,
-    /// The timeline of a primary. Not from `pg_control_checkpoint`, which lags until the checkpoint after a promotion.
+    /// The timeline of a primary. Not taken from `pg_control_checkpoint`, which lags until the checkpoint after a
+    /// promotion.
     pub(crate) timeline: Option<u32>,
     /// The last position that a primary has written, or that a standby has replayed.
     pub(crate) position: Option<Lsn>,
-    /// A standby has a WAL receiver, so it is connected to an upstream server.
+    /// True if a standby has a WAL receiver, which means that it is connected to an upstream server.
     pub(crate) receiving: Option<bool>,
     /// Time since the commit of the last transaction that a standby has replayed.
     pub(crate) replayed_ago: Option<Duration>,
-    /// Maximum number of connections to this database that are open to the session's role.
+    /// Maximum number of connections to this database that the session's role may open.
     pub(crate) slots: Option<u32>,
 }
 
-/// Returns one row. A function that fails on a standby is called only if recovery had ended; recovery never begins
-/// during a session, so the check cannot become outdated.
+/// The query of the server's state, which returns one row. Functions that fail on a standby are called only if recovery
+/// has ended. Recovery never begins during a session, so the check cannot become outdated.
 const QUERY: &str = "\
 SELECT pg_catalog.pg_is_in_recovery(), \
 (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
@@ -51,17 +52,17 @@ LEAST(pg_catalog.current_setting('max_connections')::int4 \
 (SELECT NULLIF(rolconnlimit, -1) FROM pg_catalog.pg_roles WHERE rolname = session_user), \
 (SELECT NULLIF(datconnlimit, -1) FROM pg_catalog.pg_database WHERE datname = current_database()))";
 
-/// Checks that the server responds, and returns the response time of a bare Sync and the state of the server.
+/// Checks that the server responds. Returns the response time of a bare Sync, and the state of the server.
 ///
-/// A server that was just promoted reports its new role with the response to the Sync. A server that rejects the query
-/// of its state passes all the same.
+/// A server that was just promoted reports its new role with the response to the Sync. If the server rejects the query
+/// of its state, the check still passes.
 pub(crate) async fn probe(open: &Dialled) -> Result<(Duration, ServerFacts), tokio_postgres::Error> {
     let started = Instant::now();
     open.client.check_connection().await?;
     let took = started.elapsed();
     match query(&open.client).await {
         Err(error) if classify(&error).class == Class::Statement => {
-            tracing::debug!(%error, "the server rejected the health check's query of its role and replication state");
+            tracing::debug!(%error, "the server rejected the health check's query for its role and replication state");
             Ok((took, ServerFacts { role: open.record.role(), ..ServerFacts::default() }))
         }
         facts => Ok((took, facts?)),
@@ -93,7 +94,7 @@ fn parse(row: &SimpleQueryRow) -> ServerFacts {
     }
 }
 
-/// Parses two hexadecimal numbers with a slash between them (PostgreSQL manual, "pg_lsn Type").
+/// Parses a WAL position: two hexadecimal numbers with a slash between them (PostgreSQL manual, "pg_lsn Type").
 fn parse_lsn(text: &str) -> Option<Lsn> {
     let (high, low) = text.split_once('/')?;
     Some(u64::from(u32::from_str_radix(high, 16).ok()?) << 32 | u64::from(u32::from_str_radix(low, 16).ok()?))
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_a_log_position() {
+    fn parses_wal_positions() {
         assert_eq!(parse_lsn("16/B374D848"), Some(0x16_B374_D848));
         assert_eq!(parse_lsn("0/0"), Some(0));
         assert_eq!(parse_lsn("FFFFFFFF/FFFFFFFF"), Some(u64::MAX));

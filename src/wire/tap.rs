@@ -28,18 +28,19 @@ pub(crate) struct Tap {
     observer: ConnectionObserver,
     frontend: FrontendReader,
     backend: BackendReader,
-    /// Requests written that the server has not completed.
+    /// Number of requests written that the server has not completed.
     outstanding: u32,
-    /// Time of the first of the current pipelined requests. `None` if no request is outstanding, or during a COPY.
+    /// Time at which the first of the outstanding requests was sent. `None` if no request is outstanding, or during a
+    /// COPY.
     first_request_at: Option<Instant>,
-    /// The current response contains an error that is a fault of the server.
+    /// True if the current response contains an error that is a fault of the server.
     failed: bool,
     /// The limit that the server exceeded. Every later read fails with it.
     violation: Option<Violation>,
 }
 
 impl Tap {
-    /// Returns a tap for a connection on which nothing has been sent.
+    /// Creates a tap for a connection on which nothing has been sent yet.
     pub(crate) fn new(inner: Box<dyn Io>, record: Arc<Record>, observer: ConnectionObserver) -> Self {
         Self {
             inner,
@@ -100,7 +101,7 @@ impl Tap {
                 *outstanding = outstanding.saturating_sub(1);
                 record.set_outstanding(*outstanding);
                 record.set_copying(true);
-                // The rest of a COPY takes as long as the client's data, so it is no measure of the server's latency.
+                // The duration of a COPY depends on the client's data, so it does not measure the server's latency.
                 *first_request_at = None;
             }
             BackendMessage::Fatal(sqlstate) => {
@@ -113,8 +114,8 @@ impl Tap {
                 }
                 match &sqlstate {
                     b"26000" => record.set_stale_statements(StaleStatements::Missing),
-                    // Of all unsupported features, only a plan that no longer fits is relevant. The others are rare
-                    // enough to be treated alike.
+                    // This code also stands for other unsupported features, not only for an outdated plan. They are
+                    // rare enough to be treated in the same way.
                     b"0A000" => record.set_stale_statements(StaleStatements::Outdated),
                     _ => {}
                 }
@@ -151,7 +152,7 @@ impl AsyncRead for Tap {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
         }
         if poll.is_pending() {
-            // The driver has drained the socket, so it does not hold back a response.
+            // The driver has drained the socket, so it holds no response that its caller has not received.
             self.record.set_undelivered(false);
         }
         poll

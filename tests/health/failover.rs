@@ -124,7 +124,7 @@ async fn restart_and_measure_fencing(cluster: &Cluster, pool: &Pool, old: usize)
         let mut clients = 0;
         // Checks out connections before, during and after the detection of the stale primary.
         while !is_fenced() || clients < 200 {
-            for target in Target::ALL {
+            for &target in Target::ALL {
                 // A checkout may fail if all connections are in use, but must not return the former primary.
                 if let Ok(client) = pool.get_for(target).await {
                     assert_ne!(client.endpoint().address().ip(), address, "target {target}: former primary");
@@ -268,7 +268,7 @@ async fn former_primary_is_fenced_until_it_follows_the_new_one() {
     until(Duration::from_secs(10), "the former primary is fenced", || fence().is_some()).await;
     let fenced = started.elapsed();
     let cause = fence().expect("the former primary is fenced");
-    for target in Target::ALL {
+    for &target in Target::ALL {
         for _ in 0..50 {
             // A checkout may fail if all connections are in use, but must not return the former primary.
             let client = pool.get_for(target).await;

@@ -44,7 +44,7 @@ fn programs() -> String {
     found.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr))).1.to_owned()
 }
 
-/// Returns the uid and gid of the user `postgres`, as which the servers run if this test runs as root.
+/// Returns the uid and gid of the user `postgres`. If this test runs as root, the servers run as that user.
 fn postgres() -> (u32, u32) {
     let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd is readable");
     let line = users.lines().find(|line| line.starts_with("postgres:")).expect("there is a user `postgres`");

@@ -45,8 +45,8 @@ impl Response {
         self.body[field].as_str().unwrap_or_else(|| panic!("expected a string in `{field}`: {self:?}"))
     }
 
-    /// Returns the fields `kind` and `applied` of an error response. Verifies that its status is 503 and its body
-    /// complete.
+    /// Returns the fields `kind` and `applied` of a failed request. Asserts that the status is 503 and no field is
+    /// missing.
     pub(crate) fn failure(&self) -> (&str, &str) {
         assert_eq!(self.status, 503, "{self:?}");
         assert!(!self.text("error").is_empty());
@@ -75,7 +75,7 @@ pub(crate) fn command(variables: &[(&str, &str)]) -> Command {
 }
 
 impl Service {
-    /// Starts the program on an unused port and waits until it accepts connections, which it does even without any Pod.
+    /// Starts the program on an unused port and waits until it accepts connections, which it does even if no Pod is up.
     pub(crate) async fn start(url: &str) -> Self {
         let log = "microservice=trace,podpool=trace,tokio_postgres=debug";
         let variables = [("DATABASE_URL", url), ("LISTEN_ADDR", "127.0.0.1:0"), ("RUST_LOG", log)];

@@ -1,4 +1,5 @@
-//! Tests that a cluster's processes and directory are removed when it is dropped and when its process ends in any way.
+//! Tests that a cluster's processes and directory are removed when the cluster is dropped, and when the process that
+//! started it panics, exits or is killed.
 
 use std::{
     collections::BTreeSet,

@@ -32,7 +32,7 @@ pub(crate) async fn numbers(cluster: &Cluster, pod: usize) -> Result<Vec<i32>, B
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Returns the addresses of the cluster's Pods, without DNS.
+/// Returns the addresses of the cluster's Pods, which the cluster reports without DNS.
 pub(crate) fn pod_addresses(cluster: &Cluster) -> BTreeSet<IpAddr> {
     cluster.pods().iter().map(|pod| pod.address().ip()).collect()
 }

@@ -32,7 +32,7 @@ function parsePicks(metrics) {
   return picks;
 }
 
-// Returns the view of a Pod. Creates it for a new Pod.
+// Returns the view of a Pod. Creates the view if the Pod is new.
 function viewOf(pod) {
   let view = pods.get(pod.addr);
   if (!view) {
@@ -70,7 +70,7 @@ function updateCard(pod, view, total) {
   text(view.legend.lastElementChild, `${name} ${share.toFixed(0)} %`);
 }
 
-// Makes the children of a list equal to the nodes.
+// Makes these nodes, in this order, the children of a list. Leaves nodes alone that are already in place.
 function setChildren(list, nodes) {
   nodes.forEach((node, i) => { if (list.children[i] !== node) list.insertBefore(node, list.children[i] ?? null); });
   while (list.children.length > nodes.length) list.lastElementChild.remove();

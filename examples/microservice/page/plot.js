@@ -10,7 +10,7 @@ function append(list, value) {
   if (list.length > SECONDS) list.shift();
 }
 
-// Draws a line. Unknown samples (null) have no point.
+// Draws a line. Unknown samples (null) are left out.
 function line(node, values, max) {
   const first = SECONDS - values.length;
   const points = values.flatMap((v, i) => v === null ? [] : [`${first + i},${(97 - 92 * v / max).toFixed(1)}`]);
@@ -39,7 +39,7 @@ function stack(svg, series) {
   });
 }
 
-// Draws marks on the same time axis. Removes marks that are older than the axis.
+// Draws event marks on the same time axis. Removes marks that are older than the axis shows.
 function marks(svg, list, now) {
   while (list.length && now - list[0].at > SECONDS * 1000) list.shift().path.remove();
   for (const mark of list) {

@@ -1,21 +1,23 @@
-//! Chooses the Pods that a client uses if it may not use all of them. Pure, and without allocation.
+//! Chooses the subset of Pods that a client uses if it must not use all of them. The functions are pure and do not
+//! allocate.
 //!
 //! If every client connected to every Pod, the servers would have too many connections: 500 clients with one connection
-//! and one probe each open a thousand connections to a Pod that accepts a hundred. So each client uses a few Pods,
-//! which follow from its id by rendezvous hashing ("highest random weight": D. Thaler, C. Ravishankar, "Using
-//! Name-Based Mappings to Increase Hit Rates", 1998; gRPC proposal A68 uses it too). The score of a Pod is a hash of
-//! client and Pod, and the client uses the Pods with the highest scores. Clients need not know each other. When a Pod
-//! is added or removed, fails or recovers, each client changes at most one of its Pods, and most clients change none.
-//! The clients of a removed Pod are spread over all others.
+//! and one probe each would open a thousand connections to a Pod that accepts a hundred. Therefore each client uses
+//! only a few Pods, selected by rendezvous hashing ("highest random weight": D. Thaler, C. Ravishankar, "Using
+//! Name-Based Mappings to Increase Hit Rates", 1998; also used by gRPC proposal A68). The score of a Pod is a hash of
+//! the client's id and the Pod, and the client uses the Pods with the highest scores. Clients do not have to
+//! coordinate. When a Pod is added or removed, fails or recovers, each client changes at most one of its Pods, and most
+//! clients change none. The clients of a removed Pod are spread over all others.
 //!
-//! A Pod that failed or is full is skipped for the next in rank. A serving Pod is given up only when its replacement
-//! serves.
+//! A Pod that failed or is full is replaced by the next in rank. A serving Pod is dropped from the subset only when its
+//! replacement serves.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::endpoint::{Endpoint, Role};
 
-/// The number of Pods outside its subset that a client tries concurrently to find a role that no Pod of the subset has.
+/// Number of Pods outside its subset that a client tries concurrently, to find a required role that no Pod of the
+/// subset has.
 pub(crate) const ROLE_CANDIDATES: usize = 2;
 
 /// The order in which a client prefers Pods.
@@ -23,7 +25,7 @@ pub(crate) const ROLE_CANDIDATES: usize = 2;
 pub(crate) struct Ranking(DefaultHasher);
 
 impl Ranking {
-    /// Returns the ranking of the client with this id.
+    /// Creates the ranking for the client with this id.
     pub(crate) fn new(client: &impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         client.hash(&mut hasher);
@@ -45,13 +47,13 @@ impl Ranking {
 /// The state of a Pod from the client's point of view.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Standing {
-    /// Not in use, and no failure is known.
+    /// Not in use, and not known to fail.
     Unused,
-    /// In use, but does not serve yet.
+    /// In use, but not serving yet.
     Starting,
-    /// In use, and serves.
+    /// In use and serving.
     Serving,
-    /// Failed or was full recently, whether or not it is in use.
+    /// Recently failed or full, whether in use or not.
     Failing,
 }
 
@@ -61,9 +63,9 @@ pub(crate) struct Ranked {
     pub(crate) standing: Standing,
     /// The role of a serving Pod.
     pub(crate) role: Role,
-    /// The Pod was tried recently to find a role, and had another one.
+    /// True if the Pod was recently tried to find a role, and had a different one.
     pub(crate) tried: bool,
-    /// The result: the client uses the Pod.
+    /// The result: true if the client uses the Pod.
     pub(crate) chosen: bool,
 }
 
@@ -80,11 +82,11 @@ impl Ranked {
 
 /// Chooses `size` Pods. `ranked` is in descending order of scores.
 ///
-/// During a replacement, one more Pod is chosen, so that the new Pod is tried before the old one is given up. There is
-/// never more than one additional Pod.
+/// During a replacement, one additional Pod is chosen, so that the new Pod is tried before the old one is dropped.
+/// There is never more than one additional Pod.
 pub(crate) fn choose(ranked: &mut [Ranked], size: usize) {
     let size = size.min(ranked.len());
-    // The goal: the first Pods without a known failure and, if there are too few, the failing ones too.
+    // The goal: the first Pods that are not failing and, if there are too few of them, also failing ones.
     let mut left = size;
     for failing in [false, true] {
         for pod in ranked.iter_mut().filter(|pod| (pod.standing == Standing::Failing) == failing) {
@@ -98,7 +100,7 @@ pub(crate) fn choose(ranked: &mut [Ranked], size: usize) {
         pod.chosen = serving < size;
         serving += usize::from(pod.chosen);
     }
-    // Start Pods that do not serve yet only as far as there is room.
+    // Limit the Pods that do not serve yet, so that the total is at most `size + 1`.
     let mut room = (size + 1).saturating_sub(serving);
     for pod in ranked.iter_mut().filter(|pod| pod.chosen && !pod.serves()) {
         pod.chosen = room > 0;
@@ -108,8 +110,8 @@ pub(crate) fn choose(ranked: &mut [Ranked], size: usize) {
 
 /// Makes sure that the client uses a serving Pod of this role, in addition to the chosen Pods.
 ///
-/// If no chosen Pod has the role, chooses a known Pod that has it. If none is known, chooses the next Pods in rank that
-/// were not tried yet, and returns true: the search continues.
+/// If no chosen Pod has the role, chooses a Pod that is known to have it. If none is known, chooses the next Pods in
+/// rank that have not been tried yet, and returns true, because the search continues.
 pub(crate) fn cover_role(ranked: &mut [Ranked], role: Role) -> bool {
     let has_role = |pod: &Ranked| pod.serves() && pod.role == role;
     if ranked.iter().any(|pod| pod.chosen && has_role(pod)) {

@@ -1,4 +1,5 @@
-//! Verifies the choice of one client through changes of the set, and the distribution of many clients over the Pods.
+//! Tests how one client's choice follows changes to the set of Pods, and how many clients are distributed over the
+//! Pods.
 #![allow(clippy::print_stdout, reason = "prints the measured distribution")]
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -11,7 +12,7 @@ fn pod(number: u32) -> Endpoint {
     Endpoint::new(([10, 0, (number >> 8) as u8, number as u8], 5432).into())
 }
 
-/// A client that uses Pods as the functions of this module decide.
+/// A client that uses the Pods that the functions of this module choose.
 struct Client {
     ranking: Ranking,
     size: usize,
@@ -41,8 +42,8 @@ impl Client {
         chosen.into_iter().map(|(number, _)| number).collect()
     }
 
-    /// Chooses until nothing changes. After each choice, one more of the Pods that do not fail begins to serve. Returns
-    /// the Pods in use at the end. Verifies that the number of serving Pods never decreases.
+    /// Chooses until nothing changes. After each choice, one more of the Pods that are not failing begins to serve.
+    /// Returns the Pods in use at the end. Asserts that the number of serving Pods never decreases.
     fn settle(&mut self, pods: &[u32], failing: &HashSet<u32>) -> BTreeSet<u32> {
         let served = |client: &Self| client.standing.values().filter(|s| **s == Standing::Serving).count();
         self.standing.retain(|number, _| pods.contains(number) && !failing.contains(number));
@@ -50,7 +51,7 @@ impl Client {
         for _ in 0..10 * pods.len() + 10 {
             let chosen = self.choose(pods, failing);
             assert!(chosen.len() <= self.size + 1, "at most one additional Pod during a replacement");
-            assert!(served(self) >= least, "a serving Pod is given up only when its replacement serves");
+            assert!(served(self) >= least, "a serving Pod is dropped only when its replacement serves");
             least = served(self);
             let next = chosen.iter().find(|n| self.standing[n] == Standing::Starting && !failing.contains(n));
             match next {
@@ -64,7 +65,7 @@ impl Client {
 
 proptest! {
     #[test]
-    fn a_change_of_the_set_changes_at_most_one_pod_of_a_client(
+    fn changing_one_pod_changes_at_most_one_choice_of_a_client(
         id in any::<u64>(),
         size in 1..6usize,
         start in prop::collection::btree_set(0..30u32, 1..20),
@@ -95,7 +96,7 @@ proptest! {
     }
 
     #[test]
-    fn a_missing_role_is_searched_by_rank_until_all_pods_are_tried(
+    fn searches_a_missing_role_until_all_pods_have_been_tried(
         standings in prop::collection::vec((0..4usize, any::<bool>(), any::<bool>()), 0..20), size in 0..4usize
     ) {
         const STANDINGS: [Standing; 4] = [Standing::Unused, Standing::Starting, Standing::Serving, Standing::Failing];
@@ -127,7 +128,7 @@ struct Demand {
 }
 
 struct Outcome {
-    /// Connections to the Pod that has the most.
+    /// Number of connections to the fullest Pod.
     fullest: u32,
     opened: u32,
     refused: u32,
@@ -135,7 +136,7 @@ struct Outcome {
 
 /// Starts clients with random ids, one after the other. Each opens its connections to the Pods of its subset. A Pod
 /// without a free slot refuses the connection (53300). The client then skips this Pod and closes its connections to it.
-fn start_up(clients: u64, pods: u32, slots: u32, demand: &Demand, seed: u64) -> Outcome {
+fn start_clients(clients: u64, pods: u32, slots: u32, demand: &Demand, seed: u64) -> Outcome {
     let mut rng = Rng::seeded(seed);
     let mut used = vec![0u32; pods as usize];
     let mut refused = 0;
@@ -176,13 +177,14 @@ fn five_hundred_clients_fit_on_twenty_pods_of_ninety_slots() {
     for (name, demand, bound) in [
         ("1 Pod, its probe and 1 connection", Demand { size: 1, pooled: &[1] }, Some(0.01)),
         ("3 Pods, 1 connection to each", Demand { size: 3, pooled: &[0, 0, 0] }, Some(0.01)),
-        // Fewer Pods per client are less evenly used: at five sixths of all slots, some opens are refused once.
+        // With fewer Pods per client, the Pods are used less evenly: at five sixths of all slots, some opens are
+        // refused once.
         ("2 Pods, their probes and 1 connection", Demand { size: 2, pooled: &[1, 0] }, None),
     ] {
         let (mut worst, mut refused, mut fullest) = (0.0f64, 0, 0);
         const SEEDS: u64 = 24;
         for seed in 0..SEEDS {
-            let outcome = start_up(500, 20, 90, &demand, seed);
+            let outcome = start_clients(500, 20, 90, &demand, seed);
             let each: u32 = demand.pooled.iter().map(|pooled| 1 + pooled).sum();
             assert_eq!(outcome.opened, 500 * each, "every client has all of its connections");
             assert!(outcome.fullest <= 90);

@@ -1,3 +1,5 @@
+//! Tests parsing of keyword/value strings, and that errors do not reveal a password.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -15,7 +17,7 @@ fn assert_rejected(text: &str, parameter: &str, expected: &str) {
 }
 
 #[test]
-fn parses_every_spelling_of_the_same_settings() {
+fn accepts_optional_spaces_quotes_and_escapes() {
     for text in [
         r"host=db port=5433 user=app password=it\'s dbname=shop application_name='web shop'",
         "\t host = db\n port = '5433' user= 'app' password ='it\\'s' dbname=shop application_name=web\\ shop  ",
@@ -31,7 +33,7 @@ fn parses_every_spelling_of_the_same_settings() {
 }
 
 #[test]
-fn a_quoted_empty_value_is_the_same_as_no_value() {
+fn an_empty_quoted_value_is_equivalent_to_a_missing_value() {
     let config = parsed("host=db user=app password='' dbname=''");
     assert!(config.password().is_none());
     assert_eq!(config.dbname(), "app");
@@ -40,13 +42,13 @@ fn a_quoted_empty_value_is_the_same_as_no_value() {
 }
 
 #[test]
-fn drops_a_backslash_at_the_end() {
+fn drops_a_trailing_backslash() {
     assert_eq!(parsed(r"host=db user=app\").user(), "app");
     assert_rejected(r"host=db user='app\'", "conninfo", "closing single quote");
 }
 
 #[test]
-fn explains_why_a_text_is_rejected() {
+fn errors_name_the_parameter_and_the_problem() {
     assert_rejected("", "host", "got none");
     assert_rejected("db.svc", "conninfo", "got `db.svc`");
     assert_rejected("host=db user", "conninfo", "got `user`");
@@ -63,7 +65,7 @@ fn explains_why_a_text_is_rejected() {
 }
 
 #[test]
-fn errors_contain_no_part_of_a_password() {
+fn errors_do_not_reveal_a_password() {
     for text in [
         "host=db password=my hunter2",
         "host=db password=my hunter2 secret=5",
@@ -79,7 +81,7 @@ fn errors_contain_no_part_of_a_password() {
         let error = text.parse::<Config>().expect_err(text);
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}: {error}");
     }
-    // The closest known name is not a secret. Text before the password is not sensitive.
+    // An error may suggest a known name, and may repeat text that precedes `password`.
     assert_rejected("host=db password=x poolsize=5", "password", "the closest known parameter is `pool_size`");
     assert_rejected("host=db poolsize=5 password=x", "poolsize", "the closest known parameter is `pool_size`");
     assert_rejected(
@@ -103,7 +105,12 @@ proptest! {
     }
 
     #[test]
-    fn both_forms_are_equivalent(user in "[^\0]+", password in "[^\0]+", dbname in "[^\0]+", port in 1u16..) {
+    fn url_and_keyword_value_string_are_equivalent(
+        user in "[^\0]+",
+        password in "[^\0]+",
+        dbname in "[^\0]+",
+        port in 1u16..,
+    ) {
         use crate::config::percent::encode;
         let url = format!("postgres://{}:{}@db:{port}/{}", encode(&user), encode(&password), encode(&dbname));
         let [user, password, dbname] = [&user, &password, &dbname].map(|value| quote(value));
@@ -114,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn never_panics_and_never_repeats_a_password(
+    fn never_panics_and_never_reveals_a_password(
         before in "[a-z_='\\\\ ]{0,30}",
         secret in "Zq[a-z]{6}Kx",
         after in "[a-z_='\\\\ ]{0,30}",
@@ -130,7 +137,7 @@ proptest! {
         for text in texts {
             match text.parse::<Config>() {
                 Ok(config) => {
-                    // The text before may have turned the secret into the value of another parameter, which is shown.
+                    // Depending on `before`, the secret may belong to another parameter, which `Debug` output shows.
                     let kept = config.password().is_some_and(|password| password.expose().contains(&secret));
                     prop_assert!(!kept || !format!("{config:?}").contains(&secret), "{}", text);
                 }

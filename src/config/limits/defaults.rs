@@ -3,64 +3,64 @@ use std::time::Duration;
 use super::{LagFallback, Limits, Reset};
 
 impl Limits {
-    /// 5 s: users of a web page rarely wait longer.
+    /// 5 s, because users rarely wait longer for a web page.
     pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-    /// 2 s: shorter than the acquire timeout, so that there is time to try another Pod.
+    /// 2 s: shorter than the acquire timeout, so that time is left to try another Pod.
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-    /// 3 s: about four retransmissions at the round-trip times within a cluster.
+    /// 3 s: enough for about four retransmissions at in-cluster round-trip times.
     pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(3);
-    /// 5 s: with three keepalives one second apart, an unresponsive peer is detected within 8 s.
+    /// 5 s: with three keepalives, one second apart, an unresponsive peer is detected within 8 s.
     pub const KEEPALIVES_IDLE: Duration = Duration::from_secs(5);
     /// 1 s: see [`KEEPALIVES_IDLE`](Self::KEEPALIVES_IDLE).
     pub const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(1);
     /// 3: see [`KEEPALIVES_IDLE`](Self::KEEPALIVES_IDLE).
     pub const KEEPALIVES_COUNT: u32 = 3;
-    /// 8: about a dozen clients fit into PostgreSQL's default `max_connections` of 100.
+    /// 8, so that about a dozen clients fit into PostgreSQL's default `max_connections` of 100.
     pub const POOL_SIZE: usize = 8;
-    /// 256: the default of pgJDBC's `preparedStatementCacheQueries`.
+    /// 256, like pgJDBC's default for `preparedStatementCacheQueries`.
     pub const STATEMENT_CACHE_SIZE: usize = 256;
-    /// 1: the first request after an idle period does not wait for a handshake.
+    /// 1, so that the first request after an idle period does not wait for a handshake.
     pub const MIN_IDLE: usize = 1;
-    /// 30 min: limits the growth of the caches in a server process.
+    /// 30 min, because the caches of a server process grow until its connection is closed.
     pub const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
-    /// 10 min: longer than usual gaps in daytime traffic.
+    /// 10 min: longer than typical gaps in daytime traffic.
     pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-    /// 1 s: a busy pool sends no pings, and a mostly idle pool checks out no dead connection.
+    /// 1 s: a busy pool sends no pings, and a mostly idle one rarely checks out a dead connection.
     pub const PING_AFTER: Duration = Duration::from_secs(1);
-    /// 2: a restarted Pod is not overloaded by concurrent handshakes.
+    /// 2, so that a restarted Pod is not overloaded by concurrent handshakes.
     pub const HANDSHAKES_PER_POD: usize = 2;
-    /// 32: each handshake takes a few milliseconds of CPU time, so the load stays low. At two handshakes per Pod, up to
-    /// fifteen unresponsive Pods that are not yet ejected leave room for handshakes with the others.
+    /// 32: each handshake takes a few milliseconds of CPU time, so the load stays low. With two handshakes per Pod,
+    /// even fifteen unresponsive Pods that are not yet ejected leave two handshakes for the other Pods.
     pub const HANDSHAKES: usize = 32;
-    /// 1 s: a TTL of zero does not cause a flood of queries.
+    /// 1 s, so that a TTL of zero does not cause a flood of queries.
     pub const REFRESH_MIN: Duration = Duration::from_secs(1);
-    /// 10 s: a new Pod is discovered within seconds, even if the TTL is long.
+    /// 10 s, so that a new Pod is discovered within seconds even if the TTL is long.
     pub const REFRESH_MAX: Duration = Duration::from_secs(10);
-    /// 2 s: enough time to try each name server of resolv.conf.
+    /// 2 s: enough time to try each name server in resolv.conf.
     pub const DNS_TIMEOUT: Duration = Duration::from_secs(2);
-    /// 300 ms: far above the response time of a cluster's name servers, and far below the DNS timeout.
+    /// 300 ms: far above the response time of a cluster's name servers and far below the DNS timeout.
     pub const DNS_HEDGE: Duration = Duration::from_millis(300);
-    /// 5 s: traffic reveals failures earlier; probes are needed only where there is no traffic.
+    /// 5 s, because traffic reveals failures sooner, and probes are needed only for Pods without traffic.
     pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
-    /// 1 s: a probe takes one round trip.
+    /// 1 s: far longer than the round trip that a probe of a healthy Pod takes.
     pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-    /// 5: fewer consecutive failures may be coincidence.
+    /// 5, because fewer consecutive failures may be a coincidence.
     pub const OUTLIER_CONSECUTIVE: u32 = 5;
-    /// 0.8: one failure in five requests.
+    /// 0.8: tolerates one failure in five statements.
     pub const OUTLIER_SUCCESS_RATE: f64 = 0.80;
-    /// 30 s: long enough for a meaningful rate, and short enough to react to a recovery.
+    /// 30 s: long enough for a meaningful rate and short enough to reflect a recovery soon.
     pub const OUTLIER_WINDOW: Duration = Duration::from_secs(30);
-    /// 60 s: twice the default `terminationGracePeriodSeconds` of Kubernetes.
+    /// 60 s: twice Kubernetes' default `terminationGracePeriodSeconds`.
     pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
-    /// 30 s: the default `terminationGracePeriodSeconds` of Kubernetes.
+    /// 30 s: Kubernetes' default `terminationGracePeriodSeconds`.
     pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
-    /// 100 ms: time for an abandoned statement to finish before it is canceled. Not configurable.
+    /// 100 ms: time in which an abandoned statement may finish before it is canceled. Not configurable.
     pub const RECYCLE_GRACE: Duration = Duration::from_millis(100);
-    /// 1 s: time limit of each later recycling step (canceled statement, rollback, reset), after which the connection
-    /// is closed. Not configurable.
+    /// 1 s: time limit for each later recycling step (end of the canceled statement, rollback, reset). A connection
+    /// that exceeds it is closed. Not configurable.
     pub const RECYCLE_TIMEOUT: Duration = Duration::from_secs(1);
-    /// 2 s: time limit of an orderly close (Terminate message and socket shutdown), after which the socket is dropped.
-    /// Not configurable.
+    /// 2 s: time limit for closing a connection gracefully (Terminate message and socket shutdown) before its socket is
+    /// dropped. Not configurable.
     pub const TERMINATE_TIMEOUT: Duration = Duration::from_secs(2);
 }
 

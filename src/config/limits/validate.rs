@@ -9,21 +9,22 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
-/// Minimum time between two resolutions or two probes. A shorter interval would overload the servers.
+/// Lower bound of the refresh and probe intervals. Shorter ones would overload the name servers and the Pods.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// Linux's `MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL`.
 const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
 /// Linux's `MAX_TCP_KEEPCNT`.
 const MAX_KEEPALIVE_COUNT: u32 = 127;
-/// Upper limit for connections and handshakes per Pod and for consecutive failures. Larger values are mistakes.
+/// Upper bound of `pool_size`, `handshakes_per_pod`, `handshakes` and `outlier_consecutive`. A larger value is most
+/// likely a mistake.
 const MAX_PER_POD: usize = 1_000;
-/// Upper limit for the number of Pods of one Service.
+/// Upper bound of `subset_size`: more Pods than any Service has.
 const MAX_PODS: usize = 100_000;
-/// Upper limit for connections, clients and statements. Larger values are mistakes.
+/// Upper bound of `max_connections`, `clients` and `statement_cache_size`. A larger value is most likely a mistake.
 const MAX_TOTAL: usize = 1_000_000;
 
 impl Limits {
-    /// Rejects a field outside its range, and fields that contradict each other.
+    /// Rejects values outside their range, and values that contradict each other.
     pub(in crate::config) fn validate(&self) -> Result<(), ConfigError> {
         check_duration("acquire_timeout", self.acquire_timeout, MILLISECOND..=HOUR)?;
         check_duration("connect_timeout", self.connect_timeout, MILLISECOND..=HOUR)?;
@@ -87,7 +88,7 @@ fn check_duration(
     Err(ConfigError::new(parameter, expected).got(Formatted(value).to_string()))
 }
 
-/// Rejects fractions of a second. The socket options for keepalives are in whole seconds and would truncate them.
+/// Rejects fractions of a second, which the socket options for keepalives would truncate.
 fn check_whole_seconds(parameter: &'static str, value: Duration) -> Result<(), ConfigError> {
     if value.subsec_nanos() == 0 && value <= MAX_KEEPALIVE {
         return Ok(());
@@ -119,12 +120,12 @@ mod tests {
     }
 
     #[test]
-    fn accepts_the_defaults() {
+    fn accepts_the_default_limits() {
         Limits::default().validate().unwrap();
     }
 
     #[test]
-    fn accepts_the_ends_of_each_range() {
+    fn accepts_values_at_the_bounds_of_their_ranges() {
         let mut limits = Limits::default();
         limits.acquire_timeout = HOUR;
         limits.connect_timeout = MILLISECOND;
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_field_the_range_and_the_value() {
+    fn errors_contain_the_field_the_range_and_the_value() {
         assert_eq!(
             rejected(|limits| limits.acquire_timeout = Duration::ZERO),
             "parameter `acquire_timeout`: expected a duration from 1ms to 1h, got `0s`"
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_values_outside_each_range() {
+    fn rejects_values_outside_their_ranges() {
         type Change = fn(&mut Limits);
         let cases: [(&str, Change); 26] = [
             ("connect_timeout", |l| l.connect_timeout = Duration::ZERO),

@@ -2,20 +2,20 @@ use std::{fmt, str::FromStr};
 
 use crate::{config::message, error::ConfigError};
 
-/// The use of channel binding, which ties authentication to its TLS session and so prevents relaying it to another
-/// server: libpq's `channel_binding`.
+/// The use of channel binding: libpq's `channel_binding`. Channel binding ties authentication to its TLS session, so
+/// that an attacker cannot relay it to another server.
 ///
 /// Channel binding requires SCRAM authentication over TLS: SCRAM-SHA-256-PLUS with `tls-server-end-point` (RFC 5929).
 /// The server's certificate must be signed with RSA or ECDSA, because the binding is not defined for Ed25519.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ChannelBinding {
-    /// Never.
+    /// Channel binding is not used.
     Disable,
-    /// If the server offers it. The default, as in libpq.
+    /// Channel binding is used if the server offers it. The default, as in libpq.
     #[default]
     Prefer,
-    /// Always. A server that uses any other authentication, or none, is rejected.
+    /// Channel binding is required. A server that uses any other authentication, or none, is rejected.
     Require,
 }
 

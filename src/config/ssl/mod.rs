@@ -1,4 +1,4 @@
-//! TLS parameters: encryption, trusted authorities, client certificates and their rotation.
+//! TLS parameters: encryption modes, trusted authorities, client certificates and their rotation.
 //!
 //! ```
 //! use podpool::{Config, config::ssl::{ChannelBinding, Ssl, SslMode}};
@@ -26,7 +26,7 @@
 #![doc = include_str!("modes.md")]
 //!
 //! `allow` and `prefer` do not protect against an active attacker, who can make the TLS handshake fail and thereby
-//! force plain text. Only `verify-full` protects against a server that impersonates another one with a certificate of
+//! force plain text. Only `verify-full` protects against a server that impersonates another one with a certificate from
 //! the same authority.
 //!
 //! # Parameters
@@ -41,9 +41,10 @@
 //! - The name is compared only with the certificate's subject alternative names, never with its common name. A wildcard
 //!   matches exactly the first label.
 //! - X.509 version 1 certificates and encrypted private keys are not supported.
-//! - In the modes `allow` and `prefer`, a rejected start-up is retried with the other TLS mode only for SQLSTATE 28000,
-//!   which means that `pg_hba.conf` has no entry for this kind of connection. libpq retries after every rejection.
-//! - `system` is read only once, when the pool is built.
+//! - In the modes `allow` and `prefer`, a connection that is rejected during startup is retried with or without TLS
+//!   only for SQLSTATE 28000, which means that `pg_hba.conf` has no entry for this kind of connection. libpq retries
+//!   after every rejection.
+//! - With `sslrootcert=system`, the trust store is read only once, when the pool is built.
 //!
 //! # Verified name
 //!
@@ -59,28 +60,27 @@
 //! A rejected certificate, a server without TLS and a TLS alert from the server are reported as a
 //! [`TlsError`](crate::TlsError) in the [`Attempt`](crate::Attempt) of each Pod, with phase [`Tls`](crate::Phase::Tls).
 //! The [reason](crate::TlsError::reason) distinguishes a wrong name from an untrusted authority or an expired
-//! certificate. A retry does not help against these errors. If all Pods fail in this way,
-//! [`Pool::get`](crate::Pool::get) returns [`Kind::Tls`](crate::Kind::Tls) immediately. If a Pod's new certificate is
-//! rejected, its open connections remain in use. A connection that breaks during the handshake is treated as a network
-//! failure and retried.
+//! certificate. Retrying does not resolve these errors. If all Pods fail in this way, [`Pool::get`](crate::Pool::get)
+//! returns [`Kind::Tls`](crate::Kind::Tls) immediately. If a Pod's new certificate is rejected, its open connections
+//! remain in use. A connection that breaks during the handshake is treated as a network failure and retried.
 //!
 //! # Rotation
 //!
-//! The files are read before each new connection and every ten seconds. New contents apply to new connections; open
-//! connections stay. If new files are invalid (incomplete, a key that does not match its certificate, or a key readable
-//! by other users), the last valid ones remain in use, and
+//! The files are read before each new connection and every ten seconds. New contents apply only to new connections;
+//! open connections are kept. If new files are invalid (incomplete, a key that does not match its certificate, or a key
+//! readable by other users), the last valid ones remain in use, and
 //! [`Event::CertificatesRefused`](crate::Event::CertificatesRefused) reports the reason.
 //! [`Event::CertificatesReloaded`](crate::Event::CertificatesReloaded) reports that new files are in use. Symbolic
-//! links are resolved at each read, so a mounted Secret, which Kubernetes updates by changing a symbolic link, needs no
-//! restart.
+//! links are resolved at each read. Kubernetes updates a mounted Secret by changing a symbolic link, so an update takes
+//! effect without a restart.
 //!
 //! To replace the certificate authority, first deploy a root file with both the old and the new authority to the
 //! clients, then the new certificates to the servers, and finally remove the old authority from the root file.
 //!
 //! # Kubernetes
 //!
-//! This example contains a cert-manager `Certificate` for the Service of the servers, and a client Pod that mounts the
-//! Secret with `ca.crt`:
+//! This example shows a cert-manager `Certificate` for the PostgreSQL servers, and a client Pod that mounts a Secret
+//! with `ca.crt`:
 //!
 //! ```yaml
 //! # the servers' certificate
@@ -96,7 +96,7 @@
 //!   volumes:
 //!     - name: tls
 //!       secret:
-//!         secretName: app-client-tls # ca.crt, and for client certificates tls.crt and tls.key
+//!         secretName: app-client-tls # ca.crt, and with client certificates also tls.crt and tls.key
 //!         defaultMode: 0440          # owned by root, readable by the group; keys readable by others are rejected
 //!   containers:
 //!     - env:
@@ -139,7 +139,7 @@ pub struct Ssl {
     verified_name: VerifiedName,
 }
 
-/// Uses the defaults of libpq.
+/// Returns libpq's defaults.
 impl Default for Ssl {
     fn default() -> Self {
         Self {
@@ -156,7 +156,7 @@ impl Default for Ssl {
 }
 
 impl Ssl {
-    /// Creates TLS parameters with this mode and default values otherwise.
+    /// Creates TLS parameters with this mode and the defaults for everything else.
     pub fn new(mode: SslMode) -> Self {
         Self::default().with_mode(mode)
     }
@@ -180,7 +180,7 @@ impl Ssl {
         self
     }
 
-    /// Enables or disables sending the name as SNI: `sslsni`. Default: enabled.
+    /// Enables or disables sending the verified name as SNI: `sslsni`. Default: enabled.
     pub fn with_sni(mut self, sni: bool) -> Self {
         self.sni = sni;
         self
@@ -198,14 +198,13 @@ impl Ssl {
         self
     }
 
-    /// Sets the name that the server's certificate must contain: `ssl_verify_name`. Default:
-    /// [`VerifiedName::Service`].
+    /// Sets the name that the server's certificate must contain: `ssl_verify_name`. Default: [`VerifiedName::Service`].
     pub fn with_verified_name(mut self, name: VerifiedName) -> Self {
         self.verified_name = name;
         self
     }
 
-    /// Returns the effective mode.
+    /// Returns the mode, or the default mode for this `sslrootcert` if none is set.
     #[must_use]
     pub fn mode(&self) -> SslMode {
         match (self.mode, &self.root_cert) {
@@ -222,31 +221,31 @@ impl Ssl {
         self.root_cert.as_ref()
     }
 
-    /// Returns the file of the client certificate, if set.
+    /// Returns the path of the client certificate, if set.
     #[must_use]
     pub fn cert(&self) -> Option<&Path> {
         self.cert.as_deref()
     }
 
-    /// Returns the file of the client's private key, if set.
+    /// Returns the path of the client's private key, if set.
     #[must_use]
     pub fn key(&self) -> Option<&Path> {
         self.key.as_deref()
     }
 
-    /// Returns true if the name is sent as SNI.
+    /// Returns true if the verified name is sent as SNI.
     #[must_use]
     pub fn sni(&self) -> bool {
         self.sni
     }
 
-    /// Returns the negotiation of TLS.
+    /// Returns the way in which TLS is started: `sslnegotiation`.
     #[must_use]
     pub fn negotiation(&self) -> SslNegotiation {
         self.negotiation
     }
 
-    /// Returns the use of channel binding.
+    /// Returns the use of channel binding: `channel_binding`.
     #[must_use]
     pub fn channel_binding(&self) -> ChannelBinding {
         self.channel_binding
@@ -282,13 +281,13 @@ impl Ssl {
             ("sslkey", self.key()),
         ] {
             if path.is_some_and(|path| path.as_os_str().is_empty()) {
-                return Err(ConfigError::new(name, "the path of a file, got an empty path"));
+                return Err(ConfigError::new(name, "a file path, got an empty one"));
             }
         }
         Ok(())
     }
 
-    /// Sets the parameter with this name. An empty path is the same as no path.
+    /// Parses a value and sets the parameter with this name. An empty path is equivalent to no path.
     pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), ConfigError> {
         let path = || Some(value).filter(|path| !path.is_empty()).map(PathBuf::from);
         match name {
@@ -323,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_every_parameter() {
+    fn parses_every_tls_parameter() {
         let config: Config = "postgres://app@svc/shop?sslmode=verify-ca&sslrootcert=/tls/ca.crt&sslcert=/tls/tls.crt\
              &sslkey=/tls/tls.key&sslsni=0&sslnegotiation=direct&channel_binding=require&ssl_verify_name=pod"
             .parse()
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn uses_the_defaults_of_libpq_for_missing_and_empty_values() {
+    fn uses_libpq_defaults_for_missing_and_empty_values() {
         for query in ["", "?sslrootcert=&sslcert=&sslkey="] {
             let config: Config = format!("postgres://app@svc/shop{query}").parse().unwrap();
             assert_eq!(config.ssl(), &Ssl::default());
@@ -350,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn system_authorities_require_verify_full() {
+    fn the_system_trust_store_requires_verify_full() {
         let config: Config = "postgres://app@svc/shop?sslrootcert=system".parse().unwrap();
         assert_eq!(config.ssl_mode(), SslMode::VerifyFull);
         for mode in ["disable", "allow", "prefer", "require", "verify-ca"] {

@@ -14,11 +14,11 @@ pub enum SslMode {
     /// TLS, or plain text if the server does not support TLS or the handshake fails. The default, as in libpq.
     #[default]
     Prefer,
-    /// TLS with any certificate. Same as `verify-ca` if a file of trusted authorities is set or found.
+    /// TLS with any certificate. Works like `verify-ca` if a file of trusted authorities is set or found.
     Require,
-    /// TLS with a certificate of a trusted authority.
+    /// TLS with a certificate that is signed by a trusted authority.
     VerifyCa,
-    /// TLS with a certificate of a trusted authority for the verified name.
+    /// TLS with a certificate that is signed by a trusted authority and contains the verified name.
     VerifyFull,
 }
 

@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use crate::{config::message, error::ConfigError};
 
-/// The negotiation of TLS at the start of a connection: libpq's `sslnegotiation`.
+/// The way in which TLS is started on a new connection: libpq's `sslnegotiation`.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum SslNegotiation {

@@ -9,13 +9,13 @@ use std::{
 pub enum RootCert {
     /// The authorities in a file of PEM certificates.
     File(PathBuf),
-    /// The authorities of the operating system, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR` if these environment
-    /// variables are set. Written as `system`. Requires `sslmode=verify-full`, which becomes the default.
+    /// The system trust store, or the authorities in `SSL_CERT_FILE` and `SSL_CERT_DIR` if these environment variables
+    /// are set. Written as `system`. Requires `sslmode=verify-full`, which becomes the default.
     System,
 }
 
 impl RootCert {
-    /// Returns the path if the authorities are in a file.
+    /// Returns the path of the file. `None` for the system trust store.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -25,7 +25,7 @@ impl RootCert {
     }
 }
 
-/// Converts `system` or the path of a file.
+/// Converts `system` to [`RootCert::System`], and any other text to the path of a file.
 impl From<&str> for RootCert {
     fn from(text: &str) -> Self {
         match text {

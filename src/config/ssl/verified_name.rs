@@ -16,7 +16,7 @@ pub enum VerifiedName {
     /// `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`. Written as `pod`. Requires `discovery=srv`, or
     /// a resolver that sets each Pod's [host](crate::Endpoint::with_host).
     Pod,
-    /// The Service name, which is the `host` of the configuration. Written as `service`. The default.
+    /// The Service name, which is `host` in the configuration. Written as `service`. The default.
     #[default]
     Service,
 }

@@ -7,16 +7,16 @@ use crate::{discovery::error::ResolveErrorKind, time::Duration};
 /// The usable part of one response.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Answer {
-    /// Addresses of A or AAAA records, sorted and without duplicates.
+    /// Addresses from A or AAAA records, sorted and without duplicates.
     pub(crate) addresses: Vec<IpAddr>,
-    /// Targets of SRV records, sorted by target and port, without duplicates.
+    /// Targets from SRV records, sorted by target and port, without duplicates.
     pub(crate) services: Vec<Service>,
-    /// Addresses of SRV targets in the additional section, sorted and without duplicates.
+    /// Addresses of SRV targets from the additional section, sorted and without duplicates.
     pub(crate) glue: Vec<(Name, IpAddr)>,
-    /// Names of PTR records.
+    /// Names from PTR records.
     pub(crate) pointers: Vec<Name>,
-    /// The CNAME chain of the queried name, in order. The records belong to the last alias. If there are none, that
-    /// alias must be queried next.
+    /// The CNAME chain that starts at the queried name, in order. The records belong to the last alias. If the answer
+    /// has no records, that alias must be queried next.
     pub(crate) aliases: Vec<Name>,
     /// The smallest TTL of all records used.
     pub(crate) ttl: Duration,
@@ -25,14 +25,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Returns true if the answer contains more than aliases.
+    /// Returns true if the answer contains records other than aliases.
     pub(crate) fn has_records(&self) -> bool {
         !(self.addresses.is_empty() && self.services.is_empty() && self.pointers.is_empty())
     }
 }
 
-/// The target of one SRV record. Priority and weight are ignored: the Kubernetes DNS specification (2.4.2) leaves them
-/// open, and the balancer distributes the load.
+/// The target of one SRV record. Priority and weight are ignored, because the Kubernetes DNS specification (2.4.2) does
+/// not define their values, and the balancer distributes the load.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Service {
     pub(crate) target: Name,

@@ -1,14 +1,14 @@
-//! The filter that reduces a DNS response to the records that the pool may use.
+//! Filters a DNS response down to the records that the pool may use.
 //!
 //! A record is used if it has the queried type and class and its owner is the queried name or the end of that name's
-//! CNAME chain. An address is used if a Pod can have it. All other records are dropped silently. A response with
-//! records of which none is usable is malformed, not empty: only the server's own NXDOMAIN or NODATA means that there
-//! are no Pods.
+//! CNAME chain. An address is used if a Pod can have it. All other records are dropped silently. If a response has
+//! records but none of them is usable, the response is malformed, not empty. Only NXDOMAIN or NODATA from the server
+//! means that there are no Pods.
 //!
 //! hickory-proto parses the message, and hickory-net discards UDP responses with another id, source or question. The
-//! filter is written here because the alternative, hickory-resolver's `Resolver`, does not do these checks. It returns
-//! the records of other owners too, treats the SRV records of a response as one chain to a single target, and ends a
-//! lookup at the first name server that returns SERVFAIL or REFUSED.
+//! other checks are made here because hickory-resolver's `Resolver` does not make them. It also returns records of
+//! other owners, treats the SRV records of a response as one chain to a single target, and ends a lookup at the first
+//! name server that returns SERVFAIL or REFUSED.
 
 mod answer;
 #[cfg(test)]
@@ -18,23 +18,23 @@ use std::net::IpAddr;
 
 use hickory_resolver::proto::{
     op::{Message, ResponseCode},
-    rr::{DNSClass, Name, RData, Record, RecordType},
+    rr::{DNSClass, Name, RData, Record, RecordType, rdata::SOA},
 };
 
 pub(super) use self::answer::{Answer, Rejection, Service};
 use super::error::ResolveErrorKind;
 use crate::time::Duration;
 
-/// Maximum number of addresses used of one response. A Service has at most a few thousand Pods.
+/// Maximum number of addresses to use from one response. A Service has at most a few thousand Pods.
 pub(super) const MAX_ADDRESSES: usize = 4096;
-/// Maximum length of a CNAME chain, over all responses to one query.
+/// Maximum length of a CNAME chain, which may span several responses.
 pub(super) const MAX_ALIASES: usize = 8;
 /// Maximum TTL, in seconds: one day.
 const MAX_TTL: u32 = 86_400;
 
-/// The error text of a CNAME chain that returns to one of its names.
+/// Error text for a CNAME chain that contains a name twice.
 pub(super) const CNAME_LOOP: &str = "CNAME loop";
-/// The error text of a CNAME chain of more than [`MAX_ALIASES`].
+/// Error text for a CNAME chain with more than [`MAX_ALIASES`] aliases.
 pub(super) const CNAME_CHAIN_TOO_LONG: &str = "the CNAME chain has more than 8 aliases";
 
 /// Returns the usable part of `message` as the answer to the query `name` and `kind` (A, AAAA, PTR or SRV).
@@ -46,8 +46,7 @@ pub(super) fn sanitize(name: &Name, kind: RecordType, message: &Message, loopbac
     }
     match message.response_code {
         ResponseCode::NoError => {}
-        // In a response with aliases, the end of the chain does not exist (RFC 2308 section 2.1). The effect is the
-        // same.
+        // With aliases, NXDOMAIN refers to the end of the chain (RFC 2308 section 2.1). The effect is the same.
         ResponseCode::NXDomain => return Err(negative(ResolveErrorKind::NoSuchName, message)),
         code => return Err(Rejection::new(ResolveErrorKind::ServerFailure(mnemonic(code)))),
     }
@@ -55,7 +54,7 @@ pub(super) fn sanitize(name: &Name, kind: RecordType, message: &Message, loopbac
         return Err(Rejection::malformed("expected exactly one question in the response"));
     };
     if question.name() != name || question.query_type() != kind {
-        return Err(Rejection::malformed("the response is for another question"));
+        return Err(Rejection::malformed("the response is for a different question"));
     }
 
     let mut answer = Answer { ttl: Duration::from_secs(u64::from(MAX_TTL)), ..Answer::default() };
@@ -68,7 +67,7 @@ pub(super) fn sanitize(name: &Name, kind: RecordType, message: &Message, loopbac
         } else if message.answers.is_empty() {
             Err(negative(ResolveErrorKind::NoAddress, message))
         } else {
-            Err(Rejection::malformed("no record of the response matches the question"))
+            Err(Rejection::malformed("no record in the response matches the question"))
         };
     }
     let mut unavailable = false;
@@ -93,7 +92,7 @@ pub(super) fn sanitize(name: &Name, kind: RecordType, message: &Message, loopbac
         return Err(if unavailable {
             negative(ResolveErrorKind::NoAddress, message)
         } else {
-            Rejection::malformed("no address or target of the response is usable")
+            Rejection::malformed("no address or target in the response is usable")
         });
     }
     answer.services.sort_unstable();
@@ -108,7 +107,7 @@ pub(super) fn sanitize(name: &Name, kind: RecordType, message: &Message, loopbac
     Ok(answer)
 }
 
-/// Adds the CNAME chain of `name` to the answer and returns its end. CNAME records may appear in any order.
+/// Adds the CNAME chain of `name` to the answer and returns the last name in it. The records may be in any order.
 fn follow_aliases(name: &Name, message: &Message, answer: &mut Answer) -> Result<Name, Rejection> {
     let mut owner = name.clone();
     loop {
@@ -138,7 +137,7 @@ fn add_address(answer: &mut Answer, record: &Record, address: IpAddr, loopback: 
     }
 }
 
-/// Adds the usable addresses of the answer's SRV targets. The targets are sorted already.
+/// Adds the usable addresses of the answer's SRV targets. `answer.services` must be sorted.
 fn add_glue(answer: &mut Answer, message: &Message, loopback: bool) {
     for record in message.additionals.iter().filter(|record| record.dns_class == DNSClass::IN) {
         let address = match &record.data {
@@ -163,7 +162,7 @@ fn usable(address: IpAddr, loopback: bool) -> Option<IpAddr> {
     let address = address.to_canonical();
     let unusable = match address {
         IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_broadcast(),
-        // A link-local address is ambiguous without the interface, which no record contains.
+        // A link-local address is ambiguous without its interface, and a DNS record does not contain the interface.
         IpAddr::V6(v6) => v6.is_unspecified() || v6.is_unicast_link_local(),
     };
     let allowed = loopback || !address.is_loopback();
@@ -174,21 +173,26 @@ fn shorten(ttl: &mut Duration, record: &Record) {
     *ttl = (*ttl).min(seconds(record.ttl));
 }
 
-/// Converts a TTL. One with its most significant bit set counts as 0 (RFC 2181 section 8).
+/// Converts a TTL, limited to [`MAX_TTL`]. If its most significant bit is set, the TTL is 0 (RFC 2181 section 8).
 fn seconds(ttl: u32) -> Duration {
     Duration::from_secs(u64::from(if ttl > i32::MAX as u32 { 0 } else { ttl.min(MAX_TTL) }))
 }
 
-/// Returns the rejection of a negative response, with its validity (RFC 2308 section 5).
+/// Returns the validity of a negative response (RFC 2308 section 5) from its SOA record and that record's TTL.
+pub(super) fn negative_ttl(ttl: u32, soa: &SOA) -> Duration {
+    seconds(ttl).min(seconds(soa.minimum))
+}
+
+/// Returns the rejection for a negative response, with the validity from its SOA record.
 fn negative(kind: ResolveErrorKind, message: &Message) -> Rejection {
     let negative_ttl = message.authorities.iter().find_map(|record| match &record.data {
-        RData::SOA(soa) => Some(seconds(record.ttl).min(seconds(soa.minimum))),
+        RData::SOA(soa) => Some(negative_ttl(record.ttl, soa)),
         _ => None,
     });
     Rejection { negative_ttl, ..Rejection::new(kind) }
 }
 
-/// Returns the name of a response code as the RFCs write it.
+/// Returns the name of a response code as the RFCs spell it.
 pub(super) fn mnemonic(code: ResponseCode) -> &'static str {
     match code {
         ResponseCode::FormErr => "FORMERR",

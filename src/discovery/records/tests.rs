@@ -1,10 +1,10 @@
-//! Verifies the filter on hand-made messages and on random bytes.
+//! Tests the filter with hand-made messages and random bytes.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_resolver::proto::{
     op::{OpCode, Query},
-    rr::rdata::{A, AAAA, CNAME, SOA, SRV},
+    rr::rdata::{A, AAAA, CNAME, SRV},
 };
 use proptest::prelude::*;
 
@@ -42,7 +42,7 @@ fn addresses(message: &Message) -> Vec<String> {
 }
 
 #[test]
-fn keeps_matching_records_sorted_and_unique_with_the_smallest_ttl() {
+fn returns_sorted_unique_addresses_and_the_smallest_ttl() {
     let mut message = message(RecordType::A);
     let foreign = name("elsewhere.cluster.local.");
     let mut chaos = a(&svc(), 1, [10, 0, 0, 9]);
@@ -60,7 +60,7 @@ fn keeps_matching_records_sorted_and_unique_with_the_smallest_ttl() {
 }
 
 #[test]
-fn drops_unusable_addresses_and_unmaps_ipv4_mapped_ones() {
+fn drops_unusable_addresses_and_converts_ipv4_mapped_ones() {
     let mut v4 = message(RecordType::A);
     for address in [[0, 0, 0, 0], [0, 1, 2, 3], [255; 4], [224, 0, 0, 1], [127, 0, 0, 1], [10, 0, 0, 1]] {
         v4.add_answer(a(&svc(), 5, address));
@@ -76,7 +76,7 @@ fn drops_unusable_addresses_and_unmaps_ipv4_mapped_ones() {
 }
 
 #[test]
-fn a_response_without_usable_records_is_malformed_not_empty() {
+fn response_without_usable_records_is_malformed_not_negative() {
     for record in [a(&name("elsewhere."), 5, [10, 0, 0, 1]), a(&svc(), 5, [127, 0, 0, 1])] {
         let mut message = message(RecordType::A);
         message.add_answer(record);
@@ -107,7 +107,7 @@ fn rejects_truncated_failed_and_mismatched_responses() {
 }
 
 #[test]
-fn a_negative_response_carries_its_ttl() {
+fn negative_ttl_comes_from_the_soa_record() {
     let mut message = message(RecordType::A);
     let soa = SOA::new(name("ns.cluster.local."), name("host.cluster.local."), 1, 2, 3, 4, 5);
     message.add_authority(Record::from_rdata(name("cluster.local."), 30, RData::SOA(soa)));
@@ -120,7 +120,7 @@ fn a_negative_response_carries_its_ttl() {
 }
 
 #[test]
-fn follows_aliases_in_any_order_and_rejects_a_loop() {
+fn follows_cname_records_in_any_order_and_rejects_a_loop() {
     let mut message = message(RecordType::A);
     message.add_answers([
         a(&name("c.example."), 30, [10, 0, 0, 1]),
@@ -137,7 +137,7 @@ fn follows_aliases_in_any_order_and_rejects_a_loop() {
 }
 
 #[test]
-fn an_srv_record_returns_target_port_and_its_own_glue_only() {
+fn srv_answer_has_targets_ports_and_only_their_addresses() {
     let mut message = message(RecordType::SRV);
     let (zero, one) = (svc().prepend_label("sfs-0").unwrap(), svc().prepend_label("sfs-1").unwrap());
     let srv = |target: &Name, port, weight| {
@@ -161,9 +161,13 @@ fn an_srv_record_returns_target_port_and_its_own_glue_only() {
 }
 
 #[test]
-fn limits_a_ttl_to_a_day_and_reads_a_set_top_bit_as_zero() {
+fn limits_ttls_to_one_day_and_treats_a_set_top_bit_as_zero() {
     assert_eq!(seconds(1 << 31), Duration::ZERO);
     assert_eq!(seconds(i32::MAX as u32), Duration::from_secs(86_400));
+    let soa = |minimum| SOA::new(Name::root(), Name::root(), 1, 2, 3, 4, minimum);
+    for (ttl, minimum, limited) in [(30, 5, 5), (1 << 31, 5, 0), (5, 1 << 31, 0), (100_000, 100_000, 86_400)] {
+        assert_eq!(negative_ttl(ttl, &soa(minimum)), Duration::from_secs(limited), "TTL {ttl}, minimum {minimum}");
+    }
 }
 
 #[test]
@@ -179,7 +183,7 @@ fn drops_and_counts_addresses_above_the_limit() {
 
 proptest! {
     #[test]
-    fn never_returns_an_unusable_address(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn never_returns_an_unspecified_or_loopback_address(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         if let Ok(message) = Message::from_vec(&bytes) {
             for kind in [RecordType::A, RecordType::AAAA, RecordType::SRV] {
                 if let Ok(answer) = sanitize(&svc(), kind, &message, false) {

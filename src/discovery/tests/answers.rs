@@ -1,13 +1,13 @@
-//! Verifies the handling of forged and invalid responses, of failures in one address family, and of CNAME chains.
+//! Tests forged and invalid responses, failures in one address family, and CNAME chains.
 
 use super::*;
 
 #[tokio::test]
-async fn ignores_forged_responses_and_uses_the_genuine_one() {
+async fn ignores_a_forged_response_and_uses_the_genuine_one() {
     for fault in [Fault::WrongId, Fault::WrongSource, Fault::WrongQuestion] {
         let server = start().await;
         server.set(SVC, &["10.0.0.1"]);
-        // The first response of each family is forged. The retransmitted query gets the genuine one.
+        // The first response for each family is forged. The response to the retransmitted query is genuine.
         server.nth(None, 0, 2, fault.clone());
         let resolution = dns(&[&server]).resolve().await.unwrap();
         assert_eq!(addresses(&resolution), pods(&[1]), "{fault:?}");
@@ -16,7 +16,7 @@ async fn ignores_forged_responses_and_uses_the_genuine_one() {
 }
 
 #[tokio::test]
-async fn only_invalid_responses_are_an_error_and_keep_the_set() {
+async fn lookup_with_only_invalid_responses_fails_and_keeps_the_pods() {
     for (fault, kind) in [
         (Fault::WrongId, ResolveErrorKind::Timeout),
         (Fault::WrongSource, ResolveErrorKind::Timeout),
@@ -52,14 +52,14 @@ async fn drops_addresses_that_no_pod_can_have() {
     let resolution = dns(&[&server]).resolve().await.unwrap();
     assert_eq!(addresses(&resolution), ["10.0.0.1:5432", "10.0.0.2:5432", "[fd00::1]:5432"]);
     assert_eq!(kinds(&server.take_log()), [RecordType::A, RecordType::AAAA]);
-    // A name server on loopback may return Pods on loopback.
+    // A name server on loopback may return loopback addresses.
     server.set(SVC, &["127.0.0.11", "::1"]);
     let resolution = dns(&[&server]).resolve().await.unwrap();
     assert_eq!(addresses(&resolution), ["127.0.0.11:5432", "[::1]:5432"]);
 }
 
 #[tokio::test]
-async fn neither_family_delays_or_empties_the_other() {
+async fn failing_family_does_not_delay_or_clear_the_other() {
     let unresponsive = |kind| (kind, Fault::Drop, Duration::from_millis(390), Duration::from_millis(700));
     let failing = |kind, fault| (kind, fault, Duration::ZERO, Duration::from_millis(200));
     for (kind, fault, at_least, at_most) in [
@@ -82,7 +82,7 @@ async fn neither_family_delays_or_empties_the_other() {
         assert_eq!(resolution.endpoints, std::slice::from_ref(&only), "{kind} {fault:?}");
         assert!(took >= at_least && took <= at_most, "{kind} {fault:?}: {took:?}");
 
-        // An error keeps the last good addresses of the family. A negative response does not.
+        // An error keeps the family's last good addresses. A negative response clears them.
         server.heal();
         server.set(SVC, &[name, other]);
         while dns.resolve().await.unwrap().endpoints.len() < 2 {}
@@ -110,7 +110,7 @@ async fn error_in_one_family_outweighs_nxdomain_in_the_other() {
 }
 
 #[tokio::test]
-async fn follows_eight_aliases_and_rejects_a_loop() {
+async fn follows_up_to_eight_cname_records_and_rejects_a_loop() {
     let hop = |n: usize| if n == 0 { SVC.to_owned() } else { format!("hop{n}.example.") };
     let chain = |length: usize| -> Vec<Record> {
         (0..length)
@@ -128,14 +128,14 @@ async fn follows_eight_aliases_and_rejects_a_loop() {
     assert_eq!(dns(&[&server]).resolve().await.unwrap_err().kind(), ResolveErrorKind::Malformed);
     server.take_log();
 
-    // One alias per response: each alias is queried in turn.
+    // One alias per response: each alias is queried separately.
     server.always(Fault::OneAlias);
     server.set_records(".", chain(3));
     let resolution = dns(&[&server]).resolve().await.unwrap();
     assert_eq!(addresses(&resolution), ["10.0.0.1:5432", "[fd00::1]:5432"]);
     assert_eq!(server.take_log().len(), 2 * 4);
 
-    // A loop, in one response or over several: an error, not a negative response.
+    // A loop in one response or across several is an error, not a negative response.
     let cname_loop =
         vec![alias(SVC, "a.example."), alias("a.example.", "b.example."), alias("b.example.", "a.example.")];
     for fault in [Fault::OneAlias, Fault::None] {
@@ -147,7 +147,7 @@ async fn follows_eight_aliases_and_rejects_a_loop() {
         assert!(server.take_log().len() <= 2 * 3);
     }
 
-    // An alias of a name that does not exist: a negative response, which alone does not empty the set.
+    // An alias for a name that does not exist is a negative response, and a single one removes no Pod.
     server.set_records(".", vec![address(SVC, TTL, "10.0.0.1")]);
     server.heal();
     let mut follower = Follower::new(dns(&[&server]));
@@ -158,7 +158,7 @@ async fn follows_eight_aliases_and_rejects_a_loop() {
 }
 
 #[tokio::test]
-async fn lower_case_response_costs_one_query_over_tcp() {
+async fn repeats_a_query_over_tcp_after_a_lower_case_response() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
     let mut options = options(&[&server]);

@@ -1,4 +1,4 @@
-//! Verifies lookups while name servers fail, do not respond or respond late, and concurrent callers.
+//! Tests lookups while name servers fail, do not respond or respond late, and lookups with concurrent callers.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use hickory_resolver::proto::rr::Name;
 use super::*;
 use crate::discovery::server::Server;
 
-/// Returns the maximum number of packets within any second.
+/// Returns the maximum number of packets in any one-second window.
 fn max_per_second(log: &[Packet]) -> usize {
     let within = |first: &Packet| {
         log.iter().filter(|packet| packet.at >= first.at && packet.at < first.at + Duration::from_millis(990)).count()
@@ -15,12 +15,12 @@ fn max_per_second(log: &[Packet]) -> usize {
     log.iter().map(within).max().unwrap_or(0)
 }
 
-/// Looks up in real time for `span`. Returns the number of lookups.
+/// Performs scheduled lookups in real time for `span` and returns their number.
 async fn follow(follower: &mut Follower, span: Duration) -> u32 {
     let (end, mut lookups) = (Instant::now() + span, 0);
     while Instant::now() < end {
         follower.now = Instant::now();
-        // The callers check the set, not each result.
+        // Ignore the result: the tests check the set of Pods.
         let _ = follower.step().await;
         lookups += 1;
         tokio::time::sleep_until(follower.now).await;
@@ -29,7 +29,7 @@ async fn follow(follower: &mut Follower, span: Duration) -> u32 {
 }
 
 #[tokio::test]
-async fn servfail_keeps_the_set_at_four_packets_per_second() {
+async fn servfail_keeps_the_pods_and_limits_packets_to_four_per_second() {
     let each = [2, 5, 1].map(|code| async move {
         let server = start().await;
         server.set(SVC, &["10.0.0.1"]);
@@ -55,14 +55,14 @@ async fn servfail_keeps_the_set_at_four_packets_per_second() {
 }
 
 #[tokio::test]
-async fn three_failing_servers_share_the_packet_limit() {
+async fn three_failing_servers_share_one_packet_limit() {
     let each = [Fault::Code(2), Fault::Drop].map(|fault| async move {
         let servers = [start().await, start().await, start().await];
         servers.iter().for_each(|server| server.set(SVC, &["10.0.0.1"]));
         let mut follower = Follower::new(dns(&servers.each_ref()));
         follower.step().await.unwrap();
         servers.iter().for_each(|server| server.always(fault.clone()));
-        // The first failing lookup is not limited yet, so it is not counted.
+        // The rate limit does not apply to the first failing lookup, so that lookup is not counted.
         follower.step().await.unwrap_err();
         tokio::time::sleep(Duration::from_secs(1)).await;
         servers.iter().for_each(|server| drop(server.take_log()));
@@ -84,7 +84,7 @@ async fn three_failing_servers_share_the_packet_limit() {
 }
 
 #[tokio::test]
-async fn unresponsive_server_and_closed_port_keep_the_set() {
+async fn unresponsive_server_and_closed_port_keep_the_pods() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
     let mut follower = Follower::new(dns(&[&server]));
@@ -100,7 +100,7 @@ async fn unresponsive_server_and_closed_port_keep_the_set() {
     assert_eq!(follower.set(), pods(&[1]));
     let log = server.take_log();
     assert!(log.len() <= 6 && max_per_second(&log) <= 4, "{log:?}");
-    // The packet limit holds for later lookups too.
+    // The packet limit also applies to later lookups.
     follow(&mut follower, Duration::from_secs(3)).await;
     assert!(max_per_second(&server.take_log()) <= 4);
 
@@ -114,7 +114,7 @@ async fn unresponsive_server_and_closed_port_keep_the_set() {
 }
 
 #[tokio::test]
-async fn second_server_answers_for_a_bad_first_one() {
+async fn second_server_answers_when_the_first_fails() {
     let good = start().await;
     good.set(SVC, &["10.0.0.1"]);
     let took = async |fault: Option<Fault>| -> Duration {
@@ -171,12 +171,12 @@ async fn retries_a_negative_response_only_if_configured() {
 }
 
 #[tokio::test]
-async fn retransmits_in_a_third_of_a_second_after_40_negatives() {
+async fn retransmits_within_350_ms_even_after_40_negative_responses() {
     let server = start().await;
     let one = Server::new(server.address(), &options(&[&server]), Arc::default()).unwrap();
     let name = Name::from_ascii(SVC).unwrap();
     let lost = async || {
-        // After a second, the rate limit has space again.
+        // Wait until the rate limit has space again.
         tokio::time::sleep(Duration::from_secs(1)).await;
         server.set(SVC, &["10.0.0.1"]);
         server.nth(None, 0, 1, Fault::Drop);
@@ -202,7 +202,7 @@ async fn retransmits_in_a_third_of_a_second_after_40_negatives() {
 }
 
 #[tokio::test]
-async fn discards_a_late_response_of_an_earlier_lookup() {
+async fn discards_a_late_response_to_an_earlier_lookup() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
     let dns = dns(&[&server]);
@@ -228,7 +228,7 @@ async fn discards_a_late_response_of_an_earlier_lookup() {
     server.heal();
     server.set(SVC, &["10.0.0.2"]);
     assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[2]));
-    // The late responses arrive during this time. No query waits for them.
+    // The late responses arrive during this time and are discarded.
     tokio::time::sleep(Duration::from_millis(1200)).await;
     assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[2]));
 }
@@ -259,12 +259,13 @@ async fn concurrent_callers_share_one_lookup() {
     assert_eq!(answered, 900);
     assert_eq!(kinds(&server.take_log()), [RecordType::A, RecordType::AAAA]);
 
-    // Cancelling the only caller stops the lookup. The next lookup is complete.
+    // Cancelling the only caller stops the lookup. The next lookup succeeds.
     let alone = tokio::time::timeout(Duration::from_millis(20), dns.resolve()).await;
     assert!(alone.is_err());
     assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[1]));
 
-    // A stopped lookup keeps the last good addresses: those of IPv6 survive a later failure of its query.
+    // A cancelled lookup does not lose the last good addresses: the IPv6 address survives a later failure of the AAAA
+    // query.
     server.set(SVC, &["10.0.0.1", "fd00::1"]);
     let dns = super::dns(&[&server]);
     let both = dns.resolve().await.unwrap().endpoints;
@@ -276,7 +277,7 @@ async fn concurrent_callers_share_one_lookup() {
 }
 
 #[tokio::test]
-async fn survives_ten_minutes_without_dns() {
+async fn keeps_the_pods_through_ten_minutes_without_dns() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1", "10.0.0.2"]);
     let mut follower = Follower::new(dns(&[&server]));
@@ -288,8 +289,8 @@ async fn survives_ten_minutes_without_dns() {
     while follower.now - begin < Duration::from_secs(600) {
         assert!(!follower.step().await.unwrap_err().is_negative());
         assert_eq!(follower.set(), pods(&[1, 2]));
-        // The health of the Pods changes, as if they restarted in place. The test's clock runs ahead of real time, by
-        // which the lookups are limited to four packets per second.
+        // Toggle the Pods' health, as if they restarted in place, and skip a minute on the test's clock. The rate limit
+        // still uses real time.
         pass = !pass;
         follower.all_pass(pass);
         follower.now += Duration::from_secs(60);

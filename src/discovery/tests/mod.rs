@@ -1,49 +1,49 @@
-//! Verifies lookups through real sockets, against a name server with faults.
+//! Tests lookups over real sockets against a name server that injects faults.
 //!
-//! The DNS failures, each with a code, and the tests that cover them:
+//! The DNS failures and the tests that cover them:
 //!
-//! | code | failure | test |
-//! |---|---|---|
-//! | F1 | the set grows, shrinks, is replaced | `sets::follows_a_set_that_grows_shrinks_and_is_replaced` |
-//! | F2 | the same set in another order, or with duplicates | `sets::ignores_order_and_duplicates` |
-//! | F3 | NXDOMAIN once, repeatedly, forever | `sets::nxdomain_empties_only_when_repeated_and_no_pod_passes` |
-//! | F4 | NODATA for A, NODATA for AAAA only | `sets::nodata_for_a_is_negative_and_for_aaaa_alone_is_normal` |
-//! | F5 | SERVFAIL, REFUSED or FORMERR until recovery | `failures::servfail_keeps_the_set_at_four_packets_per_second` |
-//! | | the same on three servers | `failures::three_failing_servers_share_the_packet_limit` |
-//! | F6 | unresponsive server, closed port | `failures::unresponsive_server_and_closed_port_keep_the_set` |
-//! | | the closed port alone | `closed_port_fails_immediately` |
-//! | F7 | the first server fails, the second works | `failures::second_server_answers_for_a_bad_first_one` |
-//! | | the first server does not respond, repeatedly | `unresponsive_first_server_costs_one_hedge_and_then_nothing` |
-//! | | the first server returns a wrong NXDOMAIN | `failures::retries_a_negative_response_only_if_configured` |
-//! | F8 | a lost packet, also after many NXDOMAIN | `failures::retransmits_in_a_third_of_a_second_after_40_negatives` |
-//! | F9 | delayed responses, some after the deadline | `failures::discards_a_late_response_of_an_earlier_lookup` |
-//! | F10 | 28 to 1000 addresses | `sizes::returns_the_whole_set_at_every_size` |
-//! | | a truncated response; TCP closed, reset, slow | `sizes::never_uses_a_truncated_response` |
-//! | F11 | wrong id, source or question | `answers::ignores_forged_responses_and_uses_the_genuine_one` |
-//! | | only these; garbage; foreign owner or class | `answers::only_invalid_responses_are_an_error_and_keep_the_set` |
-//! | | 0.0.0.0, multicast, IPv4-mapped addresses | `answers::drops_addresses_that_no_pod_can_have` |
-//! | F12 | TTL of 0, 1, 5, 30 or 86,400 s, mixed TTLs | `sets::follows_the_ttl_within_its_bounds` |
-//! | F13 | one family works, the other does not | `answers::neither_family_delays_or_empties_the_other` |
-//! | | SERVFAIL in one family, NXDOMAIN in the other | `answers::error_in_one_family_outweighs_nxdomain_in_the_other` |
-//! | F14 | a short name under a Pod's search list | `names::searches_a_short_name_only_once` |
-//! | | SERVFAIL or timeout for the right candidate | `names::inconclusive_response_ends_the_search` |
-//! | | a wildcard record in a search domain | `names::skips_a_search_domain_with_a_wildcard` |
-//! | F15 | two replicas with different sets | `sets::keeps_healthy_pods_while_two_replicas_disagree` |
-//! | F16 | resolv.conf replaced, broken, removed | `names::rereads_a_changed_resolv_conf_and_ignores_a_broken_one` |
-//! | F17 | a Pod moves; an address is reused | `sets::treats_a_moved_name_and_a_reused_address_as_other_pods` |
-//! | F18 | SRV: addresses are missing | `srv::queries_the_addresses_missing_in_the_srv_response` |
-//! | | SRV: port, priority or weight changes | `srv::another_port_is_another_pod_and_weights_change_nothing` |
-//! | | SRV: more Pods than a packet holds | `srv::fetches_more_pods_than_a_packet_holds_over_tcp` |
-//! | | SRV: dual-stack Pods | `srv::counts_a_dual_stack_pod_once` |
-//! | | SRV: no records; SERVFAIL | `srv::missing_srv_records_are_negative_and_servfail_is_an_error` |
-//! | F19 | a CNAME chain, a loop, a dangling alias | `answers::follows_eight_aliases_and_rejects_a_loop` |
-//! | F20 | random case, lower-case response | `answers::lower_case_response_costs_one_query_over_tcp` |
-//! | F21 | 1000 concurrent callers, cancellation | `failures::concurrent_callers_share_one_lookup` |
-//! | F22 | hours of lookups with faults | the test binary `tests/dns_soak.rs`, which measures its whole process |
-//! | F23 | no DNS for ten minutes | `failures::survives_ten_minutes_without_dns` |
-//! | F24 | the server closes an idle TCP connection | `sizes::reopens_a_tcp_connection_closed_between_lookups` |
+//! | failure | test |
+//! |---|---|
+//! | Pods are added, removed, replaced | `sets::follows_pods_that_are_added_removed_and_replaced` |
+//! | the same Pods in another order, or with duplicates | `sets::ignores_the_order_of_records_and_duplicates` |
+//! | NXDOMAIN once, repeatedly, permanently | `sets::nxdomain_removes_all_pods_only_if_repeated_and_none_passes` |
+//! | NODATA for A, NODATA for AAAA only | `sets::nodata_is_negative_unless_the_other_family_has_addresses` |
+//! | SERVFAIL, REFUSED or FORMERR | `failures::servfail_keeps_the_pods_and_limits_packets_to_four_per_second` |
+//! | SERVFAIL or no response from three servers | `failures::three_failing_servers_share_one_packet_limit` |
+//! | unresponsive server, closed port | `failures::unresponsive_server_and_closed_port_keep_the_pods` |
+//! | closed port, without an earlier lookup | `closed_port_fails_immediately` |
+//! | the first server fails, the second works | `failures::second_server_answers_when_the_first_fails` |
+//! | the first server does not respond, repeatedly | `unresponsive_first_server_delays_only_the_first_lookup` |
+//! | the first server returns a wrong NXDOMAIN | `failures::retries_a_negative_response_only_if_configured` |
+//! | a lost packet | `failures::retransmits_within_350_ms_even_after_40_negative_responses` |
+//! | delayed responses, some after the deadline | `failures::discards_a_late_response_to_an_earlier_lookup` |
+//! | 28 to 1000 addresses | `sizes::returns_all_addresses_of_small_and_large_responses` |
+//! | a truncated response; TCP closed, reset, slow | `sizes::never_uses_a_truncated_response` |
+//! | wrong id, source or question | `answers::ignores_a_forged_response_and_uses_the_genuine_one` |
+//! | only invalid responses | `answers::lookup_with_only_invalid_responses_fails_and_keeps_the_pods` |
+//! | 0.0.0.0, multicast, IPv4-mapped addresses | `answers::drops_addresses_that_no_pod_can_have` |
+//! | TTL of 0, 1, 5, 30 or 86,400 s, mixed TTLs | `sets::lookup_interval_follows_the_ttl_within_its_bounds` |
+//! | one family works, the other does not | `answers::failing_family_does_not_delay_or_clear_the_other` |
+//! | SERVFAIL in one family, NXDOMAIN in the other | `answers::error_in_one_family_outweighs_nxdomain_in_the_other` |
+//! | a short name and a Pod's search list | `names::only_the_first_lookup_tries_the_search_list` |
+//! | SERVFAIL or timeout for the right candidate | `names::error_for_one_candidate_ends_the_search` |
+//! | a wildcard record in a search domain | `names::skips_a_search_domain_with_a_wildcard_record` |
+//! | two DNS replicas with different Pods | `sets::keeps_healthy_pods_while_two_dns_replicas_disagree` |
+//! | resolv.conf replaced, broken, removed | `names::rereads_a_changed_resolv_conf_and_ignores_an_unusable_one` |
+//! | a Pod moves; an address is reused | `sets::treats_a_moved_pod_and_a_reused_address_as_new_pods` |
+//! | SRV: addresses are missing | `srv::queries_addresses_that_the_srv_response_lacks` |
+//! | SRV: port, priority or weight changes | `srv::changed_port_is_a_new_pod_and_changed_weights_are_ignored` |
+//! | SRV: more Pods than a packet holds | `srv::fetches_an_srv_response_too_large_for_udp_over_tcp` |
+//! | SRV: dual-stack Pods | `srv::returns_a_dual_stack_pod_once` |
+//! | SRV: no records; SERVFAIL | `srv::missing_srv_records_are_negative_and_servfail_is_an_error` |
+//! | a CNAME chain, a loop, a dangling alias | `answers::follows_up_to_eight_cname_records_and_rejects_a_loop` |
+//! | random case, lower-case response | `answers::repeats_a_query_over_tcp_after_a_lower_case_response` |
+//! | 1000 concurrent callers, cancellation | `failures::concurrent_callers_share_one_lookup` |
+//! | hours of lookups with faults | `tests/dns_soak.rs`, a test binary because it measures its whole process |
+//! | no DNS for ten minutes | `failures::keeps_the_pods_through_ten_minutes_without_dns` |
+//! | the server closes an idle TCP connection | `sizes::reopens_a_tcp_connection_closed_between_lookups` |
 //!
-//! The test binaries `tests/dns_pool` and `tests/real_dns` cover some of these failures with a whole pool and with real
+//! The test binary `tests/dns_pool` covers some of these failures with a whole pool, and `tests/real_dns` with real
 //! name servers.
 
 mod answers;
@@ -84,15 +84,15 @@ fn addresses(resolution: &Resolution) -> Vec<String> {
     resolution.endpoints.iter().map(ToString::to_string).collect()
 }
 
-/// A stand-in for the pool. It keeps the set of Pods and the schedule of lookups, and has its own clock.
+/// A stand-in for the pool: it keeps the set of Pods and schedules the lookups by its own clock.
 struct Follower {
     dns: Dns,
     schedule: Schedule,
     confirm: Confirm,
     rng: StdRng,
-    /// All known Pods, each with true if it passes its health check.
+    /// All known Pods. The value is true if the Pod passes its health check.
     known: BTreeMap<Endpoint, bool>,
-    /// The health of new Pods.
+    /// True if new Pods pass their health check.
     healthy: bool,
     /// The time of the next lookup.
     now: Instant,
@@ -117,7 +117,7 @@ impl Follower {
         }
     }
 
-    /// Performs one lookup and advances the clock to the next one. Returns the set of Pods.
+    /// Performs one lookup, advances the clock to the next lookup and returns the set of Pods.
     async fn step(&mut self) -> Result<Vec<String>, ResolveError> {
         let known: Vec<_> = self.known.clone().into_iter().collect();
         let result = self.dns.resolve().await;
@@ -157,7 +157,7 @@ impl Follower {
         self.known.keys().map(ToString::to_string).collect()
     }
 
-    /// Lets all Pods pass or fail their health check from now on.
+    /// Makes all Pods, including new ones, pass or fail their health check from now on.
     fn all_pass(&mut self, passes: bool) {
         self.healthy = passes;
         self.known.values_mut().for_each(|known| *known = passes);
@@ -168,8 +168,8 @@ async fn start() -> FaultDns {
     FaultDns::start().await.unwrap()
 }
 
-/// Returns the shortest of up to three runs. Stops at the first one within the limit: the machine may be busy with
-/// other tests.
+/// Measures up to three times, because other tests may slow the machine down, and returns the shortest duration. Stops
+/// after the first one within the limit.
 async fn shortest<F: Future<Output = Duration>>(limit: Duration, mut run: impl FnMut() -> F) -> Duration {
     let mut best = run().await;
     for _ in 0..2 {
@@ -204,7 +204,7 @@ fn kinds(log: &[Packet]) -> Vec<RecordType> {
 }
 
 #[tokio::test]
-async fn returns_name_and_server_with_one_packet_per_family() {
+async fn returns_name_and_server_and_sends_one_packet_per_family() {
     let server = start().await;
     server.set(SVC, &["10.0.0.2", "10.0.0.1"]);
     let dns = dns(&[&server]);
@@ -220,7 +220,7 @@ async fn returns_name_and_server_with_one_packet_per_family() {
 }
 
 #[tokio::test]
-async fn unresponsive_first_server_costs_one_hedge_and_then_nothing() {
+async fn unresponsive_first_server_delays_only_the_first_lookup() {
     let unresponsive = start().await;
     let good = start().await;
     unresponsive.always(Fault::Drop);
@@ -237,7 +237,7 @@ async fn unresponsive_first_server_costs_one_hedge_and_then_nothing() {
 }
 
 #[tokio::test]
-async fn srv_returns_names_ports_and_addresses_in_one_packet() {
+async fn srv_query_returns_names_ports_and_addresses_in_one_packet() {
     let server = start().await;
     let target = |pod: u8| format!("postgresql-sfs-{pod}.{SVC}");
     let mut records = vec![service(SRV, 5433, &target(1)), service(SRV, 5432, &target(0))];

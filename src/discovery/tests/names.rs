@@ -1,4 +1,4 @@
-//! Verifies the search list and the handling of resolv.conf.
+//! Tests the search list and resolv.conf.
 
 use std::{fs, path::PathBuf};
 
@@ -6,7 +6,7 @@ use super::*;
 
 const SEARCH: &str = "search k8s-training.svc.cluster.local svc.cluster.local cluster.local corp.example";
 
-/// A resolv.conf file of one test. Removed on drop.
+/// A resolv.conf file for one test, which is removed on drop.
 struct Conf(PathBuf);
 
 impl Conf {
@@ -39,11 +39,11 @@ fn named(name: &str, server: &FaultDns, conf: &Conf) -> Dns {
 }
 
 #[tokio::test]
-async fn searches_a_short_name_only_once() {
+async fn only_the_first_lookup_tries_the_search_list() {
     let conf = Conf::new("walk", &format!("{SEARCH}\noptions ndots:5\n"));
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
-    // One packet per family for each candidate. A complete name is the only candidate, not the last of five.
+    // Each candidate costs one packet per family. A complete name is its own only candidate.
     for (name, tried) in [
         ("postgresql-svc", 1),
         ("postgresql-svc.k8s-training", 2),
@@ -62,7 +62,7 @@ async fn searches_a_short_name_only_once() {
 }
 
 #[tokio::test]
-async fn inconclusive_response_ends_the_search() {
+async fn error_for_one_candidate_ends_the_search() {
     let conf = Conf::new("inconclusive", &format!("{SEARCH}\noptions ndots:5\n"));
     let server = start().await;
     for fault in [Fault::Code(2), Fault::Drop] {
@@ -79,7 +79,7 @@ async fn inconclusive_response_ends_the_search() {
         assert_eq!(log.len(), 2);
         assert!(log.iter().all(|packet| packet.name == SVC));
     }
-    // The error is negative only if every candidate and family is.
+    // The error is negative only if the response for every candidate and family is negative.
     server.heal();
     let error = named("postgresql-svc", &server, &conf).resolve().await.unwrap_err();
     assert_eq!(error.kind(), ResolveErrorKind::NoSuchName);
@@ -88,7 +88,7 @@ async fn inconclusive_response_ends_the_search() {
 }
 
 #[tokio::test]
-async fn skips_a_search_domain_with_a_wildcard() {
+async fn skips_a_search_domain_with_a_wildcard_record() {
     let conf = Conf::new("wildcard", &format!("{SEARCH}\noptions ndots:5\n"));
     let server = start().await;
     server.set_records("corp.example.", vec![address("*.corp.example.", TTL, "192.0.2.1")]);
@@ -97,7 +97,7 @@ async fn skips_a_search_domain_with_a_wildcard() {
     assert_eq!(error.kind(), ResolveErrorKind::NoSuchName);
     assert_eq!(server.take_log().len(), 10 + 1);
 
-    // A name that exists in the domain is used.
+    // If the domain has no wildcard record, a name in it is used.
     server.set("postgresql-svc.corp.example.", &["10.0.0.9"]);
     server.set_records("*.corp.example.", vec![]);
     let dns = named("postgresql-svc", &server, &conf);
@@ -111,7 +111,7 @@ async fn skips_a_search_domain_with_a_wildcard() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn rereads_a_changed_resolv_conf_and_ignores_a_broken_one() {
+async fn rereads_a_changed_resolv_conf_and_ignores_an_unusable_one() {
     let one = start().await;
     let port = one.address().port();
     let two = FaultDns::start_at(([127, 0, 0, 2], port).into()).await.unwrap();
@@ -134,13 +134,13 @@ async fn rereads_a_changed_resolv_conf_and_ignores_a_broken_one() {
     assert_eq!(answer().await, pods(&[2]));
     assert_eq!(one.take_log(), []);
 
-    // The first name server is back. Another search list with the same domains does not reset the selected name.
+    // Reordering the search list does not reset the name that an earlier lookup found.
     conf.replace("search svc.cluster.local cluster.local k8s-training.svc.cluster.local\nnameserver 127.0.0.1\n");
     one.take_log();
     assert_eq!(answer().await, pods(&[1]));
     assert!(one.take_log().iter().all(|packet| packet.name == SVC));
 
-    // A file that was never readable is an error that names it.
+    // If the file was never readable, the error contains its path.
     options.resolv_conf = conf.0.with_extension("missing");
     let error = Dns::new(options).unwrap().resolve().await.unwrap_err();
     assert_eq!(error.kind(), ResolveErrorKind::NoNameServer);

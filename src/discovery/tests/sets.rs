@@ -1,10 +1,10 @@
-//! Verifies the set of Pods after changes, negative responses and contradictory answers, and the interval of lookups.
+//! Tests the set of Pods after changes, negative responses and contradictory answers, and the interval between lookups.
 #![allow(clippy::print_stdout, reason = "a test prints its measurements")]
 
 use super::*;
 
 #[tokio::test]
-async fn follows_a_set_that_grows_shrinks_and_is_replaced() {
+async fn follows_pods_that_are_added_removed_and_replaced() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     let mut follower = Follower::new(dns(&[&server]));
@@ -24,22 +24,22 @@ async fn follows_a_set_that_grows_shrinks_and_is_replaced() {
     assert_eq!(follower.step().await.unwrap(), pods(&[1, 2, 8, 9]));
     assert_eq!(follower.step().await.unwrap(), pods(&[8, 9]));
 
-    // Six lookups: one packet each for A, and AAAA only until it was empty twice.
+    // Six lookups: each queries A, and only the first two query AAAA, which has no addresses.
     let kinds = kinds(&server.take_log());
     assert_eq!(kinds.iter().filter(|kind| **kind == RecordType::A).count(), 6);
     assert_eq!(kinds.len(), 6 + 2);
 }
 
 #[tokio::test]
-async fn sends_one_packet_per_family_and_lookup_in_steady_state() {
+async fn steady_state_lookup_sends_one_packet_per_family() {
     let server = start().await;
     let count = |kind| move |log: &[Packet]| log.iter().filter(|packet| packet.kind == kind).count();
     for (ips, v6) in [(&["10.0.0.1", "10.0.0.2"][..], 2 + 2), (&["10.0.0.1", "fd00::1"], 30)] {
         server.set(SVC, ips);
         let mut log = Vec::new();
-        // Two disturbances are not the steady state and lead to a retry. If the machine stalls, a query is
-        // retransmitted. And in one of 75 runs two of the 30 queries per family have the same id, so the second one
-        // counts as a retransmission and waits for the rate limit.
+        // Measure again after either of two disturbances. If the machine stalls, a query is retransmitted. In one of 75
+        // runs, two of the 30 queries for a family have the same id, so the second one counts as a retransmission and
+        // waits for the rate limit.
         for _ in 0..5 {
             let dns = dns(&[&server]);
             let mut longest = Duration::ZERO;
@@ -74,7 +74,7 @@ async fn reports_a_name_whose_only_address_is_the_cluster_ip() {
 }
 
 #[tokio::test]
-async fn ignores_order_and_duplicates() {
+async fn ignores_the_order_of_records_and_duplicates() {
     let server = start().await;
     let mut follower = Follower::new(dns(&[&server]));
     let mut seen = Vec::new();
@@ -87,11 +87,12 @@ async fn ignores_order_and_duplicates() {
     }
     seen.dedup();
     assert_eq!(seen.len(), 1);
-    // One packet for A per lookup.
+    // Each of the six lookups sends one A query.
     assert_eq!(server.take_log().iter().filter(|packet| packet.kind == RecordType::A).count(), 6);
 }
 
-/// Returns the time by the follower's clock until the set is empty, or `None` if it is not within `lookups`.
+/// Returns the time on the follower's clock until all Pods are removed, or `None` if that takes more than `lookups`
+/// lookups.
 async fn empties(follower: &mut Follower, lookups: usize) -> Option<Duration> {
     let start = follower.now;
     for _ in 0..lookups {
@@ -105,7 +106,7 @@ async fn empties(follower: &mut Follower, lookups: usize) -> Option<Duration> {
 }
 
 #[tokio::test]
-async fn nxdomain_empties_only_when_repeated_and_no_pod_passes() {
+async fn nxdomain_removes_all_pods_only_if_repeated_and_none_passes() {
     let seconds = Duration::from_secs;
     tokio::join!(
         repeats_nxdomain(Fault::NoSuchName(5), seconds(10)),
@@ -120,14 +121,14 @@ async fn repeats_nxdomain(fault: Fault, after: Duration) {
     let mut follower = Follower::new(dns(&[&server]));
     follower.step().await.unwrap();
 
-    // One negative response, then an answer.
+    // One negative lookup, then an answer: the Pods stay.
     server.nth(None, 0, 2, fault.clone());
     let error = follower.step().await.unwrap_err();
     assert_eq!(error.kind(), ResolveErrorKind::NoSuchName);
     assert_eq!(follower.set(), pods(&[1, 2]));
     assert_eq!(follower.step().await.unwrap(), pods(&[1, 2]));
 
-    // Two negative responses, with Pods that fail.
+    // Two negative lookups while the Pods fail: the Pods stay.
     follower.all_pass(false);
     server.nth(None, 0, 4, fault.clone());
     for _ in 0..2 {
@@ -136,13 +137,13 @@ async fn repeats_nxdomain(fault: Fault, after: Duration) {
     }
     assert_eq!(follower.step().await.unwrap(), pods(&[1, 2]));
 
-    // Only negative responses, with Pods that pass.
+    // Only negative lookups while the Pods pass: the Pods stay.
     follower.all_pass(true);
     server.always(fault.clone());
     assert_eq!(empties(&mut follower, 6).await, None);
     assert_eq!(follower.set(), pods(&[1, 2]));
 
-    // Only negative responses, with Pods that fail. An answer first resets the count.
+    // Only negative lookups while the Pods fail: the Pods are removed. An answer resets the count first.
     server.heal();
     follower.step().await.unwrap();
     follower.all_pass(false);
@@ -152,7 +153,7 @@ async fn repeats_nxdomain(fault: Fault, after: Duration) {
 }
 
 #[tokio::test]
-async fn nodata_for_a_is_negative_and_for_aaaa_alone_is_normal() {
+async fn nodata_is_negative_unless_the_other_family_has_addresses() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
     server.on(RecordType::AAAA, Fault::NoData(5));
@@ -167,13 +168,25 @@ async fn nodata_for_a_is_negative_and_for_aaaa_alone_is_normal() {
     follower.all_pass(false);
     let took = empties(&mut follower, 30).await.unwrap();
     assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(16), "{took:?}");
-    // If A is empty, AAAA is always queried too: a negative result takes both.
+    // If A has no records, AAAA is always queried too, because a negative result requires both.
     let log = server.take_log();
     assert_eq!(log.iter().filter(|packet| packet.kind == RecordType::A).count() * 2, log.len());
 }
 
 #[tokio::test]
-async fn follows_the_ttl_within_its_bounds() {
+async fn limits_a_negative_ttl_to_one_day_and_treats_a_set_top_bit_as_zero() {
+    let server = start().await;
+    for (ttl, limited) in [(86_400, 86_400), (i32::MAX as u32, 86_400), (1 << 31, 0), (u32::MAX, 0)] {
+        for fault in [Fault::NoSuchName(ttl), Fault::NoData(ttl)] {
+            server.always(fault);
+            let error = dns(&[&server]).resolve().await.unwrap_err();
+            assert_eq!(error.negative_ttl(), Some(Duration::from_secs(limited)), "TTL {ttl}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn lookup_interval_follows_the_ttl_within_its_bounds() {
     let server = start().await;
     let dns = dns(&[&server]);
     let mut follower = Follower::new(dns);
@@ -195,7 +208,7 @@ async fn follows_the_ttl_within_its_bounds() {
         let waited = follower.waited;
         assert!(waited >= due.mul_f64(0.88) && waited <= due.mul_f64(1.1), "TTLs {ttls:?}: {waited:?}");
     }
-    // A cache returns the remaining TTL. The lookup uses it unchanged.
+    // The remaining TTL that a cache returns is used unchanged.
     server.set_records(SVC, vec![address(SVC, 3, "10.0.0.1")]);
     let resolution = follower.dns.resolve().await.unwrap();
     assert!(resolution.valid_until - Instant::now() <= Duration::from_secs(3));
@@ -203,7 +216,7 @@ async fn follows_the_ttl_within_its_bounds() {
 }
 
 #[tokio::test]
-async fn keeps_healthy_pods_while_two_replicas_disagree() {
+async fn keeps_healthy_pods_while_two_dns_replicas_disagree() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
     let mut follower = Follower::new(dns(&[&server]));
@@ -218,7 +231,7 @@ async fn keeps_healthy_pods_while_two_replicas_disagree() {
 }
 
 #[tokio::test]
-async fn treats_a_moved_name_and_a_reused_address_as_other_pods() {
+async fn treats_a_moved_pod_and_a_reused_address_as_new_pods() {
     let server = start().await;
     let set = |pods: &[(u8, u8)]| {
         let target = |pod: u8| format!("postgresql-sfs-{pod}.{SVC}");
@@ -235,7 +248,7 @@ async fn treats_a_moved_name_and_a_reused_address_as_other_pods() {
     set(&[(0, 1), (1, 2)]);
     assert_eq!(follower.step().await.unwrap(), named(&[(0, 1), (1, 2)]));
 
-    // Pod 1 restarts with a new address. Its old one fails, so a single answer removes that.
+    // Pod 1 restarts with a new address. The old address fails, so a single answer removes it.
     let old = follower.known.keys().nth(1).unwrap().clone();
     follower.known.insert(old, false);
     set(&[(0, 1), (1, 3)]);

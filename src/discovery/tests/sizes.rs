@@ -1,9 +1,9 @@
-//! Verifies responses of all sizes, over UDP and TCP.
+//! Tests small and large responses over UDP and TCP.
 
 use super::*;
 
 #[tokio::test]
-async fn returns_the_whole_set_at_every_size() {
+async fn returns_all_addresses_of_small_and_large_responses() {
     let server = start().await;
     let dns = dns(&[&server]);
     for (count, over_tcp) in [(28, 0), (29, 0), (72, 0), (73, 1), (200, 1), (1000, 1)] {
@@ -61,7 +61,7 @@ async fn reopens_a_tcp_connection_closed_between_lookups() {
         assert!(!resolution.partial);
         assert_eq!(tcp(&server.take_log()), 1);
     }
-    // An unresponsive connection costs one lookup, not every later one.
+    // An unresponsive TCP connection fails one lookup. The next lookup opens another connection.
     let mut options = options(&[&server]);
     options.timeout = Duration::from_millis(300);
     let impatient = Dns::new(options).unwrap();

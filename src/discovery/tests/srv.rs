@@ -1,4 +1,4 @@
-//! Verifies lookups of SRV records.
+//! Tests lookups of SRV records.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn cluster(ports: &[u16]) -> Vec<Record> {
 }
 
 #[tokio::test]
-async fn queries_the_addresses_missing_in_the_srv_response() {
+async fn queries_addresses_that_the_srv_response_lacks() {
     let server = start().await;
     server.set_records(SVC, cluster(&[5432, 5432, 5433]));
     server.on(RecordType::SRV, Fault::NoGlue);
@@ -35,7 +35,7 @@ async fn queries_the_addresses_missing_in_the_srv_response() {
     assert_eq!(addresses(&resolution), all);
     assert!(resolution.partial);
 
-    // A Pod with only an IPv6 address is found through AAAA.
+    // A Pod that has only an IPv6 address is found by an AAAA query.
     server.heal();
     server.on(RecordType::SRV, Fault::NoGlue);
     server.set_records(SVC, vec![service(SRV, 5432, &target(0)), address(&target(0), TTL, "fd00::1")]);
@@ -45,7 +45,7 @@ async fn queries_the_addresses_missing_in_the_srv_response() {
 }
 
 #[tokio::test]
-async fn another_port_is_another_pod_and_weights_change_nothing() {
+async fn changed_port_is_a_new_pod_and_changed_weights_are_ignored() {
     let server = start().await;
     server.set_records(SVC, cluster(&[5432, 5432]));
     let mut follower = Follower::new(by_srv(&server));
@@ -66,7 +66,7 @@ async fn another_port_is_another_pod_and_weights_change_nothing() {
 }
 
 #[tokio::test]
-async fn fetches_more_pods_than_a_packet_holds_over_tcp() {
+async fn fetches_an_srv_response_too_large_for_udp_over_tcp() {
     let server = start().await;
     for pods in [3, 40, 120] {
         server.set_records(SVC, cluster(&vec![5432; pods]));
@@ -79,7 +79,7 @@ async fn fetches_more_pods_than_a_packet_holds_over_tcp() {
 }
 
 #[tokio::test]
-async fn counts_a_dual_stack_pod_once() {
+async fn returns_a_dual_stack_pod_once() {
     let server = start().await;
     let mut records = cluster(&[5432, 5432]);
     records.extend([0, 1].map(|pod| address(&target(pod), TTL, &format!("fd00::{}", pod + 1))));

@@ -1,4 +1,4 @@
-//! Verifies the orderings of the slot's word under every interleaving.
+//! Tests the orderings of the slot's word under every interleaving.
 
 use super::*;
 use crate::sync::{Arc, Mutex, lock};
@@ -6,7 +6,7 @@ use crate::sync::{Arc, Mutex, lock};
 /// One thread returns a connection while another begins to wait: the waiter finds the connection, or the check-in sees
 /// the waiter.
 #[test]
-fn a_check_in_and_a_waiter_do_not_miss_each_other() {
+fn concurrent_check_in_and_wait_lose_no_wakeup() {
     loom::model(|| {
         let slot = Arc::new(Slot::default());
         let idle = Arc::new(Mutex::new(0));
@@ -26,9 +26,9 @@ fn a_check_in_and_a_waiter_do_not_miss_each_other() {
     });
 }
 
-/// The same while the flag of a caller that has left the queue is still set and is being cleared.
+/// The same, while the check-in clears the stale flag of a caller that has left the queue.
 #[test]
-fn a_stale_flag_does_not_make_a_check_in_miss_a_waiter() {
+fn clearing_a_stale_flag_loses_no_wakeup() {
     loom::model(|| {
         let slot = Arc::new(Slot::default());
         let idle = Arc::new(Mutex::new(0));
@@ -59,7 +59,7 @@ fn a_stale_flag_does_not_make_a_check_in_miss_a_waiter() {
 
 /// A Pod is drained while a connection is returned: the drain closes the connection, or the check-in sees the flag.
 #[test]
-fn a_drained_pod_keeps_no_connection() {
+fn a_connection_returned_during_a_drain_is_closed() {
     loom::model(|| {
         let slot = Arc::new(Slot::default());
         let idle = Arc::new(Mutex::new(0));
@@ -81,7 +81,7 @@ fn a_drained_pod_keeps_no_connection() {
 }
 
 #[test]
-fn counts_are_exact_under_concurrent_changes() {
+fn counters_are_exact_under_concurrent_updates() {
     loom::model(|| {
         let slot = Arc::new(Slot::default());
         let other = {

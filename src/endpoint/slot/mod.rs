@@ -15,8 +15,7 @@
 //! # Orderings
 //!
 //! All changes of the word are read-modify-writes, so they have a total order, and each one continues the release
-//! sequence of those before it. The order matters between a connection that is returned and a caller that begins to
-//! wait:
+//! sequence of those before it. The order matters if a connection is returned while a caller begins to wait:
 //!
 //! * The check-in makes the connection idle, then calls [`Slot::checkin`], which returns the flags.
 //! * The waiter enters the queue, calls [`Slot::set_has_waiters`], then looks for an idle connection once more.
@@ -29,8 +28,9 @@
 //! connection, or the thread that called `close` finds the connection when it closes the idle ones afterwards.
 //!
 //! The latency class, the latencies and the targets are written by the directory and the pool's upkeep and read by
-//! checkouts. They are relaxed because they guard no other data: a stale value leads to the choice that was right a
-//! moment earlier. The class has one writer, so adding the difference to the word changes no other part of the word.
+//! checkouts. Their accesses are relaxed because they guard no other data: a stale value leads to the choice that was
+//! right a moment earlier. The class has one writer, so adding the difference to the word changes no other part of the
+//! word.
 
 mod slab;
 
@@ -48,12 +48,12 @@ const CHECKOUT: u64 = 1 << 24;
 /// The slowest latency class.
 pub(crate) const CLASS_MAX: u32 = (CHECKOUT / CLASS) as u32;
 
-/// The load of a Pod, read in one step.
+/// The load of a Pod, from one read of its word.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Load {
     /// Connections in use.
     pub(crate) in_flight: u32,
-    /// The latency class: how many times slower than the fastest Pods this Pod counts as, from 1.
+    /// The latency class: the Pod's latency as a multiple of the fastest Pods' latency, from 1.
     pub(crate) class: u32,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Slot {
     word: AtomicU64,
     /// The targets for which this Pod is a candidate, as [`Target::bit`](crate::config::Target::bit)s.
     targets: AtomicU32,
-    /// Mean time of a statement in microseconds; 0 if unknown.
+    /// Mean duration of a statement in microseconds; 0 if unknown.
     latency: AtomicU32,
     /// Decaying peak of the latency in microseconds; 0 if unknown.
     peak: AtomicU32,
@@ -94,7 +94,7 @@ impl Slot {
         self.word.fetch_add(CHECKOUT | 1, Ordering::Relaxed);
     }
 
-    /// Counts a connection that is passed from a check-in directly to a waiter. It stays in use.
+    /// Counts the checkout of a connection that a check-in passes directly to a waiter. The connection stays in use.
     pub(crate) fn handed_over(&self) {
         // Relaxed: the count guards no data. The lock of the wait queue synchronizes the connection itself.
         self.word.fetch_add(CHECKOUT, Ordering::Relaxed);
@@ -117,7 +117,7 @@ impl Slot {
         Flags(self.word.fetch_or(0, Ordering::AcqRel))
     }
 
-    /// Sets the flag that a caller in the queue may take a connection to this Pod.
+    /// Sets the flag that a caller in the queue can use a connection to this Pod.
     pub(crate) fn set_has_waiters(&self) {
         // A flag that is already set stays set: it is cleared only under the queue's lock, while no caller in the queue
         // wants this Pod, and this caller is already in the queue. The acquire load pairs with the release in `checkin`
@@ -155,7 +155,7 @@ impl Slot {
         self.word.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// Returns the load, as a basis for choosing a Pod.
+    /// Returns the load, for choosing a Pod.
     #[inline]
     pub(crate) fn load(&self) -> Load {
         // Relaxed: a hint. Its counterparts are `checkout`, `checkin` and `set_class`.
@@ -204,7 +204,7 @@ impl Slot {
         self.targets.store(targets, Ordering::Relaxed);
     }
 
-    /// Returns the mean time of a statement, if known.
+    /// Returns the mean duration of a statement, if known.
     #[inline]
     pub(crate) fn latency(&self) -> Option<Duration> {
         // Relaxed: written by `set_latency`; see the module documentation.
@@ -218,7 +218,7 @@ impl Slot {
         duration(self.peak.load(Ordering::Relaxed))
     }
 
-    /// Sets the latency and its peak. Values below a microsecond count as one.
+    /// Sets the latency and its peak. Values below one microsecond are stored as one.
     pub(crate) fn set_latency(&self, latency: Duration, peak: Duration) {
         // Relaxed: read by `latency` and `peak`; see the module documentation.
         self.latency.store(micros(latency), Ordering::Relaxed);
@@ -226,8 +226,8 @@ impl Slot {
     }
 
     fn reset(&self) {
-        // Relaxed: the next user of this slot gets its number under the free list's lock in `Slab::take`, after
-        // `SlotHandle::drop` has put the number there.
+        // Relaxed: the next owner of this slot takes its number from the free list, under the list's lock, after
+        // `SlotHandle::drop` has put it there.
         self.word.store(0, Ordering::Relaxed);
         self.targets.store(0, Ordering::Relaxed);
         self.latency.store(0, Ordering::Relaxed);

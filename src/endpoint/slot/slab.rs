@@ -8,7 +8,7 @@ use crate::{
     sync::{Arc, Mutex, lock},
 };
 
-/// An allocator of slots. Slots are contiguous in chunks of 4 KiB. A Pod's slot never moves, whatever other Pods are
+/// An allocator of slots. Slots are contiguous in chunks of 4 KiB. A Pod's slot never moves, even if other Pods are
 /// added or removed.
 #[derive(Debug)]
 pub(crate) struct Slab {
@@ -24,7 +24,7 @@ impl Default for Slab {
 }
 
 impl Slab {
-    /// Returns a slot with all values at zero. The slot is free again when the handle is dropped.
+    /// Allocates a slot with all values at zero. Dropping the handle frees the slot.
     pub(crate) fn take(&mut self) -> SlotHandle {
         let recycled = lock(&self.free).pop();
         let number = match recycled {
@@ -53,7 +53,7 @@ impl Slots {
     /// Returns the slots with these numbers, which must be from handles of the same slab.
     #[inline]
     pub(crate) fn of(&self, numbers: impl Iterator<Item = u32>) -> impl Iterator<Item = &Slot> {
-        // Hoisted out of the loop.
+        // Checked once, not for each slot.
         let only = self.0.only();
         numbers.map(move |number| only.map_or_else(|| self.slot(number), |only| &only[number as usize % CHUNK]))
     }
@@ -71,7 +71,7 @@ impl Slots {
     }
 }
 
-/// Exclusive ownership of a slot by one Pod.
+/// The handle of the one Pod that owns a slot. Dropping it resets and frees the slot.
 #[derive(Debug)]
 pub(crate) struct SlotHandle {
     chunk: Chunk<Slot>,

@@ -1,4 +1,4 @@
-//! Verifies that the parts of a slot's word are independent, and that slots are reused.
+//! Tests that the parts of a slot's word are independent, and that slots are reused.
 
 use super::*;
 

@@ -2,26 +2,27 @@ use std::time::Duration;
 
 use super::FLOOR;
 
-/// Time constant in seconds with which the statements of the mean fade (to about a third).
+/// Time constant of the statements' exponential decay, in seconds. After this time, a statement has about a third of
+/// its weight left.
 const FADE: f64 = 3.0;
-/// The maximum number of statements in the mean, approximately. It keeps the history of a busy Pod from hiding that the
-/// Pod became slow. If the standard deviation of the statements equals their mean, chance moves a mean of 100
-/// statements by up to a fifth (two standard errors).
+/// Approximate maximum number of statements in the mean. Without it, the long history of a busy Pod would hide that the
+/// Pod has become slow. If the standard deviation of the statements' durations equals their mean, chance moves the mean
+/// of 100 statements by up to a fifth (two standard errors).
 const MAX_STATEMENTS: f64 = 100.0;
-/// Time constant in seconds with which the weight of the mean fades (to about a third).
+/// Time constant of the exponential decay of the mean's weight, in seconds.
 const WEIGHT_FADE: f64 = 2.0;
-/// The weight at which the mean counts about as much as the probes.
+/// Weight at which the mean counts about as much as the probes.
 const EVEN_WEIGHT: f64 = 5.0;
-/// The weight from which on the probes no longer count. The weight never exceeds this value: otherwise, a busy Pod that
-/// became slow would be remembered longer than an idle one.
+/// Maximum weight of the mean, at which the probes no longer count. Without it, a busy Pod that became slow would count
+/// as slow for longer than a Pod with little traffic.
 const MAX_WEIGHT: f64 = 20.0;
-/// The weight below which the mean is discarded.
+/// Weight below which the mean is discarded.
 const MIN_WEIGHT: f64 = 1.0;
-/// The maximum factor by which the statements of one interval count for more than the mean. A Pod that hung for seconds
-/// is slow, but it is as fast as before when it continues. Without this limit, it would stay slow for half a minute.
+/// Maximum duration of new statements, as a multiple of the current mean. Longer ones are clipped: a Pod that hung for
+/// seconds is as fast as before when it continues, but without this limit it would count as slow for half a minute.
 const MAX_RISE: f64 = 16.0;
 
-/// A number of statements and the total time that they took.
+/// A number of statements and their total duration.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Work {
     pub(crate) statements: u64,
@@ -34,7 +35,7 @@ impl Work {
         self.time += time;
     }
 
-    /// Returns the work since an earlier value of the same counter.
+    /// Returns the difference to an earlier value of the same counter.
     pub(crate) fn since(self, earlier: Self) -> Self {
         let statements = self.statements.saturating_sub(earlier.statements);
         Self { statements, time: self.time.saturating_sub(earlier.time) }
@@ -45,18 +46,18 @@ impl Work {
     }
 }
 
-/// The mean time of a statement over the last seconds, in microseconds.
+/// The mean duration of recent statements, in microseconds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mean {
-    /// Recent statements and the time that they took. Both fade.
+    /// The number of recent statements and their total duration. Both decay exponentially.
     statements: f64,
     time: f64,
-    /// The weight of the mean, up to [`MAX_WEIGHT`]. Fades faster than the statements.
+    /// The weight of the mean, up to [`MAX_WEIGHT`]. Decays faster than the statements.
     weight: f64,
 }
 
 impl Mean {
-    /// Adds the work of an interval of this many seconds.
+    /// Adds the statements of an interval of `seconds`.
     pub(super) fn add(&mut self, work: Work, seconds: f64) {
         let fade = (-seconds / FADE).exp().min(MAX_STATEMENTS / self.statements.max(1.0));
         let more = work.statements as f64;
@@ -74,7 +75,7 @@ impl Mean {
         (self.weight >= MIN_WEIGHT).then(|| self.time / self.statements)
     }
 
-    /// Returns the share of the mean, from 0.0 to 1.0. The probes have the rest.
+    /// Returns the share of the mean in the latency class, from 0.0 to 1.0. The rest is the share of the probes.
     pub(super) fn share(&self) -> f64 {
         (1.0 + EVEN_WEIGHT / MAX_WEIGHT) * self.weight / (self.weight + EVEN_WEIGHT)
     }

@@ -1,23 +1,24 @@
-//! Sorts Pods into latency classes: how many times slower than the fastest a Pod is, by its statements and its probes.
-//! Pure.
+//! Assigns Pods to latency classes. A class is a Pod's latency as a multiple of the fastest Pods' latency, measured by
+//! statements and probes.
 //!
-//! **Statements** show a change within a fraction of a second, but only for Pods that receive some, and only in
-//! comparison with Pods that receive the same kind of statements. Pods of one role do. A primary and a standby have in
-//! common only the statements of callers that accept any Pod. So a Pod is compared with the other Pods of its role, and
-//! a Pod that is the only one of its role by the statements of callers that accept any Pod.
+//! **Statements** show a change within a fraction of a second, but only on Pods that receive statements, and only in
+//! comparison with Pods that receive the same kind of statements, which are the Pods of the same role. A primary and a
+//! standby have in common only the statements of checkouts with the target `any`, for which the choice of a Pod does
+//! not depend on its role. Therefore a Pod is compared with the other Pods of its role. A Pod that is the only one of
+//! its role is compared with all others, by the statements for the target `any`.
 //!
-//! **Probes** are rare, but every Pod receives the same ones, with or without traffic. Three probes are enough to show
+//! **Probes** are rare, but all Pods receive the same ones, with or without traffic. Three probes are enough to show
 //! that a slow Pod has recovered.
 //!
-//! Recent statements count as much as their number allows, and the probes count for the rest.
+//! The more recent statements there are, the more they count. The probes account for the rest.
 //!
-//! An idle Pod responds to its probes later than a busy one, because its CPUs sleep and its caches are cold. Therefore
-//! probes alone do not make a Pod slow for a fraction of a millisecond: it would receive no more traffic and stay idle.
-//! Slower probes count only together with statements, or if they differ by more. A slow Pod without traffic is tried
-//! again after some time, or earlier if its probes have shown that it was slow and no longer do.
+//! An idle Pod responds to probes more slowly than a busy one, because its CPUs sleep and its caches are cold. If that
+//! made the Pod slow, it would receive no more traffic and stay idle. Therefore probe times below a millisecond count
+//! as equal unless statements are taken into account too. A slow Pod without traffic is tried again after some time, or
+//! earlier if its probes had shown the slowness and now show the recovery.
 //!
-//! The classes are coarse and have hysteresis. Pods within twice the latency of the fastest are equal, and the limit
-//! for entering a class is higher than the limit for leaving it.
+//! The classes are coarse and have hysteresis. Pods within twice the latency of the fastest are equal, and the
+//! threshold for entering a class is higher than the threshold for leaving it.
 
 mod mean;
 
@@ -27,56 +28,57 @@ use self::mean::Mean;
 pub(crate) use self::mean::Work;
 use crate::endpoint::{Role, slot::CLASS_MAX};
 
-/// The latency of the Pods in each class, as a multiple of the fastest Pods' latency.
+/// The latency of each class, as a multiple of the fastest Pods' latency.
 const CLASSES: [f64; 12] = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, CLASS_MAX as f64];
-/// Relative distance from a class's limit: above it to enter the class, below it to leave the class.
+/// A Pod enters a class at this fraction above the class's latency, and leaves it at this fraction below.
 const HYSTERESIS: f64 = 0.15;
-/// The latency in microseconds below which Pods are equal, because chance makes as much of a difference.
+/// Latency in microseconds below which all Pods are equal, because such small differences are noise.
 const FLOOR: f64 = 100.0;
-/// The same for Pods that are compared by their probes alone.
+/// Like [`FLOOR`], for comparisons by probes alone.
 const PROBE_FLOOR: f64 = 1000.0;
-/// Time constant in seconds with which a peak decays (to about a third).
+/// Time constant of the peak's exponential decay, in seconds.
 const PEAK_FADE: f64 = 10.0;
-/// The number of probes that are remembered. Their median counts.
+/// Number of recent probes that are kept. Their median is used.
 const PROBES: usize = 3;
-/// Seconds without a statement during which the class does not change.
+/// Seconds after the last statement during which the class does not change.
 const QUIET: f64 = 1.0;
-/// Seconds after which a slow Pod without statements is tried again. Doubles each time that the Pod was still slow.
+/// Seconds after which a slow Pod without statements is tried again. Doubles each time the Pod turns out to be slow
+/// again.
 const RETRY_AFTER: f64 = 5.0;
-/// The maximum number of doublings.
+/// The retry delay doubles at most this many times, so it is at most four times [`RETRY_AFTER`].
 const MAX_DOUBLINGS: i32 = 2;
-/// Seconds without being slow after which the doublings start again from zero.
+/// Seconds for which a Pod must stay fast before its retry delay is reset to [`RETRY_AFTER`].
 const PARDON_AFTER: f64 = 30.0;
 
 /// The latency of one Pod. Times are in microseconds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Latency {
-    /// The last probes, a ring buffer.
+    /// The durations of the last probes, as a ring buffer.
     probes: [f64; PROBES],
     /// The number of probes so far.
     probed: usize,
     /// The mean of all statements.
     all: Mean,
-    /// The mean of statements whose callers accept any Pod.
+    /// The mean of the statements of checkouts with the target `any`.
     any: Mean,
-    /// The mean of all statements, or the probes before there are statements.
+    /// The mean of all statements, or the probe time while there are no statements.
     latency: Option<f64>,
-    /// The highest latency, decaying.
+    /// The peak latency, which decays over time.
     peak: f64,
-    /// An index of [`CLASSES`].
+    /// The Pod's class, as an index of [`CLASSES`].
     class: usize,
     /// Seconds since the last statement.
     quiet: f64,
     /// Seconds since the Pod was last slow.
     good: f64,
-    /// The number of times that the Pod became fast again, up to [`MAX_DOUBLINGS`].
+    /// The number of times that the retry delay has doubled, up to [`MAX_DOUBLINGS`].
     doublings: i32,
-    /// The probes have shown that the Pod is slow, so they also show when it has recovered.
+    /// True if the probes have shown that the Pod is slow, so that they will also show its recovery.
     shown_by_probes: bool,
 }
 
 impl Latency {
-    /// Returns the latency of a new Pod: that of its slowest peer, until there are measurements.
+    /// Creates the latency of a new Pod. Until there are measurements, it equals that of the slowest peer.
     pub(crate) fn new<'a>(peers: impl Iterator<Item = &'a Self>) -> Self {
         let mut new = Self { shown_by_probes: true, ..Self::default() };
         for peer in peers {
@@ -87,12 +89,12 @@ impl Latency {
         new
     }
 
-    /// Discards all measurements of a Pod that was ejected. They do not apply to the Pod when it returns.
+    /// Discards all measurements of an ejected Pod, because they do not apply when it returns.
     pub(crate) fn forget(&mut self) {
         *self = Self { shown_by_probes: true, ..Self::default() };
     }
 
-    /// Records the statements of an interval. `any` are those among `all` whose callers accept any Pod.
+    /// Records the statements of an interval. `any` is the part of `all` from checkouts with the target `any`.
     pub(crate) fn answered(&mut self, all: Work, any: Work, interval: Duration) {
         let seconds = interval.as_secs_f64();
         self.all.add(all, seconds);
@@ -117,18 +119,18 @@ impl Latency {
         }
     }
 
-    /// Returns the mean time of a statement and its decaying peak, if there are measurements.
+    /// Returns the mean duration of a statement and its decaying peak, if there are measurements.
     pub(crate) fn latency(&self) -> Option<(Duration, Duration)> {
         let micros = |micros: f64| Duration::from_secs_f64(micros / 1e6);
         self.latency.map(|latency| (micros(latency), micros(self.peak)))
     }
 
-    /// Returns the Pod's class: how many times slower than the fastest it counts as, from 1.
+    /// Returns the Pod's class: its latency as a multiple of the fastest Pods' latency, from 1.
     pub(crate) fn class(&self) -> u32 {
         CLASSES[self.class] as u32
     }
 
-    /// Returns the median of the last probes, or the fastest one while there are less than three.
+    /// Returns the median of the last probes, or the fastest one while there are fewer than three.
     fn probe(&self) -> Option<f64> {
         match self.probed {
             0 => None,
@@ -141,16 +143,16 @@ impl Latency {
         }
     }
 
-    /// Updates the class. The parameters are the latencies of the fastest Pods: by all statements in this role, by
-    /// statements for any Pod, and by probes.
+    /// Updates the class. The parameters are the latencies of the fastest Pods: by all statements in this Pod's role,
+    /// by statements for the target `any`, and by probes.
     fn classify(&mut self, role: Option<f64>, any: Option<f64>, probe: Option<f64>) {
         let times = |own: Option<f64>, fastest: Option<f64>, floor: f64| Some(own?.max(floor) / fastest?.max(floor));
         let by = |mean: &Mean, fastest| Some((times(mean.get(), fastest, FLOOR)?, mean.share()));
         let by_statements = by(&self.all, role).or_else(|| by(&self.any, any));
         let by_probes = times(self.probe(), probe, FLOOR);
-        // The class rises to `rise_to` and falls to `fall_to`.
+        // The class rises up to `rise_to`, and falls down to `fall_to`.
         let (rise_to, fall_to) = match (by_statements, by_probes) {
-            // The mean only fades.
+            // Without new statements, the mean only decays, which is no reason to change the class.
             (Some(_), _) if self.quiet > 0.0 && self.quiet < QUIET => return,
             (Some((statements, share)), probes) if self.quiet == 0.0 => {
                 let slower = probes.map_or(statements, |probes| statements.powf(share) * probes.powf(1.0 - share));
@@ -167,7 +169,7 @@ impl Latency {
                 };
                 (rise_to, fall_to)
             }
-            // A new Pod keeps the class of its slowest peer, and a Pod without peers keeps its class.
+            // The Pod has not been probed yet, and keeps the class of its slowest peer.
             (_, None) => return,
         };
         let before = self.class;
@@ -182,7 +184,7 @@ impl Latency {
         } else if before > 0 {
             (self.good, self.doublings) = (0.0, (self.doublings + 1).min(MAX_DOUBLINGS));
             if self.quiet > 0.0 {
-                // The Pod gets a new chance: its old statements no longer count.
+                // The Pod is tried again, so its old statements no longer count.
                 (self.all, self.any) = (Mean::default(), Mean::default());
             }
         } else if self.good >= PARDON_AFTER {
@@ -191,8 +193,8 @@ impl Latency {
     }
 }
 
-/// Updates the class of every Pod. The lower quartile counts as the fastest: a single Pod that is measured as faster
-/// than it is does not make the others slow.
+/// Updates the class of every Pod. The lower quartile of the latencies represents the fastest Pods, so that a single
+/// measurement that is too low does not make all other Pods slow.
 pub(crate) fn classify(latencies: &mut [(Role, &mut Latency)]) {
     let mut times = Vec::with_capacity(latencies.len());
     times.extend(latencies.iter().filter_map(|(_, latency)| latency.probe()));
@@ -200,7 +202,7 @@ pub(crate) fn classify(latencies: &mut [(Role, &mut Latency)]) {
     times.clear();
     times.extend(latencies.iter().filter_map(|(_, latency)| latency.any.get()));
     let any = fastest(&mut times);
-    for role in Role::ALL {
+    for &role in Role::ALL {
         times.clear();
         times.extend(latencies.iter().filter(|(of, _)| *of == role).filter_map(|(_, latency)| latency.all.get()));
         let of_role = fastest(&mut times);
@@ -210,7 +212,7 @@ pub(crate) fn classify(latencies: &mut [(Role, &mut Latency)]) {
     }
 }
 
-/// Returns the lower quartile. A single Pod has no other to be compared with.
+/// Returns the lower quartile, or `None` for a single Pod, which cannot be compared with another.
 fn fastest(times: &mut [f64]) -> Option<f64> {
     if times.len() > 1 { quartile(times) } else { None }
 }

@@ -1,11 +1,11 @@
-//! Verifies when Pods become slow and when they count as recovered, by their statements and by their probes.
+//! Tests when statements and probes make a Pod slow, and when a slow Pod counts as recovered.
 
 use super::*;
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// Runs ticks in which each Pod answers a number of statements that take this many milliseconds each. Returns the
-/// classes.
+/// Runs ticks. In each tick, each Pod runs a number of statements, each of a given duration in milliseconds. Returns
+/// the resulting classes.
 fn run(latencies: &mut [Latency], statements: &[(u64, u64)], ticks: usize) -> Vec<u32> {
     for _ in 0..ticks {
         for (latency, &(statements, millis)) in latencies.iter_mut().zip(statements) {
@@ -31,12 +31,12 @@ fn three_equal() -> Vec<Latency> {
 }
 
 #[test]
-fn statements_show_a_slow_pod_and_fade() {
+fn slow_statements_make_a_pod_slow_until_they_have_decayed() {
     let mut latencies = three_equal();
     assert_eq!(
         run(&mut latencies, &[(10, 2), (10, 3), (10, 2)], 20),
         [1, 1, 1],
-        "Pods within twice the fastest are equal"
+        "Pods within twice the fastest latency are equal"
     );
     assert!(run(&mut latencies, &[(10, 2), (10, 40), (10, 2)], 2)[1] > 1, "within 0.2 s");
     assert!(run(&mut latencies, &[(10, 2), (10, 40), (10, 2)], 20)[1] >= 6);
@@ -45,19 +45,18 @@ fn statements_show_a_slow_pod_and_fade() {
 }
 
 #[test]
-fn probes_show_when_a_slow_pod_without_traffic_has_recovered() {
+fn probes_detect_the_recovery_of_a_slow_pod_without_traffic() {
     let mut latencies = three_equal();
     probe(&mut latencies, &[1, 5, 1], 2);
     assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 100), [1, 4, 1]);
     probe(&mut latencies, &[1, 1, 1], 1);
-    assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1), [1, 4, 1], "a single fast probe is chance");
+    assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1), [1, 4, 1], "a single fast probe is not enough");
     probe(&mut latencies, &[1, 1, 1], 1);
     assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1), [1, 1, 1]);
 }
 
-/// Runs ticks of a primary and its standbys. In each tick, each Pod answers ten statements of callers that want its
-/// role and, unless the second time is 0, ten of callers that accept any Pod. Times are in milliseconds. Returns the
-/// classes.
+/// Runs ticks of a primary and its standbys. In each tick, each Pod runs ten statements for its own role and, unless
+/// the second duration is 0, ten for the target `any`. Durations are in milliseconds. Returns the resulting classes.
 fn replicate(latencies: &mut [Latency], own_and_any: &[(u64, u64)]) -> Vec<u32> {
     let ten = |millis| Work { statements: 10, time: Duration::from_millis(millis * 10) };
     for _ in 0..100 {
@@ -74,7 +73,7 @@ fn replicate(latencies: &mut [Latency], own_and_any: &[(u64, u64)]) -> Vec<u32> 
 }
 
 #[test]
-fn statements_are_compared_within_a_role() {
+fn statements_are_compared_within_the_same_role() {
     assert_eq!(
         replicate(&mut three_equal(), &[(50, 0), (2, 0), (2, 0)]),
         [1, 1, 1],
@@ -86,18 +85,18 @@ fn statements_are_compared_within_a_role() {
     assert_eq!(
         replicate(&mut three_equal()[..2], &[(50, 2), (2, 20)]),
         [1, 8],
-        "each is the only one of its role, so statements for any Pod count"
+        "each is the only one of its role, so statements for the target `any` are compared"
     );
     let mut latencies = three_equal();
     probe(&mut latencies, &[9, 1, 1], 3);
     assert!(
         replicate(&mut latencies, &[(50, 0), (2, 0), (2, 0)])[0] >= 6,
-        "without statements for any Pod, probes count"
+        "without statements for the target `any`, probes are compared"
     );
 }
 
 #[test]
-fn probes_alone_do_not_count_below_a_millisecond() {
+fn probe_times_below_a_millisecond_do_not_count_alone() {
     let mut latencies = vec![Latency::default(); 3];
     for _ in 0..3 {
         for (latency, micros) in latencies.iter_mut().zip([150, 900, 150]) {
@@ -105,7 +104,7 @@ fn probes_alone_do_not_count_below_a_millisecond() {
         }
     }
     assert_eq!(run(&mut latencies, &[(0, 0); 3], 1), [1, 1, 1]);
-    assert_eq!(run(&mut latencies, &[(10, 2); 3], 10), [1, 1, 1], "its statements are as fast as the others");
+    assert_eq!(run(&mut latencies, &[(10, 2); 3], 10), [1, 1, 1], "its statements are as fast as the others'");
     run(&mut latencies, &[(0, 0); 3], 100);
     assert!(
         run(&mut latencies, &[(1, 2), (1, 4), (1, 2)], 1)[1] > 1,
@@ -114,7 +113,7 @@ fn probes_alone_do_not_count_below_a_millisecond() {
 }
 
 #[test]
-fn a_pod_with_fast_probes_is_tried_again_less_and_less_often() {
+fn retry_delay_of_a_slow_pod_with_fast_probes_doubles() {
     let mut latencies = three_equal();
     let mut ticks_until_retry = || {
         assert!(run(&mut latencies, &[(10, 2), (10, 20), (10, 2)], 5)[1] > 4);
@@ -126,15 +125,11 @@ fn a_pod_with_fast_probes_is_tried_again_less_and_less_often() {
     }
     run(&mut latencies, &[(10, 2); 3], 310);
     run(&mut latencies, &[(10, 2), (10, 20), (10, 2)], 5);
-    assert_eq!(
-        run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 70)[1],
-        1,
-        "the delay has started again from its minimum"
-    );
+    assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 70)[1], 1, "the delay is at its minimum again");
 }
 
 #[test]
-fn a_pod_that_hung_once_is_fast_again_within_seconds() {
+fn a_pod_that_hung_once_counts_as_fast_within_seconds() {
     let mut latencies = three_equal();
     run(&mut latencies, &[(10, 2); 3], 100);
     run(&mut latencies, &[(10, 2), (8, 5_000), (10, 2)], 1);
@@ -176,7 +171,7 @@ fn a_new_pod_has_the_class_of_its_slowest_peer_until_probed() {
 }
 
 #[test]
-fn an_ejected_pod_returns_without_a_history() {
+fn an_ejected_pod_returns_without_its_history() {
     let mut latencies = three_equal();
     probe(&mut latencies, &[1, 3_000, 1], 3);
     assert!(run(&mut latencies, &[(10, 2), (3, 3_000), (10, 2)], 10)[1] > 8);
@@ -187,7 +182,7 @@ fn an_ejected_pod_returns_without_a_history() {
 }
 
 #[test]
-fn a_peak_rises_immediately_and_decays() {
+fn the_peak_rises_immediately_and_decays() {
     let mut latencies = three_equal();
     run(&mut latencies, &[(10, 2); 3], 10);
     run(&mut latencies, &[(10, 100), (10, 2), (10, 2)], 1);

@@ -168,11 +168,11 @@ fn export_pod(shared: &Shared, pod: &Pod, checkouts: u64, health: Option<&PodHea
     gauge!(names::CONNECTION_MAX, labels(None)).set(here(pod.size()));
     let up = health.is_some_and(|health| health.state == State::Healthy && health.fence.is_none());
     gauge!(names::ENDPOINT_UP, labels(None)).set(flag(up));
-    for state in State::ALL {
+    for &state in State::ALL {
         let is = health.is_some_and(|health| health.state == state);
         gauge!(names::ENDPOINT_STATE, labels(Some(("state", state.as_str())))).set(flag(is));
     }
-    for role in Role::ALL {
+    for &role in Role::ALL {
         let is = health.is_some_and(|health| health.role == role);
         gauge!(names::ENDPOINT_ROLE, labels(Some(("role", role.as_str())))).set(flag(is));
     }

@@ -48,7 +48,7 @@ impl Simulation {
             view.snapshot.candidates(target.index()).iter().map(|candidate| view.snapshot.pod(*candidate))
         };
         let is_candidate =
-            |pod: &Pod| Target::ALL.into_iter().any(|target| candidates(target).any(|c| c.serial == pod.serial));
+            |pod: &Pod| Target::ARRAY.into_iter().any(|target| candidates(target).any(|c| c.serial == pod.serial));
         let pods = || view.pods().map(|(pod, _)| pod);
 
         // The Pods that can be trusted according to all reports. With Pods of two clusters, this test cannot decide
@@ -105,7 +105,7 @@ impl Simulation {
         }
         // No candidate has a role or a timeline that contradicts its target.
         let mut clusters = BTreeSet::new();
-        for target in Target::ALL {
+        for target in Target::ARRAY {
             for pod in candidates(target) {
                 prop_assert!(facts(pod).is_some(), "{} has never passed a probe", pod.endpoint);
                 prop_assert!(!is_outdated(pod), "{} is below {:?}: {view:?}", pod.endpoint, world.newest);

@@ -1,4 +1,4 @@
-//! The response codes of a failing DNS server.
+//! Response codes for [`DnsServer::fail`](super::DnsServer::fail).
 
 use hickory_server::proto::op;
 

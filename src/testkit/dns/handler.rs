@@ -1,4 +1,4 @@
-//! Handles the queries: answers them from the zone, or fails as the owner of the server requested.
+//! Handles queries: answers them from the zone, or fails as configured.
 
 use std::{
     pin::Pin,
@@ -48,7 +48,7 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
 }
 
-/// Counters of the received queries. Relaxed: they order no other memory access.
+/// Counters of the received queries. Relaxed: the counters order no other memory access.
 #[derive(Default)]
 pub(super) struct Counters {
     a: AtomicU64,
@@ -129,7 +129,7 @@ impl Handler {
 }
 
 impl RequestHandler for Handler {
-    // The expansion of `#[async_trait]`, which the trait uses: one method does not justify the dependency.
+    // This is the expansion of `#[async_trait]`, which the trait uses. One method does not justify the dependency.
     fn handle_request<'life0, 'life1, 'async_trait, R, T>(
         &'life0 self,
         request: &'life1 Request,

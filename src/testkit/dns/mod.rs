@@ -1,4 +1,4 @@
-//! A DNS server that publishes the Pods as CoreDNS does, and that can be stopped, paused, delayed or made to fail.
+//! A DNS server that publishes Pods as CoreDNS does, and that can be stopped, paused, delayed or made to fail.
 //!
 //! [`zone`] contains the records, [`handler`] answers queries from them, and [`thread`] runs the sockets.
 
@@ -35,8 +35,8 @@ pub const DEFAULT_PORT_NAME: &str = "postgresql-port";
 /// records with additional address records, and NXDOMAIN for a Service without Pods. The order of the records changes
 /// with every response.
 ///
-/// The server has its own thread, so it responds even if the caller's runtime is busy or has ended. Dropping it stops
-/// the server.
+/// The server has its own thread, so it responds even if the caller's runtime is busy or has ended. Dropping this value
+/// stops the server.
 ///
 /// ```
 /// use podpool::{Endpoint, testkit::DnsServer};
@@ -111,7 +111,7 @@ impl DnsServer {
     ///
     /// # Errors
     ///
-    /// As [`set_pods`](Self::set_pods).
+    /// The same as for [`set_pods`](Self::set_pods).
     pub fn add(&self, service: &str, pod: Endpoint) -> Result<(), Error> {
         let (service, pod) = (self.service(service)?, one_label(pod)?);
         lock(&self.shared.zone).change(service, |published| {
@@ -164,7 +164,8 @@ impl DnsServer {
         *lock(&self.shared.mode) = Mode::Failing(code);
     }
 
-    /// Ends [`pause`](Self::pause) and [`fail`](Self::fail). Queries received during a pause stay unanswered.
+    /// Answers queries again after [`pause`](Self::pause) or [`fail`](Self::fail). Queries received during a pause
+    /// remain unanswered.
     pub fn resume(&self) {
         *lock(&self.shared.mode) = Mode::Answering;
     }
@@ -183,7 +184,7 @@ impl DnsServer {
         }
     }
 
-    /// Opens the same port again after [`stop`](Self::stop). Does nothing if it is open.
+    /// Opens the same port again after [`stop`](Self::stop). Does nothing if the port is open.
     ///
     /// # Errors
     ///

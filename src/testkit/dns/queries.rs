@@ -12,7 +12,7 @@ pub struct Queries {
     pub a: u64,
     /// AAAA queries (IPv6 addresses).
     pub aaaa: u64,
-    /// SRV queries (services with their ports).
+    /// SRV queries (names and ports).
     pub srv: u64,
     /// Queries of all other types.
     pub other: u64,

@@ -1,4 +1,4 @@
-//! Verifies the DNS server's responses over UDP and TCP, its faults, and its restart.
+//! Tests the DNS server's responses over UDP and TCP, its faults, and its restart.
 
 use std::net::Ipv4Addr;
 
@@ -16,7 +16,7 @@ use super::*;
 
 const SERVICE: &str = "postgresql-svc.k8s-training.svc.cluster.local";
 
-/// Time to wait for a response: enough over loopback, and short enough for tests that expect none.
+/// Time to wait for a response: long enough over loopback, and short enough for tests that expect no response.
 const SHORT: Duration = Duration::from_millis(300);
 
 fn pod(ordinal: u8) -> Endpoint {
@@ -79,7 +79,7 @@ fn last_octets(message: &Message) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn address_records_follow_the_pods_in_changing_order() {
+async fn returns_the_published_pods_in_rotating_order() {
     let dns = server(3).await;
     dns.set_ttl(Duration::from_millis(1500));
     let response = udp(&dns, SERVICE, RecordType::A).await;
@@ -155,7 +155,7 @@ async fn rejects_invalid_names() {
 }
 
 #[tokio::test]
-async fn faults_begin_and_end_on_request() {
+async fn fails_pauses_and_delays_on_request() {
     let dns = server(1).await;
     dns.fail(ResponseCode::ServFail);
     assert_eq!(udp(&dns, SERVICE, RecordType::A).await.metadata.response_code, Code::ServFail);
@@ -196,7 +196,7 @@ async fn stops_and_restarts_on_the_same_port() {
 }
 
 #[tokio::test]
-async fn truncates_two_hundred_pods_over_udp_but_not_over_tcp() {
+async fn truncates_a_large_response_over_udp_but_not_over_tcp() {
     let dns = server(200).await;
     assert!(udp(&dns, SERVICE, RecordType::A).await.metadata.truncation);
     let over_tcp = tcp(&dns, SERVICE, RecordType::A).await;
@@ -206,7 +206,7 @@ async fn truncates_two_hundred_pods_over_udp_but_not_over_tcp() {
 }
 
 #[test]
-fn outlives_the_runtime_it_was_started_on() {
+fn keeps_responding_after_its_runtime_has_ended() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let dns = runtime().block_on(server(1));
     let response = runtime().block_on(async { udp(&dns, SERVICE, RecordType::A).await });

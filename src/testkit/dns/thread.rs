@@ -18,7 +18,7 @@ use crate::testkit::Error;
 /// Idle time after which the server closes a TCP connection.
 const TCP_IDLE: Duration = Duration::from_secs(30);
 
-/// Maximum number of responses that wait to be sent on one TCP connection.
+/// Maximum number of responses queued for one TCP connection.
 const TCP_BACKLOG: usize = 64;
 
 /// A thread with its own runtime that owns the server's sockets. Dropping it closes the sockets and joins the thread.
@@ -30,7 +30,7 @@ pub(super) struct ServerThread {
 }
 
 impl ServerThread {
-    /// Starts the thread and returns when it serves the sockets.
+    /// Starts the thread and returns when the thread serves the sockets.
     pub(super) async fn start(udp: UdpSocket, tcp: TcpListener, shared: Arc<Shared>) -> Result<Self, Error> {
         let failed = |source| Error::io("start the DNS server", source);
         let (stop, stop_requested) = oneshot::channel();
@@ -40,7 +40,8 @@ impl ServerThread {
             if let Err(error) = serve(udp, tcp, shared, ready, stop_requested) {
                 warn!(%error, "DNS server stopped unexpectedly");
             }
-            // Fails if the owner was dropped: then it joins the thread and does not use the channel.
+            // Sending fails if the owner is being dropped. The owner then joins the thread and does not use the
+            // channel.
             let _ = notify_stopped.send(());
         };
         let thread = thread::Builder::new().name("podpool-testkit-dns".to_owned()).spawn(serve).map_err(failed)?;
@@ -82,11 +83,11 @@ fn serve(
         let mut server = Server::new(Handler(shared));
         server.register_socket(tokio::net::UdpSocket::from_std(udp)?);
         server.register_listener(tokio::net::TcpListener::from_std(tcp)?, TCP_IDLE, TCP_BACKLOG);
-        // Fails if the owner was dropped while it waited. Then it has also requested the stop.
+        // Sending fails if `start` was cancelled, which also requests the stop.
         let _ = ready.send(());
         tokio::select! {
             done = server.block_until_done() => done.map_err(io::Error::other),
-            // The sender is only ever dropped, by `stop` or with its owner.
+            // The sender sends nothing. Dropping it, in `stop` or with its owner, requests the stop.
             _ = stop_requested => Ok(()),
         }
     })

@@ -1,4 +1,4 @@
-//! The records of the DNS server's zone and the responses to queries about them.
+//! The records of the DNS server's zone, and the responses to queries for them.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -16,14 +16,14 @@ use crate::Endpoint;
 /// The default TTL of records, the same as CoreDNS's.
 pub(super) const DEFAULT_TTL: Duration = Duration::from_secs(5);
 
-/// The Services of one zone. Answers queries as CoreDNS does, without using a socket or a clock.
+/// The Services of one zone. Answers queries as CoreDNS does, and uses neither a socket nor a clock.
 pub(super) struct Zone {
     apex: Name,
     serial: u32,
     ttl: u32,
     port_name: String,
     services: BTreeMap<Name, Vec<Endpoint>>,
-    /// The number of answers so far, by which the order of records is rotated.
+    /// The number of answers so far. Each answer rotates the records one position further.
     rotation: usize,
 }
 
@@ -92,7 +92,7 @@ impl Zone {
         }
         let (mut answers, additionals) = self.records(name, kind);
         if !answers.is_empty() {
-            // Rotate the records, because a resolver must not depend on their order.
+            // Rotate the records, so that tests reveal a resolver that depends on their order.
             self.rotation = self.rotation.wrapping_add(1);
             let by = self.rotation % answers.len();
             answers.rotate_left(by);
@@ -125,7 +125,8 @@ impl Zone {
         }
     }
 
-    /// Returns true if the name exists, with or without records: NODATA, not NXDOMAIN.
+    /// Returns true if the name exists, with or without records, so that a negative response is NODATA and not
+    /// NXDOMAIN.
     fn exists(&self, name: &Name) -> bool {
         if name.zone_of(&self.apex) || self.services.keys().any(|service| name.zone_of(service)) {
             return true;
@@ -179,7 +180,8 @@ impl Zone {
     }
 }
 
-/// Returns the Pod's label below its Service: its name, or its address with dashes, as in Kubernetes.
+/// Returns the Pod's label below its Service, as in Kubernetes: the Pod's name or, without one, its address with
+/// dashes.
 pub(super) fn hostname(pod: &Endpoint) -> String {
     match pod.name() {
         Some(name) => name.to_owned(),

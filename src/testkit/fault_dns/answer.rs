@@ -16,7 +16,7 @@ use super::{
 const UDP_PAYLOAD: u16 = 1232;
 
 impl Shared {
-    /// Returns the correct response according to the configured records.
+    /// Returns the correct response from the configured records.
     fn answer(&self, request: &Message, question: &Query) -> Message {
         let mut response = reply(request, question);
         let mut owner = question.name().clone();
@@ -83,7 +83,7 @@ fn soa(ttl: u32) -> Record {
     Record::from_rdata(parse("cluster.local."), ttl, RData::SOA(data))
 }
 
-/// Returns the response as bytes, or `None` if the fault is to send none.
+/// Returns the response as bytes, or `None` if the fault is to send no response.
 pub(super) fn response(
     shared: &Mutex<Shared>,
     request: &Message,
@@ -139,7 +139,7 @@ pub(super) fn response(
         }
     }
     let mut bytes = encode(&message)?;
-    // A response above the client's payload size is cut and marked as truncated, as CoreDNS does.
+    // Truncate a response that exceeds the client's payload size, and mark it as truncated, as CoreDNS does.
     let limit = request.edns.as_ref().map_or(512, |edns| usize::from(edns.max_payload()).max(512));
     while !tcp && bytes.len() > limit {
         message.metadata.truncation = true;
@@ -151,8 +151,9 @@ pub(super) fn response(
     Some(bytes)
 }
 
-/// Encodes a message. The names of address records that equal the name in the question become pointers to it, as
-/// CoreDNS encodes them (16 bytes for each IPv4 record). hickory's encoder stops compressing names in large messages.
+/// Encodes a message. If the name of an address record equals the name in the question, it is encoded as a pointer to
+/// that name, as CoreDNS does (16 bytes for each IPv4 record). hickory's encoder stops compressing names in large
+/// messages.
 fn encode(message: &Message) -> Option<Vec<u8>> {
     let [question] = &message.queries[..] else { return message.to_vec().ok() };
     let plain = |record: &Record| {
@@ -165,8 +166,8 @@ fn encode(message: &Message) -> Option<Vec<u8>> {
     head.answers.clear();
     head.edns = None;
     let mut bytes = head.to_vec().ok()?;
-    // Bytes 6 and 7 are the number of answers, bytes 10 and 11 that of additional records. The name in the question
-    // begins at byte 12 (RFC 1035 section 4.1.1).
+    // Bytes 6 and 7 are the number of answers. Bytes 10 and 11 are the number of additional records. The name in the
+    // question begins at byte 12 (RFC 1035 section 4.1.1).
     bytes[6..8].copy_from_slice(&u16::try_from(message.answers.len()).ok()?.to_be_bytes());
     bytes[11] = u8::from(message.edns.is_some());
     for record in &message.answers {

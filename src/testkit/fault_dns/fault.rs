@@ -34,13 +34,13 @@ pub enum Fault {
     ForeignOwner(IpAddr),
     /// The configured records and an additional one of class CHAOS.
     ForeignClass,
-    /// Over UDP only this many records, marked as truncated. Over TCP as [`Tcp`] defines.
+    /// Over UDP, only this many records, marked as truncated. Over TCP, the reaction that [`Tcp`] defines.
     Truncate(usize, Tcp),
     /// These records instead of the configured ones.
     Records(Vec<Record>),
-    /// The configured records, with the name in the question in lower case, as some servers send it.
+    /// The configured records, with the name in the question in lower case, as some servers return it.
     LowerCase,
-    /// The configured records, but only the first of a chain of CNAME records.
+    /// The configured records, but only the first record of a CNAME chain.
     OneAlias,
     /// The configured records, without the additional address records of SRV targets.
     NoGlue,
@@ -78,6 +78,6 @@ pub struct Packet {
     pub kind: RecordType,
     /// The EDNS UDP payload size, if the query has EDNS.
     pub payload: Option<u16>,
-    /// The message id. A repeated query has the same id.
+    /// The message id. A retransmitted query has the same id.
     pub id: u16,
 }

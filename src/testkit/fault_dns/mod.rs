@@ -1,6 +1,6 @@
 //! A DNS server that injects faults into its responses.
 //!
-//! Unlike `DnsServer`, which behaves as CoreDNS, [`FaultDns`] drops, delays, truncates and forges responses. Faults
+//! Unlike `DnsServer`, which behaves like CoreDNS, [`FaultDns`] drops, delays, truncates and forges responses. Faults
 //! apply to all queries, to one record type, or to the n-th query. The server logs every query. It listens on
 //! 127.0.0.1, over UDP and TCP on one port.
 
@@ -54,8 +54,8 @@ struct Shared {
     records: Vec<Record>,
     faults: Vec<Rule>,
     log: Vec<Packet>,
-    /// The fault of the last UDP query for each name and type. The same query over TCP gets the same fault, because it
-    /// is the repetition of a truncated one.
+    /// The fault of the last UDP query for each name and type. A query over TCP gets the same fault, because it repeats
+    /// a query whose response was truncated.
     last: Vec<((Name, RecordType), Fault)>,
     tcp: Vec<AbortHandle>,
 }
@@ -67,7 +67,7 @@ struct Rule {
     fault: Fault,
     /// Number of matching queries to skip first.
     skip: usize,
-    /// Number of queries that still get the fault.
+    /// Number of further queries that get the fault.
     left: usize,
 }
 
@@ -144,8 +144,8 @@ impl FaultDns {
         self.nth(Some(kind), 0, usize::MAX, fault);
     }
 
-    /// Applies a fault to `count` queries after the next `skip` ones. Counts only queries for the record type, if one
-    /// is given. If several faults match a query, the one that was added last applies.
+    /// Applies a fault to `count` queries after the next `skip` ones. If a record type is given, only queries for that
+    /// type count. If several faults match a query, the most recently added one applies.
     pub fn nth(&self, kind: Option<RecordType>, skip: usize, count: usize, fault: Fault) {
         self.shared().faults.push(Rule { kind, fault, skip, left: count });
     }
@@ -160,7 +160,7 @@ impl FaultDns {
         std::mem::take(&mut self.shared().log)
     }
 
-    /// Clears the log and drops used-up faults and closed connections, so that memory stays bounded in long tests.
+    /// Clears the log and removes used-up faults and closed connections, so that memory stays bounded in long tests.
     /// Returns the number of remaining faults.
     pub fn prune(&self) -> usize {
         let mut shared = self.shared();
@@ -182,7 +182,7 @@ impl FaultDns {
         self.close_tcp();
         for task in std::mem::take(&mut self.tasks) {
             task.abort();
-            // The task runs until it is aborted, so its result is always "cancelled".
+            // The task runs until it is aborted, so this always returns a cancellation error.
             let _ = task.await;
         }
     }

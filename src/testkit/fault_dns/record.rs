@@ -1,4 +1,4 @@
-//! Constructors of records. Names are fully qualified, with or without the final dot.
+//! Creates DNS records. Names are fully qualified, with or without the final dot.
 
 use std::net::IpAddr;
 
@@ -33,7 +33,7 @@ pub fn alias(name: &str, target: &str) -> Record {
     Record::from_rdata(parse(name), TTL, RData::CNAME(CNAME(parse(target))))
 }
 
-/// Returns a PTR record from an address to its name.
+/// Returns a PTR record that maps an address to a name.
 ///
 /// # Panics
 ///
@@ -64,7 +64,7 @@ pub fn weighted_service(name: &str, priority: u16, weight: u16, port: u16, targe
     Record::from_rdata(parse(name), TTL, RData::SRV(SRV::new(priority, weight, port, parse(target))))
 }
 
-/// Parses a fully qualified name.
+/// Parses a fully qualified name, with or without the final dot.
 pub(super) fn parse(name: &str) -> Name {
     let mut parsed = Name::from_ascii(name).unwrap_or_else(|error| panic!("`{name}` is not a domain name: {error}"));
     parsed.set_fqdn(true);

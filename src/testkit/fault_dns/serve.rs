@@ -1,4 +1,4 @@
-//! Receives queries and sends responses over UDP and TCP.
+//! Receives queries and sends the responses, over UDP and TCP.
 
 use std::{
     io,

@@ -1,8 +1,8 @@
-//! A Linux control group with a CPU quota: `cpu.max` in cgroup v2 (kernel documentation `admin-guide/cgroup-v2`),
-//! `cpu.cfs_quota_us` in cgroup v1 (`admin-guide/cgroup-v1`, `scheduler/sched-bwc`).
+//! Creates a Linux control group with a CPU quota: `cpu.max` in cgroup v2 (kernel documentation
+//! `admin-guide/cgroup-v2`), `cpu.cfs_quota_us` in cgroup v1 (`admin-guide/cgroup-v1`, `scheduler/sched-bwc`).
 //!
-//! The group is a guest on a developer's machine: it must not change other groups, and its processes must survive it.
-//! Crates for container runtimes assume the opposite, that they own the hierarchy:
+//! On a developer's machine, the code must not change other groups, and removing the group must not kill its processes.
+//! Crates for container runtimes assume that they own the hierarchy:
 //!
 //! - `cgroups-rs` 0.5 creates a v2 group by enabling every available controller in `cgroup.subtree_control` of the
 //!   mount point and of each parent, and ignores errors of those writes. It depends on `zbus`, because it also drives
@@ -11,7 +11,7 @@
 //!   group that it removes. It depends on `oci-spec`, `procfs` and `pathrs`.
 //! - `controlgroup` 0.3 supports cgroup v1 only.
 //!
-//! In `cgroups-rs` and `controlgroup`, a group also outlives its handle. The code here reads and writes a handful of
+//! In `cgroups-rs` and `controlgroup`, a group also outlives its handle. This module reads and writes a handful of
 //! files and needs no dependency.
 
 use std::{
@@ -25,14 +25,14 @@ use std::{
 
 use tracing::{debug, warn};
 
-/// The beginning of a group's name. The id of the creating process and a number follow.
+/// Prefix of a group's name, before the id of the creating process and a number.
 const PREFIX: &str = "podpool-";
 
-/// Time within which all processes must have left the group, or else it is not removed. An exiting process cannot be
-/// moved, and a throttled one may get CPU time to exit only in its next period.
+/// Time limit for removing the group, from which all processes must be moved or exit first. An exiting process cannot
+/// be moved, and a throttled one may get CPU time to exit only in its next period.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Time between two attempts to remove the group.
+/// Interval between two attempts to remove the group.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A control group. Dropping it moves its processes to the group of this process and removes it.
@@ -51,7 +51,7 @@ enum Version {
 }
 
 impl Cgroup {
-    /// Creates an empty group in a place where CPU quotas are already enabled. Changes no other group.
+    /// Creates an empty group where CPU quotas are already enabled. Changes no other group.
     pub(super) fn create() -> io::Result<Self> {
         let (mounts, groups) = (fs::read_to_string("/proc/self/mounts")?, fs::read_to_string("/proc/self/cgroup")?);
         let unavailable =
@@ -78,19 +78,20 @@ impl Cgroup {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let directory = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
             match fs::create_dir(&directory) {
-                // Left behind by a killed process that had the same id.
+                // The group was left behind by a killed process that had the same id.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 created => return created.map(|()| Self { directory, own, version }),
             }
         }
     }
 
-    /// Moves a process into the group. Its future children start there too. Returns `Ok` if the process has ended.
+    /// Moves a process into the group. Its future children start in the group too. Returns `Ok` if the process has
+    /// ended.
     pub(super) fn add(&self, pid: i32) -> io::Result<()> {
         move_process(&self.directory, pid)
     }
 
-    /// Limits the CPU time of all processes of the group together to `quota` per `period`.
+    /// Limits the total CPU time of all processes in the group to `quota` per `period`.
     pub(super) fn set_quota(&self, quota: Duration, period: Duration) -> io::Result<()> {
         let (quota, period) = (quota.as_micros(), period.as_micros());
         match self.version {
@@ -155,7 +156,7 @@ fn remove_stale_groups(parent: &Path) -> io::Result<()> {
         let name = entry.file_name();
         let creator = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-')).map(|(pid, _)| pid);
         if creator.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            // Best effort: the group may belong to another user, or another process may be removing it too.
+            // Ignore errors: the group may belong to another user, or another process may be removing it too.
             let _ = fs::remove_dir(entry.path());
         }
     }
@@ -170,13 +171,13 @@ fn move_process(directory: &Path, pid: i32) -> io::Result<()> {
     }
 }
 
-/// Writes to a file of the kernel. Unlike `fs::write`, never creates one.
+/// Writes to an existing file of the kernel. Unlike `fs::write`, never creates a file.
 fn write_existing(file: &Path, value: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(file)?.write_all(value.as_bytes())
 }
 
-/// Finds the group of this process from `/proc/self/mounts` and `/proc/self/cgroup`: its group in the v1 hierarchy of
-/// the `cpu` controller if there is one, otherwise its v2 group.
+/// Finds the group of this process in the content of `/proc/self/mounts` and `/proc/self/cgroup`: the group in the v1
+/// hierarchy of the `cpu` controller if there is one, otherwise the v2 group.
 fn own_group(mounts: &str, groups: &str) -> Option<(PathBuf, Version)> {
     let mount = |wanted: &dyn Fn(&str, &str) -> bool| {
         mounts.lines().find_map(|line| {
@@ -210,7 +211,7 @@ mod tests {
     const V2_MOUNTS: &str = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n";
 
     #[test]
-    fn finds_the_group_of_this_process() {
+    fn finds_the_control_group_of_this_process_in_v1_and_v2() {
         let groups = "5:cpuset:/\n4:cpu,cpuacct:/kubepods/a\n0::/\n";
         let v1 = (PathBuf::from("/sys/fs/cgroup/cpu,cpuacct/kubepods/a"), Version::V1);
         assert_eq!(own_group(V1_MOUNTS, groups), Some(v1));

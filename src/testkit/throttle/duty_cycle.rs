@@ -1,4 +1,4 @@
-//! Throttling by signals, used if no CPU quota is available: the processes are stopped for a part of every cycle.
+//! Throttles processes with signals if no CPU quota is available: the processes are stopped for part of every cycle.
 
 use std::{
     collections::BTreeSet,
@@ -25,12 +25,12 @@ use crate::{
 /// Length of one cycle. The processes run for a share of it and are stopped for the rest.
 const CYCLE: Duration = Duration::from_millis(10);
 
-/// Time between two scans for new processes.
+/// Interval between two scans for new processes.
 const SCAN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Stops and resumes processes in every [`CYCLE`] until it is dropped.
 ///
-/// A thread sends the signals. A task of the caller's runtime scans for new processes.
+/// A thread sends the signals. A task on the caller's runtime scans for new processes.
 pub(super) struct DutyCycle {
     shared: Arc<Shared>,
     scanner: AbortHandle,
@@ -44,7 +44,7 @@ struct Shared {
 }
 
 impl DutyCycle {
-    /// Starts to throttle the processes. `pids` are the current ones.
+    /// Starts to throttle the processes. `pids` are the ids of the current ones.
     pub(super) fn start(processes: Processes, pids: BTreeSet<i32>, share: f64) -> Self {
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), pids: Mutex::new(pids) });
         let scanner = tokio::spawn({
@@ -53,11 +53,11 @@ impl DutyCycle {
                 loop {
                     sleep(SCAN_INTERVAL).await;
                     match processes.list().await {
-                        // Extend, do not replace: a process that is missing from the list may be stopped and need
-                        // SIGCONT.
+                        // Extend the set instead of replacing it: a process that is missing from the list may be
+                        // stopped and need SIGCONT.
                         Ok(found) => lock(&shared.pids).extend(found),
                         Err(error) => {
-                            warn!(%error, "cannot list the processes of a throttled Pod; new ones run unlimited")
+                            warn!(%error, "cannot list the processes of a throttled Pod; new ones run without a limit")
                         }
                     }
                 }
@@ -72,7 +72,7 @@ impl DutyCycle {
 }
 
 impl Shared {
-    /// Runs the cycles until `stop` is set. `running` is the part of a cycle in which the processes run.
+    /// Runs cycles until `stop` is set. `running` is the part of each cycle in which the processes run.
     fn run(&self, running: Duration) {
         // Relaxed: the flag orders no other memory access.
         while !self.stop.load(Ordering::Relaxed) {
@@ -83,12 +83,12 @@ impl Shared {
         }
     }
 
-    /// Sends a signal to all processes and forgets those that have exited.
+    /// Sends a signal to all processes, and removes those that have exited from the set.
     fn signal(&self, signal: Signal) {
         lock(&self.pids).retain(|pid| match processes::send_if_exists(*pid, signal) {
             Ok(exists) => exists,
             Err(error) => {
-                warn!(%error, "cannot signal a process of a throttled Pod; it runs unlimited");
+                warn!(%error, "cannot signal a process of a throttled Pod; it runs without a limit");
                 false
             }
         });

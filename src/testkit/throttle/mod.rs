@@ -1,4 +1,4 @@
-//! Limits the CPU time of a Pod: by the kernel's CPU quota if available, otherwise by SIGSTOP and SIGCONT.
+//! Limits the CPU time of a Pod with the kernel's CPU quota if available, otherwise with SIGSTOP and SIGCONT.
 
 mod cgroup;
 mod duty_cycle;
@@ -15,7 +15,7 @@ use super::{Error, processes::Processes};
 
 /// A guard that limits the CPU time of a Pod until it is dropped. See [`Cluster::throttle`](super::Cluster::throttle).
 ///
-/// Its `Debug` output names the mechanism in use.
+/// The `Debug` output names the mechanism in use.
 #[must_use = "dropping the guard ends the throttling"]
 pub struct Throttle(Mechanism);
 
@@ -51,7 +51,7 @@ impl fmt::Debug for Throttle {
     }
 }
 
-/// Verifies that both mechanisms limit a busy process, and that the quota leaves no control group behind.
+/// Tests that both mechanisms limit a busy process, and that the quota leaves no control group behind.
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
     use crate::time::{Duration, Instant};
 
-    /// A process that uses a whole CPU, in its own directory.
+    /// A process that uses a whole CPU and has its own working directory.
     struct BusyProcess {
         child: Child,
         processes: Processes,

@@ -1,6 +1,6 @@
-//! Throttling by a CPU quota, as `limits.cpu` does in Kubernetes.
+//! Throttles processes with a CPU quota, like `limits.cpu` in Kubernetes.
 //!
-//! The quota is a share of the CPU time that the processes use without a limit, measured when throttling starts.
+//! The quota is a share of the CPU time that the processes use without a limit, which is measured first.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ const MAX_PERIOD: Duration = Duration::from_secs(1);
 /// The kernel's minimum quota.
 const MIN_QUOTA: Duration = Duration::from_millis(1);
 
-/// A CPU quota for a set of processes. Dropping it removes the limit.
+/// A CPU quota for a set of processes. Dropping it lifts the limit.
 pub(super) struct Quota {
     group: Cgroup,
     quota: Duration,
@@ -29,7 +29,7 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    /// Limits the processes to a share of the CPU time that they use in the next second, all of them together.
+    /// Limits the processes to a share of the total CPU time that they use in the next second.
     #[expect(
         clippy::disallowed_methods,
         reason = "CPU time is measured against real time, also when a test pauses tokio's clock"
@@ -44,7 +44,7 @@ impl Quota {
         let cpus = deltas.sum::<Duration>().as_secs_f64() / from.elapsed().as_secs_f64() * share;
         let (quota, period) = quota_and_period(cpus);
         group.set_quota(quota, period).map_err(failed)?;
-        // A child starts in the group of its parent, so later children need no move.
+        // A child starts in the group of its parent, so later children need not be moved.
         processes.for_each(|pid| group.add(pid).map_err(failed)).await?;
         Ok(Self { group, quota, period })
     }
@@ -57,7 +57,7 @@ impl fmt::Debug for Quota {
     }
 }
 
-/// Returns the quota and period that allow a number of CPUs, rounded up to the smallest quota that the kernel accepts.
+/// Returns the quota and period for a number of CPUs, rounded up to the smallest share that the kernel accepts.
 fn quota_and_period(cpus: f64) -> (Duration, Duration) {
     let quota = DEFAULT_PERIOD.mul_f64(cpus);
     if quota >= MIN_QUOTA {
@@ -67,9 +67,9 @@ fn quota_and_period(cpus: f64) -> (Duration, Duration) {
     (MIN_QUOTA, Duration::from_secs_f64(period))
 }
 
-/// Returns the CPU time that each process has used. Processes that have ended are left out.
+/// Returns the CPU time that each process has used. Omits processes that have ended.
 ///
-/// Counts the main thread only; PostgreSQL's processes have no other.
+/// Counts the main thread only, because PostgreSQL's processes have no other threads.
 pub(super) fn cpu_times(pids: &BTreeSet<i32>) -> io::Result<BTreeMap<i32, Duration>> {
     // Linux documentation, scheduler/sched-stats: nanoseconds on a CPU, nanoseconds in the run queue, number of
     // timeslices.

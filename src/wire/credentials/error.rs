@@ -2,7 +2,7 @@ use std::{error, fmt, io, path::PathBuf};
 
 use crate::error::BoxError;
 
-/// An error that prevented podpool from getting the credentials of a connection. It is the cause of an
+/// An error that prevented podpool from getting the credentials for a connection. It is the cause of an
 /// [`Attempt`](crate::Attempt) that failed in [`Phase::Credentials`](crate::Phase::Credentials), or, for
 /// [`Missing`](Self::Missing), in [`Phase::Startup`](crate::Phase::Startup).
 ///
@@ -36,12 +36,12 @@ pub enum CredentialsError {
     },
     /// The provider returned credentials that cannot be sent to a server.
     Unusable {
-        /// The requirement that they violate.
+        /// The requirement that the credentials violate.
         expected: &'static str,
     },
-    /// The provider panicked. The message of the panic went to the program's panic hook.
+    /// The provider panicked. The program's panic hook received the message of the panic.
     Panicked,
-    /// The server requires a password and none is configured.
+    /// The server requires a password, but none was found.
     Missing {
         /// The places that were searched.
         searched: String,

@@ -8,7 +8,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-/// Maximum size of a file with one password, in bytes. A token has some thousands; PostgreSQL accepts 65,535.
+/// Maximum size of a password file, in bytes. Tokens have a few thousand bytes, and PostgreSQL accepts up to 65,535.
 const MAX_PASSWORD_FILE: u64 = 64 << 10;
 /// Maximum size of libpq's password file, in bytes.
 const MAX_PASSFILE: u64 = 1 << 20;
@@ -25,7 +25,7 @@ pub(super) fn read_password(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// Reads libpq's password file. After an error the file has to be ignored.
+/// Reads libpq's password file. If this returns an error, the caller must ignore the file.
 pub(super) fn read_passfile(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     read(path, MAX_PASSFILE, check_private)
 }
@@ -47,7 +47,7 @@ fn check_private(metadata: &Metadata) -> io::Result<()> {
 }
 
 fn read(path: &Path, limit: u64, check: impl Fn(&Metadata) -> io::Result<()>) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Checked before the file is opened: opening a pipe would block until it has a writer.
+    // Checked before the file is opened, because opening a pipe would block until it has a writer.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
@@ -122,7 +122,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn rejects_a_passfile_that_others_may_read() {
+    fn rejects_a_passfile_that_other_users_may_read() {
         use std::os::unix::fs::PermissionsExt;
         let file = file(b"*:*:*:*:hunter2\n");
         for (mode, private) in

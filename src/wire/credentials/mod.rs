@@ -1,5 +1,5 @@
-//! The user and password of each connection. They are read again for every connection that is opened, so a rotated
-//! password takes effect without a restart.
+//! The user and password of each connection. Both are read again whenever a connection is opened, so a rotated password
+//! takes effect without a restart.
 
 mod error;
 mod file;

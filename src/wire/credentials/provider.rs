@@ -36,7 +36,7 @@ use crate::{config::Secret, error::BoxError};
 /// # let _ = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example());
 /// ```
 ///
-/// The time of the call counts towards `connect_timeout` (2 s by default). Calls run concurrently: for several
+/// The duration of the call counts towards `connect_timeout` (2 s by default). Calls run concurrently: for several
 /// connections, for each Pod, and for the connections of the health checks. A provider that is slow, or that pays for
 /// each token, should cache the last one. It can return the cached token until it is about to expire, or until
 /// [`refused`](CredentialsRequest::refused) reports that a server rejected it. While the provider fails, open
@@ -49,7 +49,7 @@ use crate::{config::Secret, error::BoxError};
 ///
 /// The future may be dropped at any await point: at the deadline, and when the Pod is removed.
 pub trait ProvideCredentials: Send + Sync + 'static {
-    /// Returns the credentials of one connection.
+    /// Returns the credentials for one connection.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn closures_implement_the_trait() {
+    async fn async_closures_implement_the_trait() {
         let (user, password) = call(|_| async { Ok::<_, io::Error>("pw") }).await.unwrap();
         assert_eq!((user, password.expose()), (None, "pw"));
         let with_user = |request: CredentialsRequest| async move {

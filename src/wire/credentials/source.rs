@@ -14,7 +14,7 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// The source of the credentials of every connection.
+/// The source of the credentials for all connections of a pool.
 pub(crate) struct Source {
     origin: Origin,
     host: String,
@@ -41,7 +41,7 @@ pub(crate) struct Login {
 }
 
 impl Login {
-    /// Returns true if both logins have the same user and password, so a server responds to both in the same way.
+    /// Returns true if both logins have the same user and password, so that a server accepts or rejects both.
     pub(crate) fn is_same_as(&self, other: &Self) -> bool {
         let password = match (&self.password, &other.password) {
             (Some(a), Some(b)) => a.is(b),
@@ -60,7 +60,7 @@ impl Source {
             (None, None, None, Some(path)) => Origin::Passfile(path.to_owned()),
             (None, None, None, None) => Origin::None,
         };
-        // The notation of libpq's password file: an IPv6 address has no brackets.
+        // As in libpq's password file, an IPv6 address has no brackets.
         let host = match config.host() {
             Host::Address(address) => address.to_string(),
             Host::Service(name) => name.to_string(),
@@ -69,12 +69,12 @@ impl Source {
         Self { origin, host, user, dbname, events, ignored: Mutex::default() }
     }
 
-    /// Returns true if a second call of [`login`](Self::login) may return other credentials.
+    /// Returns true if a second call of [`login`](Self::login) may return different credentials.
     pub(crate) fn can_change(&self) -> bool {
         !matches!(self.origin, Origin::None | Origin::Fixed(_))
     }
 
-    /// Returns the credentials of one connection. `refused` is true if the server has rejected the previous ones.
+    /// Returns the credentials for one connection. `refused` is true if the server has rejected the previous ones.
     ///
     /// Cancel-safe.
     pub(crate) async fn login(&self, address: SocketAddr, refused: bool) -> Result<Login, CredentialsError> {
@@ -95,7 +95,7 @@ impl Source {
         Ok(Login { user, password })
     }
 
-    /// Returns a description of the password's source for error messages, unless it is the configuration.
+    /// Returns a description of the password's source for error messages, or `None` if the source is the configuration.
     pub(crate) fn origin(&self) -> Option<String> {
         match &self.origin {
             Origin::None | Origin::Fixed(_) => None,
@@ -156,7 +156,7 @@ async fn read_password_file(path: &Path) -> Result<Secret, CredentialsError> {
     Err(CredentialsError::Content { path: path.to_owned(), expected })
 }
 
-/// Reads a file on a thread that may block.
+/// Reads a file on a thread for blocking operations.
 async fn blocking<T: Send + 'static>(path: &Path, read: fn(&Path) -> io::Result<T>) -> io::Result<T> {
     let path = path.to_owned();
     tokio::task::spawn_blocking(move || read(&path)).await.map_err(io::Error::other)?
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn uses_the_first_configured_source() {
+    async fn uses_the_configured_source_of_highest_precedence() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
         std::fs::write(path("password"), "from a file\n").unwrap();
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reads_the_file_for_each_login_and_names_its_error() {
+    async fn reads_the_password_file_for_each_login_and_reports_errors() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let source = source(&format!("host=db password_file={}", file.path().display()));
         let mut before: Option<Login> = None;
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_the_passfile_and_the_key_without_a_matching_line() {
+    async fn missing_password_error_names_the_passfile_and_the_entry() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let source = source(&format!("host=db.svc user=app dbname=shop passfile={}", file.path().display()));
         assert!(source.login(address(), false).await.unwrap().password.is_none());

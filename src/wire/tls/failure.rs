@@ -11,13 +11,13 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct TlsFailure {
     pub(crate) class: Class,
-    /// The handshake itself failed, so a connection in plain text may succeed.
+    /// True if the handshake itself failed, so that a connection in plain text may succeed.
     pub(crate) in_handshake: bool,
     pub(crate) cause: BoxError,
 }
 
 impl TlsFailure {
-    /// Returns a failure that every retry repeats.
+    /// Returns a failure that every retry would repeat.
     pub(super) fn permanent(error: TlsError) -> Self {
         Self { class: Class::Tls, in_handshake: false, cause: error.into() }
     }
@@ -47,9 +47,9 @@ fn classify(error: BoxError) -> (Class, BoxError) {
     (Class::Tls, TlsError::new(TlsReason::Other, "the TLS connector failed").with_source(error).into())
 }
 
-/// Returns the first rustls error in a chain of causes as a [`TlsError`]. It may come from podpool's own connector or
-/// from one that was passed to the builder. It can occur as late as start-up: in TLS 1.3, the server verifies the
-/// client's certificate when the handshake is already complete for the client.
+/// Returns the first rustls error in a chain of causes as a [`TlsError`]. The error may come from podpool's own
+/// connector or from one that was passed to the builder. It can occur as late as startup: in TLS 1.3, the server
+/// verifies the client's certificate when the handshake is already complete for the client.
 pub(crate) fn find_tls_error(error: &(dyn error::Error + 'static)) -> Option<TlsError> {
     #[cfg(feature = "rustls")]
     return chain(error).find_map(super::rustls::to_tls_error);
@@ -60,7 +60,7 @@ pub(crate) fn find_tls_error(error: &(dyn error::Error + 'static)) -> Option<Tls
     }
 }
 
-/// Returns true if the chain contains an I/O error that comes from the network.
+/// Returns true if the chain of causes contains an I/O error that comes from the network.
 fn is_network_error(error: &(dyn error::Error + 'static)) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, NotConnected,
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_network_errors_from_tls_errors() {
+    fn distinguishes_network_errors_from_tls_errors() {
         for (kind, class) in [
             (io::ErrorKind::ConnectionReset, Class::NotReady),
             (io::ErrorKind::UnexpectedEof, Class::NotReady),

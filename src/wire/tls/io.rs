@@ -32,7 +32,7 @@ impl TlsStream for &mut Box<dyn Io + '_> {
     }
 }
 
-/// A `TlsConnect` that returns the stream as it is. The TLS handshake has been completed before the driver starts.
+/// A `TlsConnect` that returns the stream unchanged, because the TLS handshake is complete before the driver starts.
 pub(in crate::wire) struct Established;
 
 impl<S: TlsStream + Unpin> TlsConnect<S> for Established {

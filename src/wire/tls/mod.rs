@@ -1,6 +1,6 @@
-//! Turns a TCP socket into the stream for start-up: in plain text or over TLS, as `sslmode` requires.
+//! Turns a TCP socket into the stream for startup: in plain text or over TLS, as `sslmode` requires.
 //!
-//! [`plan`] decides which modes a dial attempts, [`connector`] erases the type of the TLS implementation, and
+//! [`plan`] determines which TLS modes a dial attempts, [`connector`] erases the type of the TLS implementation, and
 //! [`failure`] classifies its errors. The feature `rustls` adds podpool's own implementation.
 
 mod connector;
@@ -37,12 +37,12 @@ use crate::{
 /// SSLRequest (PostgreSQL manual, "Message Formats"): a length of 8, and 1234 and 5679 as 16-bit numbers.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// The TLS settings of the connections to all Pods of a Service.
+/// The TLS settings for the connections to all Pods of a Service.
 pub(crate) struct Tls {
     plan: Plan,
     /// `sslnegotiation=direct`: the handshake starts without an SSLRequest.
     direct: bool,
-    /// The name for verification and SNI. `None` means the name of each Pod.
+    /// The name for verification and SNI. If `None`, the name of each Pod is used.
     name: Option<Box<str>>,
     connector: Option<Arc<dyn Connector>>,
     #[cfg(feature = "rustls")]
@@ -109,7 +109,7 @@ impl Tls {
         self.plan
     }
 
-    /// Turns a socket into the stream for start-up. The returned bool is true if the stream is encrypted. Calls
+    /// Turns a socket into the stream for startup. The returned bool is true if the stream is encrypted. Calls
     /// `on_response` when the server has responded to SSLRequest.
     ///
     /// Cancel-safe: dropping the future closes the socket.
@@ -164,12 +164,12 @@ impl Tls {
 /// Sends SSLRequest. Returns true if the server offers TLS.
 async fn request_tls(socket: &mut TcpStream) -> Result<bool, TlsFailure> {
     socket.write_all(&SSL_REQUEST).await.map_err(TlsFailure::io)?;
-    // Reads exactly one byte. Plain text that a third party injects after it must not count as sent by the server; it
-    // makes the handshake fail instead.
+    // Reads exactly one byte. Plain text that an attacker injects after it must not be treated as a message from the
+    // server. It stays in the socket, and makes the handshake fail.
     match socket.read_u8().await.map_err(TlsFailure::io)? {
         b'S' => Ok(true),
         b'N' => Ok(false),
-        // The text of the error is omitted: the server is not authenticated yet.
+        // The text of the error is omitted, because the server is not authenticated yet.
         b'E' => {
             let error = std::io::Error::other("the server responded to SSLRequest with an error");
             Err(TlsFailure::io(error))

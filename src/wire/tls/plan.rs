@@ -7,13 +7,13 @@ use crate::config::SslMode;
 pub(crate) enum Encryption {
     /// Plain text.
     Plain,
-    /// TLS if the server offers it, else plain text.
+    /// TLS if the server offers it, otherwise plain text.
     Offered,
     /// TLS, or failure.
     Required,
 }
 
-/// The TLS mode of the first attempt, and of a second one if the first fails because of its TLS mode.
+/// The TLS mode of the first attempt, and that of a second attempt if the first fails because of its TLS mode.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) first: Encryption,
@@ -41,7 +41,7 @@ mod tests {
     use super::{Encryption::*, *};
 
     #[test]
-    fn only_allow_and_prefer_mix_tls_and_plain_text() {
+    fn only_allow_and_prefer_try_both_tls_and_plain_text() {
         for (mode, first, fallback) in [
             (SslMode::Disable, Plain, None),
             (SslMode::Allow, Plain, Some(Required)),

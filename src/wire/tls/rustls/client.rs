@@ -21,14 +21,14 @@ pub(super) const ALPN: &[u8] = b"postgresql";
 /// The settings that apply to every session.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    /// The server's name is verified too.
+    /// True if the server's name is verified too.
     pub(super) verify_name: bool,
     pub(super) sni: bool,
-    /// The operating system's CA certificates, if they are trusted.
+    /// The CA certificates from the system trust store, if they are trusted.
     pub(super) system: Option<Arc<Roots>>,
 }
 
-/// Parses the contents of the files, and builds a configuration from them.
+/// Parses the contents of the files and builds a configuration.
 pub(super) fn configure(
     settings: &Settings,
     files: &Files,
@@ -60,8 +60,8 @@ pub(super) fn configure(
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_sni = settings.sni;
-    // All Pods share one name, so a ticket of one would be offered to others. PostgreSQL does not resume sessions
-    // anyway.
+    // All Pods share one name, so a session ticket of one Pod would be offered to the others. PostgreSQL does not
+    // resume sessions anyway.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }

@@ -76,7 +76,7 @@ mod tests {
     use crate::wire::{Class, tls::failure};
 
     #[test]
-    fn is_found_inside_io_errors() {
+    fn finds_tls_errors_inside_io_errors() {
         let deep = io::Error::new(io::ErrorKind::InvalidData, Error::AlertReceived(AlertDescription::UnknownCA));
         let found = failure::find_tls_error(&deep).unwrap();
         assert_eq!(found.reason(), TlsReason::Refused);

@@ -14,10 +14,10 @@ use crate::{
     error::ConfigError,
 };
 
-/// Maximum size of a file, in bytes. Larger files are rejected.
+/// Maximum size of a certificate or key file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// The paths of the files.
+/// The paths of the certificate files.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     pub(super) root: Root,
@@ -70,8 +70,8 @@ impl From<FileError> for ConfigError {
 }
 
 impl Files {
-    /// Returns the files that the configuration names, else those that exist now in libpq's directory (PostgreSQL
-    /// manual, "SSL Client File Usage").
+    /// Returns the configured files. For parameters that are not set, returns the files that currently exist in libpq's
+    /// directory (PostgreSQL manual, "SSL Client File Usage").
     pub(super) fn find(ssl: &Ssl) -> Self {
         let directory = directory();
         let default = |name: &str| directory.as_ref().map(|directory| directory.join(name));
@@ -98,7 +98,7 @@ impl Files {
         Self { root, client }
     }
 
-    /// Returns true if the configuration uses no files, so nothing can change.
+    /// Returns true if the configuration uses no files, so that nothing can change.
     pub(super) fn is_empty(&self) -> bool {
         !matches!(self.root, Root::File(_)) && self.client.is_none()
     }
@@ -117,7 +117,7 @@ impl Files {
         let mut add = |bytes: &[u8]| prints.push(Ok(Sha256::digest(bytes).into()));
         let root = match &self.root {
             Root::File(path) => {
-                let hint = "PEM certificates of trusted authorities (or `system`, for those of the operating system)";
+                let hint = "PEM certificates of trusted authorities (or `system`, for the system trust store)";
                 let bytes = read(path, false).map_err(|reason| FileError::new("sslrootcert", path, hint, reason))?;
                 add(&bytes);
                 Some(bytes.to_vec())
@@ -152,7 +152,8 @@ fn read(path: &Path, secret: bool) -> io::Result<Zeroizing<Vec<u8>>> {
     if metadata.len() > MAX_BYTES {
         return Err(io::Error::other(format!("larger than {MAX_BYTES} bytes")));
     }
-    // Allocated in full, because the memory that a growing buffer leaves behind is not wiped.
+    // Allocated at full size, because a growing buffer would leave copies of its contents in memory that is not
+    // overwritten.
     let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
     file.take(metadata.len()).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -176,7 +177,7 @@ fn check_access(_: &std::fs::Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the directory in which libpq looks for files that are not named.
+/// Returns the directory in which libpq looks for files that are not configured.
 fn directory() -> Option<PathBuf> {
     if cfg!(windows) {
         std::env::var_os("APPDATA").map(|parent| Path::new(&parent).join("postgresql"))
@@ -191,7 +192,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn rejects_a_key_that_others_may_read() {
+    fn rejects_a_key_that_other_users_may_read() {
         use std::{
             fs,
             os::unix::fs::{MetadataExt, PermissionsExt},

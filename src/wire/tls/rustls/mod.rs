@@ -2,9 +2,9 @@
 //!
 //! # Synchronization
 //!
-//! `config` is the configuration of the next handshake. Its lock is held only while an `Arc` is cloned or replaced.
-//! `reader` is locked while files are read, by one thread that may block. A thread that finds it locked continues with
-//! the current configuration.
+//! `config` is the configuration for the next handshake. Its lock is held only while an `Arc` is cloned or replaced.
+//! `reader` is locked while files are read, by one thread that may block. A thread that finds `reader` locked continues
+//! with the current configuration.
 
 mod client;
 mod error;
@@ -42,7 +42,7 @@ use crate::{
     time::Duration,
 };
 
-/// Delay before invalid files are read once more, because a writer may not have finished.
+/// Delay before invalid files are read a second time, because a program may still be writing them.
 const REREAD_DELAY: Duration = Duration::from_millis(100);
 
 /// A connector that uses rustls.
@@ -62,12 +62,12 @@ struct Inner {
 struct Reader {
     /// Fingerprint of the files in use.
     used: Fingerprint,
-    /// Fingerprint of newer files that were rejected. They are not reported again.
+    /// Fingerprint of newer files that were rejected, so that they are not reported again.
     rejected: Option<Fingerprint>,
 }
 
 impl Rustls {
-    /// Creates a connector. Reads the files that the parameters name.
+    /// Creates a connector. Reads the certificate files.
     pub(super) fn new(ssl: &Ssl, events: Arc<Emitter>) -> Result<Self, ConfigError> {
         let files = Files::find(ssl);
         let system = if files.root == Root::System { Some(system_authorities()?) } else { None };
@@ -95,7 +95,7 @@ impl Inner {
         let mut reader = match self.reader.try_lock() {
             Ok(reader) => reader,
             Err(TryLockError::Poisoned(reader)) => reader.into_inner(),
-            // Another thread is reading the files.
+            // Another thread is already reading the files.
             Err(TryLockError::WouldBlock) => return,
         };
         match self.read(&mut reader) {
@@ -138,8 +138,8 @@ impl Inner {
         let config = lock(&self.config).clone();
         let stream = TlsConnector::from(config).connect(name, socket).await?;
         if self.direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
-            // As in libpq: without ALPN, the peer could be a server of another protocol that was tricked into
-            // responding.
+            // As in libpq, this prevents cross-protocol attacks: without ALPN, the peer could be a server of another
+            // protocol.
             let message = "the server did not negotiate the ALPN protocol `postgresql`, which `sslnegotiation=direct` \
                            requires";
             return Err(TlsError::new(TlsReason::Protocol, message).into());
@@ -162,16 +162,16 @@ impl Connector for Rustls {
     }
 }
 
-/// Loads the CA certificates of the operating system.
+/// Loads the CA certificates from the system trust store.
 fn system_authorities() -> Result<Arc<Roots>, ConfigError> {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
-        tracing::debug!(%error, "cannot read a CA certificate of the operating system");
+        tracing::debug!(%error, "skipped an unreadable CA certificate in the system trust store");
     }
     let roots = Roots::parsable(found.certs);
     if roots.is_empty() {
-        let expected = "a file, because the operating system has no CA certificates (in a container image, install \
-                        the package `ca-certificates`)";
+        let expected = "a file, because the system trust store contains no CA certificates (in a container image, \
+                        install the package `ca-certificates`)";
         return Err(ConfigError::new("sslrootcert", expected).got("system"));
     }
     Ok(Arc::new(roots))

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_with_the_signature_algorithm() {
+    fn channel_binding_uses_the_hash_of_the_signature_algorithm() {
         assert_eq!(signed_with(&rcgen::PKCS_ECDSA_P256_SHA256), Some(32));
         assert_eq!(signed_with(&rcgen::PKCS_ECDSA_P384_SHA384), Some(48));
         assert_eq!(signed_with(&rcgen::PKCS_ED25519), None);

@@ -31,7 +31,7 @@ impl Roots {
         Ok(Self { store, certificates })
     }
 
-    /// Returns the certificates that can be parsed: an operating system's store may contain others.
+    /// Creates a store of the certificates that can be parsed. A system trust store may contain others.
     pub(super) fn parsable(certificates: Vec<CertificateDer<'static>>) -> Self {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(certificates.iter().cloned());
@@ -48,7 +48,7 @@ impl Roots {
 pub(super) struct Verifier {
     /// `None` if certificates are not verified.
     pub(super) roots: Option<Arc<Roots>>,
-    /// The server's name is verified too.
+    /// True if the server's name is verified too.
     pub(super) verify_name: bool,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
@@ -72,7 +72,8 @@ impl ServerCertVerifier for Verifier {
             let algorithms = self.algorithms.all;
             let signed =
                 verify_server_cert_signed_by_trust_anchor(&parsed, &roots.store, intermediates, now, algorithms);
-            // For an unknown self-signed certificate, report the unknown issuer, whatever else is wrong with it.
+            // For an unknown self-signed certificate, report the unknown issuer, even if something else is wrong with
+            // it too.
             signed.map_err(
                 |error| if is_self_issued(end_entity) { CertificateError::UnknownIssuer.into() } else { error },
             )?;
