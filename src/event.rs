@@ -15,8 +15,13 @@ use crate::{
     endpoint::{Endpoint, Role},
     error::BoxError,
     sync::{Mutex, lock},
+    time::{Duration, Instant},
     trace::{SYSTEM, TARGET},
+    unwind::{Panic, PanicSource},
 };
+
+/// Minimum time between two events about panics of one source.
+const PANIC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The number of events that are kept for a slow subscriber. A subscriber that falls further behind gets [`Lagged`].
 pub const EVENT_CAPACITY: usize = 256;
@@ -58,6 +63,17 @@ pub enum Event {
         to: &'static str,
         /// The error, if something failed.
         cause: Option<Arc<str>>,
+    },
+    /// Code supplied by the application panicked, or a task of the pool. The pool continues: the call counts as failed,
+    /// and the task starts again. Emitted at most once per second and source; the metric `podpool_panics_total` counts
+    /// every panic.
+    Panicked {
+        /// The code that panicked. `credentials_provider`, `metrics_recorder`, `observer`, `policy`, `resolver` and
+        /// `tls_connector` belong to the application; `directory`, `opener`, `prober`, `refresher` and `upkeep` are
+        /// tasks of the pool. Observers do not receive this event about observers.
+        source: &'static str,
+        /// The message of the panic.
+        cause: Arc<str>,
     },
     /// A Pod's role changed.
     RoleChanged {
@@ -131,7 +147,7 @@ pub enum Event {
 }
 
 /// The names of all events.
-pub(crate) const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 18] = [
     "certificates_refused",
     "certificates_reloaded",
     "endpoint_added",
@@ -142,6 +158,7 @@ pub(crate) const NAMES: [&str; 17] = [
     "healthy_pods_again",
     "login_failed",
     "no_healthy_pods",
+    "panicked",
     "passfile_ignored",
     "resolve_failed",
     "resolve_recovered",
@@ -169,6 +186,7 @@ impl Event {
             Self::ServerOversubscribed { .. } => "server_oversubscribed",
             Self::LoginFailed { .. } => "login_failed",
             Self::TlsFailed { .. } => "tls_failed",
+            Self::Panicked { .. } => "panicked",
             Self::PassfileIgnored { .. } => "passfile_ignored",
             Self::StateChanged { .. } => "state_changed",
             Self::RoleChanged { .. } => "role_changed",
@@ -216,6 +234,7 @@ impl fmt::Display for Event {
             | Self::LoginFailed { cause, .. }
             | Self::TlsFailed { cause, .. }
             | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
+            Self::Panicked { source, cause } => write!(f, " {source}: {cause}"),
             Self::PassfileIgnored { path, cause } => write!(f, " {}: {cause}", path.display()),
             _ => Ok(()),
         }
@@ -263,11 +282,17 @@ pub(crate) struct Emitter {
     sender: Mutex<Option<broadcast::Sender<Event>>>,
     /// The number of emissions of each event, in the order of [`NAMES`].
     counts: [AtomicU64; NAMES.len()],
+    /// The number of panics of each source, and the time of its last event, in the order of [`PanicSource::ALL`].
+    panics: [(AtomicU64, Mutex<Option<Instant>>); PanicSource::ALL.len()],
 }
 
 impl Emitter {
     pub(crate) fn new() -> Self {
-        Self { sender: Mutex::new(Some(broadcast::Sender::new(EVENT_CAPACITY))), counts: Default::default() }
+        Self {
+            sender: Mutex::new(Some(broadcast::Sender::new(EVENT_CAPACITY))),
+            counts: Default::default(),
+            panics: Default::default(),
+        }
     }
 
     /// Sends an event to all subscribers and to the log.
@@ -281,6 +306,33 @@ impl Emitter {
             // `send` fails only if there are no subscribers.
             drop(sender.send(event));
         }
+    }
+
+    /// Counts a panic and emits an event, at most one per [`PANIC_INTERVAL`] and source.
+    pub(crate) fn panicked(&self, source: PanicSource, panic: &Panic) {
+        let (count, last) = &self.panics[source as usize];
+        // Relaxed: a counter that guards no data. Read by `panics`.
+        count.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let is_due = {
+            let mut last = lock(last);
+            let is_due = last.is_none_or(|last| last + PANIC_INTERVAL <= now);
+            if is_due {
+                *last = Some(now);
+            }
+            is_due
+        };
+        if is_due {
+            self.emit(Event::Panicked { source: source.as_str(), cause: panic.to_string().into() });
+        }
+    }
+
+    /// Returns the number of panics of each source.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn panics(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        // Relaxed: counters that guard no data. Written by `panicked`.
+        let count = |source: PanicSource| self.panics[source as usize].0.load(Ordering::Relaxed);
+        PanicSource::ALL.into_iter().map(move |source| (source.as_str(), count(source)))
     }
 
     /// Returns the number of emissions of each event, by name.
@@ -324,6 +376,7 @@ fn log(event: &Event) {
         | Event::EndpointFenced { .. }
         | Event::LoginFailed { .. }
         | Event::NoHealthyPods
+        | Event::Panicked { .. }
         | Event::PassfileIgnored { .. }
         | Event::ResolveFailed { .. }
         | Event::TlsFailed { .. } => line!(warn),

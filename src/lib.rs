@@ -181,6 +181,7 @@ mod sync;
 pub mod testkit;
 mod time;
 pub mod trace;
+mod unwind;
 mod wire;
 
 pub use config::{Config, Target};

@@ -138,6 +138,9 @@ metrics! {
     Counter EJECTIONS = "podpool_ejections_total" ["cause"],
         "Pods that were ejected from load balancing. `cause` is the phase that failed: `query` if traffic showed the \
          failure.";
+    Counter PANICS = "podpool_panics_total" ["source"],
+        "Panics in code that the application supplies or in a task of the pool. The pool has survived each of them. \
+         `source` is the code that panicked.";
     Counter EVENTS = "podpool_events_total" ["event"],
         "Events of the pool by name, such as `endpoint_added` or `role_changed`.";
     Counter RESOLVE_ANSWERS = "podpool_resolve_answers_total" [], "Successful lookups of the Service name.";

@@ -1,12 +1,18 @@
-use crate::event::{Event, Events, Lagged};
+use std::sync::Arc;
+
+use crate::{
+    event::{Emitter, Event, Lagged},
+    unwind::{PanicSource, catch},
+};
 
 /// A receiver of events about the set of Pods. Pass it to [`Builder::observer`](crate::Builder::observer).
 ///
 /// A separate task on the pool's runtime calls the observer for each event, in order. **The observer
 /// must not block**, because it would block a thread of the runtime. It cannot slow down the pool: an observer that is
 /// more than [`EVENT_CAPACITY`](crate::EVENT_CAPACITY) events behind loses the oldest ones, and
-/// [`lagged`](Observer::lagged) is called with their number. A panic ends only the observer's task. To wait for
-/// something, send the event to a task of your own, or use [`Pool::events`](crate::Pool::events).
+/// [`lagged`](Observer::lagged) is called with their number. A panic loses
+/// only the event. To wait for something, send the event to a task of your own, or use
+/// [`Pool::events`](crate::Pool::events).
 ///
 /// ```
 /// use std::sync::mpsc::{SyncSender, TrySendError};
@@ -38,11 +44,17 @@ pub trait Observer: Send + 'static {
 }
 
 /// Passes all events to the observer until the stream ends.
-pub(crate) async fn run(mut observer: Box<dyn Observer>, mut events: Events) {
+pub(crate) async fn run(mut observer: Box<dyn Observer>, emitter: Arc<Emitter>) {
+    let mut events = emitter.subscribe();
     while let Some(event) = events.next().await {
-        match event {
-            Ok(event) => observer.event(&event),
-            Err(lagged) => observer.lagged(lagged),
+        let handled = match event {
+            // An observer that panics at each event would otherwise cause the next one.
+            Ok(Event::Panicked { source, .. }) if source == PanicSource::Observer.as_str() => continue,
+            Ok(event) => catch(|| observer.event(&event)),
+            Err(lagged) => catch(|| observer.lagged(lagged)),
+        };
+        if let Err(panic) = handled {
+            emitter.panicked(PanicSource::Observer, &panic);
         }
     }
 }

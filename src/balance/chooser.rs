@@ -44,6 +44,14 @@ impl Chooser {
         }
     }
 
+    /// Replaces a policy of the application by `wrap` of it.
+    pub(crate) fn wrap_custom(self, wrap: impl FnOnce(Arc<dyn Policy>) -> Arc<dyn Policy>) -> Self {
+        match self {
+            Self::Custom(policy) => Self::Custom(wrap(policy)),
+            built_in => built_in,
+        }
+    }
+
     /// Returns the policy if it is [`LeastCost`], the only one with a fast path.
     #[inline(always)]
     pub(crate) fn fast_path(&self) -> Option<&LeastCost> {

@@ -54,6 +54,9 @@ impl Target {
         Self::KEYWORDS[self.index()]
     }
 
+    /// The bits of all targets.
+    pub(crate) const ALL_BITS: u32 = (1 << Self::ALL.len()) - 1;
+
     /// Returns the index of this target in [`Target::ALL`] and in tables with one row per target.
     pub(crate) const fn index(self) -> usize {
         self as usize

@@ -25,7 +25,7 @@
 //!   each thread has to store a handle too.
 //! * `tokio::sync::watch`: each read takes a shared lock, on which readers contend.
 
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock, unique};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, unique};
 
 /// A published value, which can be replaced.
 #[derive(Debug)]
@@ -35,7 +35,13 @@ pub(crate) struct Published<T>(Arc<Cell<T>>);
 struct Cell<T> {
     version: AtomicU64,
     value: Mutex<Arc<T>>,
+    /// True once the publisher was dropped: copies are of no use any more.
+    retired: AtomicBool,
 }
+
+/// The number of publishers that were dropped in this process. When it changes, each thread drops its copies of them.
+// The standard library's atomic also under loom: a late reading delays only when a copy is dropped.
+static RETIRED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 #[cfg(feature = "bench")]
 impl<T> Clone for Published<T> {
@@ -47,7 +53,11 @@ impl<T> Clone for Published<T> {
 impl<T> Published<T> {
     /// Publishes a first value.
     pub(crate) fn new(value: T) -> Self {
-        Self(Arc::new(Cell { version: AtomicU64::new(unique()), value: Mutex::new(Arc::new(value)) }))
+        Self(Arc::new(Cell {
+            version: AtomicU64::new(unique()),
+            value: Mutex::new(Arc::new(value)),
+            retired: AtomicBool::new(false),
+        }))
     }
 
     /// Replaces the value.
@@ -74,6 +84,13 @@ impl<T> Published<T> {
         lock(&self.0.value).clone()
     }
 
+    /// Ends the publication: every thread drops its copy at its next read of any published value.
+    pub(crate) fn retire(&self) {
+        // Relaxed: `RETIRED` is incremented afterwards with release, which pairs with the acquire in `Copies::purge`.
+        self.0.retired.store(true, Ordering::Relaxed);
+        RETIRED.fetch_add(1, std::sync::atomic::Ordering::Release);
+    }
+
     fn copy(&self) -> Cached<T> {
         let value = lock(&self.0.value);
         // Relaxed: `publish` stores the version under the lock that is held here.
@@ -92,6 +109,8 @@ pub(crate) struct Copies<T> {
     others: Vec<Cached<T>>,
     /// The index in `others` that was overwritten last.
     next: usize,
+    /// The number of retired values at the last purge.
+    retired: u64,
 }
 
 #[derive(Debug)]
@@ -104,14 +123,16 @@ struct Cached<T> {
 impl<T> Copies<T> {
     /// Creates a set without copies.
     pub(crate) const fn new() -> Self {
-        Self { last: None, others: Vec::new(), next: 0 }
+        Self { last: None, others: Vec::new(), next: 0, retired: 0 }
     }
 
-    /// Returns the copy that was used last, if it has this version.
+    /// Returns the copy that was used last, if it has this version and no value was retired since the last purge.
     #[inline(always)]
     pub(crate) fn current(&self, version: u64) -> Option<&T> {
+        // Relaxed: a late reading delays only the purge.
+        let retired = RETIRED.load(std::sync::atomic::Ordering::Relaxed);
         match &self.last {
-            Some(cached) if cached.version == version => Some(&cached.value),
+            Some(cached) if cached.version == version && self.retired == retired => Some(&cached.value),
             _ => None,
         }
     }
@@ -138,6 +159,7 @@ impl<T> Copies<T> {
     #[cold]
     #[inline(never)]
     fn renew(&mut self, published: &Published<T>) {
+        self.purge();
         let is_same = |cached: &Cached<T>| Arc::ptr_eq(&cached.cell, &published.0);
         if !self.last.as_ref().is_some_and(is_same) {
             match self.others.iter().position(is_same) {
@@ -154,12 +176,23 @@ impl<T> Copies<T> {
         }
     }
 
+    /// Drops the copies of retired values.
+    fn purge(&mut self) {
+        // Acquire pairs with the release in `retire`: the flags of all values that are counted are visible.
+        let retired = RETIRED.load(std::sync::atomic::Ordering::Acquire);
+        if std::mem::replace(&mut self.retired, retired) == retired {
+            return;
+        }
+        // Relaxed: ordered by the acquire above.
+        let is_retired = |cached: &mut Cached<T>| cached.cell.retired.load(Ordering::Relaxed);
+        let mut dropped: Vec<_> = self.others.extract_if(.., is_retired).collect();
+        dropped.extend(self.last.take_if(is_retired));
+        self.next = 0;
+    }
+
     /// Makes `last` free for another copy.
     fn move_last_to_others(&mut self) {
-        // Copies of values whose publisher was dropped go first. Until then, a dropped pool leaves one copy per thread.
-        let is_published = |cached: &Cached<T>| Arc::strong_count(&cached.cell) > 1;
-        self.others.retain(is_published);
-        let Some(last) = self.last.take().filter(is_published) else { return };
+        let Some(last) = self.last.take() else { return };
         if self.others.len() + 1 < COPIES {
             self.others.push(last);
         } else {
@@ -194,12 +227,34 @@ mod tests {
         for i in 0..10_000 {
             let published = Published::new(i);
             assert_eq!(*copies.get(&published), i);
+            published.retire();
         }
         let last = Published::new(-1);
         assert_eq!(*copies.get(&last), -1);
         assert_eq!(count(&copies), 1);
         copies.forget(&last);
         assert_eq!(count(&copies), 0);
+    }
+
+    #[test]
+    fn drops_retired_copies_at_the_next_read_of_any_value() {
+        let (retired, other, value) = (Published::new(Arc::new(1)), Published::new(Arc::new(2)), Arc::new(3));
+        let mut copies = Copies::new();
+        copies.get(&other);
+        retired.publish(Arc::new(value.clone()));
+        copies.get(&retired);
+        // Another thread's copy must not keep this one alive.
+        let mut other_thread = Copies::new();
+        other_thread.get(&retired);
+        copies.get(&other);
+        assert_eq!(Arc::strong_count(&value), 2);
+        retired.publish(Arc::new(Arc::new(4)));
+        assert_eq!(Arc::strong_count(&value), 2, "threads that do not come back keep the value");
+        retired.retire();
+        copies.get(&other);
+        other_thread.get(&other);
+        assert_eq!(Arc::strong_count(&value), 1);
+        assert_eq!((count(&copies), count(&other_thread)), (1, 1));
     }
 
     #[test]

@@ -15,17 +15,22 @@ use super::{
     Pool,
     directory::{Directory, Subset},
     inner::Inner,
-    owner::Owner,
+    opener,
+    owner::{Owner, Tasks},
     pod::{
+        alarms::{self, Alarms},
+        clock::Clock,
         connection_limit::ConnectionLimit,
         metrics::PoolMetrics,
         prober::ProbeFactory,
-        shared::{Clock, Counters, Shared},
+        shared::{Counters, DialerSlot, Shared},
         urgent_probing::UrgentProbing,
         view::View,
-        wait_queue::Waiters,
+        wait_queue::WaitQueue,
     },
+    supervise,
     upkeep::{self, refresher},
+    user_code::{GuardedPolicy, GuardedResolver},
 };
 use crate::{
     balance::{Chooser, Policy},
@@ -37,6 +42,7 @@ use crate::{
     observer::{self, Observer},
     sync::Mutex,
     time::Instant,
+    unwind::PanicSource,
     wire::{
         ProvideCredentials,
         credentials::Source,
@@ -72,47 +78,48 @@ impl Builder {
         }
     }
 
-    /// Sets the balancing policy, in place of the configured one. The default configuration names
+    /// Sets the balancing policy and overrides the configured one. The configuration's default is
     /// [`LeastCost`](crate::balance::LeastCost).
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.chooser = Some(Chooser::new(policy));
         self
     }
 
-    /// Sets a resolver that returns the Pods, in place of DNS lookups of the configured host. The host is then not
-    /// looked up. It still names the pool in metrics, and is still used for TLS verification and to search `passfile`.
+    /// Sets a resolver that returns the Pods, so that the configured host is not looked up in DNS. The host still names
+    /// the pool in metrics, and is still used for TLS verification and to search `passfile`.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
     }
 
     /// Sets a provider of the password, and optionally the user, of each new connection: an async closure or a
-    /// [`ProvideCredentials`]. The configured `passfile` is not read then.
+    /// [`ProvideCredentials`]. The configured `passfile` is then not read.
     pub fn credentials(mut self, provider: impl ProvideCredentials) -> Self {
         self.credentials = Some(Arc::new(provider));
         self
     }
 
-    /// Sets the runtime of the pool's sockets and tasks. The default is the runtime that [`build`](Builder::build) is
-    /// called in. Callers can use the pool from any other runtime or executor.
+    /// Sets the runtime for the pool's sockets and tasks. The default is the runtime in which
+    /// [`build`](Builder::build) is called. Callers can use the pool from any runtime or executor.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self
     }
 
-    /// Sets probes that replace those over the network.
-    #[cfg(test)]
+    /// Replaces the network probes with those of a test.
+    #[cfg(all(test, not(podpool_loom)))]
     pub(super) fn probe_factory(mut self, probe_factory: ProbeFactory) -> Self {
         self.probe_factory = probe_factory;
         self
     }
 
-    /// Sets a TLS connector in place of the feature `rustls`, such as `tokio_postgres_rustls::MakeRustlsConnect`,
-    /// `postgres_openssl::MakeTlsConnector` or `postgres_native_tls::MakeTlsConnector`.
+    /// Sets a TLS connector that replaces the one from the feature `rustls`, such as
+    /// `tokio_postgres_rustls::MakeRustlsConnect`, `postgres_openssl::MakeTlsConnector` or
+    /// `postgres_native_tls::MakeTlsConnector`.
     ///
-    /// The configured `sslmode` determines whether TLS is used; it can be `disable`, `allow`, `prefer` or `require`.
-    /// The connector alone verifies certificates, so [`build`](Builder::build) rejects `verify-ca`, `verify-full`,
-    /// `sslrootcert`, `sslcert`, `sslkey` and `sslsni=0`. The connector gets the [name to
+    /// The configured `sslmode` (`disable`, `allow`, `prefer` or `require`) determines whether TLS is used. Verifying
+    /// certificates is up to the connector, so [`build`](Builder::build) rejects `verify-ca`, `verify-full`,
+    /// `sslrootcert`, `sslcert`, `sslkey` and `sslsni=0`. The connector receives the [name to
     /// verify](crate::config::ssl::VerifiedName) and a socket that is connected to the Pod.
     pub fn tls_connector<M>(mut self, connector: M) -> Self
     where
@@ -125,8 +132,8 @@ impl Builder {
         self
     }
 
-    /// Adds an observer. A pool can have several. Each is called with every [`Event`](crate::Event) until the pool
-    /// ends, and must not block.
+    /// Adds an observer, which is called with every [`Event`](crate::Event) until the pool ends. An observer must not
+    /// block. A pool can have several observers.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.push(Box::new(observer));
         self
@@ -134,8 +141,8 @@ impl Builder {
 
     /// Builds the pool and starts its tasks.
     ///
-    /// Reads the configured certificate files, but uses no network and does not wait. Building therefore succeeds while
-    /// all name servers and Pods are down; the pool finds the Pods in the background.
+    /// Reads the configured certificate files, but does no network I/O and does not wait. Building a pool therefore
+    /// succeeds even if all name servers and Pods are down. The pool finds the Pods in the background.
     ///
     /// # Errors
     ///
@@ -144,7 +151,7 @@ impl Builder {
     /// - A setting or a certificate file is invalid.
     /// - Both a password and a credentials provider are set.
     /// - `sslmode` requires TLS, and there is neither a connector nor the feature `rustls`.
-    /// - No runtime is set, and the call is made outside of a tokio runtime.
+    /// - No runtime is set, and `build` is called outside of a tokio runtime.
     pub fn build(self) -> Result<Pool, Error> {
         let Self { config, chooser, resolver, credentials, runtime, probe_factory, connector, observers } = self;
         config.validate()?;
@@ -158,31 +165,34 @@ impl Builder {
                 return Err(Error::new(Kind::Config, message).with_source(error));
             }
         };
-        let resolver = match resolver {
-            Some(resolver) => resolver,
+        let events = Arc::new(Emitter::new());
+        let resolver: Arc<dyn Resolve> = match resolver {
+            Some(resolver) => Arc::new(GuardedResolver { resolver, events: events.clone() }),
             None => default_resolver(&config)?,
         };
         let limits = *config.limits();
-        let events = Arc::new(Emitter::new());
         let source = Source::new(&config, credentials, events.clone());
-        let dialer = Arc::new(Dialer::new(&config, source, connector, &events)?);
+        let dialer = DialerSlot::new(Dialer::new(&config, source, connector, &events)?);
         let chooser = chooser.unwrap_or_else(|| Chooser::named(config.policy()));
+        let chooser = chooser.wrap_custom(|policy| Arc::new(GuardedPolicy { policy, events: events.clone() }));
         let start = Instant::now();
         let subset = Subset::new(&config);
         let requested_roles = if subset.is_some() { config.target().roles() } else { u8::MAX };
         let (inbox, messages) = mpsc::unbounded_channel();
+        let alarms = Alarms::new(runtime.clone());
         let shared = Arc::new(Shared {
             limits,
             dialer,
             probe_factory,
             runtime: runtime.clone(),
-            waiters: Waiters::default(),
+            waiters: WaitQueue::default(),
+            alarms: alarms.clone(),
             urgent_probing: UrgentProbing::default(),
             clock: Clock::default(),
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
-            events,
+            events: events.clone(),
             counters: Counters::default(),
-            handshakes: Semaphore::new(limits.handshakes),
+            probe_handshakes: Semaphore::new(limits.handshakes),
             metrics: PoolMetrics::new(&config),
             resolved: Mutex::default(),
             connection_limit: ConnectionLimit::new(limits.max_connections),
@@ -193,16 +203,27 @@ impl Builder {
         });
         for observer in observers {
             // The task ends when the events are closed.
-            drop(runtime.spawn(observer::run(observer, shared.events.subscribe())));
+            drop(runtime.spawn(observer::run(observer, events.clone())));
         }
         let inner = Arc::new(Inner::new(config, shared.clone(), chooser, resolver.clone(), View::empty()));
         let (close, closing) = mpsc::unbounded_channel();
         let directory = Directory::new(inner.clone(), subset);
-        let tasks = vec![
-            runtime.spawn(directory.run(messages, closing)).abort_handle(),
-            runtime.spawn(refresher::run(resolver, shared)).abort_handle(),
-            runtime.spawn(upkeep::run(inner.clone(), start)).abort_handle(),
-        ];
+        let tasks = Tasks {
+            alarms: runtime.spawn(alarms::run(alarms)).abort_handle(),
+            directory: runtime.spawn(directory.run(messages, closing)).abort_handle(),
+            opener: supervise::spawn(&shared, PanicSource::Opener, {
+                let inner = inner.clone();
+                move || opener::run(inner.clone())
+            }),
+            refresher: supervise::spawn(&shared, PanicSource::Refresher, {
+                let shared = shared.clone();
+                move || refresher::run(resolver.clone(), shared.clone())
+            }),
+            upkeep: supervise::spawn(&shared, PanicSource::Upkeep, {
+                let inner = inner.clone();
+                move || upkeep::run(inner.clone(), start)
+            }),
+        };
         Ok(Pool::new(Owner::new(inner, tasks, close)))
     }
 }
@@ -218,7 +239,8 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// Rejects a configured password if there is a credentials provider, because the intended one is ambiguous.
+/// Rejects a configured password. Called if there is a credentials provider, because it would be unclear which of the
+/// two to use.
 fn reject_passwords(config: &Config) -> Result<(), ConfigError> {
     let set = [("password", config.password().is_some()), ("password_file", config.password_file().is_some())];
     match set.into_iter().find(|(_, is_set)| *is_set) {
@@ -229,6 +251,7 @@ fn reject_passwords(config: &Config) -> Result<(), ConfigError> {
     }
 }
 
+/// Returns the resolver that the configuration selects.
 fn default_resolver(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
     Ok(match config.host() {
         Host::Address(address) => Arc::new(Fixed::new([Endpoint::new((*address, config.port()).into())])),
@@ -239,11 +262,11 @@ fn default_resolver(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
             options.hedge = config.limits().dns_hedge;
             match config.discovery() {
                 Discovery::Srv { port_name } => options.srv_port_name = Some(port_name.clone()),
-                _ if *config.ssl().verified_name() == VerifiedName::Pod => {
+                Discovery::Dns if *config.ssl().verified_name() == VerifiedName::Pod => {
                     let expected = "`service` or a name, because only `discovery=srv` provides the names of the Pods";
                     return Err(ConfigError::new("ssl_verify_name", expected).got("pod"));
                 }
-                _ => {}
+                Discovery::Dns => {}
             }
             Arc::new(Dns::new(options)?)
         }

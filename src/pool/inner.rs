@@ -9,6 +9,7 @@ use crate::{
     discovery::Resolve,
     endpoint::publish::Published,
     sync::{Mutex, lock},
+    unwind::{PanicSource, catch},
 };
 
 /// The state of one pool.
@@ -19,7 +20,7 @@ pub(crate) struct Inner {
     pub(crate) chooser: Chooser,
     pub(crate) resolver: Arc<dyn Resolve>,
     pub(crate) published: Published<View>,
-    /// True once the pool has ended. No view is published after the last one.
+    /// True once the pool has ended. No further views are published.
     ended: Mutex<bool>,
     exporter: Mutex<Exporter>,
 }
@@ -36,22 +37,24 @@ impl Inner {
         Self { config, shared, chooser, resolver, published, ended, exporter }
     }
 
-    /// Publishes a view, and makes all waiters re-evaluate their candidates.
+    /// Publishes a view, and hands idle connections to waiters that can be served by the Pods of this view.
     pub(crate) fn publish(&self, view: View) {
+        let view = Arc::new(view);
         {
             let ended = lock(&self.ended);
             if *ended {
                 return;
             }
-            self.published.publish(Arc::new(view));
+            self.published.publish(view.clone());
         }
-        self.shared.waiters.recheck_all();
+        self.serve_waiters(&view);
+        self.shared.waiters.wake_opener();
     }
 
-    /// Ends the pool with a last view: closes idle connections now and checked-out ones when they are returned. All
-    /// waiters fail.
+    /// Ends the pool and publishes its last view. Idle connections are closed now, connections in use when they are
+    /// returned, and all waiters fail.
     pub(crate) fn end(&self, last: View) {
-        self.export(); // registers Pods that no export has seen yet, so that the export below includes them
+        self.export(); // registers Pods that were not exported yet, so that the export below includes them
         {
             let mut ended = lock(&self.ended);
             *ended = true;
@@ -60,14 +63,23 @@ impl Inner {
             }
             self.published.publish(Arc::new(last));
         }
-        self.shared.waiters.recheck_all();
+        self.shared.waiters.close();
         self.export();
+    }
+
+    /// Releases the threads' cached views and the dialer. Called when the last handle is dropped.
+    pub(crate) fn release(&self) {
+        self.published.retire();
+        self.shared.dialer.clear();
     }
 
     /// Exports the pool's metrics.
     pub(crate) fn export(&self) {
-        // The view is read under the lock, so that a later export never uses an older view.
+        // The view is loaded under the lock, so that concurrent exports cannot report an older view last.
         let mut exporter = lock(&self.exporter);
-        exporter.export(&self.shared, &self.published.load());
+        let exported = catch(|| exporter.export(&self.shared, &self.published.load()));
+        if let Err(panic) = exported {
+            self.shared.events.panicked(PanicSource::MetricsRecorder, &panic);
+        }
     }
 }

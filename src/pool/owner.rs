@@ -1,4 +1,4 @@
-//! The owner of a pool, shared by its handles.
+//! The state that only the handles of a pool hold. Dropping the last handle ends the pool.
 
 use std::sync::Arc;
 
@@ -9,38 +9,50 @@ use tokio::{
 
 use super::{directory::CloseRequest, inner::Inner, pod::view::View};
 
-/// The state that the handles of a pool share. Tasks hold the [`Inner`] but never the owner, so that the pool ends with
-/// its last handle.
+/// The owner of a pool, shared by its handles. The pool's tasks hold [`Inner`] but never the owner, so they do not keep
+/// the pool alive.
 #[derive(Debug)]
 pub(crate) struct Owner {
     pub(crate) inner: Arc<Inner>,
-    /// The pool's tasks. The directory is the first.
-    tasks: Vec<AbortHandle>,
+    tasks: Tasks,
     close: mpsc::UnboundedSender<CloseRequest>,
 }
 
+/// Abort handles for the pool's tasks.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    pub(crate) alarms: AbortHandle,
+    pub(crate) directory: AbortHandle,
+    pub(crate) opener: AbortHandle,
+    pub(crate) refresher: AbortHandle,
+    pub(crate) upkeep: AbortHandle,
+}
+
 impl Owner {
-    pub(crate) fn new(inner: Arc<Inner>, tasks: Vec<AbortHandle>, close: mpsc::UnboundedSender<CloseRequest>) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>, tasks: Tasks, close: mpsc::UnboundedSender<CloseRequest>) -> Self {
         Self { inner, tasks, close }
     }
 
-    /// Requests the directory to close the pool, and waits for it. Returns the number of forcibly closed connections,
-    /// or 0 if the pool was already closed or its runtime has ended.
+    /// Asks the directory to close the pool. Returns the number of connections that were closed forcibly, or 0 if the
+    /// pool is already closed or its runtime has ended.
     pub(crate) async fn close(&self) -> usize {
-        // Lookups and upkeep end now. The directory, which is the first task, closes the pool.
-        self.tasks.iter().skip(1).for_each(AbortHandle::abort);
-        let (request, reply) = oneshot::channel();
-        drop(self.close.send(request)); // without a directory, the reply fails
-        reply.await.unwrap_or(0)
+        // The directory keeps running to drain the Pods, and the alarms because callers may still wait for them.
+        let Tasks { alarms: _, directory: _, opener, refresher, upkeep } = &self.tasks;
+        [opener, refresher, upkeep].into_iter().for_each(AbortHandle::abort);
+        let (request, response) = oneshot::channel();
+        drop(self.close.send(request)); // if the directory has ended, the response below fails
+        response.await.unwrap_or(0)
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        let Tasks { alarms, directory, opener, refresher, upkeep } = &self.tasks;
+        [alarms, directory, opener, refresher, upkeep].into_iter().for_each(AbortHandle::abort);
+        let view = self.inner.published.load();
         self.inner.end(View { closed: true, ..View::empty() });
+        view.pods().for_each(|(pod, _)| pod.connections.clear());
+        self.inner.release();
         self.inner.forget();
     }
 }

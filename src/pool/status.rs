@@ -1,10 +1,9 @@
-//! The public picture of a pool at one moment.
+//! The public snapshot of a pool's state: [`Status`].
 
 use std::time::Duration;
 
 use super::{inner::Inner, pod::shared::read};
 use crate::{
-    config::Target,
     endpoint::{Endpoint, Role},
     error::Phase,
     health::State,
@@ -13,11 +12,11 @@ use crate::{
 
 /// The state of a pool at one moment, from [`Pool::status`](crate::Pool::status).
 ///
-/// The numbers are read one after the other while the pool runs, so related numbers need not add up.
+/// The values are read one after another while the pool is running, so related values may not add up.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Status {
-    /// Every Pod that this client uses, sorted by name and address.
+    /// The Pods that this client uses, sorted by name and address.
     pub endpoints: Vec<EndpointStatus>,
     /// Pods behind the name that this client does not use because of
     /// [`subset_size`](crate::config::Limits::subset_size). They have no connections and are not probed.
@@ -36,40 +35,40 @@ pub struct Status {
 pub struct EndpointStatus {
     /// The Pod's address, and its name where discovery provides one.
     pub endpoint: Endpoint,
-    /// The health state that the pool has assigned to the Pod.
+    /// The Pod's health state.
     pub state: State,
     /// The role that the Pod's server reported last.
     pub role: Role,
     /// Reason why the Pod is fenced. A fenced Pod is never checked out, whatever the target.
     pub fenced: Option<String>,
-    /// Write-ahead log that a standby has not replayed, in bytes, at its last probe.
+    /// Bytes of write-ahead log that a standby had not replayed at its last probe.
     pub lag_bytes: Option<u64>,
-    /// True if a standby exceeds `max_lag` or `max_lag_bytes`. A late standby is not checked out.
+    /// True if the Pod is a standby that exceeds `max_lag` or `max_lag_bytes`. A late standby is not checked out.
     pub late: bool,
-    /// Open connections, probe connections not included.
+    /// Open connections, excluding the probe connection.
     pub open: usize,
     /// Open connections that are idle.
     pub idle: usize,
-    /// Connections that are checked out, or being recycled after use.
+    /// Connections that are checked out or being recycled after use.
     pub in_use: usize,
-    /// Callers that are waiting for a connection and that this Pod could serve.
+    /// Waiting callers that this Pod could serve.
     pub waiting: usize,
     /// Checkouts since the Pod was added.
     pub checkouts: u64,
-    /// Moving average of the Pod's response time to a statement.
+    /// Moving average of the Pod's response time for a statement.
     pub latency: Option<Duration>,
-    /// Factor by which load balancing treats this Pod as slower than the fastest Pods. It is 1 for every Pod within
-    /// twice the response time of the fastest one.
+    /// The Pod's latency as a multiple of the fastest Pods', as load balancing counts it: 1 for every Pod within twice
+    /// the response time of the fastest one.
     pub latency_class: u32,
-    /// Maximum number of connections that the server accepts for this user and database, over all clients, as reported
-    /// by the server: `max_connections` without the reserved ones, or the lower limit of the role or the database.
+    /// Maximum number of connections for this user and database, from all clients together, as reported by the server:
+    /// `max_connections` minus the reserved connections, or the limit of the role or the database if that is lower.
     pub server_connections: Option<u32>,
-    /// The last failure of the Pod, if nothing has succeeded since.
+    /// The Pod's last failure, if nothing has succeeded since.
     pub last_failure: Option<String>,
 }
 
 impl EndpointStatus {
-    /// Returns true if callers get connections to the Pod: it is healthy and not fenced.
+    /// Returns true if the Pod is healthy and not fenced, so that callers can get connections to it.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.state == State::Healthy && self.fenced.is_none()
@@ -80,13 +79,13 @@ impl EndpointStatus {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ResolveStatus {
-    /// The name that is looked up, and the servers that are queried.
+    /// The name that is looked up, and the name servers that are queried.
     pub source: String,
     /// Time since the last successful lookup.
     pub age: Option<Duration>,
     /// True if the last lookup succeeded.
     pub ok: bool,
-    /// Consecutive failed lookups since the last success.
+    /// Failed lookups since the last success.
     pub failures: u64,
     /// Error of the last lookup, if it failed.
     pub error: Option<String>,
@@ -96,26 +95,27 @@ pub struct ResolveStatus {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CounterStatus {
-    /// Checkouts that could not take an idle connection immediately: none was idle, or the connection needed a ping.
+    /// Checkouts that had to wait, because no connection was idle or the idle connection needed a ping.
     pub waits: u64,
     /// Checkouts that reached their deadline.
     pub timeouts: u64,
-    /// Connections opened, probe connections not included.
+    /// Connections opened, excluding probe connections.
     pub opened: u64,
-    /// Attempts to open a connection that failed.
+    /// Failed attempts to open a connection.
     pub open_failed: u64,
     /// Connections closed.
     pub closed: u64,
     /// Connections that were returned with an open transaction or an unfinished statement and had to be recycled.
     pub recycled: u64,
-    /// Connections that were closed when they were returned or about to be checked out.
+    /// Connections that were closed when they were returned or about to be checked out, for example because a ping
+    /// failed.
     pub discarded: u64,
     /// Connections whose session was reset after use; see [`Reset`](crate::config::Reset).
     pub reset: u64,
-    /// Connections whose cache of prepared statements was cleared, because it held more than `statement_cache_size`
+    /// Connections whose prepared statement cache was cleared, because it held more than `statement_cache_size`
     /// statements or an outdated one.
     pub statement_caches_cleared: u64,
-    /// Repetitions by [`Pool::retry`](crate::Pool::retry) and
+    /// Retries by [`Pool::retry`](crate::Pool::retry) and
     /// [`Pool::retry_unapplied`](crate::Pool::retry_unapplied).
     pub retries: u64,
     /// Successful lookups of the name.
@@ -136,12 +136,12 @@ impl Inner {
                 state: health.state,
                 role: health.role,
                 fenced: health.fence.map(|fence| fence.to_string()),
-                lag_bytes: health.lag.and_then(|lag| lag.bytes),
-                late: health.lag.is_some_and(|lag| lag.late),
+                lag_bytes: pod.lag_bytes(),
+                late: health.late,
                 open: pod.open(),
                 idle: pod.idle(),
                 in_use: pod.slot.in_flight() as usize,
-                waiting: shared.waiters.count(|target: Target| pod.slot.serves(target.bit())),
+                waiting: shared.waiters.count(pod.slot.targets()),
                 checkouts: pod.slot.checkouts(),
                 latency: pod.slot.latency(),
                 latency_class: pod.slot.load().class,

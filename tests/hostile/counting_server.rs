@@ -38,12 +38,27 @@ pub struct Counts {
     pub stops_reading: AtomicBool,
     /// Lifetimes of the closed connections.
     pub ages: Mutex<Vec<Duration>>,
+    /// Number of next connections that are closed without a response.
+    pub refuse_next: AtomicUsize,
+    /// If set, every connection is closed, and new ones are closed without a response.
+    pub down: AtomicBool,
+    /// Times of the connection attempts.
+    pub attempts: Mutex<Vec<Instant>>,
+    /// Time of the last refusal because of `refuse_next`.
+    pub last_refusal: Mutex<Option<Instant>>,
 }
 
 impl Counts {
     /// Resets the maximum number of concurrent handshakes.
     pub fn reset_max_handshakes(&self) {
         self.max_handshakes.store(0, Ordering::SeqCst);
+    }
+
+    /// Waits until the server is down.
+    async fn goes_down(&self) {
+        while !self.down.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(1)).await;
+        }
     }
 
     fn begin_handshake(&self) {
@@ -120,6 +135,15 @@ async fn read_message(stream: &mut TcpStream) -> io::Result<u8> {
 async fn serve(mut stream: TcpStream, handshake: Duration, limit: usize, counting: [Arc<Counts>; 2]) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let counts = &*counting[0];
+    counts.attempts.lock().expect("the lock is not poisoned").push(Instant::now());
+    let refuse = |left: usize| left.checked_sub(1);
+    if counts.down.load(Ordering::SeqCst) {
+        return Ok(());
+    }
+    if counts.refuse_next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, refuse).is_ok() {
+        *counts.last_refusal.lock().expect("the lock is not poisoned") = Some(Instant::now());
+        return Ok(());
+    }
     let length = stream.read_u32().await?;
     let mut startup = vec![0; length as usize - 4];
     stream.read_exact(&mut startup).await?;
@@ -146,7 +170,10 @@ async fn answer(stream: &mut TcpStream, counts: &Counts) -> io::Result<()> {
         while counts.stops_reading.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(10)).await;
         }
-        let kind = read_message(stream).await?;
+        let kind = tokio::select! {
+            kind = read_message(stream) => kind?,
+            () = counts.goes_down() => return Ok(()),
+        };
         match kind {
             _ if counts.unresponsive.load(Ordering::SeqCst) => {}
             b'S' => {

@@ -7,6 +7,8 @@
 //! - [`unresponsive_peer`]: a lost connection is detected within 8 s, whether it is idle or has a query running.
 //! - [`pool_size`]: the pool keeps its limits with slow servers, full servers and many concurrent callers, and closes
 //!   old and idle connections.
+//! - [`saturation`]: with more callers than connections, each waiter is served in order, by any Pod that can serve it,
+//!   and a fleet of clients does not overload a server that is down.
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 
 #[path = "../common/mod.rs"]
@@ -19,5 +21,6 @@ mod server;
 mod deadline;
 mod memory;
 mod pool_size;
+mod saturation;
 mod stages;
 mod unresponsive_peer;

@@ -62,6 +62,12 @@ pub(crate) struct Load {
 pub(crate) struct Flags(u64);
 
 impl Flags {
+    /// Returns true if a flag is set.
+    #[inline]
+    pub(crate) fn any(self) -> bool {
+        self.0 & (HAS_WAITERS | CLOSED) != 0
+    }
+
     /// Returns true if a caller may be waiting for a connection to this Pod.
     pub(crate) fn has_waiters(self) -> bool {
         self.0 & HAS_WAITERS != 0
@@ -130,20 +136,16 @@ impl Slot {
         }
     }
 
-    /// Returns true if a caller in the queue may take a connection to this Pod. A hint.
-    pub(crate) fn has_waiters(&self) -> bool {
-        // Relaxed: a caller that trusts a stale value enters the queue and checks again after `set_has_waiters`.
-        self.word.load(Ordering::Relaxed) & HAS_WAITERS != 0
-    }
-
     /// Clears the flag. Call only under the queue's lock, while no caller in the queue wants this Pod.
     pub(crate) fn clear_has_waiters(&self) {
         // Relaxed: the next waiter takes the queue's lock before its `set_has_waiters`, which orders the two.
         self.word.fetch_and(!HAS_WAITERS, Ordering::Relaxed);
     }
 
-    /// Marks the Pod as drained. The caller must close the idle connections afterwards.
+    /// Marks the Pod as drained and removes it from the candidates of every target, so that no waiter gets a connection
+    /// to it any more. The caller must close the idle connections afterwards.
     pub(crate) fn close(&self) {
+        self.set_targets(0);
         // Release pairs with the acquire in `checkin`, `flags` and `is_closed`. Acquire pairs with the release in
         // `checkin` and `flags`: connections that became idle before are visible to the caller.
         self.word.fetch_or(CLOSED, Ordering::AcqRel);
@@ -192,10 +194,17 @@ impl Slot {
         self.word.load(Ordering::Relaxed) / CHECKOUT
     }
 
-    /// Returns true if the Pod is a candidate for the target with this bit.
-    pub(crate) fn serves(&self, target: u32) -> bool {
+    /// Returns the targets for which the Pod is a candidate, as [`Target::bit`](crate::config::Target::bit)s.
+    #[inline]
+    pub(crate) fn targets(&self) -> u32 {
         // Relaxed: written by `set_targets`; see the module documentation.
-        self.targets.load(Ordering::Relaxed) & target != 0
+        self.targets.load(Ordering::Relaxed)
+    }
+
+    /// Returns true if the Pod is a candidate for one of the targets in this set of bits.
+    #[inline]
+    pub(crate) fn serves(&self, targets: u32) -> bool {
+        self.targets() & targets != 0
     }
 
     /// Sets the targets for which the Pod is a candidate.

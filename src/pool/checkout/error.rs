@@ -1,4 +1,4 @@
-//! The errors of a checkout. Each names every Pod and the reason why it could not be used.
+//! Builds the error of a failed checkout. The error lists the Pods, each with the reason why it could not be used.
 
 use std::time::Duration;
 
@@ -17,18 +17,24 @@ use crate::{
     wire::Class,
 };
 
-/// Returns an error if a caller need not wait until its deadline: the pool is closed, every Pod refuses connections for
-/// a permanent reason, or no Pod has been healthy for longer than `acquire_timeout`.
+/// Returns an error if the caller should fail now instead of waiting until its deadline.
 pub(crate) fn fail_early(view: &View, target: Target, shared: &Shared, now: Instant) -> Option<Error> {
     if view.closed {
         return Some(Error::new(Kind::Shutdown, "the pool is closed"));
     }
-    if view.health.is_empty() {
-        return None;
+    fails_early(view, shared, now).then(|| explain(view, target, shared))
+}
+
+/// Returns true if all callers should fail now instead of waiting until their deadlines: if the pool is closed, if
+/// every Pod refuses connections for a permanent reason, or if no Pod has been healthy for longer than
+/// `acquire_timeout`.
+pub(crate) fn fails_early(view: &View, shared: &Shared, now: Instant) -> bool {
+    if view.closed || view.health.is_empty() {
+        return view.closed;
     }
     let unhealthy = view.none_healthy_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
     let refused = || view.pods().all(|(pod, health)| health.state != State::Healthy && is_permanent(last_class(pod)));
-    (unhealthy > shared.limits.acquire_timeout || refused()).then(|| explain(view, target, shared))
+    unhealthy > shared.limits.acquire_timeout || refused()
 }
 
 /// Returns the error of a checkout whose deadline has passed.
@@ -83,7 +89,7 @@ fn describe(pod: &Pod, health: &PodHealth) -> String {
         return format!("{} is fenced: {fence}", pod.endpoint);
     }
     match (health.state, health.role) {
-        (State::Healthy, role) if health.lag.is_some_and(|lag| lag.late) => {
+        (State::Healthy, role) if health.late => {
             format!("{} is a {role} that is too far behind", pod.endpoint)
         }
         (State::Healthy, role) => format!("{} is {role}", pod.endpoint),

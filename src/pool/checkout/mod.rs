@@ -1,9 +1,10 @@
-//! The checkout: from a target to a connection.
+//! Checks out a connection for a target.
 //!
-//! [`try_idle`] takes an idle connection without waiting. If there is none, [`wait`] joins the wait queue. A connection
-//! that was idle for a while is [pinged](ping) before the caller gets it. [`retry`] runs the caller's work on a
-//! connection and repeats it on another. [`thread_cache`] gives each thread its own copy of the published view, and
-//! [`error`] explains a failed checkout.
+//! [`try_idle`] takes an idle connection without waiting. If there is none, the caller [waits](wait) in the wait queue.
+//! A connection is [pinged](ping) first if it was idle for longer than `ping_after`, or if its server's last known role
+//! does not fit the target. [`retry`] runs the caller's work on a connection and retries it on another.
+//! [`thread_cache`] holds each thread's copy of the published view, and [`error`] builds the error of a failed
+//! checkout.
 
 pub(crate) mod error;
 pub(crate) mod ping;
@@ -14,13 +15,13 @@ pub(crate) mod wait;
 
 use std::{future::Future, pin::pin};
 
-use tokio::time::{Sleep, sleep_until, timeout_at};
+use tokio::select;
 use tracing::Instrument as _;
 
-use self::try_idle::PendingPings;
+use self::wait::Wait;
 use super::{
     inner::Inner,
-    pod::{client::Client, connect, shared::count},
+    pod::{client::Client, shared::count},
 };
 use crate::{
     config::{LagFallback, Target},
@@ -31,36 +32,39 @@ use crate::{
     wire::record::Record,
 };
 
-/// The reason why a connection cannot be used by the caller.
+/// The reason why the caller cannot use a connection that was checked out for it.
 enum NotReady {
-    /// The connection failed its ping, has the wrong role, or was returned to the pool.
+    /// The connection was closed after a failed ping or because of its server's role, or was returned to the pool.
     Unusable(Option<Attempt>),
-    /// The Pod has not responded to the ping yet. A background task waits for the response.
+    /// The Pod has not responded to the ping yet. A background task continues to wait for the response.
     PingPending(Attempt),
 }
 
 impl Inner {
-    /// Checks out a connection. The deadline is `acquire_timeout` from now unless one is given.
+    /// Checks out a connection. Without a `deadline`, fails after `acquire_timeout`.
     pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
         self.shared.request_roles(target);
-        let result = match self.try_checkout(target, connect::grow) {
-            Some(client) if client.is_fresh() && self.fits(client.record(), target) => Ok(client),
-            // The slow path is boxed, which keeps this future small.
+        let now = self.shared.clock.now();
+        let (mut client, ready_at) = match self.try_checkout(target) {
+            Some(client) if client.is_fresh(now, self.shared.ping_after) && self.fits(client.record(), target) => {
+                (client, now)
+            }
+            // The slow path is boxed to keep this future small.
             found => {
                 let started = Instant::now();
                 let deadline = deadline.unwrap_or(started + self.shared.limits.acquire_timeout);
                 let span = tracing::debug_span!(target: TARGET, WAIT, "db.system.name" = SYSTEM, target = %target);
                 let result = Box::pin(self.wait(target, started, deadline, found)).instrument(span).await;
-                self.shared.metrics.waited(started, &result);
-                result
+                self.shared.record_metrics(|metrics| metrics.waited(started, &result));
+                (result?, self.shared.clock.now())
             }
         };
-        result.map(|mut client| {
-            client.begin_use(target == Target::Any);
-            client
-        })
+        client.begin_use(target == Target::Any, ready_at);
+        Ok(client)
     }
 
+    /// Checks out a connection on the slow path: waits in the queue, and pings connections that need it. `found` is a
+    /// connection that was already taken but may need a ping.
     async fn wait(
         &self,
         target: Target,
@@ -70,39 +74,37 @@ impl Inner {
     ) -> Result<Client, Error> {
         count(&self.shared.counters.waits);
         let mut pinged = Vec::new();
-        let mut again = false;
-        let mut pending_pings = PendingPings::LastResort;
+        let mut wait = Wait { target, started, deadline, ticket: None, avoid_pending_pings: false };
         let mut found = found;
         loop {
             let client = match found.take() {
                 Some(client) => client,
-                None => match self.queue(target, started, deadline, again, pending_pings).await {
+                None => match self.queue(&mut wait).await {
                     Ok(client) => client,
                     Err(error) => return Err(error.with_earlier(pinged)),
                 },
             };
-            again = true;
             match self.ready(client, target, deadline).await {
                 Ok(client) => return Ok(client),
                 Err(NotReady::Unusable(attempt)) => pinged.extend(attempt),
                 Err(NotReady::PingPending(attempt)) => {
-                    pending_pings = PendingPings::Avoid { open_after: Instant::now() + ping::OPEN_AFTER };
+                    wait.avoid_pending_pings = true;
                     pinged.push(attempt);
                 }
             }
         }
     }
 
-    /// Makes a connection ready for the caller.
+    /// Verifies that the caller can use a connection.
     ///
     /// Pings the connection if it was idle for longer than `ping_after`, or if its server's last known role does not
-    /// fit the target; the response updates the role. Returns the connection to the pool if it is not clean: a
-    /// statement that outlived its caller can still be closed on it.
+    /// fit the target; the response updates the role. A connection that is not clean goes back to the pool: dropping a
+    /// prepared statement can send a request on an idle connection.
     async fn ready(&self, client: Client, target: Target, deadline: Instant) -> Result<Client, NotReady> {
         if !client.record().is_clean() {
             return Err(NotReady::Unusable(None));
         }
-        if !client.is_stale() && self.fits(client.record(), target) {
+        if !client.is_stale(self.shared.clock.now(), self.shared.ping_after) && self.fits(client.record(), target) {
             return Ok(client);
         }
         let sent = Instant::now();
@@ -112,7 +114,7 @@ impl Inner {
         match response {
             Some(Ok(())) if self.fits(client.record(), target) => Ok(client),
             Some(Ok(())) => {
-                // The role does not fit the target. If the connection were returned, this caller would take it again.
+                // Closed because of its role. If the connection were returned, this caller could get it again.
                 client.retire();
                 Err(NotReady::Unusable(None))
             }
@@ -122,7 +124,7 @@ impl Inner {
                 client.retire();
                 Err(NotReady::Unusable(Some(attempt)))
             }
-            // The caller's deadline has passed, not the connection's. The connection is returned and recycled.
+            // The caller's deadline came before the ping was overdue. The connection is returned and recycled.
             None if deadline < hedge_at => Err(NotReady::Unusable(None)),
             None => {
                 let attempt = attempt("no response to a ping yet".into());
@@ -132,34 +134,28 @@ impl Inner {
         }
     }
 
-    /// Returns true if the role that the server reported last fits the target. If the primary may stand in for late
-    /// standbys, the list of candidates alone decides.
+    /// Returns true if the role that the server last reported fits the target. Also true if the primary may replace
+    /// lagging standbys (`lag_fallback=primary`), because then only the list of candidates decides.
     #[inline]
     pub(crate) fn fits(&self, record: &Record, target: Target) -> bool {
-        // Most targets accept every server, without a look at the record.
+        // A target that accepts every server needs no look at the record.
         target.accepts(Role::Unknown, false)
             || self.shared.limits.lag_fallback == LagFallback::Primary && target.excludes_writable_primary()
             || target.accepts(record.role(), record.read_only())
     }
 
-    /// Sleeps on the pool's runtime, so that the caller can run on any executor.
-    pub(crate) fn sleep_until(&self, at: Instant) -> Sleep {
-        let _context = self.shared.runtime.enter();
-        sleep_until(at)
-    }
-
-    /// Sleeps for a duration. See [`sleep_until`](Self::sleep_until).
+    /// Sleeps on any executor that the caller runs on.
     pub(crate) async fn pause(&self, pause: Duration) {
-        self.sleep_until(Instant::now() + pause).await;
+        self.shared.alarms.at(Instant::now() + pause).await;
     }
 
-    /// Returns the result of the work, or `None` if the work is not finished at `limit`.
+    /// Returns the result of `work`, or `None` if it has not finished by `limit`.
     async fn within<T>(&self, limit: Instant, work: impl Future<Output = T>) -> Option<T> {
         let work = pin!(work);
-        let timeout = {
-            let _context = self.shared.runtime.enter();
-            timeout_at(limit, work)
-        };
-        timeout.await.ok()
+        select! {
+            biased;
+            done = work => Some(done),
+            () = self.shared.alarms.at(limit) => None,
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! Pings without a response: a background task waits for them, so that a caller does not wait for an unresponsive Pod.
+//! Overdue pings: a background task waits for the response, so that no caller waits for an unresponsive Pod.
 //!
-//! A connection that was idle for longer than `ping_after` must respond to a ping before a caller gets it. If there is
-//! no response within [`HEDGE_AFTER`], the caller tries another Pod and a background task keeps waiting. On a response
-//! the connection is checked in, and thus goes to the first caller in the queue. On a timeout the connection is closed
-//! and the Pod is probed. Until then the Pod has a [pending ping](Pod::has_pending_ping), and callers prefer other
-//! Pods.
+//! A connection must respond to a ping before a caller gets it if it was idle for longer than `ping_after`, or if its
+//! server's last known role does not fit the target. Without a response within [`HEDGE_AFTER`], the caller tries
+//! another Pod while a background task keeps waiting. On a response, the connection is checked in and so goes to the
+//! oldest matching waiter. On a timeout, the connection is closed and the Pod is probed. Until then the Pod has a
+//! [pending ping](Pod::has_pending_ping), and callers prefer other Pods.
 
 use deadpool::unmanaged::Object;
 use tokio::time::timeout_at;
@@ -15,16 +15,18 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Time after which a caller that waits for the response to a ping tries another Pod.
+/// Time after which a ping is overdue, and the caller tries another Pod.
 ///
-/// Covers several round trips within a zone. With the timer's resolution of 1 ms and a second Pod that is also slow,
-/// the delay stays below 5 ms. Where a round trip takes longer, several Pods are pinged and the first response wins.
+/// Long enough for several round trips within a zone. The delay stays below 5 ms even if a second Pod is slow too and
+/// the timer's resolution is 1 ms. Where a round trip takes longer, several Pods are pinged and the first response
+/// wins.
 pub(crate) const HEDGE_AFTER: Duration = Duration::from_millis(1);
 
-/// Time after which a caller without an alternative Pod has a new connection opened in addition to the pinged one.
+/// Time after an overdue ping for which no connection to the Pod is opened, because the response may still arrive.
 pub(crate) const OPEN_AFTER: Duration = Duration::from_millis(100);
 
-/// A connection with a pending ping. Closed on drop unless it was taken, for example when the runtime shuts down.
+/// A connection with an overdue ping. If the task is dropped, for example when the runtime shuts down, the connection
+/// is closed.
 struct PendingPing(Option<Object<Box<Conn>>>);
 
 impl Drop for PendingPing {
@@ -36,10 +38,10 @@ impl Drop for PendingPing {
     }
 }
 
-/// Waits until `limit` for the response to a ping that was sent on this connection, in a task on the pool's runtime.
+/// Starts a task on the pool's runtime that waits until `limit` for the response to the ping sent on this connection.
 pub(crate) fn finish_in_background(client: Client, limit: Instant) {
     let object = client.into_object();
-    object.pod().begin_pending_ping();
+    object.pod().pending_pings.begin(Instant::now());
     let runtime = object.pod().shared().runtime.clone();
     drop(runtime.spawn(run(PendingPing(Some(object)), limit)));
 }
@@ -55,10 +57,12 @@ async fn run(mut pending: PendingPing, limit: Instant) {
         object.pod().probe_wanted.notify_one();
         return;
     }
-    let keep = object.record.is_clean() && object.is_current() && !object.is_expired() && !object.pod().is_over_size();
+    let now = object.pod().shared().clock.now();
+    let keep =
+        object.record.is_clean() && object.is_current() && !object.is_expired(now) && !object.pod().is_over_size();
     if let Some(object) = pending.0.take_if(|_| keep) {
         let pod = object.pod().clone();
-        Pod::check_in(object);
+        Pod::check_in(object, now);
         pod.end_pending_ping();
     }
 }

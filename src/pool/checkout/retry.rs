@@ -1,4 +1,4 @@
-//! Retries: runs the caller's work on a connection, and repeats it on another if the connection failed.
+//! Runs the caller's work on a connection, and retries it on another connection if the first one failed.
 
 use std::{error, future::Future, sync::Arc};
 
@@ -14,24 +14,24 @@ use crate::{
     wire::{Class, Verdict, classify::classify_chain, record::Record},
 };
 
-/// Maximum number of repetitions of one piece of work by [`Pool::retry`](crate::Pool::retry): 8.
+/// Maximum number of retries in one call of [`Pool::retry`](crate::Pool::retry): 8.
 ///
-/// This is enough for each Pod of a typical StatefulSet to fail in turn, and low enough not to amplify an outage.
+/// This is enough even if every Pod of a typical StatefulSet fails in turn, and low enough not to amplify an outage.
 pub const RETRIES: u32 = 8;
 
-/// Pause before the second repetition. Doubles before each further one; the first repetition follows without a pause.
+/// Pause before the second retry. Doubles with each further retry. There is no pause before the first one.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The work that may be repeated.
+/// The failures after which work is retried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Repeat {
-    /// Work that failed with the connection. Repeating the work is harmless.
+    /// Every failure of the connection, because repeating the work is harmless.
     Always,
-    /// Work that certainly was not applied.
+    /// Failures after which the work is known not to have been applied.
     Unapplied,
 }
 
-/// The observable state of the connection that was passed to the caller's work.
+/// The state of the connection that was passed to the caller's work, readable after the work has dropped it.
 struct UsedConnection {
     endpoint: Endpoint,
     record: Arc<Record>,
@@ -46,18 +46,18 @@ impl UsedConnection {
         Self { endpoint: client.endpoint().clone(), record, sent }
     }
 
-    /// Classifies an error, with the connection's record as additional evidence.
+    /// Classifies an error, using the connection's record as additional evidence.
     ///
-    /// If no request was sent, nothing was applied. This is concluded only from a connection that has ended, because
-    /// the error may come from another connection otherwise. `is_driver_idle` is read before `sent`, because a request
-    /// in the driver's channel is not counted yet.
+    /// If no request was sent, nothing was applied. This conclusion requires that the connection has ended: otherwise
+    /// the error may come from another connection. `is_driver_idle` is read before `sent`, because `sent` does not
+    /// include requests that are still in the driver's channel.
     fn classify(&self, error: &(dyn error::Error + 'static)) -> Option<Verdict> {
         let mut verdict = classify_chain(error)?;
         if self.record.has_ended() && self.record.is_driver_idle() && self.record.sent() == self.sent {
             verdict.applied = Applied::No;
         }
-        // On a standby that refuses a write, nothing can have been written before. On a primary, the work itself made
-        // the transaction read-only, and an earlier statement of the work may have been applied.
+        // A standby that refuses a write cannot have applied an earlier one. But if a primary refuses a write, the work
+        // itself made the transaction read-only, and earlier statements of the work may have been applied.
         if verdict.class == Class::ReadOnly && self.record.role() == Role::Primary && !self.record.read_only() {
             verdict.class = Class::Statement;
         }
@@ -75,7 +75,7 @@ impl Inner {
         let started = Instant::now();
         let deadline = started + self.shared.limits.acquire_timeout;
         let mut attempts: Vec<Attempt> = Vec::new();
-        // Accumulated over all attempts: an earlier attempt may have been applied even if the last was not.
+        // Covers all attempts: an earlier attempt may have been applied even if the last one was not.
         let mut applied = Applied::No;
         let mut tries = 0;
         let mut stale_plan = false;
@@ -88,7 +88,7 @@ impl Inner {
                 }
             };
             if stale_plan {
-                // A schema change invalidates prepared statements on all connections alike.
+                // A schema change makes the cached statements of all connections outdated.
                 client.statement_cache.clear();
             }
             let used = UsedConnection::new(&client);
@@ -130,8 +130,8 @@ impl Inner {
         }
     }
 
-    /// Returns true if the server's role still fitted the target at the end of the work. A promotion is reported with
-    /// the response to the first statement after it.
+    /// Returns true if the server's role still fit the target when the work ended. A server reports a change of role
+    /// with the response to the next statement.
     fn kept_role(&self, used: &UsedConnection, target: Target) -> bool {
         used.record.role() == Role::Unknown || self.fits(&used.record, target)
     }

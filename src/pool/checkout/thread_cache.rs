@@ -1,9 +1,9 @@
-//! Per-thread state of the checkout: copies of the published view, random numbers and scratch space.
+//! Per-thread state of the checkout: copies of the published view, a random number generator and scratch space.
 //!
-//! The state lives in a thread-local without a destructor, because a thread-local with a destructor checks on each
-//! access whether it is still alive; that check would be a seventh of a pick's cost. A second thread-local,
-//! [`ClearOnExit`], has the destructor that clears the state at the thread's end. Only the slow paths access it. Once
-//! it has been destroyed, the slow paths use a temporary copy and store nothing.
+//! The state is in a thread-local without a destructor. With a destructor, each access would check that the
+//! thread-local is still alive, which takes a seventh of the time of a pick. The destructor of a second thread-local,
+//! [`ClearOnExit`], clears the state when the thread ends. Only slow paths access the second one. Once it has been
+//! destroyed, they use a temporary copy and store nothing.
 
 use std::{
     cell::RefCell,
@@ -24,7 +24,7 @@ use crate::{
 pub(crate) struct ThreadCache<T> {
     copies: Copies<T>,
     rng: Rng,
-    /// True once the generator has a random seed, which the first refresh of a copy sets.
+    /// True once the generator has a random seed, which is set at the first refresh of a copy.
     seeded: bool,
     scratch: Vec<Candidate>,
 }
@@ -37,7 +37,7 @@ pub(crate) type CacheCell<T> = RefCell<ManuallyDrop<ThreadCache<T>>>;
 pub(crate) struct ClearOnExit<T: 'static>(&'static LocalKey<CacheCell<T>>);
 
 impl<T> ClearOnExit<T> {
-    /// Creates the guard of one cell.
+    /// Creates the guard that clears `cell`.
     pub(crate) const fn of(cell: &'static LocalKey<CacheCell<T>>) -> Self {
         Self(cell)
     }
@@ -48,7 +48,7 @@ impl<T> Drop for ClearOnExit<T> {
         let old = self
             .0
             .with(|cell| cell.try_borrow_mut().ok().map(|mut cell| mem::replace(&mut *cell, ThreadCache::empty())));
-        // Dropped after the borrow has ended: this may be the last reference to a value whose drop uses the cell again.
+        // Dropped outside of the borrow: dropping the last reference to a value may run code that uses the cell.
         drop(old.map(ManuallyDrop::into_inner));
     }
 }
@@ -68,14 +68,14 @@ impl<T> ThreadCache<T> {
     }
 
     /// Runs `work` on this thread's copy of the published value. Returns `None` if the copy is outdated or in use.
-    // Calls no function, so that the caller need not save registers.
+    // Everything is inlined, so that the fast path makes no call and saves no registers.
     #[inline(always)]
     pub(crate) fn with_current<R>(
         cell: &'static LocalKey<CacheCell<T>>,
         published: &Published<T>,
         work: impl FnOnce(&T, &mut Rng) -> Option<R>,
     ) -> Option<R> {
-        // Not `with`, which the compiler does not always inline. Without a destructor, `try_with` never fails.
+        // Not `with`, which is not always inlined. `try_with` never fails, because the thread-local has no destructor.
         let found = cell.try_with(
             #[inline(always)]
             |cell| {
@@ -88,10 +88,10 @@ impl<T> ThreadCache<T> {
         found.ok().flatten()
     }
 
-    /// Runs `work` on this thread's refreshed copy of the published value, with random numbers and scratch space.
+    /// Refreshes this thread's copy of the published value and runs `work` on it.
     ///
-    /// Uses a temporary copy if the thread's copy is in use, or if the thread is ending. The copy is in use if `work`
-    /// calls this function again: a policy may check out a connection, and so may code that a closing connection wakes.
+    /// Uses a temporary copy if the thread is ending, or if this function is called inside of `work`: a policy may
+    /// check out a connection, and closing a connection may wake code that does.
     pub(crate) fn with<R>(
         cell: &'static LocalKey<CacheCell<T>>,
         clear_on_exit: &'static LocalKey<ClearOnExit<T>>,
@@ -118,7 +118,7 @@ impl<T> ThreadCache<T> {
     /// Drops this thread's copy of the published value.
     pub(crate) fn forget(cell: &'static LocalKey<CacheCell<T>>, published: &Published<T>) {
         cell.with(|cell| {
-            // A copy that is in use stays. The thread drops it when it needs the room for another value's copy.
+            // A copy in use stays until another value's copy replaces it.
             if let Ok(mut local) = cell.try_borrow_mut() {
                 local.copies.forget(published);
             }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn with_current_needs_a_current_copy() {
+    fn with_current_returns_none_without_a_current_copy() {
         let (one, two) = (Published::new(1), Published::new(2));
         assert_eq!((current(&one), with(&one), current(&one)), (None, 1, Some(1)));
         one.publish(11.into());
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn random_numbers_differ_between_threads() {
+    fn threads_draw_different_random_numbers() {
         let draw = || {
             let published = Published::new(0);
             ThreadCache::with(&LOCAL, &END, &published, |_, rng, _| rng.below(usize::MAX))
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn drops_its_copies_when_the_thread_ends() {
+    fn copies_are_dropped_when_the_thread_ends() {
         let value = Arc::new(());
         let published = Published::new(value.clone());
         thread_local! {
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn works_in_destructors_at_the_thread_end() {
+    fn works_in_destructors_of_other_thread_locals() {
         struct Last(Published<u32>, mpsc::Sender<u32>);
         impl Drop for Last {
             fn drop(&mut self) {

@@ -1,7 +1,7 @@
 //! The fast path of a checkout: takes an idle connection without waiting.
 //!
-//! The first attempt uses this thread's copy of the view if the copy is current, and only the policy's first choice. If
-//! that finds nothing, a second attempt refreshes the copy and tries all candidates in the policy's order.
+//! The first attempt uses this thread's copy of the view, if it is current, and tries only the policy's first choice.
+//! If that fails, a second attempt refreshes the copy and tries all candidates in the policy's order.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -14,18 +14,7 @@ use crate::{
         inner::Inner,
         pod::{Pod, client::Client, view::View},
     },
-    time::Instant,
 };
-
-/// The treatment of Pods with a [pending ping](Pod::has_pending_ping).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum PendingPings {
-    /// Uses such a Pod if no other Pod has an idle connection.
-    LastResort,
-    /// Does not use such a Pod: its ping may still be answered, and the connection then comes to the queue. Without
-    /// another Pod, a new connection is opened after `open_after`, because only the pinged connection may be dead.
-    Avoid { open_after: Instant },
-}
 
 thread_local! {
     static LOCAL: CacheCell<View> = const { ThreadCache::cell() };
@@ -38,19 +27,20 @@ impl Inner {
         ThreadCache::forget(&LOCAL, &self.published);
     }
 
-    /// Takes an idle connection of a Pod that fits the target. The caller may have to [ping](Inner::ready) it.
+    /// Takes an idle connection to a Pod that can serve the target. The connection may need a [ping](Inner::ready).
     ///
-    /// Calls `missed` with the policy's first choice if that Pod has no idle connection. Returns `None` without a
-    /// search if callers already wait for every fitting Pod: returned connections are theirs.
+    /// Skips Pods that can serve a waiting caller, so that waiters are served first.
     #[inline]
-    pub(crate) fn try_checkout(&self, target: Target, missed: impl Fn(&Arc<Pod>)) -> Option<Client> {
-        let mut has_missed = false;
+    pub(crate) fn try_checkout(&self, target: Target) -> Option<Client> {
+        let waiting = self.shared.waiters.waiting();
+        let mut missed = None;
         let take = |pod: &Arc<Pod>| {
-            let responsive = !pod.has_pending_ping();
-            let taken = if responsive { pod.try_take() } else { None };
-            if responsive && taken.is_none() {
-                has_missed = true;
-                missed(pod);
+            if pod.has_pending_ping() || waiting != 0 && pod.slot.serves(waiting) {
+                return None;
+            }
+            let taken = pod.try_take();
+            if taken.is_none() {
+                missed = Some(pod.clone());
             }
             taken
         };
@@ -62,57 +52,46 @@ impl Inner {
                 |View { snapshot, .. }, rng| select_fast(snapshot, target.index(), policy, rng, take),
             )
         });
-        first_choice.or_else(|| self.search(target, has_missed, missed))
+        first_choice.or_else(|| self.search(target, missed))
     }
 
-    /// Tries all candidates on a refreshed copy of the view.
+    /// Tries all candidates in a refreshed copy of the view, in the policy's order. Pods with a pending ping come last.
+    ///
+    /// If another Pod than the first choice has an idle connection, a [miss](Pod::miss) is recorded for the first
+    /// choice. If no Pod has one, the caller becomes a waiter, for which the opener opens a connection.
     #[inline(never)]
-    fn search(&self, target: Target, has_missed: bool, missed: impl Fn(&Arc<Pod>)) -> Option<Client> {
-        ThreadCache::with(&LOCAL, &END, &self.published, |view, rng, scratch| {
-            let candidates = view.snapshot.candidates(target.index());
-            if candidates.iter().all(|candidate| view.snapshot.slots().slot(candidate.slot).has_waiters()) {
-                return None;
-            }
-            let missed = |pod: &Arc<Pod>| {
-                if !has_missed {
-                    missed(pod);
+    fn search(&self, target: Target, missed: Option<Arc<Pod>>) -> Option<Client> {
+        let mut missed = missed;
+        let found = ThreadCache::with(&LOCAL, &END, &self.published, |View { snapshot, .. }, rng, scratch| {
+            let waiting = self.shared.waiters.waiting();
+            let skipped = Cell::new(false);
+            let take_responsive = |pod: &Arc<Pod>| {
+                if pod.has_pending_ping() {
+                    skipped.set(true);
+                    return None;
+                }
+                if pod.slot.serves(waiting) { None } else { pod.try_take() }
+            };
+            let miss = |pod: &Arc<Pod>| {
+                if missed.is_none() && !pod.has_pending_ping() && !pod.slot.serves(waiting) {
+                    missed = Some(pod.clone());
                 }
             };
-            self.take_idle(view, target, PendingPings::LastResort, rng, scratch, missed)
-        })
-    }
-
-    /// Takes an idle connection of a Pod of this view, in the policy's order.
-    pub(crate) fn take_idle(
-        &self,
-        View { snapshot, .. }: &View,
-        target: Target,
-        pending_pings: PendingPings,
-        rng: &mut Rng,
-        scratch: &mut Vec<Candidate>,
-        missed: impl FnOnce(&Arc<Pod>),
-    ) -> Option<Client> {
-        let skipped = Cell::new(false);
-        let take_responsive = |pod: &Arc<Pod>| {
-            if pod.has_pending_ping() {
-                skipped.set(true);
-                return None;
+            let chooser = &self.chooser;
+            let taken = select(snapshot, target.index(), chooser, rng, scratch, take_responsive, miss);
+            if taken.is_some() || !skipped.get() {
+                return taken;
             }
-            pod.try_take()
-        };
-        let missed = |pod: &Arc<Pod>| {
-            if !pod.has_pending_ping() {
-                missed(pod);
-            }
-        };
-        let taken = select(snapshot, target.index(), &self.chooser, rng, scratch, take_responsive, missed);
-        if taken.is_some() || pending_pings != PendingPings::LastResort || !skipped.get() {
-            return taken;
+            let take = |pod: &Arc<Pod>| if pod.slot.serves(waiting) { None } else { pod.try_take() };
+            select(snapshot, target.index(), chooser, rng, scratch, take, |_| {})
+        });
+        if let (Some(_), Some(missed)) = (&found, missed) {
+            missed.miss();
         }
-        select(snapshot, target.index(), &self.chooser, rng, scratch, |pod: &Arc<Pod>| pod.try_take(), |_| {})
+        found
     }
 
-    /// Runs `work` on this thread's refreshed copy of the view, with random numbers and scratch space.
+    /// Refreshes this thread's copy of the view and runs `work` on it.
     pub(crate) fn with_view<R>(&self, work: impl FnOnce(&View, &mut Rng, &mut Vec<Candidate>) -> R) -> R {
         ThreadCache::with(&LOCAL, &END, &self.published, work)
     }

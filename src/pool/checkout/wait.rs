@@ -1,164 +1,103 @@
-//! The slow path of a checkout: a caller in the wait queue looks for an idle connection, has connections opened, and
-//! sleeps until one is handed over or its candidates must be re-evaluated.
+//! The slow path of a checkout: the caller waits in the queue until it is handed a connection.
+//!
+//! A waiter is handed a connection by a check-in, after the [opener](crate::pool::opener) has opened one, or by a
+//! publication. If the connection turns out to be unusable, the caller keeps its place in the queue.
 
 use tokio::select;
 
-use super::{error, try_idle::PendingPings};
+use super::error;
 use crate::{
-    balance::{Candidates, Rng},
     config::Target,
-    endpoint::snapshot::Candidate,
     error::{Error, Phase},
     pool::{
         inner::Inner,
-        pod::{client::Client, connect, view::View},
+        pod::{
+            Pod,
+            client::Client,
+            view::View,
+            wait_queue::{Waiting, Wake},
+        },
     },
-    sync::lock,
     time::Instant,
 };
 
-/// The result of one evaluation of the candidates.
-enum Look {
-    /// A connection was taken.
-    Found(Client),
-    /// The checkout fails, because waiting longer cannot help or the deadline has passed.
-    Failed(Error),
-    /// No Pod can serve the target.
-    NoCandidate,
-    /// No connection is idle. If all Pods with room are in back-off, this is the end of the first back-off.
-    Busy(Option<Instant>),
+/// The wait of one caller. The caller can enter the queue several times.
+pub(crate) struct Wait {
+    pub(crate) target: Target,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
+    /// The ticket of the first time in the queue, with which the caller keeps its position.
+    pub(crate) ticket: Option<u64>,
+    /// True after this caller's ping was overdue. The caller then takes no idle connection of a Pod with a pending
+    /// ping. If the response arrives, the pinged connection is handed to a waiter.
+    pub(crate) avoid_pending_pings: bool,
 }
 
 impl Inner {
-    /// Waits in the queue for a connection. A caller that has waited before (`again`) joins at the head.
-    pub(crate) async fn queue(
-        &self,
-        target: Target,
-        started: Instant,
-        deadline: Instant,
-        again: bool,
-        pending_pings: PendingPings,
-    ) -> Result<Client, Error> {
+    /// Waits in the queue for a connection.
+    pub(crate) async fn queue(&self, wait: &mut Wait) -> Result<Client, Error> {
         let shared = &self.shared;
-        let mut waiter = shared.waiters.enter(target, deadline, again);
-        let mut urgent = None;
-        let mut now = if again { Instant::now() } else { started };
         loop {
-            let look = self
-                .with_view(|view, rng, scratch| self.look(view, target, pending_pings, now, deadline, rng, scratch));
-            let look_again = match look {
-                Look::Found(client) => return Ok(client),
-                Look::Failed(error) => return Err(error.with_elapsed(now - started)),
-                Look::NoCandidate => {
-                    if urgent.is_none() {
-                        urgent = Some(shared.urgent_probing.begin(now));
-                    }
-                    None
-                }
-                Look::Busy(look_again) => {
-                    urgent = None;
-                    look_again
-                }
+            let mut waiting = shared.waiters.enter(wait.target, wait.ticket);
+            wait.ticket = Some(waiting.ticket());
+            // Only after the caller has entered the queue: see the orderings of `wait_queue`.
+            self.with_view(|view, _, _| self.announce(view, wait, &mut waiting))?;
+            let wake = select! {
+                biased;
+                wake = waiting.woken() => wake,
+                // A connection may have been handed over just before the deadline.
+                () = shared.alarms.at(wait.deadline) => waiting.try_woken().unwrap_or(Wake::Reevaluate),
             };
-            let handed_over = if look_again.is_none() && waiter.is_reminded(now) {
-                // Most waiters are served long before their deadlines, and a timer has a cost.
-                waiter.woken().await
-            } else {
-                let until = look_again.map_or(deadline, |at| at.min(deadline));
-                select! {
-                    biased;
-                    client = waiter.woken() => client,
-                    // A connection may have been handed over just as the time was up.
-                    () = self.sleep_until(until) => waiter.take(),
-                }
-            };
-            if let Some(client) = handed_over {
-                return Ok(client);
+            match wake {
+                Wake::Connection(client) => return Ok(client),
+                Wake::Reevaluate => {}
             }
-            now = Instant::now();
         }
     }
 
-    /// Evaluates the candidates once.
-    #[allow(clippy::too_many_arguments, reason = "the state of one waiter")]
-    fn look(
-        &self,
-        view: &View,
-        target: Target,
-        pending_pings: PendingPings,
-        now: Instant,
-        deadline: Instant,
-        rng: &mut Rng,
-        scratch: &mut Vec<Candidate>,
-    ) -> Look {
-        let shared = &self.shared;
-        if let Some(error) = error::fail_early(view, target, shared, now) {
-            return Look::Failed(error);
+    /// Announces a caller that has entered the queue to the Pods that can serve it, and hands idle connections of these
+    /// Pods to the oldest waiters. Returns an error if the caller must not wait any longer.
+    fn announce(&self, view: &View, wait: &Wait, waiting: &mut Waiting<'_, Client>) -> Result<(), Error> {
+        let (shared, now) = (&self.shared, Instant::now());
+        let failed = |error: Error| error.with_elapsed(now - wait.started);
+        if let Some(error) = error::fail_early(view, wait.target, shared, now) {
+            return Err(failed(error));
         }
-        if now >= deadline {
+        if now >= wait.deadline {
             shared.counters.timed_out.increment(Phase::Wait);
-            return Look::Failed(error::timed_out(view, target, shared));
+            return Err(failed(error::timed_out(view, wait.target, shared)));
         }
-        let candidates = view.snapshot.candidates(target.index());
+        let candidates = view.snapshot.candidates(wait.target.index());
         for candidate in candidates {
             view.snapshot.slots().slot(candidate.slot).set_has_waiters();
         }
-        // After `set_has_waiters`; see the orderings of `endpoint::slot`. In most cases nothing is idle, and this check
-        // saves the choice among the candidates.
-        let any_idle = candidates.iter().any(|candidate| view.snapshot.pod(*candidate).has_idle());
-        if any_idle && let Some(client) = self.take_idle(view, target, pending_pings, rng, scratch, |_| {}) {
-            return Look::Found(client);
+        // Only after the flags are set: see the orderings of `endpoint::slot`.
+        let serve = |pending_ping: bool| {
+            let pods = candidates.iter().map(|candidate| view.snapshot.pod(*candidate));
+            for pod in pods.filter(|pod| pod.has_idle() && pod.has_pending_ping() == pending_ping) {
+                shared.waiters.serve(&pod.slot, || pod.try_take());
+            }
+        };
+        serve(false);
+        if !wait.avoid_pending_pings && !waiting.is_woken() {
+            serve(true);
         }
-        if candidates.is_empty() {
-            return Look::NoCandidate;
-        }
-        Look::Busy(self.open_for(view, candidates, pending_pings, now, rng))
+        Ok(())
     }
 
-    /// Has a connection opened if fewer are being opened than callers wait for one of these Pods. Returns the end of
-    /// the first back-off if all Pods with room are in back-off.
-    fn open_for(
-        &self,
-        view: &View,
-        candidates: &[Candidate],
-        pending_pings: PendingPings,
-        now: Instant,
-        rng: &mut Rng,
-    ) -> Option<Instant> {
-        let pod = |candidate: &Candidate| view.snapshot.pod(*candidate);
-        if !candidates.iter().any(|candidate| pod(candidate).has_permit()) {
-            return None;
+    /// Hands idle connections to waiters after a publication, which may have changed which Pods can serve them.
+    pub(crate) fn serve_waiters(&self, view: &View) {
+        for (_, pod) in view.snapshot.pods() {
+            Self::serve_waiters_of(pod);
         }
-        let responsive = |candidate: &&Candidate| !pod(candidate).has_pending_ping();
-        let opening: usize =
-            candidates.iter().filter(responsive).map(|candidate| pod(candidate).opening_unless_slow()).sum();
-        let serves = |target: Target| candidates.iter().any(|candidate| pod(candidate).slot.serves(target.bit()));
-        if opening >= self.shared.waiters.count(serves) {
-            return None;
+    }
+
+    fn serve_waiters_of(pod: &Pod) {
+        let waiters = &pod.shared().waiters;
+        // Reads the mask under the queue's lock: see the orderings of `wait_queue`.
+        if waiters.waiting_for(pod.slot.targets()) != 0 {
+            pod.slot.set_has_waiters();
+            waiters.serve(&pod.slot, || pod.try_take());
         }
-        let mut again = None;
-        let mut open: Vec<_> = candidates.iter().copied().filter(|candidate| pod(candidate).has_permit()).collect();
-        open.retain(|candidate| match lock(&pod(candidate).last_failure).not_before(now) {
-            Some(at) => {
-                again = Some(again.map_or(at, |earlier: Instant| earlier.min(at)));
-                false
-            }
-            None => true,
-        });
-        if open.iter().any(|candidate| responsive(&candidate)) {
-            open.retain(|candidate| responsive(&candidate));
-        } else if let PendingPings::Avoid { open_after } = pending_pings
-            && open_after > now
-            && !open.is_empty()
-        {
-            return Some(again.map_or(open_after, |again: Instant| again.min(open_after)));
-        }
-        while !open.is_empty() {
-            let picked = self.chooser.pick(&Candidates::new(&view.snapshot, &open), rng)?;
-            if connect::open(pod(&open.swap_remove(picked))) {
-                return None;
-            }
-        }
-        again
     }
 }

@@ -1,4 +1,4 @@
-//! The end of the pool: drains all Pods until `close_timeout`, then closes their connections forcibly.
+//! Closing the pool: drains all Pods until `close_timeout`, then closes the remaining connections forcibly.
 
 use tokio::{select, sync::mpsc, time::sleep_until};
 
@@ -18,7 +18,7 @@ impl Directory {
         self.drain.limit_deadlines(deadline);
         let mut requests = vec![request];
         loop {
-            // Enabled before the counts are read, so that no connection's end is missed.
+            // Registered before the connections are counted, so that a connection that closes in between is not missed.
             let closed = shared.connection_closed.notified();
             let mut closed = std::pin::pin!(closed);
             closed.as_mut().enable();
@@ -33,7 +33,7 @@ impl Directory {
             }
         }
         self.drain.finish_cancelling().await;
-        self.inner.export(); // the metrics are complete before the callers of `close` continue
+        self.inner.export(); // so that the metrics are final before `close` returns to its callers
         while let Ok(request) = more.try_recv() {
             requests.push(request);
         }

@@ -1,9 +1,9 @@
-//! Draining of Pods that have left: no new checkouts, and checked-out connections may finish until a deadline.
+//! Drains Pods that have left: they get no new checkouts, and connections in use may finish until a deadline.
 //!
-//! The probe connection is closed together with the idle ones, because a server in smart shutdown waits for every
-//! session to end. A task watches the remaining connections: if the Pod owes a response and sends nothing, the task
-//! dials it. If the Pod does not react to that either, its connections are closed after the same timeout as those of
-//! any other unresponsive Pod, and not only at the deadline.
+//! The probe connection is closed together with the idle connections, because a server in smart shutdown waits for all
+//! sessions to end. A task watches the remaining connections. If the Pod owes a response but sends nothing, the task
+//! dials it. If the dial gets no response either, the connections are closed after the timeout for unresponsive Pods
+//! instead of at the deadline.
 
 use std::sync::{
     Arc,
@@ -20,24 +20,24 @@ use crate::{
     config::Limits,
     endpoint::Endpoint,
     pool::{
-        pod::{Pod, prober::SUSPECT_INTERVAL, shared::TICK},
+        pod::{Pod, clock::TICK, prober::SUSPECT_INTERVAL},
         upkeep::watch::UnresponsiveDetector,
     },
     time::{Duration, Instant},
     wire::{CancelToken, connection_observer::ConnectionObserver},
 };
 
-/// Minimum time without a byte from a Pod after which its connections are closed. Applies if `tcp_user_timeout` is
-/// shorter, or zero for the system's default.
+/// Lower bound for [`unresponsive_timeout`]. Applies if `tcp_user_timeout` is shorter or is 0, which selects the
+/// system's default.
 const UNRESPONSIVE_MIN: Duration = Duration::from_secs(3);
 
-/// Returns the time without a byte from a Pod after which its connections are closed.
+/// Returns the timeout for unresponsive Pods: a Pod that sends nothing for this long has its connections closed.
 pub(crate) fn unresponsive_timeout(limits: &Limits) -> Duration {
     limits.tcp_user_timeout.max(UNRESPONSIVE_MIN)
 }
 
-/// Sends two cancel requests. A statement that was still on its way to the server when its connection was closed can
-/// begin after the first request.
+/// Sends two cancel requests. The second one catches a statement that was still on its way to the server when its
+/// connection was closed, and that began after the first request.
 async fn cancel(token: CancelToken) {
     for pause in [Duration::ZERO, Limits::RECYCLE_GRACE] {
         sleep(pause).await;
@@ -47,13 +47,13 @@ async fn cancel(token: CancelToken) {
     }
 }
 
-/// The Pods that are being drained.
+/// The Pods that are being drained, and the number of connections closed forcibly so far.
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     pods: Vec<Draining>,
     aborted: usize,
-    /// Tasks that cancel the statements of forcibly closed connections. A server does not notice the end of a
-    /// connection while it executes a statement.
+    /// Tasks that cancel the statements of forcibly closed connections. Without a cancel request, the server would
+    /// notice that the connection is closed only after the statement has finished.
     cancelling: Vec<JoinHandle<()>>,
 }
 
@@ -62,37 +62,37 @@ pub(crate) struct Drain {
 struct Draining {
     pod: Arc<Pod>,
     deadline: Instant,
-    /// True if the Pod was unresponsive for too long. Relaxed: `connection_closed` is notified after it is set.
+    /// True if the Pod was unresponsive for too long. Relaxed: `connection_closed` is notified after the store.
     unresponsive: Arc<AtomicBool>,
-    watch: AbortHandle,
+    watcher: AbortHandle,
 }
 
 impl Drop for Draining {
     fn drop(&mut self) {
-        self.watch.abort();
+        self.watcher.abort();
     }
 }
 
 impl Drain {
-    /// Starts to drain a Pod: closes its idle connections and ends its prober.
+    /// Starts draining a Pod: closes its idle connections and ends its prober.
     pub(crate) fn begin(&mut self, member: Member, deadline: Instant) {
         let pod = member.pod.clone();
         drop(member);
         pod.close();
         let unresponsive = Arc::new(AtomicBool::new(false));
-        let watch = pod.shared().runtime.spawn(watch(pod.clone(), unresponsive.clone())).abort_handle();
-        self.pods.push(Draining { pod, deadline, unresponsive, watch });
+        let watcher = pod.shared().runtime.spawn(watch(pod.clone(), unresponsive.clone())).abort_handle();
+        self.pods.push(Draining { pod, deadline, unresponsive, watcher });
     }
 
-    /// Moves later deadlines forward to this one.
+    /// Shortens all later deadlines to this one.
     pub(crate) fn limit_deadlines(&mut self, deadline: Instant) {
         for draining in &mut self.pods {
             draining.deadline = deadline.min(draining.deadline);
         }
     }
 
-    /// Removes and returns the Pods without connections. Before that, closes the connections of Pods that have reached
-    /// their deadline or are unresponsive.
+    /// Removes and returns the Pods that have finished draining. Forcibly closes the connections of Pods that have
+    /// reached their deadline or are unresponsive.
     pub(crate) fn take_finished(&mut self, now: Instant) -> Vec<Endpoint> {
         let mut finished = Vec::new();
         let Self { pods, aborted, cancelling } = self;
@@ -111,10 +111,12 @@ impl Drain {
                     tracing::warn!(endpoint = %pod.endpoint, connections, "closed connections in use: {reason}");
                 }
                 *aborted += connections;
+                pod.connections.clear();
                 finished.push(pod.endpoint.clone());
                 return false;
             }
             if drained {
+                pod.connections.clear();
                 finished.push(pod.endpoint.clone());
             }
             !drained
@@ -127,7 +129,7 @@ impl Drain {
         self.pods.iter().map(|draining| draining.deadline).min()
     }
 
-    /// Waits for the cancel requests. Each of them succeeds or fails within `connect_timeout`.
+    /// Waits for the pending cancel requests. Each request succeeds or fails within `connect_timeout`.
     pub(crate) async fn finish_cancelling(&mut self) {
         for task in self.cancelling.drain(..) {
             drop(task.await); // the task does not panic
@@ -140,7 +142,7 @@ impl Drain {
     }
 }
 
-/// Watches a Pod, and sets `unresponsive` once the Pod has been unresponsive for too long.
+/// Watches a draining Pod, and sets `unresponsive` once the Pod has been unresponsive for too long.
 async fn watch(pod: Arc<Pod>, unresponsive: Arc<AtomicBool>) {
     let shared = pod.shared().clone();
     let mut detector = UnresponsiveDetector::new(Instant::now());
@@ -152,9 +154,10 @@ async fn watch(pod: Arc<Pod>, unresponsive: Arc<AtomicBool>) {
             continue;
         }
         let began = Instant::now();
-        // Any reaction, even a refusal, shows that the Pod responds and that the statement is slow.
-        let dialled = shared.dialer.dial(&pod.endpoint, ConnectionObserver::new(|_| {})).await;
-        if dialled.is_err_and(|error| error.unresponsive) {
+        // Any reaction to the dial, even a refusal, shows that the Pod is alive and only the statement is slow.
+        let Some(dialer) = shared.dialer.get() else { return };
+        let dialed = dialer.dial(&pod.endpoint, ConnectionObserver::new(|_| {})).await;
+        if dialed.is_err_and(|error| error.unresponsive) {
             sleep_until(began + unresponsive_timeout(&shared.limits)).await;
             if pod.connections.totals().reads == reads {
                 unresponsive.store(true, Ordering::Relaxed);

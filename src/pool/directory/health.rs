@@ -1,5 +1,5 @@
-//! Health of the members: applies probe results and evidence from connections, ejects and readmits Pods, and closes the
-//! connections of unresponsive ones.
+//! Member health: applies probe results and evidence from connections, ejects and readmits Pods, and closes the
+//! connections of unresponsive Pods.
 
 use super::{
     Directory,
@@ -17,11 +17,11 @@ use crate::{
     wire::{Class, classify::class, connection_observer::Evidence},
 };
 
-/// Time for which a probe that found a primary outweighs a refused write.
+/// A refused write is ignored for this long after a probe has found a primary.
 const VERIFIED_FOR: Duration = Duration::from_secs(1);
 
 impl Directory {
-    /// Returns the member with this serial number. Messages about a Pod that has left are ignored.
+    /// Returns the member with this serial number, or `None` if the Pod has left. Messages about it are then ignored.
     pub(super) fn find(&mut self, serial: u64) -> Option<&mut Member> {
         self.members.all_mut().iter_mut().find(|member| member.pod.serial == serial)
     }
@@ -35,9 +35,9 @@ impl Directory {
     pub(super) fn on_probed(&mut self, serial: u64, outcome: Probed, now: Instant) {
         match outcome {
             Probed::Passed { facts, read_only, took, sent, received } => {
-                // `alone` compares Pods of the same role: the only primary is needed however many standbys serve.
-                let like_it = |member: &&Member| member.pod.serial != serial && member.role == facts.role;
-                let alone = !self.members.all().iter().filter(like_it).any(Member::serves);
+                // Only Pods of the same role count: serving standbys do not replace the only primary.
+                let same_role = |member: &&Member| member.pod.serial != serial && member.role == facts.role;
+                let alone = !self.members.all().iter().filter(same_role).any(Member::serves);
                 let Some(member) = self.find(serial) else { return };
                 member.mark_responsive();
                 let was_unverified = std::mem::take(&mut member.role_unverified);
@@ -52,7 +52,7 @@ impl Directory {
                 let endpoint = member.pod.endpoint.clone();
                 self.on_role(serial, facts.role);
                 let returned = self.apply(serial, HealthEvent::Passed { alone }, now, None);
-                self.on_seen(&endpoint, returned, now);
+                self.on_probe_passed(&endpoint, returned, now);
                 if slots_changed {
                     self.check_capacity(serial);
                 }
@@ -68,12 +68,12 @@ impl Directory {
                     return; // the credentials were not available, so the Pod was not probed
                 }
                 if class.is_permanent() {
-                    // Waiters may now fail early.
-                    member.pod.shared().waiters.recheck_all();
+                    // Wakes the opener, because waiters may now fail early.
+                    member.pod.shared().waiters.wake_opener();
                 }
                 let endpoint = member.pod.endpoint.clone();
                 if (class.is_permanent() || class == Class::Full) && member.serves() {
-                    // The Pod refuses new connections only. Existing ones still work, so it stays in use.
+                    // The Pod refuses only new connections. Existing connections still work, so it stays in use.
                     let endpoint = &member.pod.endpoint;
                     tracing::warn!(%endpoint, error = %attempt, "Pod kept in use although its probe was refused");
                     return if class == Class::Full {
@@ -99,7 +99,7 @@ impl Directory {
             Evidence::WriteRefused => return self.on_write_refused(serial, now),
             Evidence::Fatal(_) | Evidence::Lost { .. } => {}
         }
-        // Evidence of an older generation counted when that generation was purged. During start-up, the dial reports
+        // Connections that were already purged are ignored. While the Pod is not healthy, its dials and probes report
         // the failure.
         let old = generation != member.pod.generation() && generation != PROBE_GENERATION;
         if old || member.health.state() != State::Healthy {
@@ -119,33 +119,33 @@ impl Directory {
         self.eject(serial, cause, now);
     }
 
-    /// Ejects a Pod whose statements fail through the server's own fault.
+    /// Ejects a Pod whose statements fail because of the server.
     ///
-    /// At most half of the Pods are ejected for this reason, and never the last one of its role: if more fail, the
-    /// statements are a likelier cause than the servers.
+    /// Ejects nothing if fewer than half of all Pods would then serve, or no other Pod of the same role. If that many
+    /// Pods fail, the statements are more likely at fault than the servers.
     pub(super) fn on_outlier(&mut self, serial: u64, cause: String, now: Instant) {
         let members = self.members.all();
         let Some(role) = members.iter().find(|member| member.pod.serial == serial).map(|member| member.role) else {
             return;
         };
         let serving = members.iter().filter(|member| member.serves()).count();
-        let like_it = members.iter().filter(|member| member.serves() && member.role == role).count();
-        if like_it > 1 && (serving - 1) * 2 >= members.len() {
+        let same_role = members.iter().filter(|member| member.serves() && member.role == role).count();
+        if same_role > 1 && (serving - 1) * 2 >= members.len() {
             self.eject(serial, cause.into(), now);
         } else {
-            tracing::warn!(pod = serial, cause, "outlier not ejected: ejection limit reached");
+            tracing::warn!(pod = serial, cause, "outlier Pod not ejected: too few other Pods serve");
         }
     }
 
-    /// Ejects a healthy Pod because of evidence from its traffic.
+    /// Ejects a healthy Pod because its traffic shows a failure.
     fn eject(&mut self, serial: u64, cause: BoxError, now: Instant) {
         let Some(member) = self.find(serial) else { return };
         let attempt = member.pod.endpoint.attempt(Phase::Query, cause);
         self.apply(serial, HealthEvent::Evidence, now, Some(attempt));
     }
 
-    /// Marks the role of a primary that has refused a write as unverified until the next probe. If a probe has found a
-    /// primary within [`VERIFIED_FOR`], only the session was read-only.
+    /// Marks the role of a primary that has refused a write as unverified until the next probe. Does nothing if a probe
+    /// has found a primary within [`VERIFIED_FOR`]: then only the session was read-only.
     fn on_write_refused(&mut self, serial: u64, now: Instant) {
         let Some(member) = self.find(serial) else { return };
         let verified =
@@ -157,13 +157,13 @@ impl Directory {
         }
     }
 
-    /// Returns the time at which the connections of an unresponsive Pod must be closed next.
+    /// Returns the earliest time at which the connections of an unresponsive Pod must be closed.
     pub(super) fn next_abort(&self) -> Option<Instant> {
         let since = self.members.all().iter().filter_map(Member::unresponsive_since).min()?;
         Some(since + self.unresponsive_timeout())
     }
 
-    /// Closes the connections of Pods that were unresponsive for too long, so that their callers can use another Pod.
+    /// Closes the connections of Pods that have been unresponsive for too long, so that callers can use other Pods.
     pub(super) fn abort_unresponsive(&mut self, now: Instant) {
         let timeout = self.unresponsive_timeout();
         let is_due = |member: &&mut Member| member.unresponsive_since().is_some_and(|since| since + timeout <= now);
@@ -175,14 +175,14 @@ impl Directory {
         unresponsive_timeout(&self.inner.shared.limits)
     }
 
-    /// Applies a health event. Returns true if the Pod has become healthy.
+    /// Applies a health event to a member and handles the change of state. Returns true if the Pod has become healthy.
     fn apply(&mut self, serial: u64, event: HealthEvent, now: Instant, cause: Option<Attempt>) -> bool {
         let Some(member) = self.find(serial) else { return false };
         let Some(before) = member.apply(event, now) else { return false };
         let state = member.health.state();
         let pod = member.pod.clone();
         match state {
-            State::Healthy => self.healed.push(pod.clone()),
+            State::Healthy => {}
             State::Ejected => {
                 if let Some(cause) = &cause {
                     self.inner.shared.counters.ejected.increment(cause.phase());

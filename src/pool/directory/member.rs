@@ -1,4 +1,4 @@
-//! The directory's state of one Pod.
+//! The state that the directory keeps for each Pod.
 
 use std::sync::{
     Arc,
@@ -16,30 +16,34 @@ use crate::{
         lag::{Lag, Reading, Standby},
         state::{Health, HealthEvent},
     },
-    pool::pod::{Pod, prober, view::PodHealth},
+    pool::{
+        pod::{Pod, prober, view::PodHealth},
+        supervise,
+    },
     time::Instant,
+    unwind::PanicSource,
     wire::server_facts::ServerFacts,
 };
 
-/// One Pod, its health, and the task that probes it. The task ends when the member is dropped.
+/// A Pod, its health, and the task that probes it. Dropping the member aborts the task.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) pod: Arc<Pod>,
     pub(crate) health: Health,
     /// The role that the server reported last.
     pub(crate) role: Role,
-    /// True if the role has changed or was contradicted since the last probe. An unverified Pod is a candidate for no
-    /// target that needs a role.
+    /// True if the role has changed or was contradicted since the last probe. Until the next probe, the Pod is not a
+    /// candidate for targets that require a role.
     pub(crate) role_unverified: bool,
     pub(crate) read_only: bool,
-    /// The last passed probe.
+    /// The result of the last passed probe.
     pub(crate) last_probe: Option<PassedProbe>,
     pub(crate) fence: Option<Fence>,
     pub(crate) lag: Lag,
-    /// The last reported shortfall of the server's connections.
+    /// The last reported explanation why the server allows too few connections, if it does.
     pub(crate) shortfall: Option<String>,
     unresponsive: Option<Unresponsive>,
-    /// Read by the prober to choose its interval. Relaxed: a stale value delays one probe.
+    /// Tracks `health` for the prober, which chooses its interval by it. Relaxed: a stale value only delays one probe.
     healthy: Arc<AtomicBool>,
     prober: AbortHandle,
 }
@@ -54,23 +58,25 @@ pub(crate) struct PassedProbe {
     pub(crate) received: Instant,
 }
 
-/// The start of a time without a byte from the Pod, although a probe waits for a response.
+/// The beginning of a period in which a probe waits for a response and the Pod sends nothing.
 #[derive(Clone, Copy, Debug)]
 struct Unresponsive {
     since: Instant,
-    /// Number of reads at the start. A higher number shows that the Pod responds.
+    /// Number of socket reads at that time. A higher count means that the Pod has sent something since.
     reads: u64,
 }
 
 impl Member {
-    /// Creates a member for a new Pod and starts its prober.
+    /// Creates a member for a new Pod and spawns its prober.
     pub(crate) fn new(pod: Arc<Pod>) -> Self {
         let healthy = Arc::new(AtomicBool::new(false));
-        let is_healthy = {
-            let healthy = healthy.clone();
-            move || healthy.load(Ordering::Relaxed)
-        };
-        let prober = pod.shared().runtime.spawn(prober::run(pod.clone(), is_healthy)).abort_handle();
+        let prober = supervise::spawn(pod.shared(), PanicSource::Prober, {
+            let (pod, healthy) = (pod.clone(), healthy.clone());
+            move || {
+                let healthy = healthy.clone();
+                prober::run(pod.clone(), move || healthy.load(Ordering::Relaxed))
+            }
+        });
         Self {
             pod,
             health: Health::new(),
@@ -87,7 +93,7 @@ impl Member {
         }
     }
 
-    /// Applies a health event. Returns the previous state if the state has changed.
+    /// Applies a health event. Returns the previous state if the event has changed the state.
     pub(crate) fn apply(&mut self, event: HealthEvent, now: Instant) -> Option<State> {
         let before = self.health.apply(event, now);
         self.healthy.store(self.health.state() == State::Healthy, Ordering::Relaxed);
@@ -99,13 +105,13 @@ impl Member {
         self.health.state() == State::Healthy && self.fence.is_none()
     }
 
-    /// Returns the part of this state that is published with the Pod.
+    /// Returns the part of the member's state that is published in the view.
     pub(crate) fn pod_health(&self) -> PodHealth {
-        let lag = (self.role == Role::Standby).then_some(self.lag);
-        PodHealth { state: self.health.state(), role: self.role, fence: self.fence, lag, slots: self.slots() }
+        let late = self.role == Role::Standby && self.lag.late;
+        PodHealth { state: self.health.state(), role: self.role, fence: self.fence, late, slots: self.slots() }
     }
 
-    /// Returns the role and the timeline that the server claims.
+    /// Returns the role and timeline that the server claims, from which outdated primaries are detected.
     pub(crate) fn claim(&self) -> Claim {
         let facts = self.last_probe.map(|probe| probe.facts).unwrap_or_default();
         Claim {
@@ -123,23 +129,23 @@ impl Member {
         Some(Reading { position: facts.position?, sent, received })
     }
 
-    /// Returns the replication state at the last passed probe if the server was a standby.
+    /// Returns the replication state at the last passed probe, if the server was a standby.
     pub(crate) fn standby(&self) -> Option<Standby> {
         let PassedProbe { facts, .. } = self.last_probe.filter(|probe| probe.facts.role == Role::Standby)?;
         Some(Standby { reading: self.reading()?, receiving: facts.receiving?, replayed_ago: facts.replayed_ago })
     }
 
-    /// Returns the number of connections that the server allows for this role and database, all clients together.
+    /// Returns the number of connections that the server allows for this user and database, for all clients together.
     pub(crate) fn slots(&self) -> Option<u32> {
         self.last_probe.and_then(|probe| probe.facts.slots)
     }
 
-    /// Returns true if the Pod serves as a primary.
+    /// Returns true if the Pod serves as a primary and its role is verified.
     pub(crate) fn is_primary(&self) -> bool {
         self.eligibility().role == Role::Primary && self.serves()
     }
 
-    /// Records that a probe that began at `since` timed out, and that no other connection received anything either.
+    /// Records that a probe which began at `since` timed out, and that no connection received anything in that time.
     pub(crate) fn mark_unresponsive(&mut self, since: Instant) {
         let reads = self.pod.connections.totals().reads;
         if self.unresponsive.is_none_or(|before| before.reads != reads) {
@@ -152,12 +158,12 @@ impl Member {
         self.unresponsive = None;
     }
 
-    /// Returns the time since which the Pod has been unresponsive.
+    /// Returns the time at which the Pod became unresponsive, if it is.
     pub(crate) fn unresponsive_since(&self) -> Option<Instant> {
         self.unresponsive.map(|unresponsive| unresponsive.since)
     }
 
-    /// Closes all connections if nothing was received from the Pod since it was marked as unresponsive.
+    /// Closes all connections if the Pod has sent nothing since it was marked as unresponsive.
     pub(crate) fn abort_unresponsive(&mut self) {
         let Some(Unresponsive { reads, .. }) = self.unresponsive.take() else { return };
         let is_unresponsive = self.pod.connections.totals().reads == reads;

@@ -1,7 +1,7 @@
-//! The sorted set of members, each with a slot, and the snapshot made from it.
+//! The sorted set of members, and the snapshot that checkouts read. Each member has a slot.
 //!
-//! This type starts no tasks and does no I/O, so benchmarks can measure the directory's work on a lookup result in
-//! isolation.
+//! [`Members`] starts no tasks and does no I/O, so that benchmarks can measure how long the directory takes to process
+//! a lookup result.
 
 use crate::{
     config::{LagFallback, Target},
@@ -16,7 +16,7 @@ use crate::{
 
 /// An element of [`Members`].
 pub(crate) trait MemberInfo {
-    /// The part of a member that snapshots contain.
+    /// The representation of a member in a snapshot.
     type Pod: Clone;
 
     fn endpoint(&self) -> &Endpoint;
@@ -30,8 +30,8 @@ pub(crate) trait MemberInfo {
 pub(crate) struct Members<M: MemberInfo> {
     slab: Slab,
     members: Vec<M>,
-    /// The data of each member that every snapshot needs, in the same order. A compact copy, because the members
-    /// themselves are spread over memory.
+    /// The fields that every snapshot needs, in the order of `members`. Kept in a compact array because reading the
+    /// members themselves would cause cache misses.
     rows: Vec<Row>,
     pods: Places<M::Pod>,
     known: KnownSet,
@@ -41,12 +41,11 @@ pub(crate) struct Members<M: MemberInfo> {
 struct Row {
     slot: u32,
     weight: u32,
-    /// The slot's current targets, one bit each.
+    /// Bit set of the targets for which the member is a candidate.
     targets: u32,
 }
 
 impl<M: MemberInfo> Members<M> {
-    /// Creates an empty set.
     pub(crate) fn new() -> Self {
         Self {
             slab: Slab::default(),
@@ -70,8 +69,9 @@ impl<M: MemberInfo> Members<M> {
         &mut self.members
     }
 
-    /// Replaces the set by `named`, which may be unsorted and may contain duplicates. `make` creates the new members;
-    /// members that stay are not touched. Returns the removed members, or `None` if nothing has changed.
+    /// Replaces the set with `named`, which may be unsorted and may contain duplicates. Creates new members with `make`
+    /// and leaves the remaining members untouched, except for their weights. Returns the removed members, or `None` if
+    /// nothing has changed.
     pub(crate) fn replace(
         &mut self,
         named: &[Endpoint],
@@ -115,8 +115,8 @@ impl<M: MemberInfo> Members<M> {
         std::mem::take(&mut self.members)
     }
 
-    /// Builds the snapshot that checkouts read, and updates the targets of each slot. Also returns true if no Pod is
-    /// healthy, so that the candidates are ejected Pods.
+    /// Builds the snapshot that checkouts read, and updates the targets in each slot. The returned `bool` is true if no
+    /// Pod is healthy, in which case ejected Pods are the candidates.
     pub(crate) fn snapshot(&mut self, fallback: LagFallback) -> (Snapshot<M::Pod>, bool) {
         let eligibility: Vec<_> = self.members.iter().map(MemberInfo::eligibility).collect();
         let lists = candidates(&eligibility, fallback);
@@ -143,7 +143,7 @@ impl<M: MemberInfo> Members<M> {
         (Snapshot::new(slots, self.pods.clone(), &made, lists.of), lists.panic)
     }
 
-    /// Returns the result of `of` for each member, in the order of the snapshot's Pods.
+    /// Applies `of` to each member, and returns the results in slot order, which is the order of a snapshot's Pods.
     pub(crate) fn in_order_of_slots<T>(&self, of: impl Fn(&M) -> T) -> Vec<T> {
         let mut found: Vec<_> = self.rows.iter().zip(&self.members).map(|(row, m)| (row.slot, of(m))).collect();
         found.sort_unstable_by_key(|(slot, _)| *slot);
@@ -151,7 +151,7 @@ impl<M: MemberInfo> Members<M> {
     }
 }
 
-/// Returns the position of the endpoint's member, or the position at which to insert one.
+/// Returns the position of the member with this endpoint, or the position at which to insert it.
 fn position<M: MemberInfo>(members: &[M], endpoint: &Endpoint) -> usize {
     members.partition_point(|member| member.endpoint() < endpoint)
 }

@@ -1,7 +1,7 @@
-//! Membership: applies lookup results to the set of known Pods.
+//! Applies lookup results to the set of known Pods.
 //!
-//! A removal or an empty result must be [confirmed](crate::discovery::Confirm) by further lookups. New Pods are added
-//! immediately, and removed ones are drained.
+//! New Pods are added immediately. [`Confirm`](crate::discovery::Confirm) decides when Pods that are missing from a
+//! result are removed. Removed Pods are drained.
 
 use super::{Directory, member::Member};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Directory {
-    /// Handles a lookup result. Returns the time of the next lookup if that must be earlier than scheduled.
+    /// Handles a lookup result. Returns a time for the next lookup if the result must be confirmed.
     pub(super) fn on_resolved(&mut self, result: Result<Resolution, ResolveError>, now: Instant) -> Option<Instant> {
         if let Ok(resolution) = &result
             && !resolution.endpoints.is_empty()
@@ -47,7 +47,7 @@ impl Directory {
         decision.recheck_at
     }
 
-    /// Returns true if the known Pods are exactly these.
+    /// Returns true if exactly these Pods are known.
     fn is_known(&self, named: &[Endpoint]) -> bool {
         match &self.subset {
             Some(subset) => subset.matches(named),
@@ -55,7 +55,7 @@ impl Directory {
         }
     }
 
-    /// Returns all known Pods, each with true if it passes its health check.
+    /// Returns all known Pods. The `bool` is true if the Pod passes its health check.
     fn known(&self) -> Vec<(Endpoint, bool)> {
         let passing = |endpoint| self.members.get(endpoint).is_some_and(|member| member.health.passing());
         match &self.subset {
@@ -92,7 +92,7 @@ impl Directory {
         }
     }
 
-    /// Makes the members exactly these Pods. Members that stay are not touched.
+    /// Adds and removes members until they are exactly these Pods. Remaining members are not touched.
     pub(super) fn replace_members(&mut self, named: &[Endpoint], now: Instant) {
         let unresponsive_timeout = self.unresponsive_timeout();
         let Self { inner, members, next_serial, .. } = self;
@@ -107,11 +107,11 @@ impl Directory {
             member.apply(HealthEvent::Removed, now);
             shared.events.emit(Event::EndpointDrained { endpoint: member.pod.endpoint.clone() });
             let drained_by = now + shared.limits.drain_timeout;
-            // An unresponsive Pod gets no additional time because it has also left.
+            // Leaving does not extend the time that an unresponsive Pod has to respond.
             let abort_at = member.unresponsive_since().map_or(drained_by, |since| since + unresponsive_timeout);
             self.drain.begin(member, drained_by.min(abort_at));
         }
-        // A Pod may have been fenced only because of one that has left.
+        // A removed Pod may have been the reason why another Pod is fenced.
         self.judge_claims();
         self.changed = true;
     }

@@ -1,14 +1,14 @@
-//! The directory: the one task that decides which Pods exist, which of them serve, and in which role.
+//! The directory: the task that decides which Pods exist, which of them serve, and in which role.
 //!
 //! The directory receives [`Message`]s from the refresher, the probers and the connections, updates its members, and
-//! publishes a new [`View`] when something has changed. No other task changes this state, so decisions need no locks.
+//! publishes a new [`View`] when something has changed. No other task changes this state, so it needs no locks.
 //!
-//! - [`membership`]: the Pods that exist, from lookup results.
-//! - [`subset`]: the Pods that this client uses, and their shares of `max_connections`.
-//! - [`health`]: the Pods that serve, from probes and evidence.
-//! - [`roles`]: primaries, standbys, fencing and replication lag.
-//! - [`drain`] and [`close`]: Pods that have left, and the end of the pool.
-//! - [`members`]: the sorted set of members and the snapshot made from it.
+//! - [`membership`] adds and removes Pods after lookups.
+//! - [`subset`] chooses the Pods that this client uses, and divides `max_connections` among them.
+//! - [`health`] ejects and readmits Pods after probes and evidence from connections.
+//! - [`roles`] tracks primaries, standbys, fencing and replication lag.
+//! - [`drain`] drains Pods that have left, and [`close`] closes the pool.
+//! - [`members`] holds the sorted set of members and builds snapshots.
 
 mod close;
 mod drain;
@@ -24,6 +24,7 @@ use std::sync::Arc;
 use tokio::{
     select,
     sync::{mpsc, oneshot},
+    task::yield_now,
     time::sleep_until,
 };
 
@@ -31,42 +32,44 @@ pub(crate) use self::subset::Subset;
 use self::{drain::Drain, member::Member, members::Members, roles::READINGS};
 use super::{
     inner::Inner,
-    pod::{Pod, connect, message::Message, view::View},
+    pod::{message::Message, view::View},
 };
 use crate::{
     discovery::Confirm,
     endpoint::Endpoint,
     event::Event,
     health::{State, fencing::Timelines, lag::Reading},
-    time::Instant,
+    time::{Duration, Instant},
+    unwind::{PanicSource, catch},
     wire::Class,
 };
 
-/// A request to close the pool. The reply is the number of connections that were closed forcibly.
+/// Maximum delay before a change is published while the directory handles further messages.
+const PUBLISH_WITHIN: Duration = Duration::from_millis(10);
+
+/// A request to close the pool, answered with the number of connections that were closed forcibly.
 pub(crate) type CloseRequest = oneshot::Sender<usize>;
 
 /// The state of the directory task.
 pub(crate) struct Directory {
     inner: Arc<Inner>,
     members: Members<Member>,
-    /// All Pods behind the name, if the members can be a subset of them.
+    /// All Pods behind the name. `None` if the client uses all of them.
     subset: Option<Subset>,
-    /// True if the subset must be chosen again.
+    /// True if the subset must be chosen again before the next publication.
     reconsider: bool,
     unused: Arc<[Endpoint]>,
-    /// Pods that have become healthy. They are warmed at the next publication, if they are still in use then.
-    healed: Vec<Arc<Pod>>,
     drain: Drain,
     confirm: Confirm,
     next_serial: u64,
     timelines: Timelines,
-    /// Serial number of the primary that `readings` belong to.
+    /// Serial number of the primary from which `readings` were taken.
     primary: Option<u64>,
-    /// Write-ahead log positions of the primary, newest last.
+    /// Recent write-ahead log positions of the primary, newest last.
     readings: Vec<Reading>,
-    /// Start of the time without a healthy Pod, while there are Pods and none is healthy.
+    /// Start of the current period in which there are Pods but none is healthy and unfenced.
     none_healthy_since: Option<Instant>,
-    /// True while the candidates are ejected Pods, because no Pod is healthy.
+    /// True while no Pod is healthy and ejected Pods are the candidates.
     no_healthy_pod: bool,
     /// True if a new view must be published.
     changed: bool,
@@ -80,7 +83,6 @@ impl Directory {
             subset,
             reconsider: false,
             unused: Arc::from([]),
-            healed: Vec::new(),
             drain: Drain::default(),
             confirm: Confirm::new(),
             next_serial: 0,
@@ -93,7 +95,7 @@ impl Directory {
         }
     }
 
-    /// Handles messages and deadlines until a request to close arrives, and then closes the pool.
+    /// Handles messages and deadlines until a close request arrives, and then closes the pool.
     pub(crate) async fn run(
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Message>,
@@ -101,7 +103,7 @@ impl Directory {
     ) {
         let shared = self.inner.shared.clone();
         let request = loop {
-            // Enabled before the counts are read, so that no connection's end is missed.
+            // Registered before the connections are counted, so that a connection that closes in between is not missed.
             let closed = shared.connection_closed.notified();
             let mut closed = std::pin::pin!(closed);
             closed.as_mut().enable();
@@ -113,26 +115,37 @@ impl Directory {
             let choose_at = self.subset.as_ref().and_then(Subset::choose_again_at);
             select! {
                 Some(message) = inbox.recv() => {
-                    self.handle(message, Instant::now());
-                    // One publication for all messages that are already in the inbox.
-                    while let Ok(message) = inbox.try_recv() {
-                        self.handle(message, Instant::now());
+                    self.step(|directory| directory.handle(message, Instant::now()));
+                    // Messages that are already in the inbox share one publication, within `PUBLISH_WITHIN`.
+                    let started = Instant::now();
+                    while started.elapsed() < PUBLISH_WITHIN
+                        && let Ok(message) = inbox.try_recv()
+                    {
+                        self.step(|directory| directory.handle(message, Instant::now()));
+                        yield_now().await;
                     }
-                    self.publish(Instant::now());
+                    self.step(|directory| directory.publish(Instant::now()));
                 }
                 Some(request) = close.recv() => break request,
                 () = closed, if drained_by.is_some() => {}
                 () = sleep_until(drained_by.unwrap_or_else(Instant::now)), if drained_by.is_some() => {}
                 () = sleep_until(choose_at.unwrap_or_else(Instant::now)), if choose_at.is_some() => {
                     self.reconsider = true;
-                    self.publish(Instant::now());
+                    self.step(|directory| directory.publish(Instant::now()));
                 }
                 () = sleep_until(abort_at.unwrap_or_else(Instant::now)), if abort_at.is_some() => {
-                    self.abort_unresponsive(Instant::now());
+                    self.step(|directory| directory.abort_unresponsive(Instant::now()));
                 }
             }
         };
         self.close(request, close).await;
+    }
+
+    /// Runs one step. If it panics, reports the panic and continues with the state as the panic left it.
+    fn step(&mut self, work: impl FnOnce(&mut Self)) {
+        if let Err(panic) = catch(|| work(self)) {
+            self.inner.shared.events.panicked(PanicSource::Directory, &panic);
+        }
     }
 
     fn handle(&mut self, message: Message, now: Instant) {
@@ -144,7 +157,8 @@ impl Directory {
             Message::Probed { pod, outcome } => self.on_probed(pod, outcome, now),
             Message::Observed { pod, generation, evidence } => self.on_evidence(pod, generation, evidence, now),
             Message::Outlier { pod, cause } => self.on_outlier(pod, cause, now),
-            // A failed dial ejects no Pod: the probe decides. With any other class, the Pod is up.
+            // A failed dial does not eject the Pod but triggers a probe. Failures of other classes do not mean that the
+            // Pod is down.
             Message::DialFailed { pod, class: Class::NotReady } => self.probe_now(pod),
             Message::DialFailed { pod, class: Class::Full } => self.on_full(pod, now),
             Message::DialFailed { .. } => {}
@@ -156,9 +170,6 @@ impl Directory {
 
     fn publish(&mut self, now: Instant) {
         self.choose_subset(now);
-        for pod in self.healed.drain(..).filter(|pod| !pod.slot.is_closed()) {
-            connect::warm(&pod);
-        }
         if !std::mem::take(&mut self.changed) {
             return;
         }
@@ -184,8 +195,8 @@ impl Directory {
 }
 
 impl Drop for Directory {
-    /// Ends the pool if the directory ends for any other reason, such as the shutdown of its runtime: no caller waits
-    /// for a task that no longer exists.
+    /// Ends the pool even if the directory ends without a close request, for example because its runtime shuts down.
+    /// Otherwise callers would wait for a task that no longer exists.
     fn drop(&mut self) {
         self.inner.end(View { closed: true, ..View::empty() });
         self.inner.shared.events.close();

@@ -1,4 +1,4 @@
-//! Roles of the members: role changes, fencing of outdated primaries, and replication lag of standbys.
+//! Member roles: role changes, fencing of outdated primaries, and replication lag of standbys.
 
 use std::sync::Arc;
 
@@ -13,14 +13,15 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Number of positions of the primary that are kept. A standby is compared with positions that the primary had earlier.
+/// Number of primary WAL positions that are kept. Lag is measured against a position that the primary had earlier.
 pub(super) const READINGS: usize = 8;
-/// Minimum time between two kept positions, so that they cover the grace period while the primary is probed often.
+/// Minimum time between two kept positions, so that [`READINGS`] of them cover the grace period even if the primary is
+/// probed often.
 const SPACING: Duration = Duration::from_millis(250);
 const _: () = assert!(SPACING.as_millis() * (READINGS as u128 - 2) > lag::GRACE.as_millis());
 
 impl Directory {
-    /// Records the role that a probe or a connection reports.
+    /// Records a role that was reported by a probe or on a connection.
     pub(super) fn on_role(&mut self, serial: u64, role: Role) {
         let Some(member) = self.find(serial) else { return };
         let before = member.role;
@@ -30,7 +31,7 @@ impl Directory {
         member.role = role;
         self.reconsider = true;
         let Some(member) = self.find(serial) else { return };
-        // A new primary is used only after a probe has found its timeline.
+        // A new primary is used only after a probe has read its timeline.
         let verified = member.last_probe.is_some_and(|probe| probe.facts.role == role);
         if role == Role::Primary && !verified {
             member.role_unverified = true;
@@ -42,7 +43,7 @@ impl Directory {
         self.check_capacity(serial);
     }
 
-    /// Fences and unfences members according to the claims of all members.
+    /// Fences and unfences members according to the roles and timelines that all members claim.
     pub(super) fn judge_claims(&mut self) {
         let claims: Vec<_> = self.members.all().iter().map(Member::claim).collect();
         let fences = self.timelines.judge(&claims);
@@ -53,6 +54,7 @@ impl Directory {
             }
             member.fence = fence;
             self.changed = true;
+            self.reconsider = true;
             let endpoint = member.pod.endpoint.clone();
             self.inner.shared.events.emit(match fence {
                 Some(fence) => {
@@ -68,7 +70,7 @@ impl Directory {
         }
     }
 
-    /// Re-evaluates fencing and this Pod's replication lag after its probe has passed.
+    /// Re-evaluates fencing and the Pod's replication lag after the Pod has passed a probe.
     pub(super) fn judge(&mut self, serial: u64) {
         self.judge_claims();
         let Some(member) = self.find(serial) else { return };
@@ -86,16 +88,18 @@ impl Directory {
         let limits = &self.inner.shared.limits;
         let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
         let readings = std::mem::take(&mut self.readings);
-        // Lag cannot be measured against an outdated position of the primary, so the primary is probed now.
+        // Lag cannot be measured against an outdated primary position, so the primary is probed now.
         let outdated = readings.last().is_none_or(|reading| reading.received + lag::GRACE < standby.reading.sent);
         if let (true, true, Some(primary)) = (limit.is_set(), outdated, self.primary) {
             self.probe_now(primary);
         }
         if let Some(member) = self.find(serial) {
             let lag = lag::judge(limit, &standby, &readings, advanced, member.lag);
-            let changed = member.lag != lag;
-            let late = lag.late && !member.lag.late;
+            // A new view is published only if `late` changes, because the lag in bytes does not affect the candidates.
+            let changed = member.lag.late != lag.late;
+            let late = lag.late && changed;
             member.lag = lag;
+            member.pod.set_lag_bytes(lag.bytes);
             let endpoint = member.pod.endpoint.clone();
             self.changed |= changed;
             if late {
@@ -105,7 +109,7 @@ impl Directory {
         self.readings = readings;
     }
 
-    /// Adds a position of the primary, and probes the standbys that may be too far behind it.
+    /// Adds a WAL position of the primary, and schedules probes of the standbys that may be too far behind it.
     fn add_reading(&mut self, serial: u64, reading: Option<Reading>) {
         if self.primary != Some(serial) {
             self.primary = Some(serial);
@@ -132,12 +136,12 @@ impl Directory {
     }
 }
 
-/// Probes a standby again after the grace period, when missing data counts as lag.
+/// Probes a standby after the grace period, because WAL that is still missing then counts as lag.
 fn probe_after_grace(pod: &Arc<Pod>) {
-    let later = Arc::downgrade(pod);
+    let weak = Arc::downgrade(pod);
     drop(pod.shared().runtime.spawn(async move {
         sleep(lag::GRACE).await;
-        if let Some(pod) = later.upgrade() {
+        if let Some(pod) = weak.upgrade() {
             pod.probe_wanted.notify_one();
         }
     }));

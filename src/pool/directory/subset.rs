@@ -1,9 +1,8 @@
-//! The subset of Pods that this client uses, if `subset_size` or `max_connections` limits it.
+//! The subset of Pods that this client uses, if `subset_size` or `max_connections` is set.
 //!
-//! Every Pod behind the name has a rank that depends on the client. The client uses the Pods of the highest rank that
-//! serve, and one more for each requested role that none of these has. All other Pods are known by name and address
-//! only: they have no pool, no probe and no connection. The algorithm is in
-//! [`balance::subset`](crate::balance::subset).
+//! Each client ranks the Pods behind the name differently. A client uses the highest-ranked Pods that serve, plus one
+//! Pod for each requested role that none of them has. Of all other Pods, only the name and address are kept: they have
+//! no connections and are not probed. The algorithm is in [`balance::subset`](crate::balance::subset).
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -20,31 +19,32 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Time for which a failed Pod is passed over while other Pods serve.
+/// A failed Pod is passed over for this long while other Pods serve.
 const FAILED_FOR: Duration = Duration::from_secs(5);
-/// Time for which a Pod without a free connection slot is passed over while other Pods serve.
+/// A Pod without a free connection slot is passed over for this long while other Pods serve.
 const FULL_FOR: Duration = Duration::from_secs(60);
-/// Maximum time for which a Pod is passed over while no Pod serves.
+/// While no Pod serves, any Pod is passed over for at most this long.
 const NONE_SERVES_FOR: Duration = Duration::from_secs(1);
-/// Time for which a Pod that was probed for its role is not probed for it again.
-const SEEN_FOR: Duration = Duration::from_secs(1);
-/// Jitter of the first two, as a fraction in either direction. It differs between clients and between Pods.
+/// In the search for a role, a Pod is not tried again for this long after a passed probe.
+const TRIED_FOR: Duration = Duration::from_secs(1);
+/// Jitter of [`FAILED_FOR`] and [`FULL_FOR`], as a fraction in either direction. Derived from the Pod's score, so it
+/// differs between clients and between Pods.
 const JITTER: f64 = 0.25;
 
 /// All Pods behind the name, ranked for this client.
 #[derive(Debug)]
 pub(crate) struct Subset {
     ranking: Ranking,
-    /// `subset_size`.
+    /// The configured `subset_size`.
     size: Option<usize>,
-    /// `max_connections`.
+    /// The configured `max_connections`.
     max_connections: Option<usize>,
     known: KnownSet,
     /// All Pods, highest rank first.
     named: Vec<Named>,
-    /// The requested [roles](Target::roles).
+    /// Bit set of the [roles](Target::roles) that callers have requested.
     roles: u8,
-    /// Time at which the subset must be chosen again if no event causes it earlier.
+    /// Time at which the subset must be chosen again, unless an event causes that earlier.
     choose_again_at: Option<Instant>,
 }
 
@@ -52,14 +52,14 @@ pub(crate) struct Subset {
 struct Named {
     endpoint: Endpoint,
     score: u64,
-    /// Start and end of the time for which the Pod is passed over.
+    /// Start and end of the period in which the Pod is passed over.
     passed_over: Option<(Instant, Instant)>,
     /// Time of the last passed probe.
-    seen: Option<Instant>,
+    passed_at: Option<Instant>,
 }
 
 impl Subset {
-    /// Creates the subset of a client. Returns `None` if the client uses all Pods.
+    /// Creates an empty subset. Returns `None` if neither setting is present, so that the client uses all Pods.
     pub(crate) fn new(config: &Config) -> Option<Self> {
         let limits = config.limits();
         if limits.subset_size.is_none() && limits.max_connections.is_none() {
@@ -75,14 +75,14 @@ impl Subset {
             max_connections: limits.max_connections,
             known: KnownSet::default(),
             named: Vec::new(),
-            // Replication lag is measured against the primary, so a lag limit requests a primary.
+            // Replication lag is measured against the primary, so a lag limit requires a primary in the subset.
             roles: config.target().roles()
                 | if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() { Target::WRITES } else { 0 },
             choose_again_at: None,
         })
     }
 
-    /// Returns true if the known Pods are exactly these.
+    /// Returns true if exactly these Pods are known.
     pub(super) fn matches(&self, named: &[Endpoint]) -> bool {
         self.known.matches(named)
     }
@@ -100,7 +100,7 @@ impl Subset {
             score: self.ranking.score(&endpoint),
             endpoint,
             passed_over: None,
-            seen: None,
+            passed_at: None,
         }));
         self.named.sort_by(|a, b| b.score.cmp(&a.score).then_with(|| a.endpoint.cmp(&b.endpoint)));
     }
@@ -109,12 +109,12 @@ impl Subset {
         self.named.iter_mut().find(|named| named.endpoint == *endpoint)
     }
 
-    /// Returns the time at which the subset must be chosen again if no event causes it earlier.
+    /// Returns the time at which the subset must be chosen again, unless an event causes that earlier.
     pub(super) fn choose_again_at(&self) -> Option<Instant> {
         self.choose_again_at
     }
 
-    /// Returns the size of the subset, and the maximum number of Pods used in addition for their roles.
+    /// Returns the size of the subset, and the maximum number of additional Pods that are used for their roles.
     fn sizes(&self) -> (usize, usize) {
         let extra = self.roles.count_ones() as usize;
         let pods = self.named.len();
@@ -123,10 +123,13 @@ impl Subset {
         (size, if size == pods { 0 } else { extra.min(pods - size) })
     }
 
-    /// Returns the division of `max_connections` among the Pods in use, if it is set.
-    fn division(&self) -> Option<Division> {
+    /// Returns the division of `max_connections` among the Pods in use, if it is set. The `fenced` Pods among them need
+    /// only a probe connection.
+    fn division(&self, fenced: usize) -> Option<Division> {
         let (size, extra) = self.sizes();
-        self.max_connections.map(|limit| Division::of(limit, size + extra, size + extra < self.named.len()))
+        let pods = (size + extra).saturating_sub(fenced);
+        self.max_connections
+            .map(|limit| Division::of(limit.saturating_sub(fenced), pods, size + extra < self.named.len()))
     }
 }
 
@@ -136,7 +139,7 @@ impl Named {
         self.passed_over = Some((now, now + duration.mul_f64(1.0 + JITTER * (2.0 * unit - 1.0))));
     }
 
-    /// Returns the time until which the Pod is passed over, if that is in the future.
+    /// Returns the end of the period in which the Pod is passed over, if it lies in the future.
     fn passed_over_until(&self, none_serves: bool, now: Instant) -> Option<Instant> {
         let (since, until) = self.passed_over?;
         Some(if none_serves { until.min(since + NONE_SERVES_FOR) } else { until }).filter(|&until| until > now)
@@ -151,7 +154,7 @@ impl Named {
             Some(_) => Standing::Starting,
         };
         let role = member.map_or(Role::Unknown, |member| member.role);
-        Ranked::new(standing, role, self.seen.is_some_and(|at| at + SEEN_FOR > now))
+        Ranked::new(standing, role, self.passed_at.is_some_and(|at| at + TRIED_FOR > now))
     }
 }
 
@@ -174,7 +177,7 @@ impl Directory {
         }
     }
 
-    /// Passes a failed Pod over for a while. `full` is true if the server had no free connection slot.
+    /// Excludes a failed Pod from the subset for a while. `full` is true if the server had no free connection slot.
     pub(super) fn pass_over(&mut self, endpoint: &Endpoint, full: bool, now: Instant) {
         if let Some(named) = self.subset.as_mut().and_then(|subset| subset.find(endpoint)) {
             named.pass_over(now, if full { FULL_FOR } else { FAILED_FOR });
@@ -182,17 +185,18 @@ impl Directory {
         }
     }
 
-    /// Passes a Pod without a free connection slot over, unless this client has connections to it.
+    /// Excludes a Pod without a free connection slot from the subset for a while, unless this client has connections to
+    /// it.
     pub(super) fn on_full(&mut self, serial: u64, now: Instant) {
         let Some(member) = self.find(serial).filter(|member| member.pod.open() == 0) else { return };
         let endpoint = member.pod.endpoint.clone();
         self.pass_over(&endpoint, true, now);
     }
 
-    /// Records that a Pod has passed a probe. `returned` is true if it has become healthy.
-    pub(super) fn on_seen(&mut self, endpoint: &Endpoint, returned: bool, now: Instant) {
+    /// Records that a Pod has passed a probe. `returned` is true if the probe has made the Pod healthy.
+    pub(super) fn on_probe_passed(&mut self, endpoint: &Endpoint, returned: bool, now: Instant) {
         if let Some(named) = self.subset.as_mut().and_then(|subset| subset.find(endpoint)) {
-            named.seen = Some(now);
+            named.passed_at = Some(now);
             if returned {
                 named.passed_over = None;
             }
@@ -200,7 +204,7 @@ impl Directory {
         }
     }
 
-    /// Chooses the Pods in use, if an event since the last choice can change them.
+    /// Chooses the Pods in use, unless nothing has happened since the last choice that could change it.
     pub(super) fn choose_subset(&mut self, now: Instant) {
         if !std::mem::take(&mut self.reconsider) {
             return;
@@ -219,8 +223,8 @@ impl Directory {
         choose(&mut ranked, size);
         for (bit, role) in [(Target::WRITES, Role::Primary), (Target::READS, Role::Standby)] {
             if subset.roles & bit != 0 && cover_role(&mut ranked, role) {
-                let seen_until = subset.named.iter().filter_map(|named| named.seen.map(|at| at + SEEN_FOR));
-                seen_until.filter(|&at| at > now).for_each(&mut choose_again);
+                let tried_until = subset.named.iter().filter_map(|named| named.passed_at.map(|at| at + TRIED_FOR));
+                tried_until.filter(|&at| at > now).for_each(&mut choose_again);
             }
         }
         subset.choose_again_at = again;
@@ -235,18 +239,24 @@ impl Directory {
         self.divide();
     }
 
-    /// Sets the share of `max_connections` of every Pod in use.
+    /// Sets each Pod's share of `max_connections`.
     fn divide(&mut self) {
-        let Some(division) = self.subset.as_ref().and_then(Subset::division) else { return };
+        let is_fenced = |member: &&Member| member.fence.is_some();
+        let fenced = self.members.all().iter().filter(is_fenced).count();
+        let Some(division) = self.subset.as_ref().and_then(|subset| subset.division(fenced)) else { return };
         let shared = &self.inner.shared;
         shared.connection_limit.set(division);
-        for (i, member) in self.members.all().iter().enumerate() {
+        let (fenced, others): (Vec<_>, Vec<_>) = self.members.all().iter().partition(is_fenced);
+        fenced.into_iter().for_each(|member| member.pod.set_size(0));
+        for (i, member) in others.into_iter().enumerate() {
             let share = division.per_pod + usize::from(i < division.remainder);
             member.pod.set_size(share.min(shared.limits.pool_size));
         }
+        // A Pod whose share has grown may open a connection for a waiter now.
+        shared.waiters.wake_opener();
     }
 
-    /// Compares the number of connections that a server allows with the number that all clients together may open.
+    /// Reports whether a server allows as many connections as all clients together may open.
     pub(super) fn check_capacity(&mut self, serial: u64) {
         let (used, pods) = match &self.subset {
             Some(subset) => (subset.sizes().0, subset.named.len()),

@@ -1,4 +1,4 @@
-//! The guard of a checked-out connection, and the decision at its return: keep, recycle or close.
+//! The guard of a checked-out connection. When it is dropped, the connection is checked in, recycled or closed.
 
 use std::{fmt, ops::Deref};
 
@@ -14,22 +14,22 @@ use crate::{
 /// A connection to one Pod, checked out until the guard is dropped.
 ///
 /// The guard derefs to deadpool-postgres's [`ClientWrapper`] and through it to [`tokio_postgres::Client`], which
-/// provide `query`, `execute`, `prepare_cached`, `copy_in` and so on. Both offer transactions through a mutable
-/// reference, which the guard does not give out; use [`transaction`](Client::transaction) and
+/// provide `query`, `execute`, `prepare_cached`, `copy_in` and so on. Their methods for transactions need a mutable
+/// reference, which the guard does not provide. Use [`transaction`](Client::transaction) and
 /// [`build_transaction`](Client::build_transaction) instead.
 ///
 /// Dropping the guard returns the connection to the pool. Dropping is allowed on any thread, inside or outside of a
-/// runtime, and never blocks. A clean connection, with no open transaction and no outstanding request, is available to
-/// the next caller immediately. Any other connection is recycled in the background first: the pool waits 100 ms for a
-/// running statement, then cancels it on the server, and rolls an open transaction back. A connection that is not clean
-/// after that is closed.
+/// runtime, and never blocks. A connection is clean if it has no open transaction and no outstanding request. A clean
+/// connection is available to the next caller immediately. Any other connection is first recycled in the background:
+/// the pool waits 100 ms for a running statement to finish, then cancels it on the server, and rolls back an open
+/// transaction. A connection that is still not clean is closed.
 ///
-/// Session state that outlives a transaction is kept, unless [`Reset`](crate::config::Reset) is configured. Statements
-/// of `prepare_cached` stay with the connection, up to `statement_cache_size` (256 by default) of them. A connection
-/// that is returned with more is cleared of all of them, as is one whose server has reported a cached statement as
+/// Session state that outlives a transaction is kept, unless [`Reset`](crate::config::Reset) is configured. Each
+/// connection caches the statements of `prepare_cached`. The cache is cleared if the connection is returned with more
+/// than `statement_cache_size` statements (256 by default), or after the server has reported a cached statement as
 /// outdated or missing.
 pub struct Client {
-    /// `None` only after a method that ends the guard has taken the connection.
+    /// `None` only after the connection was taken by a method that ends the guard.
     object: Option<Object<Box<Conn>>>,
 }
 
@@ -44,16 +44,16 @@ impl Client {
         self.object.as_ref().expect("taken only by `drop` and `retire`, which end the guard")
     }
 
-    /// Returns the Pod of this connection.
+    /// Returns the Pod that this connection is connected to.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.conn().pod().endpoint
     }
 
-    /// Returns the server's role as the server reported it last.
+    /// Returns the role that the server last reported on this connection.
     ///
-    /// PostgreSQL 14 and later report a change with the response to the first statement after it. With earlier versions
-    /// the role is that of the time when the connection was opened.
+    /// PostgreSQL 14 and later report a change of role with the response to the next statement. Earlier versions report
+    /// the role only when the connection is opened.
     #[must_use]
     pub fn role(&self) -> Role {
         self.record().role()
@@ -73,7 +73,7 @@ impl Client {
         self.wrapper_mut().build_transaction()
     }
 
-    /// Returns a token that cancels the statement that runs on this connection, over a separate socket.
+    /// Returns a token that cancels the running statement of this connection, over a separate socket.
     ///
     /// Use this instead of the driver's method of the same name, whose token does not contain the Pod's address.
     #[must_use]
@@ -81,7 +81,7 @@ impl Client {
         self.conn().cancel_token()
     }
 
-    // Not public: `mem::swap` on two wrappers would separate each connection from its record.
+    // Private: swapping two wrappers with `mem::swap` would associate connections with the wrong records.
     fn wrapper_mut(&mut self) -> &mut ClientWrapper {
         let object = self.object.as_mut().expect("taken only by `drop` and `retire`, which end the guard");
         &mut object.wrapper
@@ -97,30 +97,30 @@ impl Client {
         self.conn().pod()
     }
 
-    /// Returns the record, which can be read after the guard has been dropped.
+    /// Returns a reference to the record that stays valid after the guard has been dropped.
     pub(crate) fn shared_record(&self) -> std::sync::Arc<Record> {
         self.conn().record.shared()
     }
 
     /// Returns true if the connection was idle for longer than `ping_after`.
     #[inline]
-    pub(crate) fn is_stale(&self) -> bool {
-        let shared = self.pod().shared();
-        shared.clock.now().saturating_sub(self.conn().idle_since) > shared.ping_after
+    pub(crate) fn is_stale(&self, now: u64, ping_after: u64) -> bool {
+        now.saturating_sub(self.conn().idle_since) > ping_after
     }
 
-    /// Returns true if the connection can be used as it is: it is clean and needs no ping.
+    /// Returns true if the connection is clean and was not idle for long enough to need a ping.
     #[inline]
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.record().is_clean() && !self.is_stale()
+    pub(crate) fn is_fresh(&self, now: u64, ping_after: u64) -> bool {
+        self.record().is_clean() && !self.is_stale(now, ping_after)
     }
 
-    /// Begins a use by a caller. `any` is true if the caller accepts every Pod.
+    /// Begins a use by a caller. `any` is true if the target is `any`, so the choice of the Pod did not depend on
+    /// roles.
     #[inline]
-    pub(crate) fn begin_use(&mut self, any: bool) {
+    pub(crate) fn begin_use(&mut self, any: bool, now: u64) {
         let conn = &mut **self.object.as_mut().expect("taken only by `drop` and `retire`, which end the guard");
         conn.record.set_any_pod(any);
-        conn.use_timer.begin(conn.pod().shared().clock.now());
+        conn.use_timer.begin(now);
     }
 
     /// Ends the guard and returns the connection, still checked out.
@@ -161,12 +161,13 @@ fn return_to_pool(mut object: Object<Box<Conn>>) {
     conn.end_use();
     let conn = &*conn;
     if conn.record.is_clean() {
-        if !conn.is_current() || conn.is_expired() || conn.pod().is_over_size() {
+        let now = conn.pod().shared().clock.now();
+        if !conn.is_current() || conn.is_expired(now) || conn.pod().is_over_size() {
             Pod::close_checked_out(object);
         } else if reset::is_due(conn) {
             recycle::recycle(object);
         } else {
-            Pod::check_in(object);
+            Pod::check_in(object, now);
         }
     } else if conn.record.has_ended() {
         Pod::close_checked_out(object);

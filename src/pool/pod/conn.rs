@@ -1,4 +1,4 @@
-//! The pooled connection, the pool's outside handle to it, and the permit that limits how many a Pod has.
+//! A pooled connection, a handle that observes it while it is checked out, and the permit for opening it.
 
 use std::{ops::Deref, sync::Arc};
 
@@ -8,29 +8,31 @@ use tokio::task::AbortHandle;
 use super::{Pod, counters::Label, metrics::UseTimer};
 use crate::wire::{
     CancelToken,
-    dial::Dialled,
+    dial::{Dialer, Dialled},
     record::{Record, RecordOwner},
 };
 
-/// An open connection. deadpool stores it boxed, because deadpool moves its objects several times.
+/// An open connection. Boxed in the deadpool, which moves its objects several times.
 #[derive(Debug)]
 pub(crate) struct Conn {
-    /// Dropped before the client, so that the driver can distinguish a close by the pool from a lost connection.
+    /// Dropped before the client, so that the driver can tell a close by the pool from a lost connection.
     pub(crate) record: RecordOwner,
     pub(crate) wrapper: ClientWrapper,
     driver: AbortHandle,
+    /// Dials cancel requests. Held here because the connection can outlive its pool.
+    dialer: Arc<Dialer>,
     encrypted: bool,
-    /// The pool's clock at the end of the connection's lifetime, in milliseconds.
+    /// End of the connection's lifetime, in milliseconds of the pool's clock.
     expires_at: u64,
     /// The Pod's generation when the connection was opened.
     pub(crate) generation: u64,
-    /// The pool's clock when the connection was opened or returned last, in milliseconds.
+    /// Time when the connection was opened or last returned, in milliseconds of the pool's clock.
     pub(crate) idle_since: u64,
-    /// Number of requests sent up to the last session reset. No reset is needed while it has not grown.
+    /// Number of requests sent up to the last session reset. If no request was sent since, no reset is needed.
     pub(crate) sent_at_reset: u64,
-    /// Number of parsed statements up to which the statement cache cannot exceed its limit.
+    /// Number of parsed statements up to which the statement cache is certain to be within its limit.
     pub(crate) cache_fits_until: u64,
-    /// True if the statement cache was cleared because the server did not have a cached statement.
+    /// True if the statement cache was already cleared once because a cached statement was missing on the server.
     pub(crate) cleared_for_missing: bool,
     /// Measures the current use.
     pub(crate) use_timer: UseTimer,
@@ -39,11 +41,17 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub(crate) fn new(dialled: Dialled, permit: Permit, generation: u64, expires_at: u64) -> Box<Self> {
+    pub(crate) fn new(
+        dialled: Dialled,
+        dialer: Arc<Dialer>,
+        permit: Permit,
+        generation: u64,
+        expires_at: u64,
+    ) -> Box<Self> {
         let Dialled { client, record, driver, encrypted } = dialled;
         let idle_since = permit.shared().clock.now();
-        // The wrapper aborts its task when it is dropped. The driver must go on to send Terminate and then ends on its
-        // own, so the wrapper gets a task that has nothing to do.
+        // The wrapper aborts its task when it is dropped, but the driver must still send Terminate. So the wrapper gets
+        // a dummy task, and the driver ends after Terminate.
         let wrapper = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
         let sent_at_reset = record.sent();
         let cache_fits_until = record.parsed() + permit.shared().limits.statement_cache_size as u64;
@@ -51,6 +59,7 @@ impl Conn {
             record,
             wrapper,
             driver,
+            dialer,
             encrypted,
             expires_at,
             generation,
@@ -69,7 +78,7 @@ impl Conn {
         &self.permit.0
     }
 
-    /// Returns true if the connection is alive and its Pod was not purged since it was opened.
+    /// Returns true if the connection has not ended and was not invalidated by [`Pod::purge`].
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
         !self.record.has_ended() && self.generation == self.pod().generation()
@@ -83,12 +92,12 @@ impl Conn {
             self.wrapper.cancel_token(),
             pod.endpoint.clone(),
             self.encrypted,
-            shared.dialer.clone(),
+            self.dialer.clone(),
             shared.runtime.clone(),
         )
     }
 
-    /// Ends the use by a caller, if one has begun.
+    /// Ends the measurement of the current use, if one has begun.
     #[inline]
     pub(crate) fn end_use(&mut self) {
         self.use_timer.end(&self.permit.0.use_times);
@@ -96,20 +105,27 @@ impl Conn {
 
     /// Returns true if the connection has reached the end of its lifetime.
     #[inline]
-    pub(crate) fn is_expired(&self) -> bool {
-        self.pod().shared().clock.now() >= self.expires_at
+    pub(crate) fn is_expired(&self, now: u64) -> bool {
+        now >= self.expires_at
     }
 
     /// Returns a handle that can observe and close the connection while it is checked out.
     pub(crate) fn handle(&self) -> ConnHandle {
-        ConnHandle { record: self.record.shared(), driver: self.driver.clone(), token: self.cancel_token() }
+        ConnHandle {
+            record: self.record.shared(),
+            driver: self.driver.clone(),
+            token: self.cancel_token(),
+            expires_at: self.expires_at,
+            last_use: (self.record.sent(), self.pod().shared().clock.now()),
+        }
     }
 }
 
 /// The reason why a connection is closed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reason {
-    /// The connection could not be recycled, failed a ping, had a server of the wrong role, or exceeded the Pod's size.
+    /// None of the other reasons: recycling or a ping failed, the server had the wrong role, or the Pod was over its
+    /// size.
     Discarded,
     /// The Pod is being drained, or the pool is closed.
     Drained,
@@ -145,17 +161,18 @@ impl Label for Reason {
 }
 
 impl Conn {
-    /// Infers from the connection's state why it is being closed.
+    /// Infers the reason why the connection is being closed from its state.
     fn reason(&self) -> Reason {
         let shared = self.pod().shared();
-        let idle = u128::from(shared.clock.now().saturating_sub(self.idle_since));
+        let now = shared.clock.now();
+        let idle = u128::from(now.saturating_sub(self.idle_since));
         if self.record.has_ended() {
             Reason::Ended
         } else if self.pod().slot.is_closed() {
             Reason::Drained
         } else if self.generation != self.pod().generation() {
             Reason::Ejected
-        } else if self.is_expired() {
+        } else if self.is_expired(now) {
             Reason::Lifetime
         } else if idle > shared.limits.idle_timeout.as_millis() && self.record.is_clean() {
             Reason::Idle
@@ -171,12 +188,16 @@ impl Drop for Conn {
     }
 }
 
-/// A handle to an open connection, kept by the Pod to observe and close it.
+/// A handle that the Pod keeps for each open connection, to observe and close it while it is checked out.
 #[derive(Debug)]
 pub(crate) struct ConnHandle {
     pub(crate) record: Arc<Record>,
     driver: AbortHandle,
     token: CancelToken,
+    /// End of the connection's lifetime, in milliseconds of the pool's clock.
+    pub(crate) expires_at: u64,
+    /// Number of requests at the last check by the upkeep, and the time of the check that first saw this number.
+    last_use: (u64, u64),
 }
 
 impl ConnHandle {
@@ -185,18 +206,27 @@ impl ConnHandle {
         (!self.record.has_ended() && self.record.outstanding() > 0).then(|| self.token.clone())
     }
 
+    /// Returns the time since a check last found a new request on the connection.
+    pub(crate) fn unused_for(&mut self, now: u64) -> u64 {
+        let sent = self.record.sent();
+        if self.last_use.0 != sent {
+            self.last_use = (sent, now);
+        }
+        now.saturating_sub(self.last_use.1)
+    }
+
     /// Closes the socket without sending Terminate.
     pub(crate) fn abort(&self) {
         self.driver.abort();
     }
 }
 
-/// A permit to open one connection to a Pod. Taken before the dial, and released when it is dropped.
+/// A permit for one connection to a Pod. Taken before the dial and released after the connection has been closed.
 #[derive(Debug)]
 pub(crate) struct Permit(Arc<Pod>);
 
 impl Permit {
-    /// Takes a permit if the Pod has one left.
+    /// Takes a permit. Returns `None` if the Pod or the pool has none left.
     pub(crate) fn take(pod: &Arc<Pod>) -> Option<Self> {
         pod.take_permit().then(|| Self(pod.clone()))
     }

@@ -1,38 +1,38 @@
-//! The limit on one client's connections (`max_connections`), and the check of a server's capacity.
+//! The limit on one client's connections (`max_connections`), and a check that a server accepts enough connections.
 //!
 //! `max_connections` is divided rather than shared: each Pod in use gets a probe connection and an equal share of the
-//! remaining connections. A new Pod therefore has room however busy the others are, and a checkout never looks beyond
-//! its Pod. Connections to a Pod that is no longer in use count until they are closed. Only for that reason, pooled
-//! connections are also counted over all Pods.
+//! remaining connections. Busy Pods therefore cannot starve a new Pod, and a checkout needs to look at only one Pod.
+//! Connections to a Pod that is no longer in use count until they are closed. Only for that reason, pooled connections
+//! are also counted over all Pods.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The count of pooled connections over all Pods, and its maximum.
+/// The number of pooled connections over all Pods, and its maximum.
 #[derive(Debug)]
 pub(crate) struct ConnectionLimit {
     /// `max_connections`.
     limit: Option<usize>,
-    /// Maximum number of pooled connections: `limit` without the probe connections.
+    /// Maximum number of pooled connections: `limit` minus the probe connections.
     max_pooled: AtomicUsize,
-    /// Pooled connections that are open or being opened.
+    /// Number of pooled connections that are open or being opened.
     pooled: AtomicUsize,
 }
 
 /// The division of `max_connections` among the Pods in use.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Division {
-    /// Pooled connections of all Pods together.
+    /// Maximum number of pooled connections of all Pods together.
     pub(crate) pooled: usize,
-    /// Pooled connections of each Pod.
+    /// Maximum number of pooled connections of each Pod, without the remainder.
     pub(crate) per_pod: usize,
-    /// Number of Pods that get one connection more than `per_pod`.
+    /// Number of Pods that may have one connection more than `per_pod`.
     pub(crate) remainder: usize,
 }
 
 impl Division {
     /// Divides `limit` among `pods` Pods, each of which has a probe connection. If `replaceable`, one more probe
-    /// connection is set aside for a Pod that replaces another. Each Pod gets at least one pooled connection, because a
-    /// Pod without one would be useless.
+    /// connection is reserved for a Pod that replaces another. Each Pod gets at least one pooled connection, even if
+    /// that exceeds `limit`: a Pod without one could not serve any caller.
     pub(crate) fn of(limit: usize, pods: usize, replaceable: bool) -> Self {
         let pods = pods.max(1);
         let pooled = limit.saturating_sub(pods + usize::from(replaceable)).max(pods);
@@ -40,10 +40,10 @@ impl Division {
     }
 }
 
-/// Returns the number of Pods that `limit` has room for, with a probe and a pooled connection each.
+/// Returns the number of Pods that can be used within `limit`, with one probe and one pooled connection each.
 ///
-/// If that is fewer than `pods`, room is left for the probe of a replacement and for `extra` Pods, which are used in
-/// addition to the result.
+/// If that is fewer than `pods`, one connection is reserved for the probe of a replacement, and `extra` Pods are
+/// reserved and not included in the result.
 pub(crate) fn max_pods(limit: usize, pods: usize, extra: usize) -> usize {
     if pods <= limit / 2 { pods } else { (limit.saturating_sub(1) / 2).saturating_sub(extra) }
 }
@@ -59,12 +59,15 @@ impl ConnectionLimit {
         self.max_pooled.store(division.pooled, Ordering::Relaxed);
     }
 
-    /// Returns true if one more connection may be opened.
-    pub(crate) fn has_room(&self) -> bool {
-        self.limit.is_none() || self.pooled.load(Ordering::Relaxed) < self.max_pooled.load(Ordering::Relaxed)
+    /// Returns the number of connections that may still be opened. `usize::MAX` without a limit.
+    pub(crate) fn available(&self) -> usize {
+        if self.limit.is_none() {
+            return usize::MAX;
+        }
+        self.max_pooled.load(Ordering::Relaxed).saturating_sub(self.pooled.load(Ordering::Relaxed))
     }
 
-    /// Counts one more connection, if it may be opened.
+    /// Counts one more connection. Returns false if the maximum is reached.
     pub(crate) fn try_acquire(&self) -> bool {
         if self.limit.is_none() {
             return true;
@@ -74,19 +77,18 @@ impl ConnectionLimit {
         self.pooled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// Counts one connection less. Returns true if a caller may be waiting for that.
-    pub(crate) fn release(&self) -> bool {
+    /// Counts one connection less.
+    pub(crate) fn release(&self) {
         if self.limit.is_some() {
             self.pooled.fetch_sub(1, Ordering::Relaxed);
         }
-        self.limit.is_some()
     }
 }
 
-/// The number of connections that clients with this client's configuration open to one Pod.
+/// The number of connections that all clients open to one Pod, if they have the same configuration as this one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demand {
-    /// Connections of one client, its probe included.
+    /// Maximum number of connections of one client, including its probe.
     pub(crate) per_client: usize,
     /// Number of clients, if configured.
     pub(crate) clients: Option<usize>,
@@ -94,12 +96,12 @@ pub(crate) struct Demand {
     pub(crate) used: usize,
     /// Number of all Pods.
     pub(crate) pods: usize,
-    /// True for the primary if clients write, because then every client uses it.
+    /// True if every client uses this Pod: the primary, if clients write.
     pub(crate) used_by_all: bool,
 }
 
 impl Demand {
-    /// Returns an explanation if the server's `slots` are too few for the demand.
+    /// Returns an explanation if the demand exceeds `slots`, the number of connections that the server accepts.
     pub(crate) fn shortfall(&self, slots: u32) -> Option<String> {
         let &Self { per_client, clients, used, pods, used_by_all } = self;
         let (slots, pods) = (slots as usize, pods.max(1));
@@ -137,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_pod_gets_a_connection_within_the_limit(
+        fn max_connections_is_split_across_pods_and_includes_probes(
             limit in 3..200usize, pods in 1..300usize, extra in 0..3usize
         ) {
             let used = max_pods(limit, pods, extra);
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_a_shortfall_only_when_connections_are_too_few() {
+    fn shortfall_is_reported_only_if_the_server_has_too_few_slots() {
         let demand = Demand { per_client: 9, clients: None, used: 3, pods: 3, used_by_all: false };
         assert_eq!(demand.shortfall(9), None);
         assert_eq!(
@@ -171,13 +173,15 @@ mod tests {
     }
 
     #[test]
-    fn counts_connections_only_with_a_limit() {
+    fn try_acquire_fails_only_at_the_limit() {
         let unlimited = ConnectionLimit::new(None);
-        assert!((0..10).all(|_| unlimited.try_acquire() && unlimited.has_room()) && !unlimited.release());
+        assert!((0..10).all(|_| unlimited.try_acquire() && unlimited.available() == usize::MAX));
+        unlimited.release();
         let limited = ConnectionLimit::new(Some(7));
         limited.set(Division::of(7, 3, false));
-        assert!((0..4).all(|_| limited.has_room() && limited.try_acquire()));
-        assert!(!limited.has_room() && !limited.try_acquire());
-        assert!(limited.release() && limited.try_acquire());
+        assert!((0..4).all(|taken| limited.available() == 4 - taken && limited.try_acquire()));
+        assert!(limited.available() == 0 && !limited.try_acquire());
+        limited.release();
+        assert!(limited.try_acquire());
     }
 }

@@ -1,4 +1,4 @@
-//! A counter that is split by a label with few values.
+//! A counter that is split by a label with a fixed set of values.
 
 use std::{
     fmt,
@@ -8,13 +8,13 @@ use std::{
 
 use crate::error::Phase;
 
-/// An enum whose variants are the values of a label.
+/// An enum whose variants are the values of a metric label.
 pub(crate) trait Label: Copy + 'static {
-    /// Every value, each at its [index](Self::index).
+    /// All values, each at its [index](Self::index).
     #[cfg(any(feature = "metrics", test))]
     const ALL: &[Self];
 
-    /// Returns the value's index in the counter.
+    /// Returns the value's index in [`LabelledCounter`].
     fn index(self) -> usize;
 
     /// Returns the value as it appears in metrics.
@@ -22,20 +22,20 @@ pub(crate) trait Label: Copy + 'static {
     fn label(self) -> &'static str;
 }
 
-/// Maximum number of values of a label.
+/// Maximum number of values of a label. A test checks it for every label.
 const VALUES: usize = 8;
 
 /// One counter for each value of the label `L`.
 pub(crate) struct LabelledCounter<L>([AtomicU64; VALUES], PhantomData<L>);
 
-// Relaxed: plain counters.
+// Relaxed: the counters guard no other data.
 impl<L: Label> LabelledCounter<L> {
-    /// Increments the counter of one value.
+    /// Increments the count for one value.
     pub(crate) fn increment(&self, value: L) {
         self.0[value.index()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Returns the counter of one value.
+    /// Returns the count for one value.
     pub(crate) fn get(&self, value: L) -> u64 {
         self.0[value.index()].load(Ordering::Relaxed)
     }
@@ -45,7 +45,7 @@ impl<L: Label> LabelledCounter<L> {
         self.0.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
     }
 
-    /// Returns every value with its counter.
+    /// Returns each value's name with its count.
     #[cfg(feature = "metrics")]
     pub(crate) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
         L::ALL.iter().map(|value| (value.label(), self.get(*value)))
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn every_label_value_has_its_own_counter() {
+    fn every_label_value_has_its_own_index_within_the_maximum() {
         check::<Phase>();
         check::<Reason>();
     }

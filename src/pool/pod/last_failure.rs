@@ -1,4 +1,4 @@
-//! The last failure of a Pod, and the back-off of its dials.
+//! The last failure of a Pod, and the backoff between dials that it causes.
 
 use crate::{
     error::Attempt,
@@ -6,28 +6,47 @@ use crate::{
     wire::Class,
 };
 
-/// Back-off after the first failed dial. Doubles with each further failure.
+/// Backoff after the first failed dial. Doubles with each further failure.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-/// Maximum back-off between failed dials.
+/// Maximum backoff after failed dials.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Jitter of a backoff, as a fraction in either direction.
+const JITTER: f64 = 0.25;
 
-/// The last failure of a Pod since its last success, and the time before which it is not dialled.
+/// The last failure of a Pod since its last success, and the backoff of its dials.
 #[derive(Debug, Default)]
 pub(crate) struct LastFailure {
     last: Option<(Class, Attempt)>,
-    /// The class of the refusal that was reported last.
+    /// The class of the last refusal for which an event was emitted.
     reported: Option<Class>,
     backoff: Duration,
+    /// Time of the failure that started the current backoff.
+    failed_at: Option<Instant>,
     not_before: Option<Instant>,
 }
 
 impl LastFailure {
-    /// Records a failed dial and extends the back-off. Returns true if the failure is a [new refusal](Self::is_new).
-    pub(crate) fn dial_failed(&mut self, class: Class, attempt: Attempt, now: Instant) -> bool {
+    /// Records the failure of a dial that began at `started`, and starts a backoff of 50 ms. The backoff doubles with
+    /// each further failure, up to 1 s. Dials that were in progress at a failure count together with it. Returns true
+    /// if the failure is a [new refusal](Self::is_new).
+    ///
+    /// `unit` is a random number from 0 to 1 for the [`JITTER`] of the backoff. Without jitter, clients that lose a
+    /// server at the same moment would also dial it again at the same moment.
+    pub(crate) fn dial_failed(
+        &mut self,
+        class: Class,
+        attempt: Attempt,
+        started: Instant,
+        now: Instant,
+        unit: f64,
+    ) -> bool {
         let is_new = self.is_new(class);
         self.last = Some((class, attempt));
-        self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
-        self.not_before = Some(now + self.backoff);
+        if self.failed_at.is_none_or(|failed_at| failed_at < started) {
+            self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+            self.not_before = Some(now + self.backoff.mul_f64(1.0 + JITTER * (2.0 * unit - 1.0)));
+            self.failed_at = Some(now);
+        }
         is_new
     }
 
@@ -38,23 +57,29 @@ impl LastFailure {
         is_new
     }
 
-    /// Returns true if the Pod refuses all new connections for a reason that has not been reported yet.
+    /// Returns true if the Pod refuses all new connections, for another reason than the one reported last.
     fn is_new(&mut self, class: Class) -> bool {
         let refused = matches!(class, Class::Access | Class::Credentials | Class::Tls);
         refused && self.reported.replace(class) != Some(class)
     }
 
-    /// Records a passed probe. Its connection may be older than a refusal, so the refusal stays reported.
+    /// Records a passed probe. The refusal stays marked as reported, because the probe's connection may be older than
+    /// the refusal.
     pub(crate) fn probe_passed(&mut self) {
         *self = Self { reported: self.reported, ..Self::default() };
     }
 
-    /// Forgets everything, because a connection was opened.
+    /// Clears the state after a connection was opened.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// Returns the end of the back-off if it is in the future.
+    /// Returns true if the last dial failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failed_at.is_some()
+    }
+
+    /// Returns the end of the backoff if it is in the future.
     pub(crate) fn not_before(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|&at| at > now)
     }
@@ -62,5 +87,40 @@ impl LastFailure {
     /// Returns the last failure.
     pub(crate) fn last(&self) -> Option<(Class, Attempt)> {
         self.last.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{endpoint::Endpoint, error::Phase};
+
+    fn fail(failure: &mut LastFailure, started: Instant, now: Instant, unit: f64) -> Duration {
+        let attempt = Endpoint::new(([127, 0, 0, 1], 5432).into()).attempt(Phase::Tcp, "refused");
+        failure.dial_failed(Class::NotReady, attempt, started, now, unit);
+        failure.not_before(now).map_or(Duration::ZERO, |at| at - now)
+    }
+
+    #[test]
+    fn backoff_doubles_once_per_round_of_concurrent_failures() {
+        let mut failure = LastFailure::default();
+        let mut now = Instant::now();
+        for millis in [50, 100, 200, 400, 800, 1000, 1000] {
+            let started = now;
+            now += Duration::from_secs(2);
+            assert_eq!(fail(&mut failure, started, now, 0.5), Duration::from_millis(millis));
+            // A concurrent dial, which began before the first one failed, does not double the backoff again.
+            assert_eq!(fail(&mut failure, started, now, 0.5), Duration::from_millis(millis));
+            now += Duration::from_millis(1);
+        }
+        failure.clear();
+        assert_eq!(fail(&mut failure, now, now + Duration::from_secs(1), 0.5), BACKOFF_MIN);
+    }
+
+    #[test]
+    fn jitter_varies_the_backoff_by_a_quarter() {
+        let now = Instant::now();
+        assert_eq!(fail(&mut LastFailure::default(), now, now, 0.0), BACKOFF_MIN.mul_f64(0.75));
+        assert_eq!(fail(&mut LastFailure::default(), now, now, 1.0), BACKOFF_MIN.mul_f64(1.25));
     }
 }

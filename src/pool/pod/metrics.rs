@@ -1,7 +1,8 @@
-//! Passes the pool's counters and gauges to the recorder of the `metrics` facade.
+//! Passes the pool's metrics to the recorder of the `metrics` facade.
 //!
-//! [`Exporter::export`] runs once a second in the upkeep, and twice while the pool closes. Durations have no counter
-//! in the pool, so [`PoolMetrics`] records them when they occur. `metrics_noop` has the same interface without the feature.
+//! [`Exporter::export`] exports counters and gauges. The upkeep calls it once a second, and it runs twice while the
+//! pool closes. [`PoolMetrics`] records wait times and create times when they occur. Use times are collected in
+//! [`UseTimes`] until the next export. `metrics_noop` replaces this module in builds without the feature.
 
 use std::{collections::HashMap, mem, sync::Arc};
 
@@ -21,38 +22,40 @@ use crate::{
     sync::{Mutex, lock},
     time::{Duration, Instant},
     trace::SYSTEM,
+    unwind::catch,
 };
 
-/// Maximum number of use times that one Pod keeps between two exports. Further ones are dropped.
+/// Maximum number of use times that one Pod keeps until the next export. Any further ones are dropped.
 const USE_TIMES: usize = 1024;
 
-/// The pool's labels, and the part of each counter that has been exported.
+/// The pool's label and the last exported value of each counter.
 #[derive(Debug)]
 pub(crate) struct PoolMetrics {
     name: SharedString,
-    /// Exported value of each counter, by name and label value.
+    /// Last exported value of each counter, by metric name and label value.
     exported: Mutex<HashMap<(&'static str, &'static str), u64>>,
 }
 
 impl PoolMetrics {
-    /// Describes every metric to the recorder that is installed now.
+    /// Describes every metric to the installed recorder.
     pub(crate) fn new(config: &Config) -> Self {
         let host = match config.host() {
             Host::Address(address) => address.to_string(),
             Host::Service(name) => name.as_str().to_owned(),
         };
         for metric in names::ALL {
-            match metric.kind {
+            // A panic of the recorder must not make the pool fail to build.
+            let _ = catch(|| match metric.kind {
                 MetricKind::Counter => describe_counter!(metric.name, metric.help),
                 MetricKind::Gauge => describe_gauge!(metric.name, metric.help),
                 MetricKind::Histogram => describe_histogram!(metric.name, metric.help),
-            }
+            });
         }
         let name = format!("{host}:{}/{}", config.port(), config.dbname());
         Self { name: SharedString::from_shared(name.into()), exported: Mutex::default() }
     }
 
-    /// Returns the pool's labels, followed by `label`.
+    /// Returns the labels of the pool and `label`.
     fn labels(&self, label: Option<(&'static str, &'static str)>) -> Vec<Label> {
         let [name, system] = POOL_LABELS else { unreachable!("the pool has two labels") };
         let mut labels = vec![Label::new(*name, self.name.clone()), Label::new(*system, SYSTEM)];
@@ -60,19 +63,19 @@ impl PoolMetrics {
         labels
     }
 
-    /// Records the wait of a checkout that began at `since` and ends now.
+    /// Records the wait time of a checkout: from `since` until now.
     pub(crate) fn waited<T>(&self, since: Instant, result: &Result<T, Error>) {
         let outcome = result.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
         let labels = self.labels(Some(("outcome", outcome)));
         histogram!(names::CONNECTION_WAIT_TIME, labels).record(since.elapsed());
     }
 
-    /// Records the time that a successful dial took.
+    /// Records the duration of a successful dial.
     pub(crate) fn connected(&self, took: Duration) {
         histogram!(names::CONNECTION_CREATE_TIME, self.labels(None)).record(took);
     }
 
-    /// Exports the increase of every counter.
+    /// Exports the increase of every counter since its last export.
     pub(crate) fn counters(&self, shared: &Shared) {
         let counters = &shared.counters;
         for (name, counter) in [
@@ -100,12 +103,16 @@ impl PoolMetrics {
         for (reason, count) in counters.closed_for.read() {
             self.count(names::CONNECTIONS_CLOSED, Some(("reason", reason)), count);
         }
+        for (source, count) in shared.events.panics() {
+            self.count(names::PANICS, Some(("source", source)), count);
+        }
         for (event, count) in shared.events.counts() {
             self.count(names::EVENTS, Some(("event", event)), count);
         }
     }
 
-    /// Exports the increase of one counter. A counter with a label is exported once its value is not zero.
+    /// Exports the increase of one counter since its last export. A counter with a label is not exported while it is
+    /// zero.
     fn count(&self, name: &'static str, label: Option<(&'static str, &'static str)>, now: u64) {
         if now == 0 && label.is_some() {
             return;
@@ -119,10 +126,10 @@ impl PoolMetrics {
     }
 }
 
-/// Exports the pool's numbers, and remembers the Pods that it has exported.
+/// Exports all counters and gauges. Remembers the exported Pods, to set the gauges of a removed Pod to zero.
 #[derive(Debug, Default)]
 pub(crate) struct Exporter {
-    /// Each exported Pod and its exported number of checkouts, by serial number.
+    /// Each Pod of the last export and its number of checkouts then, by serial number.
     pods: HashMap<u64, (Arc<Pod>, u64)>,
 }
 
@@ -141,7 +148,7 @@ impl Exporter {
         }
         let pool = || shared.metrics.labels(None);
         counter!(names::CHECKOUTS, pool()).increment(checkouts);
-        gauge!(names::CONNECTION_PENDING_REQUESTS, pool()).set(shared.waiters.count(|_| true) as f64);
+        gauge!(names::CONNECTION_PENDING_REQUESTS, pool()).set(shared.waiters.count(Target::ALL_BITS) as f64);
         shared.metrics.counters(shared);
         if let Some(at) = lock(&shared.resolved).at {
             gauge!(names::RESOLVE_AGE_SECONDS, pool()).set(at.elapsed());
@@ -149,8 +156,8 @@ impl Exporter {
     }
 }
 
-/// Exports the metrics of one Pod and returns `checkouts`, its checkouts since the last export. `health` is `None` for
-/// a Pod that has left: its gauges become zero.
+/// Exports the metrics of one Pod. `checkouts` is the number of its checkouts since the last export, and is returned.
+/// `health` is `None` for a Pod that is no longer in use: its gauges become zero.
 fn export_pod(shared: &Shared, pod: &Pod, checkouts: u64, health: Option<&PodHealth>) -> u64 {
     let address = pod.endpoint.address();
     let text = |text: String| SharedString::from_shared(text.into());
@@ -176,9 +183,9 @@ fn export_pod(shared: &Shared, pod: &Pod, checkouts: u64, health: Option<&PodHea
         let is = health.is_some_and(|health| health.role == role);
         gauge!(names::ENDPOINT_ROLE, labels(Some(("role", role.as_str())))).set(flag(is));
     }
-    let waiting = shared.waiters.count(|target: Target| pod.slot.serves(target.bit()));
+    let waiting = shared.waiters.count(pod.slot.targets());
     gauge!(names::ENDPOINT_WAITING, labels(None)).set(here(waiting));
-    if let Some(bytes) = health.and_then(|health| health.lag?.bytes) {
+    if let Some(bytes) = health.and_then(|_| pod.lag_bytes()) {
         gauge!(names::ENDPOINT_LAG_BYTES, labels(None)).set(bytes as f64);
     }
     if let (Some(latency), Some(_)) = (pod.slot.latency(), health) {
@@ -192,12 +199,12 @@ fn export_pod(shared: &Shared, pod: &Pod, checkouts: u64, health: Option<&PodHea
     checkouts
 }
 
-/// The use times of one Pod's connections since the last export.
+/// The use times of one Pod's connections that have not been exported yet.
 #[derive(Debug)]
 pub(crate) struct UseTimes(Mutex<Vec<Duration>>);
 
 impl UseTimes {
-    /// Allocates room for the use times of one second, so that a return allocates nothing.
+    /// Allocates the capacity for all measured use times of one second, so that returning a connection never allocates.
     pub(crate) fn new(pool_size: usize) -> Self {
         Self(Mutex::new(Vec::with_capacity((10 * pool_size).min(USE_TIMES))))
     }
@@ -209,7 +216,7 @@ impl UseTimes {
         }
     }
 
-    /// Returns the use times and keeps the room. No lock is held while they are recorded.
+    /// Removes and returns the use times. Replaces the buffer, so that no lock is held while they are recorded.
     fn drain(&self) -> Vec<Duration> {
         let mut times = lock(&self.0);
         let empty = Vec::with_capacity(times.capacity());
@@ -217,16 +224,17 @@ impl UseTimes {
     }
 }
 
-/// The start of a connection's current use, measured at most once per tick of the pool's clock.
+/// Measures the use time of one connection, at most once per tick of the pool's clock to keep checkouts cheap.
 #[derive(Debug, Default)]
 pub(crate) struct UseTimer {
-    /// The tick of the last measured use.
+    /// The pool's clock at the start of the last measured use.
     tick: u64,
+    /// Start of the current use, if it is measured.
     since: Option<Instant>,
 }
 
 impl UseTimer {
-    /// Begins a use. `tick` is the pool's clock.
+    /// Begins a use. `tick` is the current value of the pool's clock.
     #[inline]
     pub(crate) fn begin(&mut self, tick: u64) {
         if self.tick != tick {
@@ -235,7 +243,7 @@ impl UseTimer {
         }
     }
 
-    /// Ends a use and keeps its time if it was measured.
+    /// Ends a use and stores its duration if it was measured.
     #[inline]
     pub(crate) fn end(&mut self, times: &UseTimes) {
         if let Some(since) = self.since.take() {

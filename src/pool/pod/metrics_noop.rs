@@ -1,4 +1,4 @@
-//! The interface of `metrics` in a build without the feature `metrics`. Every call compiles to nothing.
+//! Replaces the module `metrics` in builds without the feature `metrics`. Same interface, no effect.
 
 use super::{shared::Shared, view::View};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Records nothing.
+/// Replacement for the type of the same name: records nothing.
 #[derive(Debug)]
 pub(crate) struct PoolMetrics;
 
@@ -23,7 +23,7 @@ impl PoolMetrics {
     pub(crate) fn counters(&self, _shared: &Shared) {}
 }
 
-/// Exports nothing.
+/// Replacement for the type of the same name: exports nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Exporter;
 
@@ -31,7 +31,7 @@ impl Exporter {
     pub(crate) fn export(&mut self, _shared: &Shared, _view: &View) {}
 }
 
-/// Keeps no use times.
+/// Replacement for the type of the same name: stores no use times.
 #[derive(Debug)]
 pub(crate) struct UseTimes;
 
@@ -41,9 +41,9 @@ impl UseTimes {
     }
 }
 
-/// Measures nothing.
+/// Replacement for the type of the same name: measures nothing.
 #[derive(Debug, Default)]
-pub(crate) struct UseTimer;
+pub(crate) struct UseTimer {}
 
 impl UseTimer {
     #[inline]

@@ -1,21 +1,23 @@
-//! One Pod: its idle connections, its limits and counts, and the check-out and check-in paths.
+//! One Pod: its idle connections, its limits and counters, and the checkout and check-in paths.
 //!
-//! A [`Pod`] keeps its idle connections ([`conn`]) in its own deadpool. [`connect`] opens connections in
-//! background tasks. [`client`] is the guard that a caller holds. [`recycle`] and [`reset`] prepare a returned
-//! connection for reuse. Callers that find no idle connection wait in the pool-wide [`wait_queue`]. The [`prober`]
-//! sends its results to the directory as [`message`]s, and the directory publishes a [`view`] of all Pods. [`shared`]
-//! holds the state that all Pods of one pool have in common.
+//! A [`Pod`] keeps its idle connections ([`conn`]) in its own deadpool. [`connect`] opens connections in background
+//! tasks. [`client`] is the guard that a caller holds. [`recycle`] and [`reset`] prepare a returned connection for
+//! reuse. Callers that find no idle connection wait in the pool-wide [`wait_queue`]; [`alarms`] end the wait at the
+//! deadline. The [`prober`] sends its results to the directory as [`message`]s, and the directory publishes a [`view`]
+//! of all Pods. [`shared`] holds the state that all Pods of one pool have in common.
 //!
 //! # Orderings
 //!
-//! `open` counts permits. Compare-and-exchange keeps it at or below `size`, and a permit is released after its
-//! connection has been closed. `open` and `pending_pings` guard no other data, so they are relaxed: a stale value costs
-//! a detour.
+//! `open` counts permits. `fetch_update` keeps it at or below `size`, and a permit is released only after its
+//! connection has been closed. `open` guards no other data, so it is relaxed: after reading a stale value, a caller at
+//! worst waits for the next plan of the opener.
 //!
-//! Only the directory increments `generation`, which invalidates every open connection. A caller that checks out a
-//! connection on a stale `generation` may use it; the connection is closed when it is returned.
+//! Only the directory increments `generation`, which invalidates every open connection. A caller that reads the old
+//! value may still use an invalid connection, which is closed when it is returned.
 
+pub(crate) mod alarms;
 pub(crate) mod client;
+pub(crate) mod clock;
 pub(crate) mod conn;
 pub(crate) mod connect;
 pub(crate) mod connection_limit;
@@ -28,6 +30,7 @@ pub(crate) mod metrics;
 #[path = "metrics_noop.rs"]
 pub(crate) mod metrics;
 pub(crate) mod open_connections;
+pub(crate) mod pending_pings;
 pub(crate) mod prober;
 pub(crate) mod recycle;
 pub(crate) mod reset;
@@ -39,11 +42,11 @@ pub(crate) mod wait_queue;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use deadpool::unmanaged;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use self::{
     client::Client,
@@ -51,6 +54,7 @@ use self::{
     last_failure::LastFailure,
     metrics::UseTimes,
     open_connections::OpenConnections,
+    pending_pings::PendingPings,
     shared::{Shared, count},
 };
 use crate::{
@@ -58,12 +62,9 @@ use crate::{
         Endpoint,
         slot::{Flags, SlotHandle},
     },
-    sync::Mutex,
-    time::Duration,
+    sync::{Mutex, lock},
+    time::{Duration, Instant},
 };
-
-/// Age in milliseconds after which a dial counts as slow.
-const SLOW_DIAL_MILLIS: u64 = 250;
 
 /// One Pod.
 #[derive(Debug)]
@@ -73,21 +74,19 @@ pub(crate) struct Pod {
     pub(crate) endpoint: Endpoint,
     pub(crate) slot: SlotHandle,
     idle: unmanaged::Pool<Box<Conn>>,
-    /// Permits taken: connections that are open or being opened.
+    /// Number of permits taken, one for each connection that is open or being opened.
     open: AtomicUsize,
     /// The maximum of `open`.
     size: AtomicUsize,
-    /// Connections being opened.
-    opening: AtomicUsize,
-    /// The pool's clock at the start of the last dial, in milliseconds.
-    last_dial: AtomicU64,
-    /// The last passed probe: the number of passed probes in the upper 32 bits, the duration in microseconds in the
-    /// lower.
+    /// Start times of the connections being opened.
+    openings: Mutex<Vec<Instant>>,
+    /// True if a checkout has chosen this Pod and found no idle connection since the opener's last plan.
+    missed: AtomicBool,
+    /// Number of passed probes in the upper 32 bits, duration of the last one in microseconds in the lower.
     last_probe: AtomicU64,
-    /// Pings without a response that background tasks wait for.
-    pending_pings: AtomicUsize,
-    /// Limits concurrent handshakes with this Pod.
-    pub(crate) handshakes: Semaphore,
+    pub(crate) pending_pings: PendingPings,
+    /// Replication lag of a standby: write-ahead log that it has not replayed, in bytes. `u64::MAX` if unknown.
+    lag_bytes: AtomicU64,
     generation: AtomicU64,
     pub(crate) last_failure: Mutex<LastFailure>,
     /// Makes the prober probe immediately.
@@ -107,11 +106,11 @@ impl Pod {
             idle: unmanaged::Pool::new(shared.limits.pool_size),
             open: AtomicUsize::new(0),
             size: AtomicUsize::new(shared.limits.pool_size),
-            opening: AtomicUsize::new(0),
-            last_dial: AtomicU64::new(0),
+            openings: Mutex::default(),
+            missed: AtomicBool::new(false),
             last_probe: AtomicU64::new(0),
-            pending_pings: AtomicUsize::new(0),
-            handshakes: Semaphore::new(shared.limits.handshakes_per_pod),
+            pending_pings: PendingPings::default(),
+            lag_bytes: AtomicU64::new(u64::MAX),
             generation: AtomicU64::new(0),
             last_failure: Mutex::default(),
             probe_wanted: Notify::new(),
@@ -125,13 +124,13 @@ impl Pod {
         &self.shared
     }
 
-    // === check-out and check-in ===
+    // === checkout and check-in ===
 
     /// Checks out an idle connection. Closes idle connections that can no longer be used.
     #[inline]
     pub(crate) fn try_take(&self) -> Option<Client> {
         loop {
-            // The most recently used one: its server process is warm, and the others can reach their idle timeout.
+            // The most recently used one: its server process has warm caches, and unneeded ones reach `idle_timeout`.
             let object = self.idle.try_get().ok()?;
             if object.is_current() {
                 self.slot.checkout();
@@ -141,12 +140,14 @@ impl Pod {
         }
     }
 
-    /// Returns a clean connection: to the first matching waiter, or else to the idle connections.
-    pub(crate) fn check_in(mut object: unmanaged::Object<Box<Conn>>) {
-        object.idle_since = object.pod().shared.clock.now();
+    /// Checks in a clean connection: hands it to the oldest matching waiter, or adds it to the idle connections.
+    /// `now` is the current value of the pool's clock.
+    pub(crate) fn check_in(mut object: unmanaged::Object<Box<Conn>>, now: u64) {
+        object.idle_since = now;
         let pod = object.pod().clone();
-        if !pod.shared.waiters.is_empty() {
-            // Directly to the head of the queue, before a newcomer can take the connection.
+        let waiting = pod.shared.waiters.waiting();
+        if waiting != 0 && pod.slot.serves(waiting) {
+            // Handed over directly, so that no new caller can take the connection first.
             match pod.shared.waiters.hand_over(&pod.slot, Client::new(object)) {
                 None => return pod.slot.handed_over(),
                 Some(client) => object = client.into_object(),
@@ -167,8 +168,8 @@ impl Pod {
 
     /// Adds a connection that is not checked out to the idle ones: a new connection, or one that `reap` keeps.
     pub(crate) fn park(self: &Arc<Self>, conn: Box<Conn>) {
-        // Every connection holds a permit, and there are at most as many permits as places. Only a closed deadpool
-        // refuses a connection, and this one is never closed.
+        // The deadpool has a place for every permit, and each connection holds a permit. Otherwise `try_add` fails only
+        // on a closed deadpool, and this one is never closed.
         if let Err((conn, error)) = self.idle.try_add(conn) {
             tracing::error!(endpoint = %self.endpoint, %error, "connection closed: the idle pool has no place for it");
             drop(conn);
@@ -181,8 +182,16 @@ impl Pod {
         drop(unmanaged::Object::take(object));
     }
 
-    /// Acts on the slot's flags after a connection has become idle or has been closed.
+    /// Closes idle connections if the Pod is drained, or serves waiters, after a connection became idle or was closed.
+    #[inline]
     fn on_check_in(&self, flags: Flags) {
+        if flags.any() {
+            self.act_on(flags);
+        }
+    }
+
+    #[cold]
+    fn act_on(&self, flags: Flags) {
         if flags.closed() {
             self.close_idle();
         } else if flags.has_waiters() {
@@ -192,13 +201,13 @@ impl Pod {
 
     // === closing ===
 
-    /// Closes idle connections now and checked-out ones when they are returned, from now on.
+    /// Drains the Pod: closes idle connections now, and all others as soon as they are opened or returned.
     pub(crate) fn close(&self) {
         self.slot.close();
         self.close_idle();
     }
 
-    /// Closes the connections that are open now: idle ones immediately, checked-out ones when they are returned.
+    /// Invalidates the connections that are open now: closes idle ones immediately, others when they are returned.
     pub(crate) fn purge(&self) {
         // Release pairs with the acquire in `generation`.
         self.generation.fetch_add(1, Ordering::Release);
@@ -213,7 +222,7 @@ impl Pod {
 
     // === counts ===
 
-    /// Returns the generation that a connection opened now belongs to.
+    /// Returns the generation for a connection whose dial starts now.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         // Acquire pairs with `purge`.
@@ -235,17 +244,17 @@ impl Pod {
         taken
     }
 
-    /// Returns the maximum number of connections: `pool_size`, or the Pod's share of `max_connections` if that is less.
+    /// Returns the maximum number of connections: the lower of `pool_size` and the Pod's share of `max_connections`.
     pub(crate) fn size(&self) -> usize {
         self.size.load(Ordering::Relaxed)
     }
 
-    /// Sets the maximum number of connections. Surplus connections are closed when they are idle or returned.
+    /// Sets the maximum number of connections. Surplus connections are closed by the next `reap` or when returned.
     pub(crate) fn set_size(&self, size: usize) {
         self.size.store(size, Ordering::Relaxed);
     }
 
-    /// Returns true if more connections are open than the maximum.
+    /// Returns true if the Pod has more connections than its maximum, which can happen only with `max_connections`.
     #[inline]
     pub(crate) fn is_over_size(&self) -> bool {
         self.shared.limits.max_connections.is_some() && self.open.load(Ordering::Relaxed) > self.size()
@@ -254,41 +263,58 @@ impl Pod {
     pub(crate) fn release_permit(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         self.shared.connection_closed.notify_waiters();
-        if self.shared.connection_limit.release() {
-            // With a limit for the whole pool, any Pod may now open a connection.
-            self.shared.waiters.recheck_all();
-        }
-        self.shared.waiters.permit_released(&self.slot);
+        self.shared.connection_limit.release();
+        self.shared.waiters.wake_opener();
     }
 
-    pub(crate) fn has_permit(&self) -> bool {
-        self.open.load(Ordering::Relaxed) < self.size() && self.shared.connection_limit.has_room()
+    /// Returns the number of free permits of this Pod. The pool's limit may allow fewer.
+    pub(crate) fn permits(&self) -> usize {
+        self.size().saturating_sub(self.open.load(Ordering::Relaxed))
     }
 
-    /// Returns the number of open connections, without those being opened.
+    /// Returns the number of open connections, excluding those being opened.
     pub(crate) fn open(&self) -> usize {
         let open = self.open.load(Ordering::Relaxed);
         open.saturating_sub(self.opening())
     }
 
+    /// Returns the number of connections being opened.
     pub(crate) fn opening(&self) -> usize {
-        self.opening.load(Ordering::Relaxed)
+        lock(&self.openings).len()
     }
 
-    /// Returns the number of connections being opened, or 0 if the youngest dial is slow: a waiter does not rely on a
-    /// dial that may never finish while another Pod has room.
-    pub(crate) fn opening_unless_slow(&self) -> usize {
-        let age = self.shared.clock.now().saturating_sub(self.last_dial.load(Ordering::Relaxed));
-        if age > SLOW_DIAL_MILLIS { 0 } else { self.opening() }
+    /// Returns the start times of the connections being opened.
+    pub(crate) fn openings(&self) -> Vec<Instant> {
+        lock(&self.openings).clone()
     }
 
-    pub(crate) fn begin_opening(&self) {
-        self.last_dial.store(self.shared.clock.now(), Ordering::Relaxed);
-        self.opening.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn begin_opening(&self, start: Instant) {
+        lock(&self.openings).push(start);
     }
 
-    pub(crate) fn end_opening(&self) {
-        self.opening.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn end_opening(&self, start: Instant) {
+        let mut openings = lock(&self.openings);
+        if let Some(position) = openings.iter().position(|other| *other == start) {
+            openings.swap_remove(position);
+        }
+    }
+
+    /// Records that a checkout found no idle connection here. The opener opens one if a permit is free, so that the
+    /// number of connections follows the Pod's share of the traffic.
+    #[cold]
+    pub(crate) fn miss(&self) {
+        // Relaxed: the opener's `Notify` orders the flag.
+        if self.permits() > 0
+            && self.opening() < self.shared.limits.handshakes_per_pod
+            && !self.missed.swap(true, Ordering::Relaxed)
+        {
+            self.shared.waiters.wake_opener();
+        }
+    }
+
+    /// Returns true if a checkout has [missed](Self::miss) this Pod since the last call.
+    pub(crate) fn take_missed(&self) -> bool {
+        self.missed.load(Ordering::Relaxed) && self.missed.swap(false, Ordering::Relaxed)
     }
 
     /// Returns true if no connection is open or being opened.
@@ -296,29 +322,21 @@ impl Pod {
         self.open.load(Ordering::Relaxed) == 0
     }
 
-    /// Returns true if a ping to this Pod is overdue: a caller prefers other Pods.
+    /// Returns true if a ping to this Pod is overdue. Callers then prefer other Pods.
     #[inline]
     pub(crate) fn has_pending_ping(&self) -> bool {
-        self.pending_pings.load(Ordering::Relaxed) > 0
+        self.pending_pings.is_any()
     }
 
-    /// Counts a ping whose response is overdue.
-    pub(crate) fn begin_pending_ping(&self) {
-        self.pending_pings.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Ends the count of an overdue ping that was answered or has timed out.
+    /// Counts one overdue ping less, after its response or its timeout.
     pub(crate) fn end_pending_ping(&self) {
-        self.pending_pings.fetch_sub(1, Ordering::Relaxed);
-        // Callers may be waiting although this Pod has idle connections. The slot's word orders this against a caller
-        // that begins to wait.
+        self.pending_pings.end();
+        // Callers may be waiting although this Pod has idle connections, because they avoid a pending ping.
         self.on_check_in(self.slot.flags());
     }
 
-    /// Returns true if a caller could [take](Self::try_take) a connection.
-    ///
-    /// Never misses a connection that became idle before a change of the slot's word that the caller has seen: deadpool
-    /// increments its count before a connection can be taken, and decrements it after one was taken.
+    /// Returns true if the Pod has an idle connection. Never misses one that became idle before a change of the slot's
+    /// word that the caller has seen: deadpool increments its count before a connection can be taken.
     pub(crate) fn has_idle(&self) -> bool {
         self.idle() > 0
     }
@@ -334,7 +352,7 @@ impl Pod {
     pub(crate) fn record_probe(&self, took: Duration) {
         let (probes, _) = self.last_probe();
         let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        // Relaxed: count and duration share one word, and there is one writer.
+        // Relaxed: count and duration share one word, and only the directory writes it.
         self.last_probe.store((u64::from(probes.wrapping_add(1)) << 32) | u64::from(micros), Ordering::Relaxed);
     }
 
@@ -344,7 +362,18 @@ impl Pod {
         ((last >> 32) as u32, Duration::from_micros(last & u64::from(u32::MAX)))
     }
 
-    /// Closes the idle connections for which `keep` returns false. `keep` must not block.
+    /// Sets the replication lag of a standby: write-ahead log that it has not replayed, in bytes.
+    pub(crate) fn set_lag_bytes(&self, bytes: Option<u64>) {
+        // Relaxed: only reported in the status and in metrics.
+        self.lag_bytes.store(bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Returns the replication lag of a standby in bytes, if known.
+    pub(crate) fn lag_bytes(&self) -> Option<u64> {
+        Some(self.lag_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes != u64::MAX)
+    }
+
+    /// Closes the idle connections for which `keep` returns false. `keep` is called for each and must not block.
     pub(crate) fn reap(self: &Arc<Self>, mut keep: impl FnMut(&Conn) -> bool) {
         let mut kept = Vec::new();
         while let Ok(conn) = self.idle.try_remove() {
@@ -352,7 +381,7 @@ impl Pod {
                 kept.push(conn);
             }
         }
-        // Oldest first, which restores the order.
+        // `try_remove` returned the newest first, so the reverse restores the order.
         for conn in kept.into_iter().rev() {
             self.park(conn);
         }

@@ -1,6 +1,6 @@
-//! The list of a Pod's open connections: for statistics, cancel requests and forced closing.
+//! The list of a Pod's open connections, used for statistics, cancel requests and forced closing.
 //!
-//! A connection is added when it is opened. Entries of ended connections stay until the next connection is added; their
+//! A connection is added when it is opened. Ended connections stay in the list until the next one is added. Their
 //! counts then move to `ended`.
 
 use super::conn::ConnHandle;
@@ -17,20 +17,20 @@ pub(crate) struct OpenConnections(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     handles: Vec<ConnHandle>,
-    /// Counts of the connections that were removed from `handles`.
+    /// Sums over the connections that were removed from `handles`.
     ended: Totals,
 }
 
-/// Sums over all connections of a Pod, ended ones included.
+/// Sums over all connections of a Pod, including ended ones.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
     /// Answered requests.
     pub(crate) work: Work,
     /// The part of `work` from callers whose target is `any`.
     pub(crate) any: Work,
-    /// The part of `work` that failed through the server's own fault.
+    /// Number of requests in `work` whose failure was the server's fault.
     pub(crate) failed: u64,
-    /// Socket reads that returned at least one byte.
+    /// Number of socket reads that returned at least one byte.
     pub(crate) reads: u64,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Totals {
 pub(crate) struct Activity {
     /// True if at least one connection waits for a response.
     pub(crate) outstanding: bool,
-    /// The longest current run, on one connection, of failures through the server's own fault.
+    /// Maximum, over the connections, of the number of consecutive requests whose failure was the server's fault.
     pub(crate) failure_run: u32,
 }
 
@@ -66,7 +66,17 @@ impl OpenConnections {
         handles.push(handle);
     }
 
-    /// Returns the sums over all connections, ended ones included.
+    /// Empties the list after the pool was dropped. Does not close connections: checked-out ones are closed on return.
+    pub(crate) fn clear(&self) {
+        let handles = {
+            let State { handles, ended } = &mut *lock(&self.0);
+            handles.iter().for_each(|handle| ended.add(handle));
+            std::mem::take(handles)
+        };
+        drop(handles);
+    }
+
+    /// Returns the sums over all connections, including ended ones.
     pub(crate) fn totals(&self) -> Totals {
         let state = lock(&self.0);
         let mut totals = state.ended;
@@ -84,13 +94,24 @@ impl OpenConnections {
         })
     }
 
+    /// Returns true if an idle connection may have to be closed: if a connection has ended, has expired, or was unused
+    /// for longer than `idle_timeout`. Times are in milliseconds of the pool's clock.
+    pub(crate) fn may_need_reaping(&self, now: u64, idle_timeout: u64) -> bool {
+        let mut state = lock(&self.0);
+        // Not `any`, which would stop at the first match: `unused_for` must be called for every connection.
+        state.handles.iter_mut().fold(false, |found, handle| {
+            let unused_for = handle.unused_for(now);
+            found || handle.record.has_ended() || now >= handle.expires_at || unused_for > idle_timeout
+        })
+    }
+
     /// Returns a cancel token for each connection that waits for a response.
     pub(crate) fn cancel_tokens(&self) -> Vec<CancelToken> {
         lock(&self.0).handles.iter().filter_map(ConnHandle::cancel_token_if_busy).collect()
     }
 
-    /// Closes the sockets of all connections, checked out or not. Returns how many of them were in use; the pool had
-    /// already released the others, whose drivers were sending Terminate.
+    /// Closes the sockets of all connections, whether checked out or not. Returns the number that the pool had not
+    /// released yet. The drivers of released connections were already sending Terminate.
     pub(crate) fn abort_all(&self) -> usize {
         let state = lock(&self.0);
         let live = state.handles.iter().filter(|handle| !handle.record.has_ended());

@@ -1,8 +1,8 @@
 //! The prober of one Pod: a task that probes the Pod periodically and sends each outcome to the directory.
 //!
 //! Probes use a dedicated connection, so that load on the pooled connections cannot make a healthy Pod look unhealthy.
-//! The connection stays open between probes: a server that shuts down reports it there immediately, even if the Pod has
-//! no other traffic.
+//! The connection stays open between probes, so that a server's shutdown is noticed immediately, even without other
+//! traffic.
 
 use std::{
     fmt,
@@ -29,23 +29,33 @@ use crate::{
     wire::{Class, classify, dial::Dialled, server_facts},
 };
 
-/// The generation of probe connections. Their evidence is never discarded as outdated.
+/// The generation of probe connections: the maximum, so that their evidence is never discarded as outdated.
 pub(crate) const PROBE_GENERATION: u64 = u64::MAX;
-/// Interval between probes of a Pod that is not healthy.
+/// Probe interval of a Pod that is not healthy or whose last probe failed.
 pub(crate) const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum interval between probes of a Pod in a slow latency class. Such a Pod has little traffic that would show its
-/// recovery.
+/// Maximum probe interval of a Pod in a slow latency class. Such a Pod gets little traffic, so only probes show that it
+/// has recovered.
 pub(crate) const SLOW_INTERVAL: Duration = Duration::from_secs(2);
-/// Jitter of a healthy Pod's interval, as a fraction in either direction: it spreads the probes of many clients.
+/// Jitter of a probe interval, as a fraction in either direction. Spreads the probes of many clients.
 const JITTER: f64 = 0.2;
+
+/// Maximum number of clients that redial a lost server without delay.
+const SMALL_FLEET: usize = 20;
+/// Maximum rate at which a larger number of clients redial a server that all lose at the same moment.
+const DIALS_PER_SECOND: f64 = 200.0;
 
 /// A way to probe one Pod.
 pub(crate) trait Probe: Send {
     /// Probes the Pod once. An implementation can keep state, such as a connection, for the next probe.
     fn probe<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>>;
+
+    /// Returns true if the next probe opens a connection.
+    fn dials(&self) -> bool {
+        false
+    }
 }
 
-/// Creates a [`Probe`] for each Pod of a pool. The default probes over the network; a simulation has its own.
+/// Creates a [`Probe`] for each Pod of a pool. The default probes over the network. Simulations use another factory.
 pub(crate) struct ProbeFactory(Box<dyn Fn() -> Box<dyn Probe> + Send + Sync>);
 
 impl ProbeFactory {
@@ -66,16 +76,20 @@ impl fmt::Debug for ProbeFactory {
     }
 }
 
-/// A probe over a dedicated connection.
+/// Probes over a dedicated connection, which is kept between probes.
 struct ConnectionProbe(Option<Dialled>);
 
 impl Probe for ConnectionProbe {
     fn probe<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>> {
         Box::pin(probe(pod, &mut self.0))
     }
+
+    fn dials(&self) -> bool {
+        self.0.as_ref().is_none_or(|open| open.record.has_ended())
+    }
 }
 
-/// Probes the Pod until the task is aborted. `healthy` returns true if the Pod's current state is healthy.
+/// Probes the Pod until the task is aborted. `healthy` returns true while the Pod's state is healthy.
 pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
     let shared = pod.shared().clone();
     let mut prober = (shared.probe_factory.0)();
@@ -85,42 +99,51 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
         shared.send(Message::Probed { pod: pod.serial, outcome });
         let began = Instant::now();
         loop {
-            // Enabled before the interval is read, so that a start of urgent probing in between is not missed.
+            // Enabled before the interval is read, so that a start of urgent probing is not missed in between.
             let mut urgent_began = pin!(shared.urgent_probing.began());
             urgent_began.as_mut().enable();
-            let interval = match shared.urgent_probing.interval(Instant::now()) {
+            let unit = rand::random_range(-1.0..1.0);
+            let interval = match shared.urgent_probing.interval(Instant::now(), (unit + 1.0) / 2.0) {
                 Some(interval) => interval,
-                None if failed || !healthy() => SUSPECT_INTERVAL,
+                None if failed || !healthy() => jittered(SUSPECT_INTERVAL, unit),
                 None => {
                     let slow = pod.slot.load().class > 1;
                     let interval = shared.limits.probe_interval;
-                    jittered(if slow { interval.min(SLOW_INTERVAL) } else { interval }, rand::random_range(-1.0..1.0))
+                    jittered(if slow { interval.min(SLOW_INTERVAL) } else { interval }, unit)
                 }
             };
             select! {
                 () = sleep((began + interval).saturating_duration_since(Instant::now())) => break,
-                () = pod.probe_wanted.notified() => break,
-                // Recompute the interval, which has become shorter.
+                () = pod.probe_wanted.notified() => {
+                    if prober.dials() {
+                        sleep(reconnect_delay(shared.limits.clients, rand::random_range(0.0..1.0))).await;
+                    }
+                    break;
+                }
+                // Computes the interval again, which is now shorter.
                 () = urgent_began => {}
             }
         }
     }
 }
 
+/// Returns the delay before a probe redials a lost server. Other clients may have lost it at the same moment, so the
+/// delay limits the dials of all clients to [`DIALS_PER_SECOND`] on average. Zero for up to [`SMALL_FLEET`] clients, or
+/// if their number is unknown. `unit` is a random number from 0 to 1.
+fn reconnect_delay(clients: Option<usize>, unit: f64) -> Duration {
+    let clients = clients.filter(|clients| *clients > SMALL_FLEET).unwrap_or(0);
+    Duration::from_secs_f64(clients as f64 / DIALS_PER_SECOND * unit)
+}
+
 async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
     let shared = pod.shared();
     let limit = shared.limits.probe_timeout;
-    let began = Instant::now();
-    // An ended connection shows nothing about the Pod's current state, so a new one is opened.
+    // The end of the old connection proves nothing about the Pod's current state, so a new one is opened.
     let open = match connection.take_if(|open| !open.record.has_ended()) {
         Some(open) => open,
-        None => match shared.dialer.dial(&pod.endpoint, connection_observer(pod, PROBE_GENERATION)).await {
+        None => match dial(pod).await {
             Ok(open) => open,
-            Err(error) => {
-                let unresponsive_since = error.unresponsive.then_some(began);
-                let (class, attempt) = to_attempt(pod, error);
-                return Probed::Failed { conclusive: true, unresponsive_since, class, attempt };
-            }
+            Err(failed) => return failed,
         },
     };
     let reads = pod.connections.totals().reads;
@@ -135,7 +158,7 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
             let class = classify(&error).class;
             failed(pod, true, None, class, error.into())
         }
-        // A timeout proves that the Pod does not serve only if the pooled connections received nothing either.
+        // A timeout is conclusive only if the pooled connections received nothing either.
         Err(_) => {
             shared.counters.timed_out.increment(Phase::Probe);
             let unresponsive = pod.connections.totals().reads == reads;
@@ -145,12 +168,28 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
     }
 }
 
+/// Opens a probe connection. Waits until fewer than the maximum number of probe handshakes are in progress.
+async fn dial(pod: &Arc<Pod>) -> Result<Dialled, Probed> {
+    let shared = pod.shared();
+    // The semaphore is never closed, so this cannot fail.
+    let _handshake = shared.probe_handshakes.acquire().await;
+    let began = Instant::now();
+    let Some(dialer) = shared.dialer.get() else {
+        return Err(failed(pod, false, None, Class::NotReady, "the pool was dropped".into()));
+    };
+    dialer.dial(&pod.endpoint, connection_observer(pod, PROBE_GENERATION)).await.map_err(|error| {
+        let unresponsive_since = error.unresponsive.then_some(began);
+        let (class, attempt) = to_attempt(pod, error);
+        Probed::Failed { conclusive: true, unresponsive_since, class, attempt }
+    })
+}
+
 fn failed(pod: &Pod, conclusive: bool, unresponsive_since: Option<Instant>, class: Class, cause: BoxError) -> Probed {
     let attempt = pod.endpoint.attempt(Phase::Probe, cause);
     Probed::Failed { conclusive, unresponsive_since, class, attempt }
 }
 
-/// Varies an interval by [`JITTER`] times `unit`, which is a random number from -1 to 1.
+/// Varies an interval by `unit` times [`JITTER`]. `unit` is a random number from -1 to 1.
 fn jittered(interval: Duration, unit: f64) -> Duration {
     interval.mul_f64(1.0 + JITTER * unit)
 }
@@ -158,6 +197,14 @@ fn jittered(interval: Duration, unit: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn redials_are_delayed_only_with_many_clients() {
+        assert_eq!(reconnect_delay(None, 1.0), Duration::ZERO);
+        assert_eq!(reconnect_delay(Some(SMALL_FLEET), 1.0), Duration::ZERO);
+        assert_eq!(reconnect_delay(Some(500), 0.0), Duration::ZERO);
+        assert_eq!(reconnect_delay(Some(500), 1.0), Duration::from_millis(2500));
+    }
 
     #[test]
     fn jitter_varies_an_interval_by_at_most_a_fifth() {

@@ -1,10 +1,10 @@
-//! Recycling of a returned connection that is not clean or needs a reset.
+//! Recycles a returned connection that is not clean or needs a reset.
 //!
-//! A background task takes these steps; a connection that fails one of them is closed:
+//! A background task performs these steps. If one fails, the connection is closed:
 //!
 //! 1. Wait for the responses to all outstanding requests, up to [`QUIET`].
 //! 2. Cancel a statement that still runs, twice if needed, and wait up to [`CANCELLED`] for it to end.
-//! 3. Roll an open transaction back.
+//! 3. Roll back an open transaction.
 //! 4. Reset the session if needed; see [`reset`].
 //! 5. Check the connection in if it is clean.
 
@@ -17,7 +17,8 @@ use crate::{config::Limits, time::Duration, wire::record::IDLE};
 const QUIET: Duration = Limits::RECYCLE_GRACE;
 const CANCELLED: Duration = Limits::RECYCLE_TIMEOUT;
 
-/// A connection that is being recycled. Closed on drop unless it was taken, for example when the runtime shuts down.
+/// A connection being recycled. If the task is dropped, for example when the runtime shuts down, the connection is
+/// closed.
 struct Recycling(Option<Object<Box<Conn>>>);
 
 impl Drop for Recycling {
@@ -48,19 +49,20 @@ async fn run(mut recycling: Recycling) {
         tracing::debug!(endpoint = %object.pod().endpoint, "closed a returned connection that could not be reset");
         return;
     }
-    let keep = object.is_current() && !object.is_expired() && !object.pod().is_over_size();
+    let now = object.pod().shared().clock.now();
+    let keep = object.is_current() && !object.is_expired(now) && !object.pod().is_over_size();
     if let Some(object) = recycling.0.take_if(|_| keep) {
-        Pod::check_in(object);
+        Pod::check_in(object, now);
     }
 }
 
-/// Ends the running statement and the open transaction. Returns true if the connection is clean after that.
+/// Ends a running statement and an open transaction. Returns true if the connection is clean afterwards.
 async fn clean_up(conn: &Conn) -> bool {
     let record = &conn.record;
-    // In most cases the driver only has to finish reading the last response.
+    // Usually the driver only has to read the rest of the last response.
     if timeout(QUIET, record.wait_until_idle()).await.is_err() {
         let mut ended = false;
-        // Twice, because a cancel request that arrives before its statement has begun has no effect.
+        // Twice: a cancel request has no effect if the server handles it before it has begun the statement.
         for _ in 0..2 {
             if let Err(error) = conn.cancel_token().cancel().await {
                 tracing::debug!(

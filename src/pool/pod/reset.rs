@@ -1,21 +1,21 @@
-//! Clean-up of session state that outlives a transaction, before a returned connection is used again.
+//! Cleans up session state that outlives a transaction, before a returned connection is reused.
 //!
-//! A connection that needs this goes through [`recycle`](super::recycle), so no caller waits for it.
+//! This happens in the background, in [`recycle`](super::recycle), so no caller waits for it.
 //!
 //! # Prepared statements
 //!
 //! The statement cache is cleared if a connection is returned with more than `statement_cache_size` statements, or if
 //! its server has reported a statement as outdated (0A000), has dropped all statements (`DEALLOCATE ALL`, `DISCARD
-//! ALL`), or does not have a statement (26000). The driver keeps further statements for type lookups, which cannot be
-//! cleared. A connection on which a statement is missing a second time is therefore closed.
+//! ALL`), or does not have a statement (26000). The driver also keeps statements for type lookups, which cannot be
+//! cleared. Therefore a connection is closed if a statement is missing a second time.
 //!
-//! Counting a cache takes a walk through it. The cache grows by at most the number of statements parsed since the last
-//! count, so it is not counted again while that cannot exceed the limit.
+//! Computing the cache's size walks the whole cache. Since the last walk, the cache has grown by at most the number of
+//! statements parsed since then, so the walk is skipped while that sum is within the limit.
 //!
 //! # Session reset
 //!
 //! [`Reset::Discard`] discards the same state as `DISCARD ALL` (PostgreSQL manual, "DISCARD"), except for the driver's
-//! prepared statements. Statements of SQL's `PREPARE` are looked up and deallocated one by one.
+//! prepared statements. Statements prepared with SQL's `PREPARE` are looked up and deallocated one by one.
 
 use tokio::time::timeout;
 
@@ -25,7 +25,7 @@ use crate::{
     wire::{record::StaleStatements, reset},
 };
 
-/// Returns true if a clean connection still needs its statement cache checked or its session reset.
+/// Returns true if the statement cache of a clean connection must be checked, or its session reset.
 #[inline]
 pub(crate) fn is_due(conn: &Conn) -> bool {
     conn.record.parsed() > conn.cache_fits_until || conn.record.has_stale_statements() || needs_session_reset(conn)
@@ -36,7 +36,7 @@ fn needs_session_reset(conn: &Conn) -> bool {
     conn.pod().shared().limits.reset == Reset::Discard && conn.record.sent() != conn.sent_at_reset
 }
 
-/// Clears the statement cache and resets the session, where needed. Returns true if the connection is clean after that.
+/// Clears the statement cache and resets the session, if needed. Returns true if the connection is clean afterwards.
 ///
 /// If the future is cancelled, the connection must be closed.
 pub(crate) async fn reset(conn: &mut Conn) -> bool {
@@ -66,7 +66,7 @@ pub(crate) async fn reset(conn: &mut Conn) -> bool {
     conn.record.is_clean()
 }
 
-/// Clears the statement cache where needed. Returns false if the connection must be closed.
+/// Clears the statement cache if needed. Returns false if the connection must be closed.
 fn clear_cache(conn: &mut Conn) -> bool {
     let limit = conn.pod().shared().limits.statement_cache_size;
     let stale = conn.record.take_stale_statements();

@@ -1,17 +1,17 @@
-//! The result of the last lookups of the name.
+//! The result of the most recent lookups of the Service name.
 
 use std::sync::Arc;
 
 use crate::time::Instant;
 
-/// The state of the name's resolution. Written by the directory. Not part of the view, because a response that names
-/// the same Pods does not publish a new view.
+/// The state of name resolution, written by the directory. Not part of the view, because a lookup that returns the same
+/// Pods does not publish a new view.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Resolved {
     /// Time of the last successful lookup.
     pub(crate) at: Option<Instant>,
-    /// Consecutive failed lookups since then.
+    /// Number of failed lookups since then.
     pub(crate) failures: u64,
-    /// The last failure, if no lookup has succeeded since.
+    /// The error of the last lookup, if it failed.
     pub(crate) error: Option<Arc<str>>,
 }

@@ -1,4 +1,4 @@
-//! The state that all Pods of one pool have in common. Holds no Pod, so that a Pod can hold it without a cycle.
+//! The state shared by all Pods of a pool. Holds no reference to a Pod, so a Pod can refer to it without a cycle.
 
 use std::sync::{
     Arc,
@@ -11,15 +11,16 @@ use tokio::{
 };
 
 use super::{
-    conn::Reason, connection_limit::ConnectionLimit, counters::LabelledCounter, message::Message, metrics::PoolMetrics,
-    prober::ProbeFactory, resolved::Resolved, urgent_probing::UrgentProbing, wait_queue::Waiters,
+    alarms::Alarms, client::Client, clock::Clock, conn::Reason, connection_limit::ConnectionLimit,
+    counters::LabelledCounter, message::Message, metrics::PoolMetrics, prober::ProbeFactory, resolved::Resolved,
+    urgent_probing::UrgentProbing, wait_queue::WaitQueue,
 };
 use crate::{
     config::{Limits, Target},
     error::Phase,
     event::Emitter,
-    sync::Mutex,
-    time::Duration,
+    sync::{Mutex, lock},
+    unwind::{PanicSource, catch},
     wire::dial::Dialer,
 };
 
@@ -27,40 +28,48 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
-    pub(crate) dialer: Arc<Dialer>,
+    pub(crate) dialer: DialerSlot,
     pub(crate) probe_factory: ProbeFactory,
-    /// The runtime of every socket, driver and task of the pool.
+    /// The runtime that runs all sockets, drivers and tasks of the pool.
     pub(crate) runtime: Handle,
-    pub(crate) waiters: Waiters,
+    pub(crate) waiters: WaitQueue<Client>,
+    pub(crate) alarms: Arc<Alarms>,
     pub(crate) urgent_probing: UrgentProbing,
     pub(crate) clock: Clock,
-    /// Idle time in milliseconds after which a connection is pinged at check-out.
+    /// Idle time in milliseconds after which a connection is pinged at checkout.
     pub(crate) ping_after: u64,
     pub(crate) events: Arc<Emitter>,
     pub(crate) counters: Counters,
-    /// Limits concurrent handshakes with all Pods together.
-    pub(crate) handshakes: Semaphore,
+    /// Limits the concurrent handshakes of probe connections, over all Pods. The opener limits all other handshakes.
+    pub(crate) probe_handshakes: Semaphore,
     pub(crate) metrics: PoolMetrics,
     pub(crate) resolved: Mutex<Resolved>,
     pub(crate) connection_limit: ConnectionLimit,
-    /// The [roles](crate::Target::roles) that callers have requested and the directory has been notified of. All bits
-    /// are set if the directory does not need them.
+    /// The [roles](crate::Target::roles) that callers have requested so far, as reported to the directory. All bits are
+    /// set from the start if the directory needs no reports.
     pub(crate) requested_roles: AtomicU8,
     /// The sending half of the directory's inbox.
     pub(crate) inbox: mpsc::UnboundedSender<Message>,
-    /// Makes the refresher look the name up earlier than scheduled, because a Pod has failed.
+    /// Makes the refresher look up the Service name before its scheduled time, because a Pod has failed.
     pub(crate) lookup_wanted: Notify,
     /// Notified each time a connection has been closed.
     pub(crate) connection_closed: Notify,
 }
 
 impl Shared {
+    /// Records a metric. A panic of the application's metrics recorder is caught and reported as an event.
+    pub(crate) fn record_metrics(&self, record: impl FnOnce(&PoolMetrics)) {
+        if let Err(panic) = catch(|| record(&self.metrics)) {
+            self.events.panicked(PanicSource::MetricsRecorder, &panic);
+        }
+    }
+
     /// Sends a message to the directory. Does nothing after the directory has ended.
     pub(crate) fn send(&self, message: Message) {
         drop(self.inbox.send(message));
     }
 
-    /// Notifies the directory of the target's roles at their first use.
+    /// Reports the target's roles to the directory at their first use.
     #[inline]
     pub(crate) fn request_roles(&self, target: Target) {
         let roles = target.roles();
@@ -78,28 +87,32 @@ impl Shared {
 }
 
 impl Drop for Shared {
-    /// Exports the counters a last time. A connection can outlive the pool; the last one has been counted by now.
+    /// Exports the counters a last time. Connections can outlive the pool, so only now have all been counted.
     fn drop(&mut self) {
-        self.metrics.counters(self);
+        // Unwinding out of a drop could abort the process.
+        let _ = catch(|| self.metrics.counters(self));
     }
 }
 
-/// Milliseconds since the pool was built, as of the last tick. A checkout reads this instead of the system's clock.
-#[derive(Debug, Default)]
-pub(crate) struct Clock(AtomicU64);
+/// The pool's dialer, removed when the pool is dropped. Threads can hold copies of a view for longer, and these must
+/// not keep credentials and TLS state alive.
+#[derive(Debug)]
+pub(crate) struct DialerSlot(Mutex<Option<Arc<Dialer>>>);
 
-/// Interval at which the clock is set. No time that is measured with the clock needs a finer resolution.
-pub(crate) const TICK: Duration = Duration::from_millis(100);
-
-// Relaxed: the time guards no other data.
-impl Clock {
-    #[inline]
-    pub(crate) fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+impl DialerSlot {
+    pub(crate) fn new(dialer: Dialer) -> Self {
+        Self(Mutex::new(Some(Arc::new(dialer))))
     }
 
-    pub(crate) fn set(&self, since_start: Duration) {
-        self.0.store(u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// Returns the dialer, or `None` if the pool was dropped.
+    pub(crate) fn get(&self) -> Option<Arc<Dialer>> {
+        lock(&self.0).clone()
+    }
+
+    /// Removes the dialer. It is freed as soon as no connection uses it.
+    pub(crate) fn clear(&self) {
+        let dialer = lock(&self.0).take();
+        drop(dialer);
     }
 }
 
@@ -109,15 +122,18 @@ pub(crate) struct Counters {
     pub(crate) waits: AtomicU64,
     pub(crate) opened: AtomicU64,
     pub(crate) recycled: AtomicU64,
+    /// Connections that were closed at checkout or on return, for whatever [`Reason`]. Differs from
+    /// [`Reason::Discarded`], which applies only if no other reason does, but also to surplus connections that the
+    /// upkeep closes.
     pub(crate) discarded: AtomicU64,
     pub(crate) reset: AtomicU64,
     pub(crate) cache_cleared: AtomicU64,
     pub(crate) retries: AtomicU64,
     pub(crate) resolve_ok: AtomicU64,
     pub(crate) resolve_failed: AtomicU64,
-    /// Timeouts, by phase.
+    /// Timeouts, by the phase that timed out.
     pub(crate) timed_out: LabelledCounter<Phase>,
-    /// Connections that could not be opened, by phase.
+    /// Dials that failed, by the phase that failed.
     pub(crate) failed_in: LabelledCounter<Phase>,
     /// Ejections, by the phase that failed.
     pub(crate) ejected: LabelledCounter<Phase>,
@@ -127,12 +143,12 @@ pub(crate) struct Counters {
 
 /// Increments a counter.
 pub(crate) fn count(counter: &AtomicU64) {
-    // Relaxed: a plain counter.
+    // Relaxed: counters guard no other data.
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Reads a counter.
 pub(crate) fn read(counter: &AtomicU64) -> u64 {
-    // Relaxed: a plain counter.
+    // Relaxed: counters guard no other data.
     counter.load(Ordering::Relaxed)
 }

@@ -1,4 +1,4 @@
-//! Urgent probing: while a caller waits and no Pod can serve its target, every Pod is probed at short intervals.
+//! Urgent probing: short probe intervals for all Pods while a caller waits and no Pod can serve its target.
 
 use tokio::sync::{Notify, futures::Notified};
 
@@ -7,46 +7,44 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Interval between probes of one Pod during the first [`FAST_FOR`].
+/// Probe interval of each Pod during the first [`FAST_FOR`] of urgent probing.
 pub(crate) const FAST: Duration = Duration::from_millis(50);
-/// Interval between probes of one Pod after that.
+/// Probe interval of each Pod after [`FAST_FOR`].
 pub(crate) const SLOWER: Duration = Duration::from_millis(250);
-/// Time for which [`FAST`] applies.
+/// Time after which the probe interval grows from [`FAST`] to [`SLOWER`].
 pub(crate) const FAST_FOR: Duration = Duration::from_secs(5);
 
-/// The callers that need urgent probing.
+/// Jitter of a probe interval, as a fraction in either direction.
+const JITTER: f64 = 0.2;
+
+/// The state of urgent probing, shared by the opener and all probers.
 #[derive(Debug, Default)]
 pub(crate) struct UrgentProbing {
-    state: Mutex<Waiting>,
+    /// Start of the current period of urgent probing.
+    since: Mutex<Option<Instant>>,
     began: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    waiting: usize,
-    since: Option<Instant>,
-}
-
-/// One caller's need for urgent probing, until dropped.
-#[derive(Debug)]
-pub(crate) struct UrgentProbingGuard<'a>(&'a UrgentProbing);
-
 impl UrgentProbing {
-    /// Registers a caller that no Pod can serve.
-    pub(crate) fn begin(&self, now: Instant) -> UrgentProbingGuard<'_> {
-        let mut state = lock(&self.state);
-        state.waiting += 1;
-        if state.waiting == 1 {
-            state.since = Some(now);
+    /// Starts or ends urgent probing. `needed` is true while a caller waits and no Pod can serve its target.
+    pub(crate) fn set(&self, needed: bool, now: Instant) {
+        let begins = {
+            let mut since = lock(&self.since);
+            let begins = needed && since.is_none();
+            *since = if needed { since.or(Some(now)) } else { None };
+            begins
+        };
+        if begins {
             self.began.notify_waiters();
         }
-        UrgentProbingGuard(self)
     }
 
-    /// Returns the current interval between probes, or `None` if no caller needs urgent probing.
-    pub(crate) fn interval(&self, now: Instant) -> Option<Duration> {
-        let since = lock(&self.state).since?;
-        Some(if now < since + FAST_FOR { FAST } else { SLOWER })
+    /// Returns the current probe interval, or `None` if urgent probing is off. `unit` is a random number from 0 to 1
+    /// for the jitter, which spreads the probes of many clients.
+    pub(crate) fn interval(&self, now: Instant, unit: f64) -> Option<Duration> {
+        let since = (*lock(&self.since))?;
+        let interval = if now < since + FAST_FOR { FAST } else { SLOWER };
+        Some(interval.mul_f64(1.0 + JITTER * (2.0 * unit - 1.0)))
     }
 
     /// Waits for the next start of urgent probing. Cancel-safe.
@@ -55,32 +53,21 @@ impl UrgentProbing {
     }
 }
 
-impl Drop for UrgentProbingGuard<'_> {
-    fn drop(&mut self) {
-        let mut state = lock(&self.0.state);
-        state.waiting -= 1;
-        if state.waiting == 0 {
-            state.since = None;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn lasts_from_the_first_to_the_last_guard() {
+    fn probes_fast_then_slower_until_no_longer_needed() {
         let urgent_probing = UrgentProbing::default();
         let now = Instant::now();
-        assert_eq!(urgent_probing.interval(now), None);
-        let first = urgent_probing.begin(now);
-        let second = urgent_probing.begin(now + FAST_FOR);
-        assert_eq!(urgent_probing.interval(now), Some(FAST));
-        assert_eq!(urgent_probing.interval(now + FAST_FOR), Some(SLOWER));
-        drop(first);
-        assert!(urgent_probing.interval(now).is_some());
-        drop(second);
-        assert_eq!(urgent_probing.interval(now), None);
+        assert_eq!(urgent_probing.interval(now, 0.5), None);
+        urgent_probing.set(true, now);
+        urgent_probing.set(true, now + FAST_FOR);
+        assert_eq!(urgent_probing.interval(now, 0.5), Some(FAST));
+        assert_eq!(urgent_probing.interval(now, 0.0), Some(FAST.mul_f64(0.8)));
+        assert_eq!(urgent_probing.interval(now + FAST_FOR, 0.5), Some(SLOWER));
+        urgent_probing.set(false, now);
+        assert_eq!(urgent_probing.interval(now, 0.5), None);
     }
 }

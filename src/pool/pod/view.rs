@@ -5,20 +5,20 @@ use std::sync::Arc;
 use super::Pod;
 use crate::{
     endpoint::{Endpoint, Role, snapshot::Snapshot},
-    health::{State, fencing::Fence, lag::Lag},
+    health::{State, fencing::Fence},
     time::Instant,
 };
 
-/// One published state of the pool. Immutable; the directory replaces it as a whole.
+/// One published state of the pool. Never modified: the directory publishes a new view instead.
 #[derive(Debug)]
 pub(crate) struct View {
     /// The Pods in use and the candidates for each target.
     pub(crate) snapshot: Snapshot<Arc<Pod>>,
     /// The health of each Pod of the snapshot, in the same order.
     pub(crate) health: Vec<PodHealth>,
-    /// Pods behind the name that this client does not use.
+    /// Pods behind the Service name that this client does not use, because of `subset_size` or `max_connections`.
     pub(crate) unused: Arc<[Endpoint]>,
-    /// Start of the time without a healthy Pod, while there are Pods and none is healthy.
+    /// Time since which no Pod has been healthy. `None` if a Pod is healthy, or if there are no Pods.
     pub(crate) none_healthy_since: Option<Instant>,
     /// True if the pool is closed or closing.
     pub(crate) closed: bool,
@@ -30,13 +30,14 @@ pub(crate) struct PodHealth {
     pub(crate) state: State,
     pub(crate) role: Role,
     pub(crate) fence: Option<Fence>,
-    pub(crate) lag: Option<Lag>,
-    /// Connections that the server allows for sessions of this role and database, all clients together.
+    /// True for a standby whose replication lag exceeds the limit.
+    pub(crate) late: bool,
+    /// Maximum number of connections that the server allows for this login role and database, over all clients.
     pub(crate) slots: Option<u32>,
 }
 
 impl View {
-    /// Returns the view before the first lookup and after the pool has closed: no Pods.
+    /// Returns a view without Pods, as before the first lookup and after the pool has closed.
     pub(crate) fn empty() -> Self {
         Self {
             snapshot: Snapshot::empty(),

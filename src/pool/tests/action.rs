@@ -1,38 +1,39 @@
-//! The actions of a random history.
+//! The random actions that a simulated history consists of.
 
 use proptest::prelude::*;
 
 use super::PODS;
 
-/// The behavior of a server when it is probed.
+/// A server's response to a probe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Behavior {
     /// The probe passes.
     Passes,
-    /// The connection is refused.
+    /// The server refuses the probe's connection.
     Refuses,
-    /// No connection to the Pod receives anything.
+    /// The probe times out, and no other connection to the Pod receives anything either.
     Hangs,
-    /// The probe's connection receives nothing, but another connection does.
+    /// The probe times out, but another connection to the Pod receives data.
     Stalls,
     /// The server has no free connection slot for the probe (53300).
     Full,
 }
 
-/// One action of a history. A `usize` is the number of a Pod.
+/// An action in a history. Each `usize` is the index of a simulated Pod.
 ///
-/// The `bool` of `BreakConnection` and `EndSession` is true if the connection is older than the last purge of its Pod.
+/// The `bool` of `BreakConnection` and `EndSession` is true if the connection was opened before the Pod's last purge.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Action {
+    /// The server changes its response to probes.
     Behave(usize, Behavior),
-    /// The server becomes the primary of a new timeline.
+    /// The server is promoted to primary on a new timeline.
     Promote(usize),
-    /// The server becomes the primary of the first timeline again.
+    /// The server returns as an outdated primary, on the first timeline.
     RevertToOldPrimary(usize),
     BecomeStandby(usize),
-    /// The server becomes a primary of another cluster, on a much higher timeline.
+    /// The server is replaced by the primary of another cluster, on a much higher timeline.
     JoinOtherCluster(usize),
-    /// A connection breaks.
+    /// A connection to the Pod is reset.
     BreakConnection(usize, bool),
     /// The server ends a session with 57P01.
     EndSession(usize, bool),
@@ -40,21 +41,21 @@ pub(super) enum Action {
     ReportRole(usize),
     /// The server refuses a write.
     RefuseWrite(usize),
-    /// The server's statements fail through its own fault.
+    /// Too many statements fail because of the server.
     FailStatements(usize),
-    /// A dial fails.
+    /// A dial to the Pod fails.
     FailDial(usize),
-    /// The name resolves to the Pods of this bit set.
+    /// From now on, the name resolves to the Pods in this bit set.
     Resolve(u8),
-    /// Lookups fail.
+    /// From now on, lookups fail.
     FailLookups,
-    /// The name resolves to no Pods.
+    /// From now on, the name resolves to no Pods.
     ResolveToNone,
-    /// A caller begins (true) or ends (false) to wait for a target that no Pod can serve.
+    /// A caller starts (true) or stops (false) waiting for a target that no Pod can serve.
     ProbeUrgently(bool),
 }
 
-/// Generates an action. Changes of the weights or their order invalidate the recorded regressions.
+/// Generates an action. Changing the weights or their order invalidates the recorded proptest regressions.
 pub(super) fn any_action() -> impl Strategy<Value = Action> {
     use Action::*;
     let pod = || 0..PODS;

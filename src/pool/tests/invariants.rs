@@ -1,4 +1,4 @@
-//! The invariants of the simulated pool.
+//! The invariants that the simulated pool must uphold.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tokio::time::{Duration, Instant};
 
 use super::{
-    INTERVAL, KNOWN, PROBE, STEP,
+    INTERVAL, PROBE, PROBED_WITHIN, STEP,
     action::Behavior,
     simulation::Simulation,
     world::{Lookup, Server, number},
@@ -20,13 +20,14 @@ use crate::{
     wire::server_facts::ServerFacts,
 };
 
-/// Returns the maximum time for which a Pod of this behavior can stay a candidate.
+/// Returns the time within which the pool must stop using a Pod with this behavior, or `None` if the Pod may stay in
+/// use.
 pub(super) fn bound(behavior: Behavior) -> Option<Duration> {
     match behavior {
         Behavior::Passes | Behavior::Full => None,
         Behavior::Refuses => Some(INTERVAL),
         Behavior::Hangs => Some(INTERVAL + PROBE),
-        // The second of the two failed probes begins one second after the first.
+        // Two probes must fail before the Pod is ejected, and the second begins one second after the first.
         Behavior::Stalls => Some(INTERVAL + PROBE * 3),
     }
 }
@@ -51,8 +52,8 @@ impl Simulation {
             |pod: &Pod| Target::ARRAY.into_iter().any(|target| candidates(target).any(|c| c.serial == pod.serial));
         let pods = || view.pods().map(|(pod, _)| pod);
 
-        // The Pods that can be trusted according to all reports. With Pods of two clusters, this test cannot decide
-        // which cluster the pool should use.
+        // A Pod is trusted unless a report about any Pod contradicts it. With Pods of two clusters, none is trusted:
+        // the test does not determine which cluster the pool should use.
         let systems: BTreeSet<_> = pods().filter_map(|pod| facts(pod)?.system).collect();
         let is_outdated = |pod: &Pod| {
             let Some(ServerFacts { role: Role::Primary, system: Some(system), timeline, .. }) = facts(pod) else {
@@ -72,43 +73,56 @@ impl Simulation {
         };
         let passes = |pod: &Pod| report(pod).is_some_and(|report| report.passed);
 
-        // Pods of another cluster that are fenced until they pass a probe.
+        // A Pod that is fenced as a member of another cluster until it passes another probe.
         let is_foreign = |pod: &Pod, health: &PodHealth| {
             let fenced = matches!(health.fence, Some(Fence::OtherSystem { .. }));
             fenced && report(pod).is_some_and(|report| report.at <= server(pod).accused)
         };
 
-        // A candidate exists while a trusted Pod passes.
+        // There is a candidate while a trusted Pod passes its probes.
         let can_serve = |pod: &Pod, health: &PodHealth| passes(pod) && trusted(pod) && !is_foreign(pod, health);
         if let Some((pod, _)) = view.pods().find(|(pod, health)| can_serve(pod, health)) {
-            prop_assert!(candidates(Target::Any).next().is_some(), "{} passes: {view:?}", pod.endpoint);
+            prop_assert!(
+                candidates(Target::Any).next().is_some(),
+                "no candidate although {} passes: {view:?}",
+                pod.endpoint
+            );
         }
-        // A failing Pod is no candidate after its bound, while another Pod has passed for long enough.
+        // A failing Pod is not a candidate after its bound, if another Pod has been passing for long enough.
         let is_sound = |pod: &Pod| {
             let server = server(pod);
             let has_passed = report(pod).is_some_and(|report| report.facts.is_some());
             let since = server.since.max(server.accused);
-            server.behavior == Behavior::Passes && has_passed && now > since + KNOWN && passes(pod) && trusted(pod)
+            server.behavior == Behavior::Passes
+                && has_passed
+                && now > since + PROBED_WITHIN
+                && passes(pod)
+                && trusted(pod)
         };
         for pod in pods() {
             let Server { behavior, since, served_when_full, .. } = *server(pod);
             if bound(behavior).is_some_and(|bound| now > since + bound + STEP)
                 && pods().any(|other| other.serial != pod.serial && is_sound(other))
             {
-                prop_assert!(!is_candidate(pod), "{} {behavior:?} since {:?}: {view:?}", pod.endpoint, now - since);
+                let lasts = now - since;
+                prop_assert!(!is_candidate(pod), "candidate {} {behavior:?} for {lasts:?}: {view:?}", pod.endpoint);
             }
-            // A full Pod stays a candidate. A new Pod has to pass a probe first.
-            let well = served_when_full && facts(pod).is_some();
-            if behavior == Behavior::Full && well && trusted(pod) {
-                prop_assert!(candidates(Target::Any).any(|c| c.serial == pod.serial), "{} is only full", pod.endpoint);
+            // A full Pod stays a candidate, except for a new one that has not passed a probe yet.
+            let served = served_when_full && facts(pod).is_some();
+            if behavior == Behavior::Full && served && trusted(pod) {
+                prop_assert!(
+                    candidates(Target::Any).any(|c| c.serial == pod.serial),
+                    "full Pod {} was removed",
+                    pod.endpoint
+                );
             }
         }
-        // No candidate has a role or a timeline that contradicts its target.
+        // No candidate is on an outdated timeline or has a role that its target excludes.
         let mut clusters = BTreeSet::new();
         for target in Target::ARRAY {
             for pod in candidates(target) {
-                prop_assert!(facts(pod).is_some(), "{} has never passed a probe", pod.endpoint);
-                prop_assert!(!is_outdated(pod), "{} is below {:?}: {view:?}", pod.endpoint, world.newest);
+                prop_assert!(facts(pod).is_some(), "candidate {} has never passed a probe", pod.endpoint);
+                prop_assert!(!is_outdated(pod), "candidate {} is below {:?}: {view:?}", pod.endpoint, world.newest);
                 clusters.extend(facts(pod).and_then(|facts| facts.system));
                 let role = report(pod).and_then(|report| report.reported_role.or(Some(report.facts?.role)));
                 match target {
@@ -120,21 +134,25 @@ impl Simulation {
         }
         prop_assert!(clusters.len() <= 1, "candidates of two clusters: {view:?}");
         prop_assert!(candidates(Target::Primary).count() <= 1, "two primaries: {view:?}");
-        // Failed and empty lookups remove no Pod that passes.
+        // Failed and empty lookups do not remove a Pod that passes its probes.
         let here: BTreeSet<u64> = pods().map(|pod| pod.serial).collect();
         let (before, lookup) = std::mem::replace(&mut self.last, (here, world.lookup));
         if !matches!(world.lookup, Lookup::Pods(1..)) && lookup == world.lookup {
             for serial in before.difference(&self.last.0) {
                 let report = world.reports[serial];
-                let recently = |server: &Server| now < server.accused + KNOWN;
+                let recently = |server: &Server| now < server.accused + PROBED_WITHIN;
                 let accused = world.servers.iter().any(recently);
-                prop_assert!(!report.passed || accused, "Pod {serial} passed {:?} ago", now - report.at);
+                prop_assert!(
+                    !report.passed || accused,
+                    "removed Pod {serial} passed a probe {:?} ago",
+                    now - report.at
+                );
             }
         }
         Ok(())
     }
 
-    /// Checks that every passing standby serves, after a long time without actions.
+    /// Checks that every passing standby serves. Called after a long time without actions.
     pub(super) fn check_quiet(&self) -> Result<(), TestCaseError> {
         let view = self.inner.published.load();
         let world = lock(&self.world.0);

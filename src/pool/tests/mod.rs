@@ -1,16 +1,17 @@
-//! Verifies the whole pool except for its sockets, on simulated time and with simulated Pods and lookups. The
-//! directory, the refresher, the probers and the upkeep run as [`Builder::build`](super::Builder::build) starts them.
+//! Tests the whole pool except for its sockets, in simulated time and with simulated Pods and lookups. The directory,
+//! the refresher, the probers and the upkeep task run exactly as [`Builder::build`](super::Builder::build) starts them.
 //!
-//! A history of random [actions](action::Action) is applied. These [invariants](invariants) hold at all times:
+//! The test applies a random history of [actions](action::Action). These [invariants](invariants) must hold at all
+//! times:
 //!
-//! - A candidate exists while a trustworthy Pod passes its probes. A Pod of another cluster becomes trustworthy when it
-//!   passes a probe after the last evidence against it.
-//! - A Pod that fails its probes is no candidate after a known time, while another Pod passes.
+//! - There is a candidate while a trustworthy Pod passes its probes. A Pod of another cluster becomes trustworthy when
+//!   it passes a probe after the last evidence against it.
+//! - A Pod that fails its probes stops being a candidate within a fixed time, while another Pod passes.
 //! - A primary below the highest timeline, a second primary, and a Pod of another cluster are never candidates.
 //! - A Pod without a free connection slot stays in use.
 //! - Evidence from outdated connections and failed lookups change nothing.
 //!
-//! When no action has happened for a while, every Pod that passes its probes serves.
+//! After a long time without actions, every standby that passes its probes must serve.
 
 mod action;
 mod invariants;
@@ -24,7 +25,6 @@ use self::{
     action::{Action, any_action},
     simulation::Simulation,
 };
-use super::pod::urgent_probing::UrgentProbingGuard;
 use crate::config::Target;
 
 /// Number of simulated Pods.
@@ -33,24 +33,27 @@ const PODS: usize = 5;
 const STEP: Duration = Duration::from_millis(100);
 /// TTL of each lookup result. Short, so that the name is looked up often.
 const TTL: Duration = Duration::from_secs(3);
-/// Maximum interval between probes of a healthy Pod.
+/// Upper bound for the interval between probes of a healthy Pod.
 const INTERVAL: Duration = Duration::from_millis(6000);
-/// Timeout of a probe.
+/// Timeout for a probe.
 const PROBE: Duration = Duration::from_millis(1000);
-/// Time after which a passing Pod has certainly been probed, even if the Pod is new or a probe hung before.
-const KNOWN: Duration = Duration::from_secs(4);
-/// Time after which no past action delays anything: the maximum back-off and a few probes.
+/// A passing Pod is probed within this time, even if the Pod is new or its previous probe hung.
+const PROBED_WITHIN: Duration = Duration::from_secs(4);
+/// Time after which past actions no longer have an effect: the maximum backoff plus a few probes.
 const QUIET: Duration = Duration::from_secs(45);
 
 async fn simulate(history: Vec<(Action, u64)>) -> Result<(), TestCaseError> {
     let mut simulation = Simulation::new();
     let inner = simulation.inner.clone();
-    let mut urgent: Option<UrgentProbingGuard<'_>> = None;
     simulation.pass(Duration::from_secs(2)).await?;
-    prop_assert_eq!(inner.published.load().snapshot.candidates(Target::Any.index()).len(), 3, "at the start");
+    prop_assert_eq!(
+        inner.published.load().snapshot.candidates(Target::Any.index()).len(),
+        3,
+        "candidates at the start"
+    );
     for (action, millis) in history {
         if let Action::ProbeUrgently(begins) = action {
-            urgent = begins.then(|| urgent.take().unwrap_or_else(|| inner.shared.urgent_probing.begin(Instant::now())));
+            inner.shared.urgent_probing.set(begins, Instant::now());
         }
         simulation.apply(action).await?;
         simulation.run_tasks().await;
@@ -62,7 +65,7 @@ async fn simulate(history: Vec<(Action, u64)>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    // Each case takes minutes of simulated time.
+    // Each case simulates minutes of pool time, so half the default number of cases is run.
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]

@@ -1,4 +1,4 @@
-//! The pool in the simulated world: applies actions and lets time pass.
+//! A pool in the simulated world: applies actions to both and lets time pass.
 
 use std::{
     collections::BTreeSet,
@@ -33,7 +33,7 @@ pub(super) struct Simulation {
     pub(super) world: SharedWorld,
     pub(super) inner: Arc<Inner>,
     _pool: Pool,
-    /// The serial numbers of the Pods at the last check, and the result of a lookup at that time.
+    /// The serial numbers of the Pods at the last check, and the lookup result configured at that time.
     pub(super) last: (BTreeSet<u64>, Lookup),
 }
 
@@ -42,7 +42,7 @@ impl Simulation {
         let world = World::new();
         let lookup = world.lookup;
         let world = SharedWorld(Arc::new(Mutex::new(world)));
-        // Without idle connections to keep ready, the pool does not dial.
+        // `min_idle` is 0 so that the pool does not dial.
         let limits = Limits { min_idle: 0, ..Limits::default() };
         let config = Config::new("simulated.svc.cluster.local").expect("a name").with_limits(limits);
         let probe = world.clone();
@@ -51,14 +51,14 @@ impl Simulation {
         Self { inner: pool.0.inner.clone(), world, _pool: pool, last: (BTreeSet::new(), lookup) }
     }
 
-    /// Runs every task until it has nothing left to do at the current time.
+    /// Lets all tasks run until they are idle at the current simulated time.
     pub(super) async fn run_tasks(&self) {
         for _ in 0..12 {
             yield_now().await;
         }
     }
 
-    /// Returns the pool's Pod of this number and its state, if the pool knows it.
+    /// Returns the pool's Pod with this index and its state, if the pool uses the Pod.
     fn known(&self, pod: usize) -> Option<(Arc<Pod>, State)> {
         let view = self.inner.published.load();
         view.pods().find(|(known, _)| number(known) == pod).map(|(known, health)| (known.clone(), health.state))
@@ -99,10 +99,10 @@ impl Simulation {
             Behave(pod, behavior) => {
                 let serves = matches!(self.known(pod), Some((_, State::Healthy)));
                 let server = &mut lock(&self.world.0).servers[pod];
-                // A probe that was sent while the server failed has ended by now.
+                // True if the server passes, and no probe that was sent while it failed is still running.
                 let passes = server.behavior == Behavior::Passes && now > server.failed_until + PROBE;
-                let well = passes || server.served_when_full;
-                server.served_when_full = behavior == Behavior::Full && serves && well;
+                let unharmed = passes || server.served_when_full;
+                server.served_when_full = behavior == Behavior::Full && serves && unharmed;
                 if bound(server.behavior).is_some() {
                     server.failed_until = now;
                 }

@@ -1,4 +1,4 @@
-//! The simulated world: servers that are probed, and a name that is looked up.
+//! The simulated world: the servers that the pool probes, and the name that it looks up.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,33 +27,33 @@ pub(super) const SYSTEM: u64 = 7;
 pub(super) struct Server {
     pub(super) behavior: Behavior,
     pub(super) facts: ServerFacts,
-    /// Start of the current behavior.
+    /// Time at which the current behavior started.
     pub(super) since: Instant,
-    /// End of the last behavior that failed probes.
+    /// Time at which the last failing behavior ended.
     pub(super) failed_until: Instant,
     /// Time of the last evidence against the server.
     pub(super) accused: Instant,
-    /// True if the server was serving when it became full, and there is no evidence against it since.
+    /// True if the server was serving when it became full, and there has been no evidence against it since.
     pub(super) served_when_full: bool,
 }
 
-/// The reports that the pool has received about a Pod.
+/// The results that the pool has received for a Pod.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Report {
     /// True if the last probe passed.
     pub(super) passed: bool,
-    /// Result of the last passed probe.
+    /// Facts from the last passed probe.
     pub(super) facts: Option<ServerFacts>,
-    /// Role that a connection reported after that.
+    /// Role that a connection has reported since the last passed probe.
     pub(super) reported_role: Option<Role>,
     /// Time of the last probe.
     pub(super) at: Instant,
 }
 
-/// The result of a lookup.
+/// The result of every lookup until the next action changes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Lookup {
-    /// The Pods of this bit set.
+    /// The Pods in this bit set.
     Pods(u8),
     Fails,
     NoPods,
@@ -63,15 +63,15 @@ pub(super) enum Lookup {
 pub(super) struct World {
     pub(super) servers: [Server; PODS],
     pub(super) lookup: Lookup,
-    /// By the Pod's serial number.
+    /// Reports by the Pod's serial number.
     pub(super) reports: HashMap<u64, Report>,
     /// Highest reported timeline of each cluster, by system identifier.
     pub(super) newest: BTreeMap<u64, u32>,
-    /// Timeline of the last promotion.
+    /// Timeline that the last promotion created.
     pub(super) timeline: u32,
 }
 
-/// A handle to the world. Serves the pool as its resolver and its probe.
+/// A handle to the world, which the pool uses as its resolver and as its probe.
 #[derive(Clone, Debug)]
 pub(super) struct SharedWorld(pub(super) Arc<Mutex<World>>);
 
@@ -84,7 +84,7 @@ pub(super) fn number(pod: &Pod) -> usize {
 }
 
 impl World {
-    /// Creates a primary and standbys that pass all probes. The name resolves to the first three.
+    /// Creates a primary and standbys that pass all probes. The name resolves to the first three servers.
     pub(super) fn new() -> Self {
         let now = Instant::now();
         let server = Server {
@@ -111,7 +111,7 @@ impl Resolve for SharedWorld {
                     let pods = (0..PODS).filter(|pod| bits & 1 << pod != 0).map(endpoint);
                     Ok(Resolution::new(pods.collect(), Instant::now() + TTL))
                 }
-                Lookup::Fails => Err(ResolveError::other("no name server answers")),
+                Lookup::Fails => Err(ResolveError::other("no name server responds")),
                 Lookup::NoPods => Err(ResolveError::no_pods(None)),
             }
         })

@@ -1,5 +1,5 @@
-//! Updates each Pod's latency and latency class from its statements and probes. Load balancing reads both from the
-//! slot.
+//! Computes each Pod's latency and latency class from its statements and probes, and stores both in the Pod's slot,
+//! where load balancing reads them.
 
 use std::collections::HashMap;
 
@@ -21,18 +21,20 @@ pub(crate) struct Latencies(HashMap<u64, PodLatency>);
 struct PodLatency {
     speed: Latency,
     role: Role,
-    /// True if the Pod gets no traffic.
+    /// True if the Pod is not healthy and therefore gets no traffic.
     out: bool,
-    /// Totals at the last tick.
+    /// All requests up to the last tick.
     work: Work,
+    /// Those of `work` from callers whose target is `any`.
     any: Work,
+    /// Number of probes up to the last tick.
     probes: u32,
     /// Time of the last tick.
     at: Instant,
 }
 
 impl Latencies {
-    /// Updates all Pods.
+    /// Updates the latency of every Pod with the requests and probes since the last tick.
     pub(crate) fn tick(&mut self, view: &View, now: Instant) {
         for (pod, health) in view.pods() {
             if !self.0.contains_key(&pod.serial) {

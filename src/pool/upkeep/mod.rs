@@ -1,7 +1,7 @@
-//! Periodic upkeep of the pool: sets the clock, reminds waiters of their deadlines, watches the traffic, updates the
-//! Pods' latencies, closes surplus and adds missing idle connections, exports metrics, and reloads certificate files.
+//! Periodic upkeep of the pool: sets the clock, watches the traffic, updates the Pods' latencies, closes expired and
+//! surplus idle connections, exports metrics, and reloads certificate files.
 //!
-//! [`refresher`] is a separate task that looks the name up.
+//! [`refresher`] runs in a separate task and looks up the Pods.
 
 mod latency;
 pub(crate) mod refresher;
@@ -17,13 +17,13 @@ use tokio::{
 use self::{latency::Latencies, watch::Watch};
 use super::{
     inner::Inner,
-    pod::{Pod, connect, shared::TICK, view::View},
+    pod::{Pod, clock::TICK},
 };
-use crate::{health::State, time::Instant};
+use crate::time::Instant;
 
-/// Ticks between two rounds over the idle connections: one second.
+/// Idle connections are reaped and metrics exported every 10 ticks (1 s).
 const ROUND: u32 = 10;
-/// Ticks between two checks of the certificate files: ten seconds.
+/// Certificate files are checked for changes every 100 ticks (10 s).
 const CERTIFICATES: u32 = 100;
 
 /// Runs the upkeep until the task is aborted. `start` is the time at which the pool was built.
@@ -32,51 +32,43 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();
     let mut latencies = Latencies::default();
-    let _reminding = inner.shared.waiters.begin_reminding();
     for tick in 0u32.. {
         ticks.tick().await;
         inner.shared.clock.set(start.elapsed());
-        inner.shared.waiters.remind(Instant::now());
         watch.tick(&inner, Instant::now());
         let view = inner.published.load();
         latencies.tick(&view, Instant::now());
         if tick % ROUND == 0 {
-            maintain_idle(&view);
+            view.pods().for_each(|(pod, _)| reap(pod));
+            // A Pod may now have fewer idle connections than `min_idle`.
+            inner.shared.waiters.wake_opener();
             inner.export();
         }
         if tick % CERTIFICATES == 0
-            && let Some(refresh) = inner.shared.dialer.refresher()
+            && let Some(dialer) = inner.shared.dialer.get()
+            && let Some(refresh) = dialer.refresher()
         {
-            // The result is reported as an event.
+            // The refresh reports its result as an event.
             drop(spawn_blocking(refresh));
         }
     }
 }
 
-fn maintain_idle(view: &View) {
-    for (pod, health) in view.pods() {
-        reap(pod);
-        if health.state == State::Healthy {
-            connect::warm(pod);
-        }
-    }
-}
-
 /// Closes idle connections that have ended, have reached `max_lifetime` or `idle_timeout`, or exceed the Pod's size.
-/// `idle_timeout` leaves `min_idle` connections.
+/// `idle_timeout` does not reduce them to fewer than `min_idle`.
 fn reap(pod: &Arc<Pod>) {
     let shared = pod.shared();
-    let idle = pod.idle();
-    if idle == 0 {
-        return;
-    }
     let limit = u64::try_from(shared.limits.idle_timeout.as_millis()).unwrap_or(u64::MAX);
     let now = shared.clock.now();
+    // Inspecting the idle connections takes them out of the queue, so the Pod would briefly seem to have none.
+    if !pod.is_over_size() && !pod.connections.may_need_reaping(now, limit) {
+        return;
+    }
     let mut kept = 0;
-    // Called with the most recently used connections first, so those stay.
+    // The most recently used connections come first and are therefore kept.
     pod.reap(|conn| {
         let timed_out = now.saturating_sub(conn.idle_since) > limit && kept >= shared.limits.min_idle;
-        let keep = conn.is_current() && !conn.is_expired() && !timed_out && !pod.is_over_size();
+        let keep = conn.is_current() && !conn.is_expired(now) && !timed_out && !pod.is_over_size();
         kept += usize::from(keep);
         keep
     });

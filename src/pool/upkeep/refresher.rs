@@ -1,4 +1,4 @@
-//! The refresher: looks the name up periodically and sends each result to the directory.
+//! The refresher: looks up the name periodically and sends each result to the directory.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::{
     trace::{RESOLVE, SYSTEM, TARGET},
 };
 
-/// Maximum time of one lookup. The resolvers of this crate have shorter deadlines; a user's resolver may have none.
+/// Timeout for one lookup. The resolvers of this crate have shorter timeouts, but an application's may have none.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// Refreshes until the task is aborted.
+/// Runs the refresher until its task is aborted.
 pub(crate) async fn run(resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
     let mut schedule = Schedule::new(shared.limits.refresh_min, shared.limits.refresh_max);
     loop {

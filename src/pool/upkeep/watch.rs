@@ -1,5 +1,5 @@
-//! Watches the traffic between two probes: probes unresponsive Pods, and reports Pods whose statements fail through the
-//! server's own fault.
+//! Watches the traffic between probes: triggers a probe if a Pod stops responding, and reports Pods whose statements
+//! fail because of the server.
 
 use std::collections::HashMap;
 
@@ -17,16 +17,16 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Time after which a Pod that owes a response and has sent no byte is probed. The probe distinguishes a slow
-/// statement, during which the server responds to probes, from an unresponsive server.
+/// A Pod that owes a response and sends nothing for this long is probed. The probe distinguishes a slow statement from
+/// an unresponsive server: a server that executes a slow statement still responds to probes.
 pub(crate) const UNRESPONSIVE_AFTER: Duration = Duration::from_millis(250);
 
-/// Detects that a Pod owes a response and sends nothing.
+/// Detects that a Pod owes a response but sends nothing.
 #[derive(Debug)]
 pub(crate) struct UnresponsiveDetector {
-    /// Number of reads at the last observed progress.
+    /// Number of socket reads when the Pod last made progress.
     reads: u64,
-    /// Time of the last observed progress.
+    /// Time at which the Pod last made progress.
     since: Instant,
 }
 
@@ -35,8 +35,8 @@ impl UnresponsiveDetector {
         Self { reads: 0, since: now }
     }
 
-    /// Observes a Pod: `outstanding` is true if it owes a response, and `reads` is the number of reads so far. Returns
-    /// true if the Pod has made no progress for [`UNRESPONSIVE_AFTER`].
+    /// Returns true if the Pod has made no progress for [`UNRESPONSIVE_AFTER`]. `outstanding` is true if the Pod owes a
+    /// response, and `reads` is the number of its socket reads so far.
     pub(crate) fn observe(&mut self, outstanding: bool, reads: u64, now: Instant) -> bool {
         if !outstanding || reads != self.reads {
             *self = Self { reads, since: now };
@@ -45,22 +45,24 @@ impl UnresponsiveDetector {
     }
 }
 
-/// The state of each Pod since the last tick, by serial number.
+/// The watched state of each Pod, by the Pod's serial number.
 #[derive(Debug, Default)]
 pub(crate) struct Watch(HashMap<u64, PodWatch>);
 
 #[derive(Debug)]
 struct PodWatch {
     detector: UnresponsiveDetector,
+    /// True if the detector reported the Pod as unresponsive at the last tick.
     unresponsive: bool,
-    /// Totals at the last tick.
+    /// Number of statements up to the last tick.
     statements: u64,
+    /// Number of statements up to the last tick that failed because of the server.
     failed: u64,
     outlier: Outlier,
 }
 
 impl Watch {
-    /// Observes all Pods.
+    /// Observes the traffic of every Pod since the last tick.
     pub(crate) fn tick(&mut self, inner: &Inner, now: Instant) {
         let view = inner.published.load();
         if self.0.len() > view.health.len() {
@@ -105,7 +107,8 @@ impl PodWatch {
         };
         if self.outlier.record(&rule, new_statements, new_failed, failure_run, now) {
             self.outlier.clear();
-            let cause = format!("statements fail through the server's own fault, the last {failure_run} in a row");
+            let cause =
+                format!("too many statements fail because of the server (current run of failures: {failure_run})");
             pod.shared().send(Message::Outlier { pod: pod.serial, cause });
         }
     }
@@ -116,15 +119,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn detects_only_pods_that_owe_a_response_and_send_nothing() {
+    fn reports_unresponsive_only_if_a_response_is_owed_and_nothing_is_read() {
         let start = Instant::now();
         let mut detector = UnresponsiveDetector::new(start);
-        assert!(!detector.observe(true, 7, start), "the Pod has just sent something");
+        assert!(!detector.observe(true, 7, start), "the read count has just changed");
         assert!(!detector.observe(true, 7, start + UNRESPONSIVE_AFTER / 2));
         assert!(detector.observe(true, 7, start + UNRESPONSIVE_AFTER));
         assert!(!detector.observe(true, 8, start + UNRESPONSIVE_AFTER), "a single read is progress");
-        assert!(!detector.observe(false, 8, start + UNRESPONSIVE_AFTER * 9), "no response is owed");
-        assert!(!detector.observe(true, 8, start + UNRESPONSIVE_AFTER * 9), "the request is new");
+        assert!(!detector.observe(false, 8, start + UNRESPONSIVE_AFTER * 9), "an idle Pod is not unresponsive");
+        assert!(!detector.observe(true, 8, start + UNRESPONSIVE_AFTER * 9), "the timeout starts with the request");
         assert!(detector.observe(true, 8, start + UNRESPONSIVE_AFTER * 10));
     }
 }

@@ -1,14 +1,7 @@
-use std::{
-    fmt,
-    future::{Future, poll_fn},
-    net::SocketAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
-    task::Poll,
-};
+use std::{fmt, future::Future, net::SocketAddr, pin::Pin};
 
 use super::CredentialsError;
-use crate::{config::Secret, error::BoxError};
+use crate::{config::Secret, error::BoxError, unwind::catch_async};
 
 /// A source of credentials that is called for each connection when it is opened. Use it for short-lived tokens, or for
 /// passwords from a vault.
@@ -145,15 +138,10 @@ pub(super) async fn request_credentials(
     provider: &dyn ProvideCredentials,
     request: CredentialsRequest,
 ) -> Result<(Option<String>, Secret), CredentialsError> {
-    let mut call = pin!(async { provider.credentials(request).await });
-    let result = poll_fn(|cx| {
-        // Unwind safety: the future shares no state with the pool, and is not polled again after a panic.
-        match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))) {
-            Ok(polled) => polled.map_err(|source| CredentialsError::Provider { source }),
-            Err(_) => Poll::Ready(Err(CredentialsError::Panicked)),
-        }
-    });
-    let Credentials { user, password } = result.await?;
+    // The message of the panic may contain a secret, so it is not part of the error.
+    let result =
+        catch_async(async { provider.credentials(request).await }).await.map_err(|_| CredentialsError::Panicked)?;
+    let Credentials { user, password } = result.map_err(|source| CredentialsError::Provider { source })?;
     let text = password.expose();
     if text.is_empty() || text.contains('\0') {
         return Err(CredentialsError::Unusable { expected: "a non-empty password without zero bytes" });

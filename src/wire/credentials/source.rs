@@ -12,6 +12,7 @@ use crate::{
     config::{Config, Host, Secret, pgpass},
     event::{Emitter, Event},
     sync::{Mutex, lock},
+    unwind::{Panic, PanicSource},
 };
 
 /// The source of the credentials for all connections of a pool.
@@ -87,7 +88,11 @@ impl Source {
             Origin::Provider(provider) => {
                 let (host, dbname) = (self.host.clone(), self.dbname.clone());
                 let request = CredentialsRequest { host, address, user: user.clone(), dbname, refused };
-                let (replacement, password) = request_credentials(&**provider, request).await?;
+                let (replacement, password) = request_credentials(&**provider, request).await.inspect_err(|error| {
+                    if matches!(error, CredentialsError::Panicked) {
+                        self.events.panicked(PanicSource::CredentialsProvider, &Panic::without_message());
+                    }
+                })?;
                 user = replacement.unwrap_or(user);
                 Some(password)
             }

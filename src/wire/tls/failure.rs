@@ -4,6 +4,7 @@ use std::{error, io};
 
 use crate::{
     error::{BoxError, TlsError, TlsReason},
+    unwind::Panic,
     wire::classify::Class,
 };
 
@@ -28,6 +29,13 @@ impl TlsFailure {
     }
 
     /// Returns the failure for an error of the handshake.
+    /// Returns the failure of a connector that panicked. The next dial may succeed, so the failure is not permanent. It
+    /// does not lead to an attempt in plain text either.
+    pub(super) fn panicked(panic: Panic) -> Self {
+        let error = TlsError::new(TlsReason::Other, "the TLS connector panicked").with_source(panic);
+        Self { class: Class::NotReady, in_handshake: false, cause: error.into() }
+    }
+
     pub(super) fn handshake(error: BoxError) -> Self {
         let (class, cause) = classify(error);
         Self { class, in_handshake: true, cause }

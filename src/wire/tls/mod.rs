@@ -32,6 +32,7 @@ use crate::{
     endpoint::Endpoint,
     error::{ConfigError, TlsError, TlsReason},
     event::Emitter,
+    unwind::{PanicSource, catch_async},
 };
 
 /// SSLRequest (PostgreSQL manual, "Message Formats"): a length of 8, and 1234 and 5679 as 16-bit numbers.
@@ -45,6 +46,7 @@ pub(crate) struct Tls {
     /// The name for verification and SNI. If `None`, the name of each Pod is used.
     name: Option<Box<str>>,
     connector: Option<Arc<dyn Connector>>,
+    events: Arc<Emitter>,
     #[cfg(feature = "rustls")]
     files: Option<Arc<rustls::Rustls>>,
 }
@@ -86,11 +88,17 @@ impl Tls {
                 }
                 None => files.clone().map(|files| files as Arc<dyn Connector>),
             };
-            Ok(Self { plan: Plan::new(mode, connector.is_some()), direct, name, connector, files })
+            Ok(Self {
+                plan: Plan::new(mode, connector.is_some()),
+                direct,
+                name,
+                connector,
+                events: events.clone(),
+                files,
+            })
         }
         #[cfg(not(feature = "rustls"))]
         {
-            let _ = events;
             match &custom {
                 Some(_) => reject_ignored_parameters(config)?,
                 None if mode >= SslMode::Require => {
@@ -100,7 +108,13 @@ impl Tls {
                 }
                 None => {}
             }
-            Ok(Self { plan: Plan::new(mode, custom.is_some()), direct, name, connector: custom })
+            Ok(Self {
+                plan: Plan::new(mode, custom.is_some()),
+                direct,
+                name,
+                connector: custom,
+                events: events.clone(),
+            })
         }
     }
 
@@ -138,9 +152,13 @@ impl Tls {
                 return Err(TlsFailure::permanent(TlsError::new(TlsReason::NotOffered, message)));
             }
         }
-        match connector.handshake(name, socket).await {
-            Ok(stream) => Ok((stream, true)),
-            Err(error) => Err(TlsFailure::handshake(error)),
+        match catch_async(async { connector.handshake(name, socket).await }).await {
+            Ok(Ok(stream)) => Ok((stream, true)),
+            Ok(Err(error)) => Err(TlsFailure::handshake(error)),
+            Err(panic) => {
+                self.events.panicked(PanicSource::TlsConnector, &panic);
+                Err(TlsFailure::panicked(panic))
+            }
         }
     }
 

@@ -1,0 +1,128 @@
+//! The opener: the one task that decides when connections are opened, both for waiters and to keep idle connections.
+//!
+//! Five events wake the task: a new waiter that an opening could serve, the end of an opening, a released permit, a
+//! publication, and the upkeep's tick once a second. Each time, the task computes a [`plan`] from the current state and
+//! [opens](connect::open) the planned connections. The plan includes the time of the next plan, for example the end of
+//! a backoff.
+//!
+//! The opener has two further duties. It turns urgent probing on while a caller waits and no Pod can serve its target,
+//! and it wakes all waiters once they can no longer be served.
+
+#[cfg(all(test, not(podpool_loom)))]
+mod model;
+mod plan;
+
+use std::sync::Arc;
+
+use tokio::{select, time::sleep_until};
+
+use self::plan::{Limits, PodState, plan};
+use super::{
+    checkout::{error, ping},
+    inner::Inner,
+    pod::{
+        Pod, connect,
+        view::{PodHealth, View},
+    },
+};
+use crate::{
+    balance::{Candidates, Rng},
+    config::Target,
+    endpoint::snapshot::Candidate,
+    health::State,
+    sync::lock,
+    time::Instant,
+};
+
+/// The state of the task.
+struct Opener {
+    rng: Rng,
+    /// True while a caller waits and no Pod can serve its target.
+    starving: bool,
+}
+
+/// Runs the opener until the task is aborted.
+pub(crate) async fn run(inner: Arc<Inner>) {
+    let mut opener = Opener { rng: Rng::from_os(), starving: false };
+    inner.shared.urgent_probing.set(false, Instant::now());
+    loop {
+        let again_at = opener.round(&inner, Instant::now());
+        select! {
+            () = inner.shared.waiters.opener_woken() => {}
+            () = sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {}
+        }
+    }
+}
+
+impl Opener {
+    /// Makes and executes one plan. Returns the time of the next plan, unless the task is woken earlier.
+    fn round(&mut self, inner: &Inner, now: Instant) -> Option<Instant> {
+        let shared = &inner.shared;
+        let waiters = shared.waiters.begin_plan();
+        let view = inner.published.load();
+        let waiting = shared.waiters.waiting() != 0;
+        if waiting && error::fails_early(&view, shared, now) {
+            shared.waiters.reevaluate(Target::ALL_BITS);
+        }
+        let pods: Vec<_> = view.pods().map(|(pod, health)| state(pod, health, now)).collect();
+        let candidates = candidates(&view);
+        let limits = Limits {
+            per_pod: shared.limits.handshakes_per_pod,
+            total: shared.limits.handshakes,
+            permits: shared.connection_limit.available(),
+        };
+        let mut choose = |pods: &[usize]| {
+            let eligible: Vec<_> = pods.iter().map(|pod| candidates[*pod]).collect();
+            inner.chooser.pick(&Candidates::new(&view.snapshot, &eligible), &mut self.rng).unwrap_or(0)
+        };
+        let plan = plan(now, &pods, &waiters, limits, &mut choose);
+        shared.waiters.end_plan(plan.openable, plan.starving);
+        if self.starving != (plan.starving != 0) {
+            self.starving = !self.starving;
+            shared.urgent_probing.set(self.starving, now);
+        }
+        let by_index: Vec<_> = view.pods().map(|(pod, _)| pod).collect();
+        for pod in plan.open {
+            connect::open(by_index[pod]);
+        }
+        let fails_at = view.none_healthy_since.filter(|_| waiting).map(|since| since + shared.limits.acquire_timeout);
+        // `fails_early` is true only after `fails_at`, so the next plan is made slightly later.
+        let fails_at = fails_at.map(|at| at + ping::HEDGE_AFTER).filter(|at| *at > now);
+        plan.again_at.into_iter().chain(fails_at).min()
+    }
+}
+
+/// Returns the Pod's state, as input to the plan.
+fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
+    let pings_pending_since = pod.pending_pings.since();
+    let (backoff, is_failing) = {
+        let failure = lock(&pod.last_failure);
+        (failure.not_before(now), failure.is_failing())
+    };
+    let permits = pod.permits();
+    let openings = pod.openings();
+    // Only such a Pod is kept at `min_idle`.
+    let in_use = health.state == State::Healthy && health.fence.is_none() && !pod.slot.is_closed();
+    let missed = usize::from(pod.take_missed() && permits > 0);
+    // After a failed dial, only waiters justify another one. The server may be out of connection slots, and connections
+    // opened ahead of demand would take slots from other clients.
+    let is_pressed = is_failing && pod.slot.serves(pod.shared().waiters.waiting());
+    let lacking = if in_use && !is_pressed { pod.shared().limits.min_idle.saturating_sub(pod.idle()) } else { 0 };
+    PodState {
+        targets: pod.slot.targets(),
+        permits,
+        deficit: if is_pressed { 0 } else { lacking.max(missed) },
+        openings,
+        not_before: pings_pending_since.map(|since| since + ping::OPEN_AFTER).into_iter().chain(backoff).max(),
+        unresponsive: pings_pending_since.is_some(),
+    }
+}
+
+/// Returns the view's Pods as candidates. As in the view's candidate lists, equal weights are replaced by 1.
+fn candidates(view: &View) -> Vec<Candidate> {
+    let weight = |pod: &Arc<Pod>| u32::from(pod.endpoint.weight());
+    let even = view.pods().zip(view.pods().skip(1)).all(|((one, _), (other, _))| weight(one) == weight(other));
+    view.pods()
+        .map(|(pod, _)| Candidate { slot: pod.slot.number(), weight: if even { 1 } else { weight(pod) } })
+        .collect()
+}

@@ -1,0 +1,47 @@
+//! The steps of a random history.
+
+use proptest::prelude::*;
+
+use super::TARGETS;
+
+/// One step of a random history. A `usize` selects a caller or Pod, modulo their number.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// A caller with the target at this index of [`TARGETS`] enters the queue.
+    Enter(usize),
+    /// A waiting caller is cancelled.
+    Cancel(usize),
+    /// A caller returns its connection.
+    Return(usize),
+    /// A Pod is added: a primary if true, a standby otherwise.
+    Add(bool),
+    /// A Pod is drained.
+    Drain(usize),
+    /// A Pod becomes a primary if true, a standby otherwise.
+    Role(usize, bool),
+    /// A Pod's dials take this many milliseconds from now on, and succeed if true.
+    Dial(usize, u64, bool),
+    /// A Pod's idle connections are closed.
+    Purge(usize),
+    /// The pool's maximum number of pooled connections changes.
+    Limit(usize),
+    /// This many milliseconds pass.
+    Pass(u64),
+}
+
+pub(super) fn step() -> impl Strategy<Value = Step> {
+    let which = any::<usize>();
+    prop_oneof![
+        8 => (0..TARGETS.len()).prop_map(Step::Enter),
+        3 => which.prop_map(Step::Cancel),
+        6 => which.prop_map(Step::Return),
+        1 => any::<bool>().prop_map(Step::Add),
+        1 => which.prop_map(Step::Drain),
+        1 => (which, any::<bool>()).prop_map(|(pod, primary)| Step::Role(pod, primary)),
+        3 => (which, prop_oneof![Just(5u64), Just(100), Just(2000)], any::<bool>())
+            .prop_map(|(pod, millis, succeeds)| Step::Dial(pod, millis, succeeds)),
+        1 => which.prop_map(Step::Purge),
+        1 => (1usize..6).prop_map(Step::Limit),
+        6 => prop_oneof![Just(3u64), Just(60), Just(300), Just(1500)].prop_map(Step::Pass),
+    ]
+}

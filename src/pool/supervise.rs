@@ -1,0 +1,46 @@
+//! Supervises the pool's tasks: reports a panic, and restarts the task after a backoff.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::{task::AbortHandle, time::sleep};
+
+use super::pod::shared::Shared;
+use crate::{
+    time::{Duration, Instant},
+    unwind::{PanicSource, catch_async},
+};
+
+/// Delay before a task is restarted after its first panic. Doubles with each further panic.
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
+/// Maximum delay before a task is restarted.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// A task that has run for this long without a panic starts again at [`BACKOFF_MIN`].
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// Spawns the task that `start` creates on the pool's runtime. Calls `start` again after each panic.
+pub(crate) fn spawn<F>(
+    shared: &Arc<Shared>,
+    source: PanicSource,
+    mut start: impl FnMut() -> F + Send + 'static,
+) -> AbortHandle
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let supervised = {
+        let shared = shared.clone();
+        async move {
+            let mut backoff = BACKOFF_MIN;
+            loop {
+                let started = Instant::now();
+                let Err(panic) = catch_async(start()).await else { return };
+                shared.events.panicked(source, &panic);
+                if started.elapsed() > STABLE_AFTER {
+                    backoff = BACKOFF_MIN;
+                }
+                sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+    };
+    shared.runtime.spawn(supervised).abort_handle()
+}

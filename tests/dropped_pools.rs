@@ -1,0 +1,111 @@
+//! Tests that dropped pools leak no tasks, file descriptors or memory, even on threads that have cached a pool's view.
+
+use std::{
+    alloc::System,
+    fs,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use podpool::{Config, Pool, Target, testkit::Cluster};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tokio::runtime::{Builder, Handle};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const POOLS: usize = 100;
+const THREADS: usize = 4;
+
+/// Heap memory, tasks and file descriptors of the process.
+#[derive(Clone, Copy, Debug)]
+struct Usage {
+    bytes: isize,
+    tasks: usize,
+    descriptors: usize,
+}
+
+fn usage(runtime: &Handle) -> Usage {
+    let stats = ALLOCATOR.stats();
+    // Reallocations are included in both counts.
+    let bytes = stats.bytes_allocated as isize - stats.bytes_deallocated as isize;
+    let descriptors = fs::read_dir("/proc/self/fd").expect("the descriptors are listed").count();
+    Usage { bytes, tasks: runtime.metrics().num_alive_tasks(), descriptors }
+}
+
+fn build(url: &str, runtime: &Handle) -> Pool {
+    let config: Config = format!("{url}&pool_size=2&min_idle=0").parse().expect("the URL parses");
+    Pool::builder(config).runtime(runtime.clone()).build().expect("the pool is created")
+}
+
+/// Starts a thread that checks out one connection from each pool it receives, and acknowledges each.
+fn worker(runtime: Handle) -> (mpsc::Sender<Pool>, mpsc::Receiver<()>) {
+    let (pools, requests) = mpsc::channel::<Pool>();
+    let (done, acknowledgements) = mpsc::channel();
+    thread::spawn(move || {
+        for pool in requests {
+            runtime.block_on(async {
+                drop(pool.get_for(Target::Any).await.expect("checkout succeeds"));
+            });
+            drop(pool);
+            if done.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    (pools, acknowledgements)
+}
+
+#[test]
+fn dropped_pools_leak_no_tasks_descriptors_or_memory() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("the runtime starts");
+    let cluster = runtime.block_on(Cluster::start(1)).expect("the cluster starts");
+    let kept = build(&cluster.url(), runtime.handle());
+    runtime.block_on(kept.wait_ready(Target::Any, Duration::from_secs(20))).expect("the pool is ready");
+    let workers: Vec<_> = (0..THREADS).map(|_| worker(runtime.handle().clone())).collect();
+    let everywhere = |pool: &Pool| {
+        for (pools, acknowledgements) in &workers {
+            pools.send(pool.clone()).expect("the worker runs");
+            acknowledgements.recv_timeout(Duration::from_secs(30)).expect("the worker checks out a connection");
+        }
+    };
+    let one_more = || {
+        let pool = build(&cluster.url(), runtime.handle());
+        everywhere(&pool);
+    };
+    // The first pools grow buffers that are kept, such as the runtime's.
+    for _ in 0..10 {
+        one_more();
+    }
+    let settle = |before: Option<Usage>| {
+        // A checkout from another pool makes each thread release its copy of a dropped pool's view.
+        everywhere(&kept);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let now = usage(runtime.handle());
+            let is_settled = before.is_some_and(|before| {
+                now.tasks <= before.tasks && now.descriptors <= before.descriptors && now.bytes <= before.bytes + 65_536
+            });
+            if is_settled
+                || Instant::now() > deadline
+                || before.is_none() && Instant::now() + Duration::from_secs(25) > deadline
+            {
+                return now;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let before = settle(None);
+    for _ in 0..POOLS {
+        one_more();
+    }
+    let after = settle(Some(before));
+    println!("before {before:?}, after {POOLS} pools on {THREADS} threads {after:?}");
+    assert_eq!(after.tasks, before.tasks, "tasks of dropped pools are still alive");
+    assert!(after.descriptors <= before.descriptors, "descriptors leaked: {before:?} {after:?}");
+    // One pool has several hundred kilobytes, with its Pod, resolver and certificates, so a single leaked pool fails.
+    assert!(after.bytes <= before.bytes + 65_536, "memory leaked: {before:?} {after:?}");
+    drop(kept);
+    runtime.block_on(cluster.shutdown()).expect("the cluster shuts down");
+}
