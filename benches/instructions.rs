@@ -1,14 +1,15 @@
-//! Counts how many instructions it takes to pick a Pod, and to check out and return a connection, and fails if a count
-//! exceeds its limit. Valgrind counts instructions, so the results do not depend on the load of the machine.
+//! Counts the instructions for picking a Pod, and for checking out and returning a connection. Fails if a count exceeds
+//! its limit. Valgrind counts instructions, so the results do not depend on the load of the machine.
 //!
-//! The program runs itself under callgrind with a small and with a large number of iterations. The difference between
-//! the counts is the cost of the additional iterations, without the startup.
+//! The program runs itself under callgrind twice: with a small and with a large number of iterations. The difference
+//! between the two counts is the cost of the additional iterations. It does not include the startup.
 //!
 //! Connections are checked out from a warm pool. Only the checkout loop is counted, not the pool's background tasks.
 //! The pool has a single real server, which runs outside valgrind. With several servers, the picks would depend on
 //! their latencies, which vary randomly under valgrind.
 //!
-//! Without valgrind, the program prints a notice and measures nothing. If `CI` is set, it fails instead.
+//! If valgrind is not installed, the program measures nothing: it fails if the environment variable `CI` is set, and
+//! otherwise prints a notice.
 
 use std::{
     env,
@@ -40,11 +41,11 @@ const LIMITS: &[(&str, u32, [f64; 3])] = &[
     ("RoundRobin", 3, [160.0, 200.0, 160.0]),
     ("Random", 3, [160.0, 200.0, 160.0]),
 ];
-/// Kinds of pick: `pick` only picks a Pod, `counted` also counts a connection as in flight and no longer in flight, and
+/// Kinds of pick: `pick` only picks a Pod, `counted` also increments and decrements the Pod's in-flight count, and
 /// `busy` picks while every Pod has a connection in use.
 const WORK: [&str; 3] = ["pick", "counted", "busy"];
-/// Instruction limits for a checkout and return: the pool and its limit. deadpool-postgres, the reference, has no
-/// limit.
+/// Instruction limits for one checkout and return: the name of the pool, and its limit. deadpool-postgres is measured
+/// only for comparison and has no limit.
 const CHECKOUTS: &[(&str, Option<f64>)] = &[
     ("podpool, no telemetry", Some(570.0)),
     ("podpool, a metrics recorder", Some(570.0)),
@@ -72,8 +73,8 @@ fn picker(policy: &str, n: u32) -> Picker {
 
 fn pick(policy: &str, n: u32, work: &str, times: u64) {
     let picker = picker(policy, n);
-    // Each Pod gets one connection: LeastCost picks a Pod with the fewest connections in use. The other policies spread
-    // the connections almost evenly.
+    // For `busy`, check out as many connections as there are Pods. LeastCost picks a Pod with the fewest connections in
+    // use, so it checks out one from each Pod. The other policies spread the connections almost evenly.
     let held: Vec<_> = (0..if work == "busy" { n } else { 0 }).map(|_| picker.pick_counted()).collect();
     for _ in 0..times {
         match work {
@@ -111,7 +112,8 @@ fn check_out_of_podpool(runtime: &Runtime, url: &str, times: u64) {
     podpool_checkouts(&pool, times);
 }
 
-/// Returns the result of a future that completes on its first poll, so that no other task runs in between.
+/// Polls a future once and returns its result, so that no other task runs during a counted checkout. Panics if the
+/// future is pending.
 #[inline(always)]
 fn ready<T>(work: impl Future<Output = T>) -> T {
     match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
@@ -147,8 +149,8 @@ fn deadpool_checkouts(pool: &deadpool_postgres::Pool, times: u64) {
     }
 }
 
-/// Runs this program under callgrind with this work and number of iterations. Returns the number of instructions that
-/// it executes: in total, or only in functions whose names contain `within`.
+/// Runs this program under callgrind, with the arguments `work` and with `times` iterations. Returns the number of
+/// executed instructions: in total, or only in functions whose names contain `within`.
 fn count_instructions(within: Option<&str>, work: &[&str], times: u64) -> u64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
@@ -165,7 +167,7 @@ fn count_instructions(within: Option<&str>, work: &[&str], times: u64) -> u64 {
     count.and_then(Result::ok).unwrap_or_else(|| panic!("valgrind's output has no instruction count: {text}"))
 }
 
-/// Returns the number of instructions per iteration.
+/// Returns the number of instructions per iteration, without the startup.
 fn per_iteration(within: Option<&str>, work: &[&str]) -> f64 {
     let (few, many) = (count_instructions(within, work, FEW), count_instructions(within, work, MANY));
     (many as f64 - few as f64) / (MANY - FEW) as f64

@@ -1,5 +1,5 @@
-//! Measures the time from a parsed DNS response to a published snapshot. The case "floor" is the minimum cost of
-//! publishing a new set of Pods: cloning the vector and storing a pointer.
+//! Measures the time from a parsed DNS response to a published snapshot of the set of Pods. The case "floor" is the
+//! minimum cost of publishing a new set of Pods: cloning a vector of the Pods and storing a pointer to the clone.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented public items")]
 
 use std::{
@@ -14,7 +14,7 @@ fn endpoints(n: u32, first: u32) -> Vec<Endpoint> {
     (first..first + n).map(|i| Endpoint::new(((0x0a00_0000 + i).to_be_bytes(), 5432).into())).collect()
 }
 
-/// Reorders the Pods, because name servers shuffle the records in a response.
+/// Shuffles the Pods, as name servers shuffle the records in a response.
 fn shuffled(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
     let n = endpoints.len();
     for i in 0..n {
@@ -33,8 +33,8 @@ fn resolve(c: &mut Criterion) {
             b.iter(|| *stored.lock().unwrap() = Arc::new(black_box(&pods).clone()));
         });
 
-        // Each iteration gets newly allocated endpoints, like those from a parsed response. Dropping them is not
-        // measured.
+        // Allocates new endpoints for each iteration, as parsing a response does. Neither allocating nor dropping the
+        // endpoints is measured.
         let parsed = |first| shuffled(endpoints(n, first));
         let resolution = |endpoints| Resolution::new(endpoints, tokio::time::Instant::now());
         let mut set = Set::new(&parsed(0));

@@ -1,5 +1,5 @@
 //! Measures how long a checkout takes to pick a Pod: with and without in-flight counting, on one thread and on two, and
-//! with and without a concurrent writer that publishes a snapshot ten times per second.
+//! with and without a concurrent writer that publishes a snapshot of the set of Pods ten times per second.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented public items")]
 
 use std::{
@@ -57,8 +57,8 @@ fn counted(picker: &Picker) {
     drop(black_box(picker.pick_counted().expect("a Pod is picked")));
 }
 
-/// Measures the picks of a policy for each number of Pods. If `writer` is true, measures them with a concurrent writer
-/// too.
+/// Measures how long a policy takes to pick a Pod, for each number of Pods in `sizes`. If `writer` is true, repeats the
+/// measurement with a concurrent writer.
 fn measure<P: Policy>(c: &mut Criterion, name: &str, policy: fn() -> P, sizes: &[u32], writer: bool) {
     for &n in sizes {
         for (group, work) in [("pick", pick as Work), ("counted", counted as Work)] {

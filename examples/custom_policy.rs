@@ -12,9 +12,9 @@ use podpool::{
 /// A policy that picks the Pod with the lowest product of latency and load. A Pod without a measured latency counts as
 /// fast, so that it gets traffic and is measured.
 ///
-/// With many clients, this policy herds: all of them prefer the same Pod. The default,
-/// [`LeastCost`](podpool::balance::LeastCost), distinguishes only coarse classes of latency, which prevents that. Use a
-/// policy such as this one only with few clients, and with Pods at different network distances.
+/// With many clients, this policy herds: all clients prefer the same Pod at the same time. The default,
+/// [`LeastCost`](podpool::balance::LeastCost), distinguishes only coarse classes of latency, which prevents herding.
+/// Use a policy such as this one only with few clients, and with Pods at different network distances.
 #[derive(Debug)]
 struct Fastest;
 

@@ -13,7 +13,7 @@ use podpool::{
 };
 use tokio::time::Instant;
 
-/// Time for which a resolution is valid. The pool resolves again when about this time has passed.
+/// Time for which a resolution is valid. The pool calls the resolver again after about this time.
 const VALID: Duration = Duration::from_secs(2);
 
 /// A resolver that reads the Pods from the file at this path.

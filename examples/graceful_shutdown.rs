@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Executes statements until `stopped` is true, and completes the statement that is then running.
+/// Executes statements until `stopped` is true. Returns only after the in-flight statement has completed.
 async fn work(number: usize, pool: Pool, stopped: watch::Receiver<bool>) {
     let mut done = 0;
     while !*stopped.borrow() {

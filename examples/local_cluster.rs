@@ -50,7 +50,7 @@ async fn main() -> Outcome<()> {
     let begun = Instant::now();
     let cluster = tokio::select! {
         cluster = Cluster::start(pods) => cluster?,
-        // Dropping the future stops the servers that have started.
+        // Returning drops the startup's future, which stops the servers that have already started.
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };
@@ -101,8 +101,8 @@ async fn execute_commands(cluster: &Cluster) -> Outcome<()> {
     if stdin().is_terminal() { Ok(()) } else { std::future::pending().await }
 }
 
-/// Replaces `!N` and `!!` with the command that they refer to, and prints that command. Returns other commands
-/// unchanged.
+/// Replaces `!N` and `!!` with the command in the history that they refer to, and prints that command. Returns other
+/// commands unchanged.
 fn expand(history: &[String], line: &str) -> Result<String, String> {
     let Some(reference) = line.strip_prefix('!') else { return Ok(line.to_owned()) };
     let number = if reference == "!" { history.len() } else { reference.parse().unwrap_or(0) };

@@ -9,8 +9,8 @@ use tokio::{
     sync::mpsc,
 };
 
-/// An observer that forwards events to a channel as text. An observer must not block, so this one drops events and
-/// counts them while the channel is full.
+/// An observer that forwards events to a channel as text. An observer must not block, so this observer drops and counts
+/// events while the channel is full.
 struct Forward {
     to: mpsc::Sender<String>,
     dropped: usize,

@@ -41,7 +41,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     println!("statement_timeout within the transaction: {}", pool.retry(Target::Any, limited).await?);
 
-    // Concurrent requests share up to `pool_size` connections to PgBouncer, which uses fewer connections to the server.
+    // Concurrent requests share up to `pool_size` connections to PgBouncer, which multiplexes them onto fewer server
+    // connections.
     let mut all = tokio::task::JoinSet::new();
     for _ in 0..100 {
         let pool = pool.clone();

@@ -5,8 +5,8 @@
 //!     cargo run --example rotating_password` changes the password of the user, and changes it back.
 //!
 //! In this program, a variable takes the place of a vault or a token service. A password in a file, such as a mounted
-//! Secret, needs no code: set `password_file=/run/secrets/password` in the URL. The pool reads the file again
-//! for each new connection.
+//! Secret, needs no code: set `password_file=/run/secrets/password` in the URL. The pool re-reads the file for each new
+//! connection.
 
 use std::{convert::Infallible, env, time::Duration};
 
@@ -27,9 +27,9 @@ async fn rotate(pool: &Pool, vault: &watch::Sender<Secret>, password: &str) -> R
     let statement: String = client.query_one(statement, &[&password]).await?.get(0);
     client.batch_execute(&statement).await?;
     drop(client);
-    // For a short time, the vault still has the old password. When a server rejects it (28P01), the pool requests the
-    // password once more. If that is the same password, the connection attempt fails and the pool backs off. Open
-    // connections keep working.
+    // For a short time, the vault still has the old password. When a server rejects the old password (28P01), the pool
+    // calls the credentials provider again. If the provider returns the same password, the connection attempt fails and
+    // the pool backs off. Open connections keep working.
     sleep(Duration::from_millis(200)).await;
     vault.send_replace(password.into());
     let before = pool.status().counters.opened;
@@ -43,7 +43,7 @@ async fn rotate(pool: &Pool, vault: &watch::Sender<Secret>, password: &str) -> R
 async fn work(pool: Pool, stop: watch::Receiver<bool>) -> (u64, u64) {
     let (mut requests, mut failed) = (0, 0);
     while !*stop.borrow() {
-        // This does not use `retry`, which would hide broken connections.
+        // Do not use `retry` here, because it would hide broken connections.
         match pool.get().await {
             Ok(client) => failed += u64::from(client.simple_query("SELECT 1").await.is_err()),
             Err(_) => failed += 1,

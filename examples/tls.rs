@@ -9,7 +9,7 @@
 //!
 //! - `service` (default): the host of the URL, so that one certificate is valid for every Pod
 //! - `pod`: the name of each Pod, from SRV records (`discovery=srv&port_name=postgresql-port`)
-//! - any other value: that name
+//! - any other value: the value itself, so that one certificate is valid for every Pod
 
 use std::{collections::BTreeMap, error::Error as _};
 
@@ -25,7 +25,7 @@ async fn tls_session(client: Client) -> Result<(String, String), Error> {
     let row = client.query_one(query, &[]).await?;
     let (version, cipher): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let pod = client.endpoint();
-    // Without SRV records, the Pod has no name.
+    // Pods have names only with discovery from SRV records.
     let name = pod.host().map_or_else(|| pod.address().to_string(), ToOwned::to_owned);
     Ok((name, format!("{version}, {cipher}")))
 }

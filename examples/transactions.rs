@@ -19,20 +19,21 @@ async fn main() -> Outcome<()> {
     let pool = Pool::connect(&std::env::var("DATABASE_URL")?).await?;
     pool.primary().await?.batch_execute(TABLES).await?;
     let key = format!("transfer-{}", std::process::id());
-    // The second call finds the key, like a retry after the response to a commit was lost.
+    // The second call finds the key and transfers nothing, like a retry after the response to the first commit was
+    // lost.
     for _ in 0..2 {
         println!("{key}: {}", transfer(&pool, &key, "ann", "bob", 1).await?);
     }
     Ok(())
 }
 
-/// Transfers an amount. Calls with the same key transfer it only once.
+/// Transfers an amount between two accounts. Repeated calls with the same key transfer it only once.
 async fn transfer(pool: &Pool, key: &str, from: &str, to: &str, amount: i64) -> Result<&'static str, Error> {
     loop {
         // The pool retries the transaction only if it is known not to have been applied.
         let done = pool.retry_unapplied(Target::Primary, |client| attempt(client, key, from, to, amount)).await;
         match done {
-            // The key makes it safe to retry even if the transaction may have been applied.
+            // The idempotency key makes it safe to retry even if the transaction may have been applied.
             Err(error) if error.applied() == Applied::Unknown && is_connection_error(&error) => {
                 println!("{key}: retrying, the outcome is unknown: {error}");
             }
@@ -72,7 +73,7 @@ fn is_serialization_failure(error: &Error) -> bool {
     cause(error).and_then(tokio_postgres::Error::code) == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
 }
 
-/// Returns true if the connection failed, so that a retry may succeed on another one.
+/// Returns true if the connection failed, so that a retry may succeed on another connection.
 fn is_connection_error(error: &Error) -> bool {
     cause(error).is_some_and(|cause| podpool::classify(cause).is_connection_class())
 }

@@ -53,8 +53,8 @@ pub fn keyword_value(bytes: &[u8]) {
     }
 }
 
-/// Searches a password file in libpq's format. Asserts that a matching line at its end is found unless an earlier line
-/// matches.
+/// Appends a matching line to a password file in libpq's format. Asserts that a search finds this line unless an
+/// earlier line matches.
 pub fn pgpass(bytes: &[u8]) {
     let key = pgpass::Key { host: "db.svc", port: 5432, dbname: "shop", user: "app" };
     let before = pgpass::find(bytes, key);
@@ -62,7 +62,7 @@ pub fn pgpass(bytes: &[u8]) {
     match (before, pgpass::find(&longer, key)) {
         (Err(_), found) => assert!(found.is_err()),
         (Ok(Some(before)), found) => assert!(found.is_ok_and(|found| found.is_some_and(|found| found.is(&before)))),
-        // `None` if an earlier line matches and has no password.
+        // The second search returns `None` if an earlier line matches and has an empty password.
         (Ok(None), found) => {
             assert!(found.is_ok_and(|found| found.is_none_or(|found| found.expose() == SECRET)));
         }

@@ -33,11 +33,11 @@ pub mod moving {}
 #[doc = include_str!("../docs/observability.md")]
 pub mod observability {}
 
-/// The headless Service for each Postgres operator.
+/// The headless Service to connect to, for each Postgres operator.
 #[doc = include_str!("../docs/operators.md")]
 pub mod operators {}
 
-/// Use with PgBouncer, and the features that work there.
+/// Use with PgBouncer, and the features that work through it.
 #[doc = include_str!("../docs/pgbouncer.md")]
 pub mod pgbouncer {}
 

@@ -1,9 +1,9 @@
 //! A health-checked, load-balanced Postgres connection pool to every Pod behind one Kubernetes name.
 //!
 //! Pass the name of a headless Service. The pool resolves the name to the addresses of all Pods and keeps resolving it.
-//! It keeps open connections to each Pod (tokio-postgres in a deadpool), checks the Pods' health, tracks which one is
-//! the primary, and hands out a connection to the best Pod as fast as a plain pool does. Pods can be killed, moved,
-//! added or promoted without a restart of the application.
+//! It keeps connections to each Pod open (tokio-postgres connections in one deadpool per Pod), checks the Pods' health,
+//! and tracks which Pod is the primary. A checkout returns a connection to the best Pod in about the time of a checkout
+//! from a plain deadpool. Pods can be killed, moved, added or promoted without a restart of the application.
 //!
 //! ```no_run
 //! use podpool::Pool;
@@ -27,25 +27,25 @@
 //! - [`Config`]: all settings, from a URL or through setters. Parameters that libpq also has are named as in libpq.
 //! - [`ProvideCredentials`]: a source of passwords and tokens, called for each new connection.
 //! - [`Error`]: the kind of failure, every Pod that was tried, and whether the database may have [`Applied`] the work.
-//! - [`Status`], [`Events`]: a snapshot of the pool, and a stream of changes.
+//! - [`Status`], [`Events`]: a snapshot of the pool's state, and a stream of the changes to it.
 //! - [`balance::Policy`], [`discovery::Resolve`]: extension points for choosing Pods and for discovering them.
 //!
 //! # What the pool does
 //!
 //! **Discovery.** DNS determines which Pods exist. A Pod that is missing from a response is removed immediately if it
-//! also fails its health check, and otherwise when a second response confirms its absence. DNS errors never remove a
-//! Pod, and neither do empty responses while any Pod passes its health check.
+//! also fails its health check. If it passes, it is removed when a second response confirms its absence. DNS errors
+//! never remove a Pod, and neither do empty responses while any Pod passes its health check.
 //!
-//! **Health.** Health checks determine which Pods serve. Each Pod is probed every 5 s on a dedicated connection. A Pod
-//! is ejected if a probe fails conclusively or two probes in a row fail, if a connection breaks, or if the server
-//! announces its shutdown. While every Pod is ejected, the pool uses the ejected Pods.
+//! **Health.** Health checks determine which Pods receive traffic. Each Pod is probed every 5 s on a dedicated
+//! connection. A Pod is ejected if a probe fails conclusively or two probes in a row fail, if a connection breaks, or
+//! if the server announces its shutdown. While every Pod is ejected, the pool uses the ejected Pods.
 //!
 //! **Checkout.** A checkout reads a snapshot of the Pods that is cached per thread, lets the policy pick a Pod that
 //! fits the target, and takes an idle connection. It never resolves a name, probes a Pod or opens a connection. If no
 //! fitting Pod has an idle connection, the caller waits in a FIFO queue, for at most `acquire_timeout`, until a
 //! connection is returned or a task of the pool opens one. A connection that was idle for more than a second, or whose
-//! last known role does not fit the target, is pinged first. If the response is late, the caller gets a connection to
-//! another Pod.
+//! last known role does not fit the target, is pinged first. If the response to the ping is late, the caller gets a
+//! connection to another Pod.
 //!
 //! **TLS.** Parameters have the same names and meanings as in libpq. The default, `sslmode=prefer`, is also libpq's: it
 //! encrypts if the server supports TLS, but does not protect against an attacker who can modify the traffic.
@@ -88,8 +88,8 @@
 //! - It does not guarantee that a standby has replayed the caller's own writes. Read them with [`Target::Primary`].
 //! - It does not reset session state by default: `SET`, `LISTEN`, advisory locks and temporary tables stay on the
 //!   connection. An open transaction is rolled back.
-//! - It cannot balance load behind a Service with a cluster IP: the name resolves to a single address, so the pool sees
-//!   one Pod.
+//! - It cannot balance load behind a Service with a cluster IP: the name resolves to a single address, so the pool
+//!   finds only one Pod.
 //!
 //! The guide has [the full list](guide::limits).
 //!

@@ -1,21 +1,23 @@
-//! The names, labels and descriptions of the metrics. The feature `metrics` records them through the [`metrics`]
-//! facade.
+//! The names, labels and descriptions of the metrics. With the crate feature `metrics`, the pool records them through
+//! the [`metrics`] facade.
 //!
 //! Connection metrics follow OpenTelemetry's semantic conventions for database clients, version [`SEMCONV_VERSION`], in
-//! which connection pool metrics have the status Development. The facade has no units, so the names are those that
-//! OpenTelemetry's Prometheus exporter generates: `db.client.connection.create_time` in seconds becomes
+//! which connection pool metrics have the status Development. Exporters for the facade do not append the unit to a
+//! metric's name by default. Therefore the names here already contain it, in the form that OpenTelemetry's Prometheus
+//! exporter generates: `db.client.connection.create_time` in seconds becomes
 //! `db_client_connection_create_time_seconds`. Metrics without a convention have the prefix `podpool_`.
 //!
-//! The pool's upkeep reads the pool's own counters once a second and passes them to the recorder. A checkout that finds
-//! an idle connection touches no metric, so it costs the same with and without a recorder. The values are exported
-//! again when the pool begins to close, and a last time before [`Pool::close`](crate::Pool::close) returns. At that
-//! point the gauges of every Pod are zero. The counters are complete, except for connections that callers still hold:
-//! these are counted when the last of them is closed. Install the recorder before the pool is built, because increments
-//! that are exported without a recorder are lost.
+//! A background task reads the pool's own counters once a second and passes their values to the recorder. A checkout
+//! that finds an idle connection touches no metric, so it costs the same with and without a recorder. The values are
+//! exported again when the pool begins to close, and a last time before [`Pool::close`](crate::Pool::close) returns. At
+//! that point the gauges of every Pod are zero. The counters are then final unless callers still hold connections.
+//! Those connections are counted when the last of them is closed. Install the recorder before the pool is built,
+//! because increments that are exported without a recorder are lost.
 //!
-//! Every metric has the labels [`POOL_LABELS`]: the pool as `host:port/database`, and `postgresql`. A per-Pod metric
-//! also has [`POD_LABELS`]; `podpool_pod` is the Pod's name if discovery provides one (SRV), otherwise its address.
-//! Names and labels are stable, but a new version may add label values.
+//! Every metric has the labels [`POOL_LABELS`]. Their values are the pool as `host:port/database`, and `postgresql`. A
+//! per-Pod metric also has the labels [`POD_LABELS`]. The value of `podpool_pod` is the Pod's name if discovery
+//! provides one (SRV records), and the Pod's address if not. Names and labels are stable, but a new version may add
+//! label values.
 //!
 //! [`metrics`]: https://docs.rs/metrics
 
@@ -50,11 +52,11 @@ pub struct Metric {
     pub kind: MetricKind,
     /// The metric's labels in addition to [`POOL_LABELS`].
     pub labels: &'static [&'static str],
-    /// The metric's description, as exported in `HELP`.
+    /// The metric's description, which Prometheus exporters write as the `HELP` line.
     pub help: &'static str,
 }
 
-// Returns the labels of a metric, in addition to `POOL_LABELS`.
+// Expands to the labels of one metric in addition to `POOL_LABELS`.
 macro_rules! labels {
     ($($label:literal),* of_pod) => { &["podpool_pod", "server_address", "server_port" $(, $label)*] };
     ($($label:literal),*) => { &[$($label),*] };
@@ -111,8 +113,8 @@ metrics! {
     Gauge ENDPOINT_LATENCY_SECONDS = "podpool_endpoint_latency_seconds" [] of_pod,
         "Moving average of the Pod's response time per request, in seconds.";
     Counter ENDPOINT_CHECKOUTS = "podpool_endpoint_checkouts_total" [] of_pod,
-        "Connections to the Pod that were checked out.";
-    Counter CHECKOUTS = "podpool_checkouts_total" [], "Connections that were checked out, over all Pods.";
+        "Checkouts of connections to the Pod.";
+    Counter CHECKOUTS = "podpool_checkouts_total" [], "Checkouts of connections, over all Pods.";
     Counter WAITS = "podpool_waits_total" [],
         "Checkouts that could not take an idle connection immediately: none was idle, or the connection needed a ping \
          first.";

@@ -1,6 +1,6 @@
-//! Atomics and locks for lock-free code: the standard library's, or loom's with `--cfg podpool_loom`. (The usual
-//! `--cfg loom` would also change tokio, and break it.) `Arc` is always the standard library's, because no ordering
-//! depends on its reference counts.
+//! Re-exports atomics and mutexes from the standard library or, with `--cfg podpool_loom`, from the model checker loom.
+//! (The usual `--cfg loom` would also switch tokio to loom, and break it.) `Arc` is always the standard library's,
+//! because no memory ordering in this crate depends on its reference counts.
 
 pub(crate) use std::sync::Arc;
 
@@ -24,8 +24,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Returns a number that is unique in this process and greater than all numbers returned before.
 pub(crate) fn unique() -> u64 {
-    // The standard library's atomic even under loom, because no ordering depends on the counter.
+    // This atomic is the standard library's even in loom tests, because no memory ordering depends on the counter.
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-    // Relaxed: the counter guards no data, and the modifications of a single atomic have a total order.
+    // Relaxed: the counter guards no other data, and the modifications of a single atomic have a total order.
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }

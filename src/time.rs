@@ -1,7 +1,8 @@
-//! The clock of this crate: tokio's, which tests can pause.
+//! The clock of this crate: tokio's clock, which tests can pause.
 
 pub(crate) use std::time::Duration;
 pub(crate) use tokio::time::Instant;
 
-/// The system's monotonic clock, for threads that belong to no runtime. A test's paused clock has no effect on it.
+/// The system's monotonic clock, for threads that belong to no runtime. Pausing tokio's clock in a test does not affect
+/// it.
 pub(crate) use std::time::Instant as SystemInstant;

@@ -7,8 +7,8 @@
 //! [name](crate::Event::name). Events about a Pod have the fields `server.address` and `server.port`. Other log lines
 //! are not stable between versions.
 
-/// The slow path of a checkout that found no usable idle connection, until it succeeds or fails. Field: `target`, the
-/// requested target.
+/// The slow path of a checkout that found no usable idle connection. The span ends when the checkout succeeds or fails.
+/// Field: `target`, the requested [`Target`](crate::Target).
 pub const WAIT: &str = "podpool.wait";
 /// Opening a connection. Fields: `server.address`, `server.port`.
 pub const CONNECT: &str = "podpool.connect";
@@ -20,13 +20,13 @@ pub const RESOLVE: &str = "podpool.resolve";
 /// The names of all spans.
 pub const ALL: &[&str] = &[WAIT, CONNECT, PROBE, RESOLVE];
 
-/// The target of all spans and of the log lines of events.
+/// The `tracing` target of all spans and of the log lines about events.
 pub const TARGET: &str = "podpool";
 
 /// The value of `db.system.name`: OpenTelemetry's name for PostgreSQL.
 pub(crate) const SYSTEM: &str = "postgresql";
 
-/// Creates a span for one Pod, with the Pod's address in its fields.
+/// Creates a span for one Pod. Its fields contain the Pod's address and port.
 macro_rules! endpoint_span {
     ($name:expr, $endpoint:expr) => {{
         let address = $endpoint.address();

@@ -1,4 +1,5 @@
-//! Catches panics, so that neither code supplied by the application nor a bug in a task of the pool stops the pool.
+//! Catches panics, so that neither a panic in code supplied by the application nor one in a task of the pool stops the
+//! pool.
 
 use std::{
     any::Any,

@@ -1,5 +1,5 @@
-//! Tests the connection budget: subsets of Pods, the connection limits of the pool and the servers, servers at their
-//! limit, and the share of traffic that a new Pod gets.
+//! Tests the connection budget: subsets of Pods, the connection limits of the pool and the servers, servers that have
+//! reached their connection limit, and the share of traffic that a new Pod gets.
 
 use std::{
     collections::BTreeSet,
@@ -36,7 +36,7 @@ async fn superusers(cluster: &Cluster) -> Vec<tokio_postgres::Client> {
     clients
 }
 
-/// Returns the number of the application's sessions on a server, from `pg_stat_activity`.
+/// Counts the application's sessions on a server in `pg_stat_activity`.
 async fn sessions(superuser: &tokio_postgres::Client) -> i64 {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'user'";
     superuser.query_one(sql, &[]).await.expect("the query returns a row").get(0)
@@ -57,20 +57,20 @@ async fn a_client_uses_only_its_subset_and_replaces_failed_pods() {
     let load = Load::start(&pool, Target::Any, 8);
     until(LONG, "2,000 requests", || load.answered() > 2_000).await;
 
-    // Pods outside the subset have no sessions from this client.
+    // Pods outside the client's subset have no sessions from this client.
     let unused: Vec<_> = pool.status().unused.iter().map(|endpoint| endpoint.address().ip()).collect();
     let pods: Vec<IpAddr> = cluster.pods().iter().map(|pod| pod.address().ip()).collect();
     for (superuser, address) in superusers(&cluster).await.iter().zip(&pods) {
         let count = sessions(superuser).await;
         assert_eq!(count == 0, unused.contains(address), "{address}: {count} sessions; unused: {unused:?}");
     }
-    // A client with the same id uses the same Pods.
+    // A second client with the same `client_id` selects the same Pods.
     let twin = build(&cluster.url(), "&subset_size=2&client_id=web-7");
     until(LONG, "two healthy Pods of the twin", || has_subset(&twin)).await;
     assert_eq!(addresses(&twin), mine);
     drop(twin);
 
-    // A Pod from outside the subset replaces a failed Pod until that Pod returns.
+    // A Pod from outside the subset replaces a failed Pod until the failed Pod returns.
     let dead =
         pods.iter().position(|pod| mine.contains(pod) && *pod != pods[0]).expect("the subset contains a standby");
     cluster.kill(dead).await.expect("SIGKILL is sent");
@@ -107,7 +107,7 @@ fn uses_two_without(pool: &Pool, address: IpAddr) -> bool {
 async fn follows_the_primary_and_finds_standbys_outside_the_subset() {
     let cluster = Cluster::start(4).await.expect("the cluster starts");
     let pods: Vec<IpAddr> = cluster.pods().iter().map(|pod| pod.address().ip()).collect();
-    // Every client finds the primary and a standby, whichever Pod is its subset.
+    // Each client's subset is a single Pod. Whichever Pod that is, every client must find the primary and a standby.
     let mut clients = Vec::new();
     for id in 0..6 {
         let pool = build(&cluster.url(), &format!("&subset_size=1&client_id=web-{id}&acquire_timeout=15s"));
@@ -128,7 +128,7 @@ async fn follows_the_primary_and_finds_standbys_outside_the_subset() {
             assert_ne!(client.endpoint().address().ip(), pods[primary]);
             drop(client);
             println!("primary {}: found after {found:.1?} by the client of {subset:?}", pods[primary]);
-            // The client uses its subset, and at most one other Pod for the role that the subset lacks.
+            // The client uses the Pod of its subset, and at most one other Pod for the role that the subset lacks.
             let converged = || addresses(pool).is_superset(subset) && pool.status().endpoints.len() <= 2;
             until(LONG, "at most one additional Pod", converged).await;
         }
@@ -144,8 +144,8 @@ async fn follows_the_primary_and_finds_standbys_outside_the_subset() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checkouts_succeed_on_other_pods_when_a_server_is_full() {
-    // Of each server's 12 connections, 3 are reserved for superusers. The other 9 are enough for 4 clients with a probe
-    // and a connection each.
+    // Each server accepts 12 connections, 3 of which are reserved for superusers. The other 9 are enough for 4 clients,
+    // because each client needs one connection for probes and one for queries.
     let cluster =
         Cluster::builder().pods(3).setting("max_connections", "12").start().await.expect("the cluster starts");
     let superusers = superusers(&cluster).await;
@@ -154,7 +154,7 @@ async fn checkouts_succeed_on_other_pods_when_a_server_is_full() {
         let parameters = format!("&subset_size=1&pool_size=1&client_id=web-{id}&acquire_timeout=20s");
         clients.push(build(&cluster.url(), &parameters));
     }
-    // All clients check out concurrently and repeatedly.
+    // All clients check out connections repeatedly and at the same time.
     let mut tasks = Vec::new();
     for pool in &clients {
         let pool = pool.clone();
@@ -188,7 +188,8 @@ async fn checkouts_succeed_on_other_pods_when_a_server_is_full() {
 async fn backs_off_from_a_full_server_and_keeps_its_open_connections() {
     let cluster = Cluster::builder().pods(1).setting("max_connections", "8").start().await.expect("the cluster starts");
     let pool = build(&cluster.url(), "&acquire_timeout=2s");
-    // 8 - 3 reserved - 1 probe = 4 connections.
+    // Of the server's 8 connections, 3 are reserved for superusers and 1 is used for probes, which leaves 4 for
+    // checkouts.
     let mut held: Vec<Client> = Vec::new();
     for _ in 0..4 {
         held.push(pool.get().await.expect("checkout succeeds"));
@@ -200,7 +201,7 @@ async fn backs_off_from_a_full_server_and_keeps_its_open_connections() {
     assert!(format!("{error:?}").contains("E53300"), "{error:?}");
     let failed = pool.status().counters.open_failed - failed;
     println!("{failed} dials within 2 s: {error}");
-    // The backoff delays are 50, 100, 200, 400, 800 and 1000 ms.
+    // Between failed dials, the pool backs off for 50, 100, 200, 400, 800 and 1000 ms.
     assert!((1..=8).contains(&failed), "{failed}");
     let status = pool.status();
     assert_eq!((status.endpoints[0].state, status.endpoints[0].open), (State::Healthy, 4));
@@ -222,7 +223,8 @@ async fn max_connections_is_split_across_pods_and_includes_probes() {
     for pods in [2, 3, 4] {
         cluster.scale(pods).await.expect("the cluster scales");
         until(LONG, "all Pods are healthy", || in_state(&pool, State::Healthy) == pods).await;
-        // The connections that are not probes are split evenly across the Pods, and all of them are open.
+        // The limit is 8 connections, and each Pod has one probe connection. The other connections are split evenly
+        // across the Pods, and all of them are open.
         let each = (8 - pods) / pods;
         let split_evenly = || {
             let open: Vec<_> = pool.status().endpoints.iter().map(|pod| pod.open).collect();
@@ -279,7 +281,7 @@ async fn a_new_pod_is_warmed_up_and_gets_its_share_immediately() {
         "first {:.1?}: {total} responses, {share:.2} of an equal share from the new Pod, {closed} connections closed",
         ended - began
     );
-    // The share is not exactly equal: on a busy machine, a Pod that responds faster gets more traffic.
+    // The new Pod's share is not exactly equal: on a busy machine, a Pod that responds faster gets more traffic.
     assert!((0.7..1.3).contains(&share), "{shares:?}");
     assert_eq!(closed, 0, "existing connections were closed");
     assert_eq!(report.failures, Vec::<String>::new());
@@ -326,7 +328,7 @@ async fn reports_an_oversubscribed_server_at_startup() {
             Some(text) => assert!(causes.iter().any(|cause| cause.contains(text)), "{causes:?}"),
         }
     }
-    // A connection limit on the database user also applies.
+    // The pool also respects a connection limit on the database user.
     superuser.batch_execute("ALTER ROLE \"user\" CONNECTION LIMIT 7").await.expect("the limit is set");
     let pool = build(&cluster.pod_url(0), "?pool_size=2");
     until(LONG, "a healthy Pod", || in_state(&pool, State::Healthy) == 1).await;

@@ -22,12 +22,13 @@ fn at_rest(pool: &Pool) -> bool {
     pool.status().endpoints.iter().all(|pod| pod.in_use == 0 && pod.waiting == 0 && pod.idle == pod.open)
 }
 
-/// Polls `get` a few times and drops it, with every connection in use, with some idle, and with none open yet.
-/// Together, the rounds cancel `get` at each of its awaits.
+/// Polls `get` a few times and then drops it. The rounds differ in the state of the pool: all connections are in use,
+/// some are idle, or none is open yet. Together, the rounds cancel `get` at each of its awaits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_get_does_not_leak_connections_or_permits() {
     let cluster = Cluster::start(2).await.expect("the cluster starts");
-    // Pool size, rounds, and idle time before each round in milliseconds. After an idle time, `get` pings connections.
+    // Each tuple has the pool size, the number of rounds, and the idle time before each round in milliseconds. After an
+    // idle time, `get` pings a connection before it returns it.
     for (size, rounds, rest) in [(1, 300, 0), (3, 300, 0), (1, 60, 250)] {
         let mut config = config(&cluster, &format!("pool_size={size}&min_idle=0&acquire_timeout=30s"));
         if rest > 0 {
@@ -42,7 +43,7 @@ async fn a_cancelled_get_does_not_leak_connections_or_permits() {
             let began = Instant::now();
             until(Duration::from_secs(5), "the idle time has passed", || began.elapsed().as_millis() >= rest).await;
             let polls = round % 6;
-            // Connections in use during the round: none, one, or all.
+            // Number of connections in use during the round: none, one, or all.
             let hold = [0, 1, 2 * size][round / 6 % 3];
             let mut held = Vec::new();
             for _ in 0..hold {
@@ -135,13 +136,13 @@ async fn dropped_pools_do_not_leak_tasks_descriptors_or_memory() {
         descriptors(),
         grown / 1024
     );
-    // One KiB per pool would be 10 MiB.
+    // A leak of one KiB per pool would add up to about 10 MiB.
     assert!(grown < 8 << 20, "resident memory grew by {grown} bytes");
     cluster.shutdown().await.expect("the cluster shuts down");
 }
 
-/// Cancels 10,000 checkouts while they wait for a connection in use, for a connection that is being opened, or for a
-/// ping, and some just after a connection was handed to them. Asserts that no connection, task, descriptor or session
+/// Cancels 10,000 checkouts. Most of them are waiting for a connection to be returned or opened, or for a ping
+/// response. Some have just been handed a connection. Asserts that no connection, task, file descriptor or session
 /// leaks.
 async fn cancel_ten_thousand_checkouts() {
     const CANCELLED: usize = 10_000;
@@ -152,7 +153,8 @@ async fn cancel_ten_thousand_checkouts() {
     limits.ping_after = Duration::ZERO; // every checkout pings as soon as the coarse clock has advanced
     limits.pool_size = SIZE;
     let pool = Pool::builder(config(&cluster, "pool_size=3").with_limits(limits)).build().expect("the pool is created");
-    // Repeats until all connections work. A terminated connection may be detected only by its next use.
+    // Uses all connections repeatedly until all of them work. The pool may detect a terminated connection only when it
+    // is next used.
     let fill = async || {
         loop {
             let (mut all, mut work) = (Vec::new(), true);
@@ -194,10 +196,12 @@ async fn cancel_ten_thousand_checkouts() {
         let mut gets: Vec<_> = (0..4).map(|_| Box::pin(pool.get())).collect();
         let mut cx = Context::from_waker(Waker::noop());
         for poll in 0..1 + round % 3 {
-            // Dropping the result of a ready call returns its connection, which serves the next call.
+            // Dropping the result of a ready call returns its connection to the pool, which hands it to the next
+            // waiting call.
             gets.retain_mut(|get| get.as_mut().poll(&mut cx).is_pending());
             if poll == 1 {
-                // Returns the connections to waiting calls, which are dropped before their next poll.
+                // Returns the held connections, which the pool hands to waiting calls. In half of these rounds, the
+                // calls are dropped before their next poll.
                 handed += held.len().min(gets.len());
                 held.clear();
             }
@@ -206,14 +210,15 @@ async fn cancel_ten_thousand_checkouts() {
             }
         }
         cancelled += gets.len();
-        // Drops the calls from either end of the wait queue.
+        // Drops the waiting calls in queue order, or in reverse order in every second round.
         if round % 2 == 0 {
             gets.reverse();
         }
         drop(gets);
     }
 
-    // The pool may detect a terminated session late, and then also closes the Pod's other connections.
+    // The pool may detect a terminated session only after some time. It then also closes the Pod's other connections,
+    // so the check below is repeated.
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         until(Duration::from_secs(10), "every connection is idle", || at_rest(&pool)).await;

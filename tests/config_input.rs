@@ -48,7 +48,8 @@ impl Write for Log {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passwords_never_appear_in_logs_errors_or_debug_output() {
-    // Start the cluster before the log: the testkit sets the password with a statement, which the driver logs.
+    // Starts the cluster before the log is installed, because the testkit sets the password with a statement that the
+    // driver logs.
     let cluster = Cluster::start(1).await.expect("the cluster starts");
     let log = Log::default();
     let writer = log.clone();
@@ -72,7 +73,8 @@ async fn passwords_never_appear_in_logs_errors_or_debug_output() {
         "expected an immediate failure, not one at the deadline: {error}"
     );
 
-    // The same with passwords from a file and from a provider, which the pool reads again after a rejected login.
+    // Logs in with wrong passwords from a file and from a credentials provider. The pool re-reads both after a rejected
+    // login.
     let config = || -> Config {
         let (user, port, dns) = (cluster.user(), cluster.port(), cluster.dns().address());
         let text = format!("host={} port={port} user={user} nameservers={dns}", cluster.service());

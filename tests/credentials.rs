@@ -37,8 +37,8 @@ fn short_lived(config: Config) -> Config {
     config.with_limits(limits)
 }
 
-/// A Secret volume as the kubelet mounts it: the file is a symbolic link through `..data`, a link to a directory, which
-/// is replaced atomically.
+/// A Secret volume as the kubelet mounts it. The file is a symbolic link to a path through `..data`, which is a
+/// symbolic link to a directory. An update replaces `..data` atomically.
 struct MountedSecret(tempfile::TempDir, AtomicUsize);
 
 impl MountedSecret {
@@ -107,7 +107,8 @@ async fn password_rotation_under_load_causes_no_failed_requests() {
             write_passfile(&passfile, &cluster, password);
             *vault.lock().unwrap() = (*password).to_owned();
         };
-        // The sources change after the server in even rounds, and before it in odd rounds.
+        // In even rounds, the password changes on the server first and then in the pools' password sources. In odd
+        // rounds, the sources change first.
         if round % 2 == 1 {
             change_sources();
         }
@@ -143,7 +144,7 @@ async fn requests_the_password_once_more_after_a_rejected_login() {
     let cluster = Cluster::start(1).await.expect("the cluster starts");
     let right = cluster.password();
 
-    // If the password has changed, the same connection attempt immediately tries the new one.
+    // If the provider returns a new password after a rejected login, the same connection attempt uses it immediately.
     let calls = Arc::new(Mutex::new(Vec::new()));
     let stale_at_first = {
         let (right, calls) = (right.clone(), calls.clone());
@@ -168,7 +169,8 @@ async fn requests_the_password_once_more_after_a_rejected_login() {
     }
     drop(pool);
 
-    // If the password has not changed, the checkout fails immediately, and the error names the source and the reason.
+    // If the file still contains the rejected password, the checkout fails immediately, and the error names the source
+    // and the reason.
     let file = tempfile::NamedTempFile::new().expect("the file is created");
     fs::write(file.path(), "wrong\n").expect("the file is written");
     let pool = Pool::builder(config(&cluster).with_password_file(file.path())).build().expect("the pool is created");
@@ -200,7 +202,7 @@ async fn requests_the_password_once_more_after_a_rejected_login() {
     drop(pool.get().await.expect("checkout succeeds"));
     drop(pool);
 
-    // Without a password, the checkout fails too.
+    // If no password is configured, the checkout fails.
     let pool = Pool::builder(config(&cluster)).build().expect("the pool is created");
     let error = pool.get().await.expect_err("no password is available");
     println!("{error}");
@@ -293,7 +295,7 @@ async fn ignores_and_reports_a_passfile_that_others_can_read() {
     assert_eq!(error.kind(), Kind::Auth);
     assert!(error.to_string().contains("was ignored: its mode is 0644, but must be 0600 or stricter"), "{error}");
 
-    // The event is repeated only when the reason changes.
+    // The pool emits `PassfileIgnored` again only when the reason changes.
     fs::set_permissions(&passfile, fs::Permissions::from_mode(0o604)).expect("the permissions are set");
     let mut causes = Vec::new();
     loop {

@@ -80,14 +80,15 @@ async fn faulty_lookups_do_not_leak_descriptors_or_memory() {
     let mut peak = (0, 0);
     while Instant::now() < until {
         if server.prune() == 0 {
-            // Each fault affects two consecutive queries out of twenty, in one lookup (A and AAAA) or in two.
+            // Each fault hits two consecutive queries out of every twenty: the A and AAAA queries of one lookup, or one
+            // query of each of two lookups.
             for (n, fault) in faults.iter().enumerate() {
                 server.nth(None, n * 20 + 18, 2, fault.clone());
             }
         }
         sleep(Duration::from_millis(100)).await;
         let now = measure();
-        // Allocators and caches fill up in the first third of the time.
+        // Takes the baseline after a third of the time, when allocators and caches have filled up.
         if warm.is_none() && until.saturating_duration_since(Instant::now()).as_secs() < seconds * 2 / 3 {
             warm = Some(now);
             peak = now;

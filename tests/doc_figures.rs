@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeMap, fs};
 
-/// The columns of the policy table. Each has its scenario in docs/simulation.md and the index of the column there: 2 is
-/// the 99th percentile, 6 the first Pod's share.
+/// The columns of the policy table. Each entry has the scenario in docs/simulation.md and the index of the column in
+/// that scenario's table: column 2 is the 99th percentile, and column 6 is the share of the first Pod.
 const COLUMNS: [(&str, usize); 4] = [
     ("equal Pods: 10 clients, 3 Pods, 80 %", 2),
     ("one Pod 5 times slow: 10 clients, 3 Pods, 80 %", 2),
     ("one Pod 5 times slow: 500 clients, 20 Pods, 75 %", 2),
     ("a slow Pod that has healed 5 s ago: 10 clients, 3 Pods, 60 %", 6),
 ];
-/// The rows of the policy table. Each has the text it starts with and the name of its strategy in docs/simulation.md.
+/// The rows of the policy table. Each entry has the text at the start of the row and the name of the strategy in
+/// docs/simulation.md.
 const ROWS: [(&str, &str); 6] = [
     ("one queue for all", "central queue"),
     ("[`least-cost`]", "LeastCost"),

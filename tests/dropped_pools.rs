@@ -1,4 +1,5 @@
-//! Tests that dropped pools leak no tasks, file descriptors or memory, even on threads that have cached a pool's view.
+//! Tests that dropped pools leak no tasks, file descriptors or memory, even on threads that have cached the Pod list of
+//! a dropped pool.
 
 use std::{
     alloc::System,
@@ -28,7 +29,7 @@ struct Usage {
 
 fn usage(runtime: &Handle) -> Usage {
     let stats = ALLOCATOR.stats();
-    // Reallocations are included in both counts.
+    // Both byte counts include reallocations.
     let bytes = stats.bytes_allocated as isize - stats.bytes_deallocated as isize;
     let descriptors = fs::read_dir("/proc/self/fd").expect("the descriptors are listed").count();
     Usage { bytes, tasks: runtime.metrics().num_alive_tasks(), descriptors }
@@ -74,12 +75,13 @@ fn dropped_pools_leak_no_tasks_descriptors_or_memory() {
         let pool = build(&cluster.url(), runtime.handle());
         everywhere(&pool);
     };
-    // The first pools grow buffers that are kept, such as the runtime's.
+    // The first pools are not measured, because they grow buffers that stay allocated, such as those of the runtime.
     for _ in 0..10 {
         one_more();
     }
     let settle = |before: Option<Usage>| {
-        // A checkout from another pool makes each thread release its copy of a dropped pool's view.
+        // Each thread caches the Pod list of the pool that it used last. A checkout from another pool releases the
+        // cached list.
         everywhere(&kept);
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -104,7 +106,8 @@ fn dropped_pools_leak_no_tasks_descriptors_or_memory() {
     println!("before {before:?}, after {POOLS} pools on {THREADS} threads {after:?}");
     assert_eq!(after.tasks, before.tasks, "tasks of dropped pools are still alive");
     assert!(after.descriptors <= before.descriptors, "descriptors leaked: {before:?} {after:?}");
-    // One pool has several hundred kilobytes, with its Pod, resolver and certificates, so a single leaked pool fails.
+    // A pool with its Pod, resolver and certificates occupies several hundred kilobytes, so even one leaked pool
+    // exceeds this limit.
     assert!(after.bytes <= before.bytes + 65_536, "memory leaked: {before:?} {after:?}");
     drop(kept);
     runtime.block_on(cluster.shutdown()).expect("the cluster shuts down");

@@ -34,7 +34,7 @@ const PROGRAMS: [&str; 3] = ["load", "microservice", "resolve"];
 /// Builds the examples. Returns the directory that contains the executables.
 fn programs() -> PathBuf {
     let test = env::current_exe().expect("the path of this program is known");
-    // target/PROFILE/deps/examples-HASH
+    // The path of the test program is `target/PROFILE/deps/examples-HASH`.
     let profile = test.parent().and_then(Path::parent).expect("the program is in the profile's directory");
     let mut cargo = std::process::Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -92,7 +92,7 @@ impl Stage {
     /// Starts an example that runs until SIGTERM.
     fn start(&mut self, name: &'static str) -> Running {
         let mut child = self.command(name).spawn().expect("the example starts");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let lines = BufReader::new(child.stdout.take().expect("the output is piped")).lines();
         Running { name, child, lines, output: Vec::new() }
     }
 }
@@ -232,7 +232,7 @@ async fn every_example_prints_the_expected_output() {
     stage.cluster.shutdown().await.expect("the cluster shuts down");
     let mut ran: BTreeSet<String> = stage.ran.iter().map(|name| (*name).to_owned()).collect();
     ran.extend(PROGRAMS.map(str::to_owned));
-    ran.extend(["local_cluster", "pgbouncer"].map(str::to_owned)); // in other tests of this file
+    ran.extend(["local_cluster", "pgbouncer"].map(str::to_owned)); // run by other tests of this file
     assert_eq!(ran, examples(), "examples that ran, and examples in the folder");
 }
 
@@ -311,7 +311,7 @@ async fn local_cluster_example_executes_and_repeats_commands() {
     let mut child = Command::new(program);
     child.arg("2").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = child.spawn().expect("the example starts");
-    let mut input = child.stdin.take().expect("piped");
+    let mut input = child.stdin.take().expect("the input is piped");
     input
         .write_all(b"kill 1\nhelp\nnonsense\nhistory\nstart 1\n!99\n!1\nstatus\nquit\n")
         .await
@@ -324,7 +324,7 @@ async fn local_cluster_example_executes_and_repeats_commands() {
     println!("{text}");
     assert!(output.status.success(), "{}", output.status);
     assert!(text.contains("DATABASE_URL=postgres://"));
-    // `kill 1`, `start 1`, and `kill 1` again.
+    // Three commands succeed: `kill 1`, `start 1`, and `!1`, which repeats `kill 1`.
     assert_eq!(text.matches("done in ").count(), 3);
     assert!(text.contains("   1  kill 1\n   2  help\n   3  nonsense\n   4  history\n"));
     assert!(text.contains("unknown command `nonsense`") && text.contains("`!99` is not in the history"));

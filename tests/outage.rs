@@ -102,7 +102,8 @@ fn checkout_does_no_io_and_does_not_wait_for_tasks() {
     pools.spawn({
         let (blocked, release) = (blocked.clone(), release.clone());
         async move {
-            // Blocks the thread that runs the directory, the refresh task, the probes and all connections' drivers.
+            // Blocks the only thread that runs the pool's tasks: the task that maintains the set of Pods, the DNS
+            // refresh, the probes, and the drivers of all connections.
             blocked.store(true, Ordering::SeqCst);
             let end = Instant::now() + Duration::from_secs(20);
             while !release.load(Ordering::SeqCst) && Instant::now() < end {

@@ -31,7 +31,7 @@ use common::{in_state, until};
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// Panics at the first call. Once `every_second` is set, panics at every second call.
+/// A counter of calls that panics at the first call and, once `every_second` is set, at every second call.
 #[derive(Debug, Default)]
 struct Fuse {
     calls: AtomicU32,
@@ -88,7 +88,7 @@ impl Observer for Watcher {
     }
 }
 
-/// A TLS connector whose handshakes always fail, and that panics according to its fuse.
+/// A TLS connector whose handshakes always fail, and that panics whenever its [`Fuse`] panics.
 #[derive(Clone)]
 struct Tls(Arc<Fuse>);
 
@@ -179,7 +179,7 @@ impl Recorder for PanickingRecorder {
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        // Registered once per export, near its end.
+        // The pool registers this gauge once per export of its metrics, near the end of the export.
         if key.name() == "podpool_resolve_age_seconds" {
             self.0.burn();
         }
@@ -236,7 +236,8 @@ async fn the_pool_survives_panics_in_application_code() {
     until(SOON, "both Pods are healthy", || in_state(&pool, State::Healthy) == 2).await;
     assert_serves_both_roles(&pool).await;
     fuses.iter().for_each(|fuse| fuse.every_second.store(true, Ordering::SeqCst));
-    // Each round causes new connections, lookups, exports and events, and so panics of every extension.
+    // Each round causes new connections, lookups, metric exports and events. It thus calls every extension, and every
+    // second call panics.
     for round in 0..3 {
         cluster.kill(1).await.expect("the Pod is killed");
         until(SOON, "the Pod is ejected", || in_state(&pool, State::Healthy) == 1).await;
@@ -246,7 +247,8 @@ async fn the_pool_survives_panics_in_application_code() {
         println!("round {round}: panics {:?}", fuses.map(|fuse| fuse.panics()));
     }
     let before = fuses.map(|fuse| fuse.panics());
-    // A panicking extension can lose single events and metrics, but only every second one.
+    // If the observer or the metrics recorder panics, the event or metric of that call is lost. Only every second call
+    // panics, so the others arrive.
     let all = |names: &Mutex<BTreeSet<String>>, expected: &[&str]| {
         let names = names.lock().expect("the lock is not poisoned");
         expected.iter().all(|name| names.contains(*name))

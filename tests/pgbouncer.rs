@@ -22,7 +22,7 @@ use common::{programs::programs, until};
 const LONG: Duration = Duration::from_secs(20);
 
 /// A PgBouncer in front of one Pod. Dropping it kills its process. Its files are in the cluster's directory and are
-/// removed with it.
+/// removed with that directory.
 struct Bouncer {
     child: Child,
     address: SocketAddr,
@@ -108,7 +108,7 @@ fn write(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("the mode is set");
 }
 
-/// Doubles a number on the server: a query with a parameter, in one round trip and without a named statement.
+/// Doubles a number on the server. The query has a parameter, takes one round trip, and uses no named statement.
 async fn doubled(client: &Client, number: i32) -> i32 {
     let rows = client.query_typed("SELECT $1 * 2", &[(&number, Type::INT4)]).await.expect("the query returns a row");
     rows[0].get(0)
@@ -121,8 +121,8 @@ async fn is_in_transaction(client: &Client) -> bool {
     messages.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t")))
 }
 
-/// Asserts that a connection returned in a transaction is rolled back and reused, so that the next caller is not in
-/// that transaction.
+/// Asserts that the pool rolls back and reuses a connection that was returned with an open transaction, so that the
+/// next caller is not in that transaction.
 async fn assert_transactions_are_rolled_back(pool: &Pool) {
     for round in 0..12 {
         let client = pool.get().await.expect("checkout succeeds");
@@ -142,7 +142,8 @@ async fn assert_transactions_are_rolled_back(pool: &Pool) {
     assert_eq!(counters.discarded, 0, "{counters:?}");
 }
 
-/// Asserts that the pool detects the role, and that all probes (a Sync message and a query) pass for a second.
+/// Asserts that the pool detects the role, and that all probes (each sends a Sync message and a query) succeed for one
+/// second.
 async fn assert_probes_pass(pool: &Pool, role: Role) {
     let (server_connections, since) = (pool.status().endpoints[0].server_connections, Instant::now());
     assert!(server_connections.is_some());

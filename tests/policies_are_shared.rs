@@ -37,7 +37,7 @@ fn each_policy_is_implemented_once_and_shared() {
     let known = ["src/balance/select.rs", "src/pool/checkout/wait.rs"];
     assert!(picks.iter().all(|path| known.iter().any(|known| path.ends_with(known))), "{picks:?}");
     assert_eq!(picks.len(), known.len());
-    // Checkouts, the benchmarks and the simulation use the same fast path.
+    // Checkouts, the benchmarks and the simulation select Pods with the same function, `select_fast`.
     let text_of = |path: &str| code(&library.iter().find(|(at, _)| at.ends_with(path)).expect(path).1);
     for path in ["src/pool/checkout/try_idle.rs", "src/bench/mod.rs", "src/bench/simulated.rs"] {
         assert!(text_of(path).contains("select_fast("), "{path}");

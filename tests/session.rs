@@ -1,4 +1,4 @@
-//! Tests session state between checkouts: the session reset, the statement cache, and outdated plans.
+//! Tests session state between checkouts: the session reset, the statement cache, and stale cached plans.
 
 use std::time::Duration;
 
@@ -156,7 +156,8 @@ async fn statement_cache_is_bounded_and_cleared_when_outdated() {
     run(&none.get().await.expect("checkout succeeds"), "SELECT 1").await.expect("the statement succeeds");
     assert_eq!(none.get().await.expect("checkout succeeds").statement_cache.size(), 0);
 
-    // A table changes after its plan was cached: one query fails, and queries after the next checkout succeed.
+    // A table changes after the plan of a query on it was cached: one query fails, and queries after the next checkout
+    // succeed.
     let pool = one_connection(&cluster, 0, "").await;
     let client = pool.get().await.expect("checkout succeeds");
     client
@@ -165,7 +166,7 @@ async fn statement_cache_is_bounded_and_cleared_when_outdated() {
         .expect("the table is created");
     assert_eq!(run(&client, "SELECT * FROM orders").await.expect("the statement succeeds"), 1);
     client.batch_execute("ALTER TABLE orders ADD COLUMN item text").await.expect("the column is added");
-    let error = run(&client, "SELECT * FROM orders").await.expect_err("the plan is outdated");
+    let error = run(&client, "SELECT * FROM orders").await.expect_err("the cached plan is stale");
     assert_eq!(error.code(), Some(&SqlState::FEATURE_NOT_SUPPORTED), "{error:?}");
     assert_eq!(classify(&error).class, Class::StalePlan);
     drop(client);
@@ -194,8 +195,8 @@ async fn statement_cache_is_bounded_and_cleared_when_outdated() {
     assert_eq!(run(&client, "SELECT 2").await.expect("the statement succeeds"), 1);
     assert_eq!(pool.status().counters.opened, 1);
 
-    // The driver's internal statement for type lookups cannot be prepared again, so the connection is closed after the
-    // second error.
+    // The driver cannot prepare its internal statement for type lookups again. The failed lookup is this connection's
+    // second error because of a missing statement, so the pool closes the connection.
     client
         .batch_execute("CREATE TYPE mood AS ENUM ('glad'); CREATE TYPE size AS ENUM ('big')")
         .await
@@ -222,7 +223,7 @@ async fn retry_retries_an_outdated_plan_but_retry_unapplied_does_not() {
         .await
         .expect("the table is created");
     const SQL: &str = "SELECT * FROM stock";
-    // Cache the plan on every connection.
+    // Caches the plan of the query on every connection.
     let mut clients = Vec::new();
     for _ in 0..6 {
         let client = pool.get().await.expect("checkout succeeds");
@@ -233,7 +234,8 @@ async fn retry_retries_an_outdated_plan_but_retry_unapplied_does_not() {
     admin.batch_execute("ALTER TABLE stock ADD COLUMN item text").await.expect("the column is added");
     let work = |client: Client| async move { run(&client, SQL).await };
 
-    // Holds the client, so that its connection is not returned with a cleared cache before the others have been used.
+    // Keeps the client checked out. The pool would clear the statement cache of a returned connection, and the next
+    // call might then use that connection instead of one with a stale plan.
     let kept = std::sync::Mutex::new(None);
     let keep = |client: Client| {
         let kept = &kept;
@@ -245,7 +247,7 @@ async fn retry_retries_an_outdated_plan_but_retry_unapplied_does_not() {
     };
     let error = pool.retry_unapplied(Target::Any, keep).await.expect_err("a retry may apply the statement twice");
     assert_eq!(error.kind(), Kind::Query, "{error}");
-    // Five connections still have the outdated plan, but one retry is enough.
+    // Five connections still have the stale plan in their caches, but one retry is enough.
     assert_eq!(pool.retry(Target::Any, work).await.expect("the statement succeeds"), 1);
     assert_eq!(pool.status().counters.retries, 1);
     drop(kept);

@@ -1,5 +1,5 @@
-//! Draws the chart: for each scenario, one bar per policy that shows its 99th percentile relative to a central queue's,
-//! on a logarithmic scale.
+//! Draws a bar chart with one bar for each scenario and policy. A bar shows the 99th percentile of the latency with the
+//! policy, divided by the 99th percentile with a central queue, on a logarithmic scale.
 
 use std::fmt::Write as _;
 
@@ -59,8 +59,8 @@ pub(crate) fn svg(tables: &[Table]) -> String {
     }
     let _ = writeln!(
         out,
-        "<text x=\"{LEFT}\" y=\"{:.0}\" fill=\"#555\">99th percentile relative to a central queue. Scenarios: \
-         clients on Pods, load</text>\n</svg>",
+        "<text x=\"{LEFT}\" y=\"{:.0}\" fill=\"#555\">99th percentile of the response time, relative to a \
+         single shared queue. Scenarios: clients on Pods, load</text>\n</svg>",
         height - 10.0
     );
     out

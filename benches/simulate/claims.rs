@@ -12,7 +12,7 @@ use crate::{
     strategy::Strategy,
 };
 
-/// Seeds of the runs that [`tail`] averages.
+/// Random seeds of the runs whose results [`tail`] averages.
 const RUNS: RangeInclusive<u64> = 1..=16;
 
 /// The claims that did not hold.
@@ -33,12 +33,13 @@ fn ours(scenario: Scenario) -> Outcome {
     run_one(scenario, Strategy::LeastCost)
 }
 
-/// Returns the 99th percentile of the latency, divided by that of a central queue.
+/// Returns the 99th percentile of the latency in `outcome`, divided by the 99th percentile with a central queue.
 fn to_central(scenario: Scenario, outcome: &Outcome) -> f64 {
     outcome.percentile(99.0) / run_one(scenario, Strategy::CentralQueue).percentile(99.0)
 }
 
-/// Returns the 99.9th percentile, averaged over several runs because it varies by 2 % with the seed.
+/// Returns the 99.9th percentile of the latency with the default policy, in milliseconds. The result is the mean of
+/// several runs, because the percentile varies by 2 % with the seed.
 fn tail(scenario: Scenario) -> f64 {
     let one = |seed| run(scenario, Strategy::LeastCost, seed).percentile(99.9);
     RUNS.map(one).sum::<f64>() / RUNS.count() as f64
@@ -76,7 +77,7 @@ pub(crate) fn check() {
         );
     }
     for scenario in [NEW, MANY_NEW] {
-        // The same statements on the same Pods, without the new one.
+        // Compare with a run of the same statements on the same Pods, without the Pod that joins.
         let before = Scenario { pods: scenario.pods - 1, ..scenario.without_fault() };
         let moved = ours(scenario).percentile(99.0) / ours(before).percentile(99.0);
         claims.at_most(

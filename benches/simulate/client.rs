@@ -23,14 +23,15 @@ pub(crate) struct Waiter {
 /// A client's probe state for one Pod.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Probing {
-    /// Number of the last scheduled probe. Events of earlier probes are ignored.
+    /// Sequence number of the most recently scheduled probe. Events of earlier probes are ignored.
     pub(crate) number: u64,
-    /// True if the last scheduled probe has been sent and has not ended.
+    /// True if the most recently scheduled probe is in flight.
     pub(crate) in_flight: bool,
     /// True if the last probe failed.
     pub(crate) failed: bool,
-    /// Time of the last response, or of the first statement that was sent to an idle Pod; 0 before either.
+    /// Time of the Pod's last response, or of the last statement that was sent to the Pod while it was idle, whichever
+    /// is later, in nanoseconds. 0 before the first of these events.
     pub(crate) last_response: u64,
-    /// True if a probe has been sent since the last response, because the Pod was unresponsive.
+    /// True if an extra probe has been scheduled since the last response, because the Pod was unresponsive.
     pub(crate) suspected: bool,
 }

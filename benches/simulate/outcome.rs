@@ -6,11 +6,11 @@ use crate::strategy::Strategy;
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
     pub(crate) strategy: Strategy,
-    /// Latency of every statement in milliseconds, sorted.
+    /// Sorted latencies of the statements whose callers arrived in the measured interval, in milliseconds.
     pub(crate) latencies: Vec<f32>,
-    /// Number of failed statements.
+    /// Number of failed statements whose callers arrived in the measured interval.
     pub(crate) errors: u64,
-    /// Number of completed statements, by Pod.
+    /// For each Pod, the number of completed statements whose callers arrived in the measured interval.
     pub(crate) shares: Vec<u64>,
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Job {
 pub(crate) struct Pod {
     queue: VecDeque<Job>,
     busy: usize,
-    /// Number of completed statements.
+    /// Number of completed statements whose callers arrived in the measured interval.
     pub(crate) completed: u64,
 }
 
@@ -33,7 +33,7 @@ impl Pod {
         self.queue.push_back(job);
     }
 
-    /// Starts the next job if there is one and a worker is free. Returns the job.
+    /// Starts the next queued job if a worker is free, and returns the job.
     pub(crate) fn begin(&mut self) -> Option<Job> {
         if self.busy == WORKERS {
             return None;

@@ -1,4 +1,5 @@
-//! The clients' periodic work: ticks, and scheduling probes.
+//! The periodic work of the clients: ticks, which update the state of the pool, and probes, which check the health of
+//! the Pods.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::{
     strategy::Strategy,
 };
 
-/// Interval of a client's ticks, in nanoseconds.
+/// Interval between two ticks of a client, in nanoseconds.
 pub(crate) const TICK: u64 = 100_000_000;
 /// Mean service time of a probe, relative to that of a statement.
 pub(crate) const PROBE_WORK: f64 = 0.1;
@@ -67,7 +68,7 @@ impl Simulation {
     pub(crate) fn probe(&mut self, client: usize, pod: usize, number: u64) {
         let probing = &mut self.clients[client].probing[pod];
         if probing.number != number || self.strategy == Strategy::CentralQueue {
-            return; // a later probe has been scheduled instead
+            return; // superseded by a later probe, or not needed with a central queue
         }
         probing.in_flight = true;
         let job = Job {

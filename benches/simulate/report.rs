@@ -9,7 +9,7 @@ use crate::{
     strategy::{POLICIES, Strategy},
 };
 
-/// The measurements of one scenario: those of a central queue, and of each policy.
+/// The measurements of one scenario, for a central queue and for each policy.
 pub(crate) struct Table {
     pub(crate) scenario: Scenario,
     pub(crate) central: Outcome,
@@ -51,7 +51,7 @@ pub(crate) fn text(tables: &[Table]) -> String {
          all Pods, an ideal that no client can implement. \"Max/mean share\" is the ratio of the largest number\n\
          of statements on one Pod to the mean. \"First Pod's share\" is the ratio of the first Pod's number of\n\
          statements to the mean; in most scenarios with a fault, the first Pod has it.\n\n\
-         ![99th percentile relative to a central queue](simulation.svg)\n\n",
+         ![99th percentile of the response time, relative to a single shared queue](simulation.svg)\n\n",
     );
     for table in tables {
         let Scenario { name, clients, pods, load, .. } = table.scenario;

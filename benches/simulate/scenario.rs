@@ -1,10 +1,10 @@
 //! The simulated scenarios. Times are in seconds since the start, unless noted otherwise.
 
-/// A fault of one Pod. This is the first Pod, except for [`Fault::Joins`], where it is the last.
+/// A fault of one Pod: of the last Pod for [`Fault::Joins`], and of the first Pod for all other faults.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
     None,
-    /// Jobs take `times` as long until the time `until`.
+    /// Until the time `until`, the Pod's jobs take longer by the factor `times`.
     Slow {
         times: f64,
         until: f64,
@@ -22,7 +22,8 @@ pub(crate) enum Fault {
     Fails {
         at: f64,
     },
-    /// The Pod exists from the time `at`, and its jobs take `times` as long for the first `seconds`.
+    /// The Pod exists from the time `at`. For the first `seconds` after that, its jobs take longer by the factor
+    /// `times`.
     Joins {
         at: f64,
         times: f64,
@@ -36,7 +37,8 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) clients: usize,
     pub(crate) pods: usize,
-    /// Percentage of the total capacity of the Pods that the statements use, accounting for a slow Pod.
+    /// Percentage of the Pods' total capacity that the statements use. A slow Pod counts with its reduced capacity, and
+    /// a Pod that joins does not count.
     pub(crate) load: u32,
     pub(crate) fault: Fault,
     /// If true, one statement in twenty takes twelve times as long as the others.
@@ -68,7 +70,7 @@ impl Scenario {
         f64::from(self.load) / 100.0 * pods * WORKERS as f64 * 1e9 / mean
     }
 
-    /// Returns the same scenario without its fault.
+    /// Returns the scenario without its fault.
     pub(crate) fn without_fault(mut self) -> Self {
         self.fault = Fault::None;
         self
@@ -86,7 +88,8 @@ pub(crate) const BREAKS: Scenario =
     Scenario { to: 60.0, ..Scenario::new("one Pod breaks every connection", 10, 3, 60, Fault::Breaks { at: 15.0 }) };
 pub(crate) const MANY_BREAKS: Scenario =
     Scenario { to: 50.0, ..Scenario::new("one Pod breaks every connection", 500, 20, 75, Fault::Breaks { at: 15.0 }) };
-/// A Pod that is slow until 20 s. The measured interval begins 5 s after its recovery and lasts 5 s.
+/// A scenario in which one Pod is slow until 20 s. The measured interval begins 5 s after the Pod's recovery and lasts
+/// 5 s.
 pub(crate) const HEALED: Scenario = Scenario {
     from: 25.0,
     to: 30.0,

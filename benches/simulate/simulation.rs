@@ -52,7 +52,8 @@ fn normal(rng: &mut Rng) -> f64 {
     (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }
 
-/// Returns a log-normally distributed factor: mean 1, standard deviation of its logarithm 1.
+/// Returns a random factor with a log-normal distribution. The mean is 1, and the standard deviation of the logarithm
+/// is 1.
 pub(crate) fn spread(rng: &mut Rng) -> f64 {
     (normal(rng) - 0.5).exp()
 }
@@ -60,7 +61,8 @@ pub(crate) fn spread(rng: &mut Rng) -> f64 {
 pub(crate) fn run(scenario: Scenario, strategy: Strategy, seed: u64) -> Outcome {
     let late = matches!(scenario.fault, Fault::Joins { .. });
     let present = scenario.pods - usize::from(late);
-    // Clients get random seeds: the first random numbers of consecutive seeds are close to each other.
+    // Give each client a random seed. With consecutive seeds, the first random numbers of the clients would be close to
+    // each other.
     let mut seeds = Rng::seeded(seed ^ 0xc11e);
     let mut simulation = Simulation {
         scenario,
@@ -89,7 +91,7 @@ impl Simulation {
     fn begin(&mut self, present: usize) {
         for client in 0..self.clients.len() {
             for pod in 0..present {
-                // Every client has probed every Pod before the first statement.
+                // Assume that every client has probed every Pod before the first statement.
                 let took = Duration::from_nanos((self.slowness(pod) * MEAN * PROBE_WORK) as u64);
                 self.clients[client].pool.probed(pod, Some(took), Duration::ZERO);
                 self.probe_later(client, pod);
@@ -180,7 +182,7 @@ impl Simulation {
 
     // === Pods ===
 
-    /// Returns how many times as long as usual a job takes that starts on this Pod now.
+    /// Returns the factor by which a job that starts on this Pod now takes longer than usual.
     fn slowness(&self, pod: usize) -> f64 {
         let now = self.now as f64 / SECOND;
         match self.scenario.fault {
@@ -197,7 +199,8 @@ impl Simulation {
         }
     }
 
-    /// Returns how long a stall interrupts a job that would run between these times, in nanoseconds.
+    /// Returns the time for which a stall of the Pod interrupts a job that would otherwise run from `from` to `to`, in
+    /// nanoseconds.
     fn stall(&self, pod: usize, from: u64, to: u64) -> u64 {
         match self.scenario.fault {
             Fault::Stall { at, seconds } if pod == 0 => {
@@ -290,7 +293,8 @@ impl Simulation {
         let pod = self.scenario.pods - 1;
         for client in 0..self.clients.len() {
             self.clients[client].pool.resize(self.scenario.pods);
-            // Clients resolve the name every five seconds, at different times.
+            // Each client discovers the new Pod at its next DNS lookup. Clients look up the Service every five seconds,
+            // at different times.
             let at = self.now + (self.rng.unit() * 5.0 * SECOND) as u64;
             self.probe_at(client, pod, at);
         }

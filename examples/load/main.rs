@@ -1,5 +1,5 @@
-//! A load generator for the example microservice. Reads from any Pod; every tenth request is a write. Prints one line
-//! per second with the number of successful requests by Pod and of failed requests by cause.
+//! A load generator for the example microservice. Every tenth request is a write; the other requests are reads from any
+//! Pod. Prints one line per second with the number of successful requests per Pod and of failed requests per cause.
 //!
 //! `cargo run --example load -- --address 127.0.0.1:8080 --rate 50 --seconds 600`
 

@@ -26,7 +26,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl App {
     /// Runs work on the database with a time limit, so that a request does not hang if a server hangs. If the limit
-    /// expires, `applied` returns whether the work may have been applied.
+    /// expires, the returned failure contains the result of `applied`: whether the work may have been applied.
     pub(crate) async fn with_timeout<T>(
         &self,
         sleep: Duration,
@@ -59,8 +59,8 @@ pub(crate) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Makes the shutdown wait for each running request. During the shutdown, makes clients close their connections, so
-/// that they connect to another instance.
+/// Holds a token during each request, so that the shutdown waits for running requests. During the shutdown, adds
+/// `Connection: close` to responses, so that clients reconnect to another instance.
 async fn track(State(app): State<App>, request: Request, next: Next) -> Response {
     let token = app.drain.enter();
     let mut response = next.run(request).await;

@@ -25,7 +25,7 @@ pub(crate) struct Drain {
     stage: watch::Sender<Stage>,
     /// The token that each request clones. `None` once the shutdown has started.
     token: Mutex<Option<Token>>,
-    /// The channel's receiver, which closes when the last token is dropped.
+    /// The receiver of the channel whose senders are the tokens. The channel closes when the last token is dropped.
     finished: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
 }
 
@@ -57,7 +57,7 @@ impl Drain {
         *self.stage.borrow() > Stage::Serving
     }
 
-    /// Waits until responses that would never end, such as event streams, must end.
+    /// Waits until the service stops accepting connections. Endless responses, such as event streams, must end then.
     pub(crate) async fn closing(&self) {
         // The wait can fail only if the sender is dropped, and `self` owns the sender.
         let _ = self.stage.subscribe().wait_for(|stage| *stage == Stage::Closing).await;
@@ -69,7 +69,8 @@ impl Drain {
         sleep(MAX_CLOSING).await;
     }
 
-    /// Waits for the signal, then drains. Completes when the service must stop accepting connections.
+    /// Waits for the signal, then drains the running requests. Completes when the service must stop accepting
+    /// connections.
     pub(crate) async fn run(self: Arc<Self>, signal: impl Future<Output = ()>) {
         signal.await;
         tracing::info!("shutting down: /readyz returns 503; waiting for running requests to finish");

@@ -33,7 +33,8 @@ fn endpoint(pool: &Pool, pod: &EndpointStatus) -> Value {
     })
 }
 
-/// Returns the address of a Pod in the format of `inet_server_addr()`, with the port if it differs from the Service's.
+/// Returns the IP address of a Pod in the format of PostgreSQL's `inet_server_addr()`. If the Pod's port differs from
+/// the port in the pool's configuration, the port is appended.
 pub(crate) fn address(pool: &Pool, endpoint: &Endpoint) -> String {
     let address = endpoint.address();
     if address.port() == pool.config().port() { address.ip().to_string() } else { address.to_string() }

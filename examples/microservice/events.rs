@@ -17,7 +17,8 @@ use tokio::select;
 
 use crate::{app::App, endpoints::address};
 
-/// Streams the pool's events from now on, as server-sent events with one JSON object each, until the shutdown.
+/// Streams the pool's events from the time of the request until the shutdown, as server-sent events. Each event is one
+/// JSON object.
 pub(crate) async fn events(State(app): State<App>) -> impl IntoResponse {
     let events = app.pool.events();
     let first = sse::Event::default().comment("the pool's events from now on").retry(Duration::from_secs(1));

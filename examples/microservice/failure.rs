@@ -29,7 +29,7 @@ impl Failure {
         Self::request(StatusCode::BAD_REQUEST, error)
     }
 
-    /// Converts to the failure of a read, which is always reported as not applied.
+    /// Converts this failure to the failure of a read. A failed read is always reported as not applied.
     pub(crate) fn into_read(self) -> ReadFailure {
         ReadFailure(self)
     }
@@ -42,9 +42,10 @@ impl Failure {
                 (Kind::Timeout, *applied, format!("the database did not respond within {limit:?}"))
             }
             // This request wrote nothing, but `applied` is not `no`, because `no` promises that the id is not in the
-            // database. Usually, the row is from an earlier request of the same client, whose response was `unknown` or
-            // was lost. It is never from an earlier attempt of this request, because an attempt with an unknown outcome
-            // is not retried. The status is not 200, because 200 promises that this request's insert was committed.
+            // database. Usually, the row is from an earlier request of the same client, whose response was lost or
+            // reported `unknown`. The row is never from an earlier attempt of this request, because an attempt with an
+            // unknown outcome is not retried. The status is not 200, because 200 promises that this request's insert
+            // was committed.
             Self::Duplicate(error) => {
                 let error = format!("another request has already inserted this id: {}", with_causes(error));
                 (Kind::Query, Applied::Unknown, error)
@@ -72,7 +73,7 @@ impl IntoResponse for ReadFailure {
     }
 }
 
-/// Returns true if the server rejected a row because its key already exists.
+/// Returns true if the server rejected the new row because a row with the same key already exists.
 pub(crate) fn is_duplicate(error: &podpool::Error) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref::<podpool::tokio_postgres::Error>());
     cause.and_then(|cause| cause.code()) == Some(&SqlState::UNIQUE_VIOLATION)

@@ -48,8 +48,8 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
 
     // The recorder must be installed first, because the pool describes its metrics to the recorder when it is built.
     let metrics = metrics::install()?;
-    // Building a pool does not use the network, so the service starts even while the database is down. Then `/readyz`
-    // returns 503.
+    // Building a pool does not use the network, so the service starts even while the database is down. While no Pod is
+    // usable, `/readyz` returns 503.
     let pool = Pool::builder(settings.database).build()?;
     let drain = Arc::new(Drain::new());
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| format!("{}: {error}", settings.listen))?;

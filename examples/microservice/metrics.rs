@@ -10,14 +10,15 @@ use crate::app::App;
 /// Upper bounds of the histograms' buckets, in seconds.
 const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// Interval between upkeep runs, which compact the recorded histogram values.
+/// Interval between calls to `run_upkeep`, which compacts the recorded histogram values.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Installs the recorder. Must be called before the pool is built.
+/// Installs the Prometheus metrics recorder. Must be called before the pool is built.
 pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
     let recorder = handle.clone();
-    // Without a scrape, the recorder keeps every histogram value until its upkeep runs.
+    // Compact the histograms regularly. Otherwise, the recorder keeps every single value in memory until the next
+    // scrape.
     tokio::spawn(async move {
         let mut interval = tokio::time::interval(UPKEEP);
         loop {
@@ -28,8 +29,8 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// Returns the current metrics. The pool exports its metrics once a second; this also exports them, so that every
-/// scrape is up to date.
+/// Returns the current metrics. The pool exports its metrics once a second. This handler exports them too, so that
+/// every scrape is up to date.
 pub(crate) async fn metrics(State(app): State<App>) -> impl IntoResponse {
     app.pool.export_metrics();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render())

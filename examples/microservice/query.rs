@@ -15,7 +15,7 @@ use crate::{
     failure::{Failure, ReadFailure},
 };
 
-/// Targets that a request can select.
+/// Targets that a request can select: the roles of the Pods that may execute the statement.
 const TARGETS: [Target; 4] = [Target::Any, Target::Primary, Target::Standby, Target::PreferStandby];
 
 /// Maximum value of `sleep_ms`. Limits the time for which a request occupies a connection.

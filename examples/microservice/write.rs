@@ -50,7 +50,7 @@ pub(crate) async fn write(
         attempts.fetch_add(1, Ordering::Relaxed);
         async move {
             let statement = client.prepare_cached(STATEMENT).await?;
-            // Returns only after ReadyForQuery, when the row is committed.
+            // `query_one` returns only after the server has sent ReadyForQuery, so the row is committed.
             let row = client.query_one(&statement, &[&write.id, &write.run]).await?;
             Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?))
         }

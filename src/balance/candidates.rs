@@ -6,7 +6,7 @@ use crate::endpoint::{
     snapshot::{Candidate, Snapshot},
 };
 
-/// Maximum number of attempts to draw by rejection, before a fallback that always succeeds.
+/// Maximum number of rejected draws, after which a method that needs no rejection is used.
 const TRIES: usize = 8;
 
 /// The Pods from which a checkout can choose, with their loads. Indexes run from 0 to [`len`](Candidates::len) - 1.
@@ -50,8 +50,9 @@ impl<'a> Candidates<'a> {
 
     /// Returns the Pod's latency as a multiple of the fastest Pods' latency, from 1 to 64.
     ///
-    /// The value is 1 for Pods within twice the latency of the fastest. It is updated ten times a second from the
-    /// latency of the Pod's statements, compared with those on other Pods of its role, and from its probes.
+    /// The value is 1 for Pods within twice the latency of the fastest Pods. It is updated ten times a second. The
+    /// latency of the Pod's statements is compared with that of the statements on other Pods of its role, and the
+    /// latency of its probes with that of all other Pods' probes.
     #[inline]
     #[must_use]
     pub fn slowness(&self, index: usize) -> u32 {
@@ -67,21 +68,23 @@ impl<'a> Candidates<'a> {
         self.slots.slot(self.list[index].slot).latency()
     }
 
-    /// Returns the peak latency. Slow statements raise it immediately; it decays with a time constant of 10 s.
+    /// Returns the Pod's peak latency, or `None` if there are no measurements. A slow statement raises the peak
+    /// immediately. It then decays with a time constant of 10 s.
     #[inline]
     #[must_use]
     pub fn peak_latency(&self, index: usize) -> Option<Duration> {
         self.slots.slot(self.list[index].slot).peak()
     }
 
-    /// Returns the Pod's weight: its share relative to a Pod of weight 1. Returns 1 if all weights are equal.
+    /// Returns the Pod's weight: its share of the checkouts relative to that of a Pod of weight 1. Returns 1 if all
+    /// weights are equal.
     #[inline]
     #[must_use]
     pub fn weight(&self, index: usize) -> u32 {
         self.list[index].weight
     }
 
-    /// Returns true if the weights differ.
+    /// Returns true if the candidates' weights differ.
     #[inline]
     #[must_use]
     pub fn is_weighted(&self) -> bool {
@@ -127,7 +130,8 @@ impl<'a> Candidates<'a> {
         self.slots.slot(self.list[index].slot).load()
     }
 
-    /// Returns true if the candidate with this index exists, has no connection in use, and is in the fastest class.
+    /// Returns true if the candidate with this index exists, has no connection in use, and is in the fastest latency
+    /// class.
     #[inline(always)]
     pub(crate) fn is_idle_and_fast(&self, index: usize) -> bool {
         self.list.get(index).and_then(|candidate| self.slots.find(candidate.slot)).is_some_and(Slot::is_idle_and_fast)
@@ -161,7 +165,8 @@ impl<'a> Candidates<'a> {
         self.at(rng.below(total))
     }
 
-    /// Returns the index of the candidate at this point if the weights of all candidates are laid end to end.
+    /// Returns the index of the first candidate for which the sum of its weight and all previous weights exceeds
+    /// `point`.
     pub(crate) fn at(&self, point: usize) -> Option<usize> {
         let mut left = point;
         self.list.iter().position(|candidate| match left.checked_sub(candidate.weight as usize) {

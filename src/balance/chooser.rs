@@ -3,7 +3,8 @@ use std::{any::Any, sync::Arc};
 use super::{Candidates, LeastCost, LeastInFlight, PeakEwma, Policy, Random, Rng, RoundRobin};
 use crate::config::PolicyName;
 
-/// The policy in use. Built-in policies are called directly, the application's own policy through dynamic dispatch.
+/// The policy in use. Built-in policies are called directly, and a custom policy of the application through dynamic
+/// dispatch.
 #[derive(Clone, Debug)]
 pub(crate) enum Chooser {
     LeastCost(LeastCost),
@@ -44,7 +45,7 @@ impl Chooser {
         }
     }
 
-    /// Replaces a policy of the application by `wrap` of it.
+    /// Replaces a custom policy by the result of `wrap`. A built-in policy stays unchanged.
     pub(crate) fn wrap_custom(self, wrap: impl FnOnce(Arc<dyn Policy>) -> Arc<dyn Policy>) -> Self {
         match self {
             Self::Custom(policy) => Self::Custom(wrap(policy)),

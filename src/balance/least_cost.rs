@@ -18,8 +18,8 @@ const UNIT: u64 = 1 << 16;
 /// * **Load**: the number of connections in use shows immediately that a Pod is busy or stuck, but only to a client
 ///   that has several connections there. If 500 clients have at most one connection each to any Pod, almost all counts
 ///   are zero.
-/// * **Latency** shows a slow Pod to every client, but with a delay, and without the requests that this client has just
-///   sent.
+/// * **Latency** shows a slow Pod to every client, but with a delay: it does not reflect the requests that this client
+///   has just sent.
 ///
 /// Therefore the load decides between Pods of about the same latency, and a slow Pod gets the load that it can handle:
 /// a Pod that is four times slower is chosen when the others have four connections in use.
@@ -30,26 +30,28 @@ const UNIT: u64 = 1 << 16;
 ///
 /// # Measuring latency
 ///
-/// Statements are compared with those on other Pods of the same role, because a primary's writes are not comparable
-/// with a standby's reads. For a Pod that is the only one of its role, only statements of checkouts with the target
-/// `any` are compared. Probes are compared between all Pods, so they also show that a Pod without traffic is slow, or
-/// that it has recovered. A slow Pod whose probes were never slow is tried again after 5 s, then after 10 s, then every
-/// 20 s while it stays slow. The time for which callers hold connections is irrelevant, because it depends on the
-/// application.
+/// The latency of a Pod's statements is compared only with that of other Pods of the same role, because a primary's
+/// writes are not comparable with a standby's reads. If a Pod is the only one of its role, it is compared with all
+/// other Pods, but only by statements of checkouts with the target `any`. Probe latencies are compared between all
+/// Pods, so they also show that a Pod without traffic is slow or has recovered. A slow Pod whose probes were never slow
+/// is tried again after 5 s, then after 10 s, then every 20 s while it stays slow. The time for which callers hold
+/// connections is irrelevant, because it depends on the application.
 ///
 /// # Number of Pods that are compared
 ///
 /// A Pod in the fastest class that has no connections in use has the lowest possible cost. If the first randomly drawn
 /// Pod is such a Pod, it is chosen without a comparison. Otherwise all Pods are compared, or four random ones if there
-/// are more than 32. Pods of equal cost are equally likely to be chosen, or in proportion to their weights: the share
-/// of a busy Pod is spread over all others instead of going to its neighbor in the list.
+/// are more than 32. Pods of equal cost are chosen with equal probability, or with probabilities proportional to their
+/// weights. Therefore the share of a busy Pod is spread over all other Pods instead of going to its neighbor in the
+/// list.
 ///
 /// # Simulation
 ///
 /// In the simulation (docs/simulation.md, `cargo bench --all-features --bench simulate`), the 99th percentile of
 /// latency is 1.05 times that of a single central queue with equal Pods at 80 % load, and 0.74 times if one of three
-/// Pods is 5 times slower. With 500 clients and 20 Pods, one of them slow, the 99.9th percentile is 17.2 ms; with
-/// [`LeastInFlight`](super::LeastInFlight), it is 548 ms. `make bench-once` fails if these limits are exceeded.
+/// Pods is 5 times slower. With 500 clients and 20 Pods, one of them slow, the 99.9th percentile of latency is 17.2 ms,
+/// compared with 548 ms with [`LeastInFlight`](super::LeastInFlight). `make bench-once` runs the simulation and fails
+/// if a result exceeds its limit in `benches/simulate/claims.rs`.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LeastCost;
@@ -62,17 +64,18 @@ impl LeastCost {
     }
 
     /// Draws a Pod and returns it if it has no connection in use and is in the fastest class, because no other Pod can
-    /// cost less. Requires candidates of equal weight.
+    /// have a lower cost. Requires candidates of equal weight.
     ///
-    /// If this returns `None`, the caller continues with [`compare`](Self::compare). Pods of equal cost stay equally
-    /// likely. While most Pods are idle, one Pod is read instead of all of them.
+    /// If this returns `None`, the caller continues with [`compare`](Self::compare). Pods of equal cost are still
+    /// chosen with equal probability. While most Pods are idle, a choice reads the load of one Pod instead of the loads
+    /// of all Pods.
     #[inline(always)]
     pub(super) fn draw_idle(&self, candidates: Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         let drawn = rng.below(candidates.len());
         candidates.is_idle_and_fast(drawn).then_some(drawn)
     }
 
-    /// Returns the cheapest Pod.
+    /// Returns the Pod with the lowest cost among those that are compared.
     #[inline]
     pub(super) fn compare(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         match candidates.len() {
@@ -97,7 +100,7 @@ fn cost(load: Load) -> u32 {
     (load.in_flight + 1) * load.class
 }
 
-/// Returns the cheapest of all Pods, without branches that depend on the costs: the CPU could not predict them.
+/// Returns the cheapest of all Pods. Uses no branches that depend on the costs, because the CPU could not predict them.
 #[inline]
 fn scan(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
     // The indexes of the cheapest Pods so far.
@@ -106,7 +109,8 @@ fn scan(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
     for (index, load) in candidates.loads().enumerate() {
         let cost = cost(load);
         let before = if cost < least { 0 } else { ties };
-        // If the cost is higher, `ties` does not count this entry, and the next one overwrites it.
+        // If this candidate's cost is higher than `least`, `ties` stays unchanged, and the next candidate overwrites
+        // the entry.
         tied[before % SCANNED] = index as u8;
         ties = before + usize::from(cost <= least);
         least = least.min(cost);
@@ -128,7 +132,7 @@ fn sample(candidates: &Candidates<'_>, rng: &mut Rng) -> usize {
         let drawn = rng.below_two([length(part), length(part + 1)]);
         for (part, drawn) in (part..).zip(drawn) {
             let index = offset + start(part) + drawn;
-            // Modulo `n`, without a branch that the CPU cannot predict.
+            // Computes the index modulo `n` without a branch that the CPU cannot predict.
             let index = index.min(index.wrapping_sub(n));
             let cost = cost(candidates.load(index));
             if cost < least {

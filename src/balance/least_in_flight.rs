@@ -2,16 +2,17 @@ use super::{Candidates, Policy, Rng};
 
 /// A policy that compares two random Pods and chooses the one with fewer connections in use. Ties are broken at random.
 ///
-/// Use this policy if the Pods are alike and each client keeps several connections busy. The counts then reveal a slow
-/// Pod, because its connections are in use for longer. Comparing two Pods is enough to keep the busiest Pod close to
-/// the average (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001). The effort does not
-/// depend on the number of Pods, and unlike after a scan of all Pods, the clients do not all choose the same Pod at the
-/// same time. The two Pods are always different: otherwise a busy Pod could be compared with itself and win.
+/// Use this policy if the Pods are alike and each client keeps several connections busy. The numbers of connections in
+/// use then reveal a slow Pod, because its connections are in use for longer. Comparing two Pods is enough to keep the
+/// busiest Pod close to the average (M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
+/// The cost of a choice does not depend on the number of Pods. Comparing all Pods could make many clients choose the
+/// same Pod at the same time. Comparing two random Pods avoids this. The two Pods are always different, because a busy
+/// Pod that was compared with itself would win.
 ///
-/// The counts include only connections of this process. If many clients have few connections in use each, the counts
-/// are almost always zero, and the choice is random. In the simulation (docs/simulation.md), with 500 clients and 20
-/// Pods, one of them 5 times slower, the 99th percentile of latency is 474 ms. With [`LeastCost`](super::LeastCost), it
-/// is 9 ms.
+/// Only connections of this pool are counted. If many clients have only a few connections in use each, almost all
+/// counts are zero, and the choice is random. In the simulation (docs/simulation.md), with 500 clients and 20 Pods, one
+/// of them 5 times slower, the 99th percentile of latency is 474 ms. With [`LeastCost`](super::LeastCost), the 99th
+/// percentile is 9 ms.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct LeastInFlight;
@@ -28,7 +29,7 @@ impl Policy for LeastInFlight {
     #[inline]
     fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         let (first, second) = candidates.draw_two(rng)?;
-        // Compares connections per unit of weight, cross-multiplied to avoid divisions.
+        // Compares the connections in use per unit of weight. Cross-multiplication avoids a division.
         let load = |index, other| u64::from(candidates.in_flight(index)) * u64::from(candidates.weight(other));
         Some(if load(second, first) < load(first, second) { second } else { first })
     }

@@ -1,8 +1,8 @@
 //! Load-balancing policies, which choose the Pod for each checkout.
 //!
-//! A [`Policy`] chooses one of the [`Candidates`] of the caller's target. It runs in every checkout, so it must be
-//! fast: the built-in policies take no lock, allocate nothing and read no clock. [`LeastCost`] is the default. The
-//! documentation of each other policy explains when to use it.
+//! A [`Policy`] chooses one of the [`Candidates`], which are the Pods that fit the [`Target`](crate::Target) of the
+//! checkout. A policy runs in every checkout, so it must be fast: the built-in policies take no lock, allocate nothing
+//! and read no clock. [`LeastCost`] is the default. The documentation of each other policy explains when to use it.
 //!
 //! ```
 //! use podpool::balance::{Candidates, Policy, Rng};

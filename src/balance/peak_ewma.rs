@@ -2,17 +2,18 @@ use std::time::Duration;
 
 use super::{Candidates, Policy, Rng};
 
-/// A policy that compares two random Pods and chooses the one with the lower product of latency and load. The load is
-/// the number of connections in use plus one. Ties are broken at random.
+/// A policy that compares two random Pods and chooses the one with the lower product of latency and load, where the
+/// load is the number of connections in use plus one. Ties are broken at random.
 ///
-/// The latency is a moving average that rises immediately to a higher measurement and decays with a time constant of 10
-/// s, as in the "peak EWMA" of Finagle and Linkerd. A Pod of weight 2 counts as twice as fast.
+/// The latency is a moving average that rises immediately to a higher measurement and decays with a time constant of
+/// ten seconds, as in the "peak EWMA" of Finagle and Linkerd. A Pod of weight 2 counts as twice as fast.
 ///
 /// Use this policy if you know it from one of these proxies and prefer its behavior. It reacts to small differences
 /// that [`LeastCost`](super::LeastCost) treats as equal, so the shares of equal Pods are less even, and a single slow
-/// statement counts against its Pod for seconds. In the simulation (docs/simulation.md), the two policies are equally
-/// good with a slow Pod. With this policy, one of several equal Pods gets up to 6 % more than the mean, and a Pod that
-/// recovered 5 s ago gets 15 % of a fair share; with [`LeastCost`](super::LeastCost), it gets 100 %.
+/// statement counts against its Pod for seconds. In the simulation (docs/simulation.md), the latency with a slow Pod is
+/// about the same with both policies. With `PeakEwma`, one of several equal Pods gets up to 6 % more checkouts than the
+/// mean, and a Pod that recovered 5 s ago gets 15 % of a fair share. With [`LeastCost`](super::LeastCost), the
+/// recovered Pod gets 100 %.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct PeakEwma;
@@ -30,7 +31,8 @@ impl Policy for PeakEwma {
     fn pick(&self, candidates: &Candidates<'_>, rng: &mut Rng) -> Option<usize> {
         let (first, second) = candidates.draw_two(rng)?;
         let cost = |index: usize, other: usize| {
-            // Until its first probe is processed, a Pod's latency is unknown. Such a Pod must not attract traffic.
+            // The latency of a Pod is unknown until its first probe is processed. Until then, the Pod must not attract
+            // traffic.
             let micros = candidates.peak_latency(index).unwrap_or(Duration::MAX).as_micros().min(1 << 32);
             micros * u128::from(candidates.in_flight(index) + 1) * u128::from(candidates.weight(other))
         };

@@ -2,9 +2,9 @@ use std::fmt;
 
 use super::{Candidates, Rng};
 
-/// A load-balancing policy: chooses the Pod for a checkout.
+/// A load-balancing policy, which chooses the Pod for each checkout.
 ///
-/// All threads use one instance concurrently, so mutable state must be atomic.
+/// All threads use the same instance concurrently, so any mutable state must be atomic.
 pub trait Policy: fmt::Debug + Send + Sync + 'static {
     /// Returns the index of the chosen Pod among the candidates, or `None` to reject all of them.
     ///

@@ -1,11 +1,11 @@
 use super::{Candidates, Policy, Rng};
 
-/// A policy that chooses a random Pod with a probability proportional to its weight. This is libpq's
-/// `load_balance_hosts=random`, but for each checkout instead of each connection.
+/// A policy that chooses a random Pod with a probability proportional to its weight. libpq's
+/// `load_balance_hosts=random` also chooses at random, but for each connection instead of each checkout.
 ///
 /// Use this policy as a baseline, or if the Pods' shares must not depend on load. It ignores load: in the simulation
 /// (docs/simulation.md), the 99th percentile of latency is 1.4 times that of a single central queue with three equal
-/// Pods at 80 % load, and 70 times with ten Pods of which one is 5 times slower.
+/// Pods at 80 % load, and 70 times that of the queue with ten Pods of which one is 5 times slower.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Random;

@@ -1,7 +1,7 @@
 //! Random numbers for choosing Pods.
 //!
-//! The generator is wyrand from `fastrand`. `SmallRng` of `rand` was considered, but costs three times as many
-//! instructions, which matters in a checkout. `rand` provides only the seeds.
+//! The generator is wyrand from `fastrand`. `SmallRng` of `rand` was considered, but takes three times as many
+//! instructions as wyrand, which matters in a checkout. `rand` is used only for the seeds.
 //!
 //! [`Rng::below`] is used instead of `fastrand`'s own function, which rejects some numbers in a loop to avoid a bias
 //! that is far too small to matter here, and which panics if the bound is 0.
@@ -23,8 +23,8 @@ impl Rng {
 
     /// Creates a generator with a seed from the operating system.
     pub(crate) fn from_os() -> Self {
-        // Not from `rand::rng()`, whose thread-local may already be destroyed while a thread ends. If the operating
-        // system provides no random numbers, the seeds are at least different.
+        // Does not use `rand::rng()`, whose thread-local state may already be destroyed while a thread exits. If the
+        // operating system provides no random numbers, a counter at least gives each generator a different seed.
         Self::seeded(SysRng.try_next_u64().unwrap_or_else(|_| unique()))
     }
 
@@ -32,12 +32,12 @@ impl Rng {
     #[inline]
     #[must_use]
     pub fn below(&mut self, bound: usize) -> usize {
-        // Lemire's multiplication without rejection. The bias is 2^-64 times the bound.
+        // Uses Lemire's multiplication method without rejection. The bias is 2^-64 times the bound.
         ((u128::from(self.0.u64(..)) * bound as u128) >> 64) as usize
     }
 
-    /// Returns a uniformly distributed number below each of two bounds, at the cost of one random number. The bounds
-    /// must be less than 2^32.
+    /// Returns a uniformly distributed number below each of two bounds, computed from a single random number. The
+    /// bounds must be less than 2^32.
     #[inline]
     pub(crate) fn below_two(&mut self, bounds: [usize; 2]) -> [usize; 2] {
         let drawn = self.0.u64(..);

@@ -2,16 +2,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Candidates, Policy, Rng};
 
-/// 2^32 divided by the golden ratio. Any number of its multiples is evenly distributed modulo 2^32.
+/// 2^32 divided by the golden ratio. Consecutive multiples of this number are evenly distributed modulo 2^32,
+/// regardless of how many there are.
 const STEP: u64 = 0x9e37_79b9;
 
 /// A policy that chooses the Pods in turn. If weights differ, the frequency of a Pod's turns is proportional to its
 /// weight.
 ///
-/// Use this policy as a baseline, or if equal counts matter more than latency. It ignores load: in the simulation
-/// (docs/simulation.md), the 99th percentile of latency is 1.3 times that of a single central queue with three equal
-/// Pods at 80 % load, and 72 times with ten Pods of which one is 5 times slower. Clients do not coordinate their turns,
-/// so the combined shares of many clients are hardly more even than with [`Random`](super::Random).
+/// Use this policy as a baseline, or if equal numbers of checkouts matter more than latency. It ignores load: in the
+/// simulation (docs/simulation.md), the 99th percentile of latency is 1.3 times that of a single central queue with
+/// three equal Pods at 80 % load, and 72 times that of the queue with ten Pods of which one is 5 times slower. Clients
+/// do not coordinate their turns, so the combined shares of many clients are hardly more even than with
+/// [`Random`](super::Random).
 ///
 /// All threads increment one counter. If several threads check out concurrently, the contention makes this the most
 /// expensive policy.
@@ -34,7 +36,7 @@ impl Policy for RoundRobin {
         if candidates.is_empty() {
             return None;
         }
-        // Relaxed: the counter guards no data. Turns only need different numbers.
+        // Relaxed: the counter guards no data. It is enough that each turn gets a different number.
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         if !candidates.is_weighted() {
             return Some(turn % candidates.len());

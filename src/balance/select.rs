@@ -1,12 +1,12 @@
 use super::{Candidates, Chooser, LeastCost, Rng};
 use crate::endpoint::snapshot::{Candidate, Snapshot};
 
-/// Selects a Pod by the [fast path](Chooser::fast_path) of a policy: calls `take` for one randomly drawn Pod. Returns
-/// `None` if that Pod is busy or slow, if `take` returns `None`, or if weights differ. The caller then calls
+/// Selects a Pod by the [fast path](Chooser::fast_path) of a policy: draws one Pod at random and calls `take` for it.
+/// Returns `None` if that Pod is busy or slow, if `take` returns `None`, or if weights differ. The caller then calls
 /// [`select`].
 ///
 /// Checkouts, benchmarks and simulations all select Pods with these two functions.
-// A separate function, so that the most frequent path while Pods are idle is short and inlines completely.
+// This is a separate function, so that the most frequent path while Pods are idle is short and inlined completely.
 #[inline(always)]
 pub(crate) fn select_fast<P, R>(
     snapshot: &Snapshot<P>,
@@ -44,8 +44,8 @@ pub(crate) fn select<P, R>(
     others(snapshot, list, first, chooser, rng, rest, take)
 }
 
-/// Continues with the other candidates after the first. Not inlined, to keep the most frequent path of a checkout
-/// short.
+/// Calls `take` for the candidates other than the first, in the policy's order. Not inlined, to keep the most frequent
+/// path of a checkout short.
 #[cold]
 #[inline(never)]
 fn others<P, R>(

@@ -33,7 +33,7 @@ impl Pods {
         f(&Candidates::new(&self.snapshot, self.snapshot.candidates(0)))
     }
 
-    /// Returns how often each Pod is picked while the loads stay constant.
+    /// Returns the number of times that each Pod is picked while the loads stay constant.
     pub(super) fn shares(&self, policy: &impl Policy, picks: usize) -> Vec<usize> {
         let (mut rng, mut shares) = (Rng::seeded(42), vec![0; self.handles.len()]);
         self.with(|all| (0..picks).for_each(|_| shares[policy.pick(all, &mut rng).unwrap()] += 1));

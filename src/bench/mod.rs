@@ -1,5 +1,5 @@
-//! Gives this crate's benchmarks access to internal functions of checkouts and of the directory, without servers. Not
-//! part of the public API.
+//! Gives this crate's benchmarks access to internal functions, without servers: those of a checkout, and those of the
+//! directory, which is the task that maintains the set of Pods. Not part of the public API.
 
 mod simulated;
 
@@ -91,8 +91,8 @@ impl Set {
         changed.is_some()
     }
 
-    /// Applies a response from discovery as the directory does: compares it with the set and publishes changes. The
-    /// Pods may be in any order. Returns true if the set changed.
+    /// Compares a response from discovery with the set and publishes the changes, as the directory does. The Pods in
+    /// the response may be in any order. Returns true if the set changed.
     pub fn apply(&mut self, pods: &[Endpoint]) -> bool {
         let changed = Self::replace(&mut self.members, pods);
         if changed {
@@ -101,13 +101,13 @@ impl Set {
         changed
     }
 
-    /// Publishes the set again.
+    /// Publishes a new snapshot of the set, even if nothing changed.
     pub fn publish(&mut self) {
         let (snapshot, _) = self.members.snapshot(LagFallback::Fail);
         self.published.publish(Arc::new(snapshot));
     }
 
-    /// Returns a picker that uses this policy.
+    /// Returns a picker that selects Pods of this set by this policy.
     #[must_use]
     pub fn picker(&self, policy: impl Policy) -> Picker {
         Picker { published: self.published.clone(), chooser: Chooser::new(policy) }
@@ -141,15 +141,16 @@ impl Picker {
         })
     }
 
-    /// Picks a Pod. Returns the number of its slot.
-    // Compiled in this crate, like a real checkout. In the benchmark's crate, not all calls would be inlined.
+    /// Picks a Pod. Returns the number of the slot that holds the Pod's counters.
+    // `inline(never)` makes the compiler compile this function in this crate, like a real checkout. In the benchmark's
+    // crate, not all functions that it calls would be inlined.
     #[inline(never)]
     #[must_use]
     pub fn pick(&self) -> Option<u32> {
         self.select(|pod| Some(pod.slot.number()))
     }
 
-    /// Picks a Pod and counts a connection as in use.
+    /// Picks a Pod and counts one of its connections as in use until the result is dropped.
     #[inline(never)]
     #[must_use]
     pub fn pick_counted(&self) -> Option<Picked> {

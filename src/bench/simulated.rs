@@ -38,11 +38,11 @@ struct Pod {
     health: Health,
     latency: Latency,
     outlier: Outlier,
-    /// Number of statements since the last tick, number of failures among them, and their total duration.
+    /// Number of statements since the last tick, the number of them that failed, and their total duration.
     answered: u64,
     failed: u64,
     took: Duration,
-    /// Number of consecutive failures.
+    /// Number of consecutive statements that failed.
     consecutive: u32,
 }
 
@@ -107,7 +107,8 @@ impl SimulatedClient {
         self.publish();
     }
 
-    /// Picks a Pod that has fewer than `pool_size` connections in use, and counts one more as in use.
+    /// Picks a Pod that has fewer than `pool_size` connections in use, and counts one more of its connections as in
+    /// use.
     pub fn pick(&mut self) -> Option<usize> {
         let size = self.limits.pool_size as u32;
         let take = |pod: &Arc<Inner>| {
@@ -122,7 +123,7 @@ impl SimulatedClient {
         fast.or_else(|| select(snapshot, any, chooser, rng, rest, take, |_| {}))
     }
 
-    /// Records a statement of this duration on a Pod, and returns its connection.
+    /// Records a completed statement of this duration on a Pod, and checks in the connection that executed it.
     pub fn answered(&mut self, pod: usize, took: Duration, failed: bool) {
         let pod = &mut self.members.all_mut()[pod];
         pod.inner.slot.checkin();
@@ -132,7 +133,7 @@ impl SimulatedClient {
         pod.consecutive = if failed { pod.consecutive + 1 } else { 0 };
     }
 
-    /// Records that a connection broke during a statement.
+    /// Records that a connection to the Pod broke during a statement.
     pub fn broke(&mut self, pod: usize, now: Duration) {
         self.members.all()[pod].inner.slot.checkin();
         self.apply(pod, HealthEvent::Evidence, now);
@@ -150,7 +151,8 @@ impl SimulatedClient {
         }
     }
 
-    /// Does the work of the pool's upkeep, which runs ten times a second. `passed` is the time since the last call.
+    /// Does the periodic work that a real pool does ten times a second: detects outliers, and updates the Pods'
+    /// latencies. `passed` is the time since the last call.
     pub fn tick(&mut self, passed: Duration, now: Duration) {
         let rule = Rule {
             consecutive: self.limits.outlier_consecutive,

@@ -16,7 +16,7 @@ use crate::error::ConfigError;
 /// some file formats parse `0123` as a number.
 ///
 /// `Config` does not implement `Serialize`, because the output would contain the password. Errors of this crate never
-/// contain a password, but the parsers of some formats add the affected line of the file to an error.
+/// contain a password, but the parsers of some file formats quote the affected line of the file in their own errors.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -8,12 +8,12 @@ const MAX_PORT_NAME: usize = 63;
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Discovery {
-    /// A and AAAA records of the Service name, which contain the Pods' addresses. All Pods have the same port. The
-    /// default; in a URL, `discovery=dns`.
+    /// A and AAAA records of the Service name, which contain the Pods' addresses. All Pods have the same port. This is
+    /// the default. In a URL: `discovery=dns`.
     #[default]
     Dns,
-    /// SRV records of `_<port_name>._tcp.<service>`, which contain each Pod's name and port. This port overrides
-    /// [`Config::port`](crate::Config::port). In a URL, `discovery=srv&port_name=…`.
+    /// SRV records of `_<port_name>._tcp.<service>`, which contain each Pod's name and port. The port in a record
+    /// overrides [`Config::port`](crate::Config::port). In a URL: `discovery=srv&port_name=…`.
     Srv {
         /// The name of the Service port, such as `postgresql-port`: 1 to 63 lower-case letters, digits and hyphens. The
         /// first and the last character are letters or digits (Kubernetes, `ServicePort.name`).

@@ -53,7 +53,8 @@ pub(super) fn parse(parameter: &'static str, text: &str, default: DefaultUnit) -
     })
 }
 
-/// A duration, displayed in the largest unit that divides it evenly. [`parse`] accepts all units but nanoseconds.
+/// A duration, displayed in the largest unit that divides it evenly. [`parse`] accepts all of these units except
+/// nanoseconds.
 pub(super) struct Formatted(pub(super) Duration);
 
 impl fmt::Display for Formatted {

@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn str_parse_ignores_the_environment() {
-        // Cargo sets this variable for every test, so it shows that `process` reads the real environment.
+        // Cargo sets `CARGO_PKG_NAME` for every test, so the assertion shows that `process` reads the real environment.
         assert!(process("CARGO_PKG_NAME").is_some());
         let config: Config = "postgres://app@db".parse().unwrap();
         assert!(config.passfile().is_none() && config.password().is_none());

@@ -7,7 +7,8 @@ use crate::error::ConfigError;
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Host {
-    /// A single Pod at a fixed address, used without DNS lookups. In text, an IPv6 address is in brackets: `[fd00::1]`.
+    /// A single Pod at a fixed address, which needs no DNS lookups. In text, an IPv6 address is enclosed in brackets:
+    /// `[fd00::1]`.
     Address(IpAddr),
     /// Every Pod behind the name of a headless Service.
     Service(ServiceName),

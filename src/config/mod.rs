@@ -71,7 +71,7 @@ use crate::error::ConfigError;
 /// PostgreSQL's default port, which is registered with IANA.
 pub const DEFAULT_PORT: u16 = 5432;
 
-/// The configuration of a pool: see the [module](self).
+/// The configuration of a pool, described in the [module](self).
 ///
 /// Parsing rejects invalid values. Problems that a setter can still correct, such as a missing user or conflicting TLS
 /// parameters, are reported by [`validate`](Config::validate), which is called when a pool is built.

@@ -7,7 +7,7 @@ use crate::error::ConfigError;
 ///
 /// Session state outlives a transaction: settings (`SET`, `SET ROLE`, `set_config`), temporary tables, `LISTEN`,
 /// advisory locks, cursors `WITH HOLD`, statements created by SQL `PREPARE`, and the state of sequences (`currval`). In
-/// both modes, an open transaction is rolled back and a statement that is still running is canceled.
+/// both modes, an open transaction is rolled back and an in-flight statement is canceled.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Reset {
@@ -16,9 +16,9 @@ pub enum Reset {
     #[default]
     None,
     /// Session state is reset before the next caller gets the connection, as by `DISCARD ALL` (PostgreSQL manual,
-    /// "DISCARD"), except that the driver's prepared statements are kept. The reset takes one round trip in a
-    /// background task, during which the connection cannot be checked out. A connection on which nothing was sent is
-    /// not reset.
+    /// "DISCARD"), except that the driver's prepared statements are kept. A background task performs the reset, which
+    /// takes one round trip. During the reset, the connection cannot be checked out. A connection on which the caller
+    /// sent nothing is not reset.
     Discard,
 }
 

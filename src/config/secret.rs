@@ -8,7 +8,7 @@ use zeroize::{Zeroize, Zeroizing};
 /// every text. Errors, log lines and assertions therefore cannot reveal it. Only this crate reads the text, and only to
 /// authenticate.
 ///
-/// Clones share the text. When the last clone is dropped, its memory is overwritten
+/// Clones share the text. When the last clone is dropped, the memory of the text is overwritten
 /// ([zeroize](https://docs.rs/zeroize)). This crate also overwrites the copies that it makes while it reads a URL, a
 /// file or a provider's result. Two kinds of copies are not overwritten: a borrowed text that a secret was created
 /// from, and the copies of `tokio_postgres`. For each new connection, the driver allocates one copy in its

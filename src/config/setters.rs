@@ -95,7 +95,7 @@ impl Config {
     /// Sets this client's identifier, which determines its subset of the Pods: see
     /// [`subset_size`](Limits::subset_size). If each application Pod has one client, use the Pod's name, which
     /// Kubernetes provides as `HOSTNAME`. Default: a random identifier for each pool. Random identifiers spread clients
-    /// just as evenly, but only a fixed one selects the same subset again after a restart.
+    /// just as evenly, but only a fixed identifier selects the same subset again after a restart.
     pub fn with_client_id(mut self, id: impl Into<String>) -> Self {
         self.client_id = Some(id.into());
         self

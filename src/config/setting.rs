@@ -45,8 +45,8 @@ impl Settings {
         self.list.push(Setting { name, value, sensitive, variable: None });
     }
 
-    /// Looks up a name from the text and adds its setting. `sensitive` is true if the name and the value may contain
-    /// part of a password.
+    /// Looks up the parameter with this name and adds its value. `sensitive` is true if the name and the value may
+    /// contain part of a password.
     pub(super) fn add(&mut self, name: &str, value: Zeroizing<String>, sensitive: bool) -> Result<(), ConfigError> {
         if let Some(parameter) = parameter::find(name) {
             self.push(parameter.name, value, sensitive || parameter.name == "password");

@@ -28,8 +28,8 @@ pub enum Target {
     PreferPrimary,
 }
 
-// `health::target` defines the servers that each target accepts and prefers, because `config` must not depend on
-// `Role`.
+// The module `health::target` defines which roles each target accepts and prefers. This is not defined here, because
+// `config` must not depend on `Role`.
 impl Target {
     /// Every target, in declaration order.
     pub const ALL: &'static [Self] = &Self::ARRAY;

@@ -268,7 +268,8 @@ fn the_documentation_lists_every_parameter() {
     assert_eq!(rows, table);
 }
 
-/// The source code of the error messages. A piece of a random password that also occurs here does not count as a leak.
+/// The source code of the error messages. A piece of a random password that also occurs in this text does not count as
+/// a leak.
 const FIXED: &str = concat!(
     include_str!("discovery.rs"),
     include_str!("unsupported.rs"),
@@ -281,8 +282,7 @@ const FIXED: &str = concat!(
     include_str!("../error/config.rs"),
 );
 
-/// Splits a password at reserved characters. Short pieces are omitted, because they may occur in messages by
-/// coincidence.
+/// Splits a password at reserved characters. Skips short pieces, because they may occur in error messages by chance.
 fn pieces(password: &str) -> impl Iterator<Item = &str> {
     let reserved = ['@', ':', '/', '?', '#', '%', '&', '=', '+', ' ', '.', ','];
     password.split(reserved).chain([password]).filter(|piece| piece.chars().count() >= 4)

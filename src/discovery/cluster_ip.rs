@@ -1,14 +1,16 @@
-//! Detects a Service that is not headless. Its name has a single address, the ClusterIP, which never changes.
+//! Detects a Service that is not headless. The name of such a Service resolves to a single address that never changes:
+//! the ClusterIP.
 
 use std::net::IpAddr;
 
 use crate::endpoint::Endpoint;
 
-/// Number of consecutive lookups with the same single address after which that address is checked.
+/// Number of consecutive lookups that must return the same single address before that address is checked with a PTR
+/// query.
 const CHECK_AFTER: u32 = 5;
 
-/// A counter of consecutive lookups that returned the same single address. A Service with such results either has one
-/// Pod or is not headless.
+/// A counter of consecutive lookups that returned the same single address. A Service whose lookups always return one
+/// address either has one Pod or is not headless.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SoleAddress {
     address: Option<IpAddr>,

@@ -2,14 +2,15 @@
 //!
 //! A single DNS response does not prove that a Pod is gone. Two name servers behind one address may disagree, a name
 //! server's view of the cluster may be stale, and a Service without a ready Pod does not exist in DNS (Kubernetes DNS
-//! specification, 2.4.1). A new Pod is added immediately, because it must pass a probe before it serves. An absence
-//! must be confirmed:
+//! specification, 2.4.1). A new Pod is added immediately, because it must pass a probe before it serves. The absence of
+//! a known Pod must be confirmed:
 //!
-//! - A missing Pod that fails its health check is removed after one answer. A missing Pod that passes is removed after
-//!   two answers in a row. The second one is requested 1 s after the first.
-//! - All Pods are removed after three negative responses in a row, spread over 10 s or over their TTL, whichever is
-//!   longer, and never while a Pod passes its health check.
-//! - An error neither confirms an absence nor resets a count.
+//! - A Pod that fails its health check is removed after one answer that does not contain it. A Pod that passes its
+//!   health check is removed after two such answers in a row. The second answer is requested 1 s after the first.
+//! - All Pods are removed after at least three negative responses (NXDOMAIN or NODATA) in a row. The run of negative
+//!   responses must last at least 10 s and at least as long as their TTL. A negative response removes no Pod while any
+//!   Pod passes its health check.
+//! - A failed lookup, such as a timeout or SERVFAIL, neither confirms an absence nor resets these counts.
 
 use std::collections::HashMap;
 
@@ -22,12 +23,12 @@ use crate::{
 const ABSENCES: u32 = 2;
 /// Number of consecutive negative responses after which all Pods are removed.
 const NEGATIVES: u32 = 3;
-/// Minimum time between the first of these negative responses and the removal of all Pods.
+/// Minimum time between the first of several consecutive negative responses and the removal of all Pods.
 const EMPTY_AFTER: Duration = Duration::from_secs(10);
 /// Delay until the next lookup while an absence is unconfirmed.
 const RECHECK: Duration = Duration::from_secs(1);
 
-/// The absences that are not confirmed yet.
+/// The Pods whose absence from DNS is not confirmed yet.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Confirm {
     /// Known Pods that are missing from the latest answers, each with the number of consecutive answers that lack the
@@ -41,7 +42,7 @@ pub(crate) struct Confirm {
 struct Negative {
     count: u32,
     since: Instant,
-    /// The longest TTL of these responses.
+    /// The longest TTL of the negative responses in this run.
     ttl: Duration,
 }
 
@@ -50,7 +51,7 @@ struct Negative {
 pub(crate) struct Decision {
     /// All Pods, sorted and without duplicates.
     pub(crate) set: Vec<Endpoint>,
-    /// Latest time for the next lookup, if an absence is unconfirmed.
+    /// Latest time of the next lookup. `None` if the lookups continue on their regular schedule.
     pub(crate) recheck_at: Option<Instant>,
 }
 
@@ -103,7 +104,8 @@ impl Confirm {
             return Decision { set: Vec::new(), recheck_at: None };
         }
         if known.iter().any(|(_, passes)| *passes) {
-            // A Pod that serves outweighs DNS. Lookups continue on their regular schedule.
+            // A Pod that passes its health check outweighs a negative response, so keep all Pods. Lookups continue on
+            // their regular schedule.
             return Decision { set: all(known), recheck_at: None };
         }
         if confirmed {
@@ -186,8 +188,8 @@ mod tests {
         assert_eq!(second.set, pods(&[1]));
     }
 
-    /// Repeats a negative response at the requested times until the set is empty. Returns the elapsed time and the
-    /// number of responses.
+    /// Applies negative responses at the requested recheck times until the set is empty. Returns the elapsed time and
+    /// the number of responses.
     fn until_empty(ttl: Option<Duration>) -> (Duration, u32) {
         let (mut confirm, start) = (Confirm::new(), Instant::now());
         let (mut now, mut responses) = (start, 0);

@@ -16,26 +16,28 @@ use crate::{
     sync::{Mutex, lock},
 };
 
-/// Description of a valid `port_name`, for error texts.
+/// The expected value of the `port_name` parameter, for error texts.
 const PORT_NAME: &str = "the name of the Service's port";
 
 /// A DNS resolver for one Service's Pods. Queries A and AAAA records, or SRV records if
 /// [`srv_port_name`](DnsOptions::srv_port_name) is set.
 ///
-/// - The first lookup tries the name with each domain of the search list, and skips a domain with a wildcard record.
-///   Later lookups query only the absolute name that was found, with one packet per address family.
-/// - Name servers are queried in order. The next one is queried immediately if one fails, and after
-///   [`hedge`](DnsOptions::hedge) if one does not respond.
-/// - A and AAAA records are queried and evaluated separately. A family whose query fails keeps its last good addresses.
-///   A family without addresses is queried in every tenth lookup only.
-/// - A truncated response is never used. The query is repeated over TCP, and fails if that fails.
+/// - The first lookup appends the domains of the search list to the name, one after another, until a name resolves. A
+///   domain with a wildcard record is skipped. Later lookups query only the absolute name that resolved, with one
+///   packet per address family.
+/// - Name servers are queried in order. If a name server fails, the next one is queried immediately. If a name server
+///   does not respond within [`hedge`](DnsOptions::hedge), the next one is queried as well.
+/// - A and AAAA records are queried and evaluated separately. An address family whose query fails keeps the addresses
+///   of its last successful query. An address family without addresses is queried only in every tenth lookup.
+/// - A truncated response is never used. The query is repeated over TCP, and fails if the query over TCP fails.
 /// - Addresses that no Pod can have, such as 0.0.0.0, are dropped.
-/// - resolv.conf is read again when it changes.
+/// - resolv.conf is re-read when it changes.
 /// - While lookups fail, at most four packets per second are sent.
 ///
 /// Concurrent calls of [`resolve`](Resolve::resolve) share one lookup. A lookup ends within
-/// [`timeout`](DnsOptions::timeout), with two exceptions. The first lookup may take that long for each name that it
-/// tries. After a failed lookup, the next one may first wait up to one second for the packet limit.
+/// [`timeout`](DnsOptions::timeout), with three exceptions. The first lookup may take that long for each name that it
+/// queries. After a failed lookup, the next lookup may wait up to one second for the packet limit before it starts. A
+/// lookup that also checks whether the only address is a ClusterIP takes up to half a second longer.
 pub struct Dns {
     options: Arc<DnsOptions>,
     name: Name,
@@ -51,7 +53,7 @@ impl Dns {
     ///
     /// # Errors
     ///
-    /// If [`srv_port_name`](DnsOptions::srv_port_name) is not a single DNS label.
+    /// Fails if [`srv_port_name`](DnsOptions::srv_port_name) is not a single DNS label.
     pub fn new(options: DnsOptions) -> Result<Self, ConfigError> {
         let name = parse("host", &options.name.to_string(), "the name of a headless Service")?;
         let prefix = match &options.srv_port_name {
@@ -128,12 +130,13 @@ impl fmt::Debug for Dns {
     }
 }
 
-/// A slot that holds the state between lookups. Empty while a lookup runs.
+/// A slot that holds the resolver's state between lookups. The slot is empty while a lookup runs, because the lookup
+/// takes the state.
 type StateSlot = Arc<Mutex<Option<LookupState>>>;
 
-/// A guard that returns the state to its slot when the lookup ends or is cancelled.
+/// A guard that puts the resolver's state back into its slot when a lookup ends or is cancelled.
 ///
-/// Lookups never overlap, so the slot is full when one starts. No lock is held while the lookup runs.
+/// Lookups never overlap, so the slot is full when a lookup starts. No lock is held while the lookup runs.
 struct StateGuard {
     state: Option<LookupState>,
     slot: StateSlot,
@@ -153,9 +156,9 @@ mod tests {
     fn error_for_an_invalid_port_name_names_the_parameter() {
         let long = "a".repeat(63);
         for port in ["", "two.labels", "with space", long.as_str()] {
-            let mut options = DnsOptions::new("svc".parse().expect("a Service name"), 5432);
+            let mut options = DnsOptions::new("svc".parse().expect("the name is a valid Service name"), 5432);
             options.srv_port_name = Some(port.to_owned());
-            let error = Dns::new(options).expect_err("an invalid port name");
+            let error = Dns::new(options).expect_err("the port name is invalid");
             assert_eq!(error.parameter(), "port_name", "`{port}`: {error}");
         }
     }

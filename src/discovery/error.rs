@@ -35,9 +35,9 @@ pub enum ResolveErrorKind {
     /// The name does not exist (NXDOMAIN, RFC 2308 section 2.1). Kubernetes returns this for a headless Service without
     /// a ready Pod too (DNS specification, 2.4.1).
     NoSuchName,
-    /// Any other error. The text and the source describe it.
+    /// Any other error. The text and the source of the [`ResolveError`] describe the error.
     Other,
-    /// The name server returned this response code: SERVFAIL, REFUSED, FORMERR and others.
+    /// The name server returned this error code, such as SERVFAIL, REFUSED or FORMERR.
     ServerFailure(&'static str),
     /// No response arrived before the deadline.
     Timeout,
@@ -151,7 +151,7 @@ impl ServerError {
         self.kind
     }
 
-    /// Returns the cause, if it provides details beyond the kind.
+    /// Returns the cause of the error, if the cause has details that the kind does not express.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn error::Error + Send + Sync + 'static)> {
         self.cause.as_deref()
@@ -245,8 +245,8 @@ impl ResolveError {
         self.0.negative_ttl
     }
 
-    /// Returns the absolute name that was queried. Until the search list has been resolved, returns the configured
-    /// name. Returns `None` if the source does not use names.
+    /// Returns the absolute name that was queried. Until a name from the search list has resolved, returns the
+    /// configured name. Returns `None` if the source of the Pods does not use names.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()

@@ -1,8 +1,10 @@
 //! Looks up A and AAAA records, each address family separately.
 //!
-//! A Service has addresses of one family or of both (Kubernetes, "IPv4/IPv6 dual-stack"). For a missing family, servers
-//! return NODATA, and some incorrectly return NXDOMAIN. Therefore a family whose query fails keeps its last good
-//! addresses, a family without addresses is queried rarely, and neither family delays the other for long.
+//! A Service has addresses of one family or of both (Kubernetes, "IPv4/IPv6 dual-stack"). For a family without
+//! addresses, name servers return NODATA, and some incorrectly return NXDOMAIN. Each family is therefore handled
+//! separately. A family whose query fails keeps the addresses of its last successful query. A family without addresses
+//! is queried only in every tenth lookup. After one family has returned addresses, the lookup waits at most 400 ms for
+//! the other.
 
 use std::net::IpAddr;
 
@@ -19,15 +21,15 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Time to wait for one family after the other has answered. Long enough to retransmit a lost packet, which happens
-/// after 333 ms, and to receive the response.
+/// Time to wait for one family after the other family has returned addresses. It suffices for one retransmission of a
+/// lost packet, which happens after 333 ms, and for the response.
 const GRACE: Duration = Duration::from_millis(400);
 /// Number of consecutive lookups without an address of a family after which that family is queried rarely.
 const RARE_AFTER: u32 = 2;
-/// Interval between the rare queries, in lookups.
+/// Number of lookups per query for a family that is queried rarely.
 const RARE_INTERVAL: u32 = 10;
 
-/// The state of both families of one name.
+/// The state of both address families of one name.
 #[derive(Clone, Debug)]
 pub(super) struct Families([Family; 2]);
 
@@ -38,7 +40,7 @@ struct Family {
     last_good: Vec<IpAddr>,
     /// Number of consecutive lookups that returned addresses of the other family only.
     empty_lookups: u32,
-    /// Number of lookups since the last query, while the family is queried rarely.
+    /// Number of lookups since the last query for this family. Counted only while the family is queried rarely.
     skipped: u32,
 }
 
@@ -54,7 +56,8 @@ impl Families {
         }))
     }
 
-    /// Queries the families that are due. If they turn out to have no addresses, queries the other family too.
+    /// Queries the families that are due in this lookup. If all their responses are negative, also queries the family
+    /// that is not due.
     pub(super) async fn query(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
         let due = self.0.each_mut().map(Family::due);
         let mut results: [Option<FamilyResult>; 2] = [None, None];
@@ -94,7 +97,7 @@ impl Families {
         self.merge(due, results, cx.port)
     }
 
-    /// Merges the results of both families. Fails if neither has answered.
+    /// Merges the results of both families. Fails if neither family has returned addresses.
     fn merge(
         &mut self,
         due: [bool; 2],
@@ -157,7 +160,7 @@ impl Family {
         self.empty_lookups = self.empty_lookups.saturating_add(1);
     }
 
-    /// Keeps the last good addresses after a failed query. Returns true if there are any.
+    /// Keeps the last good addresses after a failed query. Returns true if the family has such addresses.
     fn keep(&mut self) -> bool {
         if self.last_good.is_empty() {
             self.empty_lookups = self.empty_lookups.saturating_add(1);

@@ -3,7 +3,8 @@ use std::{future::Future, pin::Pin, time::Duration};
 use super::{Resolution, Resolve, ResolveError};
 use crate::{endpoint::Endpoint, time::Instant};
 
-/// Nominal validity of the list, which never changes. The pool limits it to its maximum refresh interval.
+/// Nominal validity of a fixed list, which never changes. The pool limits this validity to its maximum refresh
+/// interval.
 const VALID: Duration = Duration::from_secs(86_400);
 
 /// A fixed list of Pods, for addresses that are not in DNS.
@@ -13,7 +14,7 @@ pub struct Fixed {
 }
 
 impl Fixed {
-    /// Creates a list of these Pods, without duplicates.
+    /// Creates a list of these Pods and removes duplicates.
     #[must_use]
     pub fn new(endpoints: impl IntoIterator<Item = Endpoint>) -> Self {
         let mut endpoints: Vec<_> = endpoints.into_iter().collect();

@@ -35,7 +35,8 @@ fn name(byte: u8) -> Name {
     Name::from_ascii(NAMES[usize::from(byte) % NAMES.len()]).expect("the name is valid")
 }
 
-/// Parses bytes as resolv.conf. Checks that the result is within the limits and that every candidate name is absolute.
+/// Parses bytes as resolv.conf. Checks that the result has at most 3 name servers and an `ndots` of at most 15, and
+/// that every candidate name is absolute.
 pub fn resolv_conf(bytes: &[u8]) {
     let conf = ResolvConf::parse(bytes);
     assert!(conf.servers.len() <= 3 && conf.ndots <= 15, "{conf:?}");
@@ -50,7 +51,7 @@ pub fn resolv_conf(bytes: &[u8]) {
     }
 }
 
-/// Parses a DNS message as received from a socket, and checks the filtered answer.
+/// Parses bytes as a DNS message from a socket, and checks the invariants of the filtered answer.
 pub fn answer(bytes: &[u8]) {
     let Ok(message) = Message::from_vec(bytes) else { return };
     for kind in KINDS {
@@ -61,8 +62,9 @@ pub fn answer(bytes: &[u8]) {
     }
 }
 
-/// Builds a DNS message from records of all types, most of them related to the question, and checks the filtered
-/// answer. Three bytes describe the message, and ten bytes each record.
+/// Builds a DNS message from the bytes, and checks the invariants of the filtered answer. The records have all types,
+/// and most of them are related to the question. The first three bytes describe the message, and every further ten
+/// bytes describe one record.
 pub fn records(bytes: &[u8]) {
     let &[kind, flags, code, ref rest @ ..] = bytes else { return };
     let kind = KINDS[usize::from(kind) % KINDS.len()];
@@ -100,7 +102,7 @@ fn record(bytes: &[u8]) -> Record {
             RData::SOA(SOA::new(name(5), name(5), 1, 2, 3, 4, minimum))
         }
     };
-    // The largest TTLs have their most significant bit set, which makes them 0.
+    // If `ttl` is 128 or more, the most significant bit of the TTL is set, so the filter must treat the TTL as 0.
     let mut record = Record::from_rdata(name(owner), u32::from(ttl) << 24 | u32::from(ttl), data);
     if kind & 8 != 0 && owner > 200 {
         record.dns_class = DNSClass::CH;
@@ -117,7 +119,7 @@ fn check(name: &Name, kind: RecordType, message: &Message) {
         check_parts(&answer, loopback);
         let aliased = message.answers.iter().any(|record| record.record_type() == RecordType::CNAME);
         if !aliased {
-            // Servers shuffle their records, so the order must not matter.
+            // Name servers shuffle their records, so the filtered answer must not depend on the order of the records.
             let mut reversed = message.clone();
             reversed.answers.reverse();
             reversed.additionals.reverse();

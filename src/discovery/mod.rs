@@ -40,18 +40,19 @@
 //!
 //! # Load
 //!
-//! For a single-stack Service, a lookup sends one packet, and every tenth lookup sends a second one for the other
-//! address family. For a dual-stack Service it sends two packets, and for SRV records one. A thousand clients that look
-//! up a single-stack Service every 10 s, the default maximum interval, send 110 queries per second. With CoreDNS's
-//! default TTL of 5 s, they send 220. Checkouts send no DNS queries.
+//! A lookup of a single-stack Service sends one packet. Every tenth lookup sends a second packet, for the other address
+//! family. A lookup of a dual-stack Service sends two packets, and a lookup of SRV records sends one. One thousand
+//! clients that look up a single-stack Service every 10 s, which is the default maximum interval, send 110 queries per
+//! second in total. With CoreDNS's default TTL of 5 s, they look up the Service every 5 s and send 220 queries per
+//! second. Checkouts send no DNS queries.
 
-// How the parts of a DNS lookup work together, from the outside in:
+// The parts of a DNS lookup, from the outside in:
 //
 // - `schedule` computes the start of the next lookup. `confirm` turns a lookup's result into the new set of Pods. Both
 //   are pure: the time and the random numbers are arguments.
-// - `dns` lets concurrent callers share one lookup (`single_flight`). `refresh` performs it and keeps the state between
-//   lookups: `resolv_conf`, the candidate names (`search`), and the last good addresses (`family` for A and AAAA
-//   records, `srv` for SRV records). `cluster_ip` detects a Service that is not headless.
+// - `dns` lets concurrent callers share one lookup (`single_flight`). `refresh` performs the lookup and keeps this
+//   state between lookups: `resolv_conf`, the candidate names (`search`), and the last good addresses (`family` for A
+//   and AAAA records, `srv` for SRV records). `cluster_ip` detects a Service that is not headless.
 // - `nameservers` chooses the name server for each query. `server` sends the query through hickory-resolver, over
 //   sockets from `udp` that obey `rate_limit`. `records` filters the response.
 
@@ -107,7 +108,8 @@ pub use self::{
 ///   [`refresh_max`](crate::config::Limits::refresh_max) after the previous lookup. After an error, it retries with
 ///   backoff. When a Pod fails, it looks up the Pods immediately, but at most once per second.
 /// - It treats a lookup that takes longer than 15 s as failed.
-/// - It keeps the Pods it has while lookups fail, and removes a Pod only after its absence is confirmed.
+/// - It keeps its current Pods while lookups fail. If a Pod is missing from a result, it removes the Pod only after a
+///   failed health check or the next result has confirmed that the Pod is gone.
 pub trait Resolve: fmt::Debug + Send + Sync + 'static {
     /// Looks up all existing Pods.
     ///
@@ -115,11 +117,10 @@ pub trait Resolve: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Return [`ResolveError::other`] if the lookup failed. The set of Pods is then unknown, and the pool keeps the set
-    /// it has.
+    /// Return [`ResolveError::other`] if the lookup failed. The pool then keeps its current Pods.
     ///
     /// Return [`ResolveError::no_pods`] or an empty [`Resolution`] if there are no Pods. The pool removes its Pods only
-    /// after several such results in a row, and never while one of them passes its health check.
+    /// after several such results in a row, and never while any of its Pods passes its health check.
     ///
     /// # Cancel safety
     ///

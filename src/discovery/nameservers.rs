@@ -2,11 +2,12 @@
 //!
 //! - After an error, the next server is queried immediately. Errors are SERVFAIL, REFUSED, a malformed response, a
 //!   truncated response that cannot be fetched over TCP, and a closed port.
-//! - If a server does not respond within the hedge delay, the next one is queried as well. The first usable response
-//!   counts.
-//! - A negative response (NXDOMAIN, NODATA) is an answer. The other servers are queried only with `retry_negative`.
-//! - A server that failed is demoted: for 30 s, it is queried last. A dead server thus delays one lookup by the hedge
-//!   delay, and not every lookup.
+//! - If a server does not respond within the hedge delay, the next server is queried as well. The first usable response
+//!   is the result.
+//! - A negative response (NXDOMAIN or NODATA) is an answer, so the query ends. The other servers are queried only if
+//!   `retry_negative` is set.
+//! - A server that failed is demoted: it is queried last for 30 s. A dead server therefore adds the hedge delay only to
+//!   the first lookup of each demotion, rather than to every lookup.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -38,7 +39,7 @@ const DEMOTION: Duration = Duration::from_secs(30);
 /// The name servers, in order of preference.
 pub(super) struct NameServers {
     servers: Vec<Arc<Server>>,
-    /// End of each server's demotion, if it is demoted.
+    /// End of each server's demotion, or `None` if the server is not demoted.
     demoted: Mutex<Vec<Option<Instant>>>,
     hedge: Duration,
     retry_negative: bool,
@@ -76,7 +77,7 @@ impl NameServers {
     }
 
     /// Queries the servers until one has answered, all have failed, or `deadline` has passed. Dropping the future
-    /// cancels every query in flight.
+    /// cancels all in-flight queries.
     pub(super) async fn query(
         &self,
         name: &Name,
@@ -136,7 +137,7 @@ impl NameServers {
                     }
                     Err(join_error) => {
                         // The task panicked or the runtime is shutting down. The error does not identify the server, so
-                        // report the first pending one.
+                        // report the first pending server.
                         let server = pending.first().map_or(0, |index| *index);
                         errors.push(self.error(server, name, kind, ResolveErrorKind::Other).with_cause(join_error));
                         return Err(prefer_negative(errors));

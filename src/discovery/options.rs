@@ -8,14 +8,14 @@ const DEFAULT_HEDGE: Duration = Duration::from_millis(300);
 
 const DEFAULT_RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// The port of DNS (RFC 1035 section 4.2).
+/// The standard DNS port (RFC 1035 section 4.2).
 const DEFAULT_PORT: u16 = 53;
 
 /// Options of a [`Dns`](crate::discovery::Dns) resolver.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct DnsOptions {
-    /// Name of the Service. If the name is relative, the first lookup tries it with the domains of the search list
+    /// Name of the Service. If the name is relative, the first lookup appends the domains of the search list to it
     /// (resolv.conf(5), `search` and `ndots`).
     pub name: ServiceName,
     /// Port of every Pod. Not used with SRV records, which contain each Pod's port.
@@ -27,19 +27,19 @@ pub struct DnsOptions {
     /// and port. A port without a name has no SRV records (Kubernetes DNS specification, 2.4.2). If `None`, lookups
     /// query A and AAAA records. Default: `None`.
     pub srv_port_name: Option<String>,
-    /// Timeout of a lookup, across all name servers. While the search list is tried, the timeout applies to each name.
-    /// Default: 2 s.
+    /// Timeout of a lookup, including the queries to all name servers. While the first lookup tries the search list,
+    /// the timeout applies to each name separately. Default: 2 s.
     pub timeout: Duration,
     /// Time to wait for a name server's response before the next name server is queried as well. Default: 300 ms.
     pub hedge: Duration,
-    /// File that contains the name servers and the search list. The file is read again whenever it changes. Default:
+    /// File that contains the name servers and the search list. The file is re-read whenever it changes. Default:
     /// `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
     /// Port of the name servers in [`resolv_conf`](Self::resolv_conf), whose syntax has no ports. Default: 53.
     pub nameserver_port: u16,
-    /// True to accept loopback addresses from every name server. If false, they are accepted only from a name server
-    /// that is on loopback itself. From any other name server, they would point to the client's own machine. Default:
-    /// false.
+    /// True to accept loopback addresses from every name server. If false, loopback addresses are accepted only from a
+    /// name server that has a loopback address itself. In the response of any other name server, a loopback address
+    /// would point to the client's own machine. Default: false.
     pub allow_loopback: bool,
     /// True to query the next name server after a negative response (NXDOMAIN or NODATA). Default: false, because a
     /// negative response is an answer, and the next name server may not serve the cluster's zone.

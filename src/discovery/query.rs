@@ -25,9 +25,9 @@ pub(super) struct Found {
     pub(super) ttl: Duration,
     /// The name server that returned the first answer.
     pub(super) server: Option<SocketAddr>,
-    /// True if some endpoints are from an earlier lookup.
+    /// True if some endpoints are from an earlier lookup, because a query of this lookup failed.
     pub(super) partial: bool,
-    /// Number of addresses or targets dropped because there are too many.
+    /// Number of addresses or SRV targets that were dropped because a response contains too many of them.
     pub(super) left_out: usize,
 }
 

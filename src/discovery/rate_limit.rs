@@ -1,13 +1,16 @@
-//! Limits DNS packets to four in any one second: all packets while lookups fail, and retransmissions always.
+//! Limits DNS packets to four in any one second. While lookups fail, the limit applies to all packets. While lookups
+//! succeed, the limit applies only to retransmissions.
 //!
 //! Crates considered: [`governor`](https://docs.rs/governor) (GCRA) and
 //! [`leaky-bucket`](https://docs.rs/leaky-bucket) (token bucket). Neither fits, for three reasons:
 //!
-//! - Both refill while a burst is being used. With a burst of four and four packets per second, seven or eight packets
-//!   fit into one second. With a burst of one, a lookup's first A and AAAA packets would be sent 250 ms apart.
-//! - Both either admit a packet and count it, or reject it and leave their state unchanged. Here the first packet of a
-//!   query is always sent while lookups succeed, and still counts against retransmissions.
-//! - Neither has priorities. Here a retransmission yields to a first packet.
+//! - Both refill their budget while a burst is being sent. With a burst size of four and a rate of four packets per
+//!   second, seven or eight packets can be sent within one second. With a burst size of one, the first A packet and the
+//!   first AAAA packet of a lookup would be sent 250 ms apart.
+//! - Both either admit and count a packet, or reject the packet and leave their state unchanged. In this module, the
+//!   first packet of a query is always sent while lookups succeed. It is counted even above the limit, so that
+//!   retransmissions wait.
+//! - Neither has priorities. In this module, a retransmission yields to the first packet of another query.
 
 use std::{
     collections::{VecDeque, hash_map::DefaultHasher},
@@ -18,27 +21,28 @@ use crate::time::{Duration, Instant};
 
 /// Length of the sliding window in which packets are counted.
 const WINDOW: Duration = Duration::from_secs(1);
-/// Maximum number of packets in the window. First packets may exceed it while lookups succeed.
+/// Maximum number of packets in the window. The first packets of queries may exceed this number while lookups succeed.
 const MAX_PACKETS: usize = 4;
-/// Head start of a delayed first packet: retransmissions wait this long after the window has space for it.
+/// Head start of a delayed first packet. Once the window has space for the packet, retransmissions wait this much
+/// longer.
 const FIRST_PACKET_PRIORITY: Duration = Duration::from_millis(20);
-/// Time within which an identical packet counts as a retransmission. No query is retransmitted for longer.
+/// Time within which an identical packet counts as a retransmission. No query is retransmitted after a longer time.
 const REPEAT_WINDOW: Duration = Duration::from_secs(10);
 
 /// A sliding-window limit on the packets that a resolver sends.
 ///
 /// The first packet of a query waits only while lookups fail. A retransmission always waits for space in the window,
-/// and yields to delayed first packets, because a name server that was not queried yet is more likely to respond than
-/// one that has not responded.
+/// and yields to delayed first packets, because a name server that was not queried yet is more likely to respond than a
+/// name server that was queried and has not responded.
 #[derive(Debug, Default)]
 pub(crate) struct RateLimit {
-    /// Times of the packets in the window, oldest first.
+    /// Send times of the packets in the window, oldest first.
     sent: VecDeque<Instant>,
     /// Recent packets, each as a hash of its bytes. The bytes begin with a random 16-bit id, so two queries within
     /// [`REPEAT_WINDOW`] rarely have equal packets. If they do, the second packet counts as a retransmission and waits
     /// while the window is full.
     seen: VecDeque<(Instant, u64)>,
-    /// Send time of the most recently delayed first packet.
+    /// Time at which the most recently delayed first packet may be sent.
     claimed: Option<Instant>,
     total: u64,
 }

@@ -25,7 +25,7 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Timeout of the query that detects a ClusterIP. The query delays one lookup.
+/// Timeout of the PTR query that detects a ClusterIP. The lookup that sends this query waits for its response.
 const CLUSTER_IP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The last good records of one absolute name.
@@ -47,7 +47,8 @@ pub(super) struct LookupState {
     conf: Arc<ResolvConf>,
     servers: Option<Arc<NameServers>>,
     candidates: Vec<Candidate>,
-    /// The first candidate for which a lookup found records. Later lookups query only this name, whatever the response.
+    /// The first candidate name for which a lookup found records, and those records. Later lookups query only this
+    /// name, even after a negative response or an error.
     selected: Option<(Name, Records)>,
     /// True if the last lookup failed.
     failing: bool,
@@ -85,7 +86,8 @@ impl LookupState {
     pub(super) async fn refresh(&mut self) -> Result<Resolution, ResolveError> {
         let free_at = if self.failing { lock(&self.rate_limit).free_at(Instant::now()) } else { None };
         if let Some(free_at) = free_at {
-            // Wait before the lookup's timeout starts. Otherwise the wait could use up a short timeout.
+            // Wait for the rate limit before the lookup's timeout starts, because the wait could use up a short
+            // timeout.
             tokio::time::sleep_until(free_at).await;
         }
         let result = self.look_up().await;
@@ -98,7 +100,8 @@ impl LookupState {
         let servers = self.prepare().await?;
         let cx = self.context(&servers);
         let (name, mut found) = match &mut self.selected {
-            // Borrow the records instead of taking them, because this future may be dropped during the query.
+            // Borrow the records instead of taking them, because taken records would be lost if this future is dropped
+            // during the query.
             Some((name, records)) => {
                 let found = records.query(name, &cx).await;
                 let found = found.map_err(|errors| ResolveError::from_servers(name.to_ascii().into(), errors))?;
@@ -108,7 +111,7 @@ impl LookupState {
         };
         self.warn_of_size(&name, found.left_out);
         self.warn_of_cluster_ip(&name, &found, &servers).await;
-        // This is cheap, because the endpoints are sorted already, except for IPv4-mapped addresses from AAAA records.
+        // Sorting is cheap, because only IPv4-mapped addresses from AAAA records can be out of order.
         found.endpoints.sort_unstable();
         found.endpoints.dedup();
         let mut resolution = Resolution::new(found.endpoints, Instant::now() + found.ttl);
@@ -118,7 +121,7 @@ impl LookupState {
         Ok(resolution)
     }
 
-    /// Queries the candidates in order and selects the first one with records. After a negative response, the next
+    /// Queries the candidate names in order and selects the first one with records. After a negative response, the next
     /// candidate is queried. Any other error ends the search, because a later candidate must not be used if an earlier
     /// one may exist.
     async fn try_candidates(&mut self, servers: &Arc<NameServers>) -> Result<(Name, Found), ResolveError> {
@@ -196,7 +199,7 @@ impl LookupState {
                 }
                 Err(error) => {
                     let path = self.options.resolv_conf.display();
-                    let message = format!("no name servers: cannot use {path}");
+                    let message = format!("cannot read the addresses of the name servers from {path}");
                     return Err(self.no_name_server(message, error));
                 }
             }
@@ -229,7 +232,7 @@ impl LookupState {
         ResolveError::with_message(ResolveErrorKind::NoNameServer, name, message, Some(error.into()))
     }
 
-    /// Returns a context for queries that start now.
+    /// Returns the parameters for queries that start now.
     fn context(&self, servers: &Arc<NameServers>) -> QueryContext {
         QueryContext {
             servers: servers.clone(),

@@ -15,8 +15,8 @@ pub struct Resolution {
     pub server: Option<SocketAddr>,
     /// Absolute name that was queried, with its final dot. `None` if the source does not use names.
     pub name: Option<Arc<str>>,
-    /// True if some addresses are from an earlier lookup because their query failed this time: those of one address
-    /// family, or that of an SRV target.
+    /// True if some addresses are from an earlier lookup because a query of this lookup failed: the addresses of one
+    /// address family, or the addresses of some SRV targets.
     pub partial: bool,
 }
 

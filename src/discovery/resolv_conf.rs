@@ -1,4 +1,4 @@
-//! Reads the name servers, the search list and `ndots` from resolv.conf(5), again whenever the file changes.
+//! Reads the name servers, the search list and `ndots` from resolv.conf(5), and re-reads the file whenever it changes.
 //!
 //! The parser supports `nameserver`, `search`, `domain` and `options ndots:`. It ignores the settings that only the C
 //! library's resolver needs: `timeout`, `attempts`, `rotate`, `sortlist`, and the environment variables `LOCALDOMAIN`
@@ -18,7 +18,7 @@ use hickory_resolver::proto::rr::Name;
 const MAX_NDOTS: usize = 15;
 /// Maximum number of name servers (resolv.conf(5), `MAXNS`).
 const MAX_SERVERS: usize = 3;
-/// Maximum number of bytes to read. No valid file is larger.
+/// Maximum number of bytes to read. No realistic file is larger.
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// The content of a resolv.conf file.
@@ -49,7 +49,7 @@ impl ResolvConf {
                 Some("nameserver") => {
                     conf.servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()));
                 }
-                // The last `search` or `domain` line counts.
+                // The last `search` or `domain` line takes effect.
                 Some("search") => conf.search = words.filter_map(domain).collect(),
                 Some("domain") => conf.search = words.take(1).filter_map(domain).collect(),
                 Some("options") => {
@@ -72,7 +72,7 @@ fn domain(word: &str) -> Option<Name> {
     (!name.is_root()).then_some(name)
 }
 
-/// A resolv.conf file that is read again when it changes. While the file is missing, unreadable or unusable, the last
+/// A resolv.conf file that is re-read when it changes. While the file is missing, unreadable or unusable, the last
 /// usable content stays in effect.
 #[derive(Debug)]
 pub(super) struct WatchedFile {
@@ -85,7 +85,7 @@ pub(super) struct WatchedFile {
     warned: bool,
 }
 
-/// File metadata. A difference means that the file has changed.
+/// The metadata of a file. If the metadata differs from the stored metadata, the file has changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Stamp {
     modified: Option<SystemTime>,
@@ -98,15 +98,15 @@ impl WatchedFile {
         Self { path, needs_servers, stamp: None, conf: None, warned: false }
     }
 
-    /// Returns the content of the file, and reads it again first if its metadata has changed. Fails only if the file
-    /// was never usable.
+    /// Returns the content of the file. Re-reads the file first if its metadata has changed. Fails only if the file was
+    /// never usable.
     pub(super) async fn current(&mut self) -> io::Result<Arc<ResolvConf>> {
         let (path, stamp) = (self.path.clone(), self.stamp.clone());
         let read = tokio::task::spawn_blocking(move || read_if_changed(&path, stamp.as_ref())).await;
         let error = match read.map_err(io::Error::other).and_then(|read| read) {
             Ok(None) => None,
             Ok(Some((stamp, bytes))) => {
-                // Store the stamp of an unusable file too, so that the file is not read again at every lookup.
+                // Store the metadata of an unusable file too, so that the file is not re-read at every lookup.
                 self.stamp = Some(stamp);
                 let conf = ResolvConf::parse(&bytes);
                 if conf.servers.is_empty() && self.needs_servers {

@@ -8,10 +8,11 @@ use crate::time::{Duration, Instant};
 const LOOKUP_BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// Maximum backoff after any number of failed lookups.
 const LOOKUP_BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Minimum time between the starts of two early lookups.
+/// Minimum time between the starts of two early lookups, which are requested before the next scheduled lookup, for
+/// example when a Pod fails.
 const EARLY_INTERVAL: Duration = Duration::from_secs(1);
-/// Length of the window in which at most two lookups start while lookups fail. With two packets each (A and AAAA), they
-/// send at most four packets per second.
+/// Length of the window in which at most two lookups start while lookups fail. Each lookup sends two packets (A and
+/// AAAA), so these lookups send at most four packets per second.
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// The schedule of one pool's lookups. The caller performs each lookup at the returned time and reports the result.
@@ -32,10 +33,11 @@ impl Schedule {
         Self { min, max: max.max(min), failures: 0, early: None, starts: [None; 2] }
     }
 
-    /// Returns the start of the next lookup after a success: when the TTL expires, but within the bounds.
+    /// Returns the start of the next lookup after a success: the time at which the TTL expires, clamped to the minimum
+    /// and maximum interval.
     ///
     /// A jitter of ±10 % spreads the queries of clients that started at the same time. A TTL of 0 is valid (RFC 1035
-    /// section 3.2.1) and results in the lower bound.
+    /// section 3.2.1) and results in the minimum interval.
     pub(crate) fn after_success(&mut self, now: Instant, valid_until: Instant, rng: &mut impl rand::Rng) -> Instant {
         self.failures = 0;
         self.starts = [None; 2];
@@ -43,20 +45,22 @@ impl Schedule {
         now + wait.mul_f64(rng.random_range(0.9..=1.1))
     }
 
-    /// Returns the start of the next lookup after a failure. The backoff is a random time of up to 0.25 s, 0.5 s, 1 s …
-    /// 5 s ("full jitter"). At most two lookups start per second.
+    /// Returns the start of the next lookup after a failure. The backoff is a random time between zero and a maximum
+    /// ("full jitter"). The maximum doubles with each failure, from 0.25 s to 5 s. At most two lookups start per
+    /// second.
     pub(crate) fn after_failure(&mut self, now: Instant, rng: &mut impl rand::Rng) -> Instant {
         let ceiling = LOOKUP_BACKOFF_MIN.saturating_mul(1 << self.failures.min(8)).min(LOOKUP_BACKOFF_MAX);
         self.failures = self.failures.saturating_add(1);
         if self.starts[1].is_none() {
-            // The failed lookup started at an unknown time. Assume the latest possible one.
+            // The start time of the failed lookup is unknown. Assume the latest possible time, which is now.
             self.starts[1] = Some(now);
         }
         self.record_start(now + ceiling.mul_f64(rng.random_range(0.0..=1.0)))
     }
 
-    /// Returns the start of an early lookup: now, but at most once per second. The caller requests one after a refused
-    /// connection, a failed probe or the loss of the last Pod of a role.
+    /// Returns the start of an early lookup: now, or one second after the previous early lookup if that is later. While
+    /// lookups fail, the limit of two lookups per second applies too. The caller requests an early lookup after a
+    /// refused connection, a failed probe or the loss of the last Pod of a role.
     ///
     /// While the returned time is in the future, further calls return the same time. The caller uses that time if it is
     /// earlier than the next scheduled lookup.
@@ -72,8 +76,8 @@ impl Schedule {
         }
     }
 
-    /// Records the start of a lookup at `at`, or at the earliest later time that the window allows, and returns that
-    /// time.
+    /// Records that a lookup starts at `at`, or later if two lookups already start within the second before `at`.
+    /// Returns the start of the lookup.
     fn record_start(&mut self, at: Instant) -> Instant {
         let at = self.starts[0].map_or(at, |before_last| at.max(before_last + WINDOW));
         self.starts = [self.starts[1], Some(at)];

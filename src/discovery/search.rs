@@ -14,11 +14,11 @@ pub(super) struct Candidate {
 }
 
 /// Returns the candidates for `name`, without duplicates. If `prefix` is given (SRV records), each candidate begins
-/// with it.
+/// with the prefix.
 ///
-/// An absolute name is its own only candidate. So is a name that already ends with a search domain, such as
-/// `postgresql-svc.k8s-training.svc.cluster.local` in a Pod. Appending another domain would cost several queries, which
-/// would return NXDOMAIN or the records of an unrelated name.
+/// An absolute name has only one candidate: the name itself. A name that already ends with a search domain has only one
+/// candidate too. An example is `postgresql-svc.k8s-training.svc.cluster.local` in a Pod of that namespace. Appending
+/// another domain would cost several queries, which would return NXDOMAIN or the records of an unrelated name.
 pub(super) fn candidates(name: &Name, absolute: bool, prefix: Option<&Name>, conf: &ResolvConf) -> Vec<Candidate> {
     let mut as_is = name.clone();
     as_is.set_fqdn(true);

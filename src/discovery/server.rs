@@ -1,7 +1,7 @@
 //! Queries one name server through hickory-resolver.
 //!
-//! Each server has its own hickory pool, because a hickory pool with several servers ends a lookup at the first
-//! SERVFAIL or REFUSED. `nameservers` chooses the server for each query instead.
+//! Each name server has its own hickory pool (`NameServerPool`), because a hickory pool with several servers ends a
+//! lookup at the first SERVFAIL or REFUSED. The `nameservers` module chooses the server for each query instead.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -70,8 +70,8 @@ impl Server {
 
     /// Queries this server and follows CNAME records until a response contains the queried records.
     ///
-    /// The caller must have reserved the first packet in the rate limit. If `throttled`, which is set while lookups
-    /// fail, the packets for aliases wait for the rate limit.
+    /// The caller must reserve the first packet in the rate limit before the call. `throttled` is set while lookups
+    /// fail. If it is set, the packets for aliases wait for the rate limit.
     pub(super) async fn query(&self, name: &Name, kind: RecordType, throttled: bool) -> Result<Answer, ServerError> {
         let loopback = self.allow_loopback || self.address.ip().is_loopback();
         let mut aliases: Vec<Name> = Vec::new();
@@ -126,8 +126,8 @@ impl Server {
 
     /// Replaces the hickory pool with a new one that has no connections and no statistics.
     ///
-    /// hickory counts every negative response as a server failure. After some dozens of them, it would wait seconds
-    /// before it retransmits a lost packet.
+    /// hickory counts every negative response as a server failure. After some dozens of negative responses, hickory
+    /// would wait several seconds before it retransmits a lost packet.
     fn recreate_pool(&self) {
         let sockets = Sockets::new(self.rate_limit.clone(), self.socket_error.clone());
         match pool(self.address, self.timeout, self.randomize_case, sockets) {
@@ -145,7 +145,8 @@ impl Server {
         if rejection.reason.is_empty() { error } else { error.with_cause(rejection.reason) }
     }
 
-    /// Returns the error for a query that hickory reports as failed. hickory reports negative responses this way too.
+    /// Returns the error for a query that hickory reports as failed. hickory also reports a negative response as a
+    /// failed query.
     fn failed(&self, name: &Name, kind: RecordType, error: NetError) -> ServerError {
         let error_kind = match &error {
             NetError::Busy | NetError::Io(_) | NetError::NoConnections => ResolveErrorKind::Io,
@@ -176,9 +177,9 @@ impl Server {
     }
 }
 
-/// A guard that recreates the hickory pool when a query fails or is cancelled. Without it, hickory would keep using a
-/// TCP connection whose peer has stopped responding, because a cancelled query does not count as a failure of the
-/// connection.
+/// A guard that recreates the hickory pool when a query fails or is cancelled. Without the guard, hickory would keep
+/// using a TCP connection whose peer has stopped responding, because a cancelled query does not count as a failure of
+/// the connection.
 struct QueryGuard<'a> {
     server: &'a Server,
     answered: bool,
@@ -192,7 +193,8 @@ impl Drop for QueryGuard<'_> {
     }
 }
 
-/// Creates a hickory pool for one server, which queries over UDP, and over TCP after a truncated response.
+/// Creates a hickory pool for one name server. The pool queries the server over UDP, and repeats a query over TCP after
+/// a truncated response.
 fn pool(
     address: SocketAddr,
     timeout: Duration,

@@ -10,10 +10,10 @@
 //!
 //! - [`async_singleflight`](https://docs.rs/async_singleflight) and [`moka`](https://docs.rs/moka) (`Cache::get_with`)
 //!   poll the operation inside the first caller's future. If that caller is cancelled, a waiting caller starts its own
-//!   operation from the beginning: all queries are sent again, with a new deadline. moka also keeps the result, which
-//!   must not be used for later calls.
-//! - `futures_util::future::Shared` keeps one operation running for all callers. But a panic in the operation panics in
-//!   every caller, and a new run can start while another thread is still dropping the previous one.
+//!   operation from the beginning: all queries are sent again, with a new deadline. moka also caches the result, but
+//!   later calls must not use it.
+//! - `futures_util::future::Shared` keeps one operation running for all callers. However, a panic in the operation
+//!   propagates to every caller, and a new run can start while another thread is still dropping the previous one.
 
 use std::{
     fmt,
@@ -30,14 +30,14 @@ use crate::sync::{Mutex, lock};
 
 /// An operation that runs at most once at a time. Callers that arrive during a run receive the result of that run.
 ///
-/// Each run is a task. When its last caller is dropped, the task is aborted.
+/// Each run is a tokio task. The task is aborted when the last caller of the run is dropped.
 pub(super) struct SingleFlight<T> {
     current: Mutex<Current<T>>,
 }
 
 /// The latest run.
 struct Current<T> {
-    /// Owned by the callers that are waiting for the run.
+    /// The run itself, which is owned by the callers that are waiting for its result.
     running: Weak<Running<T>>,
     task: Option<JoinHandle<()>>,
 }
@@ -76,7 +76,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
                     let previous = current.task.take();
                     let task = tokio::spawn(async move {
                         if let Some(previous) = previous {
-                            // Only wait for the end of the previous task. Its callers have received the result.
+                            // Wait only until the previous task has ended. The result of that task is not used here.
                             let _ = previous.await;
                         }
                         let done = work().await;

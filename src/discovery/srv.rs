@@ -1,7 +1,7 @@
 //! Looks up SRV records. One query returns the name, port and address of every Pod.
 //!
-//! CoreDNS adds the targets' addresses to its response. If CoreDNS or a cache omits some, each of those targets is
-//! queried. A target whose query fails keeps its last good address.
+//! CoreDNS adds the addresses of the SRV targets to its response. If CoreDNS or a cache omits the address of a target,
+//! that address is queried separately. A target whose query fails keeps its last good address.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -15,18 +15,18 @@ use super::{
 };
 use crate::{endpoint::Endpoint, time::Duration};
 
-/// Maximum number of concurrent queries for targets' addresses.
+/// Maximum number of concurrent queries for the addresses of SRV targets.
 const MAX_CONCURRENT: usize = 16;
 
-/// The last good address of each target.
+/// The last good address of each SRV target.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Targets(BTreeMap<Name, IpAddr>);
 
-/// A target's address and TTL, or the errors of the queries for it.
+/// The address of an SRV target and its TTL, or the errors of the queries for that address.
 type TargetResult = Result<(IpAddr, Duration), Vec<ServerError>>;
 
 impl Targets {
-    /// Queries the SRV records of `name`, and the targets' addresses that are missing from the response.
+    /// Queries the SRV records of `name`, and then the address of each target for which the response contains none.
     pub(super) async fn query(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
         let response = cx.servers.query(name, RecordType::SRV, cx.throttled, cx.deadline).await?;
         let answer = response.answer;
@@ -34,8 +34,9 @@ impl Targets {
         found.add_answer(response.server, answer.ttl, answer.left_out);
         let mut results: BTreeMap<Name, TargetResult> = BTreeMap::new();
         for (target, ip) in answer.glue {
-            // The glue is sorted by target and address, IPv4 first. Only the first address is used: a dual-stack Pod
-            // must not receive a double share of the load.
+            // The glue (the addresses in the additional section) is sorted by target and address, IPv4 first. Only the
+            // first address of each target is used, because a dual-stack Pod must not receive a double share of the
+            // load.
             results.entry(target).or_insert(Ok((ip, answer.ttl)));
         }
         let mut missing: Vec<&Name> = answer.services.iter().map(|service| &service.target).collect();
@@ -93,14 +94,14 @@ fn host(target: &Name) -> String {
     target.to_ascii().trim_end_matches('.').to_ascii_lowercase()
 }
 
-/// Queries the address of each target: A records and, if there are none, AAAA records.
+/// Queries the address of each target: A records, or AAAA records if the target has no A records.
 async fn query_addresses(targets: Vec<&Name>, cx: &QueryContext) -> Vec<(Name, TargetResult)> {
     let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut queries = JoinSet::new();
     for target in targets {
         let (target, cx, permits) = (target.clone(), cx.clone(), permits.clone());
         queries.spawn(async move {
-            // The semaphore is never closed, so this cannot fail.
+            // The semaphore is never closed, so `acquire` cannot fail.
             let _permit = permits.acquire().await;
             let mut all_errors = Vec::new();
             for kind in [RecordType::A, RecordType::AAAA] {

@@ -23,8 +23,8 @@ pub struct DnsStats {
     pub ttl: Option<Duration>,
     /// Number of Pods that the last successful lookup returned.
     pub pods: usize,
-    /// The Service's ClusterIP, if that is the only address of the name. Such a Service is not headless, so the pool
-    /// cannot distinguish its Pods.
+    /// The Service's ClusterIP, if the name of the Service resolves only to this address. Such a Service is not
+    /// headless, so the pool cannot distinguish its Pods.
     pub cluster_ip: Option<IpAddr>,
     /// Every name server queried so far, in the order in which their first queries ended.
     pub servers: Vec<ServerStats>,

@@ -36,8 +36,8 @@ pub(super) struct Sockets {
     last_error: LastSocketError,
 }
 
-/// The last socket error for a name server. Recorded because hickory reports most socket errors as "no connections
-/// available".
+/// The last socket error for a name server. It is recorded because hickory reports most socket errors as "no
+/// connections available".
 pub(super) type LastSocketError = Arc<Mutex<Option<io::Error>>>;
 
 impl Sockets {
@@ -83,7 +83,7 @@ impl RuntimeProvider for Sockets {
     }
 }
 
-/// A UDP socket that is connected to one name server. hickory opens one for each packet.
+/// A UDP socket that is connected to one name server. hickory opens a new socket for each packet.
 pub(super) struct ConnectedUdp {
     socket: Arc<UdpSocket>,
     server: SocketAddr,

@@ -1,4 +1,4 @@
-//! A growable array that is stored in chunks, which clones share.
+//! A growable array that is stored in chunks. Clones of the array share the chunks.
 
 use crate::sync::Arc;
 
@@ -8,9 +8,10 @@ pub(crate) const CHUNK: usize = 64;
 /// A chunk, shared by reference counting.
 pub(crate) type Chunk<T> = Arc<[T; CHUNK]>;
 
-/// An array in chunks. Cloning it increments one reference count per chunk.
+/// An array in chunks. Cloning the array increments one reference count per chunk.
 ///
-/// The first chunk is stored inline, which saves an indirection: most sets have no more than one chunk.
+/// The first chunk is stored inline, which saves an indirection. Most arrays have only this chunk, because most pools
+/// have at most 64 Pods.
 #[derive(Debug)]
 pub(crate) struct Chunks<T> {
     first: Chunk<T>,
@@ -39,13 +40,13 @@ impl<T> Chunks<T> {
         (1 + self.more.len()) * CHUNK
     }
 
-    /// Returns the element with this number. Panics if there is none.
+    /// Returns the element with this number. Panics if the array has no such element.
     #[inline(always)]
     pub(crate) fn get(&self, number: u32) -> &T {
         &self.chunk(number)[number as usize % CHUNK]
     }
 
-    /// Returns the element with this number, if there is one.
+    /// Returns the element with this number, or `None` if the array has no such element.
     #[inline(always)]
     pub(crate) fn find(&self, number: u32) -> Option<&T> {
         let number = number as usize;
@@ -55,7 +56,7 @@ impl<T> Chunks<T> {
         self.more.get(number / CHUNK - 1).map(|chunk| &chunk[number % CHUNK])
     }
 
-    /// Returns the chunk of the element with this number. Panics if there is none.
+    /// Returns the chunk of the element with this number. Panics if the array has no such element.
     #[inline(always)]
     pub(crate) fn chunk(&self, number: u32) -> &Chunk<T> {
         if (number as usize) < CHUNK { &self.first } else { &self.more[number as usize / CHUNK - 1] }

@@ -7,11 +7,11 @@ use std::{
 
 use crate::error::{Attempt, BoxError, Phase};
 
-/// The identity of a Pod: its address and, if discovery provides one, its name. SRV records contain names; A and AAAA
-/// records do not.
+/// The identity of a Pod: its address and, if discovery provides one, its name. SRV records contain the names of Pods;
+/// A and AAAA records do not.
 ///
-/// Equality compares name and address. The same name with a new address is another Pod, and so is the same address with
-/// a new name. Cloning only increments a reference count.
+/// Equality compares name and address. A known name with a new address is another Pod, and so is a known address with a
+/// new name. Cloning only increments a reference count.
 #[derive(Clone)]
 pub struct Endpoint(Arc<Inner>);
 
@@ -39,16 +39,17 @@ impl Endpoint {
         Self(Arc::new(Inner { name: Some(name.into()), host: None, address, weight: 1 }))
     }
 
-    /// Returns the same endpoint with the Pod's DNS name: the target of its SRV record without the trailing dot. With
-    /// `ssl_verify_name=pod`, the Pod's certificate must be valid for this name. Equality does not compare this name.
+    /// Returns a copy of this endpoint with the Pod's DNS name, which is the target of its SRV record without the
+    /// trailing dot. With `ssl_verify_name=pod`, the Pod's certificate must be valid for this name. Equality does not
+    /// compare this name.
     #[must_use]
     pub fn with_host(&self, host: impl Into<Arc<str>>) -> Self {
         let Inner { name, address, weight, .. } = &*self.0;
         Self(Arc::new(Inner { name: name.clone(), host: Some(host.into()), address: *address, weight: *weight }))
     }
 
-    /// Returns the same endpoint with another weight, clamped to the range from 1 to [`WEIGHT_MAX`](Self::WEIGHT_MAX).
-    /// The default is 1.
+    /// Returns a copy of this endpoint with another weight, clamped to the range from 1 to
+    /// [`WEIGHT_MAX`](Self::WEIGHT_MAX). The default is 1.
     ///
     /// A Pod of weight 2 gets twice as much traffic as a Pod of weight 1, as far as their load allows. The weight is
     /// not part of the identity: a Pod keeps its connections when its weight changes.
@@ -86,7 +87,7 @@ impl Endpoint {
         self.0.host.as_deref()
     }
 
-    /// Creates the [`Attempt`] for a failure on this Pod.
+    /// Creates the [`Attempt`] that describes a failure on this Pod.
     pub(crate) fn attempt(&self, phase: Phase, cause: impl Into<BoxError>) -> Attempt {
         Attempt::new(self.shared_name(), self.address(), phase, cause)
     }

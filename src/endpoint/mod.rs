@@ -4,8 +4,8 @@
 //
 // * `set` finds the changes between the known set of Pods and a new one from discovery.
 // * `slot` holds the counters and flags of each Pod, which every checkout updates.
-// * `snapshot` is the immutable set of Pods that a checkout chooses from. It shares unchanged `chunks` with its
-//   predecessor.
+// * `snapshot` is the immutable set of Pods that a checkout chooses from. It shares unchanged `chunks` with the
+//   previous snapshot.
 // * `publish` makes a new snapshot visible to all threads.
 
 pub(crate) mod chunks;

@@ -1,27 +1,29 @@
 //! Publishes immutable values to all threads. Each thread reads its own copy of the current value.
 //!
-//! A reader compares the published version with the version of its thread's copy. After a publication, each thread
-//! takes the lock once. Readers do not write to shared memory, so they do not slow each other down.
+//! A reader compares the published version with the version of its thread's copy. If the versions differ, the reader
+//! takes the lock and renews the copy, so each thread takes the lock at most once per publication. All other reads
+//! leave shared memory unchanged, so readers do not slow each other down.
 //!
 //! # Orderings
 //!
 //! A writer replaces the value and stores the new version under one lock. A reader's acquire load of the version pairs
-//! with the writer's release store: a reader that sees the new version and takes the lock finds the new value, or a
-//! newer one with its own version. A reader that still sees the old version uses the old value, as if it had run a
-//! moment earlier.
+//! with the writer's release store: a reader that loads the new version and takes the lock finds the new value, or an
+//! even newer value together with its version. A reader that still loads the old version uses the old value, as if it
+//! had run a moment earlier.
 //!
-//! Versions are unique within the process, across all published values. If the version of a copy equals the published
-//! version, the copy is of this value and is current.
+//! Versions are unique within the process, across all published values. Therefore a copy whose version equals the
+//! published version is a current copy of that value.
 //!
 //! # Alternatives
 //!
 //! * `arc-swap`: `ArcSwap::load` costs about as much as an uncontended mutex, and `load_full` contends on the reference
-//!   count. `arc_swap::cache::Cache` keeps a copy and compares pointers, which is as fast as this module. But a `Cache`
-//!   is a handle for one value, and each thread has to store its own. Because a pool can be used from any thread, each
-//!   thread would still need a table of caches that is bounded and drops the caches of pools that no longer exist. That
-//!   is [`Copies`], most of this module. `arc-swap` would replace only [`Published`], a mutex and a counter, with
-//!   unsafe code that loom cannot check, because it does not use loom's atomics.
-//! * `left-right`: each read changes an epoch counter, a publication waits for the readers of the previous value, and
+//!   count. `arc_swap::cache::Cache` keeps a copy and compares pointers, which is as fast as this module. However, a
+//!   `Cache` is a handle for one value, and each thread has to store its own `Cache`. Because a pool can be used from
+//!   any thread, each thread would still need a table of caches that is bounded and drops the caches of pools that no
+//!   longer exist. Such a table is [`Copies`], which is most of this module. `arc-swap` would replace only
+//!   [`Published`], which is a mutex and a counter. The replacement would be unsafe code that loom cannot check,
+//!   because `arc-swap` does not use loom's atomics.
+//! * `left-right`: each read writes to an epoch counter, a publication waits for the readers of the previous value, and
 //!   each thread has to store a handle too.
 //! * `tokio::sync::watch`: each read takes a shared lock, on which readers contend.
 
@@ -35,12 +37,13 @@ pub(crate) struct Published<T>(Arc<Cell<T>>);
 struct Cell<T> {
     version: AtomicU64,
     value: Mutex<Arc<T>>,
-    /// True once the publisher was dropped: copies are of no use any more.
+    /// True after the publisher was dropped. Threads no longer need their copies then.
     retired: AtomicBool,
 }
 
-/// The number of publishers that were dropped in this process. When it changes, each thread drops its copies of them.
-// The standard library's atomic also under loom: a late reading delays only when a copy is dropped.
+/// The number of publishers that were dropped in this process. When the number changes, each thread drops its copies of
+/// their values.
+// This is the standard library's atomic even under loom, because a stale read only delays the drop of a copy.
 static RETIRED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 #[cfg(feature = "bench")]
@@ -129,7 +132,7 @@ impl<T> Copies<T> {
     /// Returns the copy that was used last, if it has this version and no value was retired since the last purge.
     #[inline(always)]
     pub(crate) fn current(&self, version: u64) -> Option<&T> {
-        // Relaxed: a late reading delays only the purge.
+        // Relaxed: a stale read only delays the purge.
         let retired = RETIRED.load(std::sync::atomic::Ordering::Relaxed);
         match &self.last {
             Some(cached) if cached.version == version && self.retired == retired => Some(&cached.value),
@@ -178,19 +181,19 @@ impl<T> Copies<T> {
 
     /// Drops the copies of retired values.
     fn purge(&mut self) {
-        // Acquire pairs with the release in `retire`: the flags of all values that are counted are visible.
+        // Acquire pairs with the release in `retire`: the `retired` flags of all counted values are visible.
         let retired = RETIRED.load(std::sync::atomic::Ordering::Acquire);
         if std::mem::replace(&mut self.retired, retired) == retired {
             return;
         }
-        // Relaxed: ordered by the acquire above.
+        // Relaxed: the acquire load of `RETIRED` orders this load.
         let is_retired = |cached: &mut Cached<T>| cached.cell.retired.load(Ordering::Relaxed);
         let mut dropped: Vec<_> = self.others.extract_if(.., is_retired).collect();
         dropped.extend(self.last.take_if(is_retired));
         self.next = 0;
     }
 
-    /// Makes `last` free for another copy.
+    /// Moves the copy in `last` to `others`, so that `last` can hold another copy.
     fn move_last_to_others(&mut self) {
         let Some(last) = self.last.take() else { return };
         if self.others.len() + 1 < COPIES {
@@ -243,13 +246,13 @@ mod tests {
         copies.get(&other);
         retired.publish(Arc::new(value.clone()));
         copies.get(&retired);
-        // Another thread's copy must not keep this one alive.
+        // A second thread also holds a copy of the value that is retired below.
         let mut other_thread = Copies::new();
         other_thread.get(&retired);
         copies.get(&other);
         assert_eq!(Arc::strong_count(&value), 2);
         retired.publish(Arc::new(Arc::new(4)));
-        assert_eq!(Arc::strong_count(&value), 2, "threads that do not come back keep the value");
+        assert_eq!(Arc::strong_count(&value), 2, "a thread keeps its copy until its next read");
         retired.retire();
         copies.get(&other);
         other_thread.get(&other);

@@ -8,7 +8,7 @@ pub enum Role {
     Primary,
     /// The server is in recovery: it replays WAL from a primary.
     Standby,
-    /// The role has not been reported yet.
+    /// The role is not known: no probe has reported it yet, or it may have changed since the last probe.
     #[default]
     Unknown,
 }

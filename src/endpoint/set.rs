@@ -1,4 +1,5 @@
-//! Computes the changes between the known set of Pods and a new one from discovery. This module is pure.
+//! Computes the changes between the known set of Pods and a new set from discovery. This module performs no I/O and
+//! uses no clock.
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, Hasher};
 
@@ -11,11 +12,11 @@ pub(crate) struct Diff {
     pub(crate) added: Vec<Endpoint>,
     /// Pods that only the old set contains.
     pub(crate) removed: Vec<Endpoint>,
-    /// Pods that both sets contain, with their new weights.
+    /// Pods that both sets contain with different weights. The entries have the new weights.
     pub(crate) reweighted: Vec<Endpoint>,
 }
 
-/// Number of parts of a set that are compared separately.
+/// Number of parts into which a set is divided. The parts are compared separately.
 const PARTS: usize = 64;
 
 /// The known set of Pods, in a form that is cheap to compare with DNS responses, which list the Pods in any order.
@@ -72,7 +73,7 @@ impl KnownSet {
             let pods = &mut self.parts[part_of(hash)].pods;
             match pods.iter_mut().find(|pod| pod.hash == hash && pod.endpoint == *endpoint) {
                 Some(pod) => {
-                    // Of duplicates with different weights, the last one counts.
+                    // If the new set lists a Pod several times with different weights, the last weight takes effect.
                     if pod.endpoint.weight() != endpoint.weight() {
                         pod.endpoint = endpoint.clone();
                         diff.reweighted.push(endpoint.clone());
@@ -135,7 +136,8 @@ fn part_of(hash: u64) -> usize {
     hash as usize % PARTS
 }
 
-/// Two sums over the hashes of a part's Pods. The order of the Pods does not matter.
+/// A fingerprint of one part of a set: two sums over the hashes of its Pods, which do not depend on the order of the
+/// Pods.
 ///
 /// Two different sets collide with a probability of at most 2^-64. To provoke a collision, an attacker would have to
 /// choose the Pods' addresses, and could then redirect the traffic anyway.
@@ -274,7 +276,7 @@ mod tests {
             let (before, after) = (endpoints(&before), endpoints(&after));
             let mut known = KnownSet::default();
             known.replace(&before);
-            // In any order, with duplicates.
+            // List the Pods of the new set in another order and with duplicates.
             let mut named: Vec<_> = after.iter().chain(after.iter().take(twice)).cloned().collect();
             let length = named.len().max(1);
             named.rotate_left(turn % length);

@@ -1,4 +1,4 @@
-//! The set of Pods that a checkout chooses from. A snapshot is immutable; a change to the set publishes a new one.
+//! The set of Pods that a checkout chooses from. A snapshot is immutable; a change to the set publishes a new snapshot.
 
 use super::{
     chunks::Chunks,
@@ -19,17 +19,17 @@ pub(crate) struct Candidate {
 }
 
 /// The Pods, indexed by the numbers of their slots. A new snapshot shares the unchanged chunks with its predecessor:
-/// adding one Pod to a thousand copies one chunk instead of incrementing a thousand reference counts.
+/// adding one Pod to a set of one thousand copies one chunk of 64 entries instead of all entries.
 pub(crate) type Places<P> = Chunks<Option<P>>;
 
-/// The Pods, their slots, and the candidates for each target.
+/// The Pods, their slots, and the candidates for each target (the role that a caller asks for).
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot<P> {
     slots: Slots,
     pods: Places<P>,
     /// The candidates for each target. Targets with equal candidates share a list.
     lists: [Arc<[Candidate]>; LISTS],
-    /// The same lists if all weights are equal; otherwise empty lists.
+    /// Equal to `lists` if all weights are equal. If the weights differ, all these lists are empty.
     even: [Arc<[Candidate]>; LISTS],
     /// The maximum weight of a candidate; 1 if all weights are equal.
     heaviest: u32,
@@ -72,13 +72,14 @@ impl<P> Snapshot<P> {
         self.pods.get(candidate.slot).as_ref().expect("every candidate is a Pod of its snapshot")
     }
 
-    /// Returns the Pod with this slot number, if there is one.
+    /// Returns the Pod with this slot number, or `None` if the snapshot has no such Pod.
     #[inline(always)]
     pub(crate) fn find(&self, slot: u32) -> Option<&P> {
         self.pods.find(slot)?.as_ref()
     }
 
-    /// Returns the candidates for the target with this index if all weights are equal, otherwise an empty list.
+    /// Returns the candidates for the target with this index if all weights are equal. If the weights differ, returns
+    /// an empty list.
     #[inline(always)]
     pub(crate) fn even_candidates(&self, target: usize) -> &[Candidate] {
         &self.even[target]
@@ -96,7 +97,7 @@ mod tests {
     use super::*;
     use crate::endpoint::slot::Slot;
 
-    /// Counts the slot, the entry in `pods`, and an entry in every list.
+    /// Checks the memory per Pod: the slot, the entry in `pods`, and one entry in every candidate list.
     #[test]
     #[allow(clippy::print_stdout, reason = "prints the measured size")]
     fn a_pod_takes_at_most_320_bytes_of_a_snapshot() {

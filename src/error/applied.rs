@@ -6,7 +6,7 @@ pub enum Applied {
     /// `ERROR`. A retry is safe.
     No,
     /// The operation may have been applied: after it was sent, the connection was lost or the server ended the session
-    /// with a `FATAL`. A `57P01` can follow a commit that is already on the server's disk.
+    /// with a `FATAL`. A `57P01` (`admin_shutdown`) can arrive even after the server has written the commit to disk.
     Unknown,
 }
 

@@ -44,7 +44,7 @@ impl Attempt {
         self.phase
     }
 
-    /// Returns the cause of the failure. `None` if the Pod is healthy but all of its connections were in use.
+    /// Returns the cause of the failure. `None` if the Pod was healthy but all of its connections were in use.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn error::Error + Send + Sync + 'static)> {
         match &self.cause {

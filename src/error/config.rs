@@ -59,7 +59,7 @@ impl ConfigError {
         self
     }
 
-    /// Sets the environment variable that the value was read from.
+    /// Records the environment variable that the value was read from, if any.
     pub(crate) fn with_variable(mut self, variable: Option<&'static str>) -> Self {
         self.variable = variable;
         self

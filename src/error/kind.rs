@@ -23,7 +23,8 @@ pub enum Kind {
     Query,
     /// The pool is closed.
     Shutdown,
-    /// The server did not respond in time, for example to a cancel request. Checkouts use more specific kinds.
+    /// The server did not respond in time, for example to a cancel request. A checkout that times out has a more
+    /// specific kind.
     Timeout,
     /// The TLS handshake failed, or the server's certificate was rejected.
     Tls,

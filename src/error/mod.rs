@@ -1,8 +1,8 @@
 //! The error types of this crate.
 //!
-//! An [`Error`] has a [`Kind`], and an [`Attempt`] for each Pod that was tried, with the [`Phase`] and the cause of the
-//! failure. [`Applied`] shows whether a retry is safe. [`ConfigError`] reports an invalid parameter, and [`TlsError`] a
-//! failed TLS handshake.
+//! An [`Error`] has a [`Kind`], and an [`Attempt`] for each Pod that was tried. An attempt contains the [`Phase`] and
+//! the cause of the failure. [`Applied`] shows whether a retry is safe. [`ConfigError`] reports an invalid parameter,
+//! and [`TlsError`] a failed TLS handshake.
 
 mod applied;
 mod attempt;
@@ -23,11 +23,12 @@ pub use tls::{TlsError, TlsReason};
 /// A boxed error of any type.
 pub type BoxError = Box<dyn error::Error + Send + Sync>;
 
-/// The error type of the pool. One machine word in size.
+/// The error type of the pool, one machine word in size.
 ///
-/// [`kind`](Error::kind) returns the category, [`attempts`](Error::attempts) each Pod that was tried with the cause of
-/// its failure, [`applied`](Error::applied) whether the database may have changed, and [`source`](error::Error::source)
-/// the cause. The error's text does not repeat the text of its source.
+/// [`kind`](Error::kind) returns the category, and [`source`](error::Error::source) the cause.
+/// [`attempts`](Error::attempts) lists each Pod that was tried, with the reason why the attempt failed.
+/// [`applied`](Error::applied) shows whether the database may have changed. The error's text does not repeat the text
+/// of its source.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -61,7 +62,7 @@ impl Error {
         self
     }
 
-    /// Inserts attempts from earlier in the same call before this error's attempts.
+    /// Prepends the attempts that the same call made before those of this error.
     pub(crate) fn with_earlier(mut self, mut earlier: Vec<Attempt>) -> Self {
         earlier.append(&mut self.0.attempts);
         self.0.attempts = earlier;

@@ -14,8 +14,8 @@ pub enum Phase {
     Startup,
     /// Waiting for a free connection.
     Wait,
-    /// The ping before a checkout. Sent if the connection was idle for longer than `ping_after`, or if its server's
-    /// last known role does not fit the target.
+    /// The ping before a checkout, which is sent if the connection was idle for longer than `ping_after`, or if its
+    /// server's last known role does not fit the target.
     Ping,
     /// A health probe.
     Probe,

@@ -1,4 +1,5 @@
-//! Computes the candidates for each target: the Pods from which a checkout may choose.
+//! Computes the candidates for each target. The target is the kind of server that a checkout requests, such as the
+//! primary; the candidates are the Pods from which the checkout may choose.
 
 use super::State;
 use crate::{
@@ -16,29 +17,30 @@ pub(crate) struct Eligibility {
     pub(crate) read_only: bool,
     /// True if the Pod belongs to another cluster, or is a former or second primary; see [`fencing`](super::fencing).
     pub(crate) fenced: bool,
-    /// True if the Pod is a standby that is too far behind; see [`lag`](super::lag).
+    /// True if the Pod is a standby that is too far behind its primary; see [`lag`](super::lag).
     pub(crate) late: bool,
 }
 
 /// The candidates for every target.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Lists {
-    /// The distinct lists. Each holds indexes of the slice that was passed to [`candidates`], in ascending order.
+    /// The lists of candidates, without duplicates. A list holds indexes into the slice that was passed to
+    /// [`candidates`], in ascending order.
     pub(crate) distinct: Vec<Vec<u32>>,
-    /// For each target, by [`Target::index`]: the index of its list in `distinct`. Targets with the same candidates
-    /// share a list.
+    /// For each target, the index of its list in `distinct`. Indexed by [`Target::index`]. Targets with equal
+    /// candidates share one list.
     pub(crate) of: [usize; LISTS],
-    /// True if no Pod is healthy, so that ejected Pods are used.
+    /// True if no Pod is healthy, so the candidates are ejected Pods.
     pub(crate) panic: bool,
 }
 
-// The kinds of Pods that targets distinguish, as one bit each.
+// The kinds of Pods that the targets distinguish. Each kind is one bit of a bit set.
 const WRITABLE_PRIMARY: u8 = 1;
 const READ_ONLY_PRIMARY: u8 = 2;
 const STANDBY: u8 = 4;
 const UNKNOWN: u8 = 8;
 
-/// Each kind, with the role and the read-only setting of its servers.
+/// The kinds of Pods, each with the role and the read-only setting of its servers.
 const KINDS: [(u8, Role, bool); 4] = [
     (WRITABLE_PRIMARY, Role::Primary, false),
     (READ_ONLY_PRIMARY, Role::Primary, true),
@@ -47,12 +49,13 @@ const KINDS: [(u8, Role, bool); 4] = [
     (UNKNOWN, Role::Unknown, false),
 ];
 
-/// The kinds that each target accepts.
+/// The kinds of Pods that each target accepts, indexed by [`Target::index`].
 const ACCEPTED: [u8; LISTS] = kinds(false);
-/// The accepted kinds that each target prefers.
+/// The kinds of Pods that each target prefers among the accepted ones, indexed by [`Target::index`].
 const PREFERRED: [u8; LISTS] = kinds(true);
 
-/// Returns the kinds that each target accepts. If `preferred` is true, returns only those that the target also prefers.
+/// Returns the kinds of Pods that each target accepts. If `preferred` is true, returns only the accepted kinds that the
+/// target also prefers.
 const fn kinds(preferred: bool) -> [u8; LISTS] {
     let (mut kinds, mut i) = ([0; LISTS], 0);
     while i < LISTS {
@@ -82,10 +85,11 @@ impl Eligibility {
 
 /// Computes the candidates for every target.
 ///
-/// The candidates are the healthy Pods, or the ejected Pods if no Pod is healthy. Pods that have not passed a probe
-/// yet, are being drained, are fenced, or are too far behind are never candidates. [`Target::accepts`] and
-/// [`Target::prefers`] select the candidates for each target. If no standby is usable because standbys are too far
-/// behind, `fallback` decides whether the primary replaces them.
+/// The candidates are the healthy Pods, or the ejected Pods if no unfenced Pod is healthy. A Pod is never a candidate
+/// while it has not passed a probe yet, is draining, is fenced, or is too far behind its primary. [`Target::accepts`]
+/// and [`Target::prefers`] select the candidates for each target. If a target excludes the writable primary, no standby
+/// is usable, and at least one standby is too far behind, `fallback` decides whether the primary serves the target
+/// instead.
 pub(crate) fn candidates(pods: &[Eligibility], fallback: LagFallback) -> Lists {
     let panic = !pods.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
     let usable = if panic { State::Ejected } else { State::Healthy };

@@ -1,13 +1,13 @@
 //! Fences Pods that must not be used: Pods of another cluster, former primaries, and second primaries.
 //!
-//! * The system identifier identifies a cluster. The pool adopts the first identifier that a passing Pod reports, and
-//!   fences Pods that report a different one. It adopts another identifier only when no Pod reports the old one any
-//!   more, for example after the cluster has been recreated.
+//! * The system identifier, which `initdb` assigns, identifies a database cluster. The pool adopts the first identifier
+//!   that a passing Pod reports, and fences Pods that report a different one. The pool adopts a different identifier
+//!   only when no Pod reports the adopted one any more, for example after the cluster has been recreated.
 //! * A promotion starts a timeline with a higher number (PostgreSQL manual, "Timelines"). The pool remembers the
 //!   highest timeline of each cluster, for at most [`CLUSTERS`] clusters. A primary on a lower timeline is a former
-//!   primary that has not noticed the promotion. It is fenced for every target, even if it is the only Pod: writes to
-//!   it would be lost, and reads from it would be outdated.
-//! * If two primaries are on the same timeline, the pool keeps the one in use and fences the other.
+//!   primary that has not detected the promotion of its successor. A former primary is fenced for every target, even if
+//!   it is the only Pod: writes to it would be lost, and reads from it would be stale.
+//! * If two primaries are on the same timeline, the pool keeps the one that it already uses and fences the other.
 //!
 //! Fencing cannot undo writes that a former primary accepted before the pool detected the promotion.
 
@@ -23,7 +23,7 @@ pub(crate) struct Claim {
     pub(crate) role: Role,
     /// The cluster's system identifier, if the Pod reported one.
     pub(crate) system: Option<u64>,
-    /// The timeline, if the Pod is a primary and reported one.
+    /// The number of the timeline. `None` for a standby, and for a primary that did not report its timeline.
     pub(crate) timeline: Option<u32>,
     /// True if the Pod passes its probes.
     pub(crate) passing: bool,
@@ -36,7 +36,7 @@ pub(crate) enum Fence {
     OtherSystem { expected: u64, got: u64 },
     /// The Pod is a primary on a timeline from before the last promotion.
     OldTimeline { newest: u32, got: u32 },
-    /// Another Pod is the primary on the same timeline.
+    /// The Pod is a primary, but the pool already uses another primary on the same timeline.
     SecondPrimary,
 }
 
@@ -54,24 +54,25 @@ impl fmt::Display for Fence {
     }
 }
 
-/// Maximum number of clusters whose timelines are remembered. It bounds the memory that a faulty server can use by
-/// reporting a different identifier each time.
+/// Maximum number of clusters whose timelines are remembered. The limit bounds the memory use if a faulty server
+/// reports a new system identifier with every probe.
 const CLUSTERS: usize = 64;
 
-/// The timelines seen so far, by cluster, and the primary in use.
+/// The highest timeline of each cluster so far, and the primary that the pool uses.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timelines {
     /// The system identifier of the pool's cluster.
     system: Option<u64>,
-    /// The highest timeline seen in each cluster, by system identifier. An entry is kept until the pool is dropped or
-    /// entries of other clusters displace it.
+    /// The highest timeline seen in each cluster, by system identifier. An entry is evicted only if the map is full and
+    /// the pool's own cluster needs its place.
     newest: BTreeMap<u64, u32>,
     /// The serial number of the primary in use.
     primary: Option<u64>,
 }
 
 impl Timelines {
-    /// Records the timelines of the claims. Returns, for each claim, the reason to fence its Pod, if there is one.
+    /// Records the timelines in `claims`. Returns, for each claim, the reason why its Pod must be fenced, or `None` if
+    /// the Pod may be used.
     pub(crate) fn judge(&mut self, claims: &[Claim]) -> Vec<Option<Fence>> {
         let is_reported = |system: Option<u64>| claims.iter().any(|claim| claim.system == system);
         let first = claims.iter().filter(|claim| claim.passing).find_map(|claim| claim.system);

@@ -1,20 +1,22 @@
 //! Determines whether a standby is too far behind its primary.
 //!
-//! * **Lag in bytes**: the standby's position is compared with a position of the primary that was received before the
-//!   standby was queried. WAL that the primary writes during the query therefore does not count as lag.
+//! * **Lag in bytes**: the WAL position that the standby has replayed is compared with a WAL position of the primary.
+//!   The primary's position was received before the standby was queried. Therefore WAL that the primary writes during
+//!   the standby's query does not count as lag.
 //! * **Lag in time**: the age of the last commit that the standby has replayed. The age counts only if the standby
-//!   lacks WAL that is at least [`GRACE`] old. Otherwise every standby would be late while the primary is idle, and at
-//!   the first commit after an idle hour.
-//! * A standby without a WAL receiver will not receive the next write either. While a primary serves, such a standby is
-//!   late if there is any limit.
-//! * Without a serving primary, the last result stays valid, so that standbys stay in service when their primary fails.
-//!   In addition, a standby is late if it falls too far behind the most advanced standby.
+//!   lacks WAL that is at least [`GRACE`] old. Without this condition, every standby would exceed the limit while the
+//!   primary is idle, because the last commit keeps aging. The same would happen at the first commit after an idle
+//!   hour.
+//! * A standby without a WAL receiver is disconnected from its primary and does not receive further writes. While a
+//!   primary serves, a disconnected standby is late (it exceeds the limit) if any limit is set.
+//! * Without a serving primary, each standby keeps its last result, so that standbys stay in service when their primary
+//!   fails. In addition, a standby becomes late if its lag in bytes behind the most advanced standby exceeds the limit.
 
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// Minimum age of missing WAL. If a standby lacks only newer WAL, its lag in time does not count.
+/// Minimum age of the missing WAL. If a standby lacks only WAL that is newer, its lag in time is ignored.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 /// The maximum lag of a standby.
@@ -30,8 +32,9 @@ impl Limit {
         self.bytes.is_some() || self.time.is_some()
     }
 
-    /// Returns true if a standby may exceed the limit, according to its last reading and a newer reading of the
-    /// primary. Because the primary's reading is newer, this is only a reason to query the standby again.
+    /// Returns true if a standby may exceed the limit, according to the standby's last WAL position and a newer
+    /// position of the primary. Because the primary's position is newer, the standby may have caught up since. A result
+    /// of true is therefore only a reason to query the standby again.
     pub(crate) fn may_be_exceeded(&self, standby: &Standby, primary: &Reading) -> bool {
         let lacks = primary.position.saturating_sub(standby.reading.position);
         let old = standby.replayed_ago.unwrap_or_default();
@@ -39,7 +42,7 @@ impl Limit {
     }
 }
 
-/// A WAL position, with the times of the query that returned it.
+/// A WAL position that a server reported, with the times at which the query was sent and the response was received.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Reading {
     pub(crate) position: u64,
@@ -52,18 +55,18 @@ pub(crate) struct Reading {
 /// The replication state that a standby reported.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Standby {
-    /// The last replayed position.
+    /// The last WAL position that the standby has replayed.
     pub(crate) reading: Reading,
     /// True if the standby receives WAL from another server.
     pub(crate) receiving: bool,
-    /// The age of the last replayed commit, if there is one.
+    /// The age of the last commit that the standby has replayed. `None` if it has replayed none.
     pub(crate) replayed_ago: Option<Duration>,
 }
 
 /// The lag of a standby.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Lag {
-    /// The lag in bytes; `None` before the first comparison with a primary.
+    /// The lag in bytes behind the primary. `None` before the first comparison with a primary.
     pub(crate) bytes: Option<u64>,
     /// True if the standby receives no WAL.
     pub(crate) disconnected: bool,
@@ -73,8 +76,8 @@ pub(crate) struct Lag {
 
 /// Returns the lag of a standby.
 ///
-/// * `primary`: the last readings of the serving primary, oldest first; empty if no primary serves.
-/// * `advanced`: the position of the most advanced standby. Used only if no primary serves.
+/// * `primary`: the last readings of the serving primary's WAL position, oldest first. Empty if no primary serves.
+/// * `advanced`: the WAL position of the most advanced standby. Used only if no primary serves.
 /// * `before`: the previous result for this standby.
 pub(crate) fn judge(limit: Limit, standby: &Standby, primary: &[Reading], advanced: Option<u64>, before: Lag) -> Lag {
     let position = standby.reading.position;
@@ -90,7 +93,8 @@ pub(crate) fn judge(limit: Limit, standby: &Standby, primary: &[Reading], advanc
     let old = standby.replayed_ago.unwrap_or(Duration::ZERO);
     let lacks_old = match known(GRACE) {
         Some(earlier) => position < earlier.position,
-        // No reading is old enough yet. A standby that was late stays late until it has caught up.
+        // No reading of the primary is old enough yet to apply the grace period. A late standby stays late until it has
+        // caught up with the primary's newest reading.
         None => before.late && position < newest.position,
     };
     let late_in_time = lacks_old && limit.time.is_some_and(|limit| old > limit);

@@ -1,15 +1,17 @@
 //! Decides which Pods receive traffic, based on observations. All code here is pure: it reads no clock, starts no task
 //! and does no I/O.
 //!
-//! DNS determines which Pods exist. This module determines which of them serve:
+//! DNS determines which Pods exist. This module determines which of these Pods receive traffic:
 //!
 //! * [`state`] holds the health state of one Pod and its transitions.
-//! * [`fencing`] finds Pods that must not be used: those of another cluster, and former or second primaries.
+//! * [`fencing`] finds Pods that must not be used: Pods of another database cluster, former primaries, and second
+//!   primaries.
 //! * [`lag`] finds standbys that are too far behind their primary.
-//! * [`outlier`] finds Pods whose statements fail because of the server.
+//! * [`outlier`] finds Pods on which too many statements fail through a fault of the server.
 //! * [`latency`] assigns Pods to classes by their latency relative to the fastest Pods.
-//! * [`target`] defines which Pods each [`Target`](crate::config::Target) accepts.
-//! * [`candidates`] combines all of these into the lists that checkouts choose from.
+//! * [`target`] defines which Pods each [`Target`](crate::config::Target) accepts. The target is the kind of server
+//!   that a checkout requests, such as the primary.
+//! * [`candidates`] combines these results into the lists of Pods from which checkouts choose.
 
 pub(crate) mod candidates;
 pub(crate) mod fencing;

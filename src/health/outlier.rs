@@ -1,11 +1,12 @@
-//! Detects Pods whose statements fail because of the server: too many in a row, or too large a share in a time window.
+//! Detects outliers: Pods on which too many statements fail through a fault of the server. A Pod is an outlier if too
+//! many statements fail in a row, or if the success rate within a time window is too low.
 //!
 //! Only errors that the server reports about itself count: insufficient resources, system errors and internal errors
-//! (SQLSTATE classes 53, 58, F0 and XX). Other SQL errors are ordinary responses. A broken connection is hard evidence,
-//! which [`state`](super::state) handles.
+//! (SQLSTATE classes 53, 58, F0 and XX). All other SQL errors, such as constraint violations, count as successful
+//! responses. A broken connection ejects its Pod immediately; [`state`](super::state) handles this case.
 //!
-//! The success rate is computed from time buckets. In a moving average, a burst of failures between two quiet periods
-//! would have almost no weight.
+//! The success rate is computed from time buckets. An exponential moving average is unsuitable, because a burst of
+//! failures between two quiet periods would have almost no weight in it.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,15 +14,15 @@ use crate::time::Instant;
 
 /// Number of buckets into which the window is divided.
 const BUCKETS: u32 = 10;
-/// Minimum number of statements in the window. With fewer, the success rate is ignored.
+/// Minimum number of statements in the window. If there are fewer statements, the success rate is ignored.
 const MIN_STATEMENTS: u64 = 20;
 
 /// The limits beyond which a Pod is an outlier.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
-    /// Number of consecutive failures.
+    /// Number of consecutive failures that make a Pod an outlier.
     pub(crate) consecutive: u32,
-    /// Minimum share of statements that must succeed, from 0.0 to 1.0.
+    /// Minimum share of the window's statements that must succeed, from 0.0 to 1.0.
     pub(crate) success_rate: f64,
     /// Length of the window over which the success rate is computed.
     pub(crate) window: Duration,
@@ -30,13 +31,13 @@ pub(crate) struct Rule {
 /// The recent statements of one Pod.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outlier {
-    /// The start of each bucket, its number of statements, and the number of failures among them. Oldest first.
+    /// The buckets, oldest first: the start time, the number of statements, and the number of failed statements.
     buckets: VecDeque<(Instant, u64, u64)>,
 }
 
 impl Outlier {
-    /// Records the statements and failures since the last call. Returns true if the Pod is now an outlier.
-    /// `consecutive` is the current number of consecutive failures.
+    /// Records the number of statements and of failed statements since the last call. Returns true if the Pod is an
+    /// outlier now. `consecutive` is the number of consecutive failures up to the last statement.
     pub(crate) fn record(
         &mut self,
         rule: &Rule,

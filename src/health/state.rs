@@ -7,18 +7,20 @@
 //! | `Ejected` | → `Healthy` (2) | restarts the count of passed probes | restarts the count of passed probes |
 //! | `Draining` | no change | no change | no change |
 //!
-//! 1. Immediately if the failure is conclusive, otherwise after the second consecutive failure.
-//! 2. After the second consecutive passed probe, but not before the backoff has ended. If no other Pod of its role
-//!    serves, after the first passed probe, regardless of the backoff.
+//! 1. The Pod is ejected immediately if the failure is conclusive (see [`HealthEvent::Failed`]), and after the second
+//!    consecutive failure if it is not.
+//! 2. The Pod returns after the second consecutive passed probe, but not before its backoff has ended. If no other Pod
+//!    of the same role serves, the Pod returns after the first passed probe, regardless of its backoff.
 //!
 //! Every state changes to `Draining` when discovery removes the Pod.
 //!
-//! Evidence from traffic is either hard evidence or an [outlier](super::outlier). Hard evidence is a failure that no
-//! statement can cause: the server reported that it is shutting down or not ready (SQLSTATE 57P01, 57P02, 57P03), or an
-//! established connection broke.
+//! Evidence from traffic has two forms. Hard evidence is a failure that no statement can cause: the server reported
+//! that it is shutting down or not ready (SQLSTATE 57P01, 57P02, 57P03), or an established connection broke. The other
+//! form is a series or a high share of failed statements, which makes the Pod an [outlier](super::outlier).
 //!
-//! The backoff doubles from 1 s to 30 s. It delays only Pods that pass their probes but are ejected by traffic again
-//! within 5 minutes of their return.
+//! The backoff delays the return of a Pod that relapses: it passes its probes, but evidence from traffic ejects it
+//! again within 5 minutes of its last return. The backoff is 1 s after the first relapse and doubles with each further
+//! relapse, up to 30 s.
 
 use std::{fmt, time::Duration};
 
@@ -26,9 +28,9 @@ use crate::time::Instant;
 
 /// Number of consecutive passed probes after which an ejected Pod returns.
 pub(crate) const PASSES_TO_RETURN: u32 = 2;
-/// Number of consecutive failed probes after which a Pod is ejected even if each failure is inconclusive.
+/// Number of consecutive failed probes after which a Pod is ejected even if every failure is inconclusive.
 pub(crate) const FAILURES_TO_EJECT: u32 = 2;
-/// Backoff after a Pod's first relapse. Doubles with each further one.
+/// Backoff after a Pod's first relapse. The backoff doubles with each further relapse.
 const RETURN_BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// Maximum backoff, after any number of relapses.
 const RETURN_BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -45,8 +47,8 @@ pub enum State {
     Healthy,
     /// The Pod failed. It receives no traffic while another Pod is healthy, and is probed until it returns.
     Ejected,
-    /// The Pod is no longer behind the Service. Its idle connections are closed immediately, the others when they are
-    /// returned.
+    /// The Pod is no longer behind the Service. Idle connections to it are closed immediately; connections in use are
+    /// closed when they are returned.
     Draining,
 }
 
@@ -75,12 +77,13 @@ impl fmt::Display for State {
 /// An observation that can change the state of a Pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum HealthEvent {
-    /// A probe passed. `alone` is true if no other Pod of the same role serves.
+    /// A probe passed. `alone` is true if no other Pod with the role of the probed Pod serves.
     Passed { alone: bool },
     /// A probe failed. `conclusive` is true if the failure alone proves that the Pod does not serve: the dial failed,
     /// the probe's query failed, or the probe timed out while no byte was received on any connection to the Pod.
     Failed { conclusive: bool },
-    /// Traffic produced hard evidence against the Pod, or made it an outlier.
+    /// Traffic produced evidence against the Pod: a shutdown report or a broken connection, or so many failed
+    /// statements that the Pod is an outlier.
     Evidence,
     /// Discovery removed the Pod.
     Removed,
@@ -94,11 +97,11 @@ pub(crate) struct Health {
     passes: u32,
     /// Number of consecutive inconclusive failed probes while healthy.
     failures: u32,
-    /// Time of the last return from `Ejected`.
+    /// Time of the last change from `Ejected` to `Healthy`.
     returned: Option<Instant>,
-    /// The backoff of the last ejection by traffic.
+    /// The backoff that the last evidence from traffic caused. Zero if it was not a relapse.
     backoff: Duration,
-    /// The end of the current backoff.
+    /// Time at which the current backoff ends. `None` unless evidence from traffic caused the last ejection.
     not_before: Option<Instant>,
 }
 
@@ -260,8 +263,8 @@ mod tests {
     }
 
     proptest! {
-        /// After any history, two failed probes eject a Pod, and passed probes bring it back within the maximum
-        /// backoff.
+        /// Checks two properties after an arbitrary sequence of events: two failed probes eject the Pod, and passed
+        /// probes return it to service within the maximum backoff.
         #[test]
         fn a_pod_can_be_ejected_and_return_after_any_history(
             history in prop::collection::vec((event(), 0..40_000u64), 0..60)

@@ -1,11 +1,12 @@
-//! Defines each [`Target`] in one place: the Pods that it accepts, and those among them that it prefers.
+//! Defines, in one place, which Pods each [`Target`] accepts and which of the accepted Pods it prefers. The target is
+//! the kind of server that a checkout requests.
 //!
-//! The rules are libpq's for `target_session_attrs` (PostgreSQL manual, "Parameter Key Words"), plus
-//! `prefer-primary`, which libpq does not have. They are applied in three places:
+//! The rules are libpq's for `target_session_attrs` (PostgreSQL manual, "Parameter Key Words"), plus `prefer-primary`,
+//! which libpq does not have. The rules are applied in three places:
 //!
 //! * [`candidates`](super::candidates) computes the lists of Pods for each target from the results of the last probes.
-//! * A checkout compares its target with the role that the connection's server reported last, because the server may
-//!   have been promoted or demoted since the last probe.
+//! * A checkout verifies that its target accepts the role that the server last reported on the chosen connection. The
+//!   server may have been promoted or demoted since the last probe.
 //! * A client that uses a subset of the Pods includes at least one Pod of the [role](Target::roles) that its target
 //!   needs.
 
@@ -14,8 +15,8 @@ use crate::{
     endpoint::{Role, snapshot::LISTS},
 };
 
-// A snapshot has one list of candidates for each target. `config` and `endpoint` are in the same tier and cannot depend
-// on each other, so the numbers of lists and targets are compared here.
+// A snapshot has one list of candidates for each target. The modules `config` (targets) and `endpoint` (lists) must not
+// depend on each other, so this module checks that both numbers are equal.
 const _: () = assert!(LISTS == Target::ALL.len());
 
 impl Target {
@@ -24,11 +25,11 @@ impl Target {
     /// The bit of a standby in [`roles`](Self::roles).
     pub(crate) const READS: u8 = 2;
 
-    /// Returns true if a server of this role may be used for the target. `read_only` is the server's
+    /// Returns true if the target accepts a server with this role. `read_only` is the server's
     /// `default_transaction_read_only`.
     ///
-    /// A server of unknown role is accepted by the targets that accept every server, and by `read-only` if it is
-    /// read-only.
+    /// A server of unknown role is accepted by the targets that accept every server. The target `read-only` also
+    /// accepts it if `read_only` is true.
     #[inline]
     pub(crate) const fn accepts(self, role: Role, read_only: bool) -> bool {
         match self {
@@ -40,8 +41,8 @@ impl Target {
         }
     }
 
-    /// Returns true if servers of this role are preferred among the accepted ones. Other accepted servers are used only
-    /// while no preferred server is available.
+    /// Returns true if the target prefers servers with this role. Other accepted servers are used only while no
+    /// preferred server is available.
     #[inline]
     pub(crate) const fn prefers(self, role: Role) -> bool {
         match self {
@@ -58,9 +59,9 @@ impl Target {
         self.accepts(Role::Standby, true) && !self.accepts(Role::Primary, false)
     }
 
-    /// Returns the role that the target needs, because it requires or prefers the role. The result is a bit set with at
-    /// most one bit: [`WRITES`](Self::WRITES), [`READS`](Self::READS), or 0 if the target does not distinguish primary
-    /// and standbys.
+    /// Returns the role that the target needs, because it requires or prefers the role. The result is
+    /// [`WRITES`](Self::WRITES) for the primary, [`READS`](Self::READS) for a standby, or 0 if the target accepts both
+    /// without preference. The values are bits, so that callers can combine them.
     #[inline]
     pub(crate) const fn roles(self) -> u8 {
         const ROLES: [u8; LISTS] = {

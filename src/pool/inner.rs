@@ -1,4 +1,4 @@
-//! The state that the handles and the tasks of one pool share.
+//! The state that is shared by the handles and the tasks of one pool.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ impl Inner {
         Self { config, shared, chooser, resolver, published, ended, exporter }
     }
 
-    /// Publishes a view, and hands idle connections to waiters that can be served by the Pods of this view.
+    /// Publishes a view of the Pods, and hands idle connections to waiters that the Pods of this view can serve.
     pub(crate) fn publish(&self, view: View) {
         let view = Arc::new(view);
         {
@@ -51,8 +51,8 @@ impl Inner {
         self.shared.waiters.wake_opener();
     }
 
-    /// Ends the pool and publishes its last view. Idle connections are closed now, connections in use when they are
-    /// returned, and all waiters fail.
+    /// Ends the pool and publishes its last view. Closes idle connections immediately. Connections in use are closed
+    /// when they are returned, and all waiters fail.
     pub(crate) fn end(&self, last: View) {
         self.export(); // registers Pods that were not exported yet, so that the export below includes them
         {
@@ -67,7 +67,7 @@ impl Inner {
         self.export();
     }
 
-    /// Releases the threads' cached views and the dialer. Called when the last handle is dropped.
+    /// Releases the views that threads have cached, and the dialer. Called when the last handle is dropped.
     pub(crate) fn release(&self) {
         self.published.retire();
         self.shared.dialer.clear();
@@ -75,7 +75,8 @@ impl Inner {
 
     /// Exports the pool's metrics.
     pub(crate) fn export(&self) {
-        // The view is loaded under the lock, so that concurrent exports cannot report an older view last.
+        // The view is loaded under the lock, so that of two concurrent exports, the last one cannot export an older
+        // view.
         let mut exporter = lock(&self.exporter);
         let exported = catch(|| exporter.export(&self.shared, &self.published.load()));
         if let Err(panic) = exported {

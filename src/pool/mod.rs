@@ -1,10 +1,11 @@
-//! The pool: a set of connections per Pod, the directory that manages the Pods, and the checkout that chooses one.
+//! The pool: a set of connections per Pod, the directory that maintains the set of Pods, and the checkout that chooses
+//! a Pod.
 //!
-//! Only the [`directory`] changes the set of Pods and their state. It receives lookup results from the
-//! [`refresher`](upkeep::refresher), probe results from the [probers](pod::prober) and evidence from the connections,
-//! and publishes an immutable [view](pod::view) of all Pods. A [`checkout`] reads its thread's copy of the view, lets
-//! the balancing policy pick a Pod, and takes an idle connection. Slower work, such as dialing, runs in background
-//! tasks.
+//! Only the [`directory`] changes the set of Pods and their state. The directory receives lookup results from the
+//! [`refresher`](upkeep::refresher), probe results from the [probers](pod::prober), and evidence of failures and role
+//! changes from the connections. It publishes an immutable [view](pod::view) of all Pods. A [`checkout`] reads its
+//! thread's copy of the view, lets the balancing policy pick a Pod, and takes an idle connection. Slower work, such as
+//! dialing, runs in background tasks.
 
 mod builder;
 pub(crate) mod checkout;
@@ -35,7 +36,7 @@ use crate::{
     time::Instant,
 };
 
-/// Timeout used if the requested one is too long to be added to an [`Instant`]: one year.
+/// Timeout that replaces a requested timeout that is too long to be added to an [`Instant`]: one year.
 const FAR_FUTURE: Duration = Duration::from_secs(365 * 86_400);
 
 /// A health-checked, load-balanced pool of connections to every Pod behind one name.
@@ -75,16 +76,16 @@ impl Pool {
         Builder::new(config)
     }
 
-    /// Builds a pool from a URL, and waits until a connection for the URL's `target_session_attrs` (`any` by default)
-    /// can be checked out.
+    /// Builds a pool from a URL, and waits until a connection can be checked out for the URL's `target_session_attrs`
+    /// (`any` by default).
     ///
     /// Waits for at most `acquire_timeout` (5 s by default). Cancel-safe: dropping the future closes the pool.
     ///
     /// # Errors
     ///
     /// - [`Kind::Config`](crate::Kind::Config) if the URL is invalid, or if no tokio runtime is running.
-    /// - The errors of [`get`](Pool::get) if no Pod serves the target in time. The pool is then closed. To get a pool
-    ///   that keeps trying, use [`Pool::builder`].
+    /// - The errors of [`get`](Pool::get) if no Pod can serve the target in time. The pool is then closed. To get a
+    ///   pool that keeps trying to reach the Pods, use [`Pool::builder`].
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let config: Config = url.parse()?;
         let (target, within) = (config.target(), config.limits().acquire_timeout);
@@ -96,12 +97,13 @@ impl Pool {
     /// Checks out a connection for the configured `target_session_attrs` (`any` by default).
     ///
     /// The balancing policy chooses among the Pods that fit the target. If such a Pod has an idle connection, the call
-    /// does not wait. Otherwise it waits in a FIFO queue for a connection to be returned or opened, for at most
+    /// does not wait. If none has, the call waits in a FIFO queue until a connection is returned or opened, for at most
     /// `acquire_timeout` (5 s by default).
     ///
     /// A connection is pinged first if it was idle for longer than `ping_after` (1 s by default) or if its server's
-    /// last known role does not fit the target. It is closed if the ping fails or the role still does not fit. If the
-    /// Pod has not responded within 1 ms, the call also tries another Pod and takes the first connection that is ready.
+    /// last known role does not fit the target. The connection is closed if the ping fails or if the role still does
+    /// not fit. If the Pod has not responded within 1 ms, the call also tries another Pod and takes the first
+    /// connection that is ready.
     ///
     /// Cancel-safe: if the future is dropped, no connection is lost. A connection that is being opened for the call
     /// goes to the next caller.
@@ -111,15 +113,15 @@ impl Pool {
     /// The error lists every Pod with the reason why it could not be used. The call fails before its deadline if there
     /// has been no healthy Pod for longer than `acquire_timeout`, and in the cases marked "returned immediately".
     ///
-    /// - [`Kind::PoolTimeout`](crate::Kind::PoolTimeout): all connections to matching Pods stayed in use until the
-    ///   deadline.
+    /// - [`Kind::PoolTimeout`](crate::Kind::PoolTimeout): all connections to Pods that fit the target stayed in use
+    ///   until the deadline.
     /// - [`Kind::Connect`](crate::Kind::Connect): no connection to any Pod could be opened.
     /// - [`Kind::NoEndpoints`](crate::Kind::NoEndpoints): the name has no Pods, or none fits the target.
     /// - [`Kind::Dns`](crate::Kind::Dns): the name has not been resolved yet.
-    /// - [`Kind::Auth`](crate::Kind::Auth): every Pod rejects the login. Returned immediately if the reasons are
-    ///   permanent.
-    /// - [`Kind::Tls`](crate::Kind::Tls): every Pod refuses connections for a permanent reason, and for at least one of
-    ///   them the reason is TLS. Returned immediately.
+    /// - [`Kind::Auth`](crate::Kind::Auth): every Pod rejects the login. Returned immediately if every rejection has a
+    ///   permanent reason.
+    /// - [`Kind::Tls`](crate::Kind::Tls): every Pod refuses connections for a permanent reason, and at least one of
+    ///   them refuses because of TLS. Returned immediately.
     /// - [`Kind::Shutdown`](crate::Kind::Shutdown): the pool is closed. Returned immediately.
     pub async fn get(&self) -> Result<Client, Error> {
         self.get_for(self.0.inner.config.target()).await
@@ -143,29 +145,29 @@ impl Pool {
         self.get_for(Target::Primary).await
     }
 
-    /// Runs work that is **safe to repeat** (reads and idempotent writes), and retries it on another connection,
-    /// usually to another Pod, if its connection fails.
+    /// Runs work that is **safe to repeat** (reads and idempotent writes). If the work's connection fails, retries the
+    /// work on another connection, usually to another Pod.
     ///
     /// The work receives the connection by value. It is retried in these cases:
     ///
     /// - The error, or one of its sources, is a driver error of a [connection
     ///   class](crate::Verdict::is_connection_class).
-    /// - A prepared statement [has become invalid](crate::Class::StalePlan).
+    /// - A prepared statement [has a stale plan](crate::Class::StalePlan).
     /// - The server's role no longer fits the target.
     ///
     /// Any other error becomes the [source](std::error::Error::source) of the returned error. [`Error::downcast`]
     /// extracts it.
     ///
     /// The work is retried at most [`RETRIES`] times. `acquire_timeout` (5 s by default) limits all checkouts and
-    /// pauses together: no retry begins after it. Running work is not interrupted.
+    /// pauses together, so no retry begins after it has passed. Running work is not interrupted.
     ///
     /// If the future is dropped, the work is dropped with it. A statement that was already sent may have been applied.
-    /// It is cancelled on the server if it does not end within 100 ms.
+    /// If the statement does not end within 100 ms, it is cancelled on the server.
     ///
     /// # Errors
     ///
-    /// - [`Kind::Query`](crate::Kind::Query) if the work failed. The error contains the work's last error, all earlier
-    ///   attempts, and in [`applied`](Error::applied) whether the work may have been applied.
+    /// - [`Kind::Query`](crate::Kind::Query) if the work failed. The error contains the work's last error and all
+    ///   earlier attempts. [`applied`](Error::applied) returns whether the work may have been applied.
     /// - The errors of [`get`](Pool::get) if no connection could be checked out.
     pub async fn retry<T, E, F, Fut>(&self, target: Target, work: F) -> Result<T, Error>
     where
@@ -176,8 +178,9 @@ impl Pool {
         self.0.inner.retry(target, Repeat::Always, work).await
     }
 
-    /// Runs work that is **not safe to repeat**, and retries it only if it is known not to have been applied: nothing
-    /// had been sent, or a standby refused the write. The work must be a single statement or a single transaction.
+    /// Runs work that is **not safe to repeat**, and retries it only if it is known not to have been applied: no
+    /// request had been sent, or a standby refused the write. The work must be a single statement or a single
+    /// transaction.
     ///
     /// In all other respects this behaves like [`retry`](Pool::retry). An error with
     /// [`Applied::Unknown`](crate::Applied::Unknown) means that the work was sent and may have been applied.
@@ -235,14 +238,15 @@ impl Pool {
         &self.0.inner.config
     }
 
-    /// Closes the pool for all handles, and returns the number of connections that had to be closed while in use.
+    /// Closes the pool for all handles, and returns the number of connections that had to be closed while they were in
+    /// use.
     ///
     /// Idle connections are closed immediately, and every further checkout fails with
     /// [`Kind::Shutdown`](crate::Kind::Shutdown). Connections in use can be returned until `close_timeout` (30 s by
-    /// default). After that, their statements are cancelled on the servers and the connections are closed, which takes
-    /// a few seconds at most. Returns 0 if the pool was already closed.
+    /// default) has passed. After that, the pool cancels their statements on the servers and closes the connections,
+    /// which takes a few seconds at most. Returns 0 if the pool was already closed.
     ///
-    /// Once the future has been polled, the pool closes even if the future is dropped.
+    /// Once the future has been polled, the pool closes even if the future is then dropped.
     pub async fn close(&self) -> usize {
         self.0.close().await
     }

@@ -1,4 +1,4 @@
-//! The state that only the handles of a pool hold. Dropping the last handle ends the pool.
+//! The state that is held only by the handles of a pool. Dropping the last handle ends the pool.
 
 use std::sync::Arc;
 
@@ -33,10 +33,11 @@ impl Owner {
         Self { inner, tasks, close }
     }
 
-    /// Asks the directory to close the pool. Returns the number of connections that were closed forcibly, or 0 if the
-    /// pool is already closed or its runtime has ended.
+    /// Sends a close request to the directory task. Returns the number of connections that were closed forcibly, or 0
+    /// if the pool is already closed or its runtime has ended.
     pub(crate) async fn close(&self) -> usize {
-        // The directory keeps running to drain the Pods, and the alarms because callers may still wait for them.
+        // The directory task keeps running to drain the Pods. The alarms task keeps running because callers may still
+        // wait for alarms.
         let Tasks { alarms: _, directory: _, opener, refresher, upkeep } = &self.tasks;
         [opener, refresher, upkeep].into_iter().for_each(AbortHandle::abort);
         let (request, response) = oneshot::channel();

@@ -12,14 +12,16 @@ use crate::{
 
 /// The state of a pool at one moment, from [`Pool::status`](crate::Pool::status).
 ///
-/// The values are read one after another while the pool is running, so related values may not add up.
+/// The values are read one after another while the pool is running, so related values may be inconsistent with each
+/// other.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Status {
     /// The Pods that this client uses, sorted by name and address.
     pub endpoints: Vec<EndpointStatus>,
-    /// Pods behind the name that this client does not use because of
-    /// [`subset_size`](crate::config::Limits::subset_size). They have no connections and are not probed.
+    /// Pods behind the Service name that this client does not use because of
+    /// [`subset_size`](crate::config::Limits::subset_size) or
+    /// [`max_connections`](crate::config::Limits::max_connections). They have no connections and are not probed.
     pub unused: Vec<Endpoint>,
     /// The state of name resolution.
     pub resolve: ResolveStatus,
@@ -57,13 +59,13 @@ pub struct EndpointStatus {
     pub checkouts: u64,
     /// Moving average of the Pod's response time for a statement.
     pub latency: Option<Duration>,
-    /// The Pod's latency as a multiple of the fastest Pods', as load balancing counts it: 1 for every Pod within twice
-    /// the response time of the fastest one.
+    /// The Pod's latency class, which load balancing uses: the latency as a multiple of the fastest Pods' latency. The
+    /// class is 1 for every Pod within twice the response time of the fastest one.
     pub latency_class: u32,
     /// Maximum number of connections for this user and database, from all clients together, as reported by the server:
     /// `max_connections` minus the reserved connections, or the limit of the role or the database if that is lower.
     pub server_connections: Option<u32>,
-    /// The Pod's last failure, if nothing has succeeded since.
+    /// The Pod's last failure. `None` if a dial or a probe has succeeded since then.
     pub last_failure: Option<String>,
 }
 
@@ -79,7 +81,7 @@ impl EndpointStatus {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ResolveStatus {
-    /// The name that is looked up, and the name servers that are queried.
+    /// The Service name that is looked up, and the name servers that are queried.
     pub source: String,
     /// Time since the last successful lookup.
     pub age: Option<Duration>,
@@ -95,7 +97,7 @@ pub struct ResolveStatus {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CounterStatus {
-    /// Checkouts that had to wait, because no connection was idle or the idle connection needed a ping.
+    /// Checkouts that had to wait, because no connection was idle or because the idle connection needed a ping.
     pub waits: u64,
     /// Checkouts that reached their deadline.
     pub timeouts: u64,
@@ -105,22 +107,22 @@ pub struct CounterStatus {
     pub open_failed: u64,
     /// Connections closed.
     pub closed: u64,
-    /// Connections that were returned with an open transaction or an unfinished statement and had to be recycled.
+    /// Connections that were returned with an open transaction or an in-flight statement and had to be recycled.
     pub recycled: u64,
     /// Connections that were closed when they were returned or about to be checked out, for example because a ping
     /// failed.
     pub discarded: u64,
     /// Connections whose session was reset after use; see [`Reset`](crate::config::Reset).
     pub reset: u64,
-    /// Connections whose prepared statement cache was cleared, because it held more than `statement_cache_size`
-    /// statements or an outdated one.
+    /// Connections whose cache of prepared statements was cleared, because it held more than `statement_cache_size`
+    /// statements or a stale one.
     pub statement_caches_cleared: u64,
     /// Retries by [`Pool::retry`](crate::Pool::retry) and
     /// [`Pool::retry_unapplied`](crate::Pool::retry_unapplied).
     pub retries: u64,
-    /// Successful lookups of the name.
+    /// Successful lookups of the Service name.
     pub resolve_ok: u64,
-    /// Failed lookups of the name.
+    /// Failed lookups of the Service name.
     pub resolve_failed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Supervises the pool's tasks: reports a panic, and restarts the task after a backoff.
+//! Supervises the pool's background tasks: reports a panic of a task, and restarts the task after a backoff.
 
 use std::{future::Future, sync::Arc};
 
@@ -14,10 +14,10 @@ use crate::{
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// Maximum delay before a task is restarted.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// A task that has run for this long without a panic starts again at [`BACKOFF_MIN`].
+/// If a task runs for this long without a panic, its next restart is delayed by [`BACKOFF_MIN`] again.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// Spawns the task that `start` creates on the pool's runtime. Calls `start` again after each panic.
+/// Spawns the task that `start` creates on the pool's runtime. Calls `start` again after each panic of the task.
 pub(crate) fn spawn<F>(
     shared: &Arc<Shared>,
     source: PanicSource,

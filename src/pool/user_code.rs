@@ -1,4 +1,5 @@
-//! Wrappers for code that the application supplies. A panic is reported, and fails only the call in which it happens.
+//! Wrappers for code that the application supplies. They report a panic of that code, and the panic fails only the call
+//! in which it happens.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 

@@ -64,7 +64,7 @@ pub(super) fn set_owner(path: &Path, account: Option<Account>, mode: u32) -> io:
     }
 }
 
-/// Returns the ids of a user from the content of `/etc/passwd`.
+/// Returns the user id and group id of a user from the content of `/etc/passwd`.
 fn entry(users: &str, name: &str) -> Option<Account> {
     users.lines().find_map(|line| {
         let mut fields = line.split(':');

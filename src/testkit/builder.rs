@@ -86,8 +86,8 @@ impl ClusterBuilder {
     /// and a Pod that is started or resumed is added again. In Kubernetes this happens some seconds later, after the
     /// readiness probe.
     ///
-    /// Default: false. The record of a dead Pod then stays until [`Cluster::unpublish`], which is a harder test for a
-    /// client. Scaling and moving change DNS in both modes.
+    /// Default: false. The record of a dead Pod then stays in DNS until [`Cluster::unpublish`] removes it, which is a
+    /// harder test for a client. Scaling the cluster and moving a Pod change DNS regardless of this setting.
     pub fn follow_readiness(mut self, follow_readiness: bool) -> Self {
         self.follow_readiness = follow_readiness;
         self
@@ -150,7 +150,8 @@ impl ClusterBuilder {
         self
     }
 
-    /// Starts the servers and the DNS server. Returns when every standby streams and every Pod is published.
+    /// Starts the servers and the DNS server. Returns when every standby streams from the primary and every Pod is
+    /// published in DNS.
     ///
     /// # Errors
     ///

@@ -17,7 +17,7 @@ const KEY: &str = "server.key";
 const CLIENT_CA: &str = "clients.crt";
 
 impl Certificate {
-    /// Writes the files and returns the parameters for `postgresql.conf`.
+    /// Writes the TLS files and returns the `postgresql.conf` parameters that enable TLS with these files.
     pub(super) fn install(
         &self,
         client_ca: Option<&str>,

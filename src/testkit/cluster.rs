@@ -23,7 +23,7 @@ use super::{
     watcher::Watcher,
 };
 
-/// The address of the first Pod. The DNS server has 127.0.0.1.
+/// The address of the first Pod. The DNS server listens on 127.0.0.1.
 const FIRST_ADDRESS: u32 = u32::from_be_bytes([127, 0, 0, 2]);
 
 /// A local StatefulSet: real PostgreSQL servers and the DNS server that publishes them.
@@ -32,7 +32,7 @@ const FIRST_ADDRESS: u32 = u32::from_be_bytes([127, 0, 0, 2]);
 /// others as its standbys. See [the module](crate::testkit) for an example.
 ///
 /// Operations that start, stop or change Pods run one at a time, in the order of the calls, and return when their
-/// effect is complete. Dropping the cluster kills the servers and removes all files. The same happens when this process
+/// effect is complete. Dropping the cluster kills the servers and removes all files. Both also happen when this process
 /// ends, even by SIGKILL.
 pub struct Cluster {
     pub(super) config: Arc<ClusterConfig>,
@@ -42,7 +42,7 @@ pub struct Cluster {
     pub(super) dns: DnsServer,
     next_address: AtomicU32,
     pub(super) pods: Mutex<Pods>,
-    /// Locked by each operation, so that operations run one at a time.
+    /// The lock that each operation holds, so that operations run one at a time.
     pub(super) operation: tokio::sync::Mutex<()>,
     watcher: Option<Watcher>,
     _port: PodPort,
@@ -52,8 +52,8 @@ pub struct Cluster {
 pub(super) struct Pods {
     /// The servers of the current StatefulSet.
     pub(super) present: Vec<Arc<Server>>,
-    /// The servers removed by scaling down, which keep their data. A stack: the last one has the ordinal after
-    /// `present`.
+    /// The servers that were removed by scaling down. They keep their data. The vector is a stack: the ordinal of its
+    /// last server follows the highest ordinal in `present`.
     pub(super) retired: Vec<Arc<Server>>,
     /// The most recently promoted server, initially Pod 0, even if it is down or was removed by scaling down.
     pub(super) primary: Arc<Server>,
@@ -81,7 +81,7 @@ impl Cluster {
         self.url_to(&self.service, &format!("?nameservers={}", self.dns.address()))
     }
 
-    /// Returns the same as [`url`](Self::url), but with discovery from SRV records, which contain the Pods' names.
+    /// Returns the [`url`](Self::url) with discovery from SRV records, which contain the Pods' names.
     #[must_use]
     pub fn srv_url(&self) -> String {
         format!("{}&discovery=srv&port_name={}", self.url(), url_encoded(&self.dns.port_name()))
@@ -197,7 +197,7 @@ impl Cluster {
         self.server(ordinal)?.connect(&self.config.database).await
     }
 
-    /// Returns the directory that contains the servers' files. In it, the log of a Pod is `NAME/log`.
+    /// Returns the directory that contains the servers' files. The log of the Pod `NAME` is the file `NAME/log` in it.
     #[must_use]
     pub fn directory(&self) -> &std::path::Path {
         &self.config.directory
@@ -207,7 +207,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// The first error from stopping a server. The files are removed even then.
+    /// The first error from stopping a server. The files are removed even if a server cannot be stopped.
     pub async fn shutdown(self) -> Result<(), Error> {
         let servers = lock(&self.pods).present.clone();
         let mut stopped = Ok(());
@@ -336,7 +336,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // Waits until every process has ended. The servers, which are dropped after this, only reap their zombies.
+        // Dropping the watcher waits until every server process has ended. The servers are dropped afterwards and only
+        // reap their zombie processes.
         drop(self.watcher.take());
     }
 }

@@ -45,8 +45,8 @@ pub(super) struct ClusterConfig {
 }
 
 impl ClusterConfig {
-    /// Builds a command for one of PostgreSQL's programs. The program runs in the cluster's directory, where the
-    /// watcher finds the process.
+    /// Builds a command for one of PostgreSQL's programs. The program runs in the cluster's directory, so that the
+    /// watcher finds and kills its process.
     pub(super) fn program(&self, name: &str) -> Command {
         let mut command = command::program(&self.programs.path(name), self.account);
         command.current_dir(&self.directory);
@@ -68,7 +68,7 @@ impl ClusterConfig {
         };
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                // The client's next statement returns the same error.
+                // Only log the error, because the client's next statement returns it too.
                 debug!(%error, %address, "testkit connection failed");
             }
         });
@@ -118,8 +118,8 @@ impl ClusterConfig {
         set("recovery_target_timeline", "latest");
         set("shared_buffers", "16MB");
         set("fsync", "off");
-        // Keep shared memory in files in the data directory. A killed server would leave its segments behind in
-        // /dev/shm.
+        // Keep dynamic shared memory in files in the data directory, because a killed server would leave its segments
+        // behind in /dev/shm.
         set("dynamic_shared_memory_type", "mmap");
         set("log_line_prefix", "%m [%p] %q%u@%d ");
         set("lc_messages", "C");

@@ -34,8 +34,8 @@ impl Cluster {
     /// Replaces the certificate and key (PEM) of a Pod, or turns TLS on if the Pod has no certificate. New connections
     /// use the new certificate. Existing connections stay open.
     ///
-    /// If the server cannot use the certificate, it logs the reason and keeps the previous one. This method then still
-    /// returns `Ok`.
+    /// If the server cannot use the certificate, it logs the reason and keeps the previous certificate. This method
+    /// then still returns `Ok`.
     ///
     /// # Errors
     ///

@@ -4,9 +4,9 @@ use std::{error, fmt, io, net::Ipv4Addr, path::PathBuf, process::ExitStatus, tim
 
 use crate::BoxError;
 
-/// An error of the local cluster. The text includes a remedy if there is one.
+/// An error of the local cluster. The error text includes a remedy if there is one.
 ///
-/// The text never repeats the text of the source.
+/// The error text never includes the text of the source error.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -54,9 +54,9 @@ pub enum Error {
     Program {
         /// The name of the program.
         program: String,
-        /// Its exit status.
+        /// The exit status of the program.
         status: ExitStatus,
-        /// Its standard output and standard error.
+        /// The standard output and standard error of the program.
         output: String,
     },
     /// Some or all of PostgreSQL's server programs are not installed.
@@ -84,14 +84,14 @@ pub enum Error {
         waiting_for: String,
         /// The time limit.
         after: Duration,
-        /// The end of the server's log, or empty.
+        /// The end of the server's log. Empty if the operation has no server log.
         log: String,
     },
     /// The installed programs are older than PostgreSQL 13.
     Version {
         /// The path of the program.
         program: PathBuf,
-        /// The output of its `--version`.
+        /// The output of the program with `--version`.
         version: String,
     },
     /// A Pod is not in the state or role that the operation requires.

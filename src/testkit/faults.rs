@@ -91,18 +91,18 @@ impl Cluster {
     /// Limits the CPU time of a Pod until the returned guard is dropped. `share` is above 0 and at most 1.
     ///
     /// On Linux, the Pod gets a CPU quota, like `limits.cpu` in Kubernetes, if this process may create a control group
-    /// with one. This requires root and, for cgroup v2, the `cpu` controller in the parent group. The quota is `share`
-    /// of the CPU time that the Pod's processes use in the second after the call, and at least 1 ms per second, so an
-    /// idle Pod gets almost no CPU time. Restarting the Pod removes the limit. If a Pod has two guards, dropping either
-    /// one removes the limit.
+    /// with a quota. This requires root and, for cgroup v2, the `cpu` controller in the parent group. In the second
+    /// after the call, the testkit measures the CPU time that the Pod's processes use. The quota is `share` of that
+    /// time, but at least 1 ms per second. A Pod that is idle during the measurement thus gets almost no CPU time.
+    /// Restarting the Pod removes the limit. If a Pod has two guards, dropping either one removes the limit.
     ///
-    /// Otherwise, the Pod's processes are stopped and resumed (SIGSTOP, SIGCONT) a hundred times per second, regardless
-    /// of the CPU time that they use. A new process runs without a limit for up to 100 ms. The signals also slow down
-    /// other processes on the machine.
+    /// Without such a control group, the Pod's processes are stopped and resumed (SIGSTOP, SIGCONT) a hundred times per
+    /// second, regardless of the CPU time that they use. A new process runs without a limit for up to 100 ms. The
+    /// signals also slow down other processes on the machine.
     ///
     /// # Errors
     ///
-    /// [`Error::Setting`] for any other share, [`Error::WrongState`] if the Pod is not running.
+    /// [`Error::Setting`] if `share` is out of range, [`Error::WrongState`] if the Pod is not running.
     ///
     /// # Panics
     ///

@@ -29,9 +29,9 @@
 //! # Requirements
 //!
 //! The testkit requires PostgreSQL's server programs, version 13 or newer. If the environment variable `PG_BIN` is set,
-//! the testkit looks for the programs in that directory only, otherwise on `PATH` and where packages install them.
-//! Linux needs nothing else. On macOS, the Pods' addresses must first be added to the loopback interface. The error
-//! text contains the command.
+//! the testkit looks for the programs in that directory only. If the variable is not set, the testkit searches `PATH`
+//! and the directories where packages install PostgreSQL. Linux needs nothing else. On macOS, the Pods' addresses must
+//! first be added to the loopback interface. The error text contains the command.
 //!
 //! # Addresses and names
 //!

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::{Account, Error, command};
 use crate::time::{Duration, Instant};
 
-/// Timeout for all processes of a server to exit after SIGKILL, or for all of them to be found.
+/// Timeout for killing all processes of a server, and for finding all of them.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Interval between two checks of a condition.

@@ -69,8 +69,8 @@ fn candidates() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<PathBuf> = Vec::new();
     for directory in env::split_paths(&path) {
-        // Distributions put symbolic links to only some of the programs on PATH. The directory of a link's target
-        // contains all of them.
+        // In a directory on PATH, distributions install symbolic links to only some of PostgreSQL's programs. The
+        // directory of a link's target contains all programs.
         let target = fs::canonicalize(directory.join("postgres")).ok().and_then(|p| p.parent().map(Path::to_path_buf));
         directories.extend([Some(directory), target].into_iter().flatten());
     }

@@ -70,8 +70,8 @@ pub(super) async fn wait_streaming(primary: &Server, standby: &Server, deadline:
 pub(super) async fn wait_replayed(primary: &Server, standbys: &[Arc<Server>], deadline: Duration) -> Result<(), Error> {
     let failed = |source| Error::sql(format!("compare {} with its standbys", primary.name()), source);
     let client = primary.connect("postgres").await?;
-    // Emitting a transactional message commits, which flushes all earlier WAL. Do not wait for the insert position
-    // instead: it can be past a page header, which a standby replays only with the next record.
+    // Emit a transactional message. Its commit flushes all earlier WAL. Do not wait until the standbys reach the insert
+    // position instead: it can be past a page header, which a standby replays only with the next WAL record.
     client.batch_execute("SELECT pg_logical_emit_message(true, 'podpool', '')").await.map_err(failed)?;
     let flushed = "SELECT pg_current_wal_flush_lsn()::text";
     let position: String = client.query_one(flushed, &[]).await.map_err(failed)?.get(0);

@@ -111,7 +111,7 @@ impl Server {
                     inner.paused = false;
                     (PodState::Down, None)
                 }
-                // Waiting for the process is no longer possible, so the process has ended.
+                // If the process can no longer be waited for, it has ended.
                 Err(_) => (PodState::Down, None),
             },
         }
@@ -126,7 +126,7 @@ impl Server {
         Err(Error::WrongState { name: self.name.clone(), actual: actual.as_str(), expected })
     }
 
-    /// Sets the address for the next start.
+    /// Sets the address that the server uses from its next start.
     pub(super) fn set_address(&self, address: SocketAddr) {
         lock(&self.inner).address = address;
     }
@@ -270,7 +270,8 @@ impl Server {
             if self.state().0 == PodState::Down {
                 return Err(Error::Exited { name: self.name.clone(), log: self.log_tail() });
             }
-            // The eighth line of postmaster.pid is the server's status. Until it exists, the server is not ready.
+            // The eighth line of postmaster.pid is the server's status. Until this line exists, the server is not
+            // ready.
             let lines = fs::read_to_string(self.pid_file()).unwrap_or_default();
             if lines.lines().nth(7).is_some_and(|status| status.trim() == "ready") {
                 return Ok(());
@@ -316,7 +317,8 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Kills and reaps the postmaster, so that it does not remain as a zombie. The watcher kills its children.
+    /// Kills and reaps the postmaster, so that it does not remain as a zombie. The watcher kills the postmaster's
+    /// children.
     fn drop(&mut self) {
         if let Some(mut postmaster) = lock(&self.inner).postmaster.take()
             && let Err(error) = postmaster.kill().and_then(|()| postmaster.wait())

@@ -9,7 +9,8 @@ use super::{Cluster, Error, PodRole, PodState, Shutdown, lock, replication, serv
 /// Timeout for a standby to start streaming, or to catch up.
 const STREAMING_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Timeout for a standby to stream from a new primary. After that, the standby is rewound, or copied from the primary.
+/// Timeout for a standby to stream from a new primary. When it expires, the standby is rewound, or copied from the
+/// primary.
 const FOLLOW_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Scaling, moving and failover. Each method returns when its effect is complete.
@@ -25,8 +26,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// [`Error::NoPrimary`] if no primary runs and a Pod has no data to start with. Pods that were being added are
-    /// removed again if one of them fails.
+    /// [`Error::NoPrimary`] if no primary runs and a Pod has no data to start with. If adding one Pod fails, all Pods
+    /// that this call has added are removed again.
     pub async fn scale(&self, pods: usize) -> Result<(), Error> {
         let _operation = self.operation.lock().await;
         while self.len() > pods {
@@ -108,8 +109,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Makes a Pod a standby of the current primary and returns when the Pod streams. Changes that only this Pod had
-    /// are lost.
+    /// Makes a Pod a standby of the current primary and returns when the Pod streams from it. Changes that only this
+    /// Pod had are lost.
     ///
     /// Uses `pg_rewind` if possible, otherwise a new copy of the primary.
     ///

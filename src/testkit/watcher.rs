@@ -27,7 +27,8 @@ const MIN_FREE_MEMORY: u64 = 1 << 30;
 ///
 /// The watcher creates the directory, and then reads from a pipe that only this process has open for writing. The pipe
 /// closes when this value is dropped or when this process ends, even by SIGKILL. Then the watcher kills every process
-/// that works in the directory and removes the directory. The cleanup is thus the same for every kind of exit.
+/// whose working directory is in that directory, and removes the directory. The cleanup is thus the same for every kind
+/// of exit.
 pub(super) struct Watcher {
     directory: PathBuf,
     account: Option<Account>,
@@ -89,7 +90,7 @@ fn default_parent() -> PathBuf {
 }
 
 /// Starts a watcher for `directory`, or for a new directory below `parent` if `directory` is empty. Returns the watcher
-/// and the path.
+/// and the path of the directory.
 fn spawn(parent: &Path, directory: &Path, account: Option<Account>) -> io::Result<(Child, PathBuf)> {
     // Run as the servers' account, because root in a container may be unable to inspect its processes.
     let mut shell = command::program(Path::new("/bin/sh"), account)
@@ -104,7 +105,7 @@ fn spawn(parent: &Path, directory: &Path, account: Option<Account>) -> io::Resul
     for line in [parent, directory] {
         input.write_all(&[line.as_os_str().as_bytes(), b"\n"].concat())?;
     }
-    // The watcher closes its standard output after it has written the path.
+    // The watcher writes the path of the directory and then closes its standard output.
     let mut reply = String::new();
     output.read_to_string(&mut reply)?;
     match reply.strip_suffix('\n') {

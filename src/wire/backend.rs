@@ -1,26 +1,29 @@
-//! Parses the messages of the server: each header, and the few parts of bodies that the pool needs. These are the
-//! status of ReadyForQuery, the severity and SQLSTATE of ErrorResponse, the parameters that show a server's role, and
-//! the tags of commands that deallocate prepared statements. A message that exceeds a [limit](super::message_limits)
-//! ends the parsing with an error. [`frontend`](super::frontend) is the counterpart for the other direction.
+//! Parses the messages that the server sends: every header, and only those parts of the bodies that the pool needs.
+//! These parts are the status of ReadyForQuery, the severity and SQLSTATE of ErrorResponse, the parameters that show a
+//! server's role, and the tags of commands that deallocate prepared statements. A message that exceeds a
+//! [limit](super::message_limits) ends the parsing with an error. [`frontend`](super::frontend) parses the messages to
+//! the server.
 //!
 //! # Crates considered
 //!
-//! tokio-postgres reads and parses the same bytes. This parser only observes them in the driver's buffer: it consumes
-//! nothing, handles reads that end in the middle of a message, and does not allocate per message. Two crates were
-//! considered:
+//! tokio-postgres, the driver, reads and parses every message itself. This parser only observes the bytes in the
+//! driver's buffer: it leaves them there, handles reads that end in the middle of a message, and does not allocate per
+//! message. Two crates were considered, and neither fits:
 //!
 //! * `postgres-protocol`, which tokio-postgres uses: `backend::Message::parse` splits whole messages off an owned
-//!   `BytesMut`. All bytes would have to be copied, and each message would have to be buffered completely. Its
-//!   `frontend` module only encodes.
-//! * `pgwire` also decodes complete messages from a `BytesMut`, which it consumes, into owned values.
+//!   `BytesMut`. With this crate, all bytes would have to be copied and each message buffered completely. Its
+//!   `frontend` module only encodes messages.
+//! * `pgwire` has the same disadvantages: it consumes complete messages from a `BytesMut` and decodes them into owned
+//!   values.
 
 use super::message_limits::{
     ConnectionState, MAX_AUTHENTICATION, ParameterNames, Violation, check_authentication, check_message_length,
     check_response_length,
 };
 
-/// Maximum number of bytes of a message body that are kept for parsing. This is enough, because the fields in use come
-/// first in an ErrorResponse and the parameters in use are short. Authentication messages are kept in full.
+/// Maximum number of bytes of a message body that are kept for parsing. This is enough: an ErrorResponse starts with
+/// the severity and the SQLSTATE, and the parameters that the pool reads are short. Authentication messages are kept in
+/// full.
 const KEPT: usize = 128;
 
 /// A message from the server to which the pool reacts.
@@ -28,7 +31,8 @@ const KEPT: usize = 128;
 pub(super) enum BackendMessage {
     /// ReadyForQuery, with its status byte.
     Ready(u8),
-    /// CopyInResponse. The server will ignore the Sync that was sent before it (PostgreSQL manual, "COPY Operations").
+    /// CopyInResponse. The server ignores a Sync that was sent before the COPY began (PostgreSQL manual, "COPY
+    /// Operations").
     CopyIn,
     /// ErrorResponse of severity FATAL or PANIC, with its SQLSTATE.
     Fatal([u8; 5]),
@@ -46,13 +50,13 @@ pub(super) enum BackendMessage {
 #[derive(Debug)]
 pub(super) struct BackendReader {
     header: [u8; 5],
-    /// Number of bytes of the current header received so far; 5 while the body is read.
+    /// Number of bytes of the current header that have been received; 5 while the body is being received.
     header_len: usize,
     /// Number of bytes of the current body that have not been received yet.
     body_left: usize,
-    /// The start of the current body.
+    /// The start of the current body, kept until the body is complete.
     kept: Vec<u8>,
-    /// Number of bytes since the last ReadyForQuery.
+    /// Number of bytes received since the last ReadyForQuery.
     response_len: usize,
     parameters: ParameterNames,
 }
@@ -65,7 +69,7 @@ impl BackendReader {
     }
 
     /// Consumes bytes up to and including the next message to which the pool reacts, and returns that message. Returns
-    /// `None` if there is none, after consuming all bytes.
+    /// `None` after consuming all bytes if they contain no such message.
     pub(super) fn next(
         &mut self,
         bytes: &mut &[u8],
@@ -108,7 +112,8 @@ impl BackendReader {
         Ok(None)
     }
 
-    /// Takes the next message if `bytes` contains all of it, which is the usual case. Its body is parsed in place.
+    /// Takes the next message if `bytes` contains the whole message, which is the usual case. The caller parses the
+    /// body in place, without a copy.
     #[inline]
     fn take_whole<'a>(
         &mut self,
@@ -127,7 +132,7 @@ impl BackendReader {
         Ok(Some((kind, body)))
     }
 
-    /// Takes up to `max` bytes and counts them.
+    /// Takes up to `max` bytes and adds them to the length of the current response.
     fn take<'a>(&mut self, bytes: &mut &'a [u8], max: usize, state: ConnectionState) -> Result<&'a [u8], Violation> {
         let (taken, rest) = bytes.split_at(max.min(bytes.len()));
         *bytes = rest;
@@ -135,7 +140,7 @@ impl BackendReader {
         Ok(taken)
     }
 
-    /// Adds bytes to the length of the current response and checks the sum.
+    /// Adds `bytes` to the length of the current response and checks that the length does not exceed its limit.
     #[inline]
     fn count(&mut self, bytes: usize, state: ConnectionState) -> Result<(), Violation> {
         self.response_len = self.response_len.saturating_add(bytes);
@@ -166,7 +171,7 @@ impl BackendReader {
     }
 }
 
-/// Returns the number of bytes at the start of a body that are kept for parsing, for a message of type `kind`.
+/// Returns how many bytes at the start of the body are kept for parsing in a message of type `kind`.
 fn kept(kind: u8) -> usize {
     match kind {
         b'Z' | b'C' | b'E' | b'S' => KEPT,

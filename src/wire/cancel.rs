@@ -11,12 +11,12 @@ use crate::{
     error::{BoxError, Error, Kind, Phase},
 };
 
-/// A handle that cancels the statement running on one connection. It can be used from any task. The request goes over a
-/// separate socket, with TLS if the connection uses TLS.
+/// A handle that cancels the in-flight statement of one connection. It can be used from any task. The cancel request
+/// uses a separate socket, with TLS if the connection uses TLS.
 ///
 /// The request identifies the connection, not the statement. If the statement has ended when the request arrives, the
-/// server cancels whatever statement is then running on the connection (PostgreSQL manual, "Canceling Requests in
-/// Progress").
+/// server cancels the statement that is in flight on the connection at that time, if there is one (PostgreSQL manual,
+/// "Canceling Requests in Progress").
 #[derive(Clone)]
 pub struct CancelToken {
     token: tokio_postgres::CancelToken,
@@ -38,11 +38,11 @@ impl CancelToken {
         Self { token, endpoint, encrypted, dialer, runtime }
     }
 
-    /// Sends a cancel request, and waits until the server has forwarded it to the session. Success does not mean that a
-    /// statement was running; a cancelled statement fails with SQLSTATE 57014.
+    /// Sends a cancel request, and waits until the server has forwarded the request to the session. A result of `Ok`
+    /// does not mean that a statement was cancelled. A cancelled statement fails with SQLSTATE 57014.
     ///
-    /// Takes no longer than `connect_timeout` (2 s by default). Cancel-safe: once started, the request continues even
-    /// if this future is dropped.
+    /// Takes no longer than `connect_timeout` (2 s by default). Cancel-safe: after the first poll, the request
+    /// continues even if this future is dropped.
     ///
     /// # Errors
     ///
@@ -82,8 +82,8 @@ impl CancelToken {
         let (mut stream, _) = secured.map_err(|failure| failure.cause)?;
         *phase = Phase::Startup;
         self.token.cancel_query_raw(&mut stream, Established).await?;
-        // The server closes the socket after forwarding the request. Until then, the request could still cancel a later
-        // statement.
+        // The server closes the socket after it has forwarded the request. If `cancel` returned earlier, the request
+        // could cancel a statement that the caller sends afterwards.
         match tokio::io::copy(&mut stream, &mut tokio::io::sink()).await {
             // PostgreSQL closes the socket without a TLS close_notify, which rustls reports as an unexpected EOF.
             Err(error) if !(self.encrypted && error.kind() == io::ErrorKind::UnexpectedEof) => Err(error.into()),

@@ -1,5 +1,4 @@
-//! Classifies the driver's errors: the cause, its consequence for the connection and the Pod, and whether the failed
-//! work may have been applied.
+//! Classifies the errors of tokio-postgres: determines their cause, and whether the failed work may have been applied.
 
 use std::{
     error::{self, Error as _},
@@ -14,34 +13,36 @@ use crate::error::Applied;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Class {
-    /// The server rejected the user (SQLSTATE class 28) or the database (3D000). A retry fails in the same way, on
+    /// The server rejected the user (SQLSTATE class 28) or the database (3D000). Retries fail with the same error on
     /// every Pod.
     Access,
     /// The connection is gone: closed, broken, or ended by the server with a FATAL error.
     Connection,
-    /// No credentials were available: the file could not be read, or the provider failed. This is not a fault of
-    /// the Pod, and a retry may succeed.
+    /// No credentials were available: the password file could not be read, or the credentials provider failed. This is
+    /// not a fault of the Pod, and a retry may succeed.
     Credentials,
-    /// The server has no connection slot left (53300). The Pod is healthy but at its limit.
+    /// The server has no connection slot left (53300). The Pod is healthy but has reached a connection limit.
     Full,
-    /// The Pod is not available now: it is shutting down or starting up (57P01, 57P02, 57P03), or refuses connections.
+    /// The Pod is temporarily unavailable: it is shutting down or starting up (57P01, 57P02, 57P03), or refuses
+    /// connections.
     NotReady,
     /// A write was sent to a read-only Pod (25006).
     ReadOnly,
-    /// A prepared statement can no longer be used: its plan does not fit the tables (0A000, "cached plan must not
-    /// change result type"), or the server does not have it (26000). The statement works again once it has been
-    /// prepared again.
+    /// A prepared statement is stale: its cached plan no longer matches the tables (0A000, "cached plan must not change
+    /// result type"), or the server has no statement of this name (26000). The statement works after the client has
+    /// prepared it again.
     StalePlan,
     /// The statement itself failed, for example because of a syntax error, a constraint, a deadlock, a cancellation, or
     /// a value that does not fit. The Pod is healthy.
     Statement,
-    /// TLS could not be established, or the client or the server rejected the other's certificate. A retry fails in the
-    /// same way.
+    /// TLS could not be established, or the client or the server rejected the other's certificate. Retries fail with
+    /// the same error.
     Tls,
 }
 
 impl Class {
-    /// Returns true if every retry fails in the same way until the configuration of the client or the server changes.
+    /// Returns true if every retry fails with the same error until the configuration of the client or the server
+    /// changes.
     pub(crate) fn is_permanent(self) -> bool {
         matches!(self, Self::Access | Self::Tls)
     }
@@ -53,7 +54,7 @@ impl Class {
 pub struct Verdict {
     /// The cause of the error.
     pub class: Class,
-    /// `Unknown` if the work may have been applied.
+    /// `Unknown` if the failed work may have been applied.
     pub applied: Applied,
 }
 
@@ -65,15 +66,15 @@ impl Verdict {
     }
 }
 
-/// Common prefix of the server functions that detect an outdated plan: `RevalidateCachedQuery`, and
-/// `RevalidateCachedPlan` in old versions.
+/// Common prefix of the server functions that detect a stale cached plan: `RevalidateCachedQuery`, and
+/// `RevalidateCachedPlan` in old PostgreSQL versions.
 const REVALIDATE: &str = "RevalidateCached";
 
-/// Returns the cause of an error, and whether the failed work may have been applied.
+/// Returns the cause of an error from tokio-postgres, and whether the failed work may have been applied.
 ///
-/// If the server reported an `ERROR`, the statement was not applied, but earlier statements outside of its transaction
-/// may have been. After a `FATAL` error, a broken connection, or an error of the driver itself, the outcome is unknown:
-/// a commit may have succeeded before the error.
+/// If the server reported an `ERROR`, the failed statement was not applied, but earlier statements outside of its
+/// transaction may have been committed. After a `FATAL` error, a broken connection, or an error of the driver itself,
+/// the outcome is unknown: a commit may have succeeded before the error.
 ///
 /// ```
 /// # async fn example(client: podpool::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -113,7 +114,8 @@ pub fn classify(error: &Error) -> Verdict {
     Verdict { class, applied: if unknown { Applied::Unknown } else { Applied::No } }
 }
 
-/// Classifies the first driver error in a chain of causes. Returns `None` if the chain has none.
+/// Classifies the first error of tokio-postgres in a chain of causes. Returns `None` if the chain contains no such
+/// error.
 pub(crate) fn classify_chain(error: &(dyn error::Error + 'static)) -> Option<Verdict> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -128,7 +130,7 @@ pub(crate) fn classify_chain(error: &(dyn error::Error + 'static)) -> Option<Ver
 /// Returns the class of a SQLSTATE.
 pub(crate) fn class(sqlstate: &str, fatal: bool) -> Class {
     match sqlstate {
-        // With a lower severity, these come from a function or a foreign table, and the session continues.
+        // With severity ERROR, these SQLSTATEs come from a function or a foreign table, and the session continues.
         "57P01" | "57P02" | "57P03" if fatal => Class::NotReady,
         "53300" if fatal => Class::Full,
         "25006" => Class::ReadOnly,

@@ -12,7 +12,7 @@ pub(crate) enum Evidence {
     /// The connection broke although the pool had not closed it.
     Lost {
         cause: BoxError,
-        /// True if a FATAL error was received before.
+        /// True if a FATAL error was received before the connection broke.
         after_fatal: bool,
     },
     /// The server reported its role.
@@ -21,7 +21,7 @@ pub(crate) enum Evidence {
     WriteRefused,
 }
 
-/// The recipient of a connection's evidence: a callback, which must not block.
+/// A callback that receives the evidence from one connection. The callback must not block.
 #[derive(Clone)]
 pub(crate) struct ConnectionObserver(Arc<dyn Fn(Evidence) + Send + Sync>);
 

@@ -1,7 +1,9 @@
-//! Opens one connection: TCP, TLS if configured, startup and authentication, all under one deadline.
+//! Opens one connection. One deadline applies to all phases together: credentials, TCP, TLS if configured, startup and
+//! authentication.
 //!
-//! With `sslmode=allow` and `prefer`, a failed attempt may be repeated in the other TLS mode. If the server rejects
-//! credentials that can change, the dial reads them again and retries once if they differ.
+//! With `sslmode=allow` and `prefer`, a failed attempt may be retried in the other TLS mode, with TLS instead of plain
+//! text or vice versa. If the server rejects credentials that can change, the dial re-reads the credentials and retries
+//! once if they differ.
 
 use std::{fmt, future::Future, net::SocketAddr, sync::Arc};
 
@@ -56,8 +58,8 @@ pub(crate) struct SocketOptions {
 /// An open, authenticated connection, whose driver is running.
 #[derive(Debug)]
 pub(crate) struct Dialled {
-    /// Declared before `client`, so that it is dropped first: the driver must see that the pool has released the
-    /// connection before it sees that the client is gone.
+    /// The record of the connection, declared before `client` so that it is dropped first: the connection must be
+    /// marked as released before the driver detects that the client is gone.
     pub(crate) record: RecordOwner,
     pub(crate) client: Client,
     /// The handle of the driver task. Aborting it closes the connection immediately.
@@ -98,7 +100,8 @@ impl Dialer {
         Ok(Self { postgres, source, socket, tls, timeout: limits.connect_timeout })
     }
 
-    /// Opens a connection and starts its driver on the current runtime. Evidence about the Pod goes to `observer`.
+    /// Opens a connection and starts its driver on the current runtime. Evidence about the Pod's health and role goes
+    /// to `observer`.
     ///
     /// Cancel-safe: dropping the future closes the socket.
     pub(crate) async fn dial(&self, endpoint: &Endpoint, observer: ConnectionObserver) -> Result<Dialled, DialError> {
@@ -108,7 +111,7 @@ impl Dialer {
             Err(rejected) if rejected.login_rejected && self.source.can_change() => rejected,
             result => return result,
         };
-        // The password may have been rotated between reading it and using it.
+        // The password may have been rotated after it was read.
         let newer = self.login(endpoint.address(), true, deadline).await?;
         if newer.is_same_as(&login) {
             return Err(rejected);
@@ -121,13 +124,14 @@ impl Dialer {
         self.timeout
     }
 
-    /// Returns a function that reads the certificate files again, or `None` if there are none. The function blocks.
+    /// Returns a function that re-reads the certificate files, or `None` if the configuration uses no files. The
+    /// function blocks.
     pub(crate) fn refresher(&self) -> Option<impl FnOnce() + Send + 'static> {
         self.tls.refresher()
     }
 
-    /// Gets the credentials, but no later than the deadline. `rejected` is true if the server has rejected the previous
-    /// ones.
+    /// Gets the credentials, and fails at the deadline. `rejected` is true if the server has just rejected the
+    /// credentials from the previous call.
     async fn login(&self, address: SocketAddr, rejected: bool, deadline: Instant) -> Result<Login, DialError> {
         let cause: BoxError = match timeout_at(deadline, self.source.login(address, rejected)).await {
             Ok(Ok(login)) => return Ok(login),
@@ -137,8 +141,8 @@ impl Dialer {
         Err(DialError::new(Phase::Credentials, Class::Credentials, cause))
     }
 
-    /// Opens a connection with the first TLS mode of the plan. If that fails and the fallback mode may succeed, retries
-    /// with it.
+    /// Opens a connection in the first TLS mode of the plan. If this attempt fails and the fallback mode may succeed,
+    /// retries in the fallback mode.
     async fn open(
         &self,
         endpoint: &Endpoint,
@@ -175,13 +179,14 @@ impl Dialer {
         let (stream, encrypted) = self.stage(Phase::Tls, deadline, &record, secure).await?;
         let start = self.start(stream, encrypted, login, record.clone(), observer.clone());
         self.stage(Phase::Startup, deadline, &record, start).await.map_err(|mut error| {
-            // `pg_hba.conf` may have an entry that matches only the other TLS mode, which `allow` and `prefer` permit.
+            // `pg_hba.conf` may have an entry that matches this connection only in the other TLS mode. `open` retries
+            // only if `sslmode` permits that mode.
             error.try_other_tls_mode |= error.has_no_hba_entry() && (encrypted || encryption == Encryption::Plain);
             error.with_login_details(&self.source, login, endpoint.address().port())
         })
     }
 
-    /// Runs one phase of a dial until the deadline.
+    /// Runs one phase of a dial, and fails at the deadline.
     async fn stage<T>(
         &self,
         phase: Phase,
@@ -200,7 +205,7 @@ impl Dialer {
         connected.map_err(|error| DialError::new(Phase::Tcp, Class::NotReady, error.into()))
     }
 
-    /// Performs startup and authentication on a stream, and starts the driver.
+    /// Performs startup and authentication on a stream, and starts the driver task.
     pub(super) async fn start(
         &self,
         stream: Box<dyn Io>,
@@ -228,14 +233,15 @@ impl Dialer {
         if dialled.record.role() == Role::Unknown {
             dialled.query_role().await.map_err(DialError::startup)?;
         }
-        // The record is up to date only after the driver's first poll.
+        // The record of the connection is up to date only after the driver task has been polled once.
         dialled.record.wait_until_idle().await;
         Ok(dialled)
     }
 }
 
 impl Dialled {
-    /// Queries the role of a server that does not report it during startup: before PostgreSQL 14, and behind poolers.
+    /// Queries whether the server is a primary or a standby. Needed for servers that do not report `in_hot_standby`
+    /// during startup: versions before PostgreSQL 14, and servers behind a connection pooler.
     async fn query_role(&self) -> Result<(), tokio_postgres::Error> {
         let messages = self.client.simple_query("SELECT pg_catalog.pg_is_in_recovery()").await?;
         for message in messages {
@@ -279,7 +285,8 @@ impl SocketOptions {
 
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `postgres` and `source` may hold passwords. Both redact them, but are omitted to be safe.
+        // `postgres` and `source` may hold passwords. Both redact passwords, but they are omitted as an additional
+        // precaution.
         let Self { postgres: _, source: _, socket, tls, timeout } = self;
         let mut out = f.debug_struct("Dialer");
         out.field("socket", socket).field("tls", tls).field("timeout", timeout).finish_non_exhaustive()

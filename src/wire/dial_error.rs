@@ -1,5 +1,5 @@
-//! The error of a failed dial: its phase, its class, and a cause that names the SQLSTATE and the source of the
-//! credentials.
+//! Defines the error of a failed dial: the phase in which the dial failed, the class of the error, and a cause with the
+//! SQLSTATE and the source of the credentials.
 
 use std::{
     error::{self, Error as _},
@@ -20,10 +20,10 @@ use crate::error::{BoxError, Phase};
 pub(crate) struct DialError {
     pub(crate) phase: Phase,
     pub(crate) class: Class,
-    /// True if the deadline passed before any byte was received.
+    /// True if the dial timed out before any byte was received.
     pub(crate) unresponsive: bool,
-    /// True if the dial may succeed in the other TLS mode: with TLS if this attempt used none, or without TLS if it
-    /// did.
+    /// True if the dial may succeed in the other TLS mode: with TLS if this attempt used plain text, or in plain text
+    /// if this attempt used TLS.
     pub(super) try_other_tls_mode: bool,
     /// True if the server rejected the user or the password (28P01, or 28000 for external authentication methods).
     pub(super) login_rejected: bool,
@@ -42,12 +42,13 @@ impl DialError {
         Self { phase, class, unresponsive: false, try_other_tls_mode: false, login_rejected: false, cause }
     }
 
-    /// Creates the error of a startup that failed with a driver error.
+    /// Creates the error of a dial whose startup failed with an error from tokio-postgres.
     pub(super) fn startup(error: tokio_postgres::Error) -> Self {
         if let Some(alert) = tls::find_tls_error(&error) {
             return Self { try_other_tls_mode: true, ..Self::new(Phase::Tls, Class::Tls, alert.into()) };
         }
-        // A connection that ends during startup was never open, so it does not count as lost.
+        // The class `Connection` means that an open connection was lost. A connection that ends during startup was
+        // never open.
         let class = match error.code() {
             Some(code) => match class(code.code(), true) {
                 Class::Connection => Class::NotReady,
@@ -55,8 +56,9 @@ impl DialError {
             },
             None => match classify(&error).class {
                 Class::Connection => Class::NotReady,
-                // The driver's errors can only be distinguished by their texts. These two come from the driver itself:
-                // the server failed SCRAM's mutual authentication, or it requires something that is not configured.
+                // Errors that tokio-postgres itself generates can be distinguished only by their texts. The first text
+                // means that the server failed SCRAM's mutual authentication, the second that the server requires a
+                // setting that is not configured.
                 _ if matches!(error.to_string().as_str(), "authentication error" | "invalid configuration") => {
                     Class::Access
                 }
@@ -73,7 +75,7 @@ impl DialError {
         error.and_then(tokio_postgres::Error::code) == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
     }
 
-    /// Adds the error of the first attempt, which was made in the other TLS mode.
+    /// Adds the error of the first attempt to this error, which comes from the second attempt in the other TLS mode.
     pub(super) fn with_first_attempt(self, first: Self) -> Self {
         let cause = BothTlsModes { first: first.chain(), second: self.cause };
         Self { cause: cause.into(), ..self }
@@ -84,8 +86,8 @@ impl DialError {
         format!("{self}: {}", crate::event::chain(&self.cause))
     }
 
-    /// Adds details that the driver's error lacks: the SQLSTATE, the source of a rejected password, and the places that
-    /// were searched for a missing one.
+    /// Adds details that the text of the tokio-postgres error lacks: the SQLSTATE, the source of a rejected password,
+    /// and the places that were searched for a missing password.
     pub(super) fn with_login_details(mut self, source: &Source, login: &Login, port: u16) -> Self {
         let Some(error) = self.cause.downcast_ref::<tokio_postgres::Error>() else { return self };
         if let Some(code) = error.code() {
@@ -100,7 +102,7 @@ impl DialError {
         self
     }
 
-    /// Returns the cause without the phase.
+    /// Returns the cause of the error, without the phase.
     pub(crate) fn into_cause(self) -> BoxError {
         self.cause
     }
@@ -137,7 +139,7 @@ impl error::Error for BothTlsModes {
     }
 }
 
-/// Text of the driver's error if the server requests a password and none is configured.
+/// Text of the tokio-postgres error if the server requests a password and none is configured.
 const MISSING: &str = "password missing";
 
 /// The cause of a startup that the server ended with an error.

@@ -1,5 +1,5 @@
-//! The task that runs one connection: it polls tokio-postgres's `Connection`, keeps the flags of the [`Record`] up to
-//! date, and closes the socket at the end.
+//! Defines the driver, the task that runs one connection. It polls tokio-postgres's `Connection`, updates the flags in
+//! the [`Record`] of the connection, and closes the socket at the end.
 
 use std::{
     future::Future,
@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{config::Limits, time::Duration};
 
-/// Maximum time for Terminate, flush and shutdown after the pool has released the connection.
+/// Maximum time for sending Terminate, flushing, and shutting down the socket after the pool has released the
+/// connection.
 const TERMINATE_TIMEOUT: Duration = Limits::TERMINATE_TIMEOUT;
 
 /// A future that runs a connection until its end. Dropping it closes the socket.
@@ -26,9 +27,9 @@ pub(super) struct Driver {
     connection: Connection<Tap, Tap>,
     record: Arc<Record>,
     observer: ConnectionObserver,
-    /// The waker of the last poll, kept for reuse.
+    /// The waker of the last poll, kept so that the next poll can reuse it.
     waker: Option<(Arc<RecordingWaker>, Waker)>,
-    /// Ends the driver after `TERMINATE_TIMEOUT`; started when the connection is released.
+    /// A timer that ends the driver after `TERMINATE_TIMEOUT`. It starts when the pool releases the connection.
     close_timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -51,13 +52,14 @@ impl Wake for RecordingWaker {
 
 impl Driver {
     pub(super) fn new(connection: Connection<Tap, Tap>, record: Arc<Record>, observer: ConnectionObserver) -> Self {
-        // Before the first poll, no waker exists that would mark the driver as woken when a request is sent.
+        // A new driver is marked as woken, because no `RecordingWaker` exists before the first poll to mark it when a
+        // request is sent.
         record.wake();
         Self { connection, record, observer, waker: None, close_timer: None }
     }
 
-    /// Returns the waker that wraps the task's waker. A task rarely changes its waker, so the wrapper is put back after
-    /// each poll and reused.
+    /// Returns the recording waker that wraps the task's waker. A task rarely changes its waker, so the caller stores
+    /// the recording waker after each poll for reuse.
     fn take_waker(&mut self, task: &Waker) -> (Arc<RecordingWaker>, Waker) {
         match self.waker.take() {
             Some(kept) if kept.0.task.will_wake(task) => kept,
@@ -88,7 +90,7 @@ impl Driver {
             }
         }
         if self.record.is_released() {
-            // Created here, so that the timer belongs to the runtime of this task.
+            // The timer is created in this task, so that it runs on the runtime of this task.
             let timer = self.close_timer.get_or_insert_with(|| Box::pin(sleep(TERMINATE_TIMEOUT)));
             return timer.as_mut().poll(cx);
         }
@@ -102,7 +104,7 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let kept = self.take_waker(cx.waker());
         self.record.begin_poll();
-        // The tap clears this flag when the driver has drained the socket.
+        // The tap, which is the stream below the driver, clears this flag when the driver has drained the socket.
         self.record.set_undelivered(true);
         let poll = self.run(&mut Context::from_waker(&kept.1));
         self.waker = Some(kept);

@@ -1,8 +1,9 @@
 //! Parses the headers of the messages that the driver sends (PostgreSQL manual, "Message Formats"). Counts the requests
-//! (the messages that the server completes with a ReadyForQuery) and the statements to prepare. Writes may end in the
-//! middle of a message.
+//! (the messages that the server answers with a ReadyForQuery) and the statements that the driver prepares. A write may
+//! end in the middle of a message.
 //!
-//! [`backend`](super::backend) is the counterpart for the other direction, and names the crates that were considered.
+//! [`backend`](super::backend) parses the messages from the server. Its documentation explains why no existing parser
+//! is used.
 
 /// A parser of the driver's messages, which keeps its position in the stream between writes.
 #[derive(Debug)]
@@ -10,7 +11,7 @@ pub(super) struct FrontendReader {
     /// True until the header of the startup message, the only message without a type byte, has been read.
     startup: bool,
     header: [u8; 5],
-    /// Number of bytes of the current header read so far.
+    /// Number of bytes of the current header that have been read.
     header_len: usize,
     /// Number of bytes of the current body that have not been read yet.
     body_left: usize,
@@ -24,7 +25,8 @@ impl FrontendReader {
         Self { startup: true, header: [0; 5], header_len: 0, body_left: 0, parsed: 0 }
     }
 
-    /// Consumes bytes that the socket has accepted. Returns the number of requests whose header ends within them.
+    /// Parses bytes that the socket has accepted. Returns the number of requests whose header is completed by these
+    /// bytes.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> u32 {
         let mut requests = 0;
         while !bytes.is_empty() {

@@ -1,5 +1,5 @@
-//! Fuzz targets for the bytes of a connection. They assert that the result does not depend on how a stream is split
-//! into reads and writes, and that no more bytes are read than the limits allow.
+//! Defines fuzz targets that parse arbitrary bytes as the traffic of a connection. They assert that the result does not
+//! depend on how a stream is split into reads and writes, and that no more bytes are read than the limits allow.
 
 use std::{
     cell::RefCell,
@@ -30,13 +30,15 @@ use super::{
 };
 use crate::{config::Config, error::Phase, event::Emitter};
 
-/// Splits off the first byte. Returns the remaining bytes, and the same bytes in pieces whose length is the first byte.
+/// Returns the bytes after the first byte, once as a whole and once in pieces. The first byte is the length of each
+/// piece.
 fn pieces(bytes: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[u8]>)> {
     let (&length, rest) = bytes.split_first()?;
     Some((rest, rest.chunks(usize::from(length).max(1))))
 }
 
-/// Feeds the parser of the driver's messages. Asserts that the number of requests does not depend on the split.
+/// Feeds the parser of the driver's messages. Asserts that the number of requests does not depend on how the bytes are
+/// split into writes.
 pub fn requests(bytes: &[u8]) {
     let Some((whole, pieces)) = pieces(bytes) else { return };
     let mut frontend = FrontendReader::new();
@@ -45,8 +47,8 @@ pub fn requests(bytes: &[u8]) {
     assert!(counted as usize <= whole.len() / 4, "more requests than headers fit into the bytes");
 }
 
-/// Feeds the parser of the server's messages, up to the end or the first violation of a limit. Asserts that the result
-/// does not depend on the split.
+/// Feeds the parser of the server's messages until the bytes end or a limit is violated. Asserts that the result does
+/// not depend on how the bytes are split into reads.
 pub fn replies(bytes: &[u8]) {
     let Some((whole, pieces)) = pieces(bytes) else { return };
     let state = ConnectionState { in_service: whole.len() % 2 == 0, awaiting_response: whole.len() % 3 == 0 };
@@ -73,8 +75,8 @@ fn read_all<'a>(
     (messages, None)
 }
 
-/// A server that sends fixed bytes in pieces, regardless of the client's messages, and then closes. `{nonce}` in the
-/// bytes stands for the nonce that the client sent for SCRAM.
+/// A server that sends fixed bytes in pieces, regardless of the client's messages, and then closes the connection. In
+/// the bytes, `{nonce}` is a placeholder for the SCRAM nonce that the client sent.
 struct Server {
     bytes: Vec<u8>,
     piece: usize,
@@ -143,8 +145,8 @@ fn no_observer() -> ConnectionObserver {
     ConnectionObserver::new(|_| {})
 }
 
-/// Runs a connection on which the client writes and the server sends in turns. The first byte of each piece selects the
-/// side and the length. Asserts that the record matches the bytes.
+/// Simulates a connection on which the client writes and the server sends in turns. The first byte of each turn selects
+/// the side and the number of bytes. Asserts that the record, the observed state of the connection, matches the bytes.
 pub fn tap(bytes: &[u8]) {
     let Some((&flags, mut script)) = bytes.split_first() else { return };
     let record = Arc::new(Record::default());
@@ -193,8 +195,8 @@ thread_local! {
     static DIALER: RefCell<Option<(tokio::runtime::Runtime, Dialer)>> = const { RefCell::new(None) };
 }
 
-/// Plays the server during startup and a first health check. Asserts that the dial ends, that an error names its phase,
-/// and that no more bytes are read than the limits allow.
+/// Simulates a server during startup and a first health check. Asserts that the dial ends, that an error names its
+/// phase, and that no more bytes are read than the limits allow.
 pub fn dial(bytes: &[u8]) {
     let Some((&piece, bytes)) = bytes.split_first() else { return };
     DIALER.with_borrow_mut(|dialer| {

@@ -1,9 +1,9 @@
-//! Limits on the messages of a server.
+//! Limits the size and number of the messages that a server may send.
 //!
-//! The driver buffers a whole message before it parses it, stores every parameter that the server reports, and computes
-//! as many SCRAM iterations as the server requests. A faulty or hostile server could therefore exhaust the client's
-//! memory or processor. The [`tap`](super::tap) enforces the limits below and ends a connection that exceeds one. An
-//! oversized message is rejected when its header is read, before its body is buffered.
+//! The driver buffers each message completely before parsing it, stores every parameter that the server reports, and
+//! computes as many SCRAM iterations as the server requests. A faulty or hostile server could therefore exhaust the
+//! client's memory or processor. The [`tap`](super::tap) enforces the limits below and ends a connection that exceeds
+//! one. An oversized message is rejected when its header is read, before its body is buffered.
 //!
 //! | limit | constant | source |
 //! |---|---|---|
@@ -16,12 +16,13 @@
 
 use std::{collections::HashSet, error, fmt};
 
-/// Maximum size in bytes of one response, up to its ReadyForQuery, on a connection that is not in service yet.
+/// Maximum size in bytes of one response, up to its ReadyForQuery, on a connection that is not available to callers
+/// yet.
 pub(super) const MAX_RESPONSE: usize = 256 << 10;
 /// Maximum length of an authentication message in bytes: libpq's limit.
 pub(super) const MAX_AUTHENTICATION: usize = 2_000;
-/// Maximum number of SCRAM iterations: about 50 ms of processor time, during which the thread is blocked. PostgreSQL's
-/// default of `scram_iterations` is 4096.
+/// Maximum number of SCRAM iterations. They take about 50 ms of processor time, and block the thread of the runtime for
+/// this time. PostgreSQL's default of `scram_iterations` is 4096.
 pub(super) const MAX_SCRAM_ITERATIONS: u32 = 100_000;
 /// Maximum length in bytes of a message whose type is normally short: libpq's limit.
 pub(super) const MAX_SHORT_MESSAGE: usize = 30_000;
@@ -80,7 +81,7 @@ impl fmt::Display for Violation {
 
 impl error::Error for Violation {}
 
-/// Checks the length in the header of a message of type `kind`.
+/// Checks the length that the header of a message of type `kind` declares.
 #[inline]
 pub(super) fn check_message_length(kind: u8, length: usize, state: ConnectionState) -> Result<(), Violation> {
     if length <= MIN_LIMIT {
@@ -89,8 +90,8 @@ pub(super) fn check_message_length(kind: u8, length: usize, state: ConnectionSta
     let limit = match kind {
         b'R' => MAX_AUTHENTICATION,
         _ if !state.in_service || !state.awaiting_response => MAX_SHORT_MESSAGE,
-        // CopyData, DataRow, RowDescription and FunctionCallResponse; then ErrorResponse, NoticeResponse and
-        // NotificationResponse, whose texts come from users.
+        // These messages may be long: CopyData, DataRow, RowDescription and FunctionCallResponse contain data, and the
+        // texts of ErrorResponse, NoticeResponse and NotificationResponse may come from users.
         b'd' | b'D' | b'T' | b'V' | b'E' | b'N' | b'A' => MAX_DATA_MESSAGE,
         b't' => MAX_PARAMETER_DESCRIPTION,
         _ => MAX_SHORT_MESSAGE,
@@ -110,7 +111,7 @@ pub(super) fn check_authentication(body: &[u8]) -> Result<(), Violation> {
     let Some(message) = body.strip_prefix(&SASL_CONTINUE) else { return Ok(()) };
     for iterations in message.split(|&byte| byte == b',').filter_map(|attribute| attribute.strip_prefix(b"i=")) {
         let iterations = String::from_utf8_lossy(iterations);
-        // The driver rejects values that are not numbers.
+        // Values that are not numbers are skipped, because the driver rejects them.
         let digits = iterations.bytes().all(|byte| byte.is_ascii_digit());
         if digits && iterations.parse().map_or(!iterations.is_empty(), |count: u32| count > MAX_SCRAM_ITERATIONS) {
             return Err(Violation::ScramIterations(iterations.into_owned()));

@@ -1,5 +1,5 @@
-//! One connection to one Pod: dialing, authentication and TLS, observation, cancellation, and the meaning of its
-//! errors.
+//! Manages one connection to one Pod: dialing, TLS, authentication, observation of the protocol, cancellation of
+//! statements, and classification of errors.
 //!
 //! ```text
 //! Client ⇄ driver task ⇄ startup, protocol ⇄ tap ⇄ (TLS) ⇄ TCP
@@ -7,10 +7,12 @@
 //!             └────────── record ◀───────────┘ ──▶ connection observer: reports to the pool
 //! ```
 //!
-//! A caller's guard dereferences to the driver's client, so the pool never sees the statements that run on it. This
-//! module observes the protocol instead: the [`tap`] parses message headers as they pass, the [`driver`] runs the
-//! connection, and both keep the [`record`] of the connection up to date. The pool reads the record when the connection
-//! is returned. Events that the pool has to know earlier go to the [`connection_observer`].
+//! A caller uses tokio-postgres's `Client` directly, so the statements do not pass through the pool's code. This module
+//! observes the protocol instead. The [`tap`] is the stream between tokio-postgres and the socket, and parses the
+//! message headers that pass through it. The [`driver`] is the task that runs the connection. Both update the
+//! [`record`], which holds the observed state of the connection, such as its transaction status. The pool reads the
+//! record when the connection is returned. Events to which the pool must react earlier go to the
+//! [`connection_observer`].
 
 mod backend;
 mod cancel;

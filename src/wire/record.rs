@@ -1,21 +1,23 @@
-//! The shared state of one connection. The driver task writes it; the pool reads it when a caller returns the
-//! connection.
+//! Defines the record: the state of one connection, as observed on the wire. The driver task writes the record, and the
+//! pool reads it when a caller returns the connection.
 //!
 //! # Orderings
 //!
-//! The tap and the driver run in one task, so each plain value has a single writer and is updated with a store instead
-//! of a read-modify-write. A caller receives a response through a channel from that task, and the channel orders all
-//! earlier writes of the task before the receive. The loads of these values are therefore relaxed.
+//! The driver and the tap (the stream that it reads and writes) run in one task. Therefore each plain value has a
+//! single writer and is updated with a store instead of a read-modify-write. A caller receives a response through a
+//! channel from that task, and the channel orders all earlier writes of the task before the receive. The loads of these
+//! values are therefore relaxed.
 //!
-//! The channel does not show whether the driver is being polled or is about to be. The flags in `driver` do:
+//! The channel does not show whether the driver is being polled or is about to be polled. The flags in the field
+//! `driver` show this state:
 //!
 //! * [`Record::wake`] sets `WOKEN` in the thread that sends a request, after the request is in the driver's channel. By
-//!   program order, the same thread sees the flag when it returns the connection.
+//!   program order, the flag is visible to this thread when it returns the connection.
 //! * [`Record::begin_poll`] sets `POLLING` and only then clears `WOKEN`, so at least one of the two is always set.
 //!   [`Record::end_poll`] clears `POLLING` and keeps a `WOKEN` that was set during the poll. Both release the writes of
 //!   the task; [`Record::is_clean`] acquires them.
-//! * [`Record::wait_until_idle`] sets `WATCHED` in the same atomic. A poll that ends later sees the flag and notifies
-//!   the waiter. The result of a poll that ended earlier is visible to the waiter. No wakeup is lost.
+//! * [`Record::wait_until_idle`] sets `WATCHED` in the field `driver` too. No wakeup is lost: a poll that ends later
+//!   reads the flag and notifies the waiter, and the result of a poll that ended earlier is visible to the waiter.
 //!
 //! While `POLLING` and `WOKEN` are both clear, the driver has taken and counted every request of the returning thread:
 //! a request that is still in the channel has set `WOKEN`, or the poll that will take it has not ended.
@@ -30,10 +32,11 @@ use crate::{
     time::Duration,
 };
 
-/// A reason why the cached prepared statements of a session can no longer be used.
+/// A reason why the cached prepared statements of a session are stale.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum StaleStatements {
-    /// A plan no longer fits its tables (0A000), or all statements were deallocated (`DEALLOCATE ALL`, `DISCARD ALL`).
+    /// A cached plan no longer matches its tables (0A000), or all statements were deallocated (`DEALLOCATE ALL`,
+    /// `DISCARD ALL`).
     Outdated = 1,
     /// The server rejected a statement name as unknown (26000).
     Missing = 2,
@@ -60,11 +63,11 @@ pub(crate) struct Record {
     poll_ended: Notify,
     /// The status byte of the last ReadyForQuery; 0 before the first one.
     status: AtomicU8,
-    /// Number of requests written that the server has not completed.
+    /// Number of requests that were written and that the server has not completed.
     outstanding: AtomicU32,
     /// True while a COPY from the client is in progress.
     copying: AtomicBool,
-    /// True if the last poll did not drain the socket: the driver may hold a response that its caller has not taken.
+    /// True if the last poll did not drain the socket: the driver may hold a response that the caller has not received.
     undelivered: AtomicBool,
     /// True if the socket did not accept all bytes of the last write or flush.
     write_blocked: AtomicBool,
@@ -80,11 +83,13 @@ pub(crate) struct Record {
     sent: AtomicU64,
     /// Total number of reads that returned bytes.
     reads: AtomicU64,
-    /// Total number of requests completed. Pipelined requests count as one, which the last of them completes.
+    /// Total number of completed requests. A sequence of pipelined requests counts as one request, which is complete
+    /// when its last response arrives.
     answered: AtomicU64,
-    /// Total time from request to ReadyForQuery, in microseconds.
+    /// Total time from sending a request to receiving its ReadyForQuery, over all requests in `answered`, in
+    /// microseconds.
     answered_micros: AtomicU64,
-    /// True if the target of the current checkout is `any`, so the choice of the Pod did not depend on its role.
+    /// True if the current checkout has the target `any`, which accepts every Pod regardless of its role.
     any_pod: AtomicBool,
     /// The part of `answered` from checkouts with the target `any`.
     answered_any: AtomicU64,
@@ -92,7 +97,7 @@ pub(crate) struct Record {
     answered_any_micros: AtomicU64,
     /// Total number of requests that failed through a fault of the server.
     failed: AtomicU64,
-    /// Number of consecutive requests, up to the last one, that failed through a fault of the server.
+    /// Number of consecutive requests, up to the last completed request, that failed through a fault of the server.
     consecutive_failures: AtomicU32,
     /// `in_hot_standby`: 0 if not reported, 1 for off, 2 for on.
     standby: AtomicU8,
@@ -108,8 +113,8 @@ pub(crate) struct Record {
 impl Record {
     /// Marks the beginning of a poll of the driver.
     pub(super) fn begin_poll(&self) {
-        // `WOKEN` can be cleared, because this poll handles its cause. If no other flag is set, one operation is
-        // enough.
+        // This poll handles the cause of the last wake, so `WOKEN` is cleared. If no other flag is set, one operation
+        // is enough.
         if self.driver.compare_exchange(WOKEN, POLLING, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             self.driver.fetch_or(POLLING, Ordering::AcqRel);
             self.driver.fetch_and(!WOKEN, Ordering::AcqRel);
@@ -132,8 +137,8 @@ impl Record {
     /// outstanding, and no request is in transit.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
-        // The acquire load in `is_driver_idle` pairs with the releases in `begin_poll` and `end_poll`: the loads below
-        // see the writes of the last poll.
+        // The acquire load in `is_driver_idle` pairs with the releases in `begin_poll` and `end_poll`, so the relaxed
+        // loads below read the values that the last poll wrote.
         self.is_driver_idle()
             && self.is_answered()
             && self.status.load(Ordering::Relaxed) == IDLE
@@ -141,7 +146,7 @@ impl Record {
             && !self.ended.load(Ordering::Relaxed)
     }
 
-    /// Returns true if every response has arrived and has been taken.
+    /// Returns true if every response has arrived and the driver holds none that its caller has not received.
     #[inline]
     fn is_answered(&self) -> bool {
         self.outstanding.load(Ordering::Relaxed) == 0
@@ -185,7 +190,7 @@ impl Record {
         self.fatal_received.store(true, Ordering::Relaxed);
     }
 
-    /// Returns true if the pool has dropped the connection. Errors after that are no evidence against the Pod.
+    /// Returns true if the pool has dropped the connection. Errors after the release are not evidence against the Pod.
     pub(crate) fn is_released(&self) -> bool {
         // Acquire pairs with `release`.
         self.released.load(Ordering::Acquire)
@@ -200,8 +205,8 @@ impl Record {
         self.in_service.load(Ordering::Relaxed)
     }
 
-    /// Makes the connection available to callers, which raises the limits on the size of responses. Relaxed is enough:
-    /// the first request of a caller comes later, and reaches the driver through a channel.
+    /// Makes the connection available to callers, which raises the limits on the size of responses. Relaxed ordering is
+    /// enough, because the first request of a caller reaches the driver later through a channel, which orders both.
     pub(crate) fn set_in_service(&self) {
         self.in_service.store(true, Ordering::Relaxed);
     }
@@ -291,13 +296,13 @@ impl Record {
         self.parsed.store(parsed, Ordering::Relaxed);
     }
 
-    /// Returns true if the cached prepared statements can no longer be used.
+    /// Returns true if the cached prepared statements are stale.
     #[inline]
     pub(crate) fn has_stale_statements(&self) -> bool {
         self.stale_statements.load(Ordering::Relaxed) != 0
     }
 
-    /// Takes the reason why the cached prepared statements can no longer be used, and resets it.
+    /// Returns the reason why the cached prepared statements are stale, and clears it.
     pub(crate) fn take_stale_statements(&self) -> Option<StaleStatements> {
         match self.stale_statements.swap(0, Ordering::Relaxed) {
             0 => None,
@@ -306,7 +311,7 @@ impl Record {
         }
     }
 
-    /// Marks the cached prepared statements as unusable. `Missing` takes precedence over `Outdated`.
+    /// Marks the cached prepared statements as stale. `Missing` takes precedence over `Outdated`.
     pub(super) fn set_stale_statements(&self, reason: StaleStatements) {
         self.stale_statements.fetch_max(reason as u8, Ordering::Relaxed);
     }

@@ -1,10 +1,10 @@
-//! Resets the state of a session, except for the statements that the driver has prepared.
+//! Resets the state of a session, but keeps the prepared statements of the driver.
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-/// The statements that `DISCARD ALL` runs, except for `DEALLOCATE ALL`. `SET SESSION AUTHORIZATION` comes before
-/// `RESET ROLE`, because it also sets the role. The last statement lists the statements that were prepared with SQL's
-/// `PREPARE`.
+/// The statements that `DISCARD ALL` runs, except for `DEALLOCATE ALL`. Among them, `SET SESSION AUTHORIZATION` must
+/// come before `RESET ROLE`, because the former also sets the role. The final `SELECT` lists the statements that were
+/// prepared with SQL's `PREPARE`.
 const DISCARD: &str = "\
 CLOSE ALL; \
 SET SESSION AUTHORIZATION DEFAULT; \
@@ -17,7 +17,8 @@ DISCARD TEMP; \
 DISCARD SEQUENCES; \
 SELECT pg_catalog.quote_ident(name) AS prepared FROM pg_catalog.pg_prepared_statements WHERE from_sql";
 
-/// Resets the session. Takes one round trip, or two if statements were prepared with SQL's `PREPARE`.
+/// Resets the session. Takes one round trip, or two if statements that were prepared with SQL's `PREPARE` must be
+/// deallocated.
 pub(crate) async fn discard(client: &Client) -> Result<(), Error> {
     let messages = client.simple_query(DISCARD).await?;
     let prepared: String = messages

@@ -1,6 +1,6 @@
-//! The health check of a server: a bare Sync, then a query for the server's role, its position in the history of its
-//! cluster, and its connection limit. The query calls only functions that every database role may execute (PostgreSQL
-//! manual, "Recovery Information Functions", "Control Data Functions").
+//! Implements the health check of a server. The check sends a bare Sync, and then queries the server's role, system
+//! identifier, timeline, WAL position and connection limit. The query calls only functions that every database role may
+//! execute (PostgreSQL manual, "Recovery Information Functions", "Control Data Functions").
 
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
@@ -13,7 +13,7 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// A position in the write-ahead log: bytes since its beginning.
+/// A position in the write-ahead log (WAL), in bytes since the beginning of the log.
 pub(crate) type Lsn = u64;
 
 /// The state of a server. Fields are `None` if the server did not report them.
@@ -22,10 +22,10 @@ pub(crate) struct ServerFacts {
     pub(crate) role: Role,
     /// The identifier of the cluster: assigned by `initdb`, shared by a primary and its standbys.
     pub(crate) system: Option<u64>,
-    /// The timeline of a primary. Not taken from `pg_control_checkpoint`, which lags until the checkpoint after a
-    /// promotion.
+    /// The timeline of a primary. The query does not use `pg_control_checkpoint`, because that function returns the old
+    /// timeline until the first checkpoint after a promotion.
     pub(crate) timeline: Option<u32>,
-    /// The last position that a primary has written, or that a standby has replayed.
+    /// The last WAL position that a primary has written, or that a standby has replayed.
     pub(crate) position: Option<Lsn>,
     /// True if a standby has a WAL receiver, which means that it is connected to an upstream server.
     pub(crate) receiving: Option<bool>,
@@ -35,8 +35,9 @@ pub(crate) struct ServerFacts {
     pub(crate) slots: Option<u32>,
 }
 
-/// The query of the server's state, which returns one row. Functions that fail on a standby are called only if recovery
-/// has ended. Recovery never begins during a session, so the check cannot become outdated.
+/// The query for the server's state, which returns one row. Functions that fail on a standby are called only after
+/// `pg_is_in_recovery` has returned false. This condition remains valid during the query, because recovery never begins
+/// during a session.
 const QUERY: &str = "\
 SELECT pg_catalog.pg_is_in_recovery(), \
 (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
@@ -52,10 +53,11 @@ LEAST(pg_catalog.current_setting('max_connections')::int4 \
 (SELECT NULLIF(rolconnlimit, -1) FROM pg_catalog.pg_roles WHERE rolname = session_user), \
 (SELECT NULLIF(datconnlimit, -1) FROM pg_catalog.pg_database WHERE datname = current_database()))";
 
-/// Checks that the server responds. Returns the response time of a bare Sync, and the state of the server.
+/// Checks that the server responds. Returns the response time of a bare Sync, and the facts that the server reports
+/// about itself.
 ///
 /// A server that was just promoted reports its new role with the response to the Sync. If the server rejects the query
-/// of its state, the check still passes.
+/// for its state, the check still passes, and the facts contain only this role.
 pub(crate) async fn probe(open: &Dialled) -> Result<(Duration, ServerFacts), tokio_postgres::Error> {
     let started = Instant::now();
     open.client.check_connection().await?;

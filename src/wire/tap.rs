@@ -1,5 +1,6 @@
-//! The stream between the driver and the socket (or TLS, if the connection uses it). It parses the messages that pass
-//! in both directions, updates the [`Record`] of the connection, and reports evidence about the Pod to the observer.
+//! Defines the tap: the stream between the driver and the socket, or between the driver and TLS. The tap parses the
+//! messages in both directions, updates the [`Record`] of the connection (its observed state), and reports evidence
+//! about the Pod's health and role to the observer.
 
 use std::{
     io,
@@ -28,14 +29,14 @@ pub(crate) struct Tap {
     observer: ConnectionObserver,
     frontend: FrontendReader,
     backend: BackendReader,
-    /// Number of requests written that the server has not completed.
+    /// Number of requests that were written and that the server has not completed.
     outstanding: u32,
     /// Time at which the first of the outstanding requests was sent. `None` if no request is outstanding, or during a
     /// COPY.
     first_request_at: Option<Instant>,
     /// True if the current response contains an error that is a fault of the server.
     failed: bool,
-    /// The limit that the server exceeded. Every later read fails with it.
+    /// The limit that the server exceeded. Every later read fails with this violation.
     violation: Option<Violation>,
 }
 
@@ -114,8 +115,8 @@ impl Tap {
                 }
                 match &sqlstate {
                     b"26000" => record.set_stale_statements(StaleStatements::Missing),
-                    // This code also stands for other unsupported features, not only for an outdated plan. They are
-                    // rare enough to be treated in the same way.
+                    // 0A000 means a stale cached plan or any other unsupported feature. The other cases are rare, so
+                    // they are treated like a stale plan too.
                     b"0A000" => record.set_stale_statements(StaleStatements::Outdated),
                     _ => {}
                 }
@@ -126,7 +127,7 @@ impl Tap {
                 record.set_standby(standby);
                 observer.report(Evidence::Role(record.role()));
             }
-            // Not reported: the session itself may have changed the parameter.
+            // This change is not reported to the observer, because the session itself may have changed the parameter.
             BackendMessage::ReadOnly(read_only) => record.set_read_only(read_only),
         }
     }
@@ -152,7 +153,7 @@ impl AsyncRead for Tap {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
         }
         if poll.is_pending() {
-            // The driver has drained the socket, so it holds no response that its caller has not received.
+            // The driver has drained the socket, so the driver holds no response that its caller has not received.
             self.record.set_undelivered(false);
         }
         poll

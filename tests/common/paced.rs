@@ -52,12 +52,12 @@ pub struct Attempt {
 }
 
 impl Paced {
-    /// Starts a load of 500 requests per second through `retry`.
+    /// Starts a load of 500 requests per second through `Pool::retry`.
     pub fn start(pool: &Pool, target: Target) -> Self {
         Self::every(PACE, pool, target)
     }
 
-    /// Starts a load of one request every `pace` through `retry`.
+    /// Starts a load of one request every `pace` through `Pool::retry`.
     pub fn every(pace: Duration, pool: &Pool, target: Target) -> Self {
         let done = Arc::new(Mutex::new(Vec::new()));
         let (stop, mut stopped) = oneshot::channel();

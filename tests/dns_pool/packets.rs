@@ -59,7 +59,7 @@ async fn checkouts_send_no_dns_packets_in_steady_state() {
     let (a, aaaa) = (count_of(&log, RecordType::A), count_of(&log, RecordType::AAAA));
     println!("{refreshes} refreshes while idle: {a} packets for A, {aaaa} for AAAA, {} in total", log.len());
     assert_eq!(a, refreshes, "A queries per refresh while idle");
-    // The name has no AAAA records, so that family is looked up less often.
+    // The name has no AAAA records, so the pool sends AAAA queries less often than A queries.
     assert!(aaaa <= 1 && a + aaaa == log.len(), "more AAAA or other queries than expected: {log:?}");
 
     // A load of 1,000 callers does not change the number of packets per refresh.

@@ -32,7 +32,7 @@ async fn a_moved_name_and_a_reused_address_get_new_connections() {
     let events = EventLog::of(&pool);
     let [a, b] = [site.sessions(0).await, site.sessions(1).await];
 
-    // The Pod is rescheduled: it keeps its name and gets a new address.
+    // `pod-b` is rescheduled: it keeps its name and gets a new address.
     site.publish_srv(&[("pod-a", 0, port), ("pod-b", 2, port)]);
     follow(&pool, &[member("pod-a", 0), member("pod-b", 2)]).await;
     until(FOLLOW, "the old Pod is removed", || events.count("endpoint_removed") == 1).await;
@@ -44,7 +44,7 @@ async fn a_moved_name_and_a_reused_address_get_new_connections() {
         assert!(std::time::Instant::now() < deadline, "the old address still has sessions of the pool");
     }
 
-    // Another Pod takes over the address of a removed Pod. The pool must not keep any connection to the old Pod.
+    // `pod-c` takes over the address of `pod-b`, which is removed. The pool must not keep any connection to `pod-b`.
     let before = site.sessions(2).await;
     events.take();
     site.publish_srv(&[("pod-a", 0, port), ("pod-c", 2, port)]);

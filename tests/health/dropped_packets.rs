@@ -21,7 +21,8 @@ fn drop_packets(table: &str, address: IpAddr) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_pod_delays_only_requests_in_flight() {
-    // The outer process holds the lock while the inner one runs, so acquiring it in the inner one would deadlock.
+    // This test runs itself again inside the network namespace. The outer process holds the lock in the meantime, so
+    // acquiring it in the inner process would deadlock.
     let _alone = if is_inside() { None } else { Some(run_alone().await) };
     if !inside("dropped_packets::an_unreachable_pod_delays_only_requests_in_flight").await {
         return;

@@ -27,12 +27,12 @@ const TRIALS: usize = 20;
 const WRITE_DELAY: Duration = Duration::from_millis(100);
 /// Number of concurrent writers, and thus the maximum number of writes in flight when the primary stops.
 const WRITERS: usize = 8;
-/// Statement that turns off synchronous replication. Without it, the commits of a former primary would wait for
-/// standbys that it no longer has.
+/// Statement that turns off synchronous replication. Without this statement, the commits of a former primary would wait
+/// for standbys that it no longer has.
 const ASYNCHRONOUS: &str = "ALTER SYSTEM SET synchronous_standby_names = ''";
 
-/// Makes the primary replicate synchronously to all standbys, so that any of them has every acknowledged write. The
-/// setting of the standbys is empty, so that a promoted standby does not wait for the others.
+/// Makes the primary replicate synchronously to all standbys, so that any of them has every acknowledged write. On the
+/// standbys, the setting is empty, so that a promoted standby does not wait for the others.
 async fn set_synchronous(cluster: &Cluster) {
     let primary = cluster.primary().expect("the cluster has a primary");
     let pods = cluster.pods();
@@ -59,7 +59,8 @@ async fn set_synchronous(cluster: &Cluster) {
 }
 
 /// Waits until no standby is streaming from the dead primary, and returns the standby with the highest WAL position. If
-/// another standby were promoted, this one would be ahead of the new timeline and could not follow it.
+/// a standby with a lower position were promoted, the returned standby would be ahead of the new timeline and could not
+/// follow it.
 async fn most_advanced(cluster: &Cluster, dead: usize) -> usize {
     let query = "SELECT coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'::pg_lsn, \
         EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')";
@@ -106,7 +107,8 @@ async fn first_accepted(cluster: &Cluster, ordinal: usize) -> JoinHandle<Instant
 }
 
 /// Restarts the former primary as a writable primary on the old timeline, and returns the time until the pool fences
-/// the Pod. Asserts that no checkout, for any target, returns a connection to the Pod after its restart.
+/// the Pod, that is, until it rejects the Pod for every target. Asserts that no checkout, for any target, returns a
+/// connection to the Pod after its restart.
 async fn restart_and_measure_fencing(cluster: &Cluster, pool: &Pool, old: usize) -> Duration {
     let address = cluster.pod(old).address().ip();
     let reads = Paced::start(pool, Target::Any);
@@ -322,7 +324,8 @@ async fn reads_succeed_during_a_planned_switchover() {
         until(Duration::from_secs(10), "a write is acknowledged", || writes.first_after(promoted).is_some()).await;
         writes.wait_for_acknowledged(writes.acknowledged() + 200).await;
         let (written, reads) = (writes.stop().await, reads.stop().await);
-        // The longest gap between two writes is from the last on the old primary to the first on the new one.
+        // The longest gap between two acknowledged writes lies between the last write on the old primary and the first
+        // write on the new one.
         let times: Vec<_> = written.acknowledged.values().copied().filter(|at| *at >= requested).collect();
         let mut times = Vec::from_iter(std::iter::once(requested).chain(times));
         times.sort();

@@ -1,5 +1,5 @@
 //! Tests that no read fails when a Pod terminates or its connections break. Each fault is injected twenty times: ten
-//! times while the Pod stays in DNS, and ten times as the Pod is removed from DNS.
+//! times while the Pod stays in DNS, and ten times while the Pod is being removed from DNS.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,8 @@ use crate::{
 
 /// Number of Pods that become faulty in each round, one after another. The primary and one standby stay intact.
 const VICTIMS: usize = 5;
-/// Number of rounds with stale DNS. In as many other rounds, the faulty Pods are removed from DNS.
+/// Number of rounds in which the faulty Pods stay in DNS, and also the number of rounds in which they are removed from
+/// DNS.
 const ROUNDS: usize = 2;
 /// Number of requests between two faults.
 const BETWEEN: usize = 100;

@@ -1,4 +1,5 @@
-//! Tests `max_lag`: a standby that falls behind receives no reads, and one that keeps up is never reported as late.
+//! Tests `max_lag`: a standby whose replication lag exceeds the limit is reported as late and receives no reads. A
+//! standby that keeps up is never reported as late.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -140,7 +141,7 @@ async fn a_lagging_standby_receives_no_reads_after_the_next_probe() {
         ),
     );
     for Pause { standby, detected, resumed, .. } in &pauses {
-        // Checkouts in flight may still use the previous snapshot.
+        // Checkouts in flight may still use a snapshot of the Pods from before the detection.
         let grace = *detected + Duration::from_millis(50);
         let attempts = requests.iter().flat_map(|request| &request.attempts);
         let paused = |at: Instant| at > grace && at < *resumed;
@@ -170,7 +171,7 @@ async fn standbys_are_not_late_while_the_primary_is_idle_or_dead() {
         };
         until(time * 2, phase, check).await;
     };
-    // Longer than the limit, and long enough for two probes.
+    // Watches the idle cluster for longer than `max_lag`, and for long enough that two probes complete.
     watch("idle", LIMIT + one_probe(&pool) * 2).await;
     // At the first write after an idle period, the last replayed transaction is old although the standby does not lag.
     let primary = cluster.client(0).await.expect("the superuser connects");

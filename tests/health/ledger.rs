@@ -43,7 +43,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub const TABLE: &str = "CREATE TABLE ledger (id bigint NOT NULL)";
 
 impl Ledger {
-    /// Starts `tasks` writers. Each makes one write after another. The numbers begin at `first`.
+    /// Starts `tasks` writers. Each makes one write after another. The numbers of the writes begin at `first`.
     pub fn start(pool: &Pool, tasks: usize, first: i64) -> Self {
         let shared = Arc::new(Shared { next: AtomicI64::new(first), ..Shared::default() });
         let mut set = JoinSet::new();

@@ -14,8 +14,8 @@ use crate::{
 
 /// Maximum relative deviation of a Pod's load from an equal share.
 const TOLERANCE: f64 = 0.05;
-/// Number of requests with many tasks. If Pods were chosen at random, three standard deviations would be 1.5 % of an
-/// equal share, well within the tolerance.
+/// Number of requests in the test with 64 tasks. If the pool chose Pods at random, three standard deviations of a Pod's
+/// load would be 1.5 % of an equal share, which is well within the tolerance.
 const REQUESTS: usize = 40_000;
 
 /// Kills one of three Pods and asserts that the other two serve equal shares of the requests.
@@ -49,7 +49,8 @@ async fn measure_shares(tasks: usize, requests: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn remaining_pods_share_the_load_evenly_with_1_task() {
-    // Even if Pods were chosen at random, 6,000 requests would deviate by 5 % in only about one of 10,000 runs.
+    // Even if the pool chose Pods at random, a Pod's share of 6,000 requests would deviate from an equal share by more
+    // than 5 % in only about one of 10,000 runs.
     measure_shares(1, 6_000).await;
 }
 

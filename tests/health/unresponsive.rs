@@ -22,8 +22,8 @@ use crate::{
     setup::{addresses, row, run_alone, state_of, warm},
 };
 
-/// Number of pools. Each has the primary and two standbys that no other pool uses, so that one of its three Pods is
-/// unresponsive at a time.
+/// Number of pools that run in parallel. Each pool uses the primary and two standbys that no other pool uses. At any
+/// time, at most one of its three Pods is unresponsive.
 const LANES: usize = 3;
 /// Number of faults per pool.
 const FAULTS: usize = 7;
@@ -149,8 +149,8 @@ async fn a_hung_pod_delays_only_requests_in_flight() {
     cluster.shutdown().await.expect("the cluster shuts down");
 }
 
-/// Stops a Pod (SIGSTOP) in each trial, after all pools have been idle for long enough that a checkout first pings its
-/// connection. Then each pool serves a few requests.
+/// In each trial, waits until all pools have been idle for so long that a checkout first pings its connection, and then
+/// stops a Pod (SIGSTOP). Each pool then serves a few requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hung_pod_does_not_delay_checkouts_from_an_idle_pool() {
     const POOLS: usize = 12;
@@ -186,8 +186,8 @@ async fn a_hung_pod_does_not_delay_checkouts_from_an_idle_pool() {
         }
         pinged += waits() - before;
         cluster.resume(ordinal).await.expect("SIGCONT is sent");
-        // The Pod was stopped for less than the probe timeout. If a pool had ejected it, no checkout would have pinged
-        // the Pod.
+        // The Pod was stopped for less than the probe timeout, so no pool may have ejected it. Checkouts do not ping an
+        // ejected Pod, so a trial with an ejected Pod would prove nothing.
         let all_healthy = pools.iter().all(|pool| in_state(pool, State::Healthy) == 3);
         assert!(all_healthy, "the trial is invalid: a pool has ejected the stopped Pod");
     }
@@ -200,16 +200,16 @@ async fn a_hung_pod_does_not_delay_checkouts_from_an_idle_pool() {
         &format!("p95 of {} checkouts {:.1?}, p99.9 {:.1?}", checkouts.len(), checkouts.at(0.95), checkouts.at(0.999)),
     );
     assert!(redirected >= TRIALS, "the stopped Pod was chosen too rarely: {redirected} times");
-    // About one checkout in twelve pings the stopped Pod and, after one millisecond, pings another Pod instead. None
-    // waits for the ping timeout.
+    // About one checkout in twelve pings the stopped Pod and, after one millisecond, pings another Pod instead. No
+    // checkout waits for the ping timeout.
     assert!(checkouts.at(0.95) < CHECKOUT, "checkouts were delayed: {checkouts}");
     assert!(checkouts.at(0.999) < CHECKOUT * 10, "checkouts were delayed: {checkouts}");
     drop(pools);
     cluster.shutdown().await.expect("the cluster shuts down");
 }
 
-/// Removes Pods from DNS while statements run on them, and then stops them (SIGSTOP). The pools no longer probe these
-/// Pods.
+/// Removes Pods from DNS while statements run on them, and then stops them (SIGSTOP). Pools do not probe Pods that were
+/// removed from DNS.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_on_a_hung_drained_pod_fail_within_5_s() {
     const POOLS: usize = 4;

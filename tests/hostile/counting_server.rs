@@ -23,14 +23,15 @@ use crate::server::{fatal, message, startup};
 /// Counters of a server, and switches that make it unresponsive.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Handshakes in progress.
+    /// Number of handshakes in progress.
     handshakes: AtomicUsize,
     /// Maximum number of concurrent handshakes.
     pub max_handshakes: AtomicUsize,
     open: AtomicUsize,
-    /// Clients refused because of the connection limit.
+    /// Number of clients refused because of the connection limit.
     pub refused: AtomicUsize,
-    /// Sync messages on connections that have sent no simple query. These are the pool's pings.
+    /// Number of Sync messages on connections that have sent no simple query. These messages are the pool's pings,
+    /// because a probe also sends a simple query.
     pub syncs: AtomicUsize,
     /// If set, the server reads messages but does not respond.
     pub unresponsive: AtomicBool,
@@ -38,9 +39,9 @@ pub struct Counts {
     pub stops_reading: AtomicBool,
     /// Lifetimes of the closed connections.
     pub ages: Mutex<Vec<Duration>>,
-    /// Number of next connections that are closed without a response.
+    /// Number of upcoming connections that the server closes without a response.
     pub refuse_next: AtomicUsize,
-    /// If set, every connection is closed, and new ones are closed without a response.
+    /// If set, the server closes all open connections, and closes new connections without a response.
     pub down: AtomicBool,
     /// Times of the connection attempts.
     pub attempts: Mutex<Vec<Instant>>,
@@ -54,7 +55,7 @@ impl Counts {
         self.max_handshakes.store(0, Ordering::SeqCst);
     }
 
-    /// Waits until the server is down.
+    /// Waits until `down` is set.
     async fn goes_down(&self) {
         while !self.down.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(1)).await;
@@ -84,7 +85,7 @@ impl CountingServer {
         Self::start_among(Arc::default(), handshake, limit).await
     }
 
-    /// Starts one of several servers that share `overall`, which counts the handshakes of all of them.
+    /// Starts one of several servers that share `overall`, which counts the handshakes of all these servers.
     pub async fn start_among(overall: Arc<Counts>, handshake: Duration, limit: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("the runtime starts");
@@ -184,7 +185,8 @@ async fn answer(stream: &mut TcpStream, counts: &Counts) -> io::Result<()> {
                 stream.write_all(&message(b'Z', b"I")).await?;
             }
             b'Q' => {
-                // Only probes send simple queries here, so the Syncs of this connection were not pings.
+                // In the test that reads `syncs`, only probes send simple queries, so this connection's Sync messages
+                // were not pings.
                 counts.syncs.fetch_sub(syncs.take().unwrap_or_default(), Ordering::SeqCst);
                 stream.write_all(&[message(b'C', b"SELECT 0\0"), message(b'Z', b"I")].concat()).await?;
             }

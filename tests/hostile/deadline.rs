@@ -1,7 +1,7 @@
 //! Tests that a checkout exceeds its deadline by at most 50 ms, however the server misbehaves.
 //!
-//! Each case makes three calls on each of several pools. The first call runs before the pool has learned anything about
-//! the Pod, the others after the first call has failed. Each pool uses a different deadline.
+//! Each case makes three checkouts from each of several pools. The first checkout starts before the pool has the result
+//! of any connection attempt, and the others start after the first one has failed. Each pool uses a different deadline.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ const LATE: Duration = Duration::from_millis(50);
 /// Number of pools per case. Each makes three calls.
 const POOLS: u64 = 16;
 
-/// The result of one call.
+/// The result of one checkout.
 struct Call {
     /// Time by which the call exceeded its deadline, or zero.
     late: Duration,
@@ -73,11 +73,12 @@ fn pools(url: &str, count: u64) -> Vec<Pool> {
     (0..count).map(pool).collect()
 }
 
-/// Makes calls to a misbehaving server and asserts that they end in time. Unless `reasons` is empty, at least one error
-/// must contain one of these texts.
+/// Checks out connections from a misbehaving server and asserts that the calls end in time. Unless `reasons` is empty,
+/// at least one error must contain one of these texts.
 async fn test_server(behavior: Behavior, reasons: &[&str]) {
     let server = Server::start(behavior).await;
-    // Floods use much processor time, and all pools share the few threads of this process, so there are fewer pools.
+    // Clients of a flooding server use much CPU time, and all pools share the few threads of this process. The test
+    // therefore uses fewer pools if the server floods its clients.
     let floods = matches!(
         behavior,
         Behavior::Garbage
@@ -103,8 +104,8 @@ async fn test_server(behavior: Behavior, reasons: &[&str]) {
     }
 }
 
-/// Defines a module with two tests for each behavior. The arguments are the name of the module, the behavior, and texts
-/// of which an error must contain at least one.
+/// Defines a module with two tests for each behavior. The arguments are the name of the module, the behavior, and a
+/// list of texts. At least one error must contain one of these texts.
 macro_rules! misbehaving_servers {
     ($($name:ident: $behavior:ident, $reasons:expr;)*) => {$(
         mod $name {

@@ -31,7 +31,7 @@ async fn flood(behavior: Behavior) {
                 if let Ok(client) = pool.get_for(Target::Any).await {
                     drop(client.check_connection().await);
                 }
-                // If every call fails immediately, the loop would otherwise never yield to the timeout.
+                // Yields explicitly, so that the timeout takes effect even if every call fails immediately.
                 tokio::task::yield_now().await;
             }
         };

@@ -57,7 +57,7 @@ async fn a_connection_opened_for_a_cancelled_caller_is_kept() {
     assert_eq!((before, pool.status().counters.opened), (1, 1), "more than one connection was opened");
 }
 
-/// 200 callers start concurrently while no connection to the six Pods is open.
+/// Starts 200 concurrent callers while no connection to the six Pods is open.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_callers_stay_within_the_handshake_limits() {
     let (mut servers, overall) = (Vec::new(), Arc::<Counts>::default());
@@ -89,7 +89,7 @@ async fn concurrent_callers_stay_within_the_handshake_limits() {
         began.elapsed(),
         status.counters.opened
     );
-    // Each Pod's probe may add one handshake, which the limits do not include.
+    // Each Pod's probe may add one handshake, which does not count towards the pool's limits.
     assert!(max.iter().all(|&max| max <= 2 + 1), "too many concurrent handshakes per Pod: {max:?}");
     assert!(max_overall <= 7 + 6, "too many concurrent handshakes overall: {max_overall}");
     assert!(max_overall >= 5, "handshakes did not run concurrently: {max_overall}");
@@ -102,7 +102,7 @@ async fn concurrent_callers_stay_within_the_handshake_limits() {
 /// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_server_keeps_serving_while_dials_back_off() {
-    let server = CountingServer::start(Duration::ZERO, 4).await; // three connections and the probe's
+    let server = CountingServer::start(Duration::ZERO, 4).await; // three for checkouts, one for probes
     let counts = server.counts();
     let pool = pool(&[&server], limits(|limits| limits.acquire_timeout = Duration::from_secs(10)));
     until(Duration::from_secs(5), "the Pod is healthy", || in_state(&pool, State::Healthy) == 1).await;
@@ -124,8 +124,8 @@ async fn a_full_server_keeps_serving_while_dials_back_off() {
     );
     assert_eq!(status.endpoints[0].open, 3);
     assert_eq!(status.endpoints[0].state, State::Healthy, "the full Pod was ejected");
-    // The backoff starts at 50 ms and doubles up to 1 s, with two concurrent handshakes. Without backoff, there would
-    // be thousands of attempts.
+    // The backoff starts at 50 ms and doubles up to 1 s, and at most two handshakes run at a time. Without backoff, the
+    // pool would make thousands of attempts.
     assert!((1..=20).contains(&refused), "expected 1 to 20 refused handshakes, got {refused}");
 }
 
@@ -150,8 +150,9 @@ async fn old_connections_are_closed_gradually_and_not_while_in_use() {
     ages.truncate(39);
     ages.sort();
     println!("39 connections were closed at the age of {:.1?} to {:.1?}", ages[0], ages[38]);
-    // The lifetimes end in the last tenth of 20 s. The reaper runs every second, so it closes the connections in two or
-    // three runs. The pool's clock ticks every 100 ms.
+    // The connections expire at ages from 18 s to 20 s. The reaper, the task that closes expired connections, runs
+    // every second, so it closes them in two or three runs. The pool's clock ticks every 100 ms, so the ages are not
+    // exact.
     assert!(ages[0] > Duration::from_millis(17_800), "a connection was closed too early: {ages:?}");
     assert!(ages[38] < Duration::from_millis(21_500), "a connection was closed too late: {ages:?}");
     let together = ages.iter().filter(|age| **age - ages[0] < Duration::from_millis(200)).count();
@@ -181,7 +182,8 @@ async fn idle_connections_are_closed_down_to_min_idle_under_load() {
     until(Duration::from_secs(5), "`min_idle` connections are idle", || pool.status().endpoints[0].idle == 3).await;
     drop(join_all((0..20).map(|_| pool.get())).await);
     assert_eq!(pool.status().endpoints[0].open, 20);
-    // The callers check out connections while the reaper takes idle connections out of the pool to inspect them.
+    // The callers check out connections while the reaper, which closes connections that have been idle for too long,
+    // takes idle connections out of the pool to inspect them.
     let stop = Instant::now() + Duration::from_secs(4);
     let callers = (0..2).map(|_| async {
         let mut calls = 0;
@@ -213,7 +215,7 @@ async fn idle_connections_are_closed_down_to_min_idle_under_load() {
 async fn checkout_pings_only_connections_idle_for_over_a_second() {
     let server = CountingServer::start(Duration::ZERO, usize::MAX).await;
     let counts = server.counts();
-    // The interval is so long that no probe runs during the test.
+    // The probe interval is so long that no further probe runs during the test.
     let limits = limits(|limits| limits.probe_interval = Duration::from_secs(600));
     let pool = pool(&[&server], limits);
     pool.wait_ready(Target::Any, Duration::from_secs(5)).await.expect("a Pod is ready");

@@ -33,7 +33,8 @@ fn pool(servers: &[&CountingServer], change: impl FnOnce(&mut Limits)) -> Pool {
     Pool::builder(config).resolver(Fixed::new(endpoints)).build().expect("the pool is created")
 }
 
-/// Four callers wait for a server that refuses four dials. All callers are served within 200 ms of the last refusal.
+/// Four callers wait for a server that refuses the first four dials. All callers are served within 200 ms of the last
+/// refusal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waiters_are_served_soon_after_the_server_stops_refusing_dials() {
     for round in 0..20 {
@@ -92,7 +93,8 @@ async fn no_waiter_waits_much_longer_than_the_others() {
         let tasks: Vec<_> = callers.map(tokio::spawn).collect();
         let mut waits = Vec::new();
         for task in tasks {
-            // The first waits and the last one are outliers: the queue is still filling up, or already emptying.
+            // Skips each caller's first two waits and its last one, because the queue is still filling up or already
+            // emptying.
             let mut one = task.await.expect("the task does not panic");
             one.pop();
             waits.extend(one.into_iter().skip(2));

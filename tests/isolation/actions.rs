@@ -5,7 +5,7 @@ use std::pin::pin;
 use futures_util::{StreamExt, future::join_all};
 use podpool::{Client, tokio_postgres};
 
-/// Number of actions. Some take much longer than the tests wait before they interrupt them.
+/// Number of actions. Some of them take much longer than the time after which the tests interrupt an action.
 pub(crate) const ACTIONS: usize = 16;
 
 /// Performs the action with this number and returns the connection to the pool.

@@ -23,18 +23,18 @@ use crate::{
     server_view::{first_query, sessions},
 };
 
-/// Maximum number of polls before an interruption. After that many, every action has completed or is waiting.
+/// Maximum number of polls before an interruption. After that many polls, every action has completed or is waiting.
 const POLLS: usize = 12;
 /// Maximum 95th percentile of the duration of the next caller's first query. Leftover work would delay the query for
 /// longer: the pool waits 100 ms before it cancels a statement, and the slowest actions sleep for ten seconds.
 const FIRST_QUERY: Duration = Duration::from_millis(50);
 
-/// A series of rounds. In each, a caller is interrupted and the next caller checks the connection.
+/// A series of rounds. In each round, one caller is interrupted and the next caller checks the connection.
 struct Callers<'a> {
     pool: &'a Pool,
     observer: &'a tokio_postgres::Client,
     rng: StdRng,
-    /// Number of interruptions for each action and number of polls.
+    /// Number of interruptions, keyed by action and number of polls.
     interruptions: BTreeMap<(usize, usize), usize>,
     /// Durations of the next callers' first queries.
     delays: Vec<Duration>,
@@ -106,7 +106,8 @@ fn pool(cluster: &Cluster, size: usize) -> Pool {
     Pool::builder(config).build().expect("the pool is created")
 }
 
-/// Interrupts every action at every poll in every way, and then chooses all three at random.
+/// Interrupts every action after every number of polls in every way, and then runs rounds with a random action, number
+/// of polls and way.
 async fn interrupt_everywhere() {
     silence_intended_panics();
     let seed = seed();

@@ -26,7 +26,7 @@ fn poll_once(future: impl Future) {
     let _ = pin!(future).as_mut().poll(&mut cx);
 }
 
-/// Returns true if the session is not in a transaction, and the duration of the statement that checks this.
+/// Returns two values: true if the session is not in a transaction, and the duration of the statement that checks this.
 async fn is_clean(client: &Client) -> (bool, Duration) {
     let began = Instant::now();
     // `now()` is the start time of the transaction. Outside a transaction block, that is the start of the statement.

@@ -219,7 +219,8 @@ async fn checkouts_wait_the_full_acquire_timeout_for_the_first_pod() {
             Ok(client) => break client,
             Err(error) => failed.push((error.kind(), began.elapsed())),
         }
-        // The Pod appears after 2.5 s. The interval between failing lookups is at most 5 s.
+        // The Pod appears after 2.5 s, and the next lookup follows within 5 s, so fewer than nine checkouts of one
+        // second each fail.
         assert!(failed.len() < 9, "too many checkouts failed: {failed:?}");
     };
     assert!(
@@ -246,7 +247,7 @@ async fn close_stops_dns_queries_and_ends_event_streams() {
     end.expect("the event stream ends within 5 s");
     let queries = cluster.dns().queries();
     let closed = Instant::now();
-    // Longer than the records' TTL of one second.
+    // Waits for longer than the DNS records' TTL of one second, after which an open pool would send a query.
     until(Duration::from_secs(5), "three seconds pass", || closed.elapsed() > Duration::from_secs(3)).await;
     assert_eq!(cluster.dns().queries(), queries, "the closed pool sent DNS queries");
     cluster.shutdown().await.expect("the cluster shuts down");

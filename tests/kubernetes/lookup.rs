@@ -63,7 +63,7 @@ pub(crate) fn includes(selector: &BTreeMap<String, String>, pod: &PodTemplateSpe
 }
 
 fn seconds(seconds: i64) -> Duration {
-    Duration::from_secs(seconds.try_into().expect("not negative"))
+    Duration::from_secs(seconds.try_into().expect("the duration is not negative"))
 }
 
 /// Returns the duration of the `preStop` hook.

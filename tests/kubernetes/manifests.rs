@@ -33,7 +33,7 @@ fn headless_service_selects_only_the_statefulset_pods() {
     assert_eq!(set.replicas, Some(3));
     let [service_port] = &service.ports.as_ref().unwrap()[..] else { panic!("expected one port") };
     assert_eq!(service_port.name.as_deref(), Some(PORT));
-    // The pool's default port.
+    // 5432 is the pool's default port.
     assert_eq!(service_port.port, 5432);
     // kube-proxy does not handle headless Services, so the port is not translated and must equal the container's.
     assert_eq!(port(spec(&set.template), service_port.target_port.as_ref().unwrap()), Some(service_port.port));

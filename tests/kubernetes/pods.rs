@@ -65,7 +65,7 @@ fn grace_periods_are_long_enough_for_a_graceful_shutdown() {
     let needed = pre_stop(container(microservice)) + longest_request + closing + limits.close_timeout;
     let available = grace_period(spec(microservice));
     assert!(available >= needed, "expected at least {needed:?}, got {available:?}");
-    // A database Pod leaves DNS when its preStop hook begins. The pool resolves again after at most 1.1 times
+    // A database Pod leaves DNS when its preStop hook begins. The pool resolves the name again after at most 1.1 times
     // `refresh_max`, and confirms the removal a second later.
     let set = template(&manifests, SET);
     let noticed = limits.refresh_max.mul_f64(1.1) + Duration::from_secs(1) + limits.dns_timeout;

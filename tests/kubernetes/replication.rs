@@ -87,7 +87,7 @@ fn change_owner(path: &Path, owner: (u32, u32)) {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("the permissions are set");
         fs::read_dir(path)
             .expect("the folder is readable")
-            .for_each(|entry| change_owner(&entry.expect("an entry").path(), owner));
+            .for_each(|entry| change_owner(&entry.expect("the entry is readable").path(), owner));
     }
 }
 
@@ -99,7 +99,7 @@ async fn replication_survives_restarts_promotion_and_lost_volumes() {
         println!("skipped: requires `unshare` with --mount, --net and --pid, and `ip`: {supported:?}");
         return;
     }
-    // Use memory instead of a disk if possible, because the data is temporary.
+    // Uses memory instead of a disk if possible, because the data is temporary.
     let memory = PathBuf::from("/dev/shm");
     let parent = if memory.is_dir() { memory } else { env::temp_dir() };
     let work = tempfile::Builder::new().prefix("podpool-kubernetes").tempdir_in(parent).expect("the folder is created");

@@ -31,7 +31,8 @@ pub(crate) struct Browser {
     address: SocketAddr,
     session: String,
     browser: Option<Pid>,
-    // The last field, so that the directory is removed only after ChromeDriver, which writes to it, has been killed.
+    // This field is the last one, so that the directory is removed only after ChromeDriver, which writes to it, has
+    // been killed.
     profile: TempDir,
 }
 
@@ -48,7 +49,7 @@ impl Browser {
             .kill_on_drop(true)
             .spawn()
             .expect("ChromeDriver starts");
-        let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines();
+        let mut lines = BufReader::new(driver.stdout.take().expect("the output is piped")).lines();
         let port = async {
             loop {
                 let line = lines.next_line().await.expect("the output is readable").expect("ChromeDriver runs");
@@ -75,7 +76,7 @@ impl Browser {
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
-            // No background requests.
+            // These options turn off Chromium's own background requests.
             "--no-first-run",
             "--disable-quic",
             "--disable-background-networking",
@@ -181,7 +182,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The browser still runs after a failed test, and killing ChromeDriver does not end it.
+        // After a failed test, the browser still runs. Killing ChromeDriver does not end the browser.
         if let Some(browser) = self.browser {
             let _ = kill_process(browser, Signal::KILL);
         }

@@ -41,7 +41,7 @@ async fn every_path_responds_as_specified_without_faults() {
 
 async fn reads(service: &Service, cluster: &Cluster) {
     let by_address: HashMap<_, _> = cluster.pods().into_iter().map(|pod| (pod.address().ip(), pod)).collect();
-    // One connection serves all requests.
+    // All requests use the same HTTP connection.
     let mut connection = service.connect().await;
     let mut served = HashMap::new();
     for target in ["any", "primary", "standby", "prefer-standby", ""] {
@@ -91,7 +91,7 @@ async fn writes(service: &Service, cluster: &Cluster, primary: &Client) {
     for failed in responses.iter().filter(|response| response.status != 200) {
         assert_eq!(failed.failure(), ("query", "unknown"));
     }
-    // A write that the server rejects is known not to have been applied.
+    // If the server rejects a write, the service reports that the write was not applied.
     primary
         .batch_execute("ALTER TABLE tb_writes ADD CHECK (run <> 'rejected')")
         .await

@@ -108,7 +108,7 @@ fn value(text: &str) -> (String, &str) {
     panic!("no closing quote: {text}")
 }
 
-/// Returns true if the text is a valid metric name. A label name is the same, but without colons.
+/// Returns true if the text is a valid metric name. Label names follow the same rule, but cannot contain colons.
 fn is_name(name: &str) -> bool {
     let mut chars = name.chars();
     let first = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';

@@ -13,7 +13,7 @@ pub(crate) fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let test = env::current_exe().expect("the path of this program is known");
-        // target/PROFILE/deps/microservice-HASH
+        // The path of the test program is `target/PROFILE/deps/microservice-HASH`.
         let profile = test.parent().and_then(Path::parent).expect("the program is in the profile's directory");
         let program = profile.join("examples/microservice");
         if !is_current(&program).expect("the sources' modification times are readable") {

@@ -31,8 +31,8 @@ async fn produces_every_documented_event_span_and_metric() {
 
     // Clients can use nine connections to each Pod: PostgreSQL reserves three for superusers.
     let cluster = Cluster::builder().setting("max_connections", "12").start().await.expect("the cluster starts");
-    // Nine clients with a connection and a probe connection each would exceed that limit, which causes the event
-    // `server_oversubscribed`.
+    // The URL announces nine clients. With a connection and a probe connection each, they would exceed the limit of
+    // nine connections, which causes the event `server_oversubscribed`.
     let url = format!("{}&pool_size=1&clients=9&acquire_timeout=500ms&drain_timeout=2s", cluster.url());
     let pool = Pool::builder(config(&url)).observer(events.clone()).build().expect("the pool is built");
     until(LIMIT, "three Pods are healthy", || in_state(&pool, State::Healthy) == 3).await;
@@ -96,13 +96,13 @@ async fn pause_a_pod(cluster: &Cluster, pool: &Pool) {
 
 /// Makes other pools fail in each phase of opening a connection.
 async fn fail_other_pools(cluster: &Cluster) {
-    // A wrong password.
+    // The password is wrong.
     let pool = Pool::builder(config(&cluster.url().replacen(":p", ":x", 1))).build().expect("the pool is built");
     let error = pool.get().await.expect_err("the server rejects the password");
     assert_eq!(error.kind(), Kind::Auth, "{error}");
     pool.close().await;
 
-    // A password file that is deleted.
+    // The password file is deleted after the first connection has been opened.
     let file = tempfile::NamedTempFile::new().expect("the file is created");
     std::fs::write(file.path(), cluster.password()).expect("the password is written");
     let url = cluster.url();
@@ -110,14 +110,14 @@ async fn fail_other_pools(cluster: &Cluster) {
     let url = format!("postgres://{}@{host}&password_file={}", cluster.user(), file.path().display());
     fails_to_open_in(Phase::Credentials, &url, async || drop(file)).await;
 
-    // A client that requires TLS, and servers without TLS.
+    // The client requires TLS, but the servers do not support it.
     let url = format!("{}&sslmode=require", cluster.url());
     let pool = Pool::builder(config(&url)).build().expect("the pool is built");
     let error = pool.get().await.expect_err("the servers do not support TLS");
     assert_eq!(error.kind(), Kind::Tls, "{error}");
     pool.close().await;
 
-    // A server certificate that is replaced with an untrusted one.
+    // The server's certificate is replaced with a certificate from an untrusted authority.
     let (trusted, other) = (Authority::new("trusted"), Authority::new("other"));
     let (good, bad) = (trusted.issue(&[cluster.service()]), other.issue(&[cluster.service()]));
     cluster.set_certificate(0, good.certificate, good.key).await.expect("the certificate is replaced");
@@ -128,7 +128,7 @@ async fn fail_other_pools(cluster: &Cluster) {
         async || cluster.set_certificate(0, bad.certificate, bad.key).await.expect("the certificate is replaced");
     fails_to_open_in(Phase::Tls, &url, change).await;
 
-    // More connections than the servers accept.
+    // The pool tries to open more connections than the servers accept.
     let url = format!("{}&pool_size=12&acquire_timeout=1s", cluster.url());
     let pool = Pool::builder(config(&url)).build().expect("the pool is built");
     let (clients, error) = check_out_all(&pool).await;

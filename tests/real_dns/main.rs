@@ -141,7 +141,8 @@ async fn follows_changes_to_the_dnsmasq_hosts_file() {
     let Some(server) = dnsmasq(&ips(3)) else { return };
     let dns = Dns::new(options(&server)).expect("the resolver is created");
     assert_eq!(resolved(&dns).await, pods(&ips(3)));
-    // Numbers of Pods just below and above those at which responses are truncated, with and without EDNS.
+    // The numbers of Pods are just below and just above the limits at which dnsmasq truncates its responses, with and
+    // without EDNS.
     for count in [28, 29, 72, 73, 74, 200, 5] {
         write_hosts(server.directory(), &ips(count));
         server.signal("HUP");

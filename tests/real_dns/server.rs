@@ -21,7 +21,7 @@ pub(crate) struct Server {
     command: Command,
     child: Child,
     address: SocketAddr,
-    // Removed after `drop` has killed the process, which writes to this directory.
+    // The directory is removed only after `drop` has killed the process, which writes to the directory.
     directory: TempDir,
 }
 

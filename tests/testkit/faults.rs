@@ -44,7 +44,7 @@ async fn killing_a_pod_ends_all_its_processes() -> Outcome {
         assert_eq!(cluster.pod(1).state(), PodState::Down);
         cluster.start_pod(1).await?;
     }
-    // Kill and restart the primary while its standby runs.
+    // Kills and restarts the primary while its standby runs.
     cluster.kill(0).await?;
     cluster.start_pod(0).await?;
     cluster.restart(0).await?;
@@ -104,7 +104,8 @@ async fn throttling_limits_a_pod_to_a_share_of_its_cpu_time() -> Outcome {
         client.execute("SELECT count(*) FROM generate_series(1, 200000)", &[]).await.map(|_| began.elapsed())
     };
     let before = work().await?.min(work().await?);
-    // The share is relative to the CPU time that the Pod uses when it is throttled, so the Pod must be busy.
+    // The share is relative to the CPU time that the Pod uses right after the call of `throttle`, so the Pod must be
+    // busy at that time.
     let busy = async {
         loop {
             if let Err(error) = work().await {

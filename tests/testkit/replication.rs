@@ -30,7 +30,7 @@ async fn a_former_primary_is_reattached_after_a_promotion() -> Outcome {
     assert_eq!(numbers(&cluster, 0).await?, [2], "expected the former primary's own write to be undone");
     assert_eq!(setting(&cluster, 0, "in_hot_standby").await?, "on");
 
-    // The same, but the primary is killed before the promotion.
+    // Promotes and reattaches again. This time, the primary is killed before the promotion.
     cluster.kill(2).await?;
     cluster.promote(0).await?;
     application(&cluster, 0).await?.batch_execute("INSERT INTO t VALUES (3)").await?;

@@ -111,7 +111,7 @@ async fn each_sslmode_uses_tls_as_libpq_does() {
     assert_eq!(error.kind(), Kind::Auth, "unexpected error: {error}");
     assert!(error.to_string().contains("channel binding"), "the error does not name channel binding: {error}");
 
-    // Client certificates.
+    // The role `certified` must present a client certificate from a trusted authority.
     let files = tempfile::tempdir().expect("the temporary directory is created");
     let mut paths = Vec::new();
     for (name, authority) in [("ours", &ours), ("other", &other)] {

@@ -45,7 +45,7 @@ async fn channel_binding_detects_a_man_in_the_middle() {
         let pool = through(&cluster, &proxy, ssl.clone().with_channel_binding(binding));
         let error = pool.get().await.expect_err("the server refuses the authentication");
         println!("{error}");
-        // PostgreSQL's error text.
+        // The expected text is PostgreSQL's error message.
         assert!(
             error.to_string().contains("SCRAM channel binding check failed"),
             "the error has another cause: {error}"
@@ -67,7 +67,7 @@ async fn cancel_requests_use_tls_if_their_connection_does() {
         let client = pool.get().await.expect("checkout succeeds");
         let began = Instant::now();
         let (slept, ()) = tokio::join!(client.batch_execute("SELECT pg_sleep(30)"), async {
-            // A cancel request before the statement runs would have no effect.
+            // Waits until the statement runs, because an earlier cancel request would have no effect.
             let watcher = cluster.client(0).await.expect("the superuser connects");
             let query = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)'";
             while watcher.query_one(query, &[]).await.expect("the query succeeds").get::<_, i64>(0) == 0 {

@@ -39,7 +39,7 @@ async fn refuses_invalid_certificates_without_plaintext_fallback() {
     let address_only = ours.issue(&["127.0.0.2"]);
     let common_name_only = ours.issue_with(&[], |params| params.distinguished_name.push(DnType::CommonName, SERVICE));
     let other_authority = other.issue(&[SERVICE]);
-    // An authority with the same name but another key.
+    // This authority has the same name as the trusted one, but a different key.
     let namesake = Authority::new("ours").issue(&[SERVICE]);
     let expired = ours.issue_with(&[SERVICE], |params| {
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));

@@ -108,7 +108,7 @@ async fn certificate_and_ca_rotation_causes_no_failed_requests() {
     pool.wait_ready(podpool::Target::Standby, Duration::from_secs(5)).await.expect("a Pod is ready");
     pool.wait_ready(podpool::Target::Primary, Duration::from_secs(5)).await.expect("a Pod is ready");
 
-    // A constant load without retries. Connections live for at most one second.
+    // Runs a constant load without retries. Connections live for at most one second.
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut load = tokio::task::JoinSet::new();
     for _ in 0..4 {

@@ -82,7 +82,8 @@ fn cases(pods: u32, threads: usize) -> Vec<Case> {
         Case::on_threads("podpool, with in-flight counting", threads, move || {
             drop(black_box(counted.pick_counted().expect("a Pod is picked")));
         }),
-        // A baseline for the machine: the threads share no data, so the machine causes any slowdown with two threads.
+        // A baseline in which the threads share no data. If it is slower with two threads than with one, the machine is
+        // the cause.
         Case::on_threads("(a random number only)", threads, move || {
             black_box(fastrand::usize(..black_box(3)));
         }),
@@ -104,7 +105,7 @@ fn cases(pods: u32, threads: usize) -> Vec<Case> {
             black_box(picker.ok().and_then(|mut picker| picker.next()).expect("the address parses"));
         }),
         Case::on_threads("load-balancer, RoundRobin", threads, move || {
-            // Returns `None` while another thread holds the lock.
+            // `try_alloc` returns `None` while another thread holds the lock. Such a call counts as an iteration too.
             black_box(round_robin.try_alloc());
         }),
         Case::on_threads("RwLock<Vec<Arc>>, round robin", threads, move || {

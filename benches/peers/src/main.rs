@@ -1,9 +1,9 @@
-//! Compares podpool with other pools and load balancers, which do the same work on the same machine in alternating
-//! rounds. Prints the tables of docs/benchmarks.md. The tables contain ratios and absolute readings; only the ratios
-//! are meaningful on other machines.
+//! Compares podpool with other connection pools and load balancers. All of them do the same work on the same machine,
+//! in alternating rounds. Prints the tables of docs/benchmarks.md. The tables contain ratios and absolute readings;
+//! only the ratios are meaningful on other machines.
 //!
-//! The first argument, `choosers`, `pools` or `statements`, selects one part. The second sets the number of connections
-//! to each Pod.
+//! The first argument, `choosers`, `pools` or `statements`, selects one part of the comparison. The second argument
+//! sets the number of connections to each Pod.
 
 mod choosers;
 mod pools;

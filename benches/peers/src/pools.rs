@@ -18,8 +18,8 @@ use crate::{
     table::Table,
 };
 
-/// Default number of connections to each Pod, the same as podpool's default. A pool with only one Pod gets as many
-/// connections as the other pools have in total.
+/// Default number of connections to each Pod, the same as podpool's default. A pool that connects to only one Pod gets
+/// as many connections as the other pools have in total.
 pub const SIZE: usize = 8;
 pub const PODS: usize = 3;
 
@@ -51,7 +51,8 @@ pub struct Servers {
 impl Servers {
     pub fn start(workers: usize, size: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
-        // The runtime is leaked because the cases need a `'static` reference. There is one for each number of threads.
+        // Leak the runtime, because the cases need a `'static` reference. Only one runtime is leaked per number of
+        // threads.
         let runtime: &'static Runtime = Box::leak(Box::new(runtime.expect("the runtime starts")));
         let cluster = runtime.block_on(Cluster::builder().pods(PODS).setting("max_connections", "400").start());
         Self { runtime, size, cluster: cluster.expect("the cluster starts") }
@@ -111,7 +112,7 @@ impl Servers {
         self.podpool_to(format!("{}&pool_size={size}&min_idle={size}", self.cluster.url(), size = self.size))
     }
 
-    /// Returns a warm pool with connections to only one Pod, as many as the other pools have to all Pods.
+    /// Returns a warm pool that has as many connections to one Pod as the other pools have to all Pods.
     pub fn podpool_to_one(&self) -> podpool::Pool {
         self.podpool_to(format!("{}?pool_size={total}&min_idle={total}", self.cluster.pod_url(0), total = self.total()))
     }
@@ -214,7 +215,8 @@ impl Servers {
 pub type Builder = deadpool_postgres::PoolBuilder;
 pub type Bb8 = bb8::Pool<bb8_postgres::PostgresConnectionManager<NoTls>>;
 
-/// A hand-written pool, as is common if the set of Pods never changes.
+/// A list of one pool per Pod, picked in round-robin order: the usual hand-written code if the set of Pods never
+/// changes.
 pub struct RoundRobin {
     pools: Vec<deadpool_postgres::Pool>,
     next: AtomicUsize,
@@ -230,7 +232,8 @@ impl RoundRobin {
     }
 }
 
-/// A hand-written pool, as is common if the set of Pods changes.
+/// A list of one pool per Pod in a lock, picked in round-robin order: the usual hand-written code if the set of Pods
+/// changes.
 pub struct Locked {
     pools: RwLock<Vec<deadpool_postgres::Pool>>,
     next: AtomicUsize,

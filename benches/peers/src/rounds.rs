@@ -1,6 +1,6 @@
-//! Measures the cases in rounds. Each round measures every case once, so that a disturbance on the machine affects all
-//! cases. The order of the cases changes with each round, so that the after-effects of a case do not always distort the
-//! same other case.
+//! Measures several cases in rounds. Each round measures every case once, so that a disturbance on the machine affects
+//! all cases. The order of the cases changes with each round. Otherwise, each case would always run right after the
+//! same other case, whose after-effects would distort its result.
 
 use std::{
     sync::Barrier,
@@ -10,10 +10,10 @@ use std::{
 
 use tokio::runtime::Runtime;
 
-/// Number of warm-up rounds. In these rounds, the machine settles, and each counted case finds the number of iterations
-/// that fills [`WINDOW`].
+/// Number of warm-up rounds, whose results are discarded. They let the machine reach a steady state, and determine for
+/// each counted case the number of iterations that fills [`WINDOW`].
 const WARM_UP: usize = 3;
-/// Number of measured rounds. The median is reported.
+/// Number of measured rounds. The median of their results is reported.
 const ROUNDS: usize = 15;
 /// Approximate duration of a counted case in one round.
 const WINDOW: Duration = Duration::from_millis(60);
@@ -21,7 +21,7 @@ const WINDOW: Duration = Duration::from_millis(60);
 /// need some time to reach a steady state after the previous case.
 const TIMED_WINDOW: Duration = Duration::from_millis(400);
 
-/// A prime greater than the number of cases, for [`order`].
+/// A prime greater than the number of cases. [`order`] uses it as the modulus.
 const PRIME: usize = 13;
 
 /// A case to measure. A counted case runs a given number of iterations, a timed case runs for a fixed time.
@@ -84,7 +84,7 @@ impl Case {
         let mut times = 1;
         let reading = move || {
             let each = run(times).as_nanos() as f64 / times as f64;
-            // At this rate, this many iterations fill the window in the next round.
+            // Choose the number of iterations for the next round so that, at the measured speed, they take `WINDOW`.
             times = ((WINDOW.as_nanos() as f64 / each.max(1.0)) as u64).max(1);
             each
         };
@@ -92,8 +92,8 @@ impl Case {
     }
 }
 
-/// Runs the work in several tasks. Each task continues while `proceed` returns true for the number of iterations that
-/// it has completed. Returns the total number of iterations.
+/// Repeats the work in `tasks` concurrent tasks. Before each iteration, a task passes its number of completed
+/// iterations to `proceed`, and stops if `proceed` returns false. Returns the total number of iterations of all tasks.
 fn run_tasks<F, Fut>(
     runtime: &Runtime,
     tasks: u64,
@@ -116,7 +116,7 @@ where
         let tasks: Vec<_> = (0..tasks).map(|_| tokio::spawn(task(work.clone()))).collect();
         let mut all = 0;
         for task in tasks {
-            all += task.await.expect("no thread panicked");
+            all += task.await.expect("no task panicked");
         }
         all
     })
@@ -139,8 +139,9 @@ pub fn measure(cases: &mut [Case]) -> Vec<f64> {
     readings.into_iter().map(median).collect()
 }
 
-/// Returns the numbers below `len` in an order that changes with every round: the multiples of a different stride
-/// modulo [`PRIME`], so that a case rarely follows the same other case as in a recent round.
+/// Returns the numbers below `len` in an order that depends on the round: the multiples of the round's stride, modulo
+/// [`PRIME`]. Consecutive rounds have different strides, so a case rarely follows the same other case as in a recent
+/// round.
 fn order(round: usize, len: usize) -> impl Iterator<Item = usize> {
     assert!(len < PRIME, "expected fewer than {PRIME} cases, got {len}");
     let stride = 1 + round % (PRIME - 1);

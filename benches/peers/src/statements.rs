@@ -14,7 +14,7 @@ use crate::{
 const SQL: &str = "SELECT 1";
 
 pub fn compare(size: usize) {
-    // Two workers: tokio's default on the two processors of the machine that docs/benchmarks.md refers to.
+    // Use two worker threads, which is tokio's default on the two-processor machine of docs/benchmarks.md.
     table(Servers::start(2, size), "callers and servers share all processors");
     pin_to_one_processor();
     table(Servers::start(1, size), "callers and servers share one processor");
@@ -22,8 +22,8 @@ pub fn compare(size: usize) {
 
 /// Pins this thread and all threads and processes that it starts afterwards, including the servers, to one processor.
 /// On one processor, the rate depends only on the CPU time of a statement. On several processors, the rate also depends
-/// on the assignment of threads to processors, and on the time that an idle processor takes to wake up, which on a
-/// virtual machine is most of a single caller's latency.
+/// on the assignment of threads to processors, and on the wake-up time of idle processors. On a virtual machine, this
+/// wake-up time is most of the latency of a single caller.
 fn pin_to_one_processor() {
     let allowed = thread::sched_getaffinity(None).expect("the CPU affinity of this thread is readable");
     let last =

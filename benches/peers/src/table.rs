@@ -1,6 +1,6 @@
 //! Markdown tables of the results.
 
-/// A table with one row per case and two groups of columns: ratios to the first row, and readings.
+/// A table with one row per case and two groups of columns: the ratios to the first row, and the absolute readings.
 pub struct Table {
     title: String,
     unit: &'static str,

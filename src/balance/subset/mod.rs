@@ -7,17 +7,17 @@
 //! Name-Based Mappings to Increase Hit Rates", 1998; also used by gRPC proposal A68). The score of a Pod is a hash of
 //! the client's id and the Pod, and the client uses the Pods with the highest scores. Clients do not have to
 //! coordinate. When a Pod is added or removed, fails or recovers, each client changes at most one of its Pods, and most
-//! clients change none. The clients of a removed Pod are spread over all others.
+//! clients change none. The clients of a removed Pod are spread over all other Pods.
 //!
-//! A Pod that failed or is full is replaced by the next in rank. A serving Pod is dropped from the subset only when its
-//! replacement serves.
+//! A Pod that failed, or whose connection slots are all in use, is replaced by the Pod with the next lower score. A Pod
+//! that serves checkouts is dropped from the subset only when its replacement serves them.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::endpoint::{Endpoint, Role};
 
-/// Number of Pods outside its subset that a client tries concurrently, to find a required role that no Pod of the
-/// subset has.
+/// Number of Pods outside its subset to which a client connects concurrently to find one with a required role, such as
+/// the primary. Used only while no Pod of the subset has this role.
 pub(crate) const ROLE_CANDIDATES: usize = 2;
 
 /// The order in which a client prefers Pods.
@@ -53,7 +53,7 @@ pub(crate) enum Standing {
     Starting,
     /// In use and serving.
     Serving,
-    /// Recently failed or full, whether in use or not.
+    /// Recently failed or without a free connection slot, whether in use or not.
     Failing,
 }
 
@@ -63,9 +63,9 @@ pub(crate) struct Ranked {
     pub(crate) standing: Standing,
     /// The role of a serving Pod.
     pub(crate) role: Role,
-    /// True if the Pod was recently tried to find a role, and had a different one.
+    /// True if the client recently connected to the Pod in search of a role, and the Pod had a different role.
     pub(crate) tried: bool,
-    /// The result: true if the client uses the Pod.
+    /// The result of the choice: true if the client uses the Pod.
     pub(crate) chosen: bool,
 }
 
@@ -80,13 +80,14 @@ impl Ranked {
     }
 }
 
-/// Chooses `size` Pods. `ranked` is in descending order of scores.
+/// Chooses `size` Pods, and sets `chosen` in their entries. `ranked` is in descending order of scores.
 ///
 /// During a replacement, one additional Pod is chosen, so that the new Pod is tried before the old one is dropped.
 /// There is never more than one additional Pod.
 pub(crate) fn choose(ranked: &mut [Ranked], size: usize) {
     let size = size.min(ranked.len());
-    // The goal: the first Pods that are not failing and, if there are too few of them, also failing ones.
+    // First choose the Pods with the highest scores that are not failing. If there are too few of them, add failing
+    // Pods.
     let mut left = size;
     for failing in [false, true] {
         for pod in ranked.iter_mut().filter(|pod| (pod.standing == Standing::Failing) == failing) {
@@ -110,8 +111,9 @@ pub(crate) fn choose(ranked: &mut [Ranked], size: usize) {
 
 /// Makes sure that the client uses a serving Pod of this role, in addition to the chosen Pods.
 ///
-/// If no chosen Pod has the role, chooses a Pod that is known to have it. If none is known, chooses the next Pods in
-/// rank that have not been tried yet, and returns true, because the search continues.
+/// If no chosen Pod has the role, chooses a serving Pod that has it. If there is none, chooses the next
+/// [`ROLE_CANDIDATES`] Pods in the ranking that have not been tried yet, and returns true, because the search
+/// continues.
 pub(crate) fn cover_role(ranked: &mut [Ranked], role: Role) -> bool {
     let has_role = |pod: &Ranked| pod.serves() && pod.role == role;
     if ranked.iter().any(|pod| pod.chosen && has_role(pod)) {

@@ -12,7 +12,7 @@ fn pod(number: u32) -> Endpoint {
     Endpoint::new(([10, 0, (number >> 8) as u8, number as u8], 5432).into())
 }
 
-/// A client that uses the Pods that the functions of this module choose.
+/// A simulated client. It uses the Pods that the functions under test choose.
 struct Client {
     ranking: Ranking,
     size: usize,
@@ -24,7 +24,7 @@ impl Client {
         Self { ranking: Ranking::new(&id), size, standing: HashMap::new() }
     }
 
-    /// Chooses once. Returns the Pods in use, in the order of their rank.
+    /// Chooses Pods once. Returns the chosen Pods in descending order of scores.
     fn choose(&mut self, pods: &[u32], failing: &HashSet<u32>) -> Vec<u32> {
         let mut ranked: Vec<u32> = pods.to_vec();
         ranked.sort_by_key(|&number| std::cmp::Reverse(self.ranking.score(&pod(number))));
@@ -42,8 +42,9 @@ impl Client {
         chosen.into_iter().map(|(number, _)| number).collect()
     }
 
-    /// Chooses until nothing changes. After each choice, one more of the Pods that are not failing begins to serve.
-    /// Returns the Pods in use at the end. Asserts that the number of serving Pods never decreases.
+    /// Chooses Pods until the choice no longer changes. After each choice, one more of the chosen Pods that are not
+    /// failing begins to serve. Returns the Pods in use at the end. Asserts that the number of serving Pods never
+    /// decreases.
     fn settle(&mut self, pods: &[u32], failing: &HashSet<u32>) -> BTreeSet<u32> {
         let served = |client: &Self| client.standing.values().filter(|s| **s == Standing::Serving).count();
         self.standing.retain(|number, _| pods.contains(number) && !failing.contains(number));
@@ -123,7 +124,7 @@ proptest! {
 struct Demand {
     /// Number of Pods that the client uses.
     size: usize,
-    /// Number of pooled connections to the first, the second, … of them.
+    /// Number of pooled connections to the client's first Pod, to its second Pod, and so on.
     pooled: &'static [u32],
 }
 
@@ -177,8 +178,8 @@ fn five_hundred_clients_fit_on_twenty_pods_of_ninety_slots() {
     for (name, demand, bound) in [
         ("1 Pod, its probe and 1 connection", Demand { size: 1, pooled: &[1] }, Some(0.01)),
         ("3 Pods, 1 connection to each", Demand { size: 3, pooled: &[0, 0, 0] }, Some(0.01)),
-        // With fewer Pods per client, the Pods are used less evenly: at five sixths of all slots, some opens are
-        // refused once.
+        // With fewer Pods per client, connections are spread less evenly over the Pods. Here the clients need five
+        // sixths of all slots, and some Pods refuse a connection although other Pods have free slots.
         ("2 Pods, their probes and 1 connection", Demand { size: 2, pooled: &[1, 0] }, None),
     ] {
         let (mut worst, mut refused, mut fullest) = (0.0f64, 0, 0);

@@ -81,7 +81,7 @@ fn errors_do_not_reveal_a_password() {
         let error = text.parse::<Config>().expect_err(text);
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}: {error}");
     }
-    // An error may suggest a known name, and may repeat text that precedes `password`.
+    // An error may suggest a known parameter name, and may repeat text that precedes `password`.
     assert_rejected("host=db password=x poolsize=5", "password", "the closest known parameter is `pool_size`");
     assert_rejected("host=db poolsize=5 password=x", "poolsize", "the closest known parameter is `pool_size`");
     assert_rejected(
@@ -137,7 +137,8 @@ proptest! {
         for text in texts {
             match text.parse::<Config>() {
                 Ok(config) => {
-                    // Depending on `before`, the secret may belong to another parameter, which `Debug` output shows.
+                    // Depending on `before`, the secret may be the value of another parameter, which `Debug` output may
+                    // show.
                     let kept = config.password().is_some_and(|password| password.expose().contains(&secret));
                     prop_assert!(!kept || !format!("{config:?}").contains(&secret), "{}", text);
                 }

@@ -7,7 +7,7 @@ impl Limits {
     pub const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
     /// 2 s: shorter than the acquire timeout, so that time is left to try another Pod.
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-    /// 3 s: enough for about four retransmissions at in-cluster round-trip times.
+    /// 3 s: enough time for about four TCP retransmissions at the round-trip times within a cluster.
     pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(3);
     /// 5 s: with three keepalives, one second apart, an unresponsive peer is detected within 8 s.
     pub const KEEPALIVES_IDLE: Duration = Duration::from_secs(5);
@@ -42,13 +42,13 @@ impl Limits {
     pub const DNS_HEDGE: Duration = Duration::from_millis(300);
     /// 5 s, because traffic reveals failures sooner, and probes are needed only for Pods without traffic.
     pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
-    /// 1 s: far longer than the round trip that a probe of a healthy Pod takes.
+    /// 1 s: far longer than a probe of a healthy Pod takes, which is one round trip.
     pub const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
     /// 5, because fewer consecutive failures may be a coincidence.
     pub const OUTLIER_CONSECUTIVE: u32 = 5;
     /// 0.8: tolerates one failure in five statements.
     pub const OUTLIER_SUCCESS_RATE: f64 = 0.80;
-    /// 30 s: long enough for a meaningful rate and short enough to reflect a recovery soon.
+    /// 30 s: long enough for a meaningful success rate, and short enough that the rate soon reflects a recovery.
     pub const OUTLIER_WINDOW: Duration = Duration::from_secs(30);
     /// 60 s: twice Kubernetes' default `terminationGracePeriodSeconds`.
     pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);

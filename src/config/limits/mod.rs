@@ -13,13 +13,13 @@ use super::{LagFallback, Reset};
 ///
 #[doc = include_str!("stages.md")]
 ///
-/// The kernel enforces the last two if it can: only Linux, Android and Fuchsia have a TCP user timeout, and OpenBSD
-/// cannot set the interval and the number of keepalives per connection. Elsewhere, the operating system's own settings
-/// apply. On every platform, probes detect a Pod that is completely unresponsive, and operations that still wait for
-/// that Pod are aborted 3 s later.
+/// The kernel enforces the last two limits of the table on platforms that support them. Only Linux, Android and Fuchsia
+/// have a TCP user timeout, and OpenBSD cannot set the interval and the number of keepalives per connection. Where a
+/// setting is not supported, the operating system's own value applies. On every platform, probes detect a Pod that is
+/// completely unresponsive, and operations that still wait for that Pod are aborted 3 s later.
 ///
-/// [`Config::validate`](crate::Config::validate) checks the range of each field. Each field is also a parameter of the
-/// same name in a URL.
+/// [`Config::validate`](crate::Config::validate) checks the range of each field. In a URL, the parameter for each field
+/// has the name of the field.
 ///
 /// ```
 /// # use podpool::{Config, config::Limits};
@@ -47,9 +47,9 @@ pub struct Limits {
     /// Time without traffic before the first TCP keepalive. Whole seconds from 1 s to 32767 s (Linux's limit), or zero
     /// for the system's default, as in libpq; default [`KEEPALIVES_IDLE`](Self::KEEPALIVES_IDLE), 5 s.
     pub keepalives_idle: Duration,
-    /// Time between an unacknowledged keepalive and the next one. Whole seconds from 1 s to 32767 s, or zero for the
-    /// system's default, as in libpq; default [`KEEPALIVES_INTERVAL`](Self::KEEPALIVES_INTERVAL), 1 s. No effect on
-    /// OpenBSD.
+    /// Time between two TCP keepalives while the peer does not acknowledge them. Whole seconds from 1 s to 32767 s, or
+    /// zero for the system's default, as in libpq; default [`KEEPALIVES_INTERVAL`](Self::KEEPALIVES_INTERVAL), 1 s. No
+    /// effect on OpenBSD.
     pub keepalives_interval: Duration,
     /// Number of unacknowledged keepalives after which the connection is closed. 1 to 127 (Linux's limit), or zero for
     /// the system's default, as in libpq; default [`KEEPALIVES_COUNT`](Self::KEEPALIVES_COUNT), 3. No effect on
@@ -72,15 +72,16 @@ pub struct Limits {
     /// default.
     pub clients: Option<usize>,
     /// Maximum number of prepared statements that a connection keeps for `prepare_cached`. If a connection is returned
-    /// with more, its statement cache is cleared. 0 to 1,000,000; default
+    /// with more prepared statements, its statement cache is cleared. 0 to 1,000,000; default
     /// [`STATEMENT_CACHE_SIZE`](Self::STATEMENT_CACHE_SIZE), 256.
     pub statement_cache_size: usize,
     /// Handling of session state when a connection is returned. [`Reset::None`] by default.
     pub reset: Reset,
     /// Minimum number of idle connections to each Pod. 0 to `pool_size`; default [`MIN_IDLE`](Self::MIN_IDLE), 1.
     pub min_idle: usize,
-    /// Maximum age of a connection. For each connection, it is shortened by a random 0 to 10 %, so that connections
-    /// opened together are not closed together. 1 s to 365 d; default [`MAX_LIFETIME`](Self::MAX_LIFETIME), 30 min.
+    /// Maximum age of a connection. The maximum age of each connection is shortened by a random 0 to 10 %, so that
+    /// connections that were opened together are not closed together. 1 s to 365 d; default
+    /// [`MAX_LIFETIME`](Self::MAX_LIFETIME), 30 min.
     pub max_lifetime: Duration,
     /// Time after which an idle connection in excess of `min_idle` is closed. 1 s to 365 d; default
     /// [`IDLE_TIMEOUT`](Self::IDLE_TIMEOUT), 10 min.
@@ -92,7 +93,7 @@ pub struct Limits {
     /// Maximum number of concurrent handshakes with each Pod. 1 to 1000; default
     /// [`HANDSHAKES_PER_POD`](Self::HANDSHAKES_PER_POD), 2.
     pub handshakes_per_pod: usize,
-    /// Maximum number of concurrent handshakes with all Pods together, not counting those of the probes. 1 to 1000;
+    /// Maximum number of concurrent handshakes with all Pods together, not counting probe connections. 1 to 1000;
     /// default [`HANDSHAKES`](Self::HANDSHAKES), 32.
     pub handshakes: usize,
     /// Minimum time between two resolutions of the Service name, even if the records have a shorter TTL. 10 ms to 1 h;
@@ -121,18 +122,19 @@ pub struct Limits {
     /// [`OUTLIER_WINDOW`](Self::OUTLIER_WINDOW), 30 s.
     pub outlier_window: Duration,
     /// Maximum replication lag at which a standby is still used, measured as the age of its last replayed transaction.
-    /// The age counts only while the standby lacks WAL that is at least 1 s old. While a primary serves, a standby
-    /// without a running WAL receiver exceeds every limit. 1 ms to 24 h; none by default.
+    /// The age counts only while there is WAL at least 1 s old that the standby has not replayed. While a primary is in
+    /// service, a standby without a running WAL receiver counts as exceeding any limit. 1 ms to 24 h; none by default.
     pub max_lag: Option<Duration>,
-    /// Maximum replication lag at which a standby is still used, in bytes of WAL. None by default.
+    /// Maximum replication lag at which a standby is still used, in bytes of WAL that it has not replayed. None by
+    /// default.
     pub max_lag_bytes: Option<u64>,
-    /// Behavior of the targets `standby` and `read-only` while every standby exceeds its lag limit.
+    /// Behavior of the targets `standby` and `read-only` while every standby exceeds `max_lag` or `max_lag_bytes`.
     /// [`LagFallback::Fail`] by default.
     pub lag_fallback: LagFallback,
     /// Time for which checked-out connections may still be used after their Pod has left the Service. 0 to 24 h;
     /// default [`DRAIN_TIMEOUT`](Self::DRAIN_TIMEOUT), 60 s.
     pub drain_timeout: Duration,
-    /// Time for which closing the pool waits until checked-out connections are returned. 0 to 24 h; default
+    /// Maximum time for which closing the pool waits for checked-out connections to be returned. 0 to 24 h; default
     /// [`CLOSE_TIMEOUT`](Self::CLOSE_TIMEOUT), 30 s.
     pub close_timeout: Duration,
 }

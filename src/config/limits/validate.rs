@@ -9,7 +9,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
-/// Lower bound of the refresh and probe intervals. Shorter ones would overload the name servers and the Pods.
+/// Lower bound of the refresh and probe intervals. Shorter intervals would overload the name servers and the Pods.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// Linux's `MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPINTVL`.
 const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);

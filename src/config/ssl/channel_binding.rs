@@ -2,8 +2,8 @@ use std::{fmt, str::FromStr};
 
 use crate::{config::message, error::ConfigError};
 
-/// The use of channel binding: libpq's `channel_binding`. Channel binding ties authentication to its TLS session, so
-/// that an attacker cannot relay it to another server.
+/// The use of channel binding: libpq's `channel_binding`. Channel binding ties the authentication to its TLS session,
+/// so that an attacker cannot relay the authentication to another server.
 ///
 /// Channel binding requires SCRAM authentication over TLS: SCRAM-SHA-256-PLUS with `tls-server-end-point` (RFC 5929).
 /// The server's certificate must be signed with RSA or ECDSA, because the binding is not defined for Ed25519.

@@ -16,8 +16,8 @@
 //!
 //! The feature `rustls` (enabled by default) provides TLS 1.2 and 1.3 with rustls and `ring`. Any other TLS library
 //! with a `MakeTlsConnect` can be used through [`Builder::tls_connector`](crate::Builder::tls_connector). Without
-//! either, the modes `disable`, `allow` and `prefer` connect in plain text, and building a pool with any other mode is
-//! an error.
+//! `rustls` and without a custom connector, the modes `disable`, `allow` and `prefer` connect in plain text, and
+//! building a pool with any other mode is an error.
 //!
 //! # Modes
 //!
@@ -33,13 +33,13 @@
 //!
 #![doc = include_str!("parameters.md")]
 //!
-//! All but the last are libpq parameters. The differences from libpq are:
+//! All parameters except the last are libpq parameters. The differences from libpq are:
 //!
 //! - A configured file that is missing, not PEM or otherwise unusable is an error when the pool is built, even in modes
 //!   in which libpq ignores it. As in libpq, a key file that other users can read is rejected: the permissions must be
 //!   0600 or less, or 0640 or less for a file owned by root.
-//! - The name is compared only with the certificate's subject alternative names, never with its common name. A wildcard
-//!   matches exactly the first label.
+//! - The verified name is compared only with the certificate's subject alternative names, never with its common name. A
+//!   wildcard matches exactly the first label.
 //! - X.509 version 1 certificates and encrypted private keys are not supported.
 //! - In the modes `allow` and `prefer`, a connection that is rejected during startup is retried with or without TLS
 //!   only for SQLSTATE 28000, which means that `pg_hba.conf` has no entry for this kind of connection. libpq retries
@@ -51,7 +51,7 @@
 //! The socket always connects to the Pod's IP address, which certificates usually do not contain. By default, the name
 //! passed to TLS is the Service name from the configuration, so one certificate for
 //! `postgresql-svc.k8s-training.svc.cluster.local` is valid for every Pod. If each Pod has its own certificate, such as
-//! for `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`, or all share a certificate for
+//! for `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`, or all Pods share a certificate for
 //! `*.postgresql-svc.k8s-training.svc.cluster.local`, use `discovery=srv&ssl_verify_name=pod`. A host that is an IP
 //! address is compared with the IP addresses in the certificate.
 //!
@@ -61,8 +61,9 @@
 //! [`TlsError`](crate::TlsError) in the [`Attempt`](crate::Attempt) of each Pod, with phase [`Tls`](crate::Phase::Tls).
 //! The [reason](crate::TlsError::reason) distinguishes a wrong name from an untrusted authority or an expired
 //! certificate. Retrying does not resolve these errors. If all Pods fail in this way, [`Pool::get`](crate::Pool::get)
-//! returns [`Kind::Tls`](crate::Kind::Tls) immediately. If a Pod's new certificate is rejected, its open connections
-//! remain in use. A connection that breaks during the handshake is treated as a network failure and retried.
+//! returns [`Kind::Tls`](crate::Kind::Tls) immediately. If a Pod's new certificate is rejected, open connections to the
+//! Pod remain in use. A connection that breaks during the handshake is treated as a network failure, and the dial is
+//! retried.
 //!
 //! # Rotation
 //!
@@ -125,7 +126,7 @@ pub use verified_name::VerifiedName;
 use super::message;
 use crate::error::ConfigError;
 
-/// The TLS parameters: see the [module](self).
+/// The TLS parameters, described in the [module](self).
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use]
 pub struct Ssl {

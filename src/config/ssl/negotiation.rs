@@ -6,8 +6,8 @@ use crate::{config::message, error::ConfigError};
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum SslNegotiation {
-    /// The TLS handshake begins immediately, with the ALPN protocol `postgresql`, which saves one round trip. Requires
-    /// PostgreSQL 17 or newer and `sslmode=require` or stricter.
+    /// The client begins the TLS handshake immediately, with the ALPN protocol `postgresql`. This saves one round trip.
+    /// Requires PostgreSQL 17 or newer and `sslmode=require` or stricter.
     Direct,
     /// The client first sends PostgreSQL's SSLRequest message. The default, as in libpq.
     #[default]

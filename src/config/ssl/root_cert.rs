@@ -10,7 +10,7 @@ pub enum RootCert {
     /// The authorities in a file of PEM certificates.
     File(PathBuf),
     /// The system trust store, or the authorities in `SSL_CERT_FILE` and `SSL_CERT_DIR` if these environment variables
-    /// are set. Written as `system`. Requires `sslmode=verify-full`, which becomes the default.
+    /// are set. Written as `system`. Requires `sslmode=verify-full`, which then becomes the default mode.
     System,
 }
 

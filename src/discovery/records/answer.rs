@@ -4,7 +4,7 @@ use hickory_resolver::proto::rr::Name;
 
 use crate::{discovery::error::ResolveErrorKind, time::Duration};
 
-/// The usable part of one response.
+/// The usable part of one DNS response.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Answer {
     /// Addresses from A or AAAA records, sorted and without duplicates.
@@ -15,8 +15,8 @@ pub(crate) struct Answer {
     pub(crate) glue: Vec<(Name, IpAddr)>,
     /// Names from PTR records.
     pub(crate) pointers: Vec<Name>,
-    /// The CNAME chain that starts at the queried name, in order. The records belong to the last alias. If the answer
-    /// has no records, that alias must be queried next.
+    /// The CNAME chain that starts at the queried name, in order. The other records of the answer belong to the last
+    /// alias. If the answer has no other records, the last alias must be queried next.
     pub(crate) aliases: Vec<Name>,
     /// The smallest TTL of all records used.
     pub(crate) ttl: Duration,
@@ -45,7 +45,7 @@ pub(crate) struct Rejection {
     pub(crate) kind: ResolveErrorKind,
     /// Validity of a negative response, if an SOA record specifies it.
     pub(crate) negative_ttl: Option<Duration>,
-    /// Details for the error text. Empty if the kind is specific enough.
+    /// Details for the error text. Empty if the error kind is specific enough.
     pub(crate) reason: &'static str,
 }
 

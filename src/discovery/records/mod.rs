@@ -5,10 +5,10 @@
 //! records but none of them is usable, the response is malformed, not empty. Only NXDOMAIN or NODATA from the server
 //! means that there are no Pods.
 //!
-//! hickory-proto parses the message, and hickory-net discards UDP responses with another id, source or question. The
-//! other checks are made here because hickory-resolver's `Resolver` does not make them. It also returns records of
-//! other owners, treats the SRV records of a response as one chain to a single target, and ends a lookup at the first
-//! name server that returns SERVFAIL or REFUSED.
+//! hickory-proto parses the message, and hickory-net discards UDP responses with another id, source or question. This
+//! module makes the other checks, because hickory-resolver's `Resolver` does not make them. `Resolver` is also
+//! unsuitable for three other reasons: it returns records of other owners, treats the SRV records of a response as one
+//! chain to a single target, and ends a lookup at the first name server that returns SERVFAIL or REFUSED.
 
 mod answer;
 #[cfg(test)]
@@ -46,7 +46,8 @@ pub(super) fn sanitize(name: &Name, kind: RecordType, message: &Message, loopbac
     }
     match message.response_code {
         ResponseCode::NoError => {}
-        // With aliases, NXDOMAIN refers to the end of the chain (RFC 2308 section 2.1). The effect is the same.
+        // If the response has aliases, NXDOMAIN refers to the last name of the CNAME chain (RFC 2308 section 2.1). The
+        // queried name has no records in this case either.
         ResponseCode::NXDomain => return Err(negative(ResolveErrorKind::NoSuchName, message)),
         code => return Err(Rejection::new(ResolveErrorKind::ServerFailure(mnemonic(code)))),
     }
@@ -107,7 +108,8 @@ pub(super) fn sanitize(name: &Name, kind: RecordType, message: &Message, loopbac
     Ok(answer)
 }
 
-/// Adds the CNAME chain of `name` to the answer and returns the last name in it. The records may be in any order.
+/// Adds the CNAME chain of `name` to the answer and returns the last name of the chain. The records may be in any
+/// order.
 fn follow_aliases(name: &Name, message: &Message, answer: &mut Answer) -> Result<Name, Rejection> {
     let mut owner = name.clone();
     loop {
@@ -173,7 +175,8 @@ fn shorten(ttl: &mut Duration, record: &Record) {
     *ttl = (*ttl).min(seconds(record.ttl));
 }
 
-/// Converts a TTL, limited to [`MAX_TTL`]. If its most significant bit is set, the TTL is 0 (RFC 2181 section 8).
+/// Converts a TTL in seconds to a duration, limited to [`MAX_TTL`]. A TTL whose most significant bit is set counts as 0
+/// (RFC 2181 section 8).
 fn seconds(ttl: u32) -> Duration {
     Duration::from_secs(u64::from(if ttl > i32::MAX as u32 { 0 } else { ttl.min(MAX_TTL) }))
 }

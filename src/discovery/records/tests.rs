@@ -1,4 +1,4 @@
-//! Tests the filter with hand-made messages and random bytes.
+//! Tests the filter for DNS responses with handwritten messages and random bytes.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

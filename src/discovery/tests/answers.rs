@@ -118,7 +118,7 @@ async fn follows_up_to_eight_cname_records_and_rejects_a_loop() {
             .chain([address(&hop(length), 30, "10.0.0.1"), address(&hop(length), 30, "fd00::1")])
             .collect()
     };
-    // All aliases in one response.
+    // The server returns all aliases in one response.
     let server = start().await;
     server.set_records(".", chain(8));
     let resolution = dns(&[&server]).resolve().await.unwrap();
@@ -128,14 +128,14 @@ async fn follows_up_to_eight_cname_records_and_rejects_a_loop() {
     assert_eq!(dns(&[&server]).resolve().await.unwrap_err().kind(), ResolveErrorKind::Malformed);
     server.take_log();
 
-    // One alias per response: each alias is queried separately.
+    // The server returns one alias per response, so each alias is queried separately.
     server.always(Fault::OneAlias);
     server.set_records(".", chain(3));
     let resolution = dns(&[&server]).resolve().await.unwrap();
     assert_eq!(addresses(&resolution), ["10.0.0.1:5432", "[fd00::1]:5432"]);
     assert_eq!(server.take_log().len(), 2 * 4);
 
-    // A loop in one response or across several is an error, not a negative response.
+    // A CNAME loop within one response or across several responses is an error, not a negative response.
     let cname_loop =
         vec![alias(SVC, "a.example."), alias("a.example.", "b.example."), alias("b.example.", "a.example.")];
     for fault in [Fault::OneAlias, Fault::None] {
@@ -147,7 +147,7 @@ async fn follows_up_to_eight_cname_records_and_rejects_a_loop() {
         assert!(server.take_log().len() <= 2 * 3);
     }
 
-    // An alias for a name that does not exist is a negative response, and a single one removes no Pod.
+    // An alias for a name that does not exist is a negative response, and a single negative response removes no Pod.
     server.set_records(".", vec![address(SVC, TTL, "10.0.0.1")]);
     server.heal();
     let mut follower = Follower::new(dns(&[&server]));

@@ -7,7 +7,7 @@ use hickory_resolver::proto::rr::Name;
 use super::*;
 use crate::discovery::server::Server;
 
-/// Returns the maximum number of packets in any one-second window.
+/// Returns the maximum number of packets in any window of one second, less a tolerance of 10 ms.
 fn max_per_second(log: &[Packet]) -> usize {
     let within = |first: &Packet| {
         log.iter().filter(|packet| packet.at >= first.at && packet.at < first.at + Duration::from_millis(990)).count()
@@ -20,7 +20,7 @@ async fn follow(follower: &mut Follower, span: Duration) -> u32 {
     let (end, mut lookups) = (Instant::now() + span, 0);
     while Instant::now() < end {
         follower.now = Instant::now();
-        // Ignore the result: the tests check the set of Pods.
+        // Ignore the result of the lookup, because the tests check the set of Pods.
         let _ = follower.step().await;
         lookups += 1;
         tokio::time::sleep_until(follower.now).await;
@@ -62,7 +62,7 @@ async fn three_failing_servers_share_one_packet_limit() {
         let mut follower = Follower::new(dns(&servers.each_ref()));
         follower.step().await.unwrap();
         servers.iter().for_each(|server| server.always(fault.clone()));
-        // The rate limit does not apply to the first failing lookup, so that lookup is not counted.
+        // The rate limit does not apply to the first failing lookup, so the packets of that lookup are not counted.
         follower.step().await.unwrap_err();
         tokio::time::sleep(Duration::from_secs(1)).await;
         servers.iter().for_each(|server| drop(server.take_log()));
@@ -228,7 +228,7 @@ async fn discards_a_late_response_to_an_earlier_lookup() {
     server.heal();
     server.set(SVC, &["10.0.0.2"]);
     assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[2]));
-    // The late responses arrive during this time and are discarded.
+    // The delayed responses to the failed lookup arrive during this sleep and must be discarded.
     tokio::time::sleep(Duration::from_millis(1200)).await;
     assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[2]));
 }

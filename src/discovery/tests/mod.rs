@@ -43,8 +43,8 @@
 //! | no DNS for ten minutes | `failures::keeps_the_pods_through_ten_minutes_without_dns` |
 //! | the server closes an idle TCP connection | `sizes::reopens_a_tcp_connection_closed_between_lookups` |
 //!
-//! The test binary `tests/dns_pool` covers some of these failures with a whole pool, and `tests/real_dns` with real
-//! name servers.
+//! The test binary `tests/dns_pool` covers some of these failures with a complete pool. `tests/real_dns` covers some of
+//! them with real name servers.
 
 mod answers;
 mod failures;
@@ -71,7 +71,7 @@ const SVC: &str = "postgresql-svc.k8s-training.svc.cluster.local.";
 const SRV: &str = "_postgresql-port._tcp.postgresql-svc.k8s-training.svc.cluster.local.";
 
 fn options(servers: &[&FaultDns]) -> DnsOptions {
-    let mut options = DnsOptions::new(SVC.parse().expect("a Service name"), 5432);
+    let mut options = DnsOptions::new(SVC.parse().expect("the name is a valid Service name"), 5432);
     options.nameservers = servers.iter().map(|server| server.address()).collect();
     options
 }
@@ -98,7 +98,7 @@ struct Follower {
     now: Instant,
     /// The interval from the last lookup to the next.
     waited: Duration,
-    /// True if the last decision requested a recheck.
+    /// True if the last decision requested an early lookup, because an absence is unconfirmed.
     recheck: bool,
 }
 
@@ -168,8 +168,8 @@ async fn start() -> FaultDns {
     FaultDns::start().await.unwrap()
 }
 
-/// Measures up to three times, because other tests may slow the machine down, and returns the shortest duration. Stops
-/// after the first one within the limit.
+/// Measures `run` up to three times and returns the shortest duration, because other tests may slow the machine down.
+/// Stops after the first duration within `limit`.
 async fn shortest<F: Future<Output = Duration>>(limit: Duration, mut run: impl FnMut() -> F) -> Duration {
     let mut best = run().await;
     for _ in 0..2 {
@@ -255,7 +255,7 @@ async fn closed_port_fails_immediately() {
     let server = start().await;
     let address = server.address();
     server.stop().await;
-    let mut options = DnsOptions::new(SVC.parse().expect("a Service name"), 5432);
+    let mut options = DnsOptions::new(SVC.parse().expect("the name is a valid Service name"), 5432);
     options.nameservers = vec![address];
     let begin = Instant::now();
     let error = Dns::new(options).unwrap().resolve().await.unwrap_err();

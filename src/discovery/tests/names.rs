@@ -16,7 +16,7 @@ impl Conf {
         Self(path)
     }
 
-    /// Replaces the file by renaming a new one over it, as the kubelet does.
+    /// Replaces the file atomically, by renaming a new file over it.
     fn replace(&self, text: &str) {
         let fresh = self.0.with_extension("new");
         fs::write(&fresh, text).unwrap();
@@ -26,13 +26,13 @@ impl Conf {
 
 impl Drop for Conf {
     fn drop(&mut self) {
-        // Fails if the test has removed the file.
+        // Ignore the error, because the test may have removed the file already.
         let _ = fs::remove_file(&self.0);
     }
 }
 
 fn named(name: &str, server: &FaultDns, conf: &Conf) -> Dns {
-    let mut options = DnsOptions::new(name.parse().expect("a Service name"), 5432);
+    let mut options = DnsOptions::new(name.parse().expect("the name is a valid Service name"), 5432);
     options.nameservers = vec![server.address()];
     options.resolv_conf = conf.0.clone();
     Dns::new(options).unwrap()
@@ -43,7 +43,7 @@ async fn only_the_first_lookup_tries_the_search_list() {
     let conf = Conf::new("walk", &format!("{SEARCH}\noptions ndots:5\n"));
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
-    // Each candidate costs one packet per family. A complete name is its own only candidate.
+    // Each candidate name costs one packet per address family. A complete name has only one candidate: the name itself.
     for (name, tried) in [
         ("postgresql-svc", 1),
         ("postgresql-svc.k8s-training", 2),
@@ -66,7 +66,7 @@ async fn error_for_one_candidate_ends_the_search() {
     let conf = Conf::new("inconclusive", &format!("{SEARCH}\noptions ndots:5\n"));
     let server = start().await;
     for fault in [Fault::Code(2), Fault::Drop] {
-        let mut options = DnsOptions::new("postgresql-svc".parse().expect("a Service name"), 5432);
+        let mut options = DnsOptions::new("postgresql-svc".parse().expect("the name is a valid Service name"), 5432);
         options.nameservers = vec![server.address()];
         options.resolv_conf = conf.0.clone();
         options.timeout = Duration::from_millis(300);
@@ -97,7 +97,7 @@ async fn skips_a_search_domain_with_a_wildcard_record() {
     assert_eq!(error.kind(), ResolveErrorKind::NoSuchName);
     assert_eq!(server.take_log().len(), 10 + 1);
 
-    // If the domain has no wildcard record, a name in it is used.
+    // If the search domain has no wildcard record, a name in that domain is used.
     server.set("postgresql-svc.corp.example.", &["10.0.0.9"]);
     server.set_records("*.corp.example.", vec![]);
     let dns = named("postgresql-svc", &server, &conf);
@@ -118,7 +118,7 @@ async fn rereads_a_changed_resolv_conf_and_ignores_an_unusable_one() {
     one.set(SVC, &["10.0.0.1"]);
     two.set(SVC, &["10.0.0.2"]);
     let conf = Conf::new("reread", &format!("{SEARCH}\nnameserver 127.0.0.1\noptions ndots:5\n"));
-    let mut options = DnsOptions::new("postgresql-svc".parse().expect("a Service name"), 5432);
+    let mut options = DnsOptions::new("postgresql-svc".parse().expect("the name is a valid Service name"), 5432);
     options.nameserver_port = port;
     options.resolv_conf = conf.0.clone();
     let dns = Dns::new(options.clone()).unwrap();

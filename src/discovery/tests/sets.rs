@@ -24,7 +24,8 @@ async fn follows_pods_that_are_added_removed_and_replaced() {
     assert_eq!(follower.step().await.unwrap(), pods(&[1, 2, 8, 9]));
     assert_eq!(follower.step().await.unwrap(), pods(&[8, 9]));
 
-    // Six lookups: each queries A, and only the first two query AAAA, which has no addresses.
+    // Each of the six lookups queries A records. Only the first two query AAAA records, because the Service has no IPv6
+    // addresses.
     let kinds = kinds(&server.take_log());
     assert_eq!(kinds.iter().filter(|kind| **kind == RecordType::A).count(), 6);
     assert_eq!(kinds.len(), 6 + 2);
@@ -37,9 +38,9 @@ async fn steady_state_lookup_sends_one_packet_per_family() {
     for (ips, v6) in [(&["10.0.0.1", "10.0.0.2"][..], 2 + 2), (&["10.0.0.1", "fd00::1"], 30)] {
         server.set(SVC, ips);
         let mut log = Vec::new();
-        // Measure again after either of two disturbances. If the machine stalls, a query is retransmitted. In one of 75
-        // runs, two of the 30 queries for a family have the same id, so the second one counts as a retransmission and
-        // waits for the rate limit.
+        // Repeat the measurement after either of two disturbances. If the machine stalls, a query is retransmitted. In
+        // one of 75 runs, two of the 30 queries for an address family have the same random id by chance. The second
+        // query then counts as a retransmission and waits for the rate limit.
         for _ in 0..5 {
             let dns = dns(&[&server]);
             let mut longest = Duration::ZERO;
@@ -143,7 +144,8 @@ async fn repeats_nxdomain(fault: Fault, after: Duration) {
     assert_eq!(empties(&mut follower, 6).await, None);
     assert_eq!(follower.set(), pods(&[1, 2]));
 
-    // Only negative lookups while the Pods fail: the Pods are removed. An answer resets the count first.
+    // Only negative lookups while the Pods fail: the Pods are removed. The answer in between resets the count of
+    // negative responses.
     server.heal();
     follower.step().await.unwrap();
     follower.all_pass(false);
@@ -168,7 +170,8 @@ async fn nodata_is_negative_unless_the_other_family_has_addresses() {
     follower.all_pass(false);
     let took = empties(&mut follower, 30).await.unwrap();
     assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(16), "{took:?}");
-    // If A has no records, AAAA is always queried too, because a negative result requires both.
+    // If the name has no A records, AAAA records are always queried too, because a lookup is negative only if both
+    // responses are negative.
     let log = server.take_log();
     assert_eq!(log.iter().filter(|packet| packet.kind == RecordType::A).count() * 2, log.len());
 }
@@ -208,7 +211,7 @@ async fn lookup_interval_follows_the_ttl_within_its_bounds() {
         let waited = follower.waited;
         assert!(waited >= due.mul_f64(0.88) && waited <= due.mul_f64(1.1), "TTLs {ttls:?}: {waited:?}");
     }
-    // The remaining TTL that a cache returns is used unchanged.
+    // If a DNS cache returns the remaining TTL of a record, that TTL is used unchanged.
     server.set_records(SVC, vec![address(SVC, 3, "10.0.0.1")]);
     let resolution = follower.dns.resolve().await.unwrap();
     assert!(resolution.valid_until - Instant::now() <= Duration::from_secs(3));
@@ -254,7 +257,7 @@ async fn treats_a_moved_pod_and_a_reused_address_as_new_pods() {
     set(&[(0, 1), (1, 3)]);
     assert_eq!(follower.step().await.unwrap(), named(&[(0, 1), (1, 3)]));
 
-    // Pod 2 gets the address of Pod 1. Both are listed until the absence of Pod 1 is confirmed.
+    // Pod 2 gets the address of Pod 1. Both Pods are listed until the absence of Pod 1 is confirmed.
     set(&[(0, 1), (2, 3)]);
     assert_eq!(follower.step().await.unwrap(), named(&[(0, 1), (1, 3), (2, 3)]));
     assert_eq!(follower.step().await.unwrap(), named(&[(0, 1), (2, 3)]));

@@ -3,8 +3,8 @@
 use super::*;
 use crate::sync::{Arc, Mutex, lock};
 
-/// One thread returns a connection while another begins to wait: the waiter finds the connection, or the check-in sees
-/// the waiter.
+/// Returns a connection in one thread while another thread begins to wait for one. Either the waiter finds the idle
+/// connection, or the check-in finds the waiter's flag.
 #[test]
 fn concurrent_check_in_and_wait_lose_no_wakeup() {
     loom::model(|| {
@@ -26,7 +26,8 @@ fn concurrent_check_in_and_wait_lose_no_wakeup() {
     });
 }
 
-/// The same, while the check-in clears the stale flag of a caller that has left the queue.
+/// Returns a connection in one thread while another thread begins to wait for one. The check-in also clears the stale
+/// flag of a caller that has left the queue, which must not hide the new waiter.
 #[test]
 fn clearing_a_stale_flag_loses_no_wakeup() {
     loom::model(|| {
@@ -57,7 +58,8 @@ fn clearing_a_stale_flag_loses_no_wakeup() {
     });
 }
 
-/// A Pod is drained while a connection is returned: the drain closes the connection, or the check-in sees the flag.
+/// Drains a Pod while another thread returns a connection. Either the drain closes the connection, or the check-in
+/// finds the closed flag and closes the connection.
 #[test]
 fn a_connection_returned_during_a_drain_is_closed() {
     loom::model(|| {

@@ -2,10 +2,9 @@
 //!
 //! # Layout
 //!
-//! One word holds everything that a checkout or a check-in changes together, so each of them is one atomic
-//! read-modify-write: the connections in use, the flags that a check-in must act on, and the number of checkouts. The
-//! latency class is in the same word, so choosing a Pod reads one word of each candidate. The number of checkouts wraps
-//! at 2^40.
+//! One 64-bit word holds the number of connections in use, the flags that a check-in must act on, and the number of
+//! checkouts. A checkout or a check-in is therefore a single atomic read-modify-write. The word also holds the latency
+//! class, so choosing a Pod reads only one word of each candidate. The number of checkouts wraps at 2^40.
 //!
 //! ```text
 //! 63 …… 24    23 …………… 18       17       16            15 …… 0
@@ -14,23 +13,23 @@
 //!
 //! # Orderings
 //!
-//! All changes of the word are read-modify-writes, so they have a total order, and each one continues the release
-//! sequence of those before it. The order matters if a connection is returned while a caller begins to wait:
+//! All changes of the word are read-modify-writes, so they have a total order, and each change continues the release
+//! sequence of the earlier changes. The order matters if a connection is returned while a caller begins to wait:
 //!
 //! * The check-in makes the connection idle, then calls [`Slot::checkin`], which returns the flags.
 //! * The waiter enters the queue, calls [`Slot::set_has_waiters`], then looks for an idle connection once more.
 //!
-//! Both calls release and acquire. If the check-in comes first in the order, its release pairs with the acquire of
-//! `set_has_waiters`, and the waiter finds the connection. If the waiter comes first, its release pairs with the
-//! acquire of `checkin`, and the check-in sees the flag and finds the waiter in the queue.
+//! Both calls have acquire-release ordering. If the check-in comes first in the total order, its release pairs with the
+//! acquire of `set_has_waiters`, and the waiter finds the connection. If the waiter comes first, its release pairs with
+//! the acquire of `checkin`, and the check-in reads the flag and finds the waiter in the queue.
 //!
-//! [`Slot::close`] and `checkin` work in the same way. Either the check-in sees that the Pod is closed and closes the
-//! connection, or the thread that called `close` finds the connection when it closes the idle ones afterwards.
+//! [`Slot::close`] and `checkin` are ordered in the same way. Either the check-in reads the closed flag and closes the
+//! connection, or the thread that called `close` finds the connection when it closes the idle connections afterwards.
 //!
-//! The latency class, the latencies and the targets are written by the directory and the pool's upkeep and read by
-//! checkouts. Their accesses are relaxed because they guard no other data: a stale value leads to the choice that was
-//! right a moment earlier. The class has one writer, so adding the difference to the word changes no other part of the
-//! word.
+//! The latency class, the latencies and the targets (the roles that callers ask for) are written by the pool's
+//! background tasks and read by checkouts. Their accesses are relaxed because they guard no other data: a stale value
+//! leads to the choice that was right a moment earlier. The class has one writer, so adding the difference to the word
+//! changes no other part of the word.
 
 mod slab;
 
@@ -53,7 +52,7 @@ pub(crate) const CLASS_MAX: u32 = (CHECKOUT / CLASS) as u32;
 pub(crate) struct Load {
     /// Connections in use.
     pub(crate) in_flight: u32,
-    /// The latency class: the Pod's latency as a multiple of the fastest Pods' latency, from 1.
+    /// The latency class: the Pod's latency as a multiple of the latency of the fastest Pods, at least 1.
     pub(crate) class: u32,
 }
 
@@ -62,7 +61,7 @@ pub(crate) struct Load {
 pub(crate) struct Flags(u64);
 
 impl Flags {
-    /// Returns true if a flag is set.
+    /// Returns true if any flag is set.
     #[inline]
     pub(crate) fn any(self) -> bool {
         self.0 & (HAS_WAITERS | CLOSED) != 0
@@ -109,8 +108,8 @@ impl Slot {
     /// Counts a check-in, after the connection has become idle or was closed. Returns the flags to act on.
     #[inline]
     pub(crate) fn checkin(&self) -> Flags {
-        // Release pairs with the acquire in `set_has_waiters` and `close`: they see the idle connection.
-        // Acquire pairs with their release: a waiter whose flag is seen here is in the queue.
+        // Release pairs with the acquire in `set_has_waiters` and `close`, whose callers then find the idle connection.
+        // Acquire pairs with the release in these functions: a waiter whose flag is read here is already in the queue.
         let before = self.word.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before & IN_USE > 0, "check-in without a checkout");
         Flags(before)
@@ -118,27 +117,29 @@ impl Slot {
 
     /// Returns the flags to act on after a connection that was not in use has become idle.
     pub(crate) fn flags(&self) -> Flags {
-        // A read-modify-write, because a load could miss a flag that was just set. Pairs with `set_has_waiters` and
-        // `close`, as in `checkin`.
+        // Use a read-modify-write, because a load could miss a flag that was just set. It pairs with `set_has_waiters`
+        // and `close`, as in `checkin`.
         Flags(self.word.fetch_or(0, Ordering::AcqRel))
     }
 
-    /// Sets the flag that a caller in the queue can use a connection to this Pod.
+    /// Sets the flag for a caller in the wait queue that can use a connection to this Pod.
     pub(crate) fn set_has_waiters(&self) {
         // A flag that is already set stays set: it is cleared only under the queue's lock, while no caller in the queue
-        // wants this Pod, and this caller is already in the queue. The acquire load pairs with the release in `checkin`
-        // and `flags`: connections that became idle before the flag was set are visible here, because every later
-        // change of the word continues their release sequence. Later check-ins see the flag.
+        // can use this Pod, and this caller is already in the queue. The acquire load pairs with the release in
+        // `checkin` and `flags`: connections that became idle before the flag was set are visible here, because every
+        // later change of the word continues their release sequence. Later check-ins read the flag as set.
         if self.word.load(Ordering::Acquire) & HAS_WAITERS == 0 {
-            // Release pairs with the acquire in `checkin` and `flags`: they see the caller in the queue.
-            // Acquire pairs with their release: this caller sees the idle connection.
+            // Release pairs with the acquire in `checkin` and `flags`, whose callers then find this waiter in the
+            // queue. Acquire pairs with the release in these functions: this waiter then finds the idle connection.
             self.word.fetch_or(HAS_WAITERS, Ordering::AcqRel);
         }
     }
 
-    /// Clears the flag. Call only under the queue's lock, while no caller in the queue wants this Pod.
+    /// Clears the flag for waiters. Call only under the wait queue's lock, while no caller in the queue can use this
+    /// Pod.
     pub(crate) fn clear_has_waiters(&self) {
-        // Relaxed: the next waiter takes the queue's lock before its `set_has_waiters`, which orders the two.
+        // Relaxed: the next waiter takes the queue's lock before it calls `set_has_waiters`, so the lock orders the two
+        // calls.
         self.word.fetch_and(!HAS_WAITERS, Ordering::Relaxed);
     }
 
@@ -147,7 +148,7 @@ impl Slot {
     pub(crate) fn close(&self) {
         self.set_targets(0);
         // Release pairs with the acquire in `checkin`, `flags` and `is_closed`. Acquire pairs with the release in
-        // `checkin` and `flags`: connections that became idle before are visible to the caller.
+        // `checkin` and `flags`: connections that became idle earlier are visible to the caller.
         self.word.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
@@ -160,7 +161,7 @@ impl Slot {
     /// Returns the load, for choosing a Pod.
     #[inline]
     pub(crate) fn load(&self) -> Load {
-        // Relaxed: a hint. Its counterparts are `checkout`, `checkin` and `set_class`.
+        // Relaxed: the result is only a hint. The word is changed by `checkout`, `checkin` and `set_class`.
         let word = self.word.load(Ordering::Relaxed);
         Load { in_flight: (word & IN_USE) as u32, class: (word / CLASS) as u32 % CLASS_MAX + 1 }
     }
@@ -168,7 +169,7 @@ impl Slot {
     /// Returns true if no connection is in use and the Pod is in the fastest class.
     #[inline(always)]
     pub(crate) fn is_idle_and_fast(&self) -> bool {
-        // Relaxed: a hint, as in `load`.
+        // Relaxed: the result is only a hint, as in `load`.
         self.word.load(Ordering::Relaxed) & (IN_USE | (CHECKOUT - CLASS)) == 0
     }
 
@@ -190,7 +191,7 @@ impl Slot {
 
     /// Returns the number of checkouts since the Pod was added.
     pub(crate) fn checkouts(&self) -> u64 {
-        // Relaxed: a counter. Its counterparts are `checkout` and `handed_over`.
+        // Relaxed: the count guards no data. The count is changed by `checkout` and `handed_over`.
         self.word.load(Ordering::Relaxed) / CHECKOUT
     }
 
@@ -236,7 +237,7 @@ impl Slot {
 
     fn reset(&self) {
         // Relaxed: the next owner of this slot takes its number from the free list, under the list's lock, after
-        // `SlotHandle::drop` has put it there.
+        // `SlotHandle::drop` has put the number there.
         self.word.store(0, Ordering::Relaxed);
         self.targets.store(0, Ordering::Relaxed);
         self.latency.store(0, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The storage of a pool's slots.
+//! The storage of a pool's slots, each of which holds the counters and flags of one Pod.
 
 use std::ops::Deref;
 
@@ -53,12 +53,12 @@ impl Slots {
     /// Returns the slots with these numbers, which must be from handles of the same slab.
     #[inline]
     pub(crate) fn of(&self, numbers: impl Iterator<Item = u32>) -> impl Iterator<Item = &Slot> {
-        // Checked once, not for each slot.
+        // Check once whether the slab has only one chunk, rather than for each slot.
         let only = self.0.only();
         numbers.map(move |number| only.map_or_else(|| self.slot(number), |only| &only[number as usize % CHUNK]))
     }
 
-    /// Returns the slot with this number, if there is one.
+    /// Returns the slot with this number, or `None` if the slab has no such slot.
     #[inline(always)]
     pub(crate) fn find(&self, number: u32) -> Option<&Slot> {
         self.0.find(number)
@@ -71,7 +71,7 @@ impl Slots {
     }
 }
 
-/// The handle of the one Pod that owns a slot. Dropping it resets and frees the slot.
+/// The handle of the one Pod that owns a slot. Dropping the handle resets and frees the slot.
 #[derive(Debug)]
 pub(crate) struct SlotHandle {
     chunk: Chunk<Slot>,

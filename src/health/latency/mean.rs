@@ -2,24 +2,26 @@ use std::time::Duration;
 
 use super::FLOOR;
 
-/// Time constant of the statements' exponential decay, in seconds. After this time, a statement has about a third of
-/// its weight left.
+/// Time constant of the exponential decay with which old statements lose weight in the mean, in seconds. After this
+/// time, a statement has about a third of its original weight.
 const FADE: f64 = 3.0;
-/// Approximate maximum number of statements in the mean. Without it, the long history of a busy Pod would hide that the
-/// Pod has become slow. If the standard deviation of the statements' durations equals their mean, chance moves the mean
-/// of 100 statements by up to a fifth (two standard errors).
+/// Approximate maximum number of statements in the mean. Without this limit, the many old statements of a busy Pod
+/// would hide that the Pod has become slow. With 100 statements, the mean varies by up to a fifth by chance (two
+/// standard errors, if the standard deviation of the durations equals their mean).
 const MAX_STATEMENTS: f64 = 100.0;
-/// Time constant of the exponential decay of the mean's weight, in seconds.
+/// Time constant, in seconds, of the exponential decay of the weight that the mean has compared with the probes.
 const WEIGHT_FADE: f64 = 2.0;
-/// Weight at which the mean counts about as much as the probes.
+/// Weight at which the mean and the probes have similar shares in the latency class. The mean's share is slightly
+/// larger.
 const EVEN_WEIGHT: f64 = 5.0;
-/// Maximum weight of the mean, at which the probes no longer count. Without it, a busy Pod that became slow would count
-/// as slow for longer than a Pod with little traffic.
+/// Maximum weight of the mean. At this weight, the probes no longer count. Without this limit, the weight would grow
+/// with the traffic, and after a slow period a busy Pod would count as slow for longer than a Pod with little traffic.
 const MAX_WEIGHT: f64 = 20.0;
 /// Weight below which the mean is discarded.
 const MIN_WEIGHT: f64 = 1.0;
-/// Maximum duration of new statements, as a multiple of the current mean. Longer ones are clipped: a Pod that hung for
-/// seconds is as fast as before when it continues, but without this limit it would count as slow for half a minute.
+/// Maximum average duration of the statements of one interval, as a multiple of the current mean. A longer average is
+/// clipped to this maximum. Without the limit, a Pod that hung once for a few seconds would count as slow for half a
+/// minute, although it is as fast as before when it continues.
 const MAX_RISE: f64 = 16.0;
 
 /// A number of statements and their total duration.
@@ -35,7 +37,7 @@ impl Work {
         self.time += time;
     }
 
-    /// Returns the difference to an earlier value of the same counter.
+    /// Returns the statements and the time that were added since `earlier`, an older value of this counter.
     pub(crate) fn since(self, earlier: Self) -> Self {
         let statements = self.statements.saturating_sub(earlier.statements);
         Self { statements, time: self.time.saturating_sub(earlier.time) }
@@ -49,7 +51,7 @@ impl Work {
 /// The mean duration of recent statements, in microseconds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mean {
-    /// The number of recent statements and their total duration. Both decay exponentially.
+    /// The number of recent statements. This value and `time`, their total duration, decay exponentially.
     statements: f64,
     time: f64,
     /// The weight of the mean, up to [`MAX_WEIGHT`]. Decays faster than the statements.
@@ -57,7 +59,7 @@ pub(super) struct Mean {
 }
 
 impl Mean {
-    /// Adds the statements of an interval of `seconds`.
+    /// Adds the statements that ended in an interval of length `seconds`, after decaying the older statements.
     pub(super) fn add(&mut self, work: Work, seconds: f64) {
         let fade = (-seconds / FADE).exp().min(MAX_STATEMENTS / self.statements.max(1.0));
         let more = work.statements as f64;
@@ -75,7 +77,8 @@ impl Mean {
         (self.weight >= MIN_WEIGHT).then(|| self.time / self.statements)
     }
 
-    /// Returns the share of the mean in the latency class, from 0.0 to 1.0. The rest is the share of the probes.
+    /// Returns the share with which the mean determines the latency class, from 0.0 to 1.0. The probes have the
+    /// remaining share.
     pub(super) fn share(&self) -> f64 {
         (1.0 + EVEN_WEIGHT / MAX_WEIGHT) * self.weight / (self.weight + EVEN_WEIGHT)
     }

@@ -4,8 +4,8 @@ use super::*;
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// Runs ticks. In each tick, each Pod runs a number of statements, each of a given duration in milliseconds. Returns
-/// the resulting classes.
+/// Simulates a number of ticks. `statements` holds, for each Pod, the number of statements per tick and the duration of
+/// one statement in milliseconds. Returns the classes of the Pods after the last tick.
 fn run(latencies: &mut [Latency], statements: &[(u64, u64)], ticks: usize) -> Vec<u32> {
     for _ in 0..ticks {
         for (latency, &(statements, millis)) in latencies.iter_mut().zip(statements) {
@@ -55,8 +55,9 @@ fn probes_detect_the_recovery_of_a_slow_pod_without_traffic() {
     assert_eq!(run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1), [1, 1, 1]);
 }
 
-/// Runs ticks of a primary and its standbys. In each tick, each Pod runs ten statements for its own role and, unless
-/// the second duration is 0, ten for the target `any`. Durations are in milliseconds. Returns the resulting classes.
+/// Simulates 100 ticks of a primary (the first Pod) and its standbys. In each tick, each Pod runs ten statements for
+/// its own role, and ten statements for the target `any` unless their duration is 0. `own_and_any` holds the two
+/// durations for each Pod, in milliseconds. Returns the classes of the Pods after the last tick.
 fn replicate(latencies: &mut [Latency], own_and_any: &[(u64, u64)]) -> Vec<u32> {
     let ten = |millis| Work { statements: 10, time: Duration::from_millis(millis * 10) };
     for _ in 0..100 {
@@ -85,7 +86,7 @@ fn statements_are_compared_within_the_same_role() {
     assert_eq!(
         replicate(&mut three_equal()[..2], &[(50, 2), (2, 20)]),
         [1, 8],
-        "each is the only one of its role, so statements for the target `any` are compared"
+        "each Pod is the only one of its role, so statements for the target `any` are compared"
     );
     let mut latencies = three_equal();
     probe(&mut latencies, &[9, 1, 1], 3);
@@ -104,7 +105,7 @@ fn probe_times_below_a_millisecond_do_not_count_alone() {
         }
     }
     assert_eq!(run(&mut latencies, &[(0, 0); 3], 1), [1, 1, 1]);
-    assert_eq!(run(&mut latencies, &[(10, 2); 3], 10), [1, 1, 1], "its statements are as fast as the others'");
+    assert_eq!(run(&mut latencies, &[(10, 2); 3], 10), [1, 1, 1], "all Pods run their statements equally fast");
     run(&mut latencies, &[(0, 0); 3], 100);
     assert!(
         run(&mut latencies, &[(1, 2), (1, 4), (1, 2)], 1)[1] > 1,
@@ -133,7 +134,7 @@ fn a_pod_that_hung_once_counts_as_fast_within_seconds() {
     let mut latencies = three_equal();
     run(&mut latencies, &[(10, 2); 3], 100);
     run(&mut latencies, &[(10, 2), (8, 5_000), (10, 2)], 1);
-    assert_eq!(latencies[1].latency().expect("known").1.as_secs(), 5, "the peak is the hung statements");
+    assert_eq!(latencies[1].latency().expect("known").1.as_secs(), 5, "the peak is the mean of the hung statements");
     let ticks = (1..300).find(|_| run(&mut latencies, &[(10, 2), (2, 2), (10, 2)], 1)[1] == 1).expect("fast again");
     assert!(ticks <= 20, "{ticks} ticks");
 }

@@ -17,7 +17,7 @@ use crate::{
     wire::Class,
 };
 
-/// Returns an error if the caller should fail now instead of waiting until its deadline.
+/// Returns an error if the caller must fail immediately instead of waiting until its deadline.
 pub(crate) fn fail_early(view: &View, target: Target, shared: &Shared, now: Instant) -> Option<Error> {
     if view.closed {
         return Some(Error::new(Kind::Shutdown, "the pool is closed"));
@@ -25,9 +25,9 @@ pub(crate) fn fail_early(view: &View, target: Target, shared: &Shared, now: Inst
     fails_early(view, shared, now).then(|| explain(view, target, shared))
 }
 
-/// Returns true if all callers should fail now instead of waiting until their deadlines: if the pool is closed, if
-/// every Pod refuses connections for a permanent reason, or if no Pod has been healthy for longer than
-/// `acquire_timeout`.
+/// Returns true if all callers must fail immediately instead of waiting until their deadlines. This is the case if the
+/// pool is closed, if every Pod refuses connections for a permanent reason, or if no Pod has been healthy for longer
+/// than `acquire_timeout`.
 pub(crate) fn fails_early(view: &View, shared: &Shared, now: Instant) -> bool {
     if view.closed || view.health.is_empty() {
         return view.closed;

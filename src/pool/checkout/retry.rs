@@ -16,18 +16,18 @@ use crate::{
 
 /// Maximum number of retries in one call of [`Pool::retry`](crate::Pool::retry): 8.
 ///
-/// This is enough even if every Pod of a typical StatefulSet fails in turn, and low enough not to amplify an outage.
+/// Enough even if every Pod of a typical StatefulSet fails in turn, and low enough not to amplify an outage.
 pub const RETRIES: u32 = 8;
 
-/// Pause before the second retry. Doubles with each further retry. There is no pause before the first one.
+/// Pause before the second retry. Doubles with each further retry. The first retry starts without a pause.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The failures after which work is retried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Repeat {
-    /// Every failure of the connection, because repeating the work is harmless.
+    /// Every failure of the connection. Used for work that is safe to repeat.
     Always,
-    /// Failures after which the work is known not to have been applied.
+    /// Only failures after which the work is known not to have been applied.
     Unapplied,
 }
 
@@ -35,7 +35,7 @@ pub(crate) enum Repeat {
 struct UsedConnection {
     endpoint: Endpoint,
     record: Arc<Record>,
-    /// Requests sent on the connection before the work began.
+    /// Number of requests that were sent on the connection before the work began.
     sent: u64,
 }
 
@@ -46,18 +46,19 @@ impl UsedConnection {
         Self { endpoint: client.endpoint().clone(), record, sent }
     }
 
-    /// Classifies an error, using the connection's record as additional evidence.
+    /// Classifies an error of the work. Also uses the state that was read from the connection as evidence.
     ///
-    /// If no request was sent, nothing was applied. This conclusion requires that the connection has ended: otherwise
-    /// the error may come from another connection. `is_driver_idle` is read before `sent`, because `sent` does not
-    /// include requests that are still in the driver's channel.
+    /// If no request was sent, nothing was applied. This conclusion is drawn only if the connection has ended, because
+    /// an error on a live connection may come from a different connection. `is_driver_idle` is read before `sent`,
+    /// because `sent` does not include requests that are still in the driver's channel.
     fn classify(&self, error: &(dyn error::Error + 'static)) -> Option<Verdict> {
         let mut verdict = classify_chain(error)?;
         if self.record.has_ended() && self.record.is_driver_idle() && self.record.sent() == self.sent {
             verdict.applied = Applied::No;
         }
-        // A standby that refuses a write cannot have applied an earlier one. But if a primary refuses a write, the work
-        // itself made the transaction read-only, and earlier statements of the work may have been applied.
+        // If a standby refuses a write, it cannot have applied an earlier write of the work. If a primary refuses a
+        // write, the work itself made the transaction read-only, and earlier statements of the work may have been
+        // applied.
         if verdict.class == Class::ReadOnly && self.record.role() == Role::Primary && !self.record.read_only() {
             verdict.class = Class::Statement;
         }
@@ -75,7 +76,7 @@ impl Inner {
         let started = Instant::now();
         let deadline = started + self.shared.limits.acquire_timeout;
         let mut attempts: Vec<Attempt> = Vec::new();
-        // Covers all attempts: an earlier attempt may have been applied even if the last one was not.
+        // `applied` covers all attempts: an earlier attempt may have been applied even if the last one was not.
         let mut applied = Applied::No;
         let mut tries = 0;
         let mut stale_plan = false;
@@ -88,7 +89,8 @@ impl Inner {
                 }
             };
             if stale_plan {
-                // A schema change makes the cached statements of all connections outdated.
+                // A schema change makes the cached plans of all connections stale, so this connection's cache is
+                // cleared too.
                 client.statement_cache.clear();
             }
             let used = UsedConnection::new(&client);
@@ -103,7 +105,7 @@ impl Inner {
             let wrong_role = !self.fits(&used.record, target);
             stale_plan |= verdict.is_some_and(|verdict| verdict.class == Class::StalePlan);
             let again = match verdict {
-                // The failed statement was not applied, but earlier statements of the work may have been.
+                // The statement with the stale plan was not applied, but earlier statements of the work may have been.
                 Some(Verdict { class: Class::StalePlan, .. }) => repeat == Repeat::Always,
                 Some(verdict) => {
                     verdict.is_connection_class() && (repeat == Repeat::Always || verdict.applied == Applied::No)
@@ -130,8 +132,8 @@ impl Inner {
         }
     }
 
-    /// Returns true if the server's role still fit the target when the work ended. A server reports a change of role
-    /// with the response to the next statement.
+    /// Returns true if the server's last reported role still fits the target after the work. A server reports a change
+    /// of role with the response to the next statement.
     fn kept_role(&self, used: &UsedConnection, target: Target) -> bool {
         used.record.role() == Role::Unknown || self.fits(&used.record, target)
     }

@@ -1,9 +1,9 @@
 //! Per-thread state of the checkout: copies of the published view, a random number generator and scratch space.
 //!
-//! The state is in a thread-local without a destructor. With a destructor, each access would check that the
-//! thread-local is still alive, which takes a seventh of the time of a pick. The destructor of a second thread-local,
-//! [`ClearOnExit`], clears the state when the thread ends. Only slow paths access the second one. Once it has been
-//! destroyed, they use a temporary copy and store nothing.
+//! The state is in a thread-local without a destructor. With a destructor, each access would check whether the
+//! thread-local is still alive, and this check takes a seventh of the time that it takes to pick a Pod. A second
+//! thread-local with a destructor, [`ClearOnExit`], clears the state when the thread ends. Only slow paths access the
+//! second thread-local. After it has been destroyed, slow paths use a temporary copy and store nothing.
 
 use std::{
     cell::RefCell,
@@ -24,7 +24,7 @@ use crate::{
 pub(crate) struct ThreadCache<T> {
     copies: Copies<T>,
     rng: Rng,
-    /// True once the generator has a random seed, which is set at the first refresh of a copy.
+    /// True once the generator has a random seed. The seed is set when a copy is refreshed for the first time.
     seeded: bool,
     scratch: Vec<Candidate>,
 }
@@ -48,7 +48,8 @@ impl<T> Drop for ClearOnExit<T> {
         let old = self
             .0
             .with(|cell| cell.try_borrow_mut().ok().map(|mut cell| mem::replace(&mut *cell, ThreadCache::empty())));
-        // Dropped outside of the borrow: dropping the last reference to a value may run code that uses the cell.
+        // The old state is dropped outside of the borrow, because dropping the last reference to a value may run code
+        // that uses the cell.
         drop(old.map(ManuallyDrop::into_inner));
     }
 }
@@ -67,15 +68,16 @@ impl<T> ThreadCache<T> {
         RefCell::new(Self::empty())
     }
 
-    /// Runs `work` on this thread's copy of the published value. Returns `None` if the copy is outdated or in use.
-    // Everything is inlined, so that the fast path makes no call and saves no registers.
+    /// Runs `work` on this thread's copy of the published value. Returns `None` if the copy is stale or in use.
+    // All calls are inlined, so that the fast path makes no function call and saves no registers.
     #[inline(always)]
     pub(crate) fn with_current<R>(
         cell: &'static LocalKey<CacheCell<T>>,
         published: &Published<T>,
         work: impl FnOnce(&T, &mut Rng) -> Option<R>,
     ) -> Option<R> {
-        // Not `with`, which is not always inlined. `try_with` never fails, because the thread-local has no destructor.
+        // `try_with` instead of `with`, because `with` is not always inlined. It never fails, because the thread-local
+        // has no destructor.
         let found = cell.try_with(
             #[inline(always)]
             |cell| {
@@ -90,8 +92,8 @@ impl<T> ThreadCache<T> {
 
     /// Refreshes this thread's copy of the published value and runs `work` on it.
     ///
-    /// Uses a temporary copy if the thread is ending, or if this function is called inside of `work`: a policy may
-    /// check out a connection, and closing a connection may wake code that does.
+    /// Uses a temporary copy if the thread is ending, or if `work` calls this function again. A nested call can happen
+    /// because a policy may check out a connection, and because closing a connection may wake code that does so.
     pub(crate) fn with<R>(
         cell: &'static LocalKey<CacheCell<T>>,
         clear_on_exit: &'static LocalKey<ClearOnExit<T>>,
@@ -118,7 +120,7 @@ impl<T> ThreadCache<T> {
     /// Drops this thread's copy of the published value.
     pub(crate) fn forget(cell: &'static LocalKey<CacheCell<T>>, published: &Published<T>) {
         cell.with(|cell| {
-            // A copy in use stays until another value's copy replaces it.
+            // A copy that is in use is kept until a copy of another value replaces it.
             if let Ok(mut local) = cell.try_borrow_mut() {
                 local.copies.forget(published);
             }
@@ -209,7 +211,7 @@ mod tests {
         thread_local! {
             static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
         }
-        // In both orders of destruction of `LAST` and `END`.
+        // Checks both orders of destruction of the thread-locals `LAST` and `END`.
         let value = |end_first: bool| {
             let (sender, receiver) = mpsc::channel();
             let work = move || {

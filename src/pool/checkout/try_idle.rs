@@ -1,7 +1,8 @@
 //! The fast path of a checkout: takes an idle connection without waiting.
 //!
-//! The first attempt uses this thread's copy of the view, if it is current, and tries only the policy's first choice.
-//! If that fails, a second attempt refreshes the copy and tries all candidates in the policy's order.
+//! The first attempt uses this thread's copy of the published view of the Pods if the copy is current, and tries only
+//! the policy's first choice. If that fails, a second attempt refreshes the copy and tries all candidates in the
+//! policy's order.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -29,7 +30,7 @@ impl Inner {
 
     /// Takes an idle connection to a Pod that can serve the target. The connection may need a [ping](Inner::ready).
     ///
-    /// Skips Pods that can serve a waiting caller, so that waiters are served first.
+    /// Skips a Pod if it can serve a caller that is already waiting, so that waiters are served first.
     #[inline]
     pub(crate) fn try_checkout(&self, target: Target) -> Option<Client> {
         let waiting = self.shared.waiters.waiting();
@@ -55,10 +56,11 @@ impl Inner {
         first_choice.or_else(|| self.search(target, missed))
     }
 
-    /// Tries all candidates in a refreshed copy of the view, in the policy's order. Pods with a pending ping come last.
+    /// Refreshes this thread's copy of the view and tries all candidates in the policy's order. Pods with an overdue
+    /// ping come last.
     ///
-    /// If another Pod than the first choice has an idle connection, a [miss](Pod::miss) is recorded for the first
-    /// choice. If no Pod has one, the caller becomes a waiter, for which the opener opens a connection.
+    /// If the first choice has no idle connection but another Pod has one, records a [miss](Pod::miss) for the first
+    /// choice. If no Pod has an idle connection, the caller becomes a waiter, and the opener opens a connection for it.
     #[inline(never)]
     fn search(&self, target: Target, missed: Option<Arc<Pod>>) -> Option<Client> {
         let mut missed = missed;

@@ -1,7 +1,8 @@
 //! The slow path of a checkout: the caller waits in the queue until it is handed a connection.
 //!
-//! A waiter is handed a connection by a check-in, after the [opener](crate::pool::opener) has opened one, or by a
-//! publication. If the connection turns out to be unusable, the caller keeps its place in the queue.
+//! A waiter is handed a connection in three cases: another caller returns one, the [opener](crate::pool::opener) has
+//! opened one, or a newly published view of the Pods lets a Pod with idle connections serve the waiter. If the
+//! connection turns out to be unusable, the caller enters the queue again at its old position.
 
 use tokio::select;
 
@@ -21,14 +22,14 @@ use crate::{
     time::Instant,
 };
 
-/// The wait of one caller. The caller can enter the queue several times.
+/// The wait of one caller, during which the caller may enter the queue several times.
 pub(crate) struct Wait {
     pub(crate) target: Target,
     pub(crate) started: Instant,
     pub(crate) deadline: Instant,
-    /// The ticket of the first time in the queue, with which the caller keeps its position.
+    /// The ticket from the first entry into the queue. The caller enters again with this ticket to keep its position.
     pub(crate) ticket: Option<u64>,
-    /// True after this caller's ping was overdue. The caller then takes no idle connection of a Pod with a pending
+    /// True after a ping for this caller was overdue. The caller then takes no idle connections of Pods with an overdue
     /// ping. If the response arrives, the pinged connection is handed to a waiter.
     pub(crate) avoid_pending_pings: bool,
 }
@@ -40,12 +41,12 @@ impl Inner {
         loop {
             let mut waiting = shared.waiters.enter(wait.target, wait.ticket);
             wait.ticket = Some(waiting.ticket());
-            // Only after the caller has entered the queue: see the orderings of `wait_queue`.
+            // Called only after the caller has entered the queue; see "Orderings" in `wait_queue`.
             self.with_view(|view, _, _| self.announce(view, wait, &mut waiting))?;
             let wake = select! {
                 biased;
                 wake = waiting.woken() => wake,
-                // A connection may have been handed over just before the deadline.
+                // Checks for a connection once more, because one may have been handed over just before the deadline.
                 () = shared.alarms.at(wait.deadline) => waiting.try_woken().unwrap_or(Wake::Reevaluate),
             };
             match wake {
@@ -71,7 +72,7 @@ impl Inner {
         for candidate in candidates {
             view.snapshot.slots().slot(candidate.slot).set_has_waiters();
         }
-        // Only after the flags are set: see the orderings of `endpoint::slot`.
+        // Runs only after the slots' flags have been set; see "Orderings" in `endpoint::slot`.
         let serve = |pending_ping: bool| {
             let pods = candidates.iter().map(|candidate| view.snapshot.pod(*candidate));
             for pod in pods.filter(|pod| pod.has_idle() && pod.has_pending_ping() == pending_ping) {
@@ -85,7 +86,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Hands idle connections to waiters after a publication, which may have changed which Pods can serve them.
+    /// Hands idle connections to waiters after a new view was published, because the set of Pods that can serve them
+    /// may have changed.
     pub(crate) fn serve_waiters(&self, view: &View) {
         for (_, pod) in view.snapshot.pods() {
             Self::serve_waiters_of(pod);
@@ -94,7 +96,7 @@ impl Inner {
 
     fn serve_waiters_of(pod: &Pod) {
         let waiters = &pod.shared().waiters;
-        // Reads the mask under the queue's lock: see the orderings of `wait_queue`.
+        // Reads the mask of waiting classes under the queue's lock; see "Orderings" in `wait_queue`.
         if waiters.waiting_for(pod.slot.targets()) != 0 {
             pod.slot.set_has_waiters();
             waiters.serve(&pod.slot, || pod.try_take());

@@ -1,4 +1,4 @@
-//! Closing the pool: drains all Pods until `close_timeout`, then closes the remaining connections forcibly.
+//! Closes the pool: drains all Pods until `close_timeout`, then forcibly closes the remaining connections.
 
 use tokio::{select, sync::mpsc, time::sleep_until};
 
@@ -18,7 +18,8 @@ impl Directory {
         self.drain.limit_deadlines(deadline);
         let mut requests = vec![request];
         loop {
-            // Registered before the connections are counted, so that a connection that closes in between is not missed.
+            // `closed` is registered before the connections are counted, so that a connection that closes in between is
+            // not missed.
             let closed = shared.connection_closed.notified();
             let mut closed = std::pin::pin!(closed);
             closed.as_mut().enable();

@@ -1,9 +1,9 @@
-//! Drains Pods that have left: they get no new checkouts, and connections in use may finish until a deadline.
+//! Drains Pods that are no longer used: they get no new checkouts, and connections in use may finish until a deadline.
 //!
 //! The probe connection is closed together with the idle connections, because a server in smart shutdown waits for all
-//! sessions to end. A task watches the remaining connections. If the Pod owes a response but sends nothing, the task
-//! dials it. If the dial gets no response either, the connections are closed after the timeout for unresponsive Pods
-//! instead of at the deadline.
+//! sessions to end. A task watches the remaining connections. If a connection waits for a response but the Pod sends
+//! nothing, the task dials the Pod. If the dial gets no response either, the connections are closed after the timeout
+//! for unresponsive Pods, without waiting for the deadline.
 
 use std::sync::{
     Arc,
@@ -27,17 +27,18 @@ use crate::{
     wire::{CancelToken, connection_observer::ConnectionObserver},
 };
 
-/// Lower bound for [`unresponsive_timeout`]. Applies if `tcp_user_timeout` is shorter or is 0, which selects the
-/// system's default.
+/// Lower bound for [`unresponsive_timeout`]. Applies if `tcp_user_timeout` is shorter, or if it is 0, which selects the
+/// operating system's default.
 const UNRESPONSIVE_MIN: Duration = Duration::from_secs(3);
 
-/// Returns the timeout for unresponsive Pods: a Pod that sends nothing for this long has its connections closed.
+/// Returns the timeout for unresponsive Pods: if a Pod owes a response and sends nothing for this long, its connections
+/// are closed.
 pub(crate) fn unresponsive_timeout(limits: &Limits) -> Duration {
     limits.tcp_user_timeout.max(UNRESPONSIVE_MIN)
 }
 
-/// Sends two cancel requests. The second one catches a statement that was still on its way to the server when its
-/// connection was closed, and that began after the first request.
+/// Sends two cancel requests for one connection. The first request has no effect if the statement was still on its way
+/// to the server when the connection was closed. The second request cancels such a statement.
 async fn cancel(token: CancelToken) {
     for pause in [Duration::ZERO, Limits::RECYCLE_GRACE] {
         sleep(pause).await;
@@ -53,7 +54,7 @@ pub(crate) struct Drain {
     pods: Vec<Draining>,
     aborted: usize,
     /// Tasks that cancel the statements of forcibly closed connections. Without a cancel request, the server would
-    /// notice that the connection is closed only after the statement has finished.
+    /// notice that a connection is closed only after the statement has finished.
     cancelling: Vec<JoinHandle<()>>,
 }
 
@@ -62,7 +63,7 @@ pub(crate) struct Drain {
 struct Draining {
     pod: Arc<Pod>,
     deadline: Instant,
-    /// True if the Pod was unresponsive for too long. Relaxed: `connection_closed` is notified after the store.
+    /// True if the Pod was unresponsive for too long. Relaxed, because `connection_closed` is notified after the store.
     unresponsive: Arc<AtomicBool>,
     watcher: AbortHandle,
 }
@@ -74,7 +75,7 @@ impl Drop for Draining {
 }
 
 impl Drain {
-    /// Starts draining a Pod: closes its idle connections and ends its prober.
+    /// Starts to drain a Pod: closes its idle connections and ends its prober.
     pub(crate) fn begin(&mut self, member: Member, deadline: Instant) {
         let pod = member.pod.clone();
         drop(member);
@@ -84,7 +85,7 @@ impl Drain {
         self.pods.push(Draining { pod, deadline, unresponsive, watcher });
     }
 
-    /// Shortens all later deadlines to this one.
+    /// Moves all deadlines that are later than `deadline` to `deadline`.
     pub(crate) fn limit_deadlines(&mut self, deadline: Instant) {
         for draining in &mut self.pods {
             draining.deadline = deadline.min(draining.deadline);
@@ -124,7 +125,7 @@ impl Drain {
         finished
     }
 
-    /// Returns the earliest deadline, or `None` if no Pod is being drained.
+    /// Returns the earliest drain deadline, or `None` if no Pod is being drained.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.pods.iter().map(|draining| draining.deadline).min()
     }
@@ -154,7 +155,8 @@ async fn watch(pod: Arc<Pod>, unresponsive: Arc<AtomicBool>) {
             continue;
         }
         let began = Instant::now();
-        // Any reaction to the dial, even a refusal, shows that the Pod is alive and only the statement is slow.
+        // Any reaction to the dial, even a refusal, proves that the Pod is alive. In that case, only the statement is
+        // slow.
         let Some(dialer) = shared.dialer.get() else { return };
         let dialed = dialer.dial(&pod.endpoint, ConnectionObserver::new(|_| {})).await;
         if dialed.is_err_and(|error| error.unresponsive) {

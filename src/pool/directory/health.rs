@@ -1,5 +1,5 @@
-//! Member health: applies probe results and evidence from connections, ejects and readmits Pods, and closes the
-//! connections of unresponsive Pods.
+//! The health of the Pods: applies probe results and evidence from connections, ejects and readmits Pods, and closes
+//! the connections of unresponsive Pods.
 
 use super::{
     Directory,
@@ -17,11 +17,12 @@ use crate::{
     wire::{Class, classify::class, connection_observer::Evidence},
 };
 
-/// A refused write is ignored for this long after a probe has found a primary.
+/// For this long after a probe has found a primary, a refused write on that Pod is ignored.
 const VERIFIED_FOR: Duration = Duration::from_secs(1);
 
 impl Directory {
-    /// Returns the member with this serial number, or `None` if the Pod has left. Messages about it are then ignored.
+    /// Returns the member (a Pod in use) with this serial number. Returns `None` if the Pod has been removed; messages
+    /// about it are then ignored.
     pub(super) fn find(&mut self, serial: u64) -> Option<&mut Member> {
         self.members.all_mut().iter_mut().find(|member| member.pod.serial == serial)
     }
@@ -35,7 +36,7 @@ impl Directory {
     pub(super) fn on_probed(&mut self, serial: u64, outcome: Probed, now: Instant) {
         match outcome {
             Probed::Passed { facts, read_only, took, sent, received } => {
-                // Only Pods of the same role count: serving standbys do not replace the only primary.
+                // `alone` ignores Pods with a different role: serving standbys cannot replace the only primary.
                 let same_role = |member: &&Member| member.pod.serial != serial && member.role == facts.role;
                 let alone = !self.members.all().iter().filter(same_role).any(Member::serves);
                 let Some(member) = self.find(serial) else { return };
@@ -68,12 +69,12 @@ impl Directory {
                     return; // the credentials were not available, so the Pod was not probed
                 }
                 if class.is_permanent() {
-                    // Wakes the opener, because waiters may now fail early.
+                    // Wakes the opener, because waiters may now have to fail immediately.
                     member.pod.shared().waiters.wake_opener();
                 }
                 let endpoint = member.pod.endpoint.clone();
                 if (class.is_permanent() || class == Class::Full) && member.serves() {
-                    // The Pod refuses only new connections. Existing connections still work, so it stays in use.
+                    // The Pod refuses only new connections. Existing connections still work, so the Pod stays in use.
                     let endpoint = &member.pod.endpoint;
                     tracing::warn!(%endpoint, error = %attempt, "Pod kept in use although its probe was refused");
                     return if class == Class::Full {
@@ -99,8 +100,8 @@ impl Directory {
             Evidence::WriteRefused => return self.on_write_refused(serial, now),
             Evidence::Fatal(_) | Evidence::Lost { .. } => {}
         }
-        // Connections that were already purged are ignored. While the Pod is not healthy, its dials and probes report
-        // the failure.
+        // Evidence from a connection that was already invalidated is ignored. While the Pod is not healthy, its failed
+        // dials and probes show the failure.
         let old = generation != member.pod.generation() && generation != PROBE_GENERATION;
         if old || member.health.state() != State::Healthy {
             return;
@@ -119,10 +120,10 @@ impl Directory {
         self.eject(serial, cause, now);
     }
 
-    /// Ejects a Pod whose statements fail because of the server.
+    /// Ejects a Pod because too many of its statements fail with errors that are the server's fault.
     ///
-    /// Ejects nothing if fewer than half of all Pods would then serve, or no other Pod of the same role. If that many
-    /// Pods fail, the statements are more likely at fault than the servers.
+    /// Does not eject the Pod if fewer than half of all Pods in use would then serve, or if no other Pod of the same
+    /// role would. If that many Pods fail, the statements are more likely at fault than the servers.
     pub(super) fn on_outlier(&mut self, serial: u64, cause: String, now: Instant) {
         let members = self.members.all();
         let Some(role) = members.iter().find(|member| member.pod.serial == serial).map(|member| member.role) else {
@@ -145,7 +146,7 @@ impl Directory {
     }
 
     /// Marks the role of a primary that has refused a write as unverified until the next probe. Does nothing if a probe
-    /// has found a primary within [`VERIFIED_FOR`]: then only the session was read-only.
+    /// has found a primary within the last [`VERIFIED_FOR`]: in that case, only the session was read-only.
     fn on_write_refused(&mut self, serial: u64, now: Instant) {
         let Some(member) = self.find(serial) else { return };
         let verified =
@@ -175,7 +176,8 @@ impl Directory {
         unresponsive_timeout(&self.inner.shared.limits)
     }
 
-    /// Applies a health event to a member and handles the change of state. Returns true if the Pod has become healthy.
+    /// Applies a health event to a member and handles a resulting change of state. Returns true if the Pod has become
+    /// healthy.
     fn apply(&mut self, serial: u64, event: HealthEvent, now: Instant, cause: Option<Attempt>) -> bool {
         let Some(member) = self.find(serial) else { return false };
         let Some(before) = member.apply(event, now) else { return false };

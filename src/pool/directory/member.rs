@@ -1,4 +1,4 @@
-//! The state that the directory keeps for each Pod.
+//! The state that the directory (the task that maintains the set of Pods) keeps for each Pod in use.
 
 use std::sync::{
     Arc,
@@ -32,23 +32,25 @@ pub(crate) struct Member {
     pub(crate) health: Health,
     /// The role that the server reported last.
     pub(crate) role: Role,
-    /// True if the role has changed or was contradicted since the last probe. Until the next probe, the Pod is not a
-    /// candidate for targets that require a role.
+    /// True if the role has changed since the last probe, or if the server has contradicted it by refusing a write.
+    /// Until the next probe, the Pod is not a candidate for targets that require a role.
     pub(crate) role_unverified: bool,
     pub(crate) read_only: bool,
     /// The result of the last passed probe.
     pub(crate) last_probe: Option<PassedProbe>,
     pub(crate) fence: Option<Fence>,
     pub(crate) lag: Lag,
-    /// The last reported explanation why the server allows too few connections, if it does.
+    /// The last reported explanation of the server's connection limit being too low. `None` if the limit is high
+    /// enough.
     pub(crate) shortfall: Option<String>,
     unresponsive: Option<Unresponsive>,
-    /// Tracks `health` for the prober, which chooses its interval by it. Relaxed: a stale value only delays one probe.
+    /// True while the Pod's state is healthy. The prober chooses its interval by this flag. Relaxed: a stale value only
+    /// delays one probe.
     healthy: Arc<AtomicBool>,
     prober: AbortHandle,
 }
 
-/// The result of a passed probe.
+/// The result of a probe that has passed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PassedProbe {
     pub(crate) facts: ServerFacts,
@@ -58,11 +60,12 @@ pub(crate) struct PassedProbe {
     pub(crate) received: Instant,
 }
 
-/// The beginning of a period in which a probe waits for a response and the Pod sends nothing.
+/// The start of a period in which a probe waits for a response and the Pod sends nothing.
 #[derive(Clone, Copy, Debug)]
 struct Unresponsive {
     since: Instant,
-    /// Number of socket reads at that time. A higher count means that the Pod has sent something since.
+    /// Number of socket reads at the start of the period. A higher number later means that the Pod has sent something
+    /// since.
     reads: u64,
 }
 
@@ -93,7 +96,7 @@ impl Member {
         }
     }
 
-    /// Applies a health event. Returns the previous state if the event has changed the state.
+    /// Applies a health event. If the event has changed the state, returns the previous state.
     pub(crate) fn apply(&mut self, event: HealthEvent, now: Instant) -> Option<State> {
         let before = self.health.apply(event, now);
         self.healthy.store(self.health.state() == State::Healthy, Ordering::Relaxed);
@@ -111,7 +114,7 @@ impl Member {
         PodHealth { state: self.health.state(), role: self.role, fence: self.fence, late, slots: self.slots() }
     }
 
-    /// Returns the role and timeline that the server claims, from which outdated primaries are detected.
+    /// Returns the role and timeline that the server claims. Stale primaries are detected from these claims.
     pub(crate) fn claim(&self) -> Claim {
         let facts = self.last_probe.map(|probe| probe.facts).unwrap_or_default();
         Claim {
@@ -123,7 +126,7 @@ impl Member {
         }
     }
 
-    /// Returns the write-ahead log position that the server had written or replayed at the last passed probe.
+    /// Returns the write-ahead log position at the last passed probe: written by a primary, or replayed by a standby.
     pub(crate) fn reading(&self) -> Option<Reading> {
         let PassedProbe { facts, sent, received } = self.last_probe?;
         Some(Reading { position: facts.position?, sent, received })
@@ -135,7 +138,7 @@ impl Member {
         Some(Standby { reading: self.reading()?, receiving: facts.receiving?, replayed_ago: facts.replayed_ago })
     }
 
-    /// Returns the number of connections that the server allows for this user and database, for all clients together.
+    /// Returns the number of connections that the server allows for this user and database, over all clients together.
     pub(crate) fn slots(&self) -> Option<u32> {
         self.last_probe.and_then(|probe| probe.facts.slots)
     }
@@ -145,7 +148,8 @@ impl Member {
         self.eligibility().role == Role::Primary && self.serves()
     }
 
-    /// Records that a probe which began at `since` timed out, and that no connection received anything in that time.
+    /// Records that a probe that began at `since` timed out, and that no connection to the Pod has received anything
+    /// since then.
     pub(crate) fn mark_unresponsive(&mut self, since: Instant) {
         let reads = self.pod.connections.totals().reads;
         if self.unresponsive.is_none_or(|before| before.reads != reads) {
@@ -158,7 +162,7 @@ impl Member {
         self.unresponsive = None;
     }
 
-    /// Returns the time at which the Pod became unresponsive, if it is.
+    /// Returns the time at which the Pod became unresponsive, or `None` if it is responsive.
     pub(crate) fn unresponsive_since(&self) -> Option<Instant> {
         self.unresponsive.map(|unresponsive| unresponsive.since)
     }

@@ -1,7 +1,8 @@
-//! The sorted set of members, and the snapshot that checkouts read. Each member has a slot.
+//! The sorted set of members (the Pods in use), and the snapshot that checkouts read. Each member has a slot with
+//! the counters and flags of its Pod, and the slot's number is the Pod's place in the snapshot.
 //!
-//! [`Members`] starts no tasks and does no I/O, so that benchmarks can measure how long the directory takes to process
-//! a lookup result.
+//! [`Members`] starts no tasks and does no I/O, so that a benchmark can measure how long the processing of a lookup
+//! result takes.
 
 use crate::{
     config::{LagFallback, Target},
@@ -14,7 +15,7 @@ use crate::{
     health::candidates::{Eligibility, candidates},
 };
 
-/// An element of [`Members`].
+/// An element of [`Members`]: the directory's state of one Pod.
 pub(crate) trait MemberInfo {
     /// The representation of a member in a snapshot.
     type Pod: Clone;
@@ -30,8 +31,8 @@ pub(crate) trait MemberInfo {
 pub(crate) struct Members<M: MemberInfo> {
     slab: Slab,
     members: Vec<M>,
-    /// The fields that every snapshot needs, in the order of `members`. Kept in a compact array because reading the
-    /// members themselves would cause cache misses.
+    /// The fields that are needed for every snapshot, in the order of `members`. They are stored in a separate compact
+    /// array, because reading them from the members would cause cache misses.
     rows: Vec<Row>,
     pods: Places<M::Pod>,
     known: KnownSet,
@@ -69,9 +70,9 @@ impl<M: MemberInfo> Members<M> {
         &mut self.members
     }
 
-    /// Replaces the set with `named`, which may be unsorted and may contain duplicates. Creates new members with `make`
-    /// and leaves the remaining members untouched, except for their weights. Returns the removed members, or `None` if
-    /// nothing has changed.
+    /// Replaces the set of members with `named`, which may be unsorted and may contain duplicates. Creates new members
+    /// with `make`. Members that stay are not changed, except for their weights. Returns the removed members, or `None`
+    /// if nothing has changed.
     pub(crate) fn replace(
         &mut self,
         named: &[Endpoint],
@@ -116,7 +117,7 @@ impl<M: MemberInfo> Members<M> {
     }
 
     /// Builds the snapshot that checkouts read, and updates the targets in each slot. The returned `bool` is true if no
-    /// Pod is healthy, in which case ejected Pods are the candidates.
+    /// Pod is healthy. Ejected Pods are then used as candidates.
     pub(crate) fn snapshot(&mut self, fallback: LagFallback) -> (Snapshot<M::Pod>, bool) {
         let eligibility: Vec<_> = self.members.iter().map(MemberInfo::eligibility).collect();
         let lists = candidates(&eligibility, fallback);
@@ -143,7 +144,8 @@ impl<M: MemberInfo> Members<M> {
         (Snapshot::new(slots, self.pods.clone(), &made, lists.of), lists.panic)
     }
 
-    /// Applies `of` to each member, and returns the results in slot order, which is the order of a snapshot's Pods.
+    /// Applies `of` to each member, and returns the results in the order of the slots, which is the order of the Pods
+    /// in a snapshot.
     pub(crate) fn in_order_of_slots<T>(&self, of: impl Fn(&M) -> T) -> Vec<T> {
         let mut found: Vec<_> = self.rows.iter().zip(&self.members).map(|(row, m)| (row.slot, of(m))).collect();
         found.sort_unstable_by_key(|(slot, _)| *slot);

@@ -1,7 +1,7 @@
-//! Applies lookup results to the set of known Pods.
+//! Applies the results of name lookups to the set of known Pods.
 //!
 //! New Pods are added immediately. [`Confirm`](crate::discovery::Confirm) decides when Pods that are missing from a
-//! result are removed. Removed Pods are drained.
+//! lookup result are removed. Removed Pods are drained.
 
 use super::{Directory, member::Member};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Directory {
-    /// Handles a lookup result. Returns a time for the next lookup if the result must be confirmed.
+    /// Handles a lookup result. If another lookup must confirm the result, returns the time of that lookup.
     pub(super) fn on_resolved(&mut self, result: Result<Resolution, ResolveError>, now: Instant) -> Option<Instant> {
         if let Ok(resolution) = &result
             && !resolution.endpoints.is_empty()
@@ -47,7 +47,7 @@ impl Directory {
         decision.recheck_at
     }
 
-    /// Returns true if exactly these Pods are known.
+    /// Returns true if the known Pods are exactly the Pods in `named`.
     fn is_known(&self, named: &[Endpoint]) -> bool {
         match &self.subset {
             Some(subset) => subset.matches(named),
@@ -55,7 +55,7 @@ impl Directory {
         }
     }
 
-    /// Returns all known Pods. The `bool` is true if the Pod passes its health check.
+    /// Returns all known Pods. The `bool` of each Pod is true if the Pod passes its health check.
     fn known(&self) -> Vec<(Endpoint, bool)> {
         let passing = |endpoint| self.members.get(endpoint).is_some_and(|member| member.health.passing());
         match &self.subset {
@@ -92,7 +92,7 @@ impl Directory {
         }
     }
 
-    /// Adds and removes members until they are exactly these Pods. Remaining members are not touched.
+    /// Adds and removes members until they are exactly the Pods in `named`. Members that stay are not changed.
     pub(super) fn replace_members(&mut self, named: &[Endpoint], now: Instant) {
         let unresponsive_timeout = self.unresponsive_timeout();
         let Self { inner, members, next_serial, .. } = self;
@@ -107,7 +107,7 @@ impl Directory {
             member.apply(HealthEvent::Removed, now);
             shared.events.emit(Event::EndpointDrained { endpoint: member.pod.endpoint.clone() });
             let drained_by = now + shared.limits.drain_timeout;
-            // Leaving does not extend the time that an unresponsive Pod has to respond.
+            // Removing an unresponsive Pod does not extend the time that the Pod has to respond.
             let abort_at = member.unresponsive_since().map_or(drained_by, |since| since + unresponsive_timeout);
             self.drain.begin(member, drained_by.min(abort_at));
         }

@@ -1,13 +1,14 @@
-//! The directory: the task that decides which Pods exist, which of them serve, and in which role.
+//! The directory: the task that decides which Pods exist, which of them serve callers, and in which role.
 //!
-//! The directory receives [`Message`]s from the refresher, the probers and the connections, updates its members, and
-//! publishes a new [`View`] when something has changed. No other task changes this state, so it needs no locks.
+//! The directory receives [`Message`]s from the refresher (lookups), the probers and the connections. It updates its
+//! members (the Pods in use) and publishes a new [`View`] of them after each change. No other task changes this state,
+//! so no locks are needed.
 //!
 //! - [`membership`] adds and removes Pods after lookups.
 //! - [`subset`] chooses the Pods that this client uses, and divides `max_connections` among them.
 //! - [`health`] ejects and readmits Pods after probes and evidence from connections.
 //! - [`roles`] tracks primaries, standbys, fencing and replication lag.
-//! - [`drain`] drains Pods that have left, and [`close`] closes the pool.
+//! - [`drain`] drains Pods that are no longer used, and [`close`] closes the pool.
 //! - [`members`] holds the sorted set of members and builds snapshots.
 
 mod close;
@@ -47,31 +48,32 @@ use crate::{
 /// Maximum delay before a change is published while the directory handles further messages.
 const PUBLISH_WITHIN: Duration = Duration::from_millis(10);
 
-/// A request to close the pool, answered with the number of connections that were closed forcibly.
+/// A request to close the pool. The response is the number of connections that were closed forcibly.
 pub(crate) type CloseRequest = oneshot::Sender<usize>;
 
 /// The state of the directory task.
 pub(crate) struct Directory {
     inner: Arc<Inner>,
     members: Members<Member>,
-    /// All Pods behind the name. `None` if the client uses all of them.
+    /// All Pods behind the Service name. `None` if this client uses all of them.
     subset: Option<Subset>,
-    /// True if the subset must be chosen again before the next publication.
+    /// True if the subset of Pods that this client uses must be chosen again before the next publication.
     reconsider: bool,
     unused: Arc<[Endpoint]>,
     drain: Drain,
     confirm: Confirm,
     next_serial: u64,
     timelines: Timelines,
-    /// Serial number of the primary from which `readings` were taken.
+    /// Serial number of the primary that reported the positions in `readings`.
     primary: Option<u64>,
     /// Recent write-ahead log positions of the primary, newest last.
     readings: Vec<Reading>,
-    /// Start of the current period in which there are Pods but none is healthy and unfenced.
+    /// Start of the current period in which no Pod is healthy and unfenced. `None` if such a Pod exists or if there are
+    /// no Pods.
     none_healthy_since: Option<Instant>,
-    /// True while no Pod is healthy and ejected Pods are the candidates.
+    /// True while no Pod is healthy, so that ejected Pods are used as candidates.
     no_healthy_pod: bool,
-    /// True if a new view must be published.
+    /// True if the state has changed and a new view must be published.
     changed: bool,
 }
 
@@ -103,7 +105,8 @@ impl Directory {
     ) {
         let shared = self.inner.shared.clone();
         let request = loop {
-            // Registered before the connections are counted, so that a connection that closes in between is not missed.
+            // `closed` is registered before the connections are counted, so that a connection that closes in between is
+            // not missed.
             let closed = shared.connection_closed.notified();
             let mut closed = std::pin::pin!(closed);
             closed.as_mut().enable();
@@ -116,7 +119,8 @@ impl Directory {
             select! {
                 Some(message) = inbox.recv() => {
                     self.step(|directory| directory.handle(message, Instant::now()));
-                    // Messages that are already in the inbox share one publication, within `PUBLISH_WITHIN`.
+                    // Messages that are already in the channel share one publication, which is delayed by at most
+                    // `PUBLISH_WITHIN`.
                     let started = Instant::now();
                     while started.elapsed() < PUBLISH_WITHIN
                         && let Ok(message) = inbox.try_recv()
@@ -141,7 +145,7 @@ impl Directory {
         self.close(request, close).await;
     }
 
-    /// Runs one step. If it panics, reports the panic and continues with the state as the panic left it.
+    /// Runs one step. If the step panics, reports the panic and continues with the state that the step has left behind.
     fn step(&mut self, work: impl FnOnce(&mut Self)) {
         if let Err(panic) = catch(|| work(self)) {
             self.inner.shared.events.panicked(PanicSource::Directory, &panic);
@@ -157,8 +161,8 @@ impl Directory {
             Message::Probed { pod, outcome } => self.on_probed(pod, outcome, now),
             Message::Observed { pod, generation, evidence } => self.on_evidence(pod, generation, evidence, now),
             Message::Outlier { pod, cause } => self.on_outlier(pod, cause, now),
-            // A failed dial does not eject the Pod but triggers a probe. Failures of other classes do not mean that the
-            // Pod is down.
+            // A failed dial triggers a probe but does not eject the Pod. Dial failures of classes other than `NotReady`
+            // do not mean that the Pod is down.
             Message::DialFailed { pod, class: Class::NotReady } => self.probe_now(pod),
             Message::DialFailed { pod, class: Class::Full } => self.on_full(pod, now),
             Message::DialFailed { .. } => {}
@@ -196,7 +200,7 @@ impl Directory {
 
 impl Drop for Directory {
     /// Ends the pool even if the directory ends without a close request, for example because its runtime shuts down.
-    /// Otherwise callers would wait for a task that no longer exists.
+    /// Without this, callers would wait for a task that no longer exists.
     fn drop(&mut self) {
         self.inner.end(View { closed: true, ..View::empty() });
         self.inner.shared.events.close();

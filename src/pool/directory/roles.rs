@@ -1,4 +1,4 @@
-//! Member roles: role changes, fencing of outdated primaries, and replication lag of standbys.
+//! The roles of the Pods: role changes, fencing of stale primaries, and the replication lag of standbys.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Number of primary WAL positions that are kept. Lag is measured against a position that the primary had earlier.
+/// Number of kept WAL positions of the primary. A standby's lag is measured against a position that the primary had
+/// earlier.
 pub(super) const READINGS: usize = 8;
 /// Minimum time between two kept positions, so that [`READINGS`] of them cover the grace period even if the primary is
 /// probed often.
@@ -21,7 +22,7 @@ const SPACING: Duration = Duration::from_millis(250);
 const _: () = assert!(SPACING.as_millis() * (READINGS as u128 - 2) > lag::GRACE.as_millis());
 
 impl Directory {
-    /// Records a role that was reported by a probe or on a connection.
+    /// Records a role that a probe has read or that the server has reported on a connection.
     pub(super) fn on_role(&mut self, serial: u64, role: Role) {
         let Some(member) = self.find(serial) else { return };
         let before = member.role;
@@ -31,7 +32,7 @@ impl Directory {
         member.role = role;
         self.reconsider = true;
         let Some(member) = self.find(serial) else { return };
-        // A new primary is used only after a probe has read its timeline.
+        // A new primary is used only after a probe has read its timeline, because it may be a stale one.
         let verified = member.last_probe.is_some_and(|probe| probe.facts.role == role);
         if role == Role::Primary && !verified {
             member.role_unverified = true;
@@ -88,14 +89,15 @@ impl Directory {
         let limits = &self.inner.shared.limits;
         let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
         let readings = std::mem::take(&mut self.readings);
-        // Lag cannot be measured against an outdated primary position, so the primary is probed now.
+        // Lag cannot be measured against a stale position of the primary, so the primary is probed now.
         let outdated = readings.last().is_none_or(|reading| reading.received + lag::GRACE < standby.reading.sent);
         if let (true, true, Some(primary)) = (limit.is_set(), outdated, self.primary) {
             self.probe_now(primary);
         }
         if let Some(member) = self.find(serial) {
             let lag = lag::judge(limit, &standby, &readings, advanced, member.lag);
-            // A new view is published only if `late` changes, because the lag in bytes does not affect the candidates.
+            // A new view is published only if `late` changes, because the lag in bytes does not affect which Pods are
+            // candidates.
             let changed = member.lag.late != lag.late;
             let late = lag.late && changed;
             member.lag = lag;
@@ -109,7 +111,7 @@ impl Directory {
         self.readings = readings;
     }
 
-    /// Adds a WAL position of the primary, and schedules probes of the standbys that may be too far behind it.
+    /// Adds a WAL position of the primary, and schedules probes of the standbys that may lag too far behind it.
     fn add_reading(&mut self, serial: u64, reading: Option<Reading>) {
         if self.primary != Some(serial) {
             self.primary = Some(serial);
@@ -136,7 +138,7 @@ impl Directory {
     }
 }
 
-/// Probes a standby after the grace period, because WAL that is still missing then counts as lag.
+/// Probes a standby after the grace period, because WAL that the standby has not replayed by then counts as lag.
 fn probe_after_grace(pod: &Arc<Pod>) {
     let weak = Arc::downgrade(pod);
     drop(pod.shared().runtime.spawn(async move {

@@ -1,8 +1,9 @@
-//! The subset of Pods that this client uses, if `subset_size` or `max_connections` is set.
+//! The subset of Pods that this client uses if `subset_size` or `max_connections` is set.
 //!
-//! Each client ranks the Pods behind the name differently. A client uses the highest-ranked Pods that serve, plus one
-//! Pod for each requested role that none of them has. Of all other Pods, only the name and address are kept: they have
-//! no connections and are not probed. The algorithm is in [`balance::subset`](crate::balance::subset).
+//! Each client ranks the Pods behind the Service name in a different order. A client uses the highest-ranked Pods that
+//! serve, plus one further Pod for each requested role that none of these Pods has. For all other Pods, the client
+//! keeps only the name and address, opens no connections and sends no probes. The algorithm is in
+//! [`balance::subset`](crate::balance::subset).
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -19,16 +20,16 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// A failed Pod is passed over for this long while other Pods serve.
+/// A Pod that has failed is skipped for this long while other Pods serve.
 const FAILED_FOR: Duration = Duration::from_secs(5);
-/// A Pod without a free connection slot is passed over for this long while other Pods serve.
+/// A Pod whose server has no free connection slot is skipped for this long while other Pods serve.
 const FULL_FOR: Duration = Duration::from_secs(60);
-/// While no Pod serves, any Pod is passed over for at most this long.
+/// While no Pod serves, a failed or full Pod is skipped for at most this long.
 const NONE_SERVES_FOR: Duration = Duration::from_secs(1);
-/// In the search for a role, a Pod is not tried again for this long after a passed probe.
+/// In the search for a Pod with a requested role, a Pod is not tried again for this long after a passed probe.
 const TRIED_FOR: Duration = Duration::from_secs(1);
-/// Jitter of [`FAILED_FOR`] and [`FULL_FOR`], as a fraction in either direction. Derived from the Pod's score, so it
-/// differs between clients and between Pods.
+/// Jitter of [`FAILED_FOR`] and [`FULL_FOR`], as a fraction in either direction. It is derived from the Pod's score, so
+/// it differs between clients and between Pods.
 const JITTER: f64 = 0.25;
 
 /// All Pods behind the name, ranked for this client.
@@ -44,7 +45,7 @@ pub(crate) struct Subset {
     named: Vec<Named>,
     /// Bit set of the [roles](Target::roles) that callers have requested.
     roles: u8,
-    /// Time at which the subset must be chosen again, unless an event causes that earlier.
+    /// Time at which the subset must be chosen again, unless an event requires this earlier.
     choose_again_at: Option<Instant>,
 }
 
@@ -52,9 +53,9 @@ pub(crate) struct Subset {
 struct Named {
     endpoint: Endpoint,
     score: u64,
-    /// Start and end of the period in which the Pod is passed over.
+    /// Start and end of the period in which the Pod is skipped.
     passed_over: Option<(Instant, Instant)>,
-    /// Time of the last passed probe.
+    /// Time of the last passed probe of this Pod.
     passed_at: Option<Instant>,
 }
 
@@ -75,14 +76,15 @@ impl Subset {
             max_connections: limits.max_connections,
             known: KnownSet::default(),
             named: Vec::new(),
-            // Replication lag is measured against the primary, so a lag limit requires a primary in the subset.
+            // Replication lag is measured against the primary, so a configured lag limit requires a primary in the
+            // subset.
             roles: config.target().roles()
                 | if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() { Target::WRITES } else { 0 },
             choose_again_at: None,
         })
     }
 
-    /// Returns true if exactly these Pods are known.
+    /// Returns true if the known Pods are exactly the Pods in `named`.
     pub(super) fn matches(&self, named: &[Endpoint]) -> bool {
         self.known.matches(named)
     }
@@ -92,7 +94,7 @@ impl Subset {
         self.named.iter().map(|named| &named.endpoint)
     }
 
-    /// Replaces the known Pods.
+    /// Replaces the known Pods with `set`.
     pub(super) fn set_endpoints(&mut self, set: &[Endpoint]) {
         let diff = self.known.replace(set);
         self.named.retain(|named| diff.removed.binary_search(&named.endpoint).is_err());
@@ -109,12 +111,12 @@ impl Subset {
         self.named.iter_mut().find(|named| named.endpoint == *endpoint)
     }
 
-    /// Returns the time at which the subset must be chosen again, unless an event causes that earlier.
+    /// Returns the time at which the subset must be chosen again, unless an event requires this earlier.
     pub(super) fn choose_again_at(&self) -> Option<Instant> {
         self.choose_again_at
     }
 
-    /// Returns the size of the subset, and the maximum number of additional Pods that are used for their roles.
+    /// Returns the size of the subset, and the maximum number of additional Pods that are used because of their role.
     fn sizes(&self) -> (usize, usize) {
         let extra = self.roles.count_ones() as usize;
         let pods = self.named.len();
@@ -123,8 +125,8 @@ impl Subset {
         (size, if size == pods { 0 } else { extra.min(pods - size) })
     }
 
-    /// Returns the division of `max_connections` among the Pods in use, if it is set. The `fenced` Pods among them need
-    /// only a probe connection.
+    /// Returns the division of `max_connections` among the Pods in use. Returns `None` if `max_connections` is not set.
+    /// `fenced` is the number of fenced Pods among them, each of which needs only a probe connection.
     fn division(&self, fenced: usize) -> Option<Division> {
         let (size, extra) = self.sizes();
         let pods = (size + extra).saturating_sub(fenced);
@@ -139,7 +141,7 @@ impl Named {
         self.passed_over = Some((now, now + duration.mul_f64(1.0 + JITTER * (2.0 * unit - 1.0))));
     }
 
-    /// Returns the end of the period in which the Pod is passed over, if it lies in the future.
+    /// Returns the end of the period in which the Pod is skipped, if that time is in the future.
     fn passed_over_until(&self, none_serves: bool, now: Instant) -> Option<Instant> {
         let (since, until) = self.passed_over?;
         Some(if none_serves { until.min(since + NONE_SERVES_FOR) } else { until }).filter(|&until| until > now)
@@ -159,7 +161,7 @@ impl Named {
 }
 
 impl Directory {
-    /// Replaces the known Pods. Without a subset, all of them become members.
+    /// Replaces the known Pods with `set`. If the client has no subset, all of them become members (Pods in use).
     pub(super) fn set_known(&mut self, set: &[Endpoint], now: Instant) {
         match &mut self.subset {
             None => self.replace_members(set, now),
@@ -177,7 +179,8 @@ impl Directory {
         }
     }
 
-    /// Excludes a failed Pod from the subset for a while. `full` is true if the server had no free connection slot.
+    /// Excludes a failed Pod from the subset for a while. `full` is true if the Pod's server had no free connection
+    /// slot.
     pub(super) fn pass_over(&mut self, endpoint: &Endpoint, full: bool, now: Instant) {
         if let Some(named) = self.subset.as_mut().and_then(|subset| subset.find(endpoint)) {
             named.pass_over(now, if full { FULL_FOR } else { FAILED_FOR });
@@ -185,15 +188,15 @@ impl Directory {
         }
     }
 
-    /// Excludes a Pod without a free connection slot from the subset for a while, unless this client has connections to
-    /// it.
+    /// Excludes a Pod whose server has no free connection slot from the subset for a while, unless this client has open
+    /// connections to the Pod.
     pub(super) fn on_full(&mut self, serial: u64, now: Instant) {
         let Some(member) = self.find(serial).filter(|member| member.pod.open() == 0) else { return };
         let endpoint = member.pod.endpoint.clone();
         self.pass_over(&endpoint, true, now);
     }
 
-    /// Records that a Pod has passed a probe. `returned` is true if the probe has made the Pod healthy.
+    /// Records that a Pod has passed a probe. `returned` is true if this probe has made the Pod healthy.
     pub(super) fn on_probe_passed(&mut self, endpoint: &Endpoint, returned: bool, now: Instant) {
         if let Some(named) = self.subset.as_mut().and_then(|subset| subset.find(endpoint)) {
             named.passed_at = Some(now);
@@ -204,7 +207,7 @@ impl Directory {
         }
     }
 
-    /// Chooses the Pods in use, unless nothing has happened since the last choice that could change it.
+    /// Chooses the Pods in use. Does nothing if no event since the last choice could change the result.
     pub(super) fn choose_subset(&mut self, now: Instant) {
         if !std::mem::take(&mut self.reconsider) {
             return;
@@ -256,7 +259,7 @@ impl Directory {
         shared.waiters.wake_opener();
     }
 
-    /// Reports whether a server allows as many connections as all clients together may open.
+    /// Checks whether a server allows as many connections as all clients together may open, and reports the result.
     pub(super) fn check_capacity(&mut self, serial: u64) {
         let (used, pods) = match &self.subset {
             Some(subset) => (subset.sizes().0, subset.named.len()),

@@ -1,16 +1,17 @@
 //! The pool's coarse clock: milliseconds since the pool was built, updated by the upkeep every [`TICK`].
 //!
-//! A checkout reads this clock instead of the system's. On a virtual machine, reading the system's precise clock takes
-//! half as long as a whole checkout. Even the kernel's coarse clock needs a tenth of a checkout's instructions.
+//! A checkout reads this clock instead of the system's precise clock, whose read on a virtual machine takes half as
+//! long as a whole checkout. Even a read of the kernel's coarse clock executes a tenth as many instructions as a
+//! checkout.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::time::Duration;
 
-/// Update interval of the clock, and thus its resolution.
+/// Interval at which the upkeep task updates the clock, and thus the clock's resolution.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
-/// A clock that is read with one atomic load.
+/// A clock whose time is read with one atomic load.
 #[derive(Debug, Default)]
 pub(crate) struct Clock(AtomicU64);
 

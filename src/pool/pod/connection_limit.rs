@@ -1,9 +1,10 @@
-//! The limit on one client's connections (`max_connections`), and a check that a server accepts enough connections.
+//! The limit on the connections of one client (`max_connections`), and a check that each server accepts enough
+//! connections.
 //!
-//! `max_connections` is divided rather than shared: each Pod in use gets a probe connection and an equal share of the
-//! remaining connections. Busy Pods therefore cannot starve a new Pod, and a checkout needs to look at only one Pod.
-//! Connections to a Pod that is no longer in use count until they are closed. Only for that reason, pooled connections
-//! are also counted over all Pods.
+//! `max_connections` is divided among the Pods instead of being shared: each Pod in use gets a probe connection and an
+//! equal share of the remaining connections. Busy Pods therefore cannot starve a new Pod, and a checkout reads the
+//! count of only one Pod. Connections to a Pod that is no longer in use count until they are closed. For this reason,
+//! pooled connections are also counted over all Pods.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -23,16 +24,16 @@ pub(crate) struct ConnectionLimit {
 pub(crate) struct Division {
     /// Maximum number of pooled connections of all Pods together.
     pub(crate) pooled: usize,
-    /// Maximum number of pooled connections of each Pod, without the remainder.
+    /// Maximum number of pooled connections of each Pod, before the remainder is distributed.
     pub(crate) per_pod: usize,
     /// Number of Pods that may have one connection more than `per_pod`.
     pub(crate) remainder: usize,
 }
 
 impl Division {
-    /// Divides `limit` among `pods` Pods, each of which has a probe connection. If `replaceable`, one more probe
-    /// connection is reserved for a Pod that replaces another. Each Pod gets at least one pooled connection, even if
-    /// that exceeds `limit`: a Pod without one could not serve any caller.
+    /// Divides `limit` among `pods` Pods, each of which has a probe connection. If `replaceable` is true, one more
+    /// probe connection is reserved for a Pod that replaces another one. Each Pod gets at least one pooled connection,
+    /// even if the total then exceeds `limit`: a Pod without a pooled connection could not serve any caller.
     pub(crate) fn of(limit: usize, pods: usize, replaceable: bool) -> Self {
         let pods = pods.max(1);
         let pooled = limit.saturating_sub(pods + usize::from(replaceable)).max(pods);
@@ -40,10 +41,11 @@ impl Division {
     }
 }
 
-/// Returns the number of Pods that can be used within `limit`, with one probe and one pooled connection each.
+/// Returns the number of Pods that can be used within `limit`. Each Pod needs one probe connection and one pooled
+/// connection.
 ///
-/// If that is fewer than `pods`, one connection is reserved for the probe of a replacement, and `extra` Pods are
-/// reserved and not included in the result.
+/// If the number is lower than `pods`, one connection is reserved for the probe of a replacement, and capacity for
+/// `extra` further Pods is reserved. The result does not include these `extra` Pods.
 pub(crate) fn max_pods(limit: usize, pods: usize, extra: usize) -> usize {
     if pods <= limit / 2 { pods } else { (limit.saturating_sub(1) / 2).saturating_sub(extra) }
 }
@@ -59,7 +61,7 @@ impl ConnectionLimit {
         self.max_pooled.store(division.pooled, Ordering::Relaxed);
     }
 
-    /// Returns the number of connections that may still be opened. `usize::MAX` without a limit.
+    /// Returns the number of connections that may still be opened, or `usize::MAX` if there is no limit.
     pub(crate) fn available(&self) -> usize {
         if self.limit.is_none() {
             return usize::MAX;
@@ -85,23 +87,25 @@ impl ConnectionLimit {
     }
 }
 
-/// The number of connections that all clients open to one Pod, if they have the same configuration as this one.
+/// The number of connections that all clients together open to one Pod, if every client has this client's
+/// configuration.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demand {
     /// Maximum number of connections of one client, including its probe.
     pub(crate) per_client: usize,
-    /// Number of clients, if configured.
+    /// Number of clients. `None` if it is not configured.
     pub(crate) clients: Option<usize>,
     /// Number of Pods that each client uses.
     pub(crate) used: usize,
-    /// Number of all Pods.
+    /// Number of all Pods behind the Service name.
     pub(crate) pods: usize,
-    /// True if every client uses this Pod: the primary, if clients write.
+    /// True if every client uses this Pod. This is the case for the primary if the clients write.
     pub(crate) used_by_all: bool,
 }
 
 impl Demand {
-    /// Returns an explanation if the demand exceeds `slots`, the number of connections that the server accepts.
+    /// Returns an explanation if the clients together need more than `slots` connections, the number that the server
+    /// accepts.
     pub(crate) fn shortfall(&self, slots: u32) -> Option<String> {
         let &Self { per_client, clients, used, pods, used_by_all } = self;
         let (slots, pods) = (slots as usize, pods.max(1));

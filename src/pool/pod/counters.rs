@@ -1,4 +1,4 @@
-//! A counter that is split by a label with a fixed set of values.
+//! A counter that is split by the value of a label. The label has a fixed set of values.
 
 use std::{
     fmt,
@@ -22,7 +22,7 @@ pub(crate) trait Label: Copy + 'static {
     fn label(self) -> &'static str;
 }
 
-/// Maximum number of values of a label. A test checks it for every label.
+/// Maximum number of values of a label. A test checks that every label stays within it.
 const VALUES: usize = 8;
 
 /// One counter for each value of the label `L`.

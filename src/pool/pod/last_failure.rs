@@ -1,4 +1,4 @@
-//! The last failure of a Pod, and the backoff between dials that it causes.
+//! The last failure of a Pod, and the backoff that failed dials cause.
 
 use crate::{
     error::Attempt,
@@ -27,11 +27,11 @@ pub(crate) struct LastFailure {
 
 impl LastFailure {
     /// Records the failure of a dial that began at `started`, and starts a backoff of 50 ms. The backoff doubles with
-    /// each further failure, up to 1 s. Dials that were in progress at a failure count together with it. Returns true
-    /// if the failure is a [new refusal](Self::is_new).
+    /// each further failure, up to 1 s. Dials that were already in progress when a dial failed count as part of the
+    /// same failure. Returns true if the failure is a [new refusal](Self::is_new).
     ///
     /// `unit` is a random number from 0 to 1 for the [`JITTER`] of the backoff. Without jitter, clients that lose a
-    /// server at the same moment would also dial it again at the same moment.
+    /// server at the same moment would also redial it at the same moment.
     pub(crate) fn dial_failed(
         &mut self,
         class: Class,
@@ -57,14 +57,14 @@ impl LastFailure {
         is_new
     }
 
-    /// Returns true if the Pod refuses all new connections, for another reason than the one reported last.
+    /// Returns true if the Pod refuses all new connections, for a reason other than the last reported one.
     fn is_new(&mut self, class: Class) -> bool {
         let refused = matches!(class, Class::Access | Class::Credentials | Class::Tls);
         refused && self.reported.replace(class) != Some(class)
     }
 
-    /// Records a passed probe. The refusal stays marked as reported, because the probe's connection may be older than
-    /// the refusal.
+    /// Records a passed probe. The last refusal stays marked as reported, because the probe's connection may have been
+    /// opened before the refusal.
     pub(crate) fn probe_passed(&mut self) {
         *self = Self { reported: self.reported, ..Self::default() };
     }
@@ -74,12 +74,12 @@ impl LastFailure {
         *self = Self::default();
     }
 
-    /// Returns true if the last dial failed.
+    /// Returns true if a dial has failed since the last success of a dial or probe.
     pub(crate) fn is_failing(&self) -> bool {
         self.failed_at.is_some()
     }
 
-    /// Returns the end of the backoff if it is in the future.
+    /// Returns the end of the backoff if that time is in the future.
     pub(crate) fn not_before(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|&at| at > now)
     }
@@ -109,7 +109,8 @@ mod tests {
             let started = now;
             now += Duration::from_secs(2);
             assert_eq!(fail(&mut failure, started, now, 0.5), Duration::from_millis(millis));
-            // A concurrent dial, which began before the first one failed, does not double the backoff again.
+            // A dial that began before the first dial failed counts as part of that failure and does not double the
+            // backoff again.
             assert_eq!(fail(&mut failure, started, now, 0.5), Duration::from_millis(millis));
             now += Duration::from_millis(1);
         }

@@ -1,5 +1,5 @@
-//! The messages to the directory. Tasks and connections only report facts. The directory alone changes the pool's
-//! state.
+//! The messages to the directory, the task that maintains the set of Pods. Other tasks and connections only report
+//! facts to it. Only the directory changes the state of the Pods.
 
 use tokio::sync::oneshot;
 
@@ -13,14 +13,15 @@ use crate::{
 /// A message to the directory. `pod` is the Pod's serial number.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// A lookup of the Service name has finished. The directory replies with the time of the next lookup if the lookup
-    /// must not wait for the TTL of the response.
+    /// A lookup of the Service name has finished. If the next lookup must run before the TTL of the response has
+    /// passed, the directory replies with the time of the next lookup.
     Resolved { result: Result<Resolution, ResolveError>, next_lookup: oneshot::Sender<Option<Instant>> },
     /// A probe has finished.
     Probed { pod: u64, outcome: Probed },
-    /// A connection of this generation has received evidence of the Pod's role or health.
+    /// A connection of this generation has received evidence of the Pod's role or health. The generation increases each
+    /// time all open connections of the Pod are invalidated.
     Observed { pod: u64, generation: u64, evidence: Evidence },
-    /// The Pod is an outlier: too many statements fail with an error that is the server's fault.
+    /// The Pod is an outlier: too many of its statements fail with an error that is the server's fault.
     Outlier { pod: u64, cause: String },
     /// Callers have requested targets that need these [roles](crate::Target::roles).
     RolesRequested { roles: u8 },
@@ -35,9 +36,10 @@ pub(crate) enum Probed {
     Passed { facts: ServerFacts, read_only: bool, took: Duration, sent: Instant, received: Instant },
     /// The probe failed.
     Failed {
-        /// True if the failure alone shows that the Pod does not serve.
+        /// True if this failure alone proves that the Pod does not serve, so that no second failed probe is needed.
         conclusive: bool,
-        /// Start of the probe, if no byte has been received from the Pod since, on any connection.
+        /// Start of the probe, if no byte has been received from the Pod since then, on any connection. `None`
+        /// otherwise.
         unresponsive_since: Option<Instant>,
         class: Class,
         attempt: Attempt,

@@ -1,8 +1,9 @@
 //! Passes the pool's metrics to the recorder of the `metrics` facade.
 //!
-//! [`Exporter::export`] exports counters and gauges. The upkeep calls it once a second, and it runs twice while the
-//! pool closes. [`PoolMetrics`] records wait times and create times when they occur. Use times are collected in
-//! [`UseTimes`] until the next export. `metrics_noop` replaces this module in builds without the feature.
+//! [`Exporter::export`] exports counters and gauges. The upkeep task calls it once a second, and it runs twice while
+//! the pool closes. [`PoolMetrics`] records the durations of waits and of successful dials when they end. Use times
+//! (how long callers hold connections) are collected in [`UseTimes`] until the next export. In builds without the
+//! feature `metrics`, the module `metrics_noop` replaces this module.
 
 use std::{collections::HashMap, mem, sync::Arc};
 
@@ -25,7 +26,7 @@ use crate::{
     unwind::catch,
 };
 
-/// Maximum number of use times that one Pod keeps until the next export. Any further ones are dropped.
+/// Maximum number of use times that one Pod keeps until the next export. Further use times are dropped.
 const USE_TIMES: usize = 1024;
 
 /// The pool's label and the last exported value of each counter.
@@ -44,7 +45,7 @@ impl PoolMetrics {
             Host::Service(name) => name.as_str().to_owned(),
         };
         for metric in names::ALL {
-            // A panic of the recorder must not make the pool fail to build.
+            // A panic of the application's metrics recorder must not make `build` fail.
             let _ = catch(|| match metric.kind {
                 MetricKind::Counter => describe_counter!(metric.name, metric.help),
                 MetricKind::Gauge => describe_gauge!(metric.name, metric.help),
@@ -55,7 +56,7 @@ impl PoolMetrics {
         Self { name: SharedString::from_shared(name.into()), exported: Mutex::default() }
     }
 
-    /// Returns the labels of the pool and `label`.
+    /// Returns the pool's labels, followed by `label` if there is one.
     fn labels(&self, label: Option<(&'static str, &'static str)>) -> Vec<Label> {
         let [name, system] = POOL_LABELS else { unreachable!("the pool has two labels") };
         let mut labels = vec![Label::new(*name, self.name.clone()), Label::new(*system, SYSTEM)];
@@ -126,10 +127,11 @@ impl PoolMetrics {
     }
 }
 
-/// Exports all counters and gauges. Remembers the exported Pods, to set the gauges of a removed Pod to zero.
+/// Exports all counters and gauges. Remembers the exported Pods, so that the gauges of a removed Pod can be set to
+/// zero.
 #[derive(Debug, Default)]
 pub(crate) struct Exporter {
-    /// Each Pod of the last export and its number of checkouts then, by serial number.
+    /// The Pods of the last export, by serial number, each with its number of checkouts at that time.
     pods: HashMap<u64, (Arc<Pod>, u64)>,
 }
 
@@ -156,8 +158,8 @@ impl Exporter {
     }
 }
 
-/// Exports the metrics of one Pod. `checkouts` is the number of its checkouts since the last export, and is returned.
-/// `health` is `None` for a Pod that is no longer in use: its gauges become zero.
+/// Exports the metrics of one Pod and returns `checkouts`, the number of its checkouts since the last export. `health`
+/// is `None` for a Pod that is no longer in use: its gauges become zero.
 fn export_pod(shared: &Shared, pod: &Pod, checkouts: u64, health: Option<&PodHealth>) -> u64 {
     let address = pod.endpoint.address();
     let text = |text: String| SharedString::from_shared(text.into());
@@ -204,7 +206,7 @@ fn export_pod(shared: &Shared, pod: &Pod, checkouts: u64, health: Option<&PodHea
 pub(crate) struct UseTimes(Mutex<Vec<Duration>>);
 
 impl UseTimes {
-    /// Allocates the capacity for all measured use times of one second, so that returning a connection never allocates.
+    /// Allocates capacity for one second's use times, so that returning a connection never allocates.
     pub(crate) fn new(pool_size: usize) -> Self {
         Self(Mutex::new(Vec::with_capacity((10 * pool_size).min(USE_TIMES))))
     }
@@ -216,7 +218,8 @@ impl UseTimes {
         }
     }
 
-    /// Removes and returns the use times. Replaces the buffer, so that no lock is held while they are recorded.
+    /// Removes and returns the collected use times. Swaps in a new buffer, so that the lock is not held while they are
+    /// exported.
     fn drain(&self) -> Vec<Duration> {
         let mut times = lock(&self.0);
         let empty = Vec::with_capacity(times.capacity());
@@ -224,7 +227,8 @@ impl UseTimes {
     }
 }
 
-/// Measures the use time of one connection, at most once per tick of the pool's clock to keep checkouts cheap.
+/// Measures the use time of one connection. To keep checkouts cheap, measures at most one use per tick of the pool's
+/// clock.
 #[derive(Debug, Default)]
 pub(crate) struct UseTimer {
     /// The pool's clock at the start of the last measured use.
@@ -243,7 +247,7 @@ impl UseTimer {
         }
     }
 
-    /// Ends a use and stores its duration if it was measured.
+    /// Ends a use, and stores its duration if the use was measured.
     #[inline]
     pub(crate) fn end(&mut self, times: &UseTimes) {
         if let Some(since) = self.since.take() {

@@ -1,4 +1,5 @@
-//! Replaces the module `metrics` in builds without the feature `metrics`. Same interface, no effect.
+//! Replaces the module `metrics` in builds without the feature `metrics`. The types have the same interface and do
+//! nothing.
 
 use super::{shared::Shared, view::View};
 use crate::{
@@ -7,7 +8,7 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Replacement for the type of the same name: records nothing.
+/// Replacement for `metrics::PoolMetrics` that records nothing.
 #[derive(Debug)]
 pub(crate) struct PoolMetrics;
 
@@ -23,7 +24,7 @@ impl PoolMetrics {
     pub(crate) fn counters(&self, _shared: &Shared) {}
 }
 
-/// Replacement for the type of the same name: exports nothing.
+/// Replacement for `metrics::Exporter` that exports nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Exporter;
 
@@ -31,7 +32,7 @@ impl Exporter {
     pub(crate) fn export(&mut self, _shared: &Shared, _view: &View) {}
 }
 
-/// Replacement for the type of the same name: stores no use times.
+/// Replacement for `metrics::UseTimes` that stores no use times.
 #[derive(Debug)]
 pub(crate) struct UseTimes;
 
@@ -41,7 +42,7 @@ impl UseTimes {
     }
 }
 
-/// Replacement for the type of the same name: measures nothing.
+/// Replacement for `metrics::UseTimer` that measures nothing.
 #[derive(Debug, Default)]
 pub(crate) struct UseTimer {}
 

@@ -1,7 +1,7 @@
 //! The list of a Pod's open connections, used for statistics, cancel requests and forced closing.
 //!
-//! A connection is added when it is opened. Ended connections stay in the list until the next one is added. Their
-//! counts then move to `ended`.
+//! A connection is added when it is opened. A connection that has ended stays in the list until the next one is added.
+//! It is then removed, and its counts are added to `ended`.
 
 use super::conn::ConnHandle;
 use crate::{
@@ -26,7 +26,7 @@ struct State {
 pub(crate) struct Totals {
     /// Answered requests.
     pub(crate) work: Work,
-    /// The part of `work` from callers whose target is `any`.
+    /// The part of `work` that was sent by callers whose target is `any`.
     pub(crate) any: Work,
     /// Number of requests in `work` whose failure was the server's fault.
     pub(crate) failed: u64,
@@ -37,9 +37,9 @@ pub(crate) struct Totals {
 /// The state of the requests on a Pod's open connections.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Activity {
-    /// True if at least one connection waits for a response.
+    /// True if at least one connection is waiting for a response.
     pub(crate) outstanding: bool,
-    /// Maximum, over the connections, of the number of consecutive requests whose failure was the server's fault.
+    /// Longest current run of consecutive requests on one connection whose failure was the server's fault.
     pub(crate) failure_run: u32,
 }
 
@@ -53,7 +53,7 @@ impl Totals {
 }
 
 impl OpenConnections {
-    /// Adds a new connection, and removes the ended ones.
+    /// Adds a new connection, and removes connections that have ended.
     pub(crate) fn add(&self, handle: ConnHandle) {
         let State { handles, ended } = &mut *lock(&self.0);
         handles.retain(|handle| {
@@ -66,7 +66,8 @@ impl OpenConnections {
         handles.push(handle);
     }
 
-    /// Empties the list after the pool was dropped. Does not close connections: checked-out ones are closed on return.
+    /// Empties the list after the pool was dropped. Does not close the connections: those in use are closed when they
+    /// are returned.
     pub(crate) fn clear(&self) {
         let handles = {
             let State { handles, ended } = &mut *lock(&self.0);
@@ -94,24 +95,26 @@ impl OpenConnections {
         })
     }
 
-    /// Returns true if an idle connection may have to be closed: if a connection has ended, has expired, or was unused
-    /// for longer than `idle_timeout`. Times are in milliseconds of the pool's clock.
+    /// Returns true if an idle connection may have to be closed because a connection has ended, has expired, or was
+    /// unused for longer than `idle_timeout`. Times are in milliseconds of the pool's clock.
     pub(crate) fn may_need_reaping(&self, now: u64, idle_timeout: u64) -> bool {
         let mut state = lock(&self.0);
-        // Not `any`, which would stop at the first match: `unused_for` must be called for every connection.
+        // `fold` instead of `any`, which would stop at the first match: `unused_for` must be called for every
+        // connection.
         state.handles.iter_mut().fold(false, |found, handle| {
             let unused_for = handle.unused_for(now);
             found || handle.record.has_ended() || now >= handle.expires_at || unused_for > idle_timeout
         })
     }
 
-    /// Returns a cancel token for each connection that waits for a response.
+    /// Returns a cancel token for each connection that is waiting for a response.
     pub(crate) fn cancel_tokens(&self) -> Vec<CancelToken> {
         lock(&self.0).handles.iter().filter_map(ConnHandle::cancel_token_if_busy).collect()
     }
 
-    /// Closes the sockets of all connections, whether checked out or not. Returns the number that the pool had not
-    /// released yet. The drivers of released connections were already sending Terminate.
+    /// Closes the sockets of all connections, whether checked out or not. Returns the number of connections that the
+    /// pool had not released yet. A released connection is not counted, because its driver was already sending
+    /// Terminate.
     pub(crate) fn abort_all(&self) -> usize {
         let state = lock(&self.0);
         let live = state.handles.iter().filter(|handle| !handle.record.has_ended());

@@ -7,10 +7,10 @@ use crate::{
     time::Instant,
 };
 
-/// The overdue pings of one Pod, whose responses background tasks still wait for.
+/// The overdue pings of one Pod. Background tasks still wait for the responses.
 #[derive(Debug, Default)]
 pub(crate) struct PendingPings {
-    /// Changes only under the lock of `since`.
+    /// Number of overdue pings. Changes only under the lock of `since`.
     count: AtomicUsize,
     /// Time at which `count` last rose from zero. `None` while it is zero.
     since: Mutex<Option<Instant>>,
@@ -30,7 +30,7 @@ impl PendingPings {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts one overdue ping less, after its response or its timeout.
+    /// Counts one overdue ping less, after the ping's response or timeout.
     pub(crate) fn end(&self) {
         let mut since = lock(&self.since);
         if self.count.fetch_sub(1, Ordering::Relaxed) == 1 {

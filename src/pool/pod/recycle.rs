@@ -3,10 +3,10 @@
 //! A background task performs these steps. If one fails, the connection is closed:
 //!
 //! 1. Wait for the responses to all outstanding requests, up to [`QUIET`].
-//! 2. Cancel a statement that still runs, twice if needed, and wait up to [`CANCELLED`] for it to end.
+//! 2. Cancel a statement that is still in flight, at most twice, and wait up to [`CANCELLED`] for it to end.
 //! 3. Roll back an open transaction.
 //! 4. Reset the session if needed; see [`reset`].
-//! 5. Check the connection in if it is clean.
+//! 5. Check the connection in if it is clean, and close it if not.
 
 use deadpool::unmanaged::Object;
 use tokio::time::timeout;
@@ -17,8 +17,8 @@ use crate::{config::Limits, time::Duration, wire::record::IDLE};
 const QUIET: Duration = Limits::RECYCLE_GRACE;
 const CANCELLED: Duration = Limits::RECYCLE_TIMEOUT;
 
-/// A connection being recycled. If the task is dropped, for example when the runtime shuts down, the connection is
-/// closed.
+/// A connection that is being recycled. If the recycling task is dropped, for example because the runtime shuts down,
+/// the connection is closed.
 struct Recycling(Option<Object<Box<Conn>>>);
 
 impl Drop for Recycling {
@@ -56,13 +56,13 @@ async fn run(mut recycling: Recycling) {
     }
 }
 
-/// Ends a running statement and an open transaction. Returns true if the connection is clean afterwards.
+/// Ends an in-flight statement and an open transaction. Returns true if the connection is clean afterwards.
 async fn clean_up(conn: &Conn) -> bool {
     let record = &conn.record;
-    // Usually the driver only has to read the rest of the last response.
+    // In most cases, the driver only has to read the rest of the last response.
     if timeout(QUIET, record.wait_until_idle()).await.is_err() {
         let mut ended = false;
-        // Twice: a cancel request has no effect if the server handles it before it has begun the statement.
+        // Sends the cancel request twice: it has no effect if the server handles it before the statement has started.
         for _ in 0..2 {
             if let Err(error) = conn.cancel_token().cancel().await {
                 tracing::debug!(

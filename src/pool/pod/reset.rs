@@ -1,16 +1,18 @@
-//! Cleans up session state that outlives a transaction, before a returned connection is reused.
+//! Cleans up session state that outlives a transaction, before a returned connection is used again.
 //!
-//! This happens in the background, in [`recycle`](super::recycle), so no caller waits for it.
+//! The cleanup runs in the background, in [`recycle`](super::recycle), so no caller waits for it.
 //!
 //! # Prepared statements
 //!
-//! The statement cache is cleared if a connection is returned with more than `statement_cache_size` statements, or if
-//! its server has reported a statement as outdated (0A000), has dropped all statements (`DEALLOCATE ALL`, `DISCARD
-//! ALL`), or does not have a statement (26000). The driver also keeps statements for type lookups, which cannot be
-//! cleared. Therefore a connection is closed if a statement is missing a second time.
+//! The statement cache is cleared if a connection is returned with more than `statement_cache_size` statements. It is
+//! also cleared if the server has reported a cached plan as stale (0A000), has dropped all statements (`DEALLOCATE
+//! ALL`, `DISCARD ALL`), or has reported a statement as missing (26000). The driver also caches its own statements for
+//! type lookups, and these cannot be cleared. If a statement is reported as missing a second time, the connection is
+//! therefore closed.
 //!
 //! Computing the cache's size walks the whole cache. Since the last walk, the cache has grown by at most the number of
-//! statements parsed since then, so the walk is skipped while that sum is within the limit.
+//! statements that were parsed since then. The walk is skipped while the last size plus this number is within the
+//! limit.
 //!
 //! # Session reset
 //!
@@ -25,7 +27,7 @@ use crate::{
     wire::{record::StaleStatements, reset},
 };
 
-/// Returns true if the statement cache of a clean connection must be checked, or its session reset.
+/// Returns true if a clean connection needs a check of its statement cache or a session reset.
 #[inline]
 pub(crate) fn is_due(conn: &Conn) -> bool {
     conn.record.parsed() > conn.cache_fits_until || conn.record.has_stale_statements() || needs_session_reset(conn)

@@ -1,4 +1,5 @@
-//! The state shared by all Pods of a pool. Holds no reference to a Pod, so a Pod can refer to it without a cycle.
+//! The state shared by all Pods of a pool. It holds no reference to a Pod, so Pods can hold references to it without a
+//! reference cycle.
 
 use std::sync::{
     Arc,
@@ -36,21 +37,23 @@ pub(crate) struct Shared {
     pub(crate) alarms: Arc<Alarms>,
     pub(crate) urgent_probing: UrgentProbing,
     pub(crate) clock: Clock,
-    /// Idle time in milliseconds after which a connection is pinged at checkout.
+    /// Idle time in milliseconds after which a checkout pings a connection first.
     pub(crate) ping_after: u64,
     pub(crate) events: Arc<Emitter>,
     pub(crate) counters: Counters,
-    /// Limits the concurrent handshakes of probe connections, over all Pods. The opener limits all other handshakes.
+    /// Limits the concurrent handshakes of probe connections to all Pods. The opener limits the handshakes of pooled
+    /// connections.
     pub(crate) probe_handshakes: Semaphore,
     pub(crate) metrics: PoolMetrics,
     pub(crate) resolved: Mutex<Resolved>,
     pub(crate) connection_limit: ConnectionLimit,
-    /// The [roles](crate::Target::roles) that callers have requested so far, as reported to the directory. All bits are
-    /// set from the start if the directory needs no reports.
+    /// The [roles](crate::Target::roles) that callers have requested so far and that were reported to the directory,
+    /// the task that maintains the set of Pods. All bits are set from the start if the directory does not use this
+    /// information.
     pub(crate) requested_roles: AtomicU8,
-    /// The sending half of the directory's inbox.
+    /// The sending half of the directory's channel of messages.
     pub(crate) inbox: mpsc::UnboundedSender<Message>,
-    /// Makes the refresher look up the Service name before its scheduled time, because a Pod has failed.
+    /// Makes the refresher task look up the Service name before its scheduled time, because a Pod has failed.
     pub(crate) lookup_wanted: Notify,
     /// Notified each time a connection has been closed.
     pub(crate) connection_closed: Notify,
@@ -64,16 +67,16 @@ impl Shared {
         }
     }
 
-    /// Sends a message to the directory. Does nothing after the directory has ended.
+    /// Sends a message to the directory task. Does nothing after the directory has ended.
     pub(crate) fn send(&self, message: Message) {
         drop(self.inbox.send(message));
     }
 
-    /// Reports the target's roles to the directory at their first use.
+    /// Reports the roles of a target to the directory when they are requested for the first time.
     #[inline]
     pub(crate) fn request_roles(&self, target: Target) {
         let roles = target.roles();
-        // Relaxed: a duplicate message is harmless.
+        // Relaxed: a stale value at worst causes a duplicate message, which is harmless.
         if self.requested_roles.load(Ordering::Relaxed) & roles != roles {
             self.request_new_roles(roles);
         }
@@ -87,15 +90,15 @@ impl Shared {
 }
 
 impl Drop for Shared {
-    /// Exports the counters a last time. Connections can outlive the pool, so only now have all been counted.
+    /// Exports the counters a last time. Connections can outlive the pool, so the counts are complete only now.
     fn drop(&mut self) {
-        // Unwinding out of a drop could abort the process.
+        // Panics are caught because unwinding out of `drop` could abort the process.
         let _ = catch(|| self.metrics.counters(self));
     }
 }
 
-/// The pool's dialer, removed when the pool is dropped. Threads can hold copies of a view for longer, and these must
-/// not keep credentials and TLS state alive.
+/// The pool's dialer. It is removed when the pool is dropped: threads can hold copies of the published view for longer,
+/// and these copies must not keep credentials and TLS state alive.
 #[derive(Debug)]
 pub(crate) struct DialerSlot(Mutex<Option<Arc<Dialer>>>);
 
@@ -104,7 +107,7 @@ impl DialerSlot {
         Self(Mutex::new(Some(Arc::new(dialer))))
     }
 
-    /// Returns the dialer, or `None` if the pool was dropped.
+    /// Returns the dialer, or `None` after the pool was dropped.
     pub(crate) fn get(&self) -> Option<Arc<Dialer>> {
         lock(&self.0).clone()
     }
@@ -122,9 +125,9 @@ pub(crate) struct Counters {
     pub(crate) waits: AtomicU64,
     pub(crate) opened: AtomicU64,
     pub(crate) recycled: AtomicU64,
-    /// Connections that were closed at checkout or on return, for whatever [`Reason`]. Differs from
-    /// [`Reason::Discarded`], which applies only if no other reason does, but also to surplus connections that the
-    /// upkeep closes.
+    /// Connections that were closed at checkout or on return, for any [`Reason`]. Differs from [`Reason::Discarded`] in
+    /// two ways: that reason applies only if no other reason does, and it includes surplus connections that the upkeep
+    /// task closes.
     pub(crate) discarded: AtomicU64,
     pub(crate) reset: AtomicU64,
     pub(crate) cache_cleared: AtomicU64,

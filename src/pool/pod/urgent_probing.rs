@@ -1,4 +1,5 @@
-//! Urgent probing: short probe intervals for all Pods while a caller waits and no Pod can serve its target.
+//! Urgent probing: short probe intervals for all Pods while a caller waits and no Pod can serve the role that the
+//! caller requested.
 
 use tokio::sync::{Notify, futures::Notified};
 
@@ -26,7 +27,8 @@ pub(crate) struct UrgentProbing {
 }
 
 impl UrgentProbing {
-    /// Starts or ends urgent probing. `needed` is true while a caller waits and no Pod can serve its target.
+    /// Starts or ends urgent probing. `needed` is true while a caller waits and no Pod can serve the role that it
+    /// requested.
     pub(crate) fn set(&self, needed: bool, now: Instant) {
         let begins = {
             let mut since = lock(&self.since);
@@ -40,7 +42,7 @@ impl UrgentProbing {
     }
 
     /// Returns the current probe interval, or `None` if urgent probing is off. `unit` is a random number from 0 to 1
-    /// for the jitter, which spreads the probes of many clients.
+    /// for the jitter, which spreads the probes of many clients over time.
     pub(crate) fn interval(&self, now: Instant, unit: f64) -> Option<Duration> {
         let since = (*lock(&self.since))?;
         let interval = if now < since + FAST_FOR { FAST } else { SLOWER };

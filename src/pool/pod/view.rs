@@ -1,4 +1,4 @@
-//! The published state of the pool: an immutable [`View`] of all Pods that checkouts and waiters read.
+//! The published state of the pool: an immutable [`View`] of all Pods. Checkouts and waiting callers read it.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::{
     time::Instant,
 };
 
-/// One published state of the pool. Never modified: the directory publishes a new view instead.
+/// One published state of the pool. Immutable: after a change, the directory task publishes a new view.
 #[derive(Debug)]
 pub(crate) struct View {
-    /// The Pods in use and the candidates for each target.
+    /// The Pods in use, and for each target (requested role) the Pods that can serve it.
     pub(crate) snapshot: Snapshot<Arc<Pod>>,
     /// The health of each Pod of the snapshot, in the same order.
     pub(crate) health: Vec<PodHealth>,
@@ -32,7 +32,8 @@ pub(crate) struct PodHealth {
     pub(crate) fence: Option<Fence>,
     /// True for a standby whose replication lag exceeds the limit.
     pub(crate) late: bool,
-    /// Maximum number of connections that the server allows for this login role and database, over all clients.
+    /// Maximum number of connections that the server allows for this login role and database, over all clients
+    /// together.
     pub(crate) slots: Option<u32>,
 }
 

@@ -1,27 +1,30 @@
 //! The queue of callers that wait for a connection: one FIFO queue per class.
 //!
-//! The waiters of one [`Target`] form a class. A bit mask holds the classes that have waiters. A check-in without
-//! matching waiters therefore reads one atomic. Otherwise it compares the heads of at most [`CLASSES`] queues,
-//! regardless of the number of waiters, and the oldest waiter that the Pod can serve gets the connection.
+//! The waiters of one [`Target`] (the role that a caller requests) form a class. A bit mask holds the classes that have
+//! waiters. If no waiter can use a returned connection, the check-in therefore reads only this one atomic. Otherwise
+//! the check-in compares the heads of at most [`CLASSES`] queues, regardless of the number of waiters, and hands the
+//! connection to the oldest waiter that the Pod can serve.
 //!
-//! Waiters are passive: a waiter is [woken](Wake) with a connection, or to evaluate the pool's state again. The
+//! Waiters are passive: a waiter is [woken](Wake) with a connection, or to re-evaluate the pool's state. The
 //! [opener](crate::pool::opener) opens connections on behalf of all waiters.
 //!
 //! # Hand-over and cancellation
 //!
-//! A waiter is removed from the queue under the lock, and then the connection is sent to it through a channel, without
-//! the lock. If the waiter was cancelled before that, sending fails and the next waiter is tried. If the waiter is
-//! cancelled after that, the channel drops the guard, which returns the connection and so hands it to the next waiter.
+//! A check-in removes a waiter from the queue under the lock, releases the lock, and then sends the connection to the
+//! waiter through a channel. If the waiter was cancelled before the send, sending fails and the next waiter is tried.
+//! If the waiter is cancelled after the send, the channel drops the connection's guard. The guard returns the
+//! connection and so hands it to the next waiter.
 //!
 //! # Orderings
 //!
-//! The mask and the queues change under one lock. There must be no lost wakeup between:
+//! The mask and the queues change under one lock. No wakeup may be lost between these pairs of events:
 //!
 //! * A check-in and a new waiter. The slot's word orders them: the waiter enters the queue and then sets the slot's
 //!   flag; see [`slot`](crate::endpoint::slot). The flag is cleared only under the lock, while no waiter matches the
 //!   Pod.
-//! * A publication and a new waiter. The lock orders them: the directory publishes a view and then reads the mask under
-//!   the lock, while the waiter enters the queue under the lock and then reads the view. The later one sees the other.
+//! * A publication and a new waiter. The lock orders them: the directory task publishes a view of the Pods and then
+//!   reads the mask under the lock, while the waiter enters the queue under the lock and then reads the view. Whichever
+//!   takes the lock second therefore reads the other one's change.
 //! * The end of the pool and a new waiter. [`close`](WaitQueue::close) and [`enter`](WaitQueue::enter) take the lock.
 
 use std::collections::BTreeMap;
@@ -37,23 +40,25 @@ use crate::{
 /// Number of classes, one per target.
 pub(crate) const CLASSES: usize = Target::ALL.len();
 
-/// The queue of all waiters of a pool. `C` is the guard of a checked-out connection and returns the connection on drop.
+/// The queue of all waiters of a pool. `C` is the guard of a checked-out connection. Dropping the guard returns the
+/// connection.
 #[derive(Debug)]
 pub(crate) struct WaitQueue<C> {
     queues: Mutex<Queues<C>>,
-    /// The classes with waiters, as [`Target::bit`]s. Changed under the lock.
+    /// The classes that have waiters, as [`Target::bit`]s. Changed only under the lock.
     waiting: AtomicU32,
-    /// Notifies the opener that it must plan again.
+    /// Notifies the opener that it must make a new plan.
     opener: Notify,
 }
 
 #[derive(Debug)]
 struct Queues<C> {
-    /// The waiters of each class by ticket, oldest first.
+    /// The waiters of each class by ticket (a number that increases with each new waiter), oldest first.
     classes: [BTreeMap<u64, oneshot::Sender<Wake<C>>>; CLASSES],
     next_ticket: u64,
     /// The classes for which the opener's last plan could have opened more connections. A new waiter of another class
-    /// does not wake the opener, because no capacity is left for it. Freed capacity wakes the opener.
+    /// does not wake the opener, because no connection can be opened for it. When capacity is freed, the opener is
+    /// woken anyway.
     openable: u32,
     /// The classes that had waiters but no candidate at the opener's last plan.
     starving: u32,
@@ -65,7 +70,7 @@ struct Queues<C> {
 pub(crate) enum Wake<C> {
     /// A connection, which the waiter now owns.
     Connection(C),
-    /// A request to evaluate the pool's state again, because waiting may have become pointless.
+    /// A request to re-evaluate the pool's state, because waiting may have become pointless.
     Reevaluate,
 }
 
@@ -76,7 +81,7 @@ pub(crate) struct Waiting<'a, C> {
     target: Target,
     ticket: u64,
     receiver: oneshot::Receiver<Wake<C>>,
-    /// True once a [`Wake`] was received. The waiter has then left the queue.
+    /// True once the waiter has received a [`Wake`]. It has then left the queue.
     woken: bool,
 }
 
@@ -94,7 +99,8 @@ impl<C> Default for WaitQueue<C> {
 }
 
 impl<C> WaitQueue<C> {
-    /// Enters the queue of a target: at the end, or at the position of an earlier wait with the same `ticket`.
+    /// Enters the queue of a target at its end. With the `ticket` of an earlier wait, enters at the position of that
+    /// wait.
     ///
     /// If the queue is closed, the waiter is woken immediately.
     pub(crate) fn enter(&self, target: Target, ticket: Option<u64>) -> Waiting<'_, C> {
@@ -107,7 +113,7 @@ impl<C> WaitQueue<C> {
         let waiting = Waiting { queue: self, target, ticket, receiver, woken: false };
         if queues.closed {
             drop(queues);
-            // The receiver is in `waiting`, so this cannot fail.
+            // The receiver still exists (in `waiting`), so sending cannot fail.
             let _ = sender.send(Wake::Reevaluate);
             return waiting;
         }
@@ -124,7 +130,7 @@ impl<C> WaitQueue<C> {
         waiting
     }
 
-    /// Makes the opener plan again: capacity has become free, or the candidates have changed.
+    /// Wakes the opener to make a new plan, because capacity has become free or the candidates have changed.
     pub(crate) fn wake_opener(&self) {
         self.opener.notify_one();
     }
@@ -134,25 +140,26 @@ impl<C> WaitQueue<C> {
         self.opener.notified()
     }
 
-    /// Returns the classes that have waiters. The result may be outdated.
+    /// Returns the classes that have waiters. The result may be stale.
     #[inline]
     pub(crate) fn waiting(&self) -> u32 {
-        // Relaxed: a hint only. The slot's word prevents lost wakeups.
+        // Relaxed: the result is only a hint. The slot's word prevents lost wakeups.
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Returns the classes in `targets` that have waiters. Takes the lock, so the result is not outdated.
+    /// Returns the classes in `targets` that have waiters. Takes the lock, so the result is not stale.
     pub(crate) fn waiting_for(&self, targets: u32) -> u32 {
         let _queues = lock(&self.queues);
         self.waiting() & targets
     }
 
-    /// Sends a connection to the oldest waiter that the Pod can serve. Returns the connection if there is none.
+    /// Sends a connection to the oldest waiter that the Pod can serve. Returns the connection if there is no such
+    /// waiter.
     pub(crate) fn hand_over(&self, slot: &Slot, mut connection: C) -> Option<C> {
         while let Some(sender) = self.pop(slot) {
             match sender.send(Wake::Connection(connection)) {
                 Ok(()) => return None,
-                // The waiter was cancelled.
+                // The waiter was cancelled, so the next one is tried.
                 Err(Wake::Connection(returned)) => connection = returned,
                 Err(Wake::Reevaluate) => unreachable!("a connection was sent"),
             }
@@ -167,13 +174,14 @@ impl<C> WaitQueue<C> {
         while self.has_match(slot) {
             let Some(connection) = idle() else { return };
             if let Some(connection) = self.hand_over(slot, connection) {
-                // The waiters have left. Dropping the guard returns the connection, or hands it to a new waiter.
+                // The waiters have left the queue. Dropping the guard returns the connection, or hands it to a new
+                // waiter.
                 return drop(connection);
             }
         }
     }
 
-    /// Returns true if the Pod can serve a waiter. Otherwise clears the slot's flag.
+    /// Returns true if the Pod can serve a waiter. If not, clears the slot's flag.
     fn has_match(&self, slot: &Slot) -> bool {
         let _queues = lock(&self.queues);
         let matches = slot.serves(self.waiting());
@@ -183,7 +191,7 @@ impl<C> WaitQueue<C> {
         matches
     }
 
-    /// Removes the oldest waiter that the Pod can serve. If there is none, clears the slot's flag.
+    /// Removes and returns the oldest waiter that the Pod can serve. If there is none, clears the slot's flag.
     fn pop(&self, slot: &Slot) -> Option<oneshot::Sender<Wake<C>>> {
         let mut queues = lock(&self.queues);
         let mut matching = self.waiting() & slot.targets();
@@ -206,7 +214,7 @@ impl<C> WaitQueue<C> {
         sender.map(|(_, sender)| sender)
     }
 
-    /// Clears the bit of a class if its queue is empty. `queues` is the locked state.
+    /// Clears the bit of a class in the mask if the queue of the class is empty. `queues` is the locked state.
     fn update_mask(&self, queues: &Queues<C>, class: usize) {
         if queues.classes[class].is_empty() {
             // Relaxed: see the module documentation.
@@ -214,7 +222,7 @@ impl<C> WaitQueue<C> {
         }
     }
 
-    /// Wakes all waiters of these targets to evaluate the pool's state again.
+    /// Wakes all waiters of these targets to re-evaluate the pool's state.
     pub(crate) fn reevaluate(&self, targets: u32) {
         let woken: Vec<_> = {
             let mut queues = lock(&self.queues);
@@ -224,33 +232,33 @@ impl<C> WaitQueue<C> {
             woken
         };
         for sender in woken.into_iter().flat_map(BTreeMap::into_values) {
-            // Fails only for a waiter that was cancelled.
+            // Sending fails only for a waiter that was cancelled.
             let _ = sender.send(Wake::Reevaluate);
         }
     }
 
-    /// Closes the queue with the pool: wakes all waiters now, and later ones as soon as they enter.
+    /// Closes the queue at the end of the pool. Wakes all waiters now, and wakes later ones as soon as they enter.
     pub(crate) fn close(&self) {
         lock(&self.queues).closed = true;
         self.reevaluate(Target::ALL_BITS);
     }
 
-    /// Begins a plan: returns the number of waiters of each class. The plan does not include later waiters, so each of
-    /// them wakes the opener until [`end_plan`](Self::end_plan).
+    /// Begins a plan of the opener. Returns the number of waiters of each class. The plan does not include waiters that
+    /// enter later, so each of them wakes the opener until [`end_plan`](Self::end_plan).
     pub(crate) fn begin_plan(&self) -> [usize; CLASSES] {
         let mut queues = lock(&self.queues);
         queues.openable = Target::ALL_BITS;
         std::array::from_fn(|class| queues.classes[class].len())
     }
 
-    /// Ends a plan. Stores the classes for which more connections could be opened, and the waiting ones without a
-    /// candidate.
+    /// Ends a plan of the opener. Stores the classes for which more connections could be opened, and the classes that
+    /// have waiters but no candidate.
     pub(crate) fn end_plan(&self, openable: u32, starving: u32) {
         let mut queues = lock(&self.queues);
         (queues.openable, queues.starving) = (openable, starving);
     }
 
-    /// Returns the number of waiters that a Pod with these targets can serve.
+    /// Returns the number of waiters whose target is in the bit set `targets`.
     pub(crate) fn count(&self, targets: u32) -> usize {
         if self.waiting() & targets == 0 {
             return 0;
@@ -261,16 +269,17 @@ impl<C> WaitQueue<C> {
 }
 
 impl<C> Waiting<'_, C> {
-    /// Returns the waiter's ticket. Entering with it again keeps the waiter's position.
+    /// Returns the waiter's ticket. A caller that enters again with its ticket keeps its position.
     pub(crate) fn ticket(&self) -> u64 {
         self.ticket
     }
 
-    /// Waits until the waiter is woken. Cancel-safe: a connection that was sent is not lost.
+    /// Waits until the waiter is woken. Cancel-safe: if the future is dropped, a connection that was already sent is
+    /// not lost.
     pub(crate) async fn woken(&mut self) -> Wake<C> {
         let received = (&mut self.receiver).await;
         self.woken = true;
-        // A sender that was not used is dropped only by `drop` below, or with the queue.
+        // A sender is dropped unused only by `Waiting::drop`, or together with the whole queue.
         received.unwrap_or(Wake::Reevaluate)
     }
 
@@ -302,8 +311,8 @@ impl<C> Drop for Waiting<'_, C> {
         if ends_starving {
             self.queue.wake_opener();
         }
-        // If the waiter had already left the queue, the receiver holds or will get a connection. Dropping the receiver,
-        // after this function, returns the connection.
+        // If the waiter had already left the queue, the receiver holds a connection or will receive one. The receiver
+        // is dropped after this function, which returns the connection.
         drop(sender);
     }
 }

@@ -1,4 +1,4 @@
-//! The random actions that a simulated history consists of.
+//! The random actions that make up a simulated history.
 
 use proptest::prelude::*;
 
@@ -11,9 +11,9 @@ pub(super) enum Behavior {
     Passes,
     /// The server refuses the probe's connection.
     Refuses,
-    /// The probe times out, and no other connection to the Pod receives anything either.
+    /// The probe times out, and no other connection to the Pod receives data either.
     Hangs,
-    /// The probe times out, but another connection to the Pod receives data.
+    /// The probe times out, but another connection to the Pod still receives data.
     Stalls,
     /// The server has no free connection slot for the probe (53300).
     Full,
@@ -21,17 +21,18 @@ pub(super) enum Behavior {
 
 /// An action in a history. Each `usize` is the index of a simulated Pod.
 ///
-/// The `bool` of `BreakConnection` and `EndSession` is true if the connection was opened before the Pod's last purge.
+/// The `bool` of `BreakConnection` and `EndSession` is true if the connection was opened before all open connections of
+/// the Pod were last invalidated.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Action {
-    /// The server changes its response to probes.
+    /// From now on, the server responds to probes in this way.
     Behave(usize, Behavior),
     /// The server is promoted to primary on a new timeline.
     Promote(usize),
-    /// The server returns as an outdated primary, on the first timeline.
+    /// The server returns as a stale primary, on the first timeline.
     RevertToOldPrimary(usize),
     BecomeStandby(usize),
-    /// The server is replaced by the primary of another cluster, on a much higher timeline.
+    /// The server is replaced by the primary of another cluster. Its timeline is much higher.
     JoinOtherCluster(usize),
     /// A connection to the Pod is reset.
     BreakConnection(usize, bool),
@@ -41,7 +42,7 @@ pub(super) enum Action {
     ReportRole(usize),
     /// The server refuses a write.
     RefuseWrite(usize),
-    /// Too many statements fail because of the server.
+    /// Too many statements fail with errors that are the server's fault.
     FailStatements(usize),
     /// A dial to the Pod fails.
     FailDial(usize),
@@ -51,11 +52,11 @@ pub(super) enum Action {
     FailLookups,
     /// From now on, the name resolves to no Pods.
     ResolveToNone,
-    /// A caller starts (true) or stops (false) waiting for a target that no Pod can serve.
+    /// True: a caller starts to wait for a role that no Pod can serve. False: it stops waiting.
     ProbeUrgently(bool),
 }
 
-/// Generates an action. Changing the weights or their order invalidates the recorded proptest regressions.
+/// Generates a random action. Changing the weights or their order invalidates the recorded proptest regressions.
 pub(super) fn any_action() -> impl Strategy<Value = Action> {
     use Action::*;
     let pod = || 0..PODS;

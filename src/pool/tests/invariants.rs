@@ -20,14 +20,15 @@ use crate::{
     wire::server_facts::ServerFacts,
 };
 
-/// Returns the time within which the pool must stop using a Pod with this behavior, or `None` if the Pod may stay in
-/// use.
+/// Returns the time within which the pool must stop using a Pod that behaves in this way, or `None` if the Pod may stay
+/// in use.
 pub(super) fn bound(behavior: Behavior) -> Option<Duration> {
     match behavior {
         Behavior::Passes | Behavior::Full => None,
         Behavior::Refuses => Some(INTERVAL),
         Behavior::Hangs => Some(INTERVAL + PROBE),
-        // Two probes must fail before the Pod is ejected, and the second begins one second after the first.
+        // Two probes must fail before a stalling Pod is ejected, and the second probe begins one second after the
+        // first.
         Behavior::Stalls => Some(INTERVAL + PROBE * 3),
     }
 }
@@ -38,7 +39,7 @@ impl Simulation {
         let now = Instant::now();
         let view = self.inner.published.load();
         let mut world = lock(&self.world.0);
-        // A fenced Pod does not serve, so a refused probe ejects it.
+        // A fenced Pod does not serve callers. A refused probe may therefore eject it, even if the server is only full.
         for (pod, _) in view.pods().filter(|(_, health)| health.fence.is_some()) {
             world.servers[number(pod)].served_when_full = false;
         }
@@ -52,8 +53,8 @@ impl Simulation {
             |pod: &Pod| Target::ARRAY.into_iter().any(|target| candidates(target).any(|c| c.serial == pod.serial));
         let pods = || view.pods().map(|(pod, _)| pod);
 
-        // A Pod is trusted unless a report about any Pod contradicts it. With Pods of two clusters, none is trusted:
-        // the test does not determine which cluster the pool should use.
+        // A Pod is trusted unless a report about any Pod contradicts it. If the Pods belong to two clusters, none is
+        // trusted, because the test does not determine which cluster the pool should use.
         let systems: BTreeSet<_> = pods().filter_map(|pod| facts(pod)?.system).collect();
         let is_outdated = |pod: &Pod| {
             let Some(ServerFacts { role: Role::Primary, system: Some(system), timeline, .. }) = facts(pod) else {
@@ -73,13 +74,14 @@ impl Simulation {
         };
         let passes = |pod: &Pod| report(pod).is_some_and(|report| report.passed);
 
-        // A Pod that is fenced as a member of another cluster until it passes another probe.
+        // Returns true for a Pod that is fenced as a member of another cluster. The fence ends when the Pod passes
+        // another probe.
         let is_foreign = |pod: &Pod, health: &PodHealth| {
             let fenced = matches!(health.fence, Some(Fence::OtherSystem { .. }));
             fenced && report(pod).is_some_and(|report| report.at <= server(pod).accused)
         };
 
-        // There is a candidate while a trusted Pod passes its probes.
+        // While a trusted Pod passes its probes, there must be a candidate.
         let can_serve = |pod: &Pod, health: &PodHealth| passes(pod) && trusted(pod) && !is_foreign(pod, health);
         if let Some((pod, _)) = view.pods().find(|(pod, health)| can_serve(pod, health)) {
             prop_assert!(
@@ -88,7 +90,8 @@ impl Simulation {
                 pod.endpoint
             );
         }
-        // A failing Pod is not a candidate after its bound, if another Pod has been passing for long enough.
+        // A failing Pod must not be a candidate after its time limit (`bound`), if another Pod has been passing for
+        // long enough.
         let is_sound = |pod: &Pod| {
             let server = server(pod);
             let has_passed = report(pod).is_some_and(|report| report.facts.is_some());
@@ -107,7 +110,7 @@ impl Simulation {
                 let lasts = now - since;
                 prop_assert!(!is_candidate(pod), "candidate {} {behavior:?} for {lasts:?}: {view:?}", pod.endpoint);
             }
-            // A full Pod stays a candidate, except for a new one that has not passed a probe yet.
+            // A full Pod must stay a candidate, unless it is new and has not passed a probe yet.
             let served = served_when_full && facts(pod).is_some();
             if behavior == Behavior::Full && served && trusted(pod) {
                 prop_assert!(
@@ -117,7 +120,7 @@ impl Simulation {
                 );
             }
         }
-        // No candidate is on an outdated timeline or has a role that its target excludes.
+        // No candidate may be on a stale timeline or have a role that its target excludes.
         let mut clusters = BTreeSet::new();
         for target in Target::ARRAY {
             for pod in candidates(target) {
@@ -134,7 +137,7 @@ impl Simulation {
         }
         prop_assert!(clusters.len() <= 1, "candidates of two clusters: {view:?}");
         prop_assert!(candidates(Target::Primary).count() <= 1, "two primaries: {view:?}");
-        // Failed and empty lookups do not remove a Pod that passes its probes.
+        // Failed and empty lookups must not remove a Pod that passes its probes.
         let here: BTreeSet<u64> = pods().map(|pod| pod.serial).collect();
         let (before, lookup) = std::mem::replace(&mut self.last, (here, world.lookup));
         if !matches!(world.lookup, Lookup::Pods(1..)) && lookup == world.lookup {
@@ -152,7 +155,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Checks that every passing standby serves. Called after a long time without actions.
+    /// Checks that every standby that passes its probes serves callers. Called after a long time without actions.
     pub(super) fn check_quiet(&self) -> Result<(), TestCaseError> {
         let view = self.inner.published.load();
         let world = lock(&self.world.0);

@@ -1,15 +1,17 @@
-//! Tests the whole pool except for its sockets, in simulated time and with simulated Pods and lookups. The directory,
-//! the refresher, the probers and the upkeep task run exactly as [`Builder::build`](super::Builder::build) starts them.
+//! Tests the whole pool except for its sockets, with simulated time, Pods and lookups. The directory (the task that
+//! maintains the set of Pods), the refresher (lookups), the probers and the upkeep task run exactly as
+//! [`Builder::build`](super::Builder::build) starts them.
 //!
 //! The test applies a random history of [actions](action::Action). These [invariants](invariants) must hold at all
 //! times:
 //!
-//! - There is a candidate while a trustworthy Pod passes its probes. A Pod of another cluster becomes trustworthy when
-//!   it passes a probe after the last evidence against it.
-//! - A Pod that fails its probes stops being a candidate within a fixed time, while another Pod passes.
-//! - A primary below the highest timeline, a second primary, and a Pod of another cluster are never candidates.
-//! - A Pod without a free connection slot stays in use.
-//! - Evidence from outdated connections and failed lookups change nothing.
+//! - There is a candidate for checkouts while a trustworthy Pod passes its probes. A Pod of another cluster becomes
+//!   trustworthy when it passes a probe after the last evidence against it.
+//! - A Pod that fails its probes stops being a candidate within a fixed time, provided that another Pod passes its
+//!   probes.
+//! - A primary below the highest timeline, a second primary, or a Pod of another cluster is never a candidate.
+//! - A Pod whose server has no free connection slot stays in use.
+//! - Failed lookups, and evidence from connections that the pool has already invalidated, change nothing.
 //!
 //! After a long time without actions, every standby that passes its probes must serve.
 
@@ -31,15 +33,15 @@ use crate::config::Target;
 const PODS: usize = 5;
 /// Interval at which the invariants are checked.
 const STEP: Duration = Duration::from_millis(100);
-/// TTL of each lookup result. Short, so that the name is looked up often.
+/// TTL of each lookup result. Short, so that the Service name is looked up often.
 const TTL: Duration = Duration::from_secs(3);
-/// Upper bound for the interval between probes of a healthy Pod.
+/// Upper bound for the interval between two probes of a healthy Pod.
 const INTERVAL: Duration = Duration::from_millis(6000);
 /// Timeout for a probe.
 const PROBE: Duration = Duration::from_millis(1000);
-/// A passing Pod is probed within this time, even if the Pod is new or its previous probe hung.
+/// Upper bound for the time until a passing Pod is probed, even if the Pod is new or its previous probe hung.
 const PROBED_WITHIN: Duration = Duration::from_secs(4);
-/// Time after which past actions no longer have an effect: the maximum backoff plus a few probes.
+/// Time after which past actions no longer have an effect: longer than the maximum backoff plus a few probes.
 const QUIET: Duration = Duration::from_secs(45);
 
 async fn simulate(history: Vec<(Action, u64)>) -> Result<(), TestCaseError> {
@@ -65,7 +67,7 @@ async fn simulate(history: Vec<(Action, u64)>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    // Each case simulates minutes of pool time, so half the default number of cases is run.
+    // Each case simulates minutes of pool time, so only half of the default number of cases is run.
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
     #[test]

@@ -1,4 +1,4 @@
-//! A pool in the simulated world: applies actions to both and lets time pass.
+//! A pool in the simulated world. Applies actions to the pool and to the world, and lets time pass.
 
 use std::{
     collections::BTreeSet,
@@ -33,7 +33,7 @@ pub(super) struct Simulation {
     pub(super) world: SharedWorld,
     pub(super) inner: Arc<Inner>,
     _pool: Pool,
-    /// The serial numbers of the Pods at the last check, and the lookup result configured at that time.
+    /// The serial numbers of the Pods at the last check, and the lookup result that was configured then.
     pub(super) last: (BTreeSet<u64>, Lookup),
 }
 
@@ -58,7 +58,8 @@ impl Simulation {
         }
     }
 
-    /// Returns the pool's Pod with this index and its state, if the pool uses the Pod.
+    /// Returns the pool's Pod for the simulated server with this index, and the Pod's state. Returns `None` if the pool
+    /// does not use the Pod.
     fn known(&self, pod: usize) -> Option<(Arc<Pod>, State)> {
         let view = self.inner.published.load();
         view.pods().find(|(known, _)| number(known) == pod).map(|(known, health)| (known.clone(), health.state))
@@ -99,7 +100,8 @@ impl Simulation {
             Behave(pod, behavior) => {
                 let serves = matches!(self.known(pod), Some((_, State::Healthy)));
                 let server = &mut lock(&self.world.0).servers[pod];
-                // True if the server passes, and no probe that was sent while it failed is still running.
+                // True if the server passes its probes, and no probe that was sent while the server failed is still in
+                // flight.
                 let passes = server.behavior == Behavior::Passes && now > server.failed_until + PROBE;
                 let unharmed = passes || server.served_when_full;
                 server.served_when_full = behavior == Behavior::Full && serves && unharmed;

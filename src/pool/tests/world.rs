@@ -1,4 +1,4 @@
-//! The simulated world: the servers that the pool probes, and the name that it looks up.
+//! The simulated world: the servers that the pool probes, and the Service name that the pool looks up.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -33,11 +33,12 @@ pub(super) struct Server {
     pub(super) failed_until: Instant,
     /// Time of the last evidence against the server.
     pub(super) accused: Instant,
-    /// True if the server was serving when it became full, and there has been no evidence against it since.
+    /// True if the server was serving callers when it became full, and there has been no evidence against it since
+    /// then.
     pub(super) served_when_full: bool,
 }
 
-/// The results that the pool has received for a Pod.
+/// The results that the pool has received about a Pod.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Report {
     /// True if the last probe passed.
@@ -50,10 +51,10 @@ pub(super) struct Report {
     pub(super) at: Instant,
 }
 
-/// The result of every lookup until the next action changes it.
+/// The result of every lookup, until an action changes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Lookup {
-    /// The Pods in this bit set.
+    /// The name resolves to the Pods in this bit set.
     Pods(u8),
     Fails,
     NoPods,
@@ -63,11 +64,11 @@ pub(super) enum Lookup {
 pub(super) struct World {
     pub(super) servers: [Server; PODS],
     pub(super) lookup: Lookup,
-    /// Reports by the Pod's serial number.
+    /// The reports about each Pod, by the Pod's serial number.
     pub(super) reports: HashMap<u64, Report>,
-    /// Highest reported timeline of each cluster, by system identifier.
+    /// Highest timeline reported by each cluster, by system identifier.
     pub(super) newest: BTreeMap<u64, u32>,
-    /// Timeline that the last promotion created.
+    /// Timeline that was created by the last promotion.
     pub(super) timeline: u32,
 }
 

@@ -1,5 +1,5 @@
-//! Computes each Pod's latency and latency class from its statements and probes, and stores both in the Pod's slot,
-//! where load balancing reads them.
+//! Computes each Pod's latency and latency class from its statements and probes. Stores both in the Pod's slot, from
+//! which load balancing reads them.
 
 use std::collections::HashMap;
 
@@ -23,18 +23,18 @@ struct PodLatency {
     role: Role,
     /// True if the Pod is not healthy and therefore gets no traffic.
     out: bool,
-    /// All requests up to the last tick.
+    /// All requests of the Pod up to the last tick.
     work: Work,
-    /// Those of `work` from callers whose target is `any`.
+    /// The part of `work` that was sent by callers whose target (requested role) is `any`.
     any: Work,
-    /// Number of probes up to the last tick.
+    /// Number of passed probes up to the last tick.
     probes: u32,
     /// Time of the last tick.
     at: Instant,
 }
 
 impl Latencies {
-    /// Updates the latency of every Pod with the requests and probes since the last tick.
+    /// Updates the latency of every Pod from the requests and probes since the last tick.
     pub(crate) fn tick(&mut self, view: &View, now: Instant) {
         for (pod, health) in view.pods() {
             if !self.0.contains_key(&pod.serial) {

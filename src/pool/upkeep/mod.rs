@@ -1,5 +1,5 @@
-//! Periodic upkeep of the pool: sets the clock, watches the traffic, updates the Pods' latencies, closes expired and
-//! surplus idle connections, exports metrics, and reloads certificate files.
+//! The upkeep of the pool, a periodic task: sets the clock, watches the traffic, updates the Pods' latencies, closes
+//! expired and surplus idle connections, exports metrics, and reloads certificate files.
 //!
 //! [`refresher`] runs in a separate task and looks up the Pods.
 
@@ -21,12 +21,12 @@ use super::{
 };
 use crate::time::Instant;
 
-/// Idle connections are reaped and metrics exported every 10 ticks (1 s).
+/// Every 10 ticks (1 s), idle connections are reaped and metrics are exported.
 const ROUND: u32 = 10;
-/// Certificate files are checked for changes every 100 ticks (10 s).
+/// Every 100 ticks (10 s), certificate files are checked for changes.
 const CERTIFICATES: u32 = 100;
 
-/// Runs the upkeep until the task is aborted. `start` is the time at which the pool was built.
+/// Runs the upkeep until its task is aborted. `start` is the time at which the pool was built.
 pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -40,7 +40,7 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
         latencies.tick(&view, Instant::now());
         if tick % ROUND == 0 {
             view.pods().for_each(|(pod, _)| reap(pod));
-            // A Pod may now have fewer idle connections than `min_idle`.
+            // Reaping may have left a Pod with fewer idle connections than `min_idle`, so the opener is woken.
             inner.shared.waiters.wake_opener();
             inner.export();
         }
@@ -48,24 +48,25 @@ pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
             && let Some(dialer) = inner.shared.dialer.get()
             && let Some(refresh) = dialer.refresher()
         {
-            // The refresh reports its result as an event.
+            // The task's result is dropped, because the refresh itself emits an event with its result.
             drop(spawn_blocking(refresh));
         }
     }
 }
 
-/// Closes idle connections that have ended, have reached `max_lifetime` or `idle_timeout`, or exceed the Pod's size.
-/// `idle_timeout` does not reduce them to fewer than `min_idle`.
+/// Closes idle connections that have ended, have reached `max_lifetime` or `idle_timeout`, or exceed the Pod's maximum
+/// number of connections. `idle_timeout` never reduces the number of idle connections below `min_idle`.
 fn reap(pod: &Arc<Pod>) {
     let shared = pod.shared();
     let limit = u64::try_from(shared.limits.idle_timeout.as_millis()).unwrap_or(u64::MAX);
     let now = shared.clock.now();
-    // Inspecting the idle connections takes them out of the queue, so the Pod would briefly seem to have none.
+    // Inspecting the idle connections takes them out of their queue, and the Pod would briefly seem to have none. So
+    // the inspection is skipped if no connection needs to be closed.
     if !pod.is_over_size() && !pod.connections.may_need_reaping(now, limit) {
         return;
     }
     let mut kept = 0;
-    // The most recently used connections come first and are therefore kept.
+    // The most recently used connections are inspected first and are therefore kept.
     pod.reap(|conn| {
         let timed_out = now.saturating_sub(conn.idle_since) > limit && kept >= shared.limits.min_idle;
         let keep = conn.is_current() && !conn.is_expired(now) && !timed_out && !pod.is_over_size();

@@ -1,4 +1,4 @@
-//! The refresher: looks up the name periodically and sends each result to the directory.
+//! The refresher: the task that looks up the Service name periodically and sends each result to the directory.
 
 use std::sync::Arc;
 
@@ -19,7 +19,8 @@ use crate::{
     trace::{RESOLVE, SYSTEM, TARGET},
 };
 
-/// Timeout for one lookup. The resolvers of this crate have shorter timeouts, but an application's may have none.
+/// Timeout for one lookup. The resolvers of this crate have shorter timeouts, but a resolver of the application may
+/// have none.
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// Runs the refresher until its task is aborted.

@@ -1,5 +1,5 @@
-//! Watches the traffic between probes: triggers a probe if a Pod stops responding, and reports Pods whose statements
-//! fail because of the server.
+//! Watches the traffic of the pooled connections between probes: triggers a probe if a Pod stops responding, and
+//! reports Pods whose statements fail because of the server.
 
 use std::collections::HashMap;
 
@@ -18,13 +18,14 @@ use crate::{
 };
 
 /// A Pod that owes a response and sends nothing for this long is probed. The probe distinguishes a slow statement from
-/// an unresponsive server: a server that executes a slow statement still responds to probes.
+/// an unresponsive server, because a server that executes a slow statement still responds to probes.
 pub(crate) const UNRESPONSIVE_AFTER: Duration = Duration::from_millis(250);
 
 /// Detects that a Pod owes a response but sends nothing.
 #[derive(Debug)]
 pub(crate) struct UnresponsiveDetector {
-    /// Number of socket reads when the Pod last made progress.
+    /// Number of socket reads when the Pod last made progress. Progress means that data was received or no response was
+    /// outstanding.
     reads: u64,
     /// Time at which the Pod last made progress.
     since: Instant,
@@ -36,7 +37,7 @@ impl UnresponsiveDetector {
     }
 
     /// Returns true if the Pod has made no progress for [`UNRESPONSIVE_AFTER`]. `outstanding` is true if the Pod owes a
-    /// response, and `reads` is the number of its socket reads so far.
+    /// response, and `reads` is the number of socket reads on its connections so far.
     pub(crate) fn observe(&mut self, outstanding: bool, reads: u64, now: Instant) -> bool {
         if !outstanding || reads != self.reads {
             *self = Self { reads, since: now };
@@ -45,7 +46,7 @@ impl UnresponsiveDetector {
     }
 }
 
-/// The watched state of each Pod, by the Pod's serial number.
+/// The traffic state of each watched Pod, by the Pod's serial number.
 #[derive(Debug, Default)]
 pub(crate) struct Watch(HashMap<u64, PodWatch>);
 
@@ -62,7 +63,7 @@ struct PodWatch {
 }
 
 impl Watch {
-    /// Observes the traffic of every Pod since the last tick.
+    /// Observes the traffic that every Pod had since the last tick.
     pub(crate) fn tick(&mut self, inner: &Inner, now: Instant) {
         let view = inner.published.load();
         if self.0.len() > view.health.len() {

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::testkit::lock;
 
-/// Maximum size of a UDP response, in bytes, even if the client offers more. CoreDNS has the same limit.
+/// Maximum size of a UDP response, in bytes, even if the client accepts larger responses. CoreDNS has the same limit.
 const UDP_LIMIT: u16 = 1232;
 
 /// The server's reaction to queries.
@@ -129,7 +129,8 @@ impl Handler {
 }
 
 impl RequestHandler for Handler {
-    // This is the expansion of `#[async_trait]`, which the trait uses. One method does not justify the dependency.
+    // The trait uses `#[async_trait]`. This is its expansion, written by hand, because one method does not justify the
+    // dependency.
     fn handle_request<'life0, 'life1, 'async_trait, R, T>(
         &'life0 self,
         request: &'life1 Request,

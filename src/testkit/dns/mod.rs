@@ -184,7 +184,7 @@ impl DnsServer {
         }
     }
 
-    /// Opens the same port again after [`stop`](Self::stop). Does nothing if the port is open.
+    /// Reopens the port after [`stop`](Self::stop). Does nothing if the port is open.
     ///
     /// # Errors
     ///

@@ -29,7 +29,7 @@ async fn server(pods: u8) -> DnsServer {
     dns
 }
 
-/// Encodes a query.
+/// Encodes a query for a name and record type. `payload` is the EDNS UDP payload size.
 fn query(name: &str, kind: RecordType, payload: Option<u16>) -> Vec<u8> {
     let mut message = Message::query();
     message.metadata.op_code = OpCode::Query;
@@ -149,7 +149,7 @@ async fn rejects_invalid_names() {
     for name in ["two.labels", "", "a".repeat(64).as_str()] {
         assert!(matches!(dns.add(SERVICE, named(name)), Err(Error::Name { .. })), "`{name}`");
     }
-    // A Pod without a name is named by its address, as in Kubernetes.
+    // A Pod without a name gets a DNS name from its address, as in Kubernetes.
     dns.add(SERVICE, Endpoint::new(pod(0).address())).unwrap();
     assert_eq!(last_octets(&udp(&dns, &format!("127-0-0-2.{SERVICE}"), RecordType::A).await), [2]);
 }

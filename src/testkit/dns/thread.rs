@@ -23,7 +23,7 @@ const TCP_BACKLOG: usize = 64;
 
 /// A thread with its own runtime that owns the server's sockets. Dropping it closes the sockets and joins the thread.
 pub(super) struct ServerThread {
-    /// Dropped to make the thread stop.
+    /// The sender whose drop stops the thread.
     stop: Option<oneshot::Sender<()>>,
     stopped: Option<oneshot::Receiver<()>>,
     thread: Option<JoinHandle<()>>,
@@ -40,8 +40,8 @@ impl ServerThread {
             if let Err(error) = serve(udp, tcp, shared, ready, stop_requested) {
                 warn!(%error, "DNS server stopped unexpectedly");
             }
-            // Sending fails if the owner is being dropped. The owner then joins the thread and does not use the
-            // channel.
+            // Sending fails while the `ServerThread` is being dropped. `Drop` joins the thread and does not need the
+            // message.
             let _ = notify_stopped.send(());
         };
         let thread = thread::Builder::new().name("podpool-testkit-dns".to_owned()).spawn(serve).map_err(failed)?;
@@ -54,7 +54,7 @@ impl ServerThread {
     pub(super) async fn stop(mut self) {
         drop(self.stop.take());
         if let Some(stopped) = self.stopped.take() {
-            // An error means that the thread panicked. `Drop` joins the thread and logs that.
+            // An error means that the thread panicked. `Drop` joins the thread and logs the panic.
             let _ = stopped.await;
         }
     }
@@ -83,11 +83,13 @@ fn serve(
         let mut server = Server::new(Handler(shared));
         server.register_socket(tokio::net::UdpSocket::from_std(udp)?);
         server.register_listener(tokio::net::TcpListener::from_std(tcp)?, TCP_IDLE, TCP_BACKLOG);
-        // Sending fails if `start` was cancelled, which also requests the stop.
+        // Sending fails if the future of `start` was dropped. That also drops the sender of `stop_requested`, so the
+        // thread stops.
         let _ = ready.send(());
         tokio::select! {
             done = server.block_until_done() => done.map_err(io::Error::other),
-            // The sender sends nothing. Dropping it, in `stop` or with its owner, requests the stop.
+            // The sender never sends a value. `ServerThread::stop` and the drop of a `ServerThread` stop the thread by
+            // dropping the sender.
             _ = stop_requested => Ok(()),
         }
     })

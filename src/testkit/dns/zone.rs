@@ -13,7 +13,7 @@ use hickory_server::proto::{
 
 use crate::Endpoint;
 
-/// The default TTL of records, the same as CoreDNS's.
+/// The default TTL of records. CoreDNS has the same default.
 pub(super) const DEFAULT_TTL: Duration = Duration::from_secs(5);
 
 /// The Services of one zone. Answers queries as CoreDNS does, and uses neither a socket nor a clock.
@@ -125,8 +125,8 @@ impl Zone {
         }
     }
 
-    /// Returns true if the name exists, with or without records, so that a negative response is NODATA and not
-    /// NXDOMAIN.
+    /// Returns true if the name exists, with or without records. A negative response for an existing name is NODATA,
+    /// not NXDOMAIN.
     fn exists(&self, name: &Name) -> bool {
         if name.zone_of(&self.apex) || self.services.keys().any(|service| name.zone_of(service)) {
             return true;

@@ -1,4 +1,4 @@
-//! Builds the bytes of a response, with the fault applied.
+//! Builds the bytes of a response and applies the fault to them.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -151,9 +151,9 @@ pub(super) fn response(
     Some(bytes)
 }
 
-/// Encodes a message. If the name of an address record equals the name in the question, it is encoded as a pointer to
-/// that name, as CoreDNS does (16 bytes for each IPv4 record). hickory's encoder stops compressing names in large
-/// messages.
+/// Encodes a message. If all records are address records of the name in the question, each record contains a pointer to
+/// that name, as in CoreDNS's responses (16 bytes for each IPv4 record). hickory's encoder is not used for these
+/// records, because it stops compressing names in large messages.
 fn encode(message: &Message) -> Option<Vec<u8>> {
     let [question] = &message.queries[..] else { return message.to_vec().ok() };
     let plain = |record: &Record| {

@@ -34,7 +34,8 @@ pub enum Fault {
     ForeignOwner(IpAddr),
     /// The configured records and an additional one of class CHAOS.
     ForeignClass,
-    /// Over UDP, only this many records, marked as truncated. Over TCP, the reaction that [`Tcp`] defines.
+    /// Over UDP, a response with only this many records that is marked as truncated. Over TCP, the reaction that
+    /// [`Tcp`] defines.
     Truncate(usize, Tcp),
     /// These records instead of the configured ones.
     Records(Vec<Record>),
@@ -58,9 +59,9 @@ pub enum Tcp {
     Reset,
     /// Keeps the connection open and never responds on it again.
     Hang,
-    /// Responds byte by byte, with this delay after each.
+    /// Responds byte by byte, with this delay after each byte.
     Slow(Duration),
-    /// Responds and closes the connection.
+    /// Responds to one query and then closes the connection.
     CloseAfter,
 }
 

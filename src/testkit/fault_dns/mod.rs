@@ -41,7 +41,7 @@ pub const TTL: u32 = 5;
 
 /// A DNS server with injected faults. It runs on the caller's runtime.
 ///
-/// Dropping it stops the server soon afterwards. [`stop`](FaultDns::stop) waits until the port is closed.
+/// Dropping this value stops the server but does not wait until the port is closed. [`stop`](FaultDns::stop) waits.
 #[derive(Debug)]
 pub struct FaultDns {
     address: SocketAddr,
@@ -54,8 +54,8 @@ struct Shared {
     records: Vec<Record>,
     faults: Vec<Rule>,
     log: Vec<Packet>,
-    /// The fault of the last UDP query for each name and type. A query over TCP gets the same fault, because it repeats
-    /// a query whose response was truncated.
+    /// The fault of the last UDP query for each name and type. A TCP query for this name and type gets the fault too,
+    /// because it repeats a UDP query whose response was truncated.
     last: Vec<((Name, RecordType), Fault)>,
     tcp: Vec<AbortHandle>,
 }
@@ -65,7 +65,7 @@ struct Rule {
     /// The record type of matching queries. `None`: every type.
     kind: Option<RecordType>,
     fault: Fault,
-    /// Number of matching queries to skip first.
+    /// Number of matching queries to skip before the fault applies.
     skip: usize,
     /// Number of further queries that get the fault.
     left: usize,
@@ -92,7 +92,7 @@ impl FaultDns {
             let udp = UdpSocket::bind(address).await?;
             match TcpListener::bind(udp.local_addr()?).await {
                 Ok(tcp) => break (udp, tcp),
-                // Another program uses the TCP port of that number, so try another port.
+                // Another program uses the TCP port with the number of this UDP port, so try another port.
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && address.port() == 0 && tries < 20 => {
                     tries += 1;
                 }
@@ -144,8 +144,8 @@ impl FaultDns {
         self.nth(Some(kind), 0, usize::MAX, fault);
     }
 
-    /// Applies a fault to `count` queries after the next `skip` ones. If a record type is given, only queries for that
-    /// type count. If several faults match a query, the most recently added one applies.
+    /// Skips the next `skip` queries, and applies a fault to the `count` queries after them. If `kind` is given, only
+    /// queries for that record type count. If several faults match a query, the most recently added one applies.
     pub fn nth(&self, kind: Option<RecordType>, skip: usize, count: usize, fault: Fault) {
         self.shared().faults.push(Rule { kind, fault, skip, left: count });
     }

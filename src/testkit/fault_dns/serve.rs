@@ -84,7 +84,8 @@ async fn serve_connection(mut stream: TcpStream, shared: Arc<Mutex<Shared>>) -> 
             Tcp::Answer | Tcp::CloseAfter | Tcp::Slow(_) => {}
         }
         let Some(body) = response(&shared, &request, &question, &fault, true) else { continue };
-        // Send the length and the body in one write, in one segment, as real servers do.
+        // Send the length prefix and the message in one write, so that they share a TCP segment, as with real name
+        // servers.
         let length = u16::try_from(body.len()).map_err(io::Error::other)?;
         let bytes = [&length.to_be_bytes()[..], &body].concat();
         if let Tcp::Slow(delay) = reaction {

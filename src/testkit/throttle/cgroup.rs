@@ -1,8 +1,8 @@
 //! Creates a Linux control group with a CPU quota: `cpu.max` in cgroup v2 (kernel documentation
 //! `admin-guide/cgroup-v2`), `cpu.cfs_quota_us` in cgroup v1 (`admin-guide/cgroup-v1`, `scheduler/sched-bwc`).
 //!
-//! On a developer's machine, the code must not change other groups, and removing the group must not kill its processes.
-//! Crates for container runtimes assume that they own the hierarchy:
+//! The testkit may run on a developer's machine, so it must not change other control groups, and removing its group
+//! must not kill the processes in it. Crates for container runtimes assume that they own the hierarchy:
 //!
 //! - `cgroups-rs` 0.5 creates a v2 group by enabling every available controller in `cgroup.subtree_control` of the
 //!   mount point and of each parent, and ignores errors of those writes. It depends on `zbus`, because it also drives
@@ -11,8 +11,8 @@
 //!   group that it removes. It depends on `oci-spec`, `procfs` and `pathrs`.
 //! - `controlgroup` 0.3 supports cgroup v1 only.
 //!
-//! In `cgroups-rs` and `controlgroup`, a group also outlives its handle. This module reads and writes a handful of
-//! files and needs no dependency.
+//! With `cgroups-rs` and `controlgroup`, dropping the handle of a group also does not remove the group. This module
+//! only reads and writes a handful of files, so it needs no dependency.
 
 use std::{
     fs,
@@ -25,17 +25,18 @@ use std::{
 
 use tracing::{debug, warn};
 
-/// Prefix of a group's name, before the id of the creating process and a number.
+/// Prefix of a group's name. The id of the process that created the group and a number follow it.
 const PREFIX: &str = "podpool-";
 
-/// Time limit for removing the group, from which all processes must be moved or exit first. An exiting process cannot
-/// be moved, and a throttled one may get CPU time to exit only in its next period.
+/// Time limit for removing the group. First, all its processes must be moved to another group or exit. An exiting
+/// process cannot be moved, and a throttled process may get the CPU time to exit only in its next period.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Interval between two attempts to remove the group.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A control group. Dropping it moves its processes to the group of this process and removes it.
+/// A control group. Dropping this value moves the processes in the group to the group of this process, and removes the
+/// group.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     pub(super) directory: PathBuf,
@@ -51,7 +52,7 @@ enum Version {
 }
 
 impl Cgroup {
-    /// Creates an empty group where CPU quotas are already enabled. Changes no other group.
+    /// Creates an empty group below a parent group that already enables CPU quotas. Changes no other group.
     pub(super) fn create() -> io::Result<Self> {
         let (mounts, groups) = (fs::read_to_string("/proc/self/mounts")?, fs::read_to_string("/proc/self/cgroup")?);
         let unavailable =
@@ -78,7 +79,7 @@ impl Cgroup {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             let directory = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
             match fs::create_dir(&directory) {
-                // The group was left behind by a killed process that had the same id.
+                // A killed process that had the same process id left this group behind, so try the next number.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 created => return created.map(|()| Self { directory, own, version }),
             }
@@ -103,7 +104,7 @@ impl Cgroup {
         }
     }
 
-    /// Removes the limit.
+    /// Removes the CPU limit of the group.
     fn clear_quota(&self) -> io::Result<()> {
         match self.version {
             Version::V1 => write_existing(&self.directory.join("cpu.cfs_quota_us"), "-1"),
@@ -149,7 +150,8 @@ impl Drop for Cgroup {
     }
 }
 
-/// Removes the groups of processes that were killed. The kernel refuses to remove a group that contains processes.
+/// Removes the groups that killed test processes left behind. The kernel refuses to remove a group that still contains
+/// processes.
 fn remove_stale_groups(parent: &Path) -> io::Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;

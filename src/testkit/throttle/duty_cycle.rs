@@ -28,7 +28,7 @@ const CYCLE: Duration = Duration::from_millis(10);
 /// Interval between two scans for new processes.
 const SCAN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Stops and resumes processes in every [`CYCLE`] until it is dropped.
+/// A throttle that stops and resumes processes in every [`CYCLE`] until it is dropped.
 ///
 /// A thread sends the signals. A task on the caller's runtime scans for new processes.
 pub(super) struct DutyCycle {
@@ -44,7 +44,7 @@ struct Shared {
 }
 
 impl DutyCycle {
-    /// Starts to throttle the processes. `pids` are the ids of the current ones.
+    /// Starts throttling the processes. `pids` are the ids of the current processes.
     pub(super) fn start(processes: Processes, pids: BTreeSet<i32>, share: f64) -> Self {
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), pids: Mutex::new(pids) });
         let scanner = tokio::spawn({

@@ -57,7 +57,8 @@ impl fmt::Debug for Quota {
     }
 }
 
-/// Returns the quota and period for a number of CPUs, rounded up to the smallest share that the kernel accepts.
+/// Returns the quota and the period that limit processes to this number of CPUs. The kernel does not accept arbitrarily
+/// small limits, so a smaller number is rounded up to the kernel's minimum.
 fn quota_and_period(cpus: f64) -> (Duration, Duration) {
     let quota = DEFAULT_PERIOD.mul_f64(cpus);
     if quota >= MIN_QUOTA {
@@ -71,8 +72,8 @@ fn quota_and_period(cpus: f64) -> (Duration, Duration) {
 ///
 /// Counts the main thread only, because PostgreSQL's processes have no other threads.
 pub(super) fn cpu_times(pids: &BTreeSet<i32>) -> io::Result<BTreeMap<i32, Duration>> {
-    // Linux documentation, scheduler/sched-stats: nanoseconds on a CPU, nanoseconds in the run queue, number of
-    // timeslices.
+    // The file `schedstat` contains nanoseconds on a CPU, nanoseconds in the run queue, and the number of timeslices
+    // (Linux documentation, scheduler/sched-stats). Fail if the kernel does not provide it.
     fs::metadata("/proc/self/schedstat")?;
     let cpu_time = |pid: &i32| {
         let line = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;

@@ -6,7 +6,7 @@ use crate::error::BoxError;
 /// [`Attempt`](crate::Attempt) that failed in [`Phase::Credentials`](crate::Phase::Credentials), or, for
 /// [`Missing`](Self::Missing), in [`Phase::Startup`](crate::Phase::Startup).
 ///
-/// Never contains any part of a password.
+/// The error never contains any part of a password.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CredentialsError {
@@ -24,7 +24,8 @@ pub enum CredentialsError {
         /// The expected content.
         expected: &'static str,
     },
-    /// The password that libpq's password file contains for this host, port, database and user is not valid UTF-8.
+    /// The entry for this host, port, database and user in libpq's password file has a password that is not valid
+    /// UTF-8.
     Passfile {
         /// The file.
         path: PathBuf,
@@ -43,7 +44,7 @@ pub enum CredentialsError {
     Panicked,
     /// The server requires a password, but none was found.
     Missing {
-        /// The places that were searched.
+        /// A description of the places that were searched for a password.
         searched: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Reads files that contain passwords. The buffers are overwritten when they are dropped.
+//! Reads files that contain passwords. The buffers with the contents are overwritten with zeros when they are dropped.
 
 use std::{
     fs::{self, File, Metadata},
@@ -8,12 +8,13 @@ use std::{
 
 use zeroize::Zeroizing;
 
-/// Maximum size of a password file, in bytes. Tokens have a few thousand bytes, and PostgreSQL accepts up to 65,535.
+/// Maximum size of a password file, in bytes. Authentication tokens have a few thousand bytes, and PostgreSQL accepts
+/// passwords of up to 65,535 bytes.
 const MAX_PASSWORD_FILE: u64 = 64 << 10;
 /// Maximum size of libpq's password file, in bytes.
 const MAX_PASSFILE: u64 = 1 << 20;
 
-/// Reads a file that contains nothing but a password. Removes one line ending from its end.
+/// Reads a file that contains only a password. Removes one line ending from the end of the password.
 pub(super) fn read_password(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = read(path, MAX_PASSWORD_FILE, |_| Ok(()))?;
     if bytes.last() == Some(&b'\n') {
@@ -25,7 +26,7 @@ pub(super) fn read_password(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// Reads libpq's password file. If this returns an error, the caller must ignore the file.
+/// Reads libpq's password file. On an error, the caller must ignore the file and continue without a password.
 pub(super) fn read_passfile(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     read(path, MAX_PASSFILE, check_private)
 }
@@ -47,7 +48,8 @@ fn check_private(metadata: &Metadata) -> io::Result<()> {
 }
 
 fn read(path: &Path, limit: u64, check: impl Fn(&Metadata) -> io::Result<()>) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Checked before the file is opened, because opening a pipe would block until it has a writer.
+    // The file type is checked before the file is opened, because opening a named pipe blocks until the pipe has a
+    // writer.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
@@ -57,8 +59,8 @@ fn read(path: &Path, limit: u64, check: impl Fn(&Metadata) -> io::Result<()>) ->
     if metadata.len() > limit {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {limit} bytes")));
     }
-    // One byte more than the file's length, to detect growth. The buffer itself must not grow: reallocation would leave
-    // a copy of the password in memory.
+    // The buffer is one byte longer than the file, to detect a file that grows. The buffer itself must not grow,
+    // because a reallocation would leave a copy of the password in memory.
     let mut bytes = Zeroizing::new(vec![0; usize::try_from(metadata.len()).unwrap_or(usize::MAX).saturating_add(1)]);
     let mut filled = 0;
     while filled < bytes.len() {

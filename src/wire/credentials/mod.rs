@@ -1,5 +1,5 @@
-//! The user and password of each connection. Both are read again whenever a connection is opened, so a rotated password
-//! takes effect without a restart.
+//! Provides the user and the password for each connection. Both are re-read whenever a connection is opened, so a
+//! rotated password takes effect without a restart.
 
 mod error;
 mod file;

@@ -3,10 +3,11 @@ use std::{fmt, future::Future, net::SocketAddr, pin::Pin};
 use super::CredentialsError;
 use crate::{config::Secret, error::BoxError, unwind::catch_async};
 
-/// A source of credentials that is called for each connection when it is opened. Use it for short-lived tokens, or for
-/// passwords from a vault.
+/// A provider of credentials. The pool calls it for each connection that it opens. Use it for short-lived tokens, or
+/// for passwords from a vault.
 ///
-/// Any `async` closure from a [`CredentialsRequest`] to a password, or to [`Credentials`], implements this trait.
+/// Every `async` closure that takes a [`CredentialsRequest`] and returns a password or [`Credentials`] implements this
+/// trait.
 ///
 /// ```
 /// use podpool::{Config, CredentialsRequest, Pool, config::Secret};
@@ -29,25 +30,26 @@ use crate::{config::Secret, error::BoxError, unwind::catch_async};
 /// # let _ = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example());
 /// ```
 ///
-/// The duration of the call counts towards `connect_timeout` (2 s by default). Calls run concurrently: for several
-/// connections, for each Pod, and for the connections of the health checks. A provider that is slow, or that pays for
-/// each token, should cache the last one. It can return the cached token until it is about to expire, or until
-/// [`refused`](CredentialsRequest::refused) reports that a server rejected it. While the provider fails, open
-/// connections stay in use, and the failure does not count against the health of a Pod.
+/// The duration of the call counts towards `connect_timeout` (2 s by default). Calls run concurrently, because the pool
+/// opens connections to several Pods at a time and also opens connections for health checks. A provider should cache
+/// its last token if fetching one is slow or costs money. The provider can return the cached token until shortly before
+/// its expiry, or until [`refused`](CredentialsRequest::refused) is true because a server rejected the token. While the
+/// provider fails, open connections remain usable, and the failure does not affect the health of a Pod.
 ///
 /// The credentials are overwritten in memory when they are no longer needed. The provider's error appears in logs,
 /// errors and [`Status`](crate::Status), so it must not contain a secret. A panic counts as an error.
 ///
 /// # Cancel safety
 ///
-/// The future may be dropped at any await point: at the deadline, and when the Pod is removed.
+/// The returned future may be dropped at any await point, for example when `connect_timeout` expires or when the Pod is
+/// removed.
 pub trait ProvideCredentials: Send + Sync + 'static {
     /// Returns the credentials for one connection.
     ///
     /// # Errors
     ///
-    /// Any error. The connection is not opened, and the error becomes the cause of a failure in
-    /// [`Phase::Credentials`](crate::Phase::Credentials).
+    /// An implementation may return any error. The pool does not open the connection, and the error becomes the cause
+    /// of a failure in [`Phase::Credentials`](crate::Phase::Credentials).
     fn credentials(
         &self,
         request: CredentialsRequest,
@@ -83,7 +85,7 @@ pub struct CredentialsRequest {
     /// The database.
     pub dbname: String,
     /// True if the server has just rejected the credentials that the provider returned for this connection. A provider
-    /// with a cache should fetch new ones. The pool retries once, and only with different credentials.
+    /// with a cache should fetch new credentials. The pool retries once, and only if the new credentials differ.
     pub refused: bool,
 }
 
@@ -101,7 +103,7 @@ impl Credentials {
         Self { user: None, password: password.into() }
     }
 
-    /// Sets the user, for sources that create users dynamically. The database remains the one in the configuration.
+    /// Sets the user, for providers that create database users dynamically. The configured database remains unchanged.
     pub fn with_user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
@@ -133,7 +135,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Calls a provider and validates the credentials. Catches a panic, which would otherwise end a task of the pool.
+/// Calls a provider and validates the credentials that it returns. Catches a panic of the provider, because the panic
+/// would end a task of the pool.
 pub(super) async fn request_credentials(
     provider: &dyn ProvideCredentials,
     request: CredentialsRequest,

@@ -22,7 +22,8 @@ pub(crate) struct Source {
     user: String,
     dbname: String,
     events: Arc<Emitter>,
-    /// The reason why libpq's password file is ignored. Each new reason is reported once.
+    /// The reason why libpq's password file is ignored, or `None` if the file is used. Each new reason is reported
+    /// once.
     ignored: Mutex<Option<String>>,
 }
 
@@ -42,7 +43,8 @@ pub(crate) struct Login {
 }
 
 impl Login {
-    /// Returns true if both logins have the same user and password, so that a server accepts or rejects both.
+    /// Returns true if both logins have the same user and the same password. A server that rejected one of them would
+    /// also reject the other.
     pub(crate) fn is_same_as(&self, other: &Self) -> bool {
         let password = match (&self.password, &other.password) {
             (Some(a), Some(b)) => a.is(b),
@@ -61,7 +63,7 @@ impl Source {
             (None, None, None, Some(path)) => Origin::Passfile(path.to_owned()),
             (None, None, None, None) => Origin::None,
         };
-        // As in libpq's password file, an IPv6 address has no brackets.
+        // An IPv6 address has no brackets, because entries in libpq's password file have none either.
         let host = match config.host() {
             Host::Address(address) => address.to_string(),
             Host::Service(name) => name.to_string(),
@@ -75,7 +77,8 @@ impl Source {
         !matches!(self.origin, Origin::None | Origin::Fixed(_))
     }
 
-    /// Returns the credentials for one connection. `refused` is true if the server has rejected the previous ones.
+    /// Returns the credentials for one connection. `refused` is true if the server has just rejected the credentials
+    /// from the previous call.
     ///
     /// Cancel-safe.
     pub(crate) async fn login(&self, address: SocketAddr, refused: bool) -> Result<Login, CredentialsError> {
@@ -109,7 +112,7 @@ impl Source {
         }
     }
 
-    /// Returns the error for a server that requires a password when none was found.
+    /// Returns the error for a connection to a server that requires a password, when no password was found.
     pub(crate) fn missing_password(&self, port: u16) -> CredentialsError {
         let searched = match &self.origin {
             Origin::Passfile(path) => match &*lock(&self.ignored) {
@@ -123,7 +126,7 @@ impl Source {
         CredentialsError::Missing { searched }
     }
 
-    /// Searches libpq's password file. A file that cannot be used is ignored, as in libpq.
+    /// Searches libpq's password file for the entry of this connection. An unusable file is ignored, as in libpq.
     async fn find_in_passfile(&self, path: &Path, port: u16) -> Result<Option<Secret>, CredentialsError> {
         let file = match blocking(path, file::read_passfile).await {
             Ok(file) => {

@@ -1,4 +1,5 @@
-//! Type erasure for TLS connectors: podpool's own, and those passed to the builder.
+//! Erases the types of TLS connectors, so that podpool's own connector and one that was passed to the builder can be
+//! used in the same way.
 
 use std::{future::Future, pin::Pin};
 
@@ -17,7 +18,7 @@ pub(crate) trait Connector: Send + Sync {
     fn handshake(&self, name: &str, socket: TcpStream) -> Handshake;
 }
 
-/// The connector that was passed to the builder.
+/// A TLS connector that was passed to the pool's builder.
 pub(super) struct Custom<M>(pub(super) M);
 
 impl<M> Connector for Custom<M>

@@ -12,13 +12,13 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct TlsFailure {
     pub(crate) class: Class,
-    /// True if the handshake itself failed, so that a connection in plain text may succeed.
+    /// True if the handshake itself failed, so a connection in plain text may succeed.
     pub(crate) in_handshake: bool,
     pub(crate) cause: BoxError,
 }
 
 impl TlsFailure {
-    /// Returns a failure that every retry would repeat.
+    /// Returns a permanent failure: every retry would fail with the same error.
     pub(super) fn permanent(error: TlsError) -> Self {
         Self { class: Class::Tls, in_handshake: false, cause: error.into() }
     }
@@ -28,14 +28,14 @@ impl TlsFailure {
         Self { class: Class::NotReady, in_handshake: false, cause: error.into() }
     }
 
-    /// Returns the failure for an error of the handshake.
-    /// Returns the failure of a connector that panicked. The next dial may succeed, so the failure is not permanent. It
-    /// does not lead to an attempt in plain text either.
+    /// Returns the failure of a connector that panicked. The next dial may succeed, so the failure is not permanent. A
+    /// panic does not lead to a retry in plain text either.
     pub(super) fn panicked(panic: Panic) -> Self {
         let error = TlsError::new(TlsReason::Other, "the TLS connector panicked").with_source(panic);
         Self { class: Class::NotReady, in_handshake: false, cause: error.into() }
     }
 
+    /// Returns the failure for an error of the handshake.
     pub(super) fn handshake(error: BoxError) -> Self {
         let (class, cause) = classify(error);
         Self { class, in_handshake: true, cause }
@@ -56,8 +56,8 @@ fn classify(error: BoxError) -> (Class, BoxError) {
 }
 
 /// Returns the first rustls error in a chain of causes as a [`TlsError`]. The error may come from podpool's own
-/// connector or from one that was passed to the builder. It can occur as late as startup: in TLS 1.3, the server
-/// verifies the client's certificate when the handshake is already complete for the client.
+/// connector or from one that was passed to the builder. The error can also occur during startup, after the handshake:
+/// in TLS 1.3, the server verifies the client's certificate when the handshake is already complete for the client.
 pub(crate) fn find_tls_error(error: &(dyn error::Error + 'static)) -> Option<TlsError> {
     #[cfg(feature = "rustls")]
     return chain(error).find_map(super::rustls::to_tls_error);
@@ -90,7 +90,8 @@ fn is_network_error(error: &(dyn error::Error + 'static)) -> bool {
     })
 }
 
-/// Returns an error and its causes. Includes the error inside an I/O error, which `source` skips.
+/// Returns an error and its causes. Includes an error that is wrapped in an I/O error, because `source` skips the
+/// wrapped error.
 fn chain<'a>(error: &'a (dyn error::Error + 'static)) -> impl Iterator<Item = &'a (dyn error::Error + 'static)> {
     std::iter::successors(Some(error), |error| {
         let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

@@ -1,4 +1,4 @@
-//! The streams that a connection can run on: a TCP socket, or a TLS session on top of one.
+//! Defines the streams on which a connection can run: a TCP socket, or a TLS session on top of a TCP socket.
 
 use std::{
     convert::Infallible,
@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-/// A socket, or a TLS session on top of one.
+/// A TCP socket, or a TLS session on top of a TCP socket.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
     /// Returns the data for channel binding, which ties the authentication to the TLS session.
     fn channel_binding(&self) -> ChannelBinding;

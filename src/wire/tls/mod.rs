@@ -1,7 +1,7 @@
-//! Turns a TCP socket into the stream for startup: in plain text or over TLS, as `sslmode` requires.
+//! Turns a TCP socket into the stream on which startup begins, in plain text or with TLS as `sslmode` requires.
 //!
-//! [`plan`] determines which TLS modes a dial attempts, [`connector`] erases the type of the TLS implementation, and
-//! [`failure`] classifies its errors. The feature `rustls` adds podpool's own implementation.
+//! [`plan`] determines which TLS modes a dial attempts. [`connector`] erases the type of the TLS implementation, and
+//! [`failure`] classifies the errors of a handshake. The feature `rustls` adds podpool's own TLS implementation.
 
 mod connector;
 mod failure;
@@ -43,7 +43,7 @@ pub(crate) struct Tls {
     plan: Plan,
     /// `sslnegotiation=direct`: the handshake starts without an SSLRequest.
     direct: bool,
-    /// The name for verification and SNI. If `None`, the name of each Pod is used.
+    /// The server name for certificate verification and SNI. If `None`, the name of each Pod is used.
     name: Option<Box<str>>,
     connector: Option<Arc<dyn Connector>>,
     events: Arc<Emitter>,
@@ -123,7 +123,7 @@ impl Tls {
         self.plan
     }
 
-    /// Turns a socket into the stream for startup. The returned bool is true if the stream is encrypted. Calls
+    /// Turns a socket into the stream for startup. The returned bool is true if the stream uses TLS. Calls
     /// `on_response` when the server has responded to SSLRequest.
     ///
     /// Cancel-safe: dropping the future closes the socket.
@@ -138,7 +138,8 @@ impl Tls {
             return Ok((Box::new(socket), false));
         }
         let Some(connector) = &self.connector else {
-            // Unreachable: the builder rejects a configuration that needs a connector and has none.
+            // This branch is unreachable, because the builder rejects a configuration that requires TLS but has no
+            // connector.
             return Err(TlsFailure::permanent(TlsError::new(TlsReason::Other, "no TLS connector is available")));
         };
         let name = self.name(endpoint)?;
@@ -162,7 +163,8 @@ impl Tls {
         }
     }
 
-    /// Returns a function that reads the certificate files again, or `None` if there are none. The function blocks.
+    /// Returns a function that re-reads the certificate files, or `None` if the configuration uses no files. The
+    /// function blocks.
     pub(crate) fn refresher(&self) -> Option<impl FnOnce() + Send + 'static> {
         #[cfg(feature = "rustls")]
         return self.files.clone().filter(|files| files.has_files()).map(|files| move || files.refresh());
@@ -170,7 +172,7 @@ impl Tls {
         None::<fn()>
     }
 
-    /// Returns the name for verification and SNI.
+    /// Returns the server name for certificate verification and SNI.
     fn name<'a>(&'a self, endpoint: &'a Endpoint) -> Result<&'a str, TlsFailure> {
         self.name.as_deref().or_else(|| endpoint.host()).ok_or_else(|| {
             let message = "`ssl_verify_name=pod` requires the name of the Pod, but discovery does not provide one";
@@ -182,8 +184,8 @@ impl Tls {
 /// Sends SSLRequest. Returns true if the server offers TLS.
 async fn request_tls(socket: &mut TcpStream) -> Result<bool, TlsFailure> {
     socket.write_all(&SSL_REQUEST).await.map_err(TlsFailure::io)?;
-    // Reads exactly one byte. Plain text that an attacker injects after it must not be treated as a message from the
-    // server. It stays in the socket, and makes the handshake fail.
+    // Exactly one byte is read. An attacker could inject plain text after this byte, which must not be treated as a
+    // message from the server. Injected bytes stay in the socket, where they make the handshake fail.
     match socket.read_u8().await.map_err(TlsFailure::io)? {
         b'S' => Ok(true),
         b'N' => Ok(false),

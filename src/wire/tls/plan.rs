@@ -1,4 +1,4 @@
-//! The TLS modes that a dial attempts, derived from `sslmode`.
+//! Derives from `sslmode` the TLS modes that a dial attempts.
 
 use crate::config::SslMode;
 
@@ -7,13 +7,13 @@ use crate::config::SslMode;
 pub(crate) enum Encryption {
     /// Plain text.
     Plain,
-    /// TLS if the server offers it, otherwise plain text.
+    /// TLS if the server offers TLS, and plain text if it does not.
     Offered,
-    /// TLS, or failure.
+    /// TLS. The attempt fails if the server does not offer TLS.
     Required,
 }
 
-/// The TLS mode of the first attempt, and that of a second attempt if the first fails because of its TLS mode.
+/// The TLS mode of the first attempt, and the mode of the retry if the first attempt fails because of its TLS mode.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) first: Encryption,
@@ -53,7 +53,8 @@ mod tests {
             assert_eq!(Plan::new(mode, true), Plan { first, fallback }, "{mode}");
         }
         assert_eq!(Plan::new(SslMode::Prefer, false), Plan { first: Plain, fallback: None });
-        // The builder rejects this combination. If it did not, the dial would fail instead of using plain text.
+        // The builder rejects `verify-full` without a TLS connector. Even if it did not, the dial would fail instead of
+        // using plain text.
         assert_eq!(Plan::new(SslMode::VerifyFull, false).first, Required);
     }
 }

@@ -1,5 +1,6 @@
-//! Tests the wait queue and the opener under random histories. Slots, wait queue, plans, backoffs and connection limit
-//! are real. Pods, dials, callers and time are simulated.
+//! Tests the wait queue and the opener under random histories. The test uses the real slots, wait queue, plans,
+//! backoffs and connection limit. It simulates Pods, dials, callers and time. A *target* is the role that a caller
+//! requests, and an *opening* is a connection that is being opened.
 //!
 //! These invariants hold after every step:
 //!
@@ -7,10 +8,10 @@
 //! - Callers with the same target are served in order of arrival.
 //! - A drained Pod has no idle connection, and no caller gets a connection to it.
 //! - The number of open connections stays within the Pod's size and the pool's limit.
-//! - If a waiter has no opening, no Pod that can serve it could open another connection.
+//! - If the opener opens no connection for a waiter, every Pod that can serve the waiter is at one of its limits.
 //!
-//! At the end of a history, dials succeed and callers return their connections. Every waiter that a Pod can serve must
-//! then be served.
+//! At the end of a history, all dials succeed and all callers return their connections. After that, every waiter that a
+//! Pod can serve must have been served.
 
 mod pod;
 mod step;
@@ -25,20 +26,20 @@ use self::{
 };
 use crate::{config::Target, time::Duration};
 
-/// Maximum size of a Pod.
+/// Maximum number of connections to one Pod.
 const POD_SIZE: usize = 2;
-/// Maximum number of pooled connections of the pool, except after [`Step::Limit`].
+/// Maximum number of pooled connections over all Pods. [`Step::Limit`] changes this limit.
 const POOLED: usize = 6;
 /// Maximum number of concurrent openings to one Pod.
 const PER_POD: usize = 2;
 /// Maximum number of concurrent openings to all Pods.
 const TOTAL: usize = 5;
-/// The targets of the callers.
+/// The targets (requested roles) of the simulated callers.
 const TARGETS: [Target; 3] = [Target::Any, Target::Primary, Target::Standby];
 
 fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut world = World::new();
-    // The callers borrow the queue, so they need a reference to it that does not borrow `world`.
+    // The callers borrow the queue through this separate reference, so that `world` can still be borrowed mutably.
     let core = world.core.clone();
     let mut callers: Callers<'_> = Vec::new();
     world.add(true);
@@ -89,7 +90,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
         }
         world.pass(Duration::ZERO, &mut callers)?;
     }
-    // Dials succeed and callers return their connections: now every waiter that a Pod can serve must be served.
+    // All dials succeed and all callers return their connections, so every waiter that a Pod can serve must be served.
     world.pooled = POOLED;
     world.divide();
     world.pods.iter().for_each(|pod| pod.dial.set((5, true)));

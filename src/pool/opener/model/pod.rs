@@ -1,4 +1,4 @@
-//! The simulated Pods and connections, around the real wait queue, slots and connection limit.
+//! The simulated Pods and connections. They use the real wait queue, slots and connection limit.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct Conn {
     pub(super) core: Rc<Core>,
     pub(super) pod: Rc<Pod>,
-    /// True if dropping the guard no longer returns the connection.
+    /// True if the connection was taken out of the guard, so that dropping the guard no longer returns it.
     pub(super) taken: bool,
 }
 
@@ -23,13 +23,13 @@ pub(super) struct Pod {
     pub(super) slot: SlotHandle,
     pub(super) idle: Cell<usize>,
     pub(super) open: Cell<usize>,
-    /// Maximum of `open`: the Pod's share of the pool's limit, at most [`POD_SIZE`].
+    /// Maximum of `open`: the Pod's share of the pool's connection limit, but not more than [`POD_SIZE`].
     pub(super) size: Cell<usize>,
     pub(super) closed: Cell<bool>,
     pub(super) failure: RefCell<LastFailure>,
     /// Start and end times of the dials in progress.
     pub(super) dials: RefCell<Vec<(Instant, Instant)>>,
-    /// Duration of a dial in milliseconds, and true if dials succeed.
+    /// Duration of a dial in milliseconds, and a flag that is true if dials succeed.
     pub(super) dial: Cell<(u64, bool)>,
     /// True if a connection was handed to a caller after the Pod was closed.
     pub(super) violated: Cell<bool>,
@@ -48,7 +48,8 @@ impl Conn {
         Some(Self { core: core.clone(), pod: pod.clone(), taken: false })
     }
 
-    /// Mirrors the return of a `Client`: `Pod::check_in`, or `Pod::close_checked_out` if the Pod is over its size.
+    /// Returns the connection like a dropped `Client`: calls `Pod::check_in`, or `Pod::close_checked_out` if the Pod
+    /// has more connections than its maximum.
     pub(super) fn check_in(self) {
         let (core, pod) = (self.core.clone(), self.pod.clone());
         let mut conn = Some(self);

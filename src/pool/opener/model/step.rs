@@ -4,22 +4,23 @@ use proptest::prelude::*;
 
 use super::TARGETS;
 
-/// One step of a random history. A `usize` selects a caller or Pod, modulo their number.
+/// One step of a random history. Each `usize` in `Cancel` to `Purge` selects a caller or a Pod: it is an index modulo
+/// the number of callers or Pods.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// A caller with the target at this index of [`TARGETS`] enters the queue.
+    /// A caller enters the queue. The number is the index of its target (requested role) in [`TARGETS`].
     Enter(usize),
     /// A waiting caller is cancelled.
     Cancel(usize),
     /// A caller returns its connection.
     Return(usize),
-    /// A Pod is added: a primary if true, a standby otherwise.
+    /// A Pod is added. True adds a primary, false a standby.
     Add(bool),
     /// A Pod is drained.
     Drain(usize),
-    /// A Pod becomes a primary if true, a standby otherwise.
+    /// A Pod changes its role. True makes it a primary, false a standby.
     Role(usize, bool),
-    /// A Pod's dials take this many milliseconds from now on, and succeed if true.
+    /// From now on, a dial to the Pod takes this many milliseconds. True lets the dials succeed, false lets them fail.
     Dial(usize, u64, bool),
     /// A Pod's idle connections are closed.
     Purge(usize),

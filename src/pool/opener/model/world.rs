@@ -34,13 +34,14 @@ pub(super) struct World {
     pub(super) drained: Vec<Rc<Pod>>,
     pub(super) next_caller: usize,
     pub(super) pooled: usize,
-    /// Checked-out connections, by caller.
+    /// Checked-out connections, by the number of the caller that holds them.
     pub(super) in_use: BTreeMap<usize, Conn>,
     /// For each target, the ticket of the caller that was served last.
     pub(super) last_served: BTreeMap<Target, u64>,
 }
 
-/// The waiting callers, in order of arrival: number, target and place in the queue.
+/// The waiting callers in order of arrival. Each element holds the caller's number, its target, and its place in the
+/// queue.
 pub(super) type Callers<'a> = Vec<(usize, Target, Waiting<'a, Conn>)>;
 
 pub(super) fn role_targets(primary: bool) -> u32 {
@@ -79,14 +80,15 @@ impl World {
         }));
     }
 
-    /// Divides the pool's limit among the Pods, like `Directory::divide`, and closes surplus idle connections.
+    /// Divides the pool's connection limit among the Pods, like `Directory::divide`, and closes surplus idle
+    /// connections.
     pub(super) fn divide(&self) {
         let pods = self.pods.len().max(1);
         let pooled = self.pooled.max(pods);
         self.core.limit.set(Division { pooled, per_pod: pooled / pods, remainder: pooled % pods });
         for (i, pod) in self.pods.iter().enumerate() {
             pod.size.set((pooled / pods + usize::from(i < pooled % pods)).min(POD_SIZE));
-            // The upkeep does this in `Pod::reap`.
+            // In the pool, the upkeep task closes surplus idle connections with `Pod::reap`.
             while pod.idle.get() > 0 && pod.open.get() > pod.size.get() {
                 pod.idle.set(pod.idle.get() - 1);
                 pod.open.set(pod.open.get() - 1);
@@ -95,7 +97,7 @@ impl World {
         }
     }
 
-    /// Mirrors a publication: hands idle connections to waiters, like `Inner::serve_waiters`.
+    /// Hands idle connections to waiters, like `Inner::serve_waiters` after the set of Pods has changed.
     pub(super) fn publish(&self) {
         self.divide();
         for pod in &self.pods {
@@ -106,7 +108,7 @@ impl World {
         }
     }
 
-    /// Mirrors `Inner::announce` for a caller that has just entered the queue.
+    /// Hands idle connections to a caller that has just entered the queue, like `Inner::announce`.
     pub(super) fn announce(&self, target: Target) {
         let candidates = self.pods.iter().filter(|pod| pod.slot.serves(target.bit()));
         for pod in candidates.clone() {
@@ -133,7 +135,7 @@ impl World {
         self.pods.iter().map(state).collect()
     }
 
-    /// Makes a plan and starts its dials, like the opener's task. Returns the time of the next plan.
+    /// Makes a plan and starts the dials of the plan, like the opener task. Returns the time of the next plan.
     pub(super) fn run_opener(&self) -> Option<Instant> {
         let waiters = self.core.queue.begin_plan();
         let plan = plan(self.now, &self.pod_states(), &waiters, self.limits(), &mut |_| 0);
@@ -148,7 +150,8 @@ impl World {
         plan.again_at
     }
 
-    /// Advances time by `duration`. Dials that end and plans that are due in this time run in chronological order.
+    /// Advances time by `duration`. Runs the dials that end and the plans that are due in this period in chronological
+    /// order.
     pub(super) fn pass(&mut self, duration: Duration, callers: &mut Callers<'_>) -> Result<(), TestCaseError> {
         let end = self.now + duration;
         loop {
@@ -219,7 +222,8 @@ impl World {
         self.check_coverage(callers)
     }
 
-    /// Checks that a waiter without an opening has no Pod with free capacity. Called after the opener has run.
+    /// Checks that no Pod has free capacity for a waiter while no connection is being opened for the waiter. Called
+    /// after the opener has run.
     pub(super) fn check_coverage(&self, callers: &Callers<'_>) -> Result<(), TestCaseError> {
         let pods = self.pod_states();
         let under_way: usize = pods.iter().map(|pod| pod.openings.len()).sum();
@@ -233,7 +237,8 @@ impl World {
             let free = serving().any(|pod| {
                 pod.permits > 0 && pod.openings.len() < PER_POD && pod.not_before.is_none_or(|at| at <= self.now)
             });
-            // An opening of this class may cover a waiter of another class, so a class with an opening proves nothing.
+            // An opening of this class may be counted for a waiter of another class, so only classes without openings
+            // are checked.
             prop_assert!(waiters == 0 || openings > 0 || !free, "{target}: {waiters} waiters, no opening: {pods:?}");
         }
         Ok(())

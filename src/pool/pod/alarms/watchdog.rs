@@ -1,7 +1,7 @@
 //! A process-wide thread that fires alarms of pools whose runtime may not be driven by any thread.
 //!
 //! The thread is started for the first pool that needs it and runs until the process exits. It sleeps until the next
-//! alarm and holds only weak references to the pools' alarms.
+//! alarm and holds only weak references to the alarms of each pool.
 
 use std::{
     ptr,
@@ -21,7 +21,7 @@ struct Watchdog {
 #[derive(Debug, Default)]
 struct State {
     pools: Vec<Weak<Alarms>>,
-    /// Time at which the thread wakes up to fire alarms. `None` if no alarm is pending.
+    /// Time at which the thread wakes up to fire the next alarm. `None` if no alarm is pending.
     wake_at: Option<Instant>,
 }
 
@@ -46,17 +46,17 @@ fn watchdog() -> &'static Watchdog {
     watchdog
 }
 
-/// Registers a pool until [`forget`].
+/// Registers the alarms of a pool with the thread, until [`forget`] is called.
 pub(super) fn watch(alarms: &Arc<Alarms>) {
     watchdog().lock().pools.push(Arc::downgrade(alarms));
 }
 
-/// Unregisters a pool.
+/// Unregisters the alarms of a pool.
 pub(super) fn forget(alarms: &Alarms) {
     watchdog().lock().pools.retain(|pool| !ptr::eq(pool.as_ptr(), alarms));
 }
 
-/// Makes the thread wake up at this time or earlier.
+/// Makes the thread wake up at `at` or earlier.
 pub(super) fn wake_by(at: Instant) {
     let watchdog = watchdog();
     let mut state = watchdog.lock();
@@ -68,7 +68,8 @@ pub(super) fn wake_by(at: Instant) {
 
 impl Watchdog {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        // No panic can leave the state inconsistent, because each change is a single step.
+        // A poisoned lock is ignored: each change of the state is a single step, so no panic can leave the state
+        // inconsistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -87,7 +88,7 @@ fn run() {
         }
         state.wake_at = None;
         let pools: Vec<_> = state.pools.iter().filter_map(Weak::upgrade).collect();
-        // Unlocked before wakers are called: a waker may run code that registers an alarm.
+        // The lock is released before wakers are called, because a waker may run code that registers an alarm.
         drop(state);
         let next = pools.iter().filter_map(|alarms| alarms.fire(now().into())).min();
         drop(pools); // outside of the lock, because dropping a pool's alarms takes the lock

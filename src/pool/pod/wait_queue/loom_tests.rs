@@ -1,5 +1,5 @@
-//! Tests the protocol between the queue and the slot under every interleaving, with loom. A waiter's channel is
-//! tokio's, which loom does not model, so each operation on it is a single step.
+//! Tests with loom the protocol between the wait queue and a Pod's slot under every interleaving. A waiter's channel is
+//! a tokio channel, which loom does not model, so each operation on the channel is a single step.
 
 use super::*;
 use crate::{
@@ -34,7 +34,7 @@ fn check_in(queue: &WaitQueue<u32>, slot: &Slot, idle: &Idle, connection: u32) {
     }
 }
 
-/// Announces a waiter to the Pod, like `Inner::announce`.
+/// Announces a waiter to the Pod after the waiter has entered the queue, like `Inner::announce`.
 fn announce(queue: &WaitQueue<u32>, slot: &Slot, idle: &Idle) {
     slot.set_has_waiters();
     let is_empty = lock(idle).is_empty();
@@ -71,7 +71,8 @@ fn a_connection_sent_to_a_leaving_waiter_is_not_lost() {
             let (queue, slot, idle) = (queue.clone(), slot.clone(), idle.clone());
             loom::thread::spawn(move || check_in(&queue, &slot, &idle, 7))
         };
-        // In the pool, dropping the guard of a connection that was sent to the leaving waiter does this.
+        // If a connection was sent to the leaving waiter, this thread checks the connection in. In the pool, dropping
+        // the connection's guard does this.
         let mut leaving = leaving;
         let sent = leaving.try_woken();
         drop(leaving);
@@ -80,8 +81,8 @@ fn a_connection_sent_to_a_leaving_waiter_is_not_lost() {
         }
         returning.join().unwrap();
         let served = staying.try_woken() == Some(Wake::Connection(7));
-        // The connection was sent between `try_woken` and `drop`. In the pool, tokio's channel then drops the guard,
-        // which returns the connection.
+        // `dropped` is true if the connection was sent between `try_woken` and `drop`. In the pool, tokio's channel
+        // then drops the connection's guard, which returns the connection.
         let dropped = sent.is_none() && lock(&idle).is_empty() && !served;
         assert!(served || dropped, "idle: {:?}", lock(&idle));
     });
@@ -142,7 +143,7 @@ fn a_closed_pod_keeps_no_idle_connection() {
         slot.close();
         lock(&idle).clear();
         returning.join().unwrap();
-        // The connection was handed over, which may begin before the Pod is closed, or it was closed.
+        // The connection was either closed, or handed over by a hand-over that began before the Pod was closed.
         assert!(matches!(waiting.try_woken(), None | Some(Wake::Connection(7))));
         assert!(lock(&idle).is_empty());
     });

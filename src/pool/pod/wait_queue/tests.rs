@@ -40,7 +40,7 @@ fn a_waiter_that_reenters_with_its_ticket_keeps_its_position() {
     let mut second = queue.enter(Target::Any, None);
     assert_eq!(queue.hand_over(&any, 1), None);
     assert_eq!(woken(&mut first), Some(Wake::Connection(1)));
-    // The waiter found the connection unusable and enters again.
+    // The first waiter found its connection unusable, so it enters the queue again with its ticket.
     let mut first = queue.enter(Target::Any, Some(first.ticket()));
     assert_eq!(queue.hand_over(&any, 2), None);
     assert_eq!(woken(&mut first), Some(Wake::Connection(2)));

@@ -1,4 +1,4 @@
-//! Builds rustls's configuration from the contents of the certificate files.
+//! Builds the rustls configuration from the contents of the certificate files.
 
 use std::{path::Path, sync::Arc};
 
@@ -18,10 +18,10 @@ use super::{
 /// `sslnegotiation=direct`.
 pub(super) const ALPN: &[u8] = b"postgresql";
 
-/// The settings that apply to every session.
+/// The settings that do not depend on the contents of the certificate files.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    /// True if the server's name is verified too.
+    /// True if the verification includes the server's name.
     pub(super) verify_name: bool,
     pub(super) sni: bool,
     /// The CA certificates from the system trust store, if they are trusted.
@@ -52,7 +52,7 @@ pub(super) fn configure(
             let chain = certificates(&chain).map_err(|reason| FileError::new("sslcert", cert, hint, reason))?;
             let hint = "the unencrypted private key of the client's certificate";
             let rejected = |reason: &dyn std::fmt::Display| FileError::new("sslkey", key, hint, reason);
-            // The parser's error is omitted: it could contain a part of the key.
+            // The parser's error is omitted, because it could contain a part of the private key.
             let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|_| rejected(&"not a valid PEM key"))?;
             builder.with_client_auth_cert(chain, secret).map_err(|reason| rejected(&reason))?
         }
@@ -60,13 +60,13 @@ pub(super) fn configure(
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_sni = settings.sni;
-    // All Pods share one name, so a session ticket of one Pod would be offered to the others. PostgreSQL does not
-    // resume sessions anyway.
+    // Session resumption is disabled. The Pods usually share one server name, so rustls would offer the session ticket
+    // of one Pod to the others. PostgreSQL does not resume sessions anyway.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
-/// Parses the certificates of the trusted authorities.
+/// Parses the certificates of the trusted certificate authorities.
 fn authorities(path: &Path, bytes: &[u8]) -> Result<Roots, FileError> {
     let rejected = |reason: &dyn std::fmt::Display| {
         FileError::new("sslrootcert", path, "PEM certificates of trusted authorities", reason)

@@ -6,7 +6,7 @@ use tokio_rustls::rustls::{AlertDescription, CertificateError, Error};
 
 use crate::error::{TlsError, TlsReason};
 
-/// Returns the [`TlsError`] for an error of rustls, or `None` for other errors.
+/// Returns the [`TlsError`] for an error of rustls, or `None` if the error does not come from rustls.
 pub(crate) fn to_tls_error(error: &(dyn error::Error + 'static)) -> Option<TlsError> {
     let error = error.downcast_ref::<Error>()?;
     let (reason, message) = explain(error);
@@ -41,7 +41,7 @@ fn certificate(error: &CertificateError) -> (TlsReason, &'static str) {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             (TlsReason::WrongName, "the server's certificate is not valid for the expected name")
         }
-        // A different authority with the same name results in a bad signature.
+        // A bad signature results from an untrusted authority that has the same name as a trusted one.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             (TlsReason::UnknownAuthority, "the server's certificate is not signed by a trusted authority")
         }

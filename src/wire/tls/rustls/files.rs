@@ -25,7 +25,7 @@ pub(super) struct Files {
     pub(super) client: Option<(PathBuf, PathBuf)>,
 }
 
-/// The source of the trusted authorities.
+/// The source of the trusted certificate authorities.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Root {
     /// Certificates are not verified.
@@ -34,13 +34,14 @@ pub(super) enum Root {
     System,
 }
 
-/// The contents of the files. Not `Debug`, because they include a private key.
+/// The contents of the certificate files. Does not implement `Debug`, because the contents include a private key.
 pub(super) struct Contents {
     pub(super) root: Option<Vec<u8>>,
     pub(super) client: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
 }
 
-/// A digest of the contents, to detect changes without keeping a copy.
+/// The digests of the certificate files, or the error of reading them. Used to detect changes without a copy of the
+/// contents.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Fingerprint(Vec<Result<[u8; 32], String>>);
 
@@ -81,7 +82,8 @@ impl Files {
             Some(RootCert::File(path)) => Root::File(path.clone()),
             None => match existing("root.crt") {
                 Some(path) => Root::File(path),
-                // The file does not exist; reading it returns an error that names it.
+                // The file does not exist. Its path is returned anyway, so that the error of reading the file names the
+                // path.
                 None if ssl.mode() >= SslMode::VerifyCa => Root::File(default("root.crt").unwrap_or_default()),
                 None => Root::Unverified,
             },
@@ -98,7 +100,7 @@ impl Files {
         Self { root, client }
     }
 
-    /// Returns true if the configuration uses no files, so that nothing can change.
+    /// Returns true if the configuration uses no certificate files, so there is nothing to reload.
     pub(super) fn is_empty(&self) -> bool {
         !matches!(self.root, Root::File(_)) && self.client.is_none()
     }
@@ -152,14 +154,15 @@ fn read(path: &Path, secret: bool) -> io::Result<Zeroizing<Vec<u8>>> {
     if metadata.len() > MAX_BYTES {
         return Err(io::Error::other(format!("larger than {MAX_BYTES} bytes")));
     }
-    // Allocated at full size, because a growing buffer would leave copies of its contents in memory that is not
-    // overwritten.
+    // The buffer is allocated at full size. If it grew, a reallocation would leave a copy of its contents in memory
+    // that is not overwritten.
     let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
     file.take(metadata.len()).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Applies libpq's rule for private keys: accessible only to the owner, or owned by root and readable by its group.
+/// Applies libpq's rule for private keys: the file must be accessible only to its owner, or be owned by root and at
+/// most readable by its group.
 #[cfg(unix)]
 fn check_access(metadata: &std::fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;

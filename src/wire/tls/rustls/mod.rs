@@ -1,10 +1,10 @@
-//! TLS with rustls and ring. Reloads the certificates when their files change.
+//! Implements TLS with rustls and ring. Reloads the certificates when their files change.
 //!
 //! # Synchronization
 //!
 //! `config` is the configuration for the next handshake. Its lock is held only while an `Arc` is cloned or replaced.
-//! `reader` is locked while files are read, by one thread that may block. A thread that finds `reader` locked continues
-//! with the current configuration.
+//! `reader` is locked while a thread reads the files, which blocks that thread. Another thread that finds `reader`
+//! locked does not wait, but continues with the current configuration.
 
 mod client;
 mod error;
@@ -42,7 +42,7 @@ use crate::{
     time::Duration,
 };
 
-/// Delay before invalid files are read a second time, because a program may still be writing them.
+/// Delay before invalid files are re-read. The files may be invalid only because another program is still writing them.
 const REREAD_DELAY: Duration = Duration::from_millis(100);
 
 /// A connector that uses rustls.
@@ -58,11 +58,11 @@ struct Inner {
     events: Arc<Emitter>,
 }
 
-/// The fingerprints of the files that were read last.
+/// The fingerprints of the certificate files that were read last.
 struct Reader {
     /// Fingerprint of the files in use.
     used: Fingerprint,
-    /// Fingerprint of newer files that were rejected, so that they are not reported again.
+    /// Fingerprint of newer, invalid files that were rejected. It prevents a second report about these files.
     rejected: Option<Fingerprint>,
 }
 
@@ -84,7 +84,7 @@ impl Rustls {
         !self.0.files.is_empty()
     }
 
-    /// Reads the files again and applies changes. Blocks.
+    /// Re-reads the certificate files and applies changes. Blocks.
     pub(super) fn refresh(&self) {
         self.0.refresh();
     }
@@ -112,7 +112,8 @@ impl Inner {
         }
     }
 
-    /// Reads the files, twice if they are invalid. Returns `None` if nothing has changed since the last report.
+    /// Reads the certificate files, and re-reads them after a delay if they are invalid. Returns `None` if the files
+    /// have not changed, or if their error was already reported.
     fn read(&self, reader: &mut Reader) -> Option<(Fingerprint, Result<Arc<ClientConfig>, FileError>)> {
         let mut read = || {
             let (print, contents) = self.files.read();
@@ -138,8 +139,8 @@ impl Inner {
         let config = lock(&self.config).clone();
         let stream = TlsConnector::from(config).connect(name, socket).await?;
         if self.direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
-            // As in libpq, this prevents cross-protocol attacks: without ALPN, the peer could be a server of another
-            // protocol.
+            // A session without ALPN is rejected, as in libpq, because the peer could be a server of another protocol
+            // (a cross-protocol attack).
             let message = "the server did not negotiate the ALPN protocol `postgresql`, which `sslnegotiation=direct` \
                            requires";
             return Err(TlsError::new(TlsReason::Protocol, message).into());

@@ -18,7 +18,7 @@ use x509_cert::{Certificate, der::Decode};
 #[derive(Debug)]
 pub(super) struct Roots {
     store: RootCertStore,
-    /// The certificates themselves, for servers that present one of them as their own.
+    /// The certificates of the trusted authorities, for servers that present such a certificate as their own.
     certificates: Vec<CertificateDer<'static>>,
 }
 
@@ -31,7 +31,7 @@ impl Roots {
         Ok(Self { store, certificates })
     }
 
-    /// Creates a store of the certificates that can be parsed. A system trust store may contain others.
+    /// Creates a store and skips certificates that cannot be parsed, because a system trust store may contain some.
     pub(super) fn parsable(certificates: Vec<CertificateDer<'static>>) -> Self {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(certificates.iter().cloned());
@@ -46,9 +46,9 @@ impl Roots {
 /// A verifier of server certificates.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    /// `None` if certificates are not verified.
+    /// The trusted authorities; `None` if certificates are not verified.
     pub(super) roots: Option<Arc<Roots>>,
-    /// True if the server's name is verified too.
+    /// True if the verification includes the server's name.
     pub(super) verify_name: bool,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
@@ -65,15 +65,16 @@ impl ServerCertVerifier for Verifier {
         let Some(roots) = &self.roots else { return Ok(ServerCertVerified::assertion()) };
         let parsed = ParsedCertificate::try_from(end_entity)?;
         if roots.certificates.iter().any(|root| root.as_ref() == end_entity.as_ref()) {
-            // The server's own self-signed certificate is configured as the authority, which libpq accepts. The regular
-            // verification rejects a server certificate with the CA flag, which `openssl req -x509` sets.
+            // The server's own certificate is configured as a trusted authority, so its signature is not verified.
+            // libpq accepts such a certificate. The regular verification would reject it if it has the CA flag, which
+            // `openssl req -x509` sets.
             check_validity(end_entity, now)?;
         } else {
             let algorithms = self.algorithms.all;
             let signed =
                 verify_server_cert_signed_by_trust_anchor(&parsed, &roots.store, intermediates, now, algorithms);
-            // For an unknown self-signed certificate, report the unknown issuer, even if something else is wrong with
-            // it too.
+            // An unknown self-signed certificate is reported as having an unknown issuer, even if it has other faults
+            // too.
             signed.map_err(
                 |error| if is_self_issued(end_entity) { CertificateError::UnknownIssuer.into() } else { error },
             )?;
