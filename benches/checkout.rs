@@ -1,5 +1,7 @@
-//! Compares how long podpool and a plain deadpool-postgres pool take to check out and return a warm connection, with
-//! real servers and in the same run. Two identical deadpool-postgres pools are measured; their difference is the noise.
+//! Compares the time that podpool and a plain deadpool-postgres pool take to check out and return a warm connection.
+//! Both pools connect to real servers and are measured in the same run. A second, identical deadpool-postgres pool is
+//! measured too; the difference between the two deadpool-postgres pools shows the noise. A second benchmark compares
+//! checkouts from a standby with and without 5,000 callers that wait for a primary while there is none.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented public items")]
 
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ async fn warm_plain(pool: &deadpool_postgres::Pool) {
     }
 }
 
-/// Opens this many connections and returns them to the pool.
+/// Opens `connections` connections and returns them to the pool.
 async fn warm(pool: &Pool, connections: usize) {
     pool.wait_ready(Target::Any, Duration::from_secs(10)).await.expect("a Pod becomes ready");
     let mut all = Vec::new();
@@ -56,7 +58,7 @@ where
             })
             .collect();
         for task in tasks {
-            task.await.expect("no thread panicked");
+            task.await.expect("no task panicked");
         }
         began.elapsed()
     })
@@ -107,5 +109,51 @@ fn checkout(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, checkout);
+/// Number of callers that wait for a primary.
+const WAITERS: u64 = 5_000;
+
+/// Measures checkouts from a standby while other callers wait for a primary.
+fn waiting(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let cluster = runtime.block_on(Cluster::start(2)).expect("the cluster starts");
+    let primary = cluster.primary().expect("the cluster has a primary");
+    cluster.unpublish(primary).expect("the DNS server is updated");
+    let config: Config = format!("{}&pool_size={SIZE}", cluster.url()).parse().expect("the URL parses");
+    let mut limits = *config.limits();
+    limits.acquire_timeout = Duration::from_secs(600);
+    let pool = runtime.block_on(async {
+        let pool = Pool::builder(config.with_limits(limits)).build().expect("the pool is created");
+        pool.wait_ready(Target::Standby, Duration::from_secs(10)).await.expect("the standby becomes ready");
+        pool
+    });
+    let mut group = c.benchmark_group("waiting");
+    let mut waiters = Vec::new();
+    for name in ["get_for(Standby), no waiters", "get_for(Standby), 5,000 callers wait for a primary"] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|iterations| {
+                let pool = pool.clone();
+                on_tasks(&runtime, 1, iterations, move || {
+                    let pool = pool.clone();
+                    async move { drop(pool.get_for(Target::Standby).await.expect("checkout succeeds")) }
+                })
+            });
+        });
+        if waiters.is_empty() {
+            let before = pool.status().counters.waits;
+            for _ in 0..WAITERS {
+                let pool = pool.clone();
+                waiters.push(runtime.spawn(async move { pool.get_for(Target::Primary).await.map(drop) }));
+            }
+            while pool.status().counters.waits < before + WAITERS {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+    group.finish();
+    assert!(waiters.iter().all(|waiter| !waiter.is_finished()), "all callers still wait");
+    waiters.iter().for_each(tokio::task::JoinHandle::abort);
+    runtime.block_on(cluster.shutdown()).expect("the cluster shuts down");
+}
+
+criterion_group!(benches, checkout, waiting);
 criterion_main!(benches);

@@ -20,7 +20,7 @@ use crate::{
     unwind::{Panic, PanicSource},
 };
 
-/// Minimum time between two events about panics of one source.
+/// Minimum time between two [`Event::Panicked`] events with the same source.
 const PANIC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The number of events that are kept for a slow subscriber. A subscriber that falls further behind gets [`Lagged`].
@@ -42,8 +42,8 @@ pub enum Event {
         /// The Pod.
         endpoint: Endpoint,
     },
-    /// Discovery no longer returns a Pod. Its idle connections are closed immediately, the others when they are
-    /// returned.
+    /// Discovery no longer returns a Pod. Its idle connections are closed immediately. Checked-out connections are
+    /// closed when they are returned, or at the latest after `drain_timeout`.
     EndpointDrained {
         /// The Pod.
         endpoint: Endpoint,
@@ -61,16 +61,17 @@ pub enum Event {
         from: &'static str,
         /// The new state.
         to: &'static str,
-        /// The error, if something failed.
+        /// The error that caused the change, if there was one.
         cause: Option<Arc<str>>,
     },
-    /// Code supplied by the application panicked, or a task of the pool. The pool continues: the call counts as failed,
-    /// and the task starts again. Emitted at most once per second and source; the metric `podpool_panics_total` counts
-    /// every panic.
+    /// Code supplied by the application, or a task of the pool, panicked. The pool continues to work: the panicked call
+    /// counts as failed, or the task resumes. Emitted at most once per second for each source; the metric
+    /// `podpool_panics_total` counts every panic.
     Panicked {
         /// The code that panicked. `credentials_provider`, `metrics_recorder`, `observer`, `policy`, `resolver` and
-        /// `tls_connector` belong to the application; `directory`, `opener`, `prober`, `refresher` and `upkeep` are
-        /// tasks of the pool. Observers do not receive this event about observers.
+        /// `tls_connector` are supplied by the application. The others are tasks of the pool: `directory` maintains the
+        /// set of Pods, `opener` opens connections, `prober` probes one Pod, `refresher` resolves the Service name, and
+        /// `upkeep` does periodic work. Observers receive no event about a panic of an observer.
         source: &'static str,
         /// The message of the panic.
         cause: Arc<str>,
@@ -84,9 +85,9 @@ pub enum Event {
         /// The new role.
         to: Role,
     },
-    /// A Pod must not be used: its server is a former primary (on an older timeline), a second primary on the same
-    /// timeline, or belongs to another cluster. The Pod receives no traffic for any target. Emitted again if the reason
-    /// changes.
+    /// A Pod must not be used, because its server is a former primary on an older timeline, is a second primary on the
+    /// same timeline, or belongs to another cluster. The Pod receives no traffic, not even from checkouts that accept
+    /// any role. Emitted again if the reason changes.
     EndpointFenced {
         /// The Pod.
         endpoint: Endpoint,
@@ -99,16 +100,17 @@ pub enum Event {
         endpoint: Endpoint,
     },
     /// A server has fewer connection slots than all clients together may use. Emitted when the server has reported its
-    /// number of slots, and again if the numbers change. The parameter `clients` sets the number of clients; the
+    /// number of slots, and again if either number changes. The parameter `clients` sets the number of clients; the
     /// default is 1.
     ServerOversubscribed {
         /// The Pod.
         endpoint: Endpoint,
-        /// The number of connections that clients may open, and the number of slots.
+        /// The number of connections that all clients together may open, and the server's number of slots.
         cause: Arc<str>,
     },
     /// Logins to a Pod fail: the server rejects the user or the database, or no credentials are available. Open
-    /// connections stay in use. Not emitted again for the same kind of failure until a connection has been opened.
+    /// connections stay in use. Further failures of the same kind emit no event until a connection to the Pod has been
+    /// opened successfully.
     LoginFailed {
         /// The Pod.
         endpoint: Endpoint,
@@ -116,8 +118,8 @@ pub enum Event {
         cause: Arc<str>,
     },
     /// TLS handshakes with a Pod fail: the client rejects the server's certificate, the server rejects the client's, or
-    /// the server does not support TLS although it is required. Open connections stay in use. Not emitted again for the
-    /// same kind of failure until a connection has been opened.
+    /// the server does not support TLS although it is required. Open connections stay in use. Further failures of the
+    /// same kind emit no event until a connection to the Pod has been opened successfully.
     TlsFailed {
         /// The Pod.
         endpoint: Endpoint,
@@ -138,7 +140,7 @@ pub enum Event {
         /// The reason.
         cause: Arc<str>,
     },
-    /// The Service's name was resolved after a failure.
+    /// A lookup of the Service's name succeeded after a failed one.
     ResolveRecovered,
     /// No Pod is healthy. Ejected Pods are used until a Pod becomes healthy.
     NoHealthyPods,
@@ -282,7 +284,8 @@ pub(crate) struct Emitter {
     sender: Mutex<Option<broadcast::Sender<Event>>>,
     /// The number of emissions of each event, in the order of [`NAMES`].
     counts: [AtomicU64; NAMES.len()],
-    /// The number of panics of each source, and the time of its last event, in the order of [`PanicSource::ALL`].
+    /// The number of panics of each source, and the time of the last [`Event::Panicked`] about that source, in the
+    /// order of [`PanicSource::ALL`].
     panics: [(AtomicU64, Mutex<Option<Instant>>); PanicSource::ALL.len()],
 }
 
@@ -298,39 +301,38 @@ impl Emitter {
     /// Sends an event to all subscribers and to the log.
     pub(crate) fn emit(&self, event: Event) {
         if let Some(index) = NAMES.iter().position(|name| *name == event.name()) {
-            // Relaxed: a counter that guards no data. Read by `counts`.
+            // Relaxed: the counter guards no other data. `counts` reads it.
             self.counts[index].fetch_add(1, Ordering::Relaxed);
         }
         log(&event);
-        if let Some(sender) = &*lock(&self.sender) {
+        // Sent outside of the lock, because `send` wakes the subscribers.
+        let sender = lock(&self.sender).clone();
+        if let Some(sender) = sender {
             // `send` fails only if there are no subscribers.
             drop(sender.send(event));
         }
     }
 
-    /// Counts a panic and emits an event, at most one per [`PANIC_INTERVAL`] and source.
+    /// Counts a panic, and emits an event about it unless one was emitted for this source within the last
+    /// [`PANIC_INTERVAL`].
     pub(crate) fn panicked(&self, source: PanicSource, panic: &Panic) {
         let (count, last) = &self.panics[source as usize];
-        // Relaxed: a counter that guards no data. Read by `panics`.
+        // Relaxed: the counter guards no other data. `panics` reads it.
         count.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let is_due = {
-            let mut last = lock(last);
-            let is_due = last.is_none_or(|last| last + PANIC_INTERVAL <= now);
-            if is_due {
-                *last = Some(now);
-            }
-            is_due
-        };
-        if is_due {
-            self.emit(Event::Panicked { source: source.as_str(), cause: panic.to_string().into() });
+        let mut last = lock(last);
+        if last.is_some_and(|last| now < last + PANIC_INTERVAL) {
+            return;
         }
+        *last = Some(now);
+        drop(last);
+        self.emit(Event::Panicked { source: source.as_str(), cause: panic.to_string().into() });
     }
 
     /// Returns the number of panics of each source.
     #[cfg(feature = "metrics")]
     pub(crate) fn panics(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        // Relaxed: counters that guard no data. Written by `panicked`.
+        // Relaxed: the counters guard no other data. `panicked` increments them.
         let count = |source: PanicSource| self.panics[source as usize].0.load(Ordering::Relaxed);
         PanicSource::ALL.into_iter().map(move |source| (source.as_str(), count(source)))
     }
@@ -338,7 +340,7 @@ impl Emitter {
     /// Returns the number of emissions of each event, by name.
     #[cfg(feature = "metrics")]
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        // Relaxed: counters that guard no data. Written by `emit`.
+        // Relaxed: the counters guard no other data. `emit` increments them.
         NAMES.into_iter().zip(&self.counts).map(|(name, count)| (name, count.load(Ordering::Relaxed)))
     }
 

@@ -1,17 +1,17 @@
 use std::sync::Arc;
 
 use crate::{
-    event::{Emitter, Event, Lagged},
+    event::{Emitter, Event, Events, Lagged},
     unwind::{PanicSource, catch},
 };
 
 /// A receiver of events about the set of Pods. Pass it to [`Builder::observer`](crate::Builder::observer).
 ///
-/// A separate task on the pool's runtime calls the observer for each event, in order. **The observer
-/// must not block**, because it would block a thread of the runtime. It cannot slow down the pool: an observer that is
-/// more than [`EVENT_CAPACITY`](crate::EVENT_CAPACITY) events behind loses the oldest ones, and
-/// [`lagged`](Observer::lagged) is called with their number. A panic loses
-/// only the event. To wait for something, send the event to a task of your own, or use
+/// A separate task on the pool's runtime calls the observer for each event, in order. **The observer must not block**,
+/// because it would block a thread of the runtime. A slow observer does not slow down the pool: if it is more than
+/// [`EVENT_CAPACITY`](crate::EVENT_CAPACITY) events behind, the oldest events are dropped, and
+/// [`lagged`](Observer::lagged) is called with the number of dropped events. If the observer panics, only the current
+/// event is lost. For work that blocks or awaits, send the event to a task of your own, or use
 /// [`Pool::events`](crate::Pool::events).
 ///
 /// ```
@@ -44,11 +44,11 @@ pub trait Observer: Send + 'static {
 }
 
 /// Passes all events to the observer until the stream ends.
-pub(crate) async fn run(mut observer: Box<dyn Observer>, emitter: Arc<Emitter>) {
-    let mut events = emitter.subscribe();
+pub(crate) async fn run(mut observer: Box<dyn Observer>, mut events: Events, emitter: Arc<Emitter>) {
     while let Some(event) = events.next().await {
         let handled = match event {
-            // An observer that panics at each event would otherwise cause the next one.
+            // Skips panics of the observer itself: an observer that panics on every event would trigger itself
+            // endlessly.
             Ok(Event::Panicked { source, .. }) if source == PanicSource::Observer.as_str() => continue,
             Ok(event) => catch(|| observer.event(&event)),
             Err(lagged) => catch(|| observer.lagged(lagged)),

@@ -59,7 +59,8 @@ async fn traffic_follows_a_pod_to_its_new_address() {
     until(Duration::from_secs(15), "the old address is removed", || !known()).await;
     let removed = moved.elapsed();
     let report = load.stop().await;
-    // Traffic follows after at most one refresh interval plus 10 % jitter, and one probe interval plus 20 % jitter.
+    // Traffic follows the moved Pod after at most one refresh interval with its jitter of 10 %, and one probe interval
+    // with its jitter of 20 %.
     let limits = pool.config().limits();
     let bound = limits.refresh_max.mul_f64(1.1) + limits.probe_interval.mul_f64(1.2);
     println!("traffic followed {followed:?} after the move, old address removed after {removed:?}; bound {bound:?}");
@@ -69,7 +70,8 @@ async fn traffic_follows_a_pod_to_its_new_address() {
     cluster.shutdown().await.expect("the cluster shuts down");
 }
 
-/// Checks out a connection and returns two properties of its server: in recovery, and read-only by default.
+/// Checks out a connection and returns two properties of its server: whether it is in recovery, and whether its
+/// transactions are read-only by default.
 async fn server_mode(pool: &Pool, target: Target) -> (bool, bool) {
     let client =
         pool.get_for(target).await.unwrap_or_else(|error| panic!("checkout for target {target} failed: {error:?}"));
@@ -100,7 +102,7 @@ async fn each_target_selects_the_same_servers_as_in_libpq() {
     assert_eq!(seen(Target::Standby).await, [standby]);
     assert_eq!(seen(Target::PreferStandby).await, [standby]);
 
-    // Without a standby, only the targets that require one fail.
+    // While no standby is up, only the targets that require a standby fail.
     for ordinal in [1, 2] {
         cluster.kill(ordinal).await.expect("SIGKILL is sent");
     }
@@ -168,5 +170,43 @@ async fn a_pod_without_free_connection_slots_stays_healthy() {
     println!("{} sessions of other pools, {} responses in {:?}", sessions.len(), report.answers.len(), began.elapsed());
     assert_eq!(report.failures, Vec::<String>::new(), "failed requests");
     drop((sessions, others, more, pool));
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+/// `ALTER DATABASE … SET default_transaction_read_only` affects only new sessions. The pool notices the setting, and
+/// later its reset, although the probe's session was opened before the reset.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_resume_after_the_database_is_no_longer_read_only() {
+    let limit = Duration::from_secs(10);
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let pool = Pool::connect(&cluster.url()).await.expect("the pool is created");
+    pool.wait_ready(Target::ReadWrite, limit).await.expect("the primary accepts writes");
+    let superuser = cluster.client(0).await.expect("the superuser connects");
+    let database = cluster.database();
+    for round in 0..3 {
+        superuser
+            .batch_execute(&format!(
+                "ALTER DATABASE \"{database}\" SET default_transaction_read_only = on;
+                 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            ))
+            .await
+            .expect("the setting is changed, and all other sessions end");
+        let began = Instant::now();
+        while pool.wait_ready(Target::ReadWrite, Duration::from_millis(100)).await.is_ok() {
+            assert!(began.elapsed() < limit, "the read-only primary still counts as writable");
+        }
+        superuser
+            .batch_execute(&format!("ALTER DATABASE \"{database}\" RESET default_transaction_read_only"))
+            .await
+            .expect("the setting is reset");
+        let reset = Instant::now();
+        pool.wait_ready(Target::ReadWrite, limit).await.expect("the primary accepts writes again");
+        let client = pool.get_for(Target::ReadWrite).await.expect("checkout succeeds");
+        client.batch_execute("CREATE TABLE IF NOT EXISTS written ()").await.expect("the write succeeds");
+        println!("round {round}: writes resumed {:.1?} after the reset", reset.elapsed());
+    }
+    drop(superuser);
+    pool.close().await;
     cluster.shutdown().await.expect("the cluster shuts down");
 }

@@ -1,4 +1,4 @@
-//! The builder of a pool: validates the configuration, creates the shared state and starts the tasks.
+//! The builder of a pool: validates the configuration, creates the shared state and starts the background tasks.
 
 use std::{
     fmt,
@@ -78,22 +78,22 @@ impl Builder {
         }
     }
 
-    /// Sets the balancing policy and overrides the configured one. The configuration's default is
-    /// [`LeastCost`](crate::balance::LeastCost).
+    /// Sets the balancing policy, which replaces the configured one. Without this call and without a configured policy,
+    /// the pool uses [`LeastCost`](crate::balance::LeastCost).
     pub fn policy(mut self, policy: impl Policy) -> Self {
         self.chooser = Some(Chooser::new(policy));
         self
     }
 
-    /// Sets a resolver that returns the Pods, so that the configured host is not looked up in DNS. The host still names
-    /// the pool in metrics, and is still used for TLS verification and to search `passfile`.
+    /// Sets a resolver that returns the Pods, so that the configured host is not looked up in DNS. The host is still
+    /// the pool's name in metrics, and is still used for TLS verification and as the key for the search in `passfile`.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
     }
 
-    /// Sets a provider of the password, and optionally the user, of each new connection: an async closure or a
-    /// [`ProvideCredentials`]. The configured `passfile` is then not read.
+    /// Sets a provider that returns the password, and optionally the user, for each new connection: an async closure or
+    /// a [`ProvideCredentials`]. If a provider is set, the configured `passfile` is not read.
     pub fn credentials(mut self, provider: impl ProvideCredentials) -> Self {
         self.credentials = Some(Arc::new(provider));
         self
@@ -106,20 +106,20 @@ impl Builder {
         self
     }
 
-    /// Replaces the network probes with those of a test.
+    /// Replaces the probes over the network with simulated probes.
     #[cfg(all(test, not(podpool_loom)))]
     pub(super) fn probe_factory(mut self, probe_factory: ProbeFactory) -> Self {
         self.probe_factory = probe_factory;
         self
     }
 
-    /// Sets a TLS connector that replaces the one from the feature `rustls`, such as
-    /// `tokio_postgres_rustls::MakeRustlsConnect`, `postgres_openssl::MakeTlsConnector` or
+    /// Sets a TLS connector that replaces the one from the feature `rustls`. Examples are
+    /// `tokio_postgres_rustls::MakeRustlsConnect`, `postgres_openssl::MakeTlsConnector` and
     /// `postgres_native_tls::MakeTlsConnector`.
     ///
-    /// The configured `sslmode` (`disable`, `allow`, `prefer` or `require`) determines whether TLS is used. Verifying
-    /// certificates is up to the connector, so [`build`](Builder::build) rejects `verify-ca`, `verify-full`,
-    /// `sslrootcert`, `sslcert`, `sslkey` and `sslsni=0`. The connector receives the [name to
+    /// The configured `sslmode` (`disable`, `allow`, `prefer` or `require`) determines whether TLS is used. The
+    /// connector is responsible for verifying certificates, so [`build`](Builder::build) rejects `verify-ca`,
+    /// `verify-full`, `sslrootcert`, `sslcert`, `sslkey` and `sslsni=0`. The connector receives the [name to
     /// verify](crate::config::ssl::VerifiedName) and a socket that is connected to the Pod.
     pub fn tls_connector<M>(mut self, connector: M) -> Self
     where
@@ -202,8 +202,8 @@ impl Builder {
             connection_closed: Notify::new(),
         });
         for observer in observers {
-            // The task ends when the events are closed.
-            drop(runtime.spawn(observer::run(observer, events.clone())));
+            // The observer's task ends when the event channel is closed.
+            drop(runtime.spawn(observer::run(observer, events.subscribe(), events.clone())));
         }
         let inner = Arc::new(Inner::new(config, shared.clone(), chooser, resolver.clone(), View::empty()));
         let (close, closing) = mpsc::unbounded_channel();
@@ -239,8 +239,8 @@ impl fmt::Debug for Builder {
     }
 }
 
-/// Rejects a configured password. Called if there is a credentials provider, because it would be unclear which of the
-/// two to use.
+/// Rejects a configured password. Called if a credentials provider is set, because the choice between the password and
+/// the provider would be ambiguous.
 fn reject_passwords(config: &Config) -> Result<(), ConfigError> {
     let set = [("password", config.password().is_some()), ("password_file", config.password_file().is_some())];
     match set.into_iter().find(|(_, is_set)| *is_set) {

@@ -7,6 +7,7 @@
 //! - [`unresponsive_peer`]: a lost connection is detected within 8 s, whether it is idle or has a query running.
 //! - [`pool_size`]: the pool keeps its limits with slow servers, full servers and many concurrent callers, and closes
 //!   old and idle connections.
+//! - [`drained`]: a waiter never receives a connection to a Pod that is being drained.
 //! - [`saturation`]: with more callers than connections, each waiter is served in order, by any Pod that can serve it,
 //!   and a fleet of clients does not overload a server that is down.
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
@@ -19,6 +20,7 @@ mod namespace;
 mod server;
 
 mod deadline;
+mod drained;
 mod memory;
 mod pool_size;
 mod saturation;

@@ -1,4 +1,4 @@
-//! Checks out a connection for a target.
+//! Checks out a connection for a target, which is the role that a caller requests.
 //!
 //! [`try_idle`] takes an idle connection without waiting. If there is none, the caller [waits](wait) in the wait queue.
 //! A connection is [pinged](ping) first if it was idle for longer than `ping_after`, or if its server's last known role
@@ -13,7 +13,7 @@ pub(crate) mod thread_cache;
 pub(crate) mod try_idle;
 pub(crate) mod wait;
 
-use std::{future::Future, pin::pin};
+use std::{future::Future, pin::pin, sync::atomic::Ordering};
 
 use tokio::select;
 use tracing::Instrument as _;
@@ -32,9 +32,10 @@ use crate::{
     wire::record::Record,
 };
 
-/// The reason why the caller cannot use a connection that was checked out for it.
+/// The reason why the caller cannot use a connection that it has taken or was handed.
 enum NotReady {
-    /// The connection was closed after a failed ping or because of its server's role, or was returned to the pool.
+    /// The connection was closed after a failed ping or because its server's role does not fit, or it was returned to
+    /// the pool.
     Unusable(Option<Attempt>),
     /// The Pod has not responded to the ping yet. A background task continues to wait for the response.
     PingPending(Attempt),
@@ -63,8 +64,8 @@ impl Inner {
         Ok(client)
     }
 
-    /// Checks out a connection on the slow path: waits in the queue, and pings connections that need it. `found` is a
-    /// connection that was already taken but may need a ping.
+    /// Checks out a connection on the slow path: waits in the queue, and pings connections that need a ping. `found` is
+    /// a connection that the fast path has already taken but that may need a ping.
     async fn wait(
         &self,
         target: Target,
@@ -96,10 +97,10 @@ impl Inner {
     }
 
     /// Verifies that the caller can use a connection.
-    ///
     /// Pings the connection if it was idle for longer than `ping_after`, or if its server's last known role does not
-    /// fit the target; the response updates the role. A connection that is not clean goes back to the pool: dropping a
-    /// prepared statement can send a request on an idle connection.
+    /// fit the target. The response to the ping updates the role. A connection that is not clean is returned to the
+    /// pool. Even an idle connection can become unclean, because dropping a prepared statement can send a request on
+    /// it.
     async fn ready(&self, client: Client, target: Target, deadline: Instant) -> Result<Client, NotReady> {
         if !client.record().is_clean() {
             return Err(NotReady::Unusable(None));
@@ -114,7 +115,11 @@ impl Inner {
         match response {
             Some(Ok(())) if self.fits(client.record(), target) => Ok(client),
             Some(Ok(())) => {
-                // Closed because of its role. If the connection were returned, this caller could get it again.
+                // The connection is closed because its server's role does not fit. If it were returned, this caller
+                // could get it again.
+                // The probe's session may have the old role or the old `default_transaction_read_only`.
+                client.pod().probe_afresh.store(true, Ordering::Relaxed); // read by the prober
+                client.pod().probe_wanted.notify_one();
                 client.retire();
                 Err(NotReady::Unusable(None))
             }
@@ -124,7 +129,8 @@ impl Inner {
                 client.retire();
                 Err(NotReady::Unusable(Some(attempt)))
             }
-            // The caller's deadline came before the ping was overdue. The connection is returned and recycled.
+            // The caller's deadline passed before the ping was overdue. The connection is returned to the pool and
+            // recycled.
             None if deadline < hedge_at => Err(NotReady::Unusable(None)),
             None => {
                 let attempt = attempt("no response to a ping yet".into());
@@ -134,17 +140,17 @@ impl Inner {
         }
     }
 
-    /// Returns true if the role that the server last reported fits the target. Also true if the primary may replace
-    /// lagging standbys (`lag_fallback=primary`), because then only the list of candidates decides.
+    /// Returns true if the role that the server last reported fits the target. Also returns true if the primary may
+    /// replace lagging standbys (`lag_fallback=primary`), because then the list of candidates alone decides.
     #[inline]
     pub(crate) fn fits(&self, record: &Record, target: Target) -> bool {
-        // A target that accepts every server needs no look at the record.
+        // Checked first: if the target accepts every server, the connection's role need not be read.
         target.accepts(Role::Unknown, false)
             || self.shared.limits.lag_fallback == LagFallback::Primary && target.excludes_writable_primary()
             || target.accepts(record.role(), record.read_only())
     }
 
-    /// Sleeps on any executor that the caller runs on.
+    /// Sleeps for `pause`. Works on any executor that the caller may use.
     pub(crate) async fn pause(&self, pause: Duration) {
         self.shared.alarms.at(Instant::now() + pause).await;
     }

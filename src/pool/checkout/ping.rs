@@ -1,10 +1,13 @@
 //! Overdue pings: a background task waits for the response, so that no caller waits for an unresponsive Pod.
 //!
 //! A connection must respond to a ping before a caller gets it if it was idle for longer than `ping_after`, or if its
-//! server's last known role does not fit the target. Without a response within [`HEDGE_AFTER`], the caller tries
-//! another Pod while a background task keeps waiting. On a response, the connection is checked in and so goes to the
-//! oldest matching waiter. On a timeout, the connection is closed and the Pod is probed. Until then the Pod has a
-//! [pending ping](Pod::has_pending_ping), and callers prefer other Pods.
+//! server's last known role does not fit the caller's target (the requested role). If there is no response within
+//! [`HEDGE_AFTER`], the caller tries another Pod, and a background task keeps waiting for the response. If the response
+//! arrives, the connection is checked in and so goes to the oldest waiter that it can serve. If the ping times out, the
+//! connection is closed and the Pod is probed. Until then the Pod has a [pending ping](Pod::has_pending_ping), and
+//! callers prefer other Pods.
+
+use std::sync::Arc;
 
 use deadpool::unmanaged::Object;
 use tokio::time::timeout_at;
@@ -15,19 +18,29 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Time after which a ping is overdue, and the caller tries another Pod.
+/// Time after which a ping is overdue and the caller tries another Pod.
 ///
-/// Long enough for several round trips within a zone. The delay stays below 5 ms even if a second Pod is slow too and
-/// the timer's resolution is 1 ms. Where a round trip takes longer, several Pods are pinged and the first response
-/// wins.
+/// The value is long enough for several round trips within a zone. Even if a second Pod is also slow and the timer's
+/// resolution is 1 ms, the delay stays below 5 ms. If a round trip takes longer than this value, several Pods are
+/// pinged and the first response wins.
 pub(crate) const HEDGE_AFTER: Duration = Duration::from_millis(1);
 
-/// Time after an overdue ping for which no connection to the Pod is opened, because the response may still arrive.
+/// Grace period that starts when a ping is overdue. No new connection to the Pod is opened in this period, because the
+/// response may still arrive.
 pub(crate) const OPEN_AFTER: Duration = Duration::from_millis(100);
 
-/// A connection with an overdue ping. If the task is dropped, for example when the runtime shuts down, the connection
-/// is closed.
+/// A connection with an overdue ping. If the background task is dropped, for example because the runtime shuts down,
+/// the connection is closed.
 struct PendingPing(Option<Object<Box<Conn>>>);
+
+/// Counts one overdue ping less when it is dropped, even if a panic of a waiter's waker ends the check-in.
+struct EndPendingPing(Arc<Pod>);
+
+impl Drop for EndPendingPing {
+    fn drop(&mut self) {
+        self.0.end_pending_ping();
+    }
+}
 
 impl Drop for PendingPing {
     fn drop(&mut self) {
@@ -61,8 +74,7 @@ async fn run(mut pending: PendingPing, limit: Instant) {
     let keep =
         object.record.is_clean() && object.is_current() && !object.is_expired(now) && !object.pod().is_over_size();
     if let Some(object) = pending.0.take_if(|_| keep) {
-        let pod = object.pod().clone();
+        let _end = EndPendingPing(object.pod().clone());
         Pod::check_in(object, now);
-        pod.end_pending_ping();
     }
 }

@@ -1,12 +1,13 @@
-//! The opener: the one task that decides when connections are opened, both for waiters and to keep idle connections.
+//! The opener: the only task that opens connections, both for waiting callers and to keep spare idle connections.
 //!
-//! Five events wake the task: a new waiter that an opening could serve, the end of an opening, a released permit, a
-//! publication, and the upkeep's tick once a second. Each time, the task computes a [`plan`] from the current state and
-//! [opens](connect::open) the planned connections. The plan includes the time of the next plan, for example the end of
-//! a backoff.
+//! Five events wake the task: a new waiter that a new connection could serve, the end of a dial, a released
+//! connection permit, a newly published list of Pods, and the tick of the upkeep task once a second. Each time, the
+//! opener computes a [`plan`] from the current state and [opens](connect::open) the planned connections. The plan
+//! includes the time of the next plan, for example the end of a backoff.
 //!
-//! The opener has two further duties. It turns urgent probing on while a caller waits and no Pod can serve its target,
-//! and it wakes all waiters once they can no longer be served.
+//! The opener has two further duties. While a caller waits and no Pod can serve the role that the caller requested, the
+//! opener turns on urgent probing, which shortens the probe intervals of all Pods. It also wakes all waiters as soon as
+//! waiting has become pointless, for example because every Pod rejects the login.
 
 #[cfg(all(test, not(podpool_loom)))]
 mod model;
@@ -34,10 +35,10 @@ use crate::{
     time::Instant,
 };
 
-/// The state of the task.
+/// The state of the opener task.
 struct Opener {
     rng: Rng,
-    /// True while a caller waits and no Pod can serve its target.
+    /// True while a caller waits and no Pod can serve the role that the caller requested (the target).
     starving: bool,
 }
 
@@ -58,11 +59,12 @@ impl Opener {
     /// Makes and executes one plan. Returns the time of the next plan, unless the task is woken earlier.
     fn round(&mut self, inner: &Inner, now: Instant) -> Option<Instant> {
         let shared = &inner.shared;
-        let waiters = shared.waiters.begin_plan();
+        let mut waiters = shared.waiters.begin_plan();
         let view = inner.published.load();
         let waiting = shared.waiters.waiting() != 0;
         if waiting && error::fails_early(&view, shared, now) {
             shared.waiters.reevaluate(Target::ALL_BITS);
+            waiters = shared.waiters.begin_plan();
         }
         let pods: Vec<_> = view.pods().map(|(pod, health)| state(pod, health, now)).collect();
         let candidates = candidates(&view);
@@ -86,13 +88,13 @@ impl Opener {
             connect::open(by_index[pod]);
         }
         let fails_at = view.none_healthy_since.filter(|_| waiting).map(|since| since + shared.limits.acquire_timeout);
-        // `fails_early` is true only after `fails_at`, so the next plan is made slightly later.
+        // `fails_early` is true only after `fails_at`, so the next plan is made slightly later than `fails_at`.
         let fails_at = fails_at.map(|at| at + ping::HEDGE_AFTER).filter(|at| *at > now);
         plan.again_at.into_iter().chain(fails_at).min()
     }
 }
 
-/// Returns the Pod's state, as input to the plan.
+/// Returns the Pod's state in the form that [`plan`] needs.
 fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
     let pings_pending_since = pod.pending_pings.since();
     let (backoff, is_failing) = {
@@ -101,11 +103,11 @@ fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
     };
     let permits = pod.permits();
     let openings = pod.openings();
-    // Only such a Pod is kept at `min_idle`.
+    // Only a Pod that is healthy, not fenced and not drained is kept at `min_idle` idle connections.
     let in_use = health.state == State::Healthy && health.fence.is_none() && !pod.slot.is_closed();
     let missed = usize::from(pod.take_missed() && permits > 0);
-    // After a failed dial, only waiters justify another one. The server may be out of connection slots, and connections
-    // opened ahead of demand would take slots from other clients.
+    // After a failed dial, connections are opened only for waiters while there are any. The server may have no free
+    // connection slots, and connections opened ahead of demand would take slots from other clients.
     let is_pressed = is_failing && pod.slot.serves(pod.shared().waiters.waiting());
     let lacking = if in_use && !is_pressed { pod.shared().limits.min_idle.saturating_sub(pod.idle()) } else { 0 };
     PodState {
@@ -118,7 +120,8 @@ fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
     }
 }
 
-/// Returns the view's Pods as candidates. As in the view's candidate lists, equal weights are replaced by 1.
+/// Returns the view's Pods as candidates for load balancing. If all Pods have the same weight, each candidate gets
+/// weight 1, as in the view's candidate lists.
 fn candidates(view: &View) -> Vec<Candidate> {
     let weight = |pod: &Arc<Pod>| u32::from(pod.endpoint.weight());
     let even = view.pods().zip(view.pods().skip(1)).all(|((one, _), (other, _))| weight(one) == weight(other));

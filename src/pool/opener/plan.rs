@@ -1,13 +1,14 @@
-//! Decides how many connections to open, and to which Pods. [`plan`] is a pure function: the current time and the
-//! choice between equivalent Pods are arguments.
+//! Decides how many connections to open, and to which Pods. [`plan`] is a pure function: even the current time, and the
+//! function that chooses between equivalent Pods, are arguments.
 //!
-//! Each waiter is covered by one opening (a connection being opened) to a Pod that can serve it. An opening needs a
-//! permit of the Pod and of the pool, must stay within the handshake limits, and must not fall into the Pod's backoff.
-//! An opening older than [`SLOW`] no longer covers a waiter. The waiter gets a second opening, to another Pod if
-//! possible. A Pod also has a *deficit*: the number of connections that it needs to reach `min_idle`, or 1 if a
-//! checkout chose the Pod and found no idle connection.
+//! An *opening* is a connection that is being opened. Each waiter is covered by one opening to a Pod that can serve the
+//! waiter. An opening needs a free permit of the Pod and of the pool, must stay within the limits on concurrent
+//! handshakes, and must not start during the Pod's backoff. An opening older than [`SLOW`] no longer covers a waiter:
+//! the waiter gets a second opening, to another Pod if possible. A Pod also has a *deficit*: the number of connections
+//! that it lacks to reach `min_idle` idle connections, or 1 if a checkout chose the Pod and found no idle connection.
 //!
-//! With `N` = waiters + deficits, a plan adds at most `N` openings and never raises their total above `2 N`.
+//! With `N` = waiters + deficits, a plan adds at most `N` openings. It never raises the total above `2 N`, which counts
+//! only openings to Pods that can serve a waiter or have a deficit: slow dials to other Pods delay no waiter.
 
 use crate::{
     pool::pod::wait_queue::CLASSES,
@@ -20,17 +21,19 @@ pub(crate) const SLOW: Duration = Duration::from_millis(250);
 /// The state of one Pod, as input to a plan.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PodState {
-    /// The targets for which the Pod is a candidate.
+    /// Bit set of the targets (requested roles) for which the Pod is a candidate.
     pub(crate) targets: u32,
     /// Number of free permits of this Pod.
     pub(crate) permits: usize,
     /// Start times of the openings in progress.
     pub(crate) openings: Vec<Instant>,
-    /// Number of connections to open in addition to those for waiters.
+    /// Number of connections to open in addition to those that are opened for waiters.
     pub(crate) deficit: usize,
-    /// Earliest time of the next dial: the end of the backoff, or of the grace period for an overdue ping.
+    /// Earliest time of the next dial: the end of the backoff, or the end of the grace period that follows an overdue
+    /// ping.
     pub(crate) not_before: Option<Instant>,
-    /// True while a ping to the Pod is overdue. Openings to such a Pod cover no waiter, and other Pods are preferred.
+    /// True while a ping to the Pod is overdue. Openings to an unresponsive Pod cover no waiter, and other Pods are
+    /// preferred.
     pub(crate) unresponsive: bool,
 }
 
@@ -45,16 +48,17 @@ pub(crate) struct Limits {
     pub(crate) permits: usize,
 }
 
-/// The connections to open now, and the conditions for the next plan.
+/// The connections to open now, and the conditions under which the next plan is made.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Plan {
-    /// The index of the Pod of each connection to open. A Pod can occur several times.
+    /// The index of the Pod for each connection to open. An index can occur several times.
     pub(crate) open: Vec<usize>,
     /// Time of the next plan if no event requires one earlier.
     pub(crate) again_at: Option<Instant>,
-    /// The classes for which one more waiter would cause one more opening now.
+    /// Bit set of the classes (waiters with the same target) for which one more waiter would cause one more opening
+    /// now.
     pub(crate) openable: u32,
-    /// The classes that have waiters but no candidate.
+    /// Bit set of the classes that have waiters but no candidate.
     pub(crate) starving: u32,
 }
 
@@ -63,17 +67,19 @@ struct Planner<'a> {
     now: Instant,
     pods: &'a [PodState],
     limits: Limits,
-    /// For each Pod: remaining permits, openings younger than [`SLOW`] that cover no waiter yet, and all openings.
+    /// Number of remaining permits of each Pod.
     permits: Vec<usize>,
+    /// Number of openings to each Pod that are younger than [`SLOW`] and cover no waiter yet.
     young: Vec<usize>,
+    /// Number of all openings to each Pod.
     total: Vec<usize>,
     /// Number of openings that may still be added, over all Pods.
     room: usize,
     plan: Plan,
 }
 
-/// Plans the openings for `waiters`, the number of waiters of each class. `choose` picks one of the given Pods and
-/// returns its position in the slice.
+/// Plans the openings for the waiters. `waiters` holds the number of waiters of each class. `choose` picks one of the
+/// given Pods and returns its position in the slice.
 pub(crate) fn plan(
     now: Instant,
     pods: &[PodState],
@@ -84,6 +90,9 @@ pub(crate) fn plan(
     let is_young = |start: &&Instant| **start + SLOW > now;
     let total: Vec<_> = pods.iter().map(|pod| pod.openings.len()).collect();
     let under_way: usize = total.iter().sum();
+    let waiting = (0..CLASSES).filter(|class| waiters[*class] > 0).fold(0, |mask, class| mask | 1 << class);
+    let is_wanted = |pod: &&PodState| pod.targets & waiting != 0 || pod.deficit > 0;
+    let wanted_under_way: usize = pods.iter().filter(is_wanted).map(|pod| pod.openings.len()).sum();
     let wanted: usize = waiters.iter().sum::<usize>() + pods.iter().map(|pod| pod.deficit).sum::<usize>();
     let mut planner = Planner {
         now,
@@ -92,7 +101,11 @@ pub(crate) fn plan(
         permits: pods.iter().map(|pod| pod.permits).collect(),
         young: pods.iter().map(|pod| pod.openings.iter().filter(is_young).count()).collect(),
         total,
-        room: limits.total.saturating_sub(under_way).min(limits.permits).min((2 * wanted).saturating_sub(under_way)),
+        room: limits
+            .total
+            .saturating_sub(under_way)
+            .min(limits.permits)
+            .min((2 * wanted).saturating_sub(wanted_under_way)),
         plan: Plan::default(),
     };
     planner.cover_waiters(waiters, choose);
@@ -102,16 +115,16 @@ pub(crate) fn plan(
 }
 
 impl Planner<'_> {
-    /// Covers the waiters, starting with the class that has the fewest candidates: its waiters can use the fewest
-    /// openings.
+    /// Assigns an opening to each waiter. Starts with the class that has the fewest candidates, because its waiters can
+    /// use the fewest openings.
     fn cover_waiters(&mut self, waiters: &[usize; CLASSES], choose: &mut dyn FnMut(&[usize]) -> usize) {
         let candidates = |class: usize| self.pods.iter().filter(move |pod| pod.targets & (1 << class) != 0).count();
         let mut classes: Vec<_> =
             (0..CLASSES).filter(|class| waiters[*class] > 0).map(|class| (candidates(class), class)).collect();
         classes.sort_unstable();
         let waiting = classes.iter().fold(0, |mask, (_, class)| mask | 1 << class);
-        // Openings to Pods that serve few of the waiting classes are used first. The more versatile ones are left for
-        // the classes that follow.
+        // Openings to Pods that serve few of the waiting classes are assigned first. Openings to more versatile Pods
+        // are left for the classes that come later.
         let mut order: Vec<_> = (0..self.pods.len()).filter(|pod| self.pods[*pod].targets & waiting != 0).collect();
         order.sort_by_key(|pod| (self.pods[*pod].targets & waiting).count_ones());
         for (candidates, class) in classes {
@@ -137,7 +150,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Covers the deficits round-robin, one connection per Pod and round.
+    /// Opens the connections that Pods lack, round-robin: one connection per Pod and round.
     fn cover_deficits(&mut self) {
         let mut deficits: Vec<_> = self.pods.iter().map(|pod| pod.deficit).collect();
         for (deficit, young) in deficits.iter_mut().zip(&self.young) {
@@ -158,7 +171,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Sets `again_at` and `openable`.
+    /// Sets the time of the next plan (`again_at`) and the classes for which more connections could be opened
+    /// (`openable`).
     fn finish(&mut self, waiters: &[usize; CLASSES]) {
         let waits = |pod: &PodState| (0..CLASSES).any(|class| waiters[class] > 0 && pod.targets & (1 << class) != 0);
         let mut at = |time: Instant| {
@@ -174,8 +188,8 @@ impl Planner<'_> {
             at(self.now + SLOW);
         }
         for pod in 0..self.pods.len() {
-            // A new waiter raises the maximum of `2 N` openings by two, so only the other limits can prevent an
-            // opening.
+            // A new waiter raises the maximum of `2 N` openings by two, so only the Pod's and the pool's limits can
+            // prevent an opening for it.
             if self.has_capacity(pod) && self.not_before(pod).is_none() {
                 self.plan.openable |= self.pods[pod].targets;
             }
@@ -186,7 +200,7 @@ impl Planner<'_> {
         self.pods[pod].targets & (1 << class) != 0
     }
 
-    /// Returns the time before which the Pod must not be dialed, if it is in the future.
+    /// Returns the time before which the Pod must not be dialed, if that time is in the future.
     fn not_before(&self, pod: usize) -> Option<Instant> {
         self.pods[pod].not_before.filter(|at| *at > self.now)
     }
@@ -202,7 +216,8 @@ impl Planner<'_> {
         self.room > 0 && self.permits[pod] > 0 && self.total[pod] < self.limits.per_pod
     }
 
-    /// Chooses a Pod for a waiter. Prefers responsive Pods, and among them Pods without a slow opening.
+    /// Chooses a Pod for a waiter. Prefers responsive Pods, and among those prefers Pods without an opening older than
+    /// [`SLOW`].
     fn choose_for(&self, class: usize, choose: &mut dyn FnMut(&[usize]) -> usize) -> Option<usize> {
         let eligible = |pod: &usize| self.serves(*pod, class) && self.can_open(*pod) && self.not_before(*pod).is_none();
         let mut pods: Vec<_> = (0..self.pods.len()).filter(eligible).collect();
@@ -224,7 +239,7 @@ impl Planner<'_> {
     }
 }
 
-/// Keeps only the Pods for which `has` returns true, or all Pods if there are none.
+/// Keeps only the Pods for which `has` returns true. Keeps all Pods if `has` returns false for each of them.
 fn prefer(pods: &mut Vec<usize>, has: impl Fn(&usize) -> bool) {
     if pods.iter().any(&has) {
         pods.retain(has);

@@ -1,12 +1,13 @@
 //! Timers for callers that work on any executor.
 //!
-//! A caller need not run on tokio, and timers of the pool's runtime do not fire while no thread drives that runtime. An
-//! [`Alarm`] is therefore registered with the pool's [`Alarms`], which two parties fire: a task on the pool's runtime
-//! ([`run`]), and a process-wide thread, the [`watchdog`], for callers that cannot rely on that task.
+//! A caller may run on an executor other than tokio. Timers of the pool's tokio runtime do not fire while no thread
+//! drives that runtime. An [`Alarm`] is therefore registered with the pool's [`Alarms`], and two parties fire alarms: a
+//! task on the pool's runtime ([`run`]), and a process-wide thread, the [`watchdog`], for callers that cannot rely on
+//! that task.
 //!
-//! The crate `futures-timer` also offers timers for any executor, with one thread per process. It reads only the
-//! system's clock, so tests that pause tokio's clock would never reach a deadline. Callers on the pool's own runtime,
-//! the usual case, would wake another thread for each wait.
+//! The crate `futures-timer` also offers timers for any executor, with one thread per process. It has two drawbacks. It
+//! reads only the system's clock, so a test that pauses tokio's clock would never reach a deadline. It also wakes its
+//! thread for every wait, even in the usual case of a caller on the pool's own runtime.
 
 mod watchdog;
 
@@ -29,20 +30,21 @@ use tokio::{
 use crate::{
     sync::{Mutex, lock},
     time::Instant,
+    unwind::catch,
 };
 
 /// The alarms of one pool.
 #[derive(Debug)]
 pub(crate) struct Alarms {
     state: Mutex<State>,
-    /// Notifies [`run`] that an alarm was registered that is due before all others.
+    /// Notifies [`run`] that an alarm was registered whose time is earlier than that of all other alarms.
     earlier: Notify,
     runtime: Handle,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Wakers of the registered alarms, by time and number.
+    /// Wakers of the registered alarms, by the alarm's time and number.
     pending: BTreeMap<(Instant, u64), Waker>,
     next_number: u64,
     /// True once the pool is registered with the watchdog.
@@ -54,7 +56,7 @@ struct State {
 pub(crate) struct Alarm {
     alarms: Arc<Alarms>,
     at: Instant,
-    /// The number under which the alarm is registered. `None` before the first poll.
+    /// The alarm's number in the registry of alarms. `None` before the first poll.
     number: Option<u64>,
 }
 
@@ -63,16 +65,16 @@ impl Alarms {
         Arc::new(Self { state: Mutex::default(), earlier: Notify::new(), runtime })
     }
 
-    /// Creates an alarm that completes at `at`. The alarm is registered at its first poll.
+    /// Creates an alarm that completes at `at`. The first poll of the alarm registers it.
     pub(crate) fn at(self: &Arc<Self>, at: Instant) -> Alarm {
         Alarm { alarms: self.clone(), at, number: None }
     }
 
     /// Returns true if [`run`] is certain to fire an alarm of the calling task in time.
     ///
-    /// This holds if the caller runs on the pool's runtime and that runtime is multi-threaded: it drives timers as long
-    /// as it runs tasks. A current-thread runtime drives timers only inside of `block_on`, which cannot be detected
-    /// here.
+    /// This holds if the caller runs on the pool's runtime and that runtime is multi-threaded, because a multi-threaded
+    /// runtime drives timers as long as it runs tasks. A current-thread runtime drives timers only inside of
+    /// `block_on`, and this function cannot detect whether `block_on` is running.
     fn drives_itself(&self) -> bool {
         self.runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
             && Handle::try_current().is_ok_and(|current| current.id() == self.runtime.id())
@@ -95,14 +97,16 @@ impl Alarms {
         }
         if watch {
             watchdog::watch(self);
+            // Another thread may have registered an earlier alarm before this pool was added to the watchdog.
+            watchdog::wake_by(Instant::now().into_std());
         }
-        if needs_watchdog && is_first {
+        if needs_watchdog {
             watchdog::wake_by(at.into_std());
         }
         number
     }
 
-    /// Fires the alarms that are due. Returns the time of the next alarm.
+    /// Fires the alarms that are due. Returns the time of the next pending alarm.
     fn fire(&self, now: Instant) -> Option<Instant> {
         let (due, next) = {
             let mut state = lock(&self.state);
@@ -110,7 +114,11 @@ impl Alarms {
             let due = mem::replace(&mut state.pending, later);
             (due, state.pending.first_key_value().map(|((at, _), _)| *at))
         };
-        due.into_values().for_each(Waker::wake);
+        for waker in due.into_values() {
+            // The waker of a foreign executor may panic, for example after that executor was shut down. The panic must
+            // not prevent the other alarms. It is not reported, because only that executor's task is affected.
+            let _ = catch(|| waker.wake());
+        }
         next
     }
 }
@@ -123,7 +131,7 @@ impl Drop for Alarms {
     }
 }
 
-/// Fires the alarms on the pool's runtime, until the task is aborted.
+/// Fires due alarms on the pool's runtime, until the task is aborted.
 pub(crate) async fn run(alarms: Arc<Alarms>) {
     loop {
         let next = alarms.fire(Instant::now());

@@ -1,6 +1,6 @@
 //! The guard of a checked-out connection. When it is dropped, the connection is checked in, recycled or closed.
 
-use std::{fmt, ops::Deref};
+use std::{fmt, mem, ops::Deref};
 
 use deadpool::unmanaged::Object;
 use deadpool_postgres::{ClientWrapper, Transaction, TransactionBuilder};
@@ -20,16 +20,16 @@ use crate::{
 ///
 /// Dropping the guard returns the connection to the pool. Dropping is allowed on any thread, inside or outside of a
 /// runtime, and never blocks. A connection is clean if it has no open transaction and no outstanding request. A clean
-/// connection is available to the next caller immediately. Any other connection is first recycled in the background:
-/// the pool waits 100 ms for a running statement to finish, then cancels it on the server, and rolls back an open
-/// transaction. A connection that is still not clean is closed.
+/// connection is available to the next caller immediately. A connection that is not clean is first recycled in the
+/// background: the pool waits 100 ms for an in-flight statement to finish, then cancels the statement on the server,
+/// and rolls back an open transaction. If the connection is still not clean after that, it is closed.
 ///
 /// Session state that outlives a transaction is kept, unless [`Reset`](crate::config::Reset) is configured. Each
 /// connection caches the statements of `prepare_cached`. The cache is cleared if the connection is returned with more
-/// than `statement_cache_size` statements (256 by default), or after the server has reported a cached statement as
-/// outdated or missing.
+/// than `statement_cache_size` statements (256 by default), or after the server has reported that a cached statement is
+/// stale or missing.
 pub struct Client {
-    /// `None` only after the connection was taken by a method that ends the guard.
+    /// The pooled connection. `None` only after a method that ends the guard has taken the connection.
     object: Option<Object<Box<Conn>>>,
 }
 
@@ -53,7 +53,7 @@ impl Client {
     /// Returns the role that the server last reported on this connection.
     ///
     /// PostgreSQL 14 and later report a change of role with the response to the next statement. Earlier versions report
-    /// the role only when the connection is opened.
+    /// the role only once, when the connection is opened.
     #[must_use]
     pub fn role(&self) -> Role {
         self.record().role()
@@ -73,15 +73,15 @@ impl Client {
         self.wrapper_mut().build_transaction()
     }
 
-    /// Returns a token that cancels the running statement of this connection, over a separate socket.
+    /// Returns a token that cancels the in-flight statement of this connection, over a separate socket.
     ///
-    /// Use this instead of the driver's method of the same name, whose token does not contain the Pod's address.
+    /// Use this instead of the driver's `cancel_token`: the driver's token does not contain the Pod's address.
     #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
         self.conn().cancel_token()
     }
 
-    // Private: swapping two wrappers with `mem::swap` would associate connections with the wrong records.
+    // Private: swapping two wrappers with `mem::swap` would associate each connection with the other one's `Record`.
     fn wrapper_mut(&mut self) -> &mut ClientWrapper {
         let object = self.object.as_mut().expect("taken only by `drop` and `retire`, which end the guard");
         &mut object.wrapper
@@ -97,7 +97,8 @@ impl Client {
         self.conn().pod()
     }
 
-    /// Returns a reference to the record that stays valid after the guard has been dropped.
+    /// Returns a reference to the connection's [`Record`], the state read from the wire. It stays valid after the guard
+    /// has been dropped.
     pub(crate) fn shared_record(&self) -> std::sync::Arc<Record> {
         self.conn().record.shared()
     }
@@ -108,22 +109,23 @@ impl Client {
         now.saturating_sub(self.conn().idle_since) > ping_after
     }
 
-    /// Returns true if the connection is clean and was not idle for long enough to need a ping.
+    /// Returns true if the connection is clean and was idle for too short a time to need a ping.
     #[inline]
     pub(crate) fn is_fresh(&self, now: u64, ping_after: u64) -> bool {
         self.record().is_clean() && !self.is_stale(now, ping_after)
     }
 
-    /// Begins a use by a caller. `any` is true if the target is `any`, so the choice of the Pod did not depend on
-    /// roles.
+    /// Marks the start of a caller's use of the connection. `any` is true if the caller's target is `any`, so that the
+    /// choice of the Pod did not depend on roles.
     #[inline]
     pub(crate) fn begin_use(&mut self, any: bool, now: u64) {
         let conn = &mut **self.object.as_mut().expect("taken only by `drop` and `retire`, which end the guard");
         conn.record.set_any_pod(any);
+        conn.was_used = true;
         conn.use_timer.begin(now);
     }
 
-    /// Ends the guard and returns the connection, still checked out.
+    /// Ends the guard and returns the connection, which is still checked out.
     pub(crate) fn into_object(mut self) -> Object<Box<Conn>> {
         self.object.take().expect("taken only by a method that ends the guard")
     }
@@ -159,6 +161,8 @@ impl Drop for Client {
 fn return_to_pool(mut object: Object<Box<Conn>>) {
     let conn = &mut **object;
     conn.end_use();
+    // False if the waiter that was sent the connection no longer exists. The connection then keeps its idle time.
+    let was_used = mem::take(&mut conn.was_used);
     let conn = &*conn;
     if conn.record.is_clean() {
         let now = conn.pod().shared().clock.now();
@@ -167,7 +171,8 @@ fn return_to_pool(mut object: Object<Box<Conn>>) {
         } else if reset::is_due(conn) {
             recycle::recycle(object);
         } else {
-            Pod::check_in(object, now);
+            let idle_since = if was_used { now } else { conn.idle_since };
+            Pod::check_in(object, idle_since);
         }
     } else if conn.record.has_ended() {
         Pod::close_checked_out(object);

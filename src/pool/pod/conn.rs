@@ -1,4 +1,5 @@
-//! A pooled connection, a handle that observes it while it is checked out, and the permit for opening it.
+//! A pooled connection, the handle through which its Pod observes it while it is checked out, and the permit for
+//! opening it.
 
 use std::{ops::Deref, sync::Arc};
 
@@ -12,29 +13,32 @@ use crate::wire::{
     record::{Record, RecordOwner},
 };
 
-/// An open connection. Boxed in the deadpool, which moves its objects several times.
+/// An open connection. Boxed in the Pod's deadpool, because the deadpool moves its objects several times.
 #[derive(Debug)]
 pub(crate) struct Conn {
-    /// Dropped before the client, so that the driver can tell a close by the pool from a lost connection.
+    /// The owner of the state read from the wire. Dropped before the client, so that the driver can distinguish a close
+    /// by the pool from a lost connection.
     pub(crate) record: RecordOwner,
     pub(crate) wrapper: ClientWrapper,
     driver: AbortHandle,
-    /// Dials cancel requests. Held here because the connection can outlive its pool.
+    /// The dialer for cancel requests. Stored here because the connection can outlive its pool.
     dialer: Arc<Dialer>,
     encrypted: bool,
     /// End of the connection's lifetime, in milliseconds of the pool's clock.
     expires_at: u64,
     /// The Pod's generation when the connection was opened.
     pub(crate) generation: u64,
-    /// Time when the connection was opened or last returned, in milliseconds of the pool's clock.
+    /// Time when the connection was opened or last used, in milliseconds of the pool's clock.
     pub(crate) idle_since: u64,
-    /// Number of requests sent up to the last session reset. If no request was sent since, no reset is needed.
+    /// True if a caller has received the connection since the connection was last idle.
+    pub(crate) was_used: bool,
+    /// Number of requests sent up to the last session reset. If this is also the current number, no reset is needed.
     pub(crate) sent_at_reset: u64,
-    /// Number of parsed statements up to which the statement cache is certain to be within its limit.
+    /// The statement cache is certain to be within its size limit until this number of statements has been parsed.
     pub(crate) cache_fits_until: u64,
     /// True if the statement cache was already cleared once because a cached statement was missing on the server.
     pub(crate) cleared_for_missing: bool,
-    /// Measures the current use.
+    /// Measures how long the current caller uses the connection.
     pub(crate) use_timer: UseTimer,
     /// Dropped last: the permit is released after the connection has been closed.
     pub(crate) permit: Permit,
@@ -50,8 +54,8 @@ impl Conn {
     ) -> Box<Self> {
         let Dialled { client, record, driver, encrypted } = dialled;
         let idle_since = permit.shared().clock.now();
-        // The wrapper aborts its task when it is dropped, but the driver must still send Terminate. So the wrapper gets
-        // a dummy task, and the driver ends after Terminate.
+        // The wrapper aborts its task when it is dropped, but the driver must still send Terminate. The wrapper
+        // therefore gets a dummy task, and the driver's own task ends after it has sent Terminate.
         let wrapper = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
         let sent_at_reset = record.sent();
         let cache_fits_until = record.parsed() + permit.shared().limits.statement_cache_size as u64;
@@ -64,6 +68,7 @@ impl Conn {
             expires_at,
             generation,
             idle_since,
+            was_used: false,
             sent_at_reset,
             cache_fits_until,
             cleared_for_missing: false,
@@ -72,7 +77,7 @@ impl Conn {
         })
     }
 
-    /// Returns the connection's Pod.
+    /// Returns the Pod that this connection is connected to.
     #[inline]
     pub(crate) fn pod(&self) -> &Arc<Pod> {
         &self.permit.0
@@ -84,7 +89,7 @@ impl Conn {
         !self.record.has_ended() && self.generation == self.pod().generation()
     }
 
-    /// Returns a token that cancels the running statement.
+    /// Returns a token that cancels the in-flight statement.
     pub(crate) fn cancel_token(&self) -> CancelToken {
         let pod = self.pod();
         let shared = pod.shared();
@@ -97,7 +102,7 @@ impl Conn {
         )
     }
 
-    /// Ends the measurement of the current use, if one has begun.
+    /// Ends the measurement of the current use. Does nothing if no use has begun.
     #[inline]
     pub(crate) fn end_use(&mut self) {
         self.use_timer.end(&self.permit.0.use_times);
@@ -124,8 +129,8 @@ impl Conn {
 /// The reason why a connection is closed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reason {
-    /// None of the other reasons: recycling or a ping failed, the server had the wrong role, or the Pod was over its
-    /// size.
+    /// A reason not listed below: recycling or a ping failed, the server had the wrong role, or the Pod had more
+    /// connections than its maximum.
     Discarded,
     /// The Pod is being drained, or the pool is closed.
     Drained,
@@ -161,7 +166,7 @@ impl Label for Reason {
 }
 
 impl Conn {
-    /// Infers the reason why the connection is being closed from its state.
+    /// Infers from the connection's state why the connection is being closed.
     fn reason(&self) -> Reason {
         let shared = self.pod().shared();
         let now = shared.clock.now();
@@ -196,17 +201,17 @@ pub(crate) struct ConnHandle {
     token: CancelToken,
     /// End of the connection's lifetime, in milliseconds of the pool's clock.
     pub(crate) expires_at: u64,
-    /// Number of requests at the last check by the upkeep, and the time of the check that first saw this number.
+    /// Number of requests at the last check by the upkeep task, and the time of the check that first found this number.
     last_use: (u64, u64),
 }
 
 impl ConnHandle {
-    /// Returns a cancel token if the connection waits for a response.
+    /// Returns a cancel token if the connection is waiting for a response.
     pub(crate) fn cancel_token_if_busy(&self) -> Option<CancelToken> {
         (!self.record.has_ended() && self.record.outstanding() > 0).then(|| self.token.clone())
     }
 
-    /// Returns the time since a check last found a new request on the connection.
+    /// Returns the time since a check by the upkeep task last found a new request on the connection.
     pub(crate) fn unused_for(&mut self, now: u64) -> u64 {
         let sent = self.record.sent();
         if self.last_use.0 != sent {
@@ -215,7 +220,7 @@ impl ConnHandle {
         now.saturating_sub(self.last_use.1)
     }
 
-    /// Closes the socket without sending Terminate.
+    /// Closes the socket without sending Terminate first.
     pub(crate) fn abort(&self) {
         self.driver.abort();
     }
@@ -226,7 +231,7 @@ impl ConnHandle {
 pub(crate) struct Permit(Arc<Pod>);
 
 impl Permit {
-    /// Takes a permit. Returns `None` if the Pod or the pool has none left.
+    /// Takes a permit. Returns `None` if the Pod or the pool has no permit left.
     pub(crate) fn take(pod: &Arc<Pod>) -> Option<Self> {
         pod.take_permit().then(|| Self(pod.clone()))
     }

@@ -1,9 +1,9 @@
 //! Opens a connection in a background task.
 //!
 //! Callers never dial. A cancelled checkout therefore wastes no handshake, and a new connection goes to the oldest
-//! matching waiter. The [opener](crate::pool::opener) decides when to open a connection, and to which Pod. The task
-//! holds a permit, dials, and parks the connection. A failed dial starts the Pod's backoff; see
-//! [`last_failure`](super::last_failure).
+//! waiter that it can serve. The [opener](crate::pool::opener) decides when to open a connection, and to which Pod. The
+//! background task holds a permit, dials, and adds the new connection to the Pod's idle connections or hands it to a
+//! waiter. A failed dial starts the Pod's backoff; see [`last_failure`](super::last_failure).
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::{
 /// connections that were opened together do not expire together.
 const JITTER: u32 = 10;
 
-/// A connection being opened. Counted by the Pod until the drop, which wakes the opener.
+/// A connection that is being opened. The Pod counts it until it is dropped. The drop wakes the opener.
 struct Opening {
     pod: Arc<Pod>,
     start: Instant,
@@ -49,8 +49,8 @@ impl Drop for Opening {
     }
 }
 
-/// Starts a task that opens a connection. Returns false if the Pod has no permit left or is being drained. Called only
-/// by the opener.
+/// Starts a task that opens a connection. Returns false if the Pod has no permit left or is being drained. Only the
+/// opener calls this function.
 pub(crate) fn open(pod: &Arc<Pod>) -> bool {
     if pod.slot.is_closed() {
         return false;
@@ -78,7 +78,6 @@ async fn run(permit: Permit, opening: Opening) {
             let expires_at = shared.clock.now().saturating_add(lifetime);
             let conn = Conn::new(dialled, dialer.clone(), permit, generation, expires_at);
             pod.connections.add(conn.handle());
-            drop(opening);
             if conn.is_current() {
                 lock(&pod.last_failure).clear();
                 pod.park(conn);
@@ -86,10 +85,12 @@ async fn run(permit: Permit, opening: Opening) {
                 let attempt = pod.endpoint.attempt(Phase::Startup, "the session ended immediately after startup");
                 lock(&pod.last_failure).dial_failed(Class::NotReady, attempt, began, Instant::now(), random());
             }
+            // Last: dropping `opening` wakes the opener, which must see the connection or the failure.
+            drop(opening);
         }
         Err(error) => {
             shared.counters.failed_in.increment(error.phase);
-            // A dial ends at its deadline at the latest, so only a dial that timed out takes this long.
+            // Every dial ends by its deadline, so a dial that took this long has timed out.
             if began.elapsed() >= shared.limits.connect_timeout {
                 shared.counters.timed_out.increment(error.phase);
             }
@@ -109,7 +110,7 @@ fn random() -> f64 {
     rand::random_range(0.0..1.0)
 }
 
-/// Emits the event for a Pod that refuses all new connections: a TLS or login failure.
+/// Emits the event for a Pod that refuses all new connections, because of TLS or because of the login.
 pub(crate) fn emit_refusal(pod: &Pod, class: Class, attempt: &Attempt) {
     let (endpoint, cause) = (pod.endpoint.clone(), attempt.reason().into());
     pod.shared().events.emit(match class {
@@ -124,13 +125,14 @@ pub(crate) fn to_attempt(pod: &Pod, error: DialError) -> (Class, Attempt) {
     (class, pod.endpoint.attempt(phase, error.into_cause()))
 }
 
-/// Returns an observer that forwards a connection's evidence to the directory.
+/// Returns an observer that forwards evidence of the Pod's role or health from a connection to the directory, the task
+/// that maintains the set of Pods.
 pub(crate) fn connection_observer(pod: &Pod, generation: u64) -> ConnectionObserver {
     let (shared, serial) = (pod.shared().clone(), pod.serial);
     ConnectionObserver::new(move |evidence| shared.send(Message::Observed { pod: serial, generation, evidence }))
 }
 
-/// Shortens a lifetime by `unit` times a tenth. `unit` is a random number from 0 to 1.
+/// Shortens a lifetime by `unit` times a tenth of it. `unit` is a random number from 0 to 1.
 fn jittered(lifetime: Duration, unit: f64) -> Duration {
     lifetime - (lifetime / JITTER).mul_f64(unit)
 }

@@ -1,19 +1,20 @@
-//! One Pod: its idle connections, its limits and counters, and the checkout and check-in paths.
+//! One Pod: its idle connections, limits and counters, and the code that checks connections out and in.
 //!
 //! A [`Pod`] keeps its idle connections ([`conn`]) in its own deadpool. [`connect`] opens connections in background
 //! tasks. [`client`] is the guard that a caller holds. [`recycle`] and [`reset`] prepare a returned connection for
 //! reuse. Callers that find no idle connection wait in the pool-wide [`wait_queue`]; [`alarms`] end the wait at the
-//! deadline. The [`prober`] sends its results to the directory as [`message`]s, and the directory publishes a [`view`]
-//! of all Pods. [`shared`] holds the state that all Pods of one pool have in common.
+//! deadline. The [`prober`] sends its results as [`message`]s to the directory, the task that maintains the set of
+//! Pods. The directory publishes the Pods and their health as a [`view`]. [`shared`] holds the state that all Pods of
+//! one pool have in common.
 //!
 //! # Orderings
 //!
 //! `open` counts permits. `fetch_update` keeps it at or below `size`, and a permit is released only after its
-//! connection has been closed. `open` guards no other data, so it is relaxed: after reading a stale value, a caller at
-//! worst waits for the next plan of the opener.
+//! connection has been closed. Accesses to `open` are relaxed, because it guards no other data. After reading a stale
+//! value, a caller at worst waits until the opener makes its next plan.
 //!
-//! Only the directory increments `generation`, which invalidates every open connection. A caller that reads the old
-//! value may still use an invalid connection, which is closed when it is returned.
+//! Only the directory increments `generation`, and each increment invalidates every open connection. A caller that
+//! reads a stale value may still use an invalid connection, but that connection is closed when it is returned.
 
 pub(crate) mod alarms;
 pub(crate) mod client;
@@ -82,7 +83,7 @@ pub(crate) struct Pod {
     openings: Mutex<Vec<Instant>>,
     /// True if a checkout has chosen this Pod and found no idle connection since the opener's last plan.
     missed: AtomicBool,
-    /// Number of passed probes in the upper 32 bits, duration of the last one in microseconds in the lower.
+    /// Upper 32 bits: number of passed probes. Lower 32 bits: duration of the last passed probe in microseconds.
     last_probe: AtomicU64,
     pub(crate) pending_pings: PendingPings,
     /// Replication lag of a standby: write-ahead log that it has not replayed, in bytes. `u64::MAX` if unknown.
@@ -91,8 +92,10 @@ pub(crate) struct Pod {
     pub(crate) last_failure: Mutex<LastFailure>,
     /// Makes the prober probe immediately.
     pub(crate) probe_wanted: Notify,
+    /// Makes the next probe open a new connection, because settings may have changed since the last one was opened.
+    pub(crate) probe_afresh: AtomicBool,
     pub(crate) connections: OpenConnections,
-    /// Use times of this Pod's connections since the last export.
+    /// Use times of this Pod's connections since the last export of metrics.
     pub(crate) use_times: UseTimes,
     shared: Arc<Shared>,
 }
@@ -114,6 +117,7 @@ impl Pod {
             generation: AtomicU64::new(0),
             last_failure: Mutex::default(),
             probe_wanted: Notify::new(),
+            probe_afresh: AtomicBool::new(false),
             connections: OpenConnections::default(),
             use_times: UseTimes::new(shared.limits.pool_size),
             shared,
@@ -130,7 +134,8 @@ impl Pod {
     #[inline]
     pub(crate) fn try_take(&self) -> Option<Client> {
         loop {
-            // The most recently used one: its server process has warm caches, and unneeded ones reach `idle_timeout`.
+            // The most recently used connection, because its server process has warm caches. Unneeded connections stay
+            // idle and reach `idle_timeout`.
             let object = self.idle.try_get().ok()?;
             if object.is_current() {
                 self.slot.checkout();
@@ -141,13 +146,13 @@ impl Pod {
     }
 
     /// Checks in a clean connection: hands it to the oldest matching waiter, or adds it to the idle connections.
-    /// `now` is the current value of the pool's clock.
-    pub(crate) fn check_in(mut object: unmanaged::Object<Box<Conn>>, now: u64) {
-        object.idle_since = now;
+    /// `idle_since` is the time of the last use, in milliseconds of the pool's clock.
+    pub(crate) fn check_in(mut object: unmanaged::Object<Box<Conn>>, idle_since: u64) {
+        object.idle_since = idle_since;
         let pod = object.pod().clone();
         let waiting = pod.shared.waiters.waiting();
         if waiting != 0 && pod.slot.serves(waiting) {
-            // Handed over directly, so that no new caller can take the connection first.
+            // The waiter gets the connection directly, so that no new caller can take it first.
             match pod.shared.waiters.hand_over(&pod.slot, Client::new(object)) {
                 None => return pod.slot.handed_over(),
                 Some(client) => object = client.into_object(),
@@ -166,10 +171,10 @@ impl Pod {
         pod.on_check_in(flags);
     }
 
-    /// Adds a connection that is not checked out to the idle ones: a new connection, or one that `reap` keeps.
+    /// Adds a connection that is not checked out to the idle ones: a new connection, or one that `reap` has kept.
     pub(crate) fn park(self: &Arc<Self>, conn: Box<Conn>) {
-        // The deadpool has a place for every permit, and each connection holds a permit. Otherwise `try_add` fails only
-        // on a closed deadpool, and this one is never closed.
+        // The deadpool has a place for every permit, and each connection holds a permit, so the deadpool is never full.
+        // Apart from that, `try_add` fails only on a closed deadpool, and this one is never closed.
         if let Err((conn, error)) = self.idle.try_add(conn) {
             tracing::error!(endpoint = %self.endpoint, %error, "connection closed: the idle pool has no place for it");
             drop(conn);
@@ -182,7 +187,8 @@ impl Pod {
         drop(unmanaged::Object::take(object));
     }
 
-    /// Closes idle connections if the Pod is drained, or serves waiters, after a connection became idle or was closed.
+    /// Runs after a connection became idle or was closed: closes idle connections if the Pod is drained, and otherwise
+    /// serves the waiters if there are any.
     #[inline]
     fn on_check_in(&self, flags: Flags) {
         if flags.any() {
@@ -209,7 +215,7 @@ impl Pod {
 
     /// Invalidates the connections that are open now: closes idle ones immediately, others when they are returned.
     pub(crate) fn purge(&self) {
-        // Release pairs with the acquire in `generation`.
+        // Release pairs with the acquire in `generation()`.
         self.generation.fetch_add(1, Ordering::Release);
         self.close_idle();
     }
@@ -222,7 +228,7 @@ impl Pod {
 
     // === counts ===
 
-    /// Returns the generation for a connection whose dial starts now.
+    /// Returns the generation of a connection whose dial starts now.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         // Acquire pairs with `purge`.
@@ -249,7 +255,7 @@ impl Pod {
         self.size.load(Ordering::Relaxed)
     }
 
-    /// Sets the maximum number of connections. Surplus connections are closed by the next `reap` or when returned.
+    /// Sets the maximum number of connections. Surplus connections are closed by the next `reap` or on return.
     pub(crate) fn set_size(&self, size: usize) {
         self.size.store(size, Ordering::Relaxed);
     }
@@ -299,11 +305,11 @@ impl Pod {
         }
     }
 
-    /// Records that a checkout found no idle connection here. The opener opens one if a permit is free, so that the
-    /// number of connections follows the Pod's share of the traffic.
+    /// Records that a checkout found no idle connection to this Pod. The opener then opens one if a permit is free, so
+    /// that the number of connections follows the Pod's share of the traffic.
     #[cold]
     pub(crate) fn miss(&self) {
-        // Relaxed: the opener's `Notify` orders the flag.
+        // Relaxed: the opener's `Notify` makes the flag visible to the opener.
         if self.permits() > 0
             && self.opening() < self.shared.limits.handshakes_per_pod
             && !self.missed.swap(true, Ordering::Relaxed)
@@ -328,15 +334,15 @@ impl Pod {
         self.pending_pings.is_any()
     }
 
-    /// Counts one overdue ping less, after its response or its timeout.
+    /// Counts one overdue ping less, after the ping's response or timeout.
     pub(crate) fn end_pending_ping(&self) {
         self.pending_pings.end();
-        // Callers may be waiting although this Pod has idle connections, because they avoid a pending ping.
+        // Callers may be waiting although this Pod has idle connections, because they avoid Pods with overdue pings.
         self.on_check_in(self.slot.flags());
     }
 
-    /// Returns true if the Pod has an idle connection. Never misses one that became idle before a change of the slot's
-    /// word that the caller has seen: deadpool increments its count before a connection can be taken.
+    /// Returns true if the Pod has an idle connection. Never misses a connection that became idle before a change of
+    /// the slot's word that the caller has read: deadpool increments its count before a connection can be taken.
     pub(crate) fn has_idle(&self) -> bool {
         self.idle() > 0
     }
@@ -348,11 +354,11 @@ impl Pod {
 
     // === upkeep ===
 
-    /// Records a passed probe and its duration. Called by the directory only.
+    /// Records a passed probe and its duration. Only the directory calls this.
     pub(crate) fn record_probe(&self, took: Duration) {
         let (probes, _) = self.last_probe();
         let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        // Relaxed: count and duration share one word, and only the directory writes it.
+        // Relaxed: the count and the duration share one word, and only the directory writes it.
         self.last_probe.store((u64::from(probes.wrapping_add(1)) << 32) | u64::from(micros), Ordering::Relaxed);
     }
 
@@ -364,7 +370,7 @@ impl Pod {
 
     /// Sets the replication lag of a standby: write-ahead log that it has not replayed, in bytes.
     pub(crate) fn set_lag_bytes(&self, bytes: Option<u64>) {
-        // Relaxed: only reported in the status and in metrics.
+        // Relaxed: the lag is only reported in the status and in metrics.
         self.lag_bytes.store(bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
@@ -381,7 +387,7 @@ impl Pod {
                 kept.push(conn);
             }
         }
-        // `try_remove` returned the newest first, so the reverse restores the order.
+        // `try_remove` returned the newest connection first, so adding them back in reverse restores the order.
         for conn in kept.into_iter().rev() {
             self.park(conn);
         }

@@ -1,14 +1,15 @@
-//! The prober of one Pod: a task that probes the Pod periodically and sends each outcome to the directory.
+//! The prober of one Pod: a task that probes the Pod periodically and sends each outcome to the directory, the task
+//! that maintains the set of Pods.
 //!
 //! Probes use a dedicated connection, so that load on the pooled connections cannot make a healthy Pod look unhealthy.
-//! The connection stays open between probes, so that a server's shutdown is noticed immediately, even without other
-//! traffic.
+//! The connection stays open between probes, so that a shutdown of the server is noticed immediately, even if the Pod
+//! has no other traffic.
 
 use std::{
     fmt,
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use tokio::{
@@ -23,25 +24,28 @@ use super::{
     message::{Message, Probed},
 };
 use crate::{
+    endpoint::Role,
     error::{BoxError, Phase},
     time::{Duration, Instant},
     trace::{PROBE, endpoint_span},
     wire::{Class, classify, dial::Dialled, server_facts},
 };
 
-/// The generation of probe connections: the maximum, so that their evidence is never discarded as outdated.
+/// The generation of probe connections: the maximum, so that evidence from a probe connection is never discarded as
+/// stale.
 pub(crate) const PROBE_GENERATION: u64 = u64::MAX;
 /// Probe interval of a Pod that is not healthy or whose last probe failed.
 pub(crate) const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
-/// Maximum probe interval of a Pod in a slow latency class. Such a Pod gets little traffic, so only probes show that it
-/// has recovered.
+/// Maximum probe interval of a Pod in a slow latency class. Such a Pod gets little traffic, so its recovery is noticed
+/// mainly through probes.
 pub(crate) const SLOW_INTERVAL: Duration = Duration::from_secs(2);
-/// Jitter of a probe interval, as a fraction in either direction. Spreads the probes of many clients.
+/// Jitter of a probe interval, as a fraction in either direction. Spreads the probes of many clients over time.
 const JITTER: f64 = 0.2;
 
-/// Maximum number of clients that redial a lost server without delay.
+/// Maximum number of clients for which each client redials a lost server without delay.
 const SMALL_FLEET: usize = 20;
-/// Maximum rate at which a larger number of clients redial a server that all lose at the same moment.
+/// Maximum average rate at which more than [`SMALL_FLEET`] clients together redial a server that they lost at the same
+/// moment.
 const DIALS_PER_SECOND: f64 = 200.0;
 
 /// A way to probe one Pod.
@@ -55,7 +59,8 @@ pub(crate) trait Probe: Send {
     }
 }
 
-/// Creates a [`Probe`] for each Pod of a pool. The default probes over the network. Simulations use another factory.
+/// Creates a [`Probe`] for each Pod of a pool. The default factory creates probes over the network. Simulations use
+/// another factory.
 pub(crate) struct ProbeFactory(Box<dyn Fn() -> Box<dyn Probe> + Send + Sync>);
 
 impl ProbeFactory {
@@ -76,7 +81,7 @@ impl fmt::Debug for ProbeFactory {
     }
 }
 
-/// Probes over a dedicated connection, which is kept between probes.
+/// Probes a Pod over a dedicated connection, which stays open between probes.
 struct ConnectionProbe(Option<Dialled>);
 
 impl Probe for ConnectionProbe {
@@ -89,7 +94,7 @@ impl Probe for ConnectionProbe {
     }
 }
 
-/// Probes the Pod until the task is aborted. `healthy` returns true while the Pod's state is healthy.
+/// Probes the Pod until the task is aborted. `healthy` returns true while the Pod is considered healthy.
 pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
     let shared = pod.shared().clone();
     let mut prober = (shared.probe_factory.0)();
@@ -99,7 +104,8 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
         shared.send(Message::Probed { pod: pod.serial, outcome });
         let began = Instant::now();
         loop {
-            // Enabled before the interval is read, so that a start of urgent probing is not missed in between.
+            // `began` is enabled before the interval is read, so that a start of urgent probing in between is not
+            // missed.
             let mut urgent_began = pin!(shared.urgent_probing.began());
             urgent_began.as_mut().enable();
             let unit = rand::random_range(-1.0..1.0);
@@ -120,16 +126,16 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
                     }
                     break;
                 }
-                // Computes the interval again, which is now shorter.
+                // Recomputes the interval, because urgent probing has shortened it.
                 () = urgent_began => {}
             }
         }
     }
 }
 
-/// Returns the delay before a probe redials a lost server. Other clients may have lost it at the same moment, so the
-/// delay limits the dials of all clients to [`DIALS_PER_SECOND`] on average. Zero for up to [`SMALL_FLEET`] clients, or
-/// if their number is unknown. `unit` is a random number from 0 to 1.
+/// Returns the delay before a probe redials a lost server. Other clients may have lost the server at the same moment,
+/// so the delay limits the redials of all clients together to [`DIALS_PER_SECOND`] on average. The delay is zero for up
+/// to [`SMALL_FLEET`] clients, or if the number of clients is unknown. `unit` is a random number from 0 to 1.
 fn reconnect_delay(clients: Option<usize>, unit: f64) -> Duration {
     let clients = clients.filter(|clients| *clients > SMALL_FLEET).unwrap_or(0);
     Duration::from_secs_f64(clients as f64 / DIALS_PER_SECOND * unit)
@@ -138,7 +144,12 @@ fn reconnect_delay(clients: Option<usize>, unit: f64) -> Duration {
 async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
     let shared = pod.shared();
     let limit = shared.limits.probe_timeout;
-    // The end of the old connection proves nothing about the Pod's current state, so a new one is opened.
+    // Relaxed: a hint, ordered by `probe_wanted`.
+    if pod.probe_afresh.swap(false, Ordering::Relaxed) {
+        *connection = None;
+    }
+    // If the previous probe connection has ended, a new one is opened: the end alone proves nothing about the Pod's
+    // current state.
     let open = match connection.take_if(|open| !open.record.has_ended()) {
         Some(open) => open,
         None => match dial(pod).await {
@@ -151,14 +162,17 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
     match timeout(limit, server_facts::probe(&open)).await {
         Ok(Ok((took, facts))) => {
             let read_only = open.record.read_only();
-            *connection = Some(open);
+            // `ALTER DATABASE … SET default_transaction_read_only` affects only new sessions. While a primary is
+            // read-only, each probe opens a new session, which has the setting's current value.
+            *connection = Some(open).filter(|open| !(read_only && open.record.role() == Role::Primary));
             Probed::Passed { facts, read_only, took, sent, received: Instant::now() }
         }
         Ok(Err(error)) => {
             let class = classify(&error).class;
             failed(pod, true, None, class, error.into())
         }
-        // A timeout is conclusive only if the pooled connections received nothing either.
+        // A probe timeout is conclusive only if the pooled connections to the Pod also received nothing during the
+        // probe.
         Err(_) => {
             shared.counters.timed_out.increment(Phase::Probe);
             let unresponsive = pod.connections.totals().reads == reads;
@@ -168,10 +182,10 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
     }
 }
 
-/// Opens a probe connection. Waits until fewer than the maximum number of probe handshakes are in progress.
+/// Opens a probe connection. If the maximum number of probe handshakes are in progress, waits until one has finished.
 async fn dial(pod: &Arc<Pod>) -> Result<Dialled, Probed> {
     let shared = pod.shared();
-    // The semaphore is never closed, so this cannot fail.
+    // The semaphore is never closed, so `acquire` cannot fail.
     let _handshake = shared.probe_handshakes.acquire().await;
     let began = Instant::now();
     let Some(dialer) = shared.dialer.get() else {

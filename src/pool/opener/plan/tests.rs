@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Target;
 
-/// The `open` of a plan that opens no connection.
+/// The expected value of `Plan::open` if no connection is opened.
 const NONE: [usize; 0] = [];
 const LIMITS: Limits = Limits { per_pod: 2, total: 32, permits: usize::MAX };
 
@@ -106,6 +106,14 @@ fn reports_classes_without_a_candidate_as_starving() {
     assert_eq!(first(now, &[], &[(Target::Any, 1)], LIMITS).starving, Target::Any.bit());
 }
 
+#[test]
+fn slow_openings_to_pods_that_serve_no_waiter_delay_no_waiter() {
+    let now = Instant::now() + Duration::from_secs(10);
+    let slow = PodState { openings: vec![now - SLOW; 2], ..pod(&[Target::Standby], 8) };
+    let pods = [slow.clone(), slow.clone(), slow, pod(&[Target::Primary], 8)];
+    assert_eq!(first(now, &pods, &[(Target::Primary, 1)], LIMITS).open, [3]);
+}
+
 fn pods() -> impl Strategy<Value = Vec<(u32, usize, Vec<u64>, usize, bool, bool)>> {
     let openings = prop::collection::vec(0u64..500, 0..3);
     prop::collection::vec((0..=Target::ALL_BITS, 0usize..6, openings, 0usize..3, any::<bool>(), any::<bool>()), 0..6)
@@ -138,8 +146,12 @@ proptest! {
         let young = |pod: &PodState| pod.openings.iter().filter(|start| **start + SLOW > now).count();
         let before: usize = pods.iter().map(|pod| pod.openings.len()).sum();
         let wanted: usize = waiters.iter().sum::<usize>() + pods.iter().map(|pod| pod.deficit).sum::<usize>();
+        let waiting = (0..CLASSES).filter(|class| waiters[*class] > 0).fold(0, |mask, class| mask | 1 << class);
+        let is_wanted = |pod: &&PodState| pod.targets & waiting != 0 || pod.deficit > 0;
+        let wanted_before: usize = pods.iter().filter(is_wanted).map(|pod| pod.openings.len()).sum();
         if !plan.open.is_empty() {
-            prop_assert!(before + plan.open.len() <= (2 * wanted).min(total), "{plan:?}");
+            prop_assert!(wanted_before + plan.open.len() <= 2 * wanted, "{plan:?}");
+            prop_assert!(before + plan.open.len() <= total, "{plan:?}");
             prop_assert!(plan.open.len() <= permits);
         }
         for (index, pod) in pods.iter().enumerate() {
@@ -147,9 +159,9 @@ proptest! {
             prop_assert!(opened <= pod.permits);
             prop_assert!(opened == 0 || pod.openings.len() + opened <= per_pod && pod.not_before.is_none());
         }
-        // At most one new opening per waiter and deficit.
+        // A plan adds at most one opening per waiter and per missing connection.
         prop_assert!(plan.open.len() <= wanted, "{plan:?}");
-        // If waiters of a class are not covered, no Pod that serves the class can take another opening.
+        // If some waiters of a class have no opening, no Pod that serves the class can take another opening.
         let under_way = before + plan.open.len();
         let covered: usize = pods.iter().map(young).sum::<usize>() + plan.open.len();
         for class in (0..CLASSES).filter(|class| waiters[*class] > covered) {
@@ -160,7 +172,8 @@ proptest! {
                     && pod.openings.len() + opened < per_pod
                     && pod.not_before.is_none()
             });
-            let room = under_way < total && plan.open.len() < permits && under_way < 2 * wanted;
+            let below_maximum = wanted_before + plan.open.len() < 2 * wanted;
+            let room = under_way < total && plan.open.len() < permits && below_maximum;
             prop_assert!(!(can_open && room), "class {class} of {waiters:?} is not covered by {plan:?}");
         }
     }
