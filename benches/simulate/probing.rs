@@ -7,14 +7,10 @@ use crate::{
     client::Client,
     pod::{Job, Origin},
     scenario::{Fault, MEAN},
-    simulation::{Event, FAILS_AFTER, SECOND, Simulation, spread},
+    simulation::{Event, FAILS_AFTER, PROBE_WORK, SECOND, Simulation, TICK, spread},
     strategy::Strategy,
 };
 
-/// Interval between two ticks of a client, in nanoseconds.
-pub(crate) const TICK: u64 = 100_000_000;
-/// Mean service time of a probe, relative to that of a statement.
-pub(crate) const PROBE_WORK: f64 = 0.1;
 /// Time after which a probe without a response fails, in nanoseconds.
 const PROBE_TIMEOUT: u64 = 1_000_000_000;
 /// Time without a response after which a Pod with statements in flight is probed immediately, in nanoseconds.

@@ -8,7 +8,6 @@ use crate::{
     client::{Client, Probing, Waiter},
     outcome::Outcome,
     pod::{Job, Origin, Pod},
-    probing::{PROBE_WORK, TICK},
     queue::Queue,
     scenario::{Fault, MEAN, Scenario},
     strategy::Strategy,
@@ -18,6 +17,10 @@ use crate::{
 pub(crate) const SECOND: f64 = 1e9;
 /// Time from sending a job to its failure on a failing Pod, in nanoseconds.
 pub(crate) const FAILS_AFTER: u64 = 1_000_000;
+/// Interval between two ticks of a client, in nanoseconds.
+pub(crate) const TICK: u64 = 100_000_000;
+/// Mean service time of a probe, relative to that of a statement.
+pub(crate) const PROBE_WORK: f64 = 0.1;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {

@@ -60,10 +60,8 @@ async fn waiters_never_receive_a_connection_to_a_drained_pod() {
         // Waits for a moment: if the pool handed the returned connection to a waiter, the waiter would finish in this
         // time.
         sleep(Duration::from_millis(100)).await;
-        assert!(
-            waiters.iter().all(|waiter| !waiter.is_finished()),
-            "a waiter received a connection to the drained Pod"
-        );
+        let finished = waiters.iter().filter(|waiter| waiter.is_finished()).count();
+        assert_eq!(finished, 0, "waiters were served while no connection was free: {:?}", pool.status());
         drop(of_other);
         let expected = cluster.pod(1 - leaving).address().ip().to_string();
         for waiter in waiters {

@@ -105,11 +105,13 @@ impl Directory {
         let Some(gone) = gone else { return };
         for mut member in gone {
             member.apply(HealthEvent::Removed, now);
-            shared.events.emit(Event::EndpointDrained { endpoint: member.pod.endpoint.clone() });
+            let endpoint = member.pod.endpoint.clone();
             let drained_by = now + shared.limits.drain_timeout;
             // Removing an unresponsive Pod does not extend the time that the Pod has to respond.
             let abort_at = member.unresponsive_since().map_or(drained_by, |since| since + unresponsive_timeout);
             self.drain.begin(member, drained_by.min(abort_at));
+            // Emitted last: after this event, no caller gets a connection to the Pod.
+            shared.events.emit(Event::EndpointDrained { endpoint });
         }
         // A removed Pod may have been the reason why another Pod is fenced.
         self.judge_claims();

@@ -64,9 +64,12 @@ impl LastFailure {
     }
 
     /// Records a passed probe. The last refusal stays marked as reported, because the probe's connection may have been
-    /// opened before the refusal.
+    /// opened before the refusal. For the same reason, a server without free connection slots passes probes, so the
+    /// backoff of its dials continues.
     pub(crate) fn probe_passed(&mut self) {
-        *self = Self { reported: self.reported, ..Self::default() };
+        if self.last.as_ref().is_none_or(|(class, _)| *class != Class::Full) {
+            *self = Self { reported: self.reported, ..Self::default() };
+        }
     }
 
     /// Clears the state after a connection was opened.
@@ -74,7 +77,7 @@ impl LastFailure {
         *self = Self::default();
     }
 
-    /// Returns true if a dial has failed since the last success of a dial or probe.
+    /// Returns true if a dial has failed since the last success of a dial, or of a probe that ended the backoff.
     pub(crate) fn is_failing(&self) -> bool {
         self.failed_at.is_some()
     }
@@ -116,6 +119,18 @@ mod tests {
         }
         failure.clear();
         assert_eq!(fail(&mut failure, now, now + Duration::from_secs(1), 0.5), BACKOFF_MIN);
+    }
+
+    #[test]
+    fn a_passed_probe_ends_the_backoff_unless_the_server_is_full() {
+        let now = Instant::now();
+        for (class, continues) in [(Class::NotReady, false), (Class::Full, true)] {
+            let attempt = Endpoint::new(([127, 0, 0, 1], 5432).into()).attempt(Phase::Startup, "refused");
+            let mut failure = LastFailure::default();
+            failure.dial_failed(class, attempt, now, now, 0.5);
+            failure.probe_passed();
+            assert_eq!(failure.not_before(now).is_some(), continues, "{class:?}");
+        }
     }
 
     #[test]

@@ -97,6 +97,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     for _ in 0..200 {
         let in_use = std::mem::take(&mut world.in_use);
         in_use.into_values().for_each(Conn::check_in);
+        world.close_surplus();
         world.pass(Duration::from_millis(500), &mut callers)?;
     }
     for (_, target, _) in &callers {

@@ -88,7 +88,14 @@ impl World {
         self.core.limit.set(Division { pooled, per_pod: pooled / pods, remainder: pooled % pods });
         for (i, pod) in self.pods.iter().enumerate() {
             pod.size.set((pooled / pods + usize::from(i < pooled % pods)).min(POD_SIZE));
-            // In the pool, the upkeep task closes surplus idle connections with `Pod::reap`.
+        }
+        self.close_surplus();
+    }
+
+    /// Closes surplus idle connections, like the upkeep task, which calls `Pod::reap` periodically. A dial that began
+    /// before the last division can end after it, so a Pod can exceed its size at any time.
+    pub(super) fn close_surplus(&self) {
+        for pod in &self.pods {
             while pod.idle.get() > 0 && pod.open.get() > pod.size.get() {
                 pod.idle.set(pod.idle.get() - 1);
                 pod.open.set(pod.open.get() - 1);
