@@ -34,7 +34,7 @@ fn each_policy_is_implemented_once_and_shared() {
     // Policies are called in only two places: to select an idle connection, and to pick the Pod for a new connection.
     let picks: Vec<_> =
         library.iter().filter(|(_, text)| code(text).contains("hooser.pick(")).map(|(p, _)| p).collect();
-    let known = ["src/balance/select.rs", "src/pool/checkout/wait.rs"];
+    let known = ["src/balance/select.rs", "src/pool/opener/mod.rs"];
     assert!(picks.iter().all(|path| known.iter().any(|known| path.ends_with(known))), "{picks:?}");
     assert_eq!(picks.len(), known.len());
     // Checkouts, the benchmarks and the simulation select Pods with the same function, `select_fast`.

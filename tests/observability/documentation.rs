@@ -16,10 +16,11 @@ const METRIC_PREFIXES: [&str; 2] = ["podpool_", "db_client_connection_"];
 
 /// Events that other tests cover, because they need special certificates or passwords. Each entry has the name of the
 /// event, the source of the other test, and the code in it that waits for the event.
-pub(crate) const OTHER_TESTS: [(&str, &str, &str); 5] = [
+pub(crate) const OTHER_TESTS: [(&str, &str, &str); 6] = [
     ("certificates_refused", include_str!("../tls/rotation.rs"), "wait_for(&mut events, \"certificates_refused\")"),
     ("certificates_reloaded", include_str!("../tls/rotation.rs"), "wait_for(&mut events, \"certificates_reloaded\")"),
     ("login_failed", include_str!("../credentials.rs"), "Event::LoginFailed { endpoint, cause } => break"),
+    ("panicked", include_str!("../panics.rs"), "Some(Ok(Event::Panicked { source: \"tls_connector\", .. }))"),
     ("passfile_ignored", include_str!("../credentials.rs"), "Event::PassfileIgnored"),
     ("tls_failed", include_str!("../tls/refusals.rs"), "if let Event::TlsFailed { endpoint, cause }"),
 ];

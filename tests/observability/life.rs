@@ -8,6 +8,7 @@ use std::{
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use podpool::{
     Client, Config, Kind, Phase, Pool, State, Target,
+    balance::{Candidates, Policy, Rng},
     metrics::{self, MetricKind, POOL_LABELS},
     testkit::Cluster,
 };
@@ -136,12 +137,28 @@ async fn fail_other_pools(cluster: &Cluster) {
     assert!(error.attempts().iter().any(|attempt| attempt.phase() == Phase::Startup), "{error:?}");
     drop(clients);
     pool.close().await;
+
+    // The application's policy panics at each call.
+    let pool = Pool::builder(config(&cluster.url())).policy(PanickingPolicy).build().expect("the pool is built");
+    pool.wait_ready(Target::Any, LIMIT).await.expect("a Pod becomes ready");
+    drop(pool.get().await.expect("checkout succeeds"));
+    pool.close().await;
+}
+
+#[derive(Debug)]
+struct PanickingPolicy;
+
+impl Policy for PanickingPolicy {
+    fn pick(&self, _: &Candidates<'_>, _: &mut Rng) -> Option<usize> {
+        panic!("the policy panicked")
+    }
 }
 
 /// Opens a connection and calls `change`. Verifies that opening another connection then fails in `phase`, and that the
 /// first connection still works.
 async fn fails_to_open_in(phase: Phase, url: &str, change: impl AsyncFnOnce()) {
-    let config = config(&format!("{url}&pool_size=2&acquire_timeout=1s"));
+    // The pool opens a second connection while the first is in use, because `min_idle` is 1.
+    let config = config(&format!("{url}&pool_size=4&acquire_timeout=1s"));
     let pool = Pool::builder(config).build().expect("the pool is built");
     pool.wait_ready(Target::Any, LIMIT).await.expect("a Pod becomes ready");
     change().await;
