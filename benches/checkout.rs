@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod};
 use podpool::{Config, Pool, Target, testkit::Cluster};
 use tokio::runtime::Runtime;
@@ -64,6 +64,27 @@ where
     })
 }
 
+/// Measures `work`, which checks out and returns a connection of the pool, in `tasks` concurrent tasks.
+fn measure<P, F, Fut>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    runtime: &Runtime,
+    tasks: u64,
+    pool: &P,
+    work: F,
+) where
+    P: Clone + Send + 'static,
+    F: Fn(P) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    group.bench_function(name, |b| {
+        b.iter_custom(|iterations| {
+            let (pool, work) = (pool.clone(), work.clone());
+            on_tasks(runtime, tasks, iterations, move || work(pool.clone()))
+        });
+    });
+}
+
 fn checkout(c: &mut Criterion) {
     for (workers, tasks) in [(1, 1), (2, 8)] {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().unwrap();
@@ -83,25 +104,13 @@ fn checkout(c: &mut Criterion) {
 
         let mut group = c.benchmark_group(format!("checkout/{workers}threads/{tasks}tasks"));
         for (name, pool) in [("deadpool-postgres", first), ("deadpool-postgres, repeated", second)] {
-            group.bench_function(name, |b| {
-                b.iter_custom(|iterations| {
-                    let pool = pool.clone();
-                    on_tasks(&runtime, tasks, iterations, move || {
-                        let pool = pool.clone();
-                        async move { drop(pool.get().await.expect("checkout succeeds")) }
-                    })
-                });
+            measure(&mut group, name, &runtime, tasks, &pool, |pool| async move {
+                drop(pool.get().await.expect("checkout succeeds"));
             });
         }
         for (name, pool) in [("podpool, one Pod", single), ("podpool, three Pods", three)] {
-            group.bench_function(name, |b| {
-                b.iter_custom(|iterations| {
-                    let pool = pool.clone();
-                    on_tasks(&runtime, tasks, iterations, move || {
-                        let pool = pool.clone();
-                        async move { drop(pool.get().await.expect("checkout succeeds")) }
-                    })
-                });
+            measure(&mut group, name, &runtime, tasks, &pool, |pool| async move {
+                drop(pool.get().await.expect("checkout succeeds"));
             });
         }
         group.finish();
@@ -129,14 +138,8 @@ fn waiting(c: &mut Criterion) {
     let mut group = c.benchmark_group("waiting");
     let mut waiters = Vec::new();
     for name in ["get_for(Standby), no waiters", "get_for(Standby), 5,000 callers wait for a primary"] {
-        group.bench_function(name, |b| {
-            b.iter_custom(|iterations| {
-                let pool = pool.clone();
-                on_tasks(&runtime, 1, iterations, move || {
-                    let pool = pool.clone();
-                    async move { drop(pool.get_for(Target::Standby).await.expect("checkout succeeds")) }
-                })
-            });
+        measure(&mut group, name, &runtime, 1, &pool, |pool| async move {
+            drop(pool.get_for(Target::Standby).await.expect("checkout succeeds"));
         });
         if waiters.is_empty() {
             let before = pool.status().counters.waits;

@@ -29,52 +29,46 @@ pub(crate) const HEDGE_AFTER: Duration = Duration::from_millis(1);
 /// response may still arrive.
 pub(crate) const OPEN_AFTER: Duration = Duration::from_millis(100);
 
-/// A connection with an overdue ping. If the background task is dropped, for example because the runtime shuts down,
-/// the connection is closed.
-struct PendingPing(Option<Object<Box<Conn>>>);
-
-/// Counts one overdue ping less when it is dropped, even if a panic of a waiter's waker ends the check-in.
-struct EndPendingPing(Arc<Pod>);
-
-impl Drop for EndPendingPing {
-    fn drop(&mut self) {
-        self.0.end_pending_ping();
-    }
+/// An overdue ping and its connection. Dropping it counts one overdue ping less, even if a panic of a waiter's waker
+/// ends the check-in. A connection that was not checked in before, for example because the runtime shuts down, is
+/// closed.
+struct PendingPing {
+    pod: Arc<Pod>,
+    object: Option<Object<Box<Conn>>>,
 }
 
 impl Drop for PendingPing {
     fn drop(&mut self) {
-        if let Some(object) = self.0.take() {
-            object.pod().end_pending_ping();
+        if let Some(object) = self.object.take() {
             Pod::close_checked_out(object);
         }
+        self.pod.end_pending_ping();
     }
 }
 
 /// Starts a task on the pool's runtime that waits until `limit` for the response to the ping sent on this connection.
 pub(crate) fn finish_in_background(client: Client, limit: Instant) {
     let object = client.into_object();
-    object.pod().pending_pings.begin(Instant::now());
-    let runtime = object.pod().shared().runtime.clone();
-    drop(runtime.spawn(run(PendingPing(Some(object)), limit)));
+    let pod = object.pod().clone();
+    pod.pending_pings.begin(Instant::now());
+    let runtime = pod.shared().runtime.clone();
+    drop(runtime.spawn(run(PendingPing { pod, object: Some(object) }, limit)));
 }
 
 async fn run(mut pending: PendingPing, limit: Instant) {
-    let Some(object) = pending.0.as_ref() else { return };
+    let PendingPing { pod, object: Some(object) } = &pending else { return };
     let finished = timeout_at(limit, object.record.wait_until_idle()).await.is_ok();
     if !finished {
-        object.pod().shared().counters.timed_out.increment(Phase::Ping);
-        tracing::debug!(endpoint = %object.pod().endpoint, "closed an idle connection that did not respond to a ping");
+        pod.shared().counters.timed_out.increment(Phase::Ping);
+        tracing::debug!(endpoint = %pod.endpoint, "closed an idle connection that did not respond to a ping");
     }
     if !finished || object.record.has_ended() {
-        object.pod().probe_wanted.notify_one();
+        pod.probe_wanted.notify_one();
         return;
     }
-    let now = object.pod().shared().clock.now();
-    let keep =
-        object.record.is_clean() && object.is_current() && !object.is_expired(now) && !object.pod().is_over_size();
-    if let Some(object) = pending.0.take_if(|_| keep) {
-        let _end = EndPendingPing(object.pod().clone());
+    let now = pod.shared().clock.now();
+    let keep = object.record.is_clean() && object.is_reusable(now);
+    if let Some(object) = pending.object.take_if(|_| keep) {
         Pod::check_in(object, now);
     }
 }

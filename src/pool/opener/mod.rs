@@ -1,4 +1,4 @@
-//! The opener: the only task that opens connections, both for waiting callers and to keep spare idle connections.
+//! The opener: the only task that opens connections, for waiting callers and to keep `min_idle` connections idle.
 //!
 //! Five events wake the task: a new waiter that a new connection could serve, the end of a dial, a released
 //! connection permit, a newly published list of Pods, and the tick of the upkeep task once a second. Each time, the
@@ -120,12 +120,10 @@ fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
     }
 }
 
-/// Returns the view's Pods as candidates for load balancing. If all Pods have the same weight, each candidate gets
-/// weight 1, as in the view's candidate lists.
+/// Returns the view's Pods as candidates for load balancing, with the same weights as in the view's candidate lists:
+/// each has weight 1 if all candidates weigh the same.
 fn candidates(view: &View) -> Vec<Candidate> {
-    let weight = |pod: &Arc<Pod>| u32::from(pod.endpoint.weight());
-    let even = view.pods().zip(view.pods().skip(1)).all(|((one, _), (other, _))| weight(one) == weight(other));
-    view.pods()
-        .map(|(pod, _)| Candidate { slot: pod.slot.number(), weight: if even { 1 } else { weight(pod) } })
-        .collect()
+    let even = view.snapshot.heaviest() == 1;
+    let weight = |pod: &Pod| if even { 1 } else { pod.endpoint.weight().into() };
+    view.pods().map(|(pod, _)| Candidate { slot: pod.slot.number(), weight: weight(pod) }).collect()
 }

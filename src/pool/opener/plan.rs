@@ -37,6 +37,14 @@ pub(crate) struct PodState {
     pub(crate) unresponsive: bool,
 }
 
+impl PodState {
+    /// Returns true if a connection to the Pod is needed: the Pod can serve one of the `waiting` classes, or has a
+    /// deficit.
+    fn is_wanted(&self, waiting: u32) -> bool {
+        self.targets & waiting != 0 || self.deficit > 0
+    }
+}
+
 /// Limits that apply to all Pods together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -67,6 +75,8 @@ struct Planner<'a> {
     now: Instant,
     pods: &'a [PodState],
     limits: Limits,
+    /// Bit set of the classes that have waiters.
+    waiting: u32,
     /// Number of remaining permits of each Pod.
     permits: Vec<usize>,
     /// Number of openings to each Pod that are younger than [`SLOW`] and cover no waiter yet.
@@ -91,13 +101,14 @@ pub(crate) fn plan(
     let total: Vec<_> = pods.iter().map(|pod| pod.openings.len()).collect();
     let under_way: usize = total.iter().sum();
     let waiting = (0..CLASSES).filter(|class| waiters[*class] > 0).fold(0, |mask, class| mask | 1 << class);
-    let is_wanted = |pod: &&PodState| pod.targets & waiting != 0 || pod.deficit > 0;
+    let is_wanted = |pod: &&PodState| pod.is_wanted(waiting);
     let wanted_under_way: usize = pods.iter().filter(is_wanted).map(|pod| pod.openings.len()).sum();
     let wanted: usize = waiters.iter().sum::<usize>() + pods.iter().map(|pod| pod.deficit).sum::<usize>();
     let mut planner = Planner {
         now,
         pods,
         limits,
+        waiting,
         permits: pods.iter().map(|pod| pod.permits).collect(),
         young: pods.iter().map(|pod| pod.openings.iter().filter(is_young).count()).collect(),
         total,
@@ -110,7 +121,7 @@ pub(crate) fn plan(
     };
     planner.cover_waiters(waiters, choose);
     planner.cover_deficits();
-    planner.finish(waiters);
+    planner.finish();
     planner.plan
 }
 
@@ -122,7 +133,7 @@ impl Planner<'_> {
         let mut classes: Vec<_> =
             (0..CLASSES).filter(|class| waiters[*class] > 0).map(|class| (candidates(class), class)).collect();
         classes.sort_unstable();
-        let waiting = classes.iter().fold(0, |mask, (_, class)| mask | 1 << class);
+        let waiting = self.waiting;
         // Openings to Pods that serve few of the waiting classes are assigned first. Openings to more versatile Pods
         // are left for the classes that come later.
         let mut order: Vec<_> = (0..self.pods.len()).filter(|pod| self.pods[*pod].targets & waiting != 0).collect();
@@ -173,14 +184,13 @@ impl Planner<'_> {
 
     /// Sets the time of the next plan (`again_at`) and the classes for which more connections could be opened
     /// (`openable`).
-    fn finish(&mut self, waiters: &[usize; CLASSES]) {
-        let waits = |pod: &PodState| (0..CLASSES).any(|class| waiters[class] > 0 && pod.targets & (1 << class) != 0);
+    fn finish(&mut self) {
         let mut at = |time: Instant| {
             if time > self.now {
                 self.plan.again_at = Some(self.plan.again_at.map_or(time, |earlier| earlier.min(time)));
             }
         };
-        for pod in self.pods.iter().filter(|pod| waits(pod) || pod.deficit > 0) {
+        for pod in self.pods.iter().filter(|pod| pod.is_wanted(self.waiting)) {
             pod.not_before.into_iter().for_each(&mut at);
             pod.openings.iter().for_each(|start| at(*start + SLOW));
         }

@@ -166,7 +166,7 @@ fn return_to_pool(mut object: Object<Box<Conn>>) {
     let conn = &*conn;
     if conn.record.is_clean() {
         let now = conn.pod().shared().clock.now();
-        if !conn.is_current() || conn.is_expired(now) || conn.pod().is_over_size() {
+        if !conn.is_reusable(now) {
             Pod::close_checked_out(object);
         } else if reset::is_due(conn) {
             recycle::recycle(object);

@@ -114,6 +114,13 @@ impl Conn {
         now >= self.expires_at
     }
 
+    /// Returns true if the connection may be used again: it is current, has not expired, and its Pod does not have more
+    /// connections than its maximum. `now` is the current value of the pool's clock.
+    #[inline]
+    pub(crate) fn is_reusable(&self, now: u64) -> bool {
+        self.is_current() && !self.is_expired(now) && !self.pod().is_over_size()
+    }
+
     /// Returns a handle that can observe and close the connection while it is checked out.
     pub(crate) fn handle(&self) -> ConnHandle {
         ConnHandle {

@@ -50,7 +50,7 @@ async fn run(mut recycling: Recycling) {
         return;
     }
     let now = object.pod().shared().clock.now();
-    let keep = object.is_current() && !object.is_expired(now) && !object.pod().is_over_size();
+    let keep = object.is_reusable(now);
     if let Some(object) = recycling.0.take_if(|_| keep) {
         Pod::check_in(object, now);
     }

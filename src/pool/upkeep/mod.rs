@@ -69,7 +69,7 @@ fn reap(pod: &Arc<Pod>) {
     // The most recently used connections are inspected first and are therefore kept.
     pod.reap(|conn| {
         let timed_out = now.saturating_sub(conn.idle_since) > limit && kept >= shared.limits.min_idle;
-        let keep = conn.is_current() && !conn.is_expired(now) && !timed_out && !pod.is_over_size();
+        let keep = conn.is_reusable(now) && !timed_out;
         kept += usize::from(keep);
         keep
     });

@@ -64,7 +64,7 @@ impl Conn {
         if let Some(guard) = &mut conn {
             guard.taken = true;
         }
-        if pod.open.get() > pod.size.get() {
+        if is_over_size {
             pod.open.set(pod.open.get() - 1);
             core.limit.release();
         } else {
