@@ -13,7 +13,6 @@ use tokio::sync::broadcast;
 
 use crate::{
     endpoint::{Endpoint, Role},
-    error::BoxError,
     sync::{Mutex, lock},
     time::{Duration, Instant},
     trace::{SYSTEM, TARGET},
@@ -148,56 +147,48 @@ pub enum Event {
     HealthyPodsAgain,
 }
 
-/// The names of all events.
-pub(crate) const NAMES: [&str; 18] = [
-    "certificates_refused",
-    "certificates_reloaded",
-    "endpoint_added",
-    "endpoint_drained",
-    "endpoint_fenced",
-    "endpoint_removed",
-    "endpoint_unfenced",
-    "healthy_pods_again",
-    "login_failed",
-    "no_healthy_pods",
-    "panicked",
-    "passfile_ignored",
-    "resolve_failed",
-    "resolve_recovered",
-    "role_changed",
-    "server_oversubscribed",
-    "state_changed",
-    "tls_failed",
-];
+/// Defines the name of each event, and [`NAMES`]. Every variant must have a name.
+macro_rules! names {
+    ($($variant:ident $name:literal,)*) => {
+        /// The names of all events.
+        pub(crate) const NAMES: [&str; [$($name),*].len()] = [$($name),*];
+
+        impl Event {
+            /// Returns the event's name in snake case, as in the log.
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant { .. } => $name,)*
+                }
+            }
+        }
+    };
+}
+
+names! {
+    CertificatesRefused "certificates_refused",
+    CertificatesReloaded "certificates_reloaded",
+    EndpointAdded "endpoint_added",
+    EndpointDrained "endpoint_drained",
+    EndpointFenced "endpoint_fenced",
+    EndpointRemoved "endpoint_removed",
+    EndpointUnfenced "endpoint_unfenced",
+    HealthyPodsAgain "healthy_pods_again",
+    LoginFailed "login_failed",
+    NoHealthyPods "no_healthy_pods",
+    Panicked "panicked",
+    PassfileIgnored "passfile_ignored",
+    ResolveFailed "resolve_failed",
+    ResolveRecovered "resolve_recovered",
+    RoleChanged "role_changed",
+    ServerOversubscribed "server_oversubscribed",
+    StateChanged "state_changed",
+    TlsFailed "tls_failed",
+}
 
 impl Event {
     /// The names of all events.
     pub const NAMES: &[&str] = &NAMES;
-
-    /// Returns the event's name in snake case, as in the log.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::CertificatesRefused { .. } => "certificates_refused",
-            Self::CertificatesReloaded => "certificates_reloaded",
-            Self::EndpointAdded { .. } => "endpoint_added",
-            Self::EndpointDrained { .. } => "endpoint_drained",
-            Self::EndpointRemoved { .. } => "endpoint_removed",
-            Self::EndpointFenced { .. } => "endpoint_fenced",
-            Self::EndpointUnfenced { .. } => "endpoint_unfenced",
-            Self::ServerOversubscribed { .. } => "server_oversubscribed",
-            Self::LoginFailed { .. } => "login_failed",
-            Self::TlsFailed { .. } => "tls_failed",
-            Self::Panicked { .. } => "panicked",
-            Self::PassfileIgnored { .. } => "passfile_ignored",
-            Self::StateChanged { .. } => "state_changed",
-            Self::RoleChanged { .. } => "role_changed",
-            Self::ResolveFailed { .. } => "resolve_failed",
-            Self::ResolveRecovered => "resolve_recovered",
-            Self::NoHealthyPods => "no_healthy_pods",
-            Self::HealthyPodsAgain => "healthy_pods_again",
-        }
-    }
 
     /// Returns the Pod that the event is about, if any.
     #[must_use]
@@ -385,16 +376,4 @@ fn log(event: &Event) {
         Event::StateChanged { to, .. } if *to == "ejected" => line!(warn),
         _ => line!(info),
     }
-}
-
-/// Returns the text of an error and all its sources, separated by colons.
-pub(crate) fn chain(error: &BoxError) -> Arc<str> {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text.into()
 }

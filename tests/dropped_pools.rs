@@ -79,30 +79,34 @@ fn dropped_pools_leak_no_tasks_descriptors_or_memory() {
     for _ in 0..10 {
         one_more();
     }
-    let settle = |before: Option<Usage>| {
+    // Waits until the usage fulfils `is_settled`, for at most 30 s. Returns the last usage.
+    let settle = |is_settled: &mut dyn FnMut(Usage) -> bool| {
         // Each thread caches the Pod list of the pool that it used last. A checkout from another pool releases the
         // cached list.
         everywhere(&kept);
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let now = usage(runtime.handle());
-            let is_settled = before.is_some_and(|before| {
-                now.tasks <= before.tasks && now.descriptors <= before.descriptors && now.bytes <= before.bytes + 65_536
-            });
-            if is_settled
-                || Instant::now() > deadline
-                || before.is_none() && Instant::now() + Duration::from_secs(25) > deadline
-            {
+            if is_settled(now) || Instant::now() > deadline {
                 return now;
             }
             thread::sleep(Duration::from_millis(50));
         }
     };
-    let before = settle(None);
+    // The baseline is the usage once no task has started or ended for 2 s, which is longer than every interval of the
+    // pool that is kept.
+    let (mut last, mut unchanged) = (None, 0);
+    let before = settle(&mut |now: Usage| {
+        unchanged = if last == Some((now.tasks, now.descriptors)) { unchanged + 1 } else { 0 };
+        last = Some((now.tasks, now.descriptors));
+        unchanged == 40
+    });
     for _ in 0..POOLS {
         one_more();
     }
-    let after = settle(Some(before));
+    let after = settle(&mut |now: Usage| {
+        now.tasks == before.tasks && now.descriptors <= before.descriptors && now.bytes <= before.bytes + 65_536
+    });
     println!("before {before:?}, after {POOLS} pools on {THREADS} threads {after:?}");
     assert_eq!(after.tasks, before.tasks, "tasks of dropped pools are still alive");
     assert!(after.descriptors <= before.descriptors, "descriptors leaked: {before:?} {after:?}");

@@ -2,7 +2,7 @@ use std::{error, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use hickory_resolver::proto::rr::{Name, RecordType};
 
-use crate::error::BoxError;
+use crate::error::{BoxError, Chain};
 
 /// The error of a failed lookup, with its kind, the queried name, and the error of each query to a name server.
 ///
@@ -161,10 +161,8 @@ impl ServerError {
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} query for {} to {}: {}", self.record_type, self.name, self.address, self.kind)?;
-        let mut next: Option<&dyn error::Error> = self.cause.as_deref().map(|cause| cause as _);
-        while let Some(cause) = next {
-            write!(f, ": {cause}")?;
-            next = cause.source();
+        if let Some(cause) = &self.cause {
+            write!(f, ": {}", Chain(&**cause))?;
         }
         Ok(())
     }

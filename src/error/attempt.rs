@@ -1,6 +1,6 @@
 use std::{error, fmt, net::SocketAddr, sync::Arc};
 
-use super::{BoxError, Phase};
+use super::{BoxError, Chain, Phase};
 
 /// A failed attempt to use one Pod, with the phase and the cause of the failure.
 #[derive(Clone, Debug)]
@@ -59,15 +59,7 @@ impl Attempt {
     pub(crate) fn reason(&self) -> String {
         match &self.cause {
             Cause::Busy { in_use, size } => format!("has {in_use} of {size} connections in use"),
-            Cause::Failed(cause) => {
-                let mut text = format!("failed in {}: {cause}", self.phase);
-                let mut source = cause.source();
-                while let Some(cause) = source {
-                    text.push_str(&format!(": {cause}"));
-                    source = cause.source();
-                }
-                text
-            }
+            Cause::Failed(cause) => format!("failed in {}: {}", self.phase, Chain(&**cause)),
         }
     }
 }

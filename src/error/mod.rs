@@ -6,6 +6,7 @@
 
 mod applied;
 mod attempt;
+mod chain;
 mod config;
 mod kind;
 mod phase;
@@ -15,6 +16,7 @@ use std::{error, fmt, time::Duration};
 
 pub use applied::Applied;
 pub use attempt::Attempt;
+pub(crate) use chain::Chain;
 pub use config::ConfigError;
 pub use kind::Kind;
 pub use phase::Phase;

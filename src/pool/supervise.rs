@@ -10,9 +10,10 @@ use crate::{
     unwind::{PanicSource, catch_async},
 };
 
-/// Delay before a task is restarted after its first panic. Doubles with each further panic.
+/// Maximum delay before a task is restarted after its first panic. Doubles with each further panic. The actual delay is
+/// a random 50 to 100 % of it, so that many clients do not restart their tasks at the same moment.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
-/// Maximum delay before a task is restarted.
+/// The highest maximum.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// If a task runs for this long without a panic, its next restart is delayed by [`BACKOFF_MIN`] again.
 const STABLE_AFTER: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use super::{
     credentials::{CredentialsError, Login, Source},
     tls::{self, TlsFailure},
 };
-use crate::error::{BoxError, Phase};
+use crate::error::{BoxError, Chain, Phase};
 
 /// The error of a failed dial.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl DialError {
 
     /// Returns the text of this error and all its causes, in one line.
     pub(super) fn chain(&self) -> String {
-        format!("{self}: {}", crate::event::chain(&self.cause))
+        format!("{self}: {}", Chain(&*self.cause))
     }
 
     /// Adds details that the text of the tokio-postgres error lacks: the SQLSTATE, the source of a rejected password,

@@ -58,8 +58,8 @@ async fn waiters_are_served_soon_after_the_server_stops_refusing_dials() {
     }
 }
 
-/// 64 callers share 4 connections and use each for 2 ms. No wait is much longer than the mean wait, even if half of the
-/// callers give up early.
+/// 64 callers share 4 connections and use each for 2 ms. No wait is longer than 1.5 mean rounds, even if half of the
+/// callers give up early. A round is one wait and one use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_waiter_waits_much_longer_than_the_others() {
     const CALLERS: usize = 64;
@@ -169,6 +169,6 @@ async fn many_clients_spread_their_dials_to_a_server_that_is_down() {
     let (sum, max) = (buckets.iter().sum::<usize>(), buckets.iter().max().copied().unwrap_or_default());
     let mean = sum as f64 / buckets.len() as f64;
     println!("{sum} attempts in 5 s, {mean:.1} per 100 ms, at most {max} ({:.1} times the mean)", max as f64 / mean);
-    assert!(sum >= CLIENTS, "some clients did not dial the server: {sum} attempts");
+    assert!(sum >= CLIENTS, "fewer dials than clients: {sum}");
     assert!(max as f64 <= 4.0 * mean, "{buckets:?}");
 }

@@ -22,7 +22,7 @@ pub(crate) fn fail_early(view: &View, target: Target, shared: &Shared, now: Inst
     if view.closed {
         return Some(Error::new(Kind::Shutdown, "the pool is closed"));
     }
-    fails_early(view, shared, now).then(|| explain(view, target, shared))
+    fails_early(view, shared, now).then(|| cannot_succeed(view, target, shared))
 }
 
 /// Returns true if all callers must fail immediately instead of waiting until their deadlines. This is the case if the
@@ -37,12 +37,8 @@ pub(crate) fn fails_early(view: &View, shared: &Shared, now: Instant) -> bool {
     unhealthy > shared.limits.acquire_timeout || refused()
 }
 
-/// Returns the error of a checkout whose deadline has passed.
-pub(crate) fn timed_out(view: &View, target: Target, shared: &Shared) -> Error {
-    explain(view, target, shared)
-}
-
-fn explain(view: &View, target: Target, shared: &Shared) -> Error {
+/// Returns the error of a checkout that cannot succeed any more, for example because its deadline has passed.
+pub(crate) fn cannot_succeed(view: &View, target: Target, shared: &Shared) -> Error {
     if view.health.is_empty() {
         let resolved = lock(&shared.resolved);
         return match &resolved.error {
@@ -71,7 +67,7 @@ fn explain(view: &View, target: Target, shared: &Shared) -> Error {
         };
         return Error::new(kind, message).with_attempts(attempts);
     }
-    if view.pods().all(|(pod, _)| matches!(last_class(pod), Some(Class::Access | Class::Credentials))) {
+    if classes.iter().all(|class| matches!(class, Some(Class::Access | Class::Credentials))) {
         return Error::new(Kind::Auth, "could not log in to any Pod").with_attempts(attempts);
     }
     let busy = candidates.iter().any(|candidate| {
@@ -103,7 +99,7 @@ fn is_permanent(class: Option<Class>) -> bool {
 }
 
 fn last_class(pod: &Pod) -> Option<Class> {
-    lock(&pod.last_failure).last().map(|(class, _)| class)
+    lock(&pod.last_failure).class()
 }
 
 fn attempt(pod: &Pod) -> Attempt {

@@ -1,8 +1,9 @@
 //! The slow path of a checkout: the caller waits in the queue until it is handed a connection.
 //!
-//! A waiter is handed a connection in three cases: another caller returns one, the [opener](crate::pool::opener) has
-//! opened one, or a newly published view of the Pods lets a Pod with idle connections serve the waiter. If the
-//! connection turns out to be unusable, the caller enters the queue again at its old position.
+//! A waiter is handed a connection when another caller returns one, when the [opener](crate::pool::opener) has opened
+//! one, when an overdue ping ends, or when a newly published view of the Pods lets a Pod with idle connections serve
+//! the waiter. A caller that enters the queue also hands the connections that are idle at that time to the oldest
+//! waiters. If the connection turns out to be unusable, the caller enters the queue again at its old position.
 
 use tokio::select;
 
@@ -66,7 +67,7 @@ impl Inner {
         }
         if now >= wait.deadline {
             shared.counters.timed_out.increment(Phase::Wait);
-            return Err(failed(error::timed_out(view, wait.target, shared)));
+            return Err(failed(error::cannot_succeed(view, wait.target, shared)));
         }
         let candidates = view.snapshot.candidates(wait.target.index());
         for candidate in candidates {

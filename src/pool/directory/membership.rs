@@ -3,12 +3,14 @@
 //! New Pods are added immediately. [`Confirm`](crate::discovery::Confirm) decides when Pods that are missing from a
 //! lookup result are removed. Removed Pods are drained.
 
+use std::sync::Arc;
+
 use super::{Directory, member::Member};
 use crate::{
     discovery::{Resolution, ResolveError},
     endpoint::Endpoint,
-    error::BoxError,
-    event::{Event, chain},
+    error::Chain,
+    event::Event,
     health::state::HealthEvent,
     pool::pod::{Pod, resolved::Resolved},
     sync::lock,
@@ -78,7 +80,7 @@ impl Directory {
     }
 
     fn resolve_failed(&mut self, error: ResolveError) {
-        let cause = chain(&(Box::new(error) as BoxError));
+        let cause: Arc<str> = Chain(&error).to_string().into();
         let failures = {
             let mut resolved = lock(&self.inner.shared.resolved);
             resolved.failures += 1;

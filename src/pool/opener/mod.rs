@@ -1,7 +1,8 @@
 //! The opener: the only task that opens connections, for waiting callers and to keep `min_idle` connections idle.
 //!
-//! Five events wake the task: a new waiter that a new connection could serve, the end of a dial, a released
-//! connection permit, a newly published list of Pods, and the tick of the upkeep task once a second. Each time, the
+//! These events wake the task: a new waiter that a new connection could serve, a checkout that found no idle connection
+//! to its Pod, the end of a dial, a released connection permit, a probe that failed permanently, a new division of
+//! `max_connections`, a newly published list of Pods, and the tick of the upkeep task once a second. Each time, the
 //! opener computes a [`plan`] from the current state and [opens](connect::open) the planned connections. The plan
 //! includes the time of the next plan, for example the end of a backoff.
 //!
@@ -109,7 +110,7 @@ fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
     // After a failed dial, connections are opened only for waiters while there are any. The server may have no free
     // connection slots, and connections opened ahead of demand would take slots from other clients.
     let is_pressed = is_failing && pod.slot.serves(pod.shared().waiters.waiting());
-    let lacking = if in_use && !is_pressed { pod.shared().limits.min_idle.saturating_sub(pod.idle()) } else { 0 };
+    let lacking = if in_use { pod.shared().limits.min_idle.saturating_sub(pod.idle()) } else { 0 };
     PodState {
         targets: pod.slot.targets(),
         permits,

@@ -97,7 +97,6 @@ pub(crate) fn plan(
     limits: Limits,
     choose: &mut dyn FnMut(&[usize]) -> usize,
 ) -> Plan {
-    let is_young = |start: &&Instant| **start + SLOW > now;
     let total: Vec<_> = pods.iter().map(|pod| pod.openings.len()).collect();
     let under_way: usize = total.iter().sum();
     let waiting = (0..CLASSES).filter(|class| waiters[*class] > 0).fold(0, |mask, class| mask | 1 << class);
@@ -110,7 +109,7 @@ pub(crate) fn plan(
         limits,
         waiting,
         permits: pods.iter().map(|pod| pod.permits).collect(),
-        young: pods.iter().map(|pod| pod.openings.iter().filter(is_young).count()).collect(),
+        young: pods.iter().map(|pod| pod.openings.iter().filter(|start| !is_slow(**start, now)).count()).collect(),
         total,
         room: limits
             .total
@@ -129,7 +128,7 @@ impl Planner<'_> {
     /// Assigns an opening to each waiter. Starts with the class that has the fewest candidates, because its waiters can
     /// use the fewest openings.
     fn cover_waiters(&mut self, waiters: &[usize; CLASSES], choose: &mut dyn FnMut(&[usize]) -> usize) {
-        let candidates = |class: usize| self.pods.iter().filter(move |pod| pod.targets & (1 << class) != 0).count();
+        let candidates = |class: usize| (0..self.pods.len()).filter(|pod| self.serves(*pod, class)).count();
         let mut classes: Vec<_> =
             (0..CLASSES).filter(|class| waiters[*class] > 0).map(|class| (candidates(class), class)).collect();
         classes.sort_unstable();
@@ -231,9 +230,9 @@ impl Planner<'_> {
     fn choose_for(&self, class: usize, choose: &mut dyn FnMut(&[usize]) -> usize) -> Option<usize> {
         let eligible = |pod: &usize| self.serves(*pod, class) && self.can_open(*pod) && self.not_before(*pod).is_none();
         let mut pods: Vec<_> = (0..self.pods.len()).filter(eligible).collect();
-        let is_slow = |pod: &usize| self.pods[*pod].openings.iter().any(|start| *start + SLOW <= self.now);
+        let has_slow = |pod: &usize| self.pods[*pod].openings.iter().any(|start| is_slow(*start, self.now));
         prefer(&mut pods, |pod| !self.pods[*pod].unresponsive);
-        prefer(&mut pods, |pod| !is_slow(pod));
+        prefer(&mut pods, |pod| !has_slow(pod));
         if pods.is_empty() {
             return None;
         }
@@ -247,6 +246,11 @@ impl Planner<'_> {
         self.room -= 1;
         self.plan.open.push(pod);
     }
+}
+
+/// Returns true if an opening that began at `start` no longer covers a waiter.
+fn is_slow(start: Instant, now: Instant) -> bool {
+    start + SLOW <= now
 }
 
 /// Keeps only the Pods for which `has` returns true. Keeps all Pods if `has` returns false for each of them.

@@ -33,6 +33,9 @@ pub struct Client {
     object: Option<Object<Box<Conn>>>,
 }
 
+/// The reason why the guard has a connection until it ends.
+const TAKEN: &str = "the connection is taken only by a method that ends the guard";
+
 impl Client {
     #[inline]
     pub(crate) fn new(object: Object<Box<Conn>>) -> Self {
@@ -41,7 +44,7 @@ impl Client {
 
     #[inline]
     fn conn(&self) -> &Conn {
-        self.object.as_ref().expect("taken only by `drop` and `retire`, which end the guard")
+        self.object.as_ref().expect(TAKEN)
     }
 
     /// Returns the Pod that this connection is connected to.
@@ -83,7 +86,7 @@ impl Client {
 
     // Private: swapping two wrappers with `mem::swap` would associate each connection with the other one's `Record`.
     fn wrapper_mut(&mut self) -> &mut ClientWrapper {
-        let object = self.object.as_mut().expect("taken only by `drop` and `retire`, which end the guard");
+        let object = self.object.as_mut().expect(TAKEN);
         &mut object.wrapper
     }
 
@@ -119,7 +122,7 @@ impl Client {
     /// choice of the Pod did not depend on roles.
     #[inline]
     pub(crate) fn begin_use(&mut self, any: bool, now: u64) {
-        let conn = &mut **self.object.as_mut().expect("taken only by `drop` and `retire`, which end the guard");
+        let conn = &mut **self.object.as_mut().expect(TAKEN);
         conn.record.set_any_pod(any);
         conn.was_used = true;
         conn.use_timer.begin(now);
@@ -127,7 +130,7 @@ impl Client {
 
     /// Ends the guard and returns the connection, which is still checked out.
     pub(crate) fn into_object(mut self) -> Object<Box<Conn>> {
-        self.object.take().expect("taken only by a method that ends the guard")
+        self.object.take().expect(TAKEN)
     }
 
     /// Closes the connection instead of returning it to the pool.

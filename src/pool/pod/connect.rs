@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 use super::{
     Pod,
     conn::{Conn, Permit},
+    jitter::random,
     message::Message,
     shared::count,
 };
@@ -73,7 +74,7 @@ async fn run(permit: Permit, opening: Opening) {
             count(&shared.counters.opened);
             dialled.record.set_in_service();
             shared.record_metrics(|metrics| metrics.connected(began.elapsed()));
-            let lifetime = jittered(shared.limits.max_lifetime, random());
+            let lifetime = shortened(shared.limits.max_lifetime, random());
             let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
             let expires_at = shared.clock.now().saturating_add(lifetime);
             let conn = Conn::new(dialled, dialer.clone(), permit, generation, expires_at);
@@ -105,11 +106,6 @@ async fn run(permit: Permit, opening: Opening) {
     }
 }
 
-/// Returns a random number from 0 to 1.
-fn random() -> f64 {
-    rand::random_range(0.0..1.0)
-}
-
 /// Emits the event for a Pod that refuses all new connections, because of TLS or because of the login.
 pub(crate) fn emit_refusal(pod: &Pod, class: Class, attempt: &Attempt) {
     let (endpoint, cause) = (pod.endpoint.clone(), attempt.reason().into());
@@ -133,7 +129,7 @@ pub(crate) fn connection_observer(pod: &Pod, generation: u64) -> ConnectionObser
 }
 
 /// Shortens a lifetime by `unit` times a tenth of it. `unit` is a random number from 0 to 1.
-fn jittered(lifetime: Duration, unit: f64) -> Duration {
+fn shortened(lifetime: Duration, unit: f64) -> Duration {
     lifetime - (lifetime / JITTER).mul_f64(unit)
 }
 
@@ -144,7 +140,7 @@ mod tests {
     #[test]
     fn jitter_shortens_a_lifetime_by_at_most_a_tenth() {
         let lifetime = Duration::from_secs(1800);
-        assert_eq!(jittered(lifetime, 0.0), lifetime);
-        assert_eq!(jittered(lifetime, 1.0), Duration::from_secs(1620));
+        assert_eq!(shortened(lifetime, 0.0), lifetime);
+        assert_eq!(shortened(lifetime, 1.0), Duration::from_secs(1620));
     }
 }

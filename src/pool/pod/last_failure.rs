@@ -1,5 +1,6 @@
 //! The last failure of a Pod, and the backoff that failed dials cause.
 
+use super::jitter::jittered;
 use crate::{
     error::Attempt,
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Jitter of a backoff, as a fraction in either direction.
 const JITTER: f64 = 0.25;
 
-/// The last failure of a Pod since its last success, and the backoff of its dials.
+/// The last failure of a Pod, until a dial succeeds or a probe ends the backoff, and the backoff of its dials.
 #[derive(Debug, Default)]
 pub(crate) struct LastFailure {
     last: Option<(Class, Attempt)>,
@@ -28,7 +29,7 @@ pub(crate) struct LastFailure {
 impl LastFailure {
     /// Records the failure of a dial that began at `started`, and starts a backoff of 50 ms. The backoff doubles with
     /// each further failure, up to 1 s. Dials that were already in progress when a dial failed count as part of the
-    /// same failure. Returns true if the failure is a [new refusal](Self::is_new).
+    /// same failure. Returns true if the failure is a [new refusal](Self::report_refusal).
     ///
     /// `unit` is a random number from 0 to 1 for the [`JITTER`] of the backoff. Without jitter, clients that lose a
     /// server at the same moment would also redial it at the same moment.
@@ -40,25 +41,26 @@ impl LastFailure {
         now: Instant,
         unit: f64,
     ) -> bool {
-        let is_new = self.is_new(class);
+        let is_new = self.report_refusal(class);
         self.last = Some((class, attempt));
         if self.failed_at.is_none_or(|failed_at| failed_at < started) {
             self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
-            self.not_before = Some(now + self.backoff.mul_f64(1.0 + JITTER * (2.0 * unit - 1.0)));
+            self.not_before = Some(now + jittered(self.backoff, JITTER, unit));
             self.failed_at = Some(now);
         }
         is_new
     }
 
-    /// Records a failed probe. Returns true if the failure is a [new refusal](Self::is_new).
+    /// Records a failed probe. Returns true if the failure is a [new refusal](Self::report_refusal).
     pub(crate) fn probe_failed(&mut self, class: Class, attempt: Attempt) -> bool {
-        let is_new = self.is_new(class);
+        let is_new = self.report_refusal(class);
         self.last = Some((class, attempt));
         is_new
     }
 
-    /// Returns true if the Pod refuses all new connections, for a reason other than the last reported one.
-    fn is_new(&mut self, class: Class) -> bool {
+    /// Marks a refusal of all new connections as reported. Returns true if `class` is a refusal for a reason other than
+    /// the last reported one.
+    fn report_refusal(&mut self, class: Class) -> bool {
         let refused = matches!(class, Class::Access | Class::Credentials | Class::Tls);
         refused && self.reported.replace(class) != Some(class)
     }
@@ -67,7 +69,7 @@ impl LastFailure {
     /// opened before the refusal. For the same reason, a server without free connection slots passes probes, so the
     /// backoff of its dials continues.
     pub(crate) fn probe_passed(&mut self) {
-        if self.last.as_ref().is_none_or(|(class, _)| *class != Class::Full) {
+        if self.class() != Some(Class::Full) {
             *self = Self { reported: self.reported, ..Self::default() };
         }
     }
@@ -85,6 +87,11 @@ impl LastFailure {
     /// Returns the end of the backoff if that time is in the future.
     pub(crate) fn not_before(&self, now: Instant) -> Option<Instant> {
         self.not_before.filter(|&at| at > now)
+    }
+
+    /// Returns the class of the last failure.
+    pub(crate) fn class(&self) -> Option<Class> {
+        self.last.as_ref().map(|(class, _)| *class)
     }
 
     /// Returns the last failure.

@@ -23,6 +23,7 @@ pub(crate) mod conn;
 pub(crate) mod connect;
 pub(crate) mod connection_limit;
 pub(crate) mod counters;
+pub(crate) mod jitter;
 pub(crate) mod last_failure;
 pub(crate) mod message;
 #[cfg(feature = "metrics")]

@@ -21,6 +21,7 @@ use tracing::Instrument as _;
 use super::{
     Pod,
     connect::{connection_observer, to_attempt},
+    jitter::{jittered, random},
     message::{Message, Probed},
 };
 use crate::{
@@ -104,25 +105,25 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
         shared.send(Message::Probed { pod: pod.serial, outcome });
         let began = Instant::now();
         loop {
-            // `began` is enabled before the interval is read, so that a start of urgent probing in between is not
-            // missed.
+            // `urgent_began` is enabled before the interval is read, so that a start of urgent probing in between is
+            // not missed.
             let mut urgent_began = pin!(shared.urgent_probing.began());
             urgent_began.as_mut().enable();
-            let unit = rand::random_range(-1.0..1.0);
-            let interval = match shared.urgent_probing.interval(Instant::now(), (unit + 1.0) / 2.0) {
+            let unit = random();
+            let interval = match shared.urgent_probing.interval(Instant::now(), unit) {
                 Some(interval) => interval,
-                None if failed || !healthy() => jittered(SUSPECT_INTERVAL, unit),
+                None if failed || !healthy() => jittered(SUSPECT_INTERVAL, JITTER, unit),
                 None => {
                     let slow = pod.slot.load().class > 1;
                     let interval = shared.limits.probe_interval;
-                    jittered(if slow { interval.min(SLOW_INTERVAL) } else { interval }, unit)
+                    jittered(if slow { interval.min(SLOW_INTERVAL) } else { interval }, JITTER, unit)
                 }
             };
             select! {
                 () = sleep((began + interval).saturating_duration_since(Instant::now())) => break,
                 () = pod.probe_wanted.notified() => {
                     if prober.dials() {
-                        sleep(reconnect_delay(shared.limits.clients, rand::random_range(0.0..1.0))).await;
+                        sleep(reconnect_delay(shared.limits.clients, random())).await;
                     }
                     break;
                 }
@@ -203,11 +204,6 @@ fn failed(pod: &Pod, conclusive: bool, unresponsive_since: Option<Instant>, clas
     Probed::Failed { conclusive, unresponsive_since, class, attempt }
 }
 
-/// Varies an interval by `unit` times [`JITTER`]. `unit` is a random number from -1 to 1.
-fn jittered(interval: Duration, unit: f64) -> Duration {
-    interval.mul_f64(1.0 + JITTER * unit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,7 +219,7 @@ mod tests {
     #[test]
     fn jitter_varies_an_interval_by_at_most_a_fifth() {
         let interval = Duration::from_secs(5);
-        assert_eq!(jittered(interval, -1.0), Duration::from_secs(4));
-        assert_eq!(jittered(interval, 1.0), Duration::from_secs(6));
+        assert_eq!(jittered(interval, JITTER, 0.0), Duration::from_secs(4));
+        assert_eq!(jittered(interval, JITTER, 1.0), Duration::from_secs(6));
     }
 }

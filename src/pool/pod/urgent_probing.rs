@@ -3,6 +3,7 @@
 
 use tokio::sync::{Notify, futures::Notified};
 
+use super::jitter::jittered;
 use crate::{
     sync::{Mutex, lock},
     time::{Duration, Instant},
@@ -46,7 +47,7 @@ impl UrgentProbing {
     pub(crate) fn interval(&self, now: Instant, unit: f64) -> Option<Duration> {
         let since = (*lock(&self.since))?;
         let interval = if now < since + FAST_FOR { FAST } else { SLOWER };
-        Some(interval.mul_f64(1.0 + JITTER * (2.0 * unit - 1.0)))
+        Some(jittered(interval, JITTER, unit))
     }
 
     /// Waits for the next start of urgent probing. Cancel-safe.
