@@ -126,6 +126,7 @@ impl Picker {
             ThreadCache::with_current(
                 &LOCAL,
                 &self.published,
+                u64::MAX, // the value of a thread that has never verified a clock
                 #[inline(always)]
                 |snapshot, rng| select_fast(snapshot, Target::Any.index(), policy, rng, &take),
             )

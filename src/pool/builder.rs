@@ -19,7 +19,7 @@ use super::{
     owner::{Owner, Tasks},
     pod::{
         alarms::{self, Alarms},
-        clock::Clock,
+        clock::{self, Clock},
         connection_limit::ConnectionLimit,
         metrics::PoolMetrics,
         prober::ProbeFactory,
@@ -41,7 +41,6 @@ use crate::{
     event::Emitter,
     observer::{self, Observer},
     sync::Mutex,
-    time::Instant,
     unwind::PanicSource,
     wire::{
         ProvideCredentials,
@@ -175,7 +174,6 @@ impl Builder {
         let dialer = DialerSlot::new(Dialer::new(&config, source, connector, &events)?);
         let chooser = chooser.unwrap_or_else(|| Chooser::named(config.policy()));
         let chooser = chooser.wrap_custom(|policy| Arc::new(GuardedPolicy { policy, events: events.clone() }));
-        let start = Instant::now();
         let subset = Subset::new(&config);
         let requested_roles = if subset.is_some() { config.target().roles() } else { u8::MAX };
         let (inbox, messages) = mpsc::unbounded_channel();
@@ -188,7 +186,7 @@ impl Builder {
             waiters: WaitQueue::default(),
             alarms: alarms.clone(),
             urgent_probing: UrgentProbing::default(),
-            clock: Clock::default(),
+            clock: Clock::new(),
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
             events: events.clone(),
             counters: Counters::default(),
@@ -201,6 +199,9 @@ impl Builder {
             lookup_wanted: Notify::new(),
             connection_closed: Notify::new(),
         });
+        if runtime.metrics().num_workers() == 1 {
+            clock::ticker::register(&shared);
+        }
         for observer in observers {
             // The observer's task ends when the event channel is closed.
             drop(runtime.spawn(observer::run(observer, events.subscribe(), events.clone())));
@@ -221,7 +222,7 @@ impl Builder {
             }),
             upkeep: supervise::spawn(&shared, PanicSource::Upkeep, {
                 let inner = inner.clone();
-                move || upkeep::run(inner.clone(), start)
+                move || upkeep::run(inner.clone())
             }),
         };
         Ok(Pool::new(Owner::new(inner, tasks, close)))

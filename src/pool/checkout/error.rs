@@ -22,6 +22,9 @@ pub(crate) fn fail_early(view: &View, target: Target, shared: &Shared, now: Inst
     if view.closed {
         return Some(Error::new(Kind::Shutdown, "the pool is closed"));
     }
+    if shared.has_lost_its_runtime() {
+        return Some(Error::new(Kind::Shutdown, "the tokio runtime on which the pool was built has shut down"));
+    }
     fails_early(view, shared, now).then(|| cannot_succeed(view, target, shared))
 }
 

@@ -45,8 +45,9 @@ impl Inner {
     /// Checks out a connection. Without a `deadline`, fails after `acquire_timeout`.
     pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
         self.shared.request_roles(target);
+        let found = self.try_checkout(target);
         let now = self.shared.clock.now();
-        let (mut client, ready_at) = match self.try_checkout(target) {
+        let (mut client, ready_at) = match found {
             Some(client) if client.is_fresh(now, self.shared.ping_after) && self.fits(client.record(), target) => {
                 (client, now)
             }
@@ -105,7 +106,7 @@ impl Inner {
         if !client.record().is_clean() {
             return Err(NotReady::Unusable(None));
         }
-        if !client.is_stale(self.shared.clock.now(), self.shared.ping_after) && self.fits(client.record(), target) {
+        if !client.is_stale(self.shared.clock.verify(), self.shared.ping_after) && self.fits(client.record(), target) {
             return Ok(client);
         }
         let sent = Instant::now();

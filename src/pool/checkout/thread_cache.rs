@@ -27,6 +27,8 @@ pub(crate) struct ThreadCache<T> {
     /// True once the generator has a random seed. The seed is set when a copy is refreshed for the first time.
     seeded: bool,
     scratch: Vec<Candidate>,
+    /// The last time of the coarse clocks that this thread has [verified](crate::pool::pod::clock).
+    verified: u64,
 }
 
 /// The thread-local cell of a [`ThreadCache`].
@@ -56,7 +58,7 @@ impl<T> Drop for ClearOnExit<T> {
 
 impl<T> ThreadCache<T> {
     const fn new() -> Self {
-        Self { copies: Copies::new(), rng: Rng::seeded(0), seeded: false, scratch: Vec::new() }
+        Self { copies: Copies::new(), rng: Rng::seeded(0), seeded: false, scratch: Vec::new(), verified: u64::MAX }
     }
 
     const fn empty() -> ManuallyDrop<Self> {
@@ -68,12 +70,14 @@ impl<T> ThreadCache<T> {
         RefCell::new(Self::empty())
     }
 
-    /// Runs `work` on this thread's copy of the published value. Returns `None` if the copy is stale or in use.
+    /// Runs `work` on this thread's copy of the published value. Returns `None` if the copy is stale or in use, or if
+    /// this thread has not verified the time `clock`.
     // All calls are inlined, so that the fast path makes no function call and saves no registers.
     #[inline(always)]
     pub(crate) fn with_current<R>(
         cell: &'static LocalKey<CacheCell<T>>,
         published: &Published<T>,
+        clock: u64,
         work: impl FnOnce(&T, &mut Rng) -> Option<R>,
     ) -> Option<R> {
         // `try_with` instead of `with`, because `with` is not always inlined. It never fails, because the thread-local
@@ -83,7 +87,10 @@ impl<T> ThreadCache<T> {
             |cell| {
                 let version = published.version();
                 let mut cell = cell.try_borrow_mut().ok()?;
-                let Self { copies, rng, .. } = &mut **cell;
+                let Self { copies, rng, verified, .. } = &mut **cell;
+                if *verified != clock {
+                    return None;
+                }
                 work(copies.current(version)?, rng)
             },
         );
@@ -101,7 +108,7 @@ impl<T> ThreadCache<T> {
         work: impl FnOnce(&T, &mut Rng, &mut Vec<Candidate>) -> R,
     ) -> R {
         let mut work = Some(work);
-        let mut run = |Self { copies, rng, seeded, scratch }: &mut Self| {
+        let mut run = |Self { copies, rng, seeded, scratch, .. }: &mut Self| {
             if !mem::replace(seeded, true) {
                 *rng = Rng::from_os();
             }
@@ -115,6 +122,20 @@ impl<T> ThreadCache<T> {
         };
         let done = done.or_else(|| run(&mut Self::new()));
         done.unwrap_or_else(|| unreachable!("`run` returns `None` only on a second call"))
+    }
+
+    /// Returns true if this thread has verified the time `clock`.
+    pub(crate) fn is_verified(cell: &'static LocalKey<CacheCell<T>>, clock: u64) -> bool {
+        cell.with(|cell| cell.try_borrow().is_ok_and(|local| local.verified == clock))
+    }
+
+    /// Records that this thread has verified the time `clock`. Does nothing while the state is in use.
+    pub(crate) fn set_verified(cell: &'static LocalKey<CacheCell<T>>, clock: u64) {
+        cell.with(|cell| {
+            if let Ok(mut local) = cell.try_borrow_mut() {
+                local.verified = clock;
+            }
+        });
     }
 
     /// Drops this thread's copy of the published value.
@@ -143,7 +164,7 @@ mod tests {
     }
 
     fn current(published: &Published<u32>) -> Option<u32> {
-        ThreadCache::with_current(&LOCAL, published, |value, _| Some(*value))
+        ThreadCache::with_current(&LOCAL, published, u64::MAX, |value, _| Some(*value))
     }
 
     fn with(published: &Published<u32>) -> u32 {
@@ -171,7 +192,7 @@ mod tests {
             (current(&one), with(&one), with(&two))
         });
         assert_eq!(inner, (None, 11, 2));
-        assert_eq!(ThreadCache::with_current(&LOCAL, &two, |_, _| Some(())), None);
+        assert_eq!(ThreadCache::with_current(&LOCAL, &two, u64::MAX, |_, _| Some(())), None);
         assert_eq!((with(&one), current(&one)), (11, Some(11)));
     }
 

@@ -1,8 +1,8 @@
 //! The fast path of a checkout: takes an idle connection without waiting.
 //!
-//! The first attempt uses this thread's copy of the published view of the Pods if the copy is current, and tries only
-//! the policy's first choice. If that fails, a second attempt refreshes the copy and tries all candidates in the
-//! policy's order.
+//! The first attempt uses this thread's copy of the published view of the Pods if the copy is current and this thread
+//! has verified the pool's clock, and tries only the policy's first choice. If that fails, a second attempt refreshes
+//! the copy and the clock and tries all candidates in the policy's order.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -34,6 +34,7 @@ impl Inner {
     #[inline]
     pub(crate) fn try_checkout(&self, target: Target) -> Option<Client> {
         let waiting = self.shared.waiters.waiting();
+        let clock = self.shared.clock.now();
         let mut missed = None;
         let take = |pod: &Arc<Pod>| {
             if pod.has_pending_ping() || waiting != 0 && pod.slot.serves(waiting) {
@@ -49,6 +50,7 @@ impl Inner {
             ThreadCache::with_current(
                 &LOCAL,
                 &self.published,
+                clock,
                 #[inline(always)]
                 |View { snapshot, .. }, rng| select_fast(snapshot, target.index(), policy, rng, take),
             )
@@ -64,6 +66,7 @@ impl Inner {
     #[inline(never)]
     fn search(&self, target: Target, missed: Option<Arc<Pod>>) -> Option<Client> {
         let mut missed = missed;
+        self.verify_clock();
         let found = ThreadCache::with(&LOCAL, &END, &self.published, |View { snapshot, .. }, rng, scratch| {
             let waiting = self.shared.waiters.waiting();
             let skipped = Cell::new(false);
@@ -91,6 +94,14 @@ impl Inner {
             missed.miss();
         }
         found
+    }
+
+    /// Sets the pool's coarse clock to the current time, unless this thread has already done so in this tick.
+    fn verify_clock(&self) {
+        let clock = &self.shared.clock;
+        if !ThreadCache::is_verified(&LOCAL, clock.now()) {
+            ThreadCache::set_verified(&LOCAL, clock.verify());
+        }
     }
 
     /// Refreshes this thread's copy of the view and runs `work` on it.

@@ -33,7 +33,7 @@ pub(crate) use self::subset::Subset;
 use self::{drain::Drain, member::Member, members::Members, roles::READINGS};
 use super::{
     inner::Inner,
-    pod::{message::Message, view::View},
+    pod::{message::Message, shared::Shared, view::View},
 };
 use crate::{
     discovery::Confirm,
@@ -50,6 +50,20 @@ const PUBLISH_WITHIN: Duration = Duration::from_millis(10);
 
 /// A request to close the pool. The response is the number of connections that were closed forcibly.
 pub(crate) type CloseRequest = oneshot::Sender<usize>;
+
+/// The directory's channel of messages. When it is dropped, because the pool is closed or its runtime shuts down, all
+/// waiters fail instead of waiting until their deadlines.
+struct Inbox {
+    messages: mpsc::UnboundedReceiver<Message>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.messages.close(); // before the waiters are woken, because they check whether the channel is closed
+        self.shared.waiters.close();
+    }
+}
 
 /// The state of the directory task.
 pub(crate) struct Directory {
@@ -100,10 +114,11 @@ impl Directory {
     /// Handles messages and deadlines until a close request arrives, and then closes the pool.
     pub(crate) async fn run(
         mut self,
-        mut inbox: mpsc::UnboundedReceiver<Message>,
+        inbox: mpsc::UnboundedReceiver<Message>,
         mut close: mpsc::UnboundedReceiver<CloseRequest>,
     ) {
         let shared = self.inner.shared.clone();
+        let mut inbox = Inbox { messages: inbox, shared: shared.clone() };
         let request = loop {
             // `closed` is registered before the connections are counted, so that a connection that closes in between is
             // not missed.
@@ -111,19 +126,19 @@ impl Directory {
             let mut closed = std::pin::pin!(closed);
             closed.as_mut().enable();
             for endpoint in self.drain.take_finished(Instant::now()) {
-                shared.events.emit(Event::EndpointRemoved { endpoint });
+                self.step(|_| shared.events.emit(Event::EndpointRemoved { endpoint }));
             }
             let drained_by = self.drain.next_deadline();
             let abort_at = self.next_abort();
             let choose_at = self.subset.as_ref().and_then(Subset::choose_again_at);
             select! {
-                Some(message) = inbox.recv() => {
+                Some(message) = inbox.messages.recv() => {
                     self.step(|directory| directory.handle(message, Instant::now()));
                     // Messages that are already in the channel share one publication, which is delayed by at most
                     // `PUBLISH_WITHIN`.
                     let started = Instant::now();
                     while started.elapsed() < PUBLISH_WITHIN
-                        && let Ok(message) = inbox.try_recv()
+                        && let Ok(message) = inbox.messages.try_recv()
                     {
                         self.step(|directory| directory.handle(message, Instant::now()));
                         yield_now().await;

@@ -67,6 +67,12 @@ impl Shared {
         }
     }
 
+    /// Returns true if the directory task has ended, either because the pool is closed or because its runtime has shut
+    /// down.
+    pub(crate) fn has_lost_its_runtime(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
     /// Sends a message to the directory task. Does nothing after the directory has ended.
     pub(crate) fn send(&self, message: Message) {
         drop(self.inbox.send(message));

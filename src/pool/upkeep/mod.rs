@@ -7,7 +7,7 @@ mod latency;
 pub(crate) mod refresher;
 pub(crate) mod watch;
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc, task::Context};
 
 use tokio::{
     task::spawn_blocking,
@@ -17,7 +17,10 @@ use tokio::{
 use self::{latency::Latencies, watch::Watch};
 use super::{
     inner::Inner,
-    pod::{Pod, clock::TICK},
+    pod::{
+        Pod,
+        clock::{RefreshOnWake, TICK},
+    },
 };
 use crate::time::Instant;
 
@@ -26,15 +29,19 @@ const ROUND: u32 = 10;
 /// Every 100 ticks (10 s), certificate files are checked for changes.
 const CERTIFICATES: u32 = 100;
 
-/// Runs the upkeep until its task is aborted. `start` is the time at which the pool was built.
-pub(crate) async fn run(inner: Arc<Inner>, start: Instant) {
+/// Runs the upkeep until its task is aborted.
+pub(crate) async fn run(inner: Arc<Inner>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();
     let mut latencies = Latencies::default();
     for tick in 0u32.. {
-        ticks.tick().await;
-        inner.shared.clock.set(start.elapsed());
+        poll_fn(|cx| {
+            let waker = RefreshOnWake::waker(&inner.shared, cx.waker());
+            ticks.poll_tick(&mut Context::from_waker(&waker))
+        })
+        .await;
+        inner.shared.clock.refresh();
         watch.tick(&inner, Instant::now());
         let view = inner.published.load();
         latencies.tick(&view, Instant::now());

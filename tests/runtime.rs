@@ -1,0 +1,211 @@
+//! The pool and the runtime that runs its tasks: the runtime is blocked, stopped, not driven, or shut down.
+
+mod common;
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use podpool::{Kind, Pool, Target, testkit::Cluster};
+use tokio::runtime::{Builder, Runtime};
+
+use common::until;
+
+/// Environment variable with the pool's URL for the process that [`a_stopped_process_pings_idle_connections`] stops.
+const STOPPED_POOL: &str = "PODPOOL_TEST_STOPPED_POOL";
+
+fn current_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("the runtime starts")
+}
+
+fn multi_thread(workers: usize) -> Runtime {
+    Builder::new_multi_thread().worker_threads(workers).enable_all().build().expect("the runtime starts")
+}
+
+/// Creates a pool with one warm connection to each Pod, which is pinged after one second without use.
+async fn warm(url: &str) -> Pool {
+    let pool = Pool::connect(&format!("{url}&ping_after=1&min_idle=1&pool_size=1")).await.expect("the pool is created");
+    pool.wait_ready(Target::Any, Duration::from_secs(20)).await.expect("a Pod becomes ready");
+    use_connection(&pool).await;
+    pool
+}
+
+/// Runs a statement, and waits until its connection is idle again.
+async fn use_connection(pool: &Pool) {
+    let client = pool.get().await.expect("checkout succeeds");
+    client.query_one("SELECT 1", &[]).await.expect("the statement succeeds");
+    drop(client);
+    let is_idle = || pool.status().endpoints[0].idle == 1;
+    until(Duration::from_secs(10), "the connection is idle", is_idle).await;
+}
+
+/// Checks out a connection and returns true if the checkout pinged it first. Only such a checkout counts as a wait,
+/// because the pool has an idle connection.
+async fn pings(pool: &Pool) -> bool {
+    let before = pool.status().counters.waits;
+    use_connection(pool).await;
+    pool.status().counters.waits > before
+}
+
+/// Blocks the only thread of a runtime, so that no task of the pool runs. The first checkout after that pings the idle
+/// connection, although it runs before any other task.
+fn a_checkout_after_a_blocked_runtime_pings(runtime: Runtime) {
+    let servers = multi_thread(1);
+    let cluster = servers.block_on(Cluster::start(1)).expect("the cluster starts");
+    let url = cluster.url();
+    let results = runtime.block_on(runtime.spawn(async move {
+        let pool = warm(&url).await;
+        let mut results = Vec::new();
+        for _ in 0..5 {
+            use_connection(&pool).await;
+            let without_pause = pings(&pool).await;
+            thread::sleep(Duration::from_millis(1400));
+            results.push((without_pause, pings(&pool).await));
+        }
+        results
+    }));
+    assert_eq!(results.expect("the task ends"), [(false, true); 5], "pinged without a pause, pinged after a pause");
+    servers.block_on(cluster.shutdown()).expect("the cluster shuts down");
+}
+
+#[test]
+fn a_blocked_current_thread_runtime_pings_idle_connections() {
+    a_checkout_after_a_blocked_runtime_pings(current_thread());
+}
+
+#[test]
+fn a_blocked_single_worker_pings_idle_connections() {
+    a_checkout_after_a_blocked_runtime_pings(multi_thread(1));
+}
+
+/// Stops a process (SIGSTOP) for longer than `ping_after`, ten times for each kind of runtime. The process checks out a
+/// connection every 10 ms and prints for each checkout after a pause whether it was pinged.
+#[test]
+fn a_stopped_process_pings_idle_connections() {
+    if let Ok(url) = env::var(STOPPED_POOL) {
+        return report_pauses(&url);
+    }
+    let servers = multi_thread(1);
+    let cluster = servers.block_on(Cluster::start(1)).expect("the cluster starts");
+    for workers in ["0", "2"] {
+        let mut child = Command::new(env::current_exe().expect("the path of this program is known"))
+            .args(["--exact", "a_stopped_process_pings_idle_connections", "--nocapture"])
+            .env(STOPPED_POOL, format!("{workers} {}", cluster.url()))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the process starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("the output is piped")).lines();
+        let mut next = || {
+            loop {
+                let line = lines.next().expect("the process is alive").expect("the line is text");
+                // The test harness may have printed the test's name without a line break.
+                if let Some((_, line)) = line.split_once("pause: ") {
+                    return line.to_owned();
+                }
+            }
+        };
+        assert_eq!(next(), "ready");
+        for _ in 0..10 {
+            signal(child.id(), "STOP");
+            thread::sleep(Duration::from_millis(1400));
+            signal(child.id(), "CONT");
+            assert_eq!(next(), "pinged", "with {workers} workers");
+        }
+        child.kill().expect("the process is killed");
+        child.wait().expect("the process has ended");
+    }
+    servers.block_on(cluster.shutdown()).expect("the cluster shuts down");
+}
+
+fn signal(pid: u32, signal: &str) {
+    let status = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status().expect("`kill` runs");
+    assert!(status.success(), "kill -{signal} {pid}: {status}");
+}
+
+/// Runs in the process that is stopped. Ends after 60 s, or when it is killed.
+fn report_pauses(argument: &str) {
+    let (workers, url) = argument.split_once(' ').expect("the number of workers and the URL");
+    let runtime = if workers == "0" { current_thread() } else { multi_thread(2) };
+    runtime
+        .block_on(runtime.spawn({
+            let url = url.to_owned();
+            async move {
+                let pool = warm(&url).await;
+                println!("pause: ready");
+                let (start, mut last) = (Instant::now(), Instant::now());
+                while start.elapsed() < Duration::from_secs(60) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    let paused = last.elapsed() > Duration::from_millis(1300);
+                    let pinged = pings(&pool).await;
+                    last = Instant::now();
+                    if paused {
+                        println!("pause: {}", if pinged { "pinged" } else { "not pinged" });
+                    }
+                }
+            }
+        }))
+        .expect("the task ends");
+}
+
+/// No thread drives the pool's runtime, so no connection can be opened. A checkout on another runtime fails at its
+/// deadline.
+#[test]
+fn a_checkout_meets_its_deadline_if_no_thread_drives_the_pools_runtime() {
+    let callers = multi_thread(1);
+    let cluster = callers.block_on(Cluster::start(1)).expect("the cluster starts");
+    for runtime in [current_thread(), multi_thread(1)] {
+        // A multi-threaded runtime is not driven while a task blocks its only worker.
+        let (unblock, wait) = std::sync::mpsc::channel::<()>();
+        drop(runtime.spawn(async move { wait.recv().unwrap_or_default() }));
+        for millis in [10, 50, 300] {
+            let pool = {
+                let _context = runtime.enter();
+                let url = format!("{}&acquire_timeout={millis}ms", cluster.url());
+                Pool::builder(url.parse().expect("the URL is valid")).build().expect("the pool is built")
+            };
+            let (started, limit) = (Instant::now(), Duration::from_millis(millis));
+            let error = callers.block_on(pool.get()).map(drop).unwrap_err();
+            let took = started.elapsed();
+            assert_eq!(error.kind(), Kind::Dns, "{error}");
+            assert!((limit..limit + Duration::from_millis(500)).contains(&took), "{took:?} instead of {limit:?}");
+        }
+        drop(unblock);
+    }
+    callers.block_on(cluster.shutdown()).expect("the cluster shuts down");
+}
+
+/// Shuts the pool's runtime down while callers on another runtime wait. They fail immediately with
+/// [`Kind::Shutdown`], and so do later callers.
+#[test]
+fn callers_fail_immediately_when_the_pools_runtime_shuts_down() {
+    let callers = multi_thread(2);
+    let cluster = callers.block_on(Cluster::start(1)).expect("the cluster starts");
+    for runtime in [current_thread(), multi_thread(2)] {
+        let pool = runtime.block_on(warm(&cluster.url()));
+        let held = runtime.block_on(pool.get()).expect("checkout succeeds");
+        let waiters: Vec<_> = (0..10)
+            .map(|_| {
+                let pool = pool.clone();
+                callers.spawn(async move { pool.get().await.map(drop).unwrap_err() })
+            })
+            .collect();
+        while pool.status().endpoints[0].waiting < 10 {
+            thread::yield_now();
+        }
+        drop(runtime);
+        let ended = Instant::now();
+        for waiter in waiters {
+            let error = callers.block_on(waiter).expect("the task ends");
+            assert_eq!(error.kind(), Kind::Shutdown, "{error}");
+        }
+        let error = callers.block_on(pool.get()).map(drop).unwrap_err();
+        assert_eq!(error.kind(), Kind::Shutdown, "{error}");
+        assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
+        drop(held);
+    }
+    callers.block_on(cluster.shutdown()).expect("the cluster shuts down");
+}
