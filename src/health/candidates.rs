@@ -19,6 +19,9 @@ pub(crate) struct Eligibility {
     pub(crate) fenced: bool,
     /// True if the Pod is a standby that is too far behind its primary; see [`lag`](super::lag).
     pub(crate) late: bool,
+    /// True if a session of the Pod has ended and the Pod has not responded since then; see
+    /// [`suspicion`](super::suspicion). Other Pods are preferred.
+    pub(crate) suspect: bool,
 }
 
 /// The candidates for every target.
@@ -87,9 +90,9 @@ impl Eligibility {
 ///
 /// The candidates are the healthy Pods, or the ejected Pods if no unfenced Pod is healthy. A Pod is never a candidate
 /// while it has not passed a probe yet, is draining, is fenced, or is too far behind its primary. [`Target::accepts`]
-/// and [`Target::prefers`] select the candidates for each target. If a target excludes the writable primary, no standby
-/// is usable, and at least one standby is too far behind, `fallback` decides whether the primary serves the target
-/// instead.
+/// and [`Target::prefers`] select the candidates for each target. A suspect Pod is a candidate only if no other Pod is.
+/// If a target excludes the writable primary, no standby is usable, and at least one standby is too far behind,
+/// `fallback` decides whether the primary serves the target instead.
 pub(crate) fn candidates(pods: &[Eligibility], fallback: LagFallback) -> Lists {
     let panic = !pods.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
     let usable = if panic { State::Ejected } else { State::Healthy };
@@ -116,11 +119,11 @@ pub(crate) fn candidates(pods: &[Eligibility], fallback: LagFallback) -> Lists {
         })
     });
     let mut distinct: Vec<Vec<u32>> = sets.iter().map(|_| Vec::with_capacity(pods.len())).collect();
-    for (position, pod) in serving() {
-        for (list, set) in distinct.iter_mut().zip(&sets) {
-            if pod.kind() & set != 0 {
-                list.push(position);
-            }
+    for (list, set) in distinct.iter_mut().zip(&sets) {
+        let accepted = || serving().filter(|(_, pod)| pod.kind() & set != 0);
+        list.extend(accepted().filter(|(_, pod)| !pod.suspect).map(|(position, _)| position));
+        if list.is_empty() {
+            list.extend(accepted().map(|(position, _)| position));
         }
     }
     Lists { distinct, of, panic: panic && present != 0 }
@@ -133,7 +136,7 @@ mod tests {
     use super::*;
 
     fn pod(state: State, role: Role) -> Eligibility {
-        Eligibility { state, role, read_only: false, fenced: false, late: false }
+        Eligibility { state, role, read_only: false, fenced: false, late: false, suspect: false }
     }
 
     fn of(lists: &Lists, target: Target) -> &[u32] {

@@ -6,6 +6,8 @@
 //! * [`state`] holds the health state of one Pod and its transitions.
 //! * [`fencing`] finds Pods that must not be used: Pods of another database cluster, former primaries, and second
 //!   primaries.
+//! * [`suspicion`] decides whether ended sessions are evidence about their Pod.
+//! * [`local`] detects that this client itself is stopped or starved of CPU.
 //! * [`lag`] finds standbys that are too far behind their primary.
 //! * [`outlier`] finds Pods on which too many statements fail through a fault of the server.
 //! * [`latency`] assigns Pods to classes by their latency relative to the fastest Pods.
@@ -17,8 +19,10 @@ pub(crate) mod candidates;
 pub(crate) mod fencing;
 pub(crate) mod lag;
 pub(crate) mod latency;
+pub(crate) mod local;
 pub(crate) mod outlier;
 pub(crate) mod state;
+pub(crate) mod suspicion;
 pub(crate) mod target;
 
 pub use state::State;

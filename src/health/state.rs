@@ -14,13 +14,13 @@
 //!
 //! Every state changes to `Draining` when discovery removes the Pod.
 //!
-//! Evidence from traffic has two forms. Hard evidence is a failure that no statement can cause: the server reported
-//! that it is shutting down or not ready (SQLSTATE 57P01, 57P02, 57P03), or an established connection broke. The other
-//! form is a series or a high share of failed statements, which makes the Pod an [outlier](super::outlier).
+//! Evidence from traffic has two forms. One is a failure that no statement can cause: the server ended two sessions at
+//! the same time (SQLSTATE 57P01, 57P02, 57P03), or two connections broke. A single ended session only makes the Pod
+//! [suspect](super::suspicion). The other form is a series or a high share of failed statements, which makes the Pod an
+//! [outlier](super::outlier).
 //!
-//! The backoff delays the return of a Pod that relapses: it passes its probes, but evidence from traffic ejects it
-//! again within 5 minutes of its last return. The backoff is 1 s after the first relapse and doubles with each further
-//! relapse, up to 30 s.
+//! The backoff delays the return of a Pod that relapses: it is ejected again within 5 minutes of its last return. The
+//! backoff is 1 s after the first relapse and doubles with each further relapse, up to 30 s.
 
 use std::{fmt, time::Duration};
 
@@ -34,7 +34,7 @@ pub(crate) const FAILURES_TO_EJECT: u32 = 2;
 const RETURN_BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// Maximum backoff, after any number of relapses.
 const RETURN_BACKOFF_MAX: Duration = Duration::from_secs(30);
-/// Time after a Pod's return within which an ejection by traffic counts as a relapse, which increases the backoff.
+/// Time after a Pod's return within which an ejection counts as a relapse, which increases the backoff.
 pub(crate) const RELAPSE: Duration = Duration::from_secs(5 * 60);
 
 /// The health state of a Pod.
@@ -82,8 +82,8 @@ pub(crate) enum HealthEvent {
     /// A probe failed. `conclusive` is true if the failure alone proves that the Pod does not serve: the dial failed,
     /// the probe's query failed, or the probe timed out while no byte was received on any connection to the Pod.
     Failed { conclusive: bool },
-    /// Traffic produced evidence against the Pod: a shutdown report or a broken connection, or so many failed
-    /// statements that the Pod is an outlier.
+    /// Traffic produced evidence against the Pod: several sessions ended together, or so many statements failed that
+    /// the Pod is an outlier.
     Evidence,
     /// Discovery removed the Pod.
     Removed,
@@ -99,9 +99,9 @@ pub(crate) struct Health {
     failures: u32,
     /// Time of the last change from `Ejected` to `Healthy`.
     returned: Option<Instant>,
-    /// The backoff that the last evidence from traffic caused. Zero if it was not a relapse.
+    /// The backoff after the last ejection. Zero if it was not a relapse.
     backoff: Duration,
-    /// Time at which the current backoff ends. `None` unless evidence from traffic caused the last ejection.
+    /// Time at which the current backoff ends. `None` if the Pod has never been ejected.
     not_before: Option<Instant>,
 }
 
@@ -139,19 +139,10 @@ impl Health {
             (State::Healthy, HealthEvent::Failed { conclusive }) => {
                 self.failures += 1;
                 if conclusive || self.failures >= FAILURES_TO_EJECT {
-                    self.eject();
-                    self.not_before = None;
+                    self.eject(now);
                 }
             }
-            (State::Healthy, HealthEvent::Evidence) => {
-                self.eject();
-                let relapsed = self.returned.is_some_and(|returned| now < returned + RELAPSE);
-                self.backoff = match relapsed {
-                    true => (self.backoff * 2).clamp(RETURN_BACKOFF_MIN, RETURN_BACKOFF_MAX),
-                    false => Duration::ZERO,
-                };
-                self.not_before = Some(now + self.backoff);
-            }
+            (State::Healthy, HealthEvent::Evidence) => self.eject(now),
             (State::Ejected, HealthEvent::Passed { alone }) => {
                 self.passes += 1;
                 let enough = alone || self.passes >= PASSES_TO_RETURN;
@@ -166,10 +157,16 @@ impl Health {
         (self.state != before).then_some(before)
     }
 
-    fn eject(&mut self) {
+    fn eject(&mut self, now: Instant) {
         self.state = State::Ejected;
         self.passes = 0;
         self.failures = 0;
+        let relapsed = self.returned.is_some_and(|returned| now < returned + RELAPSE);
+        self.backoff = match relapsed {
+            true => (self.backoff * 2).clamp(RETURN_BACKOFF_MIN, RETURN_BACKOFF_MAX),
+            false => Duration::ZERO,
+        };
+        self.not_before = Some(now + self.backoff);
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     owner::{Owner, Tasks},
     pod::{
         alarms::{self, Alarms},
-        clock::{self, Clock},
+        clock::{self, Clock, TICK},
         connection_limit::ConnectionLimit,
         metrics::PoolMetrics,
         prober::ProbeFactory,
@@ -39,8 +39,10 @@ use crate::{
     endpoint::Endpoint,
     error::{ConfigError, Error, Kind},
     event::Emitter,
+    health::local::LocalHealth,
     observer::{self, Observer},
     sync::Mutex,
+    time::Instant,
     unwind::PanicSource,
     wire::{
         ProvideCredentials,
@@ -186,6 +188,7 @@ impl Builder {
             waiters: WaitQueue::default(),
             alarms: alarms.clone(),
             urgent_probing: UrgentProbing::default(),
+            local_health: Mutex::new(LocalHealth::new(TICK, limits.probe_timeout / 4, Instant::now())),
             clock: Clock::new(),
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
             events: events.clone(),

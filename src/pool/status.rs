@@ -47,6 +47,9 @@ pub struct EndpointStatus {
     pub lag_bytes: Option<u64>,
     /// True if the Pod is a standby that exceeds `max_lag` or `max_lag_bytes`. A late standby is not checked out.
     pub late: bool,
+    /// True if a session of the Pod has ended unexpectedly and the Pod has not responded to a probe since then. Other
+    /// Pods are preferred until it responds.
+    pub suspect: bool,
     /// Open connections, excluding the probe connection.
     pub open: usize,
     /// Open connections that are idle.
@@ -140,6 +143,7 @@ impl Inner {
                 fenced: health.fence.map(|fence| fence.to_string()),
                 lag_bytes: pod.lag_bytes(),
                 late: health.late,
+                suspect: health.suspect,
                 open: pod.open(),
                 idle: pod.idle(),
                 in_use: pod.slot.in_flight() as usize,

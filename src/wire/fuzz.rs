@@ -215,7 +215,10 @@ pub fn dial(bytes: &[u8]) {
         let login = Login { user: "user".into(), password: Some("password".into()) };
         runtime.block_on(async {
             match dialer.start(Box::new(server), false, &login, record.clone(), no_observer()).await {
-                Ok(dialled) => drop(server_facts::probe(&dialled).await),
+                Ok(dialled) => drop(
+                    server_facts::probe(server_facts::Session { client: &dialled.client, record: &dialled.record })
+                        .await,
+                ),
                 Err(error) => {
                     assert_ne!(error.phase, Phase::Tcp, "there is no TCP connection in this target");
                     let text = format!("{error}: {}", error.source().expect("a cause"));

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::{
     classify::{Class, classify},
-    dial::Dialled,
+    record::Record,
 };
 use crate::{
     endpoint::Role,
@@ -35,6 +35,13 @@ pub(crate) struct ServerFacts {
     pub(crate) slots: Option<u32>,
 }
 
+/// An open session on which a server can be checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Session<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) record: &'a Record,
+}
+
 /// The query for the server's state, which returns one row. Functions that fail on a standby are called only after
 /// `pg_is_in_recovery` has returned false. This condition remains valid during the query, because recovery never begins
 /// during a session.
@@ -58,14 +65,15 @@ LEAST(pg_catalog.current_setting('max_connections')::int4 \
 ///
 /// A server that was just promoted reports its new role with the response to the Sync. If the server rejects the query
 /// for its state, the check still passes, and the facts contain only this role.
-pub(crate) async fn probe(open: &Dialled) -> Result<(Duration, ServerFacts), tokio_postgres::Error> {
+pub(crate) async fn probe(session: Session<'_>) -> Result<(Duration, ServerFacts), tokio_postgres::Error> {
+    let Session { client, record } = session;
     let started = Instant::now();
-    open.client.check_connection().await?;
+    client.check_connection().await?;
     let took = started.elapsed();
-    match query(&open.client).await {
+    match query(client).await {
         Err(error) if classify(&error).class == Class::Statement => {
             tracing::debug!(%error, "the server rejected the health check's query for its role and replication state");
-            Ok((took, ServerFacts { role: open.record.role(), ..ServerFacts::default() }))
+            Ok((took, ServerFacts { role: record.role(), ..ServerFacts::default() }))
         }
         facts => Ok((took, facts?)),
     }

@@ -10,7 +10,7 @@ use crate::{
     endpoint::Role,
     error::{Attempt, BoxError, Phase},
     event::Event,
-    health::{State, state::HealthEvent},
+    health::{State, state::HealthEvent, suspicion::Conclusion},
     pool::pod::{connect, message::Probed, prober::PROBE_GENERATION},
     sync::lock,
     time::{Duration, Instant},
@@ -34,25 +34,30 @@ impl Directory {
     }
 
     pub(super) fn on_probed(&mut self, serial: u64, outcome: Probed, now: Instant) {
+        self.apply_probe(serial, outcome, now);
+        self.return_primaries(now);
+    }
+
+    fn apply_probe(&mut self, serial: u64, outcome: Probed, now: Instant) {
         match outcome {
             Probed::Passed { facts, read_only, took, sent, received } => {
-                // `alone` ignores Pods with a different role: serving standbys cannot replace the only primary.
-                let same_role = |member: &&Member| member.pod.serial != serial && member.role == facts.role;
-                let alone = !self.members.all().iter().filter(same_role).any(Member::serves);
+                let alone = self.is_alone(serial, facts.role);
+                let returns_later = self.must_ask_others(serial, facts.role, now);
                 let Some(member) = self.find(serial) else { return };
                 member.mark_responsive();
+                let suspicion_ended = member.suspicion.responded(sent);
                 let was_unverified = std::mem::take(&mut member.role_unverified);
                 let read_only_changed = member.read_only != read_only;
                 member.read_only = read_only;
                 let slots_changed = member.slots() != facts.slots;
                 member.last_probe = Some(PassedProbe { facts, sent, received });
-                self.changed |= was_unverified || read_only_changed;
+                self.changed |= was_unverified || read_only_changed || suspicion_ended;
                 let Some(member) = self.find(serial) else { return };
                 lock(&member.pod.last_failure).probe_passed();
                 member.pod.record_probe(took);
                 let endpoint = member.pod.endpoint.clone();
                 self.on_role(serial, facts.role);
-                let returned = self.apply(serial, HealthEvent::Passed { alone }, now, None);
+                let returned = !returns_later && self.apply(serial, HealthEvent::Passed { alone }, now, None);
                 self.on_probe_passed(&endpoint, returned, now);
                 if slots_changed {
                     self.check_capacity(serial);
@@ -61,6 +66,8 @@ impl Directory {
             }
             Probed::Failed { conclusive, unresponsive_since, class, attempt } => {
                 let Some(member) = self.find(serial) else { return };
+                member.returning_since = None;
+                member.probe_failed_at = Some(now);
                 let pod = member.pod.clone();
                 if lock(&pod.last_failure).probe_failed(class, attempt.clone()) {
                     connect::emit_refusal(&pod, class, &attempt);
@@ -74,6 +81,9 @@ impl Directory {
                 }
                 let endpoint = member.pod.endpoint.clone();
                 if (class.is_permanent() || class == Class::Full) && member.serves() {
+                    member.suspicion.clear(); // the server has responded
+                    self.changed = true;
+                    let Some(member) = self.find(serial) else { return };
                     // The Pod refuses only new connections. Existing connections still work, so the Pod stays in use.
                     let endpoint = &member.pod.endpoint;
                     tracing::warn!(%endpoint, error = %attempt, "Pod kept in use although its probe was refused");
@@ -117,7 +127,18 @@ impl Directory {
             }
             _ => return,
         };
-        self.eject(serial, cause, now);
+        match member.suspicion.session_ended(now) {
+            Conclusion::Ended => self.eject(serial, cause, now),
+            Conclusion::Suspect => {
+                tracing::debug!(
+                    endpoint = %member.pod.endpoint,
+                    %cause,
+                    "a session has ended unexpectedly; other Pods are preferred until the Pod responds to a probe"
+                );
+                member.pod.probe_wanted.notify_one();
+                self.changed = true;
+            }
+        }
     }
 
     /// Ejects a Pod because too many of its statements fail with errors that are the server's fault.
@@ -178,7 +199,7 @@ impl Directory {
 
     /// Applies a health event to a member and handles a resulting change of state. Returns true if the Pod has become
     /// healthy.
-    fn apply(&mut self, serial: u64, event: HealthEvent, now: Instant, cause: Option<Attempt>) -> bool {
+    pub(super) fn apply(&mut self, serial: u64, event: HealthEvent, now: Instant, cause: Option<Attempt>) -> bool {
         let Some(member) = self.find(serial) else { return false };
         let Some(before) = member.apply(event, now) else { return false };
         let state = member.health.state();
@@ -186,6 +207,7 @@ impl Directory {
         match state {
             State::Healthy => {}
             State::Ejected => {
+                member.suspicion.clear();
                 if let Some(cause) = &cause {
                     self.inner.shared.counters.ejected.increment(cause.phase());
                     lock(&pod.last_failure).probe_failed(Class::NotReady, cause.clone());

@@ -15,6 +15,7 @@ use crate::{
         fencing::{Claim, Fence},
         lag::{Lag, Reading, Standby},
         state::{Health, HealthEvent},
+        suspicion::Suspicion,
     },
     pool::{
         pod::{Pod, prober, view::PodHealth},
@@ -44,6 +45,12 @@ pub(crate) struct Member {
     /// enough.
     pub(crate) shortfall: Option<String>,
     unresponsive: Option<Unresponsive>,
+    pub(crate) suspicion: Suspicion,
+    /// Set while an ejected primary passes its probes but has not returned yet: all other Pods that pass their probes
+    /// must respond to a probe that was sent after this time, because one of them may have been promoted.
+    pub(crate) returning_since: Option<Instant>,
+    /// Time of the last failed probe.
+    pub(crate) probe_failed_at: Option<Instant>,
     /// True while the Pod's state is healthy. The prober chooses its interval by this flag. Relaxed: a stale value only
     /// delays one probe.
     healthy: Arc<AtomicBool>,
@@ -91,6 +98,9 @@ impl Member {
             lag: Lag::default(),
             shortfall: None,
             unresponsive: None,
+            suspicion: Suspicion::default(),
+            returning_since: None,
+            probe_failed_at: None,
             healthy,
             prober,
         }
@@ -103,6 +113,11 @@ impl Member {
         before
     }
 
+    /// Returns true if the Pod passes its probes, even if it does not receive traffic yet.
+    pub(crate) fn passes_probes(&self) -> bool {
+        self.health.passing() || self.returning_since.is_some()
+    }
+
     /// Returns true if the Pod is healthy and not fenced.
     pub(crate) fn serves(&self) -> bool {
         self.health.state() == State::Healthy && self.fence.is_none()
@@ -111,7 +126,14 @@ impl Member {
     /// Returns the part of the member's state that is published in the view.
     pub(crate) fn pod_health(&self) -> PodHealth {
         let late = self.role == Role::Standby && self.lag.late;
-        PodHealth { state: self.health.state(), role: self.role, fence: self.fence, late, slots: self.slots() }
+        PodHealth {
+            state: self.health.state(),
+            role: self.role,
+            fence: self.fence,
+            late,
+            suspect: self.suspicion.is_suspect(),
+            slots: self.slots(),
+        }
     }
 
     /// Returns the role and timeline that the server claims. Stale primaries are detected from these claims.
@@ -122,7 +144,7 @@ impl Member {
             role: facts.role,
             system: facts.system,
             timeline: facts.timeline,
-            passing: self.health.passing(),
+            passing: self.passes_probes(),
         }
     }
 
@@ -197,6 +219,7 @@ impl MemberInfo for Member {
             read_only: self.read_only,
             fenced: self.fence.is_some(),
             late: self.role == Role::Standby && self.lag.late,
+            suspect: self.suspicion.is_suspect(),
         }
     }
 

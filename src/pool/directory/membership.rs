@@ -59,12 +59,12 @@ impl Directory {
 
     /// Returns all known Pods. The `bool` of each Pod is true if the Pod passes its health check.
     fn known(&self) -> Vec<(Endpoint, bool)> {
-        let passing = |endpoint| self.members.get(endpoint).is_some_and(|member| member.health.passing());
+        let passing = |endpoint| self.members.get(endpoint).is_some_and(|member| member.passes_probes());
         match &self.subset {
             Some(subset) => subset.endpoints().map(|endpoint| (endpoint.clone(), passing(endpoint))).collect(),
             None => {
                 let members = self.members.all().iter();
-                members.map(|member| (member.pod.endpoint.clone(), member.health.passing())).collect()
+                members.map(|member| (member.pod.endpoint.clone(), member.passes_probes())).collect()
             }
         }
     }

@@ -7,6 +7,7 @@
 //! - [`membership`] adds and removes Pods after lookups.
 //! - [`subset`] chooses the Pods that this client uses, and divides `max_connections` among them.
 //! - [`health`] ejects and readmits Pods after probes and evidence from connections.
+//! - [`returning`] delays the return of an ejected primary until no other Pod can have been promoted.
 //! - [`roles`] tracks primaries, standbys, fencing and replication lag.
 //! - [`drain`] drains Pods that are no longer used, and [`close`] closes the pool.
 //! - [`members`] holds the sorted set of members and builds snapshots.
@@ -17,6 +18,7 @@ mod health;
 pub(crate) mod member;
 pub(crate) mod members;
 mod membership;
+mod returning;
 mod roles;
 mod subset;
 

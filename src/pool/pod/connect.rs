@@ -95,8 +95,15 @@ async fn run(permit: Permit, opening: Opening) {
             if began.elapsed() >= shared.limits.connect_timeout {
                 shared.counters.timed_out.increment(error.phase);
             }
+            let now = Instant::now();
+            let inconclusive = error.unresponsive && lock(&shared.local_health).was_late(began, now, now);
             let (class, attempt) = to_attempt(&pod, error);
             tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
+            if inconclusive {
+                // The dial has timed out because this process was stopped or did not get enough CPU time. The opener
+                // dials again without a backoff.
+                return drop((permit, opening));
+            }
             if lock(&pod.last_failure).dial_failed(class, attempt.clone(), began, Instant::now(), random()) {
                 emit_refusal(&pod, class, &attempt);
             }

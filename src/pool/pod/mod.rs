@@ -17,6 +17,7 @@
 //! reads a stale value may still use an invalid connection, but that connection is closed when it is returned.
 
 pub(crate) mod alarms;
+pub(crate) mod borrowed;
 pub(crate) mod client;
 pub(crate) mod clock;
 pub(crate) mod conn;

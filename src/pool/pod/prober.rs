@@ -3,7 +3,8 @@
 //!
 //! Probes use a dedicated connection, so that load on the pooled connections cannot make a healthy Pod look unhealthy.
 //! The connection stays open between probes, so that a shutdown of the server is noticed immediately, even if the Pod
-//! has no other traffic.
+//! has no other traffic. If the connection has ended, the probe uses an idle pooled connection, and dials only if there
+//! is none.
 
 use std::{
     fmt,
@@ -23,13 +24,19 @@ use super::{
     connect::{connection_observer, to_attempt},
     jitter::{jittered, random},
     message::{Message, Probed},
+    shared::Shared,
 };
 use crate::{
     endpoint::Role,
     error::{BoxError, Phase},
+    sync::lock,
     time::{Duration, Instant},
     trace::{PROBE, endpoint_span},
-    wire::{Class, classify, dial::Dialled, server_facts},
+    wire::{
+        Class, classify,
+        dial::Dialled,
+        server_facts::{self, Session},
+    },
 };
 
 /// The generation of probe connections: the maximum, so that evidence from a probe connection is never discarded as
@@ -43,6 +50,9 @@ pub(crate) const SLOW_INTERVAL: Duration = Duration::from_secs(2);
 /// Jitter of a probe interval, as a fraction in either direction. Spreads the probes of many clients over time.
 const JITTER: f64 = 0.2;
 
+/// Maximum number of times for which the timeout of a probe is extended while this client is late.
+const EXTENSIONS: u32 = 2;
+
 /// Maximum number of clients for which each client redials a lost server without delay.
 const SMALL_FLEET: usize = 20;
 /// Maximum average rate at which more than [`SMALL_FLEET`] clients together redial a server that they lost at the same
@@ -54,8 +64,8 @@ pub(crate) trait Probe: Send {
     /// Probes the Pod once. An implementation can keep state, such as a connection, for the next probe.
     fn probe<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>>;
 
-    /// Returns true if the next probe opens a connection.
-    fn dials(&self) -> bool {
+    /// Returns true if the next probe of this Pod opens a connection.
+    fn dials(&self, _pod: &Pod) -> bool {
         false
     }
 }
@@ -90,8 +100,8 @@ impl Probe for ConnectionProbe {
         Box::pin(probe(pod, &mut self.0))
     }
 
-    fn dials(&self) -> bool {
-        self.0.as_ref().is_none_or(|open| open.record.has_ended())
+    fn dials(&self, pod: &Pod) -> bool {
+        self.0.as_ref().is_none_or(|open| open.record.has_ended()) && !pod.has_idle()
     }
 }
 
@@ -122,7 +132,7 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
             select! {
                 () = sleep((began + interval).saturating_duration_since(Instant::now())) => break,
                 () = pod.probe_wanted.notified() => {
-                    if prober.dials() {
+                    if prober.dials(&pod) {
                         sleep(reconnect_delay(shared.limits.clients, random())).await;
                     }
                     break;
@@ -143,44 +153,93 @@ fn reconnect_delay(clients: Option<usize>, unit: f64) -> Duration {
 }
 
 async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
-    let shared = pod.shared();
-    let limit = shared.limits.probe_timeout;
     // Relaxed: a hint, ordered by `probe_wanted`.
-    if pod.probe_afresh.swap(false, Ordering::Relaxed) {
+    let afresh = pod.probe_afresh.swap(false, Ordering::Relaxed);
+    if afresh {
         *connection = None;
     }
-    // If the previous probe connection has ended, a new one is opened: the end alone proves nothing about the Pod's
-    // current state.
     let open = match connection.take_if(|open| !open.record.has_ended()) {
         Some(open) => open,
-        None => match dial(pod).await {
-            Ok(open) => open,
-            Err(failed) => return failed,
+        // If the previous probe connection has ended, the probe uses another one: the end of a session alone proves
+        // nothing about the Pod. An idle connection is used first, because other clients may have lost their probe
+        // connections at the same moment and dial too.
+        None => match if afresh { None } else { pod.borrow_idle() } {
+            Some(idle) => {
+                let outcome = probe_on(pod, Session { client: &idle.wrapper, record: &idle.record }).await;
+                if matches!(outcome, Probed::Passed { .. }) {
+                    idle.give_back();
+                }
+                return outcome;
+            }
+            None => match dial(pod).await {
+                Ok(open) => open,
+                Err(failed) => return failed,
+            },
         },
     };
-    let reads = pod.connections.totals().reads;
+    let outcome = probe_on(pod, Session { client: &open.client, record: &open.record }).await;
+    if matches!(outcome, Probed::Passed { .. }) {
+        *connection = Some(open);
+    }
+    outcome
+}
+
+/// Probes the Pod on an open connection.
+async fn probe_on(pod: &Pod, session: Session<'_>) -> Probed {
+    let record = session.record;
+    let shared = pod.shared();
+    let reads = || pod.connections.totals().reads + record.reads();
+    let before = reads();
     let sent = Instant::now();
-    match timeout(limit, server_facts::probe(&open)).await {
+    match with_timeout(shared, shared.limits.probe_timeout, server_facts::probe(session)).await {
         Ok(Ok((took, facts))) => {
-            let read_only = open.record.read_only();
+            let read_only = record.read_only();
             // `ALTER DATABASE … SET default_transaction_read_only` affects only new sessions. While a primary is
             // read-only, each probe opens a new session, which has the setting's current value.
-            *connection = Some(open).filter(|open| !(read_only && open.record.role() == Role::Primary));
+            if read_only && record.role() == Role::Primary {
+                pod.probe_afresh.store(true, Ordering::Relaxed); // read by the next probe, in the same task
+            }
             Probed::Passed { facts, read_only, took, sent, received: Instant::now() }
         }
         Ok(Err(error)) => {
             let class = classify(&error).class;
             failed(pod, true, None, class, error.into())
         }
-        // A probe timeout is conclusive only if the pooled connections to the Pod also received nothing during the
-        // probe.
-        Err(_) => {
+        // A timeout is conclusive only if no connection to the Pod, including the probe's own, received anything during
+        // the probe, and if this client was not starved of CPU.
+        Err(TimedOut { conclusive }) => {
             shared.counters.timed_out.increment(Phase::Probe);
-            let unresponsive = pod.connections.totals().reads == reads;
-            let cause = format!("no answer within {limit:?}").into();
+            let unresponsive = conclusive && reads() == before;
+            let cause = format!("no answer within {:?}", sent.elapsed()).into();
             failed(pod, unresponsive, unresponsive.then_some(sent), Class::NotReady, cause)
         }
     }
+}
+
+/// A probe has timed out. The timeout is conclusive unless this client itself was late.
+#[derive(Debug)]
+struct TimedOut {
+    conclusive: bool,
+}
+
+/// Waits for the response to a probe. If this client was late while it waited, because it was stopped or starved of
+/// CPU, waits again, for a longer time, up to [`EXTENSIONS`] times.
+async fn with_timeout<T>(shared: &Shared, limit: Duration, response: impl Future<Output = T>) -> Result<T, TimedOut> {
+    let mut response = pin!(response);
+    let mut limit = limit;
+    for extensions in 0.. {
+        let since = Instant::now();
+        if let Ok(done) = timeout(limit, response.as_mut()).await {
+            return Ok(done);
+        }
+        let late = lock(&shared.local_health).was_late(since, since + limit, Instant::now());
+        if !late || extensions == EXTENSIONS {
+            return Err(TimedOut { conclusive: !late });
+        }
+        tracing::debug!("a probe's timeout is extended, because this process did not get enough CPU time");
+        limit *= 2;
+    }
+    unreachable!("the loop ends after the last extension")
 }
 
 /// Opens a probe connection. If the maximum number of probe handshakes are in progress, waits until one has finished.
@@ -188,11 +247,21 @@ async fn dial(pod: &Arc<Pod>) -> Result<Dialled, Probed> {
     let shared = pod.shared();
     // The semaphore is never closed, so `acquire` cannot fail.
     let _handshake = shared.probe_handshakes.acquire().await;
-    let began = Instant::now();
+    let mut began = Instant::now();
     let Some(dialer) = shared.dialer.get() else {
         return Err(failed(pod, false, None, Class::NotReady, "the pool was dropped".into()));
     };
-    dialer.dial(&pod.endpoint, connection_observer(pod, PROBE_GENERATION)).await.map_err(|error| {
+    let mut dialled = dialer.dial(&pod.endpoint, connection_observer(pod, PROBE_GENERATION)).await;
+    for _ in 0..EXTENSIONS {
+        // A dial that has timed out while this client was late proves nothing and is repeated.
+        let was_late = || lock(&shared.local_health).was_late(began, Instant::now(), Instant::now());
+        if !matches!(&dialled, Err(error) if error.unresponsive && was_late()) {
+            break;
+        }
+        began = Instant::now();
+        dialled = dialer.dial(&pod.endpoint, connection_observer(pod, PROBE_GENERATION)).await;
+    }
+    dialled.map_err(|error| {
         let unresponsive_since = error.unresponsive.then_some(began);
         let (class, attempt) = to_attempt(pod, error);
         Probed::Failed { conclusive: true, unresponsive_since, class, attempt }

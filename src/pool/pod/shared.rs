@@ -20,6 +20,7 @@ use crate::{
     config::{Limits, Target},
     error::Phase,
     event::Emitter,
+    health::local::LocalHealth,
     sync::{Mutex, lock},
     unwind::{PanicSource, catch},
     wire::dial::Dialer,
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) waiters: WaitQueue<Client>,
     pub(crate) alarms: Arc<Alarms>,
     pub(crate) urgent_probing: UrgentProbing,
+    /// Updated by the upkeep. Read by the probers after a timeout.
+    pub(crate) local_health: Mutex<LocalHealth>,
     pub(crate) clock: Clock,
     /// Idle time in milliseconds after which a checkout pings a connection first.
     pub(crate) ping_after: u64,

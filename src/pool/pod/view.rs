@@ -32,6 +32,8 @@ pub(crate) struct PodHealth {
     pub(crate) fence: Option<Fence>,
     /// True for a standby whose replication lag exceeds the limit.
     pub(crate) late: bool,
+    /// True if a session of the Pod has ended and the Pod has not responded since then. Other Pods are preferred.
+    pub(crate) suspect: bool,
     /// Maximum number of connections that the server allows for this login role and database, over all clients
     /// together.
     pub(crate) slots: Option<u32>,

@@ -103,15 +103,17 @@ impl Simulation {
                 && trusted(pod)
         };
         for pod in pods() {
-            let Server { behavior, since, served_when_full, .. } = *server(pod);
+            let Server { behavior, since, served_when_full, accused, .. } = *server(pod);
             if bound(behavior).is_some_and(|bound| now > since + bound + STEP)
                 && pods().any(|other| other.serial != pod.serial && is_sound(other))
             {
                 let lasts = now - since;
                 prop_assert!(!is_candidate(pod), "candidate {} {behavior:?} for {lasts:?}: {view:?}", pod.endpoint);
             }
-            // A full Pod must stay a candidate, unless it is new and has not passed a probe yet.
-            let served = served_when_full && facts(pod).is_some();
+            // A full Pod must stay a candidate, unless it is new and has not passed a probe yet. After the end of a
+            // session, other Pods are preferred until the Pod has responded to a probe.
+            let may_be_suspect = now <= accused + PROBED_WITHIN;
+            let served = served_when_full && facts(pod).is_some() && !may_be_suspect;
             if behavior == Behavior::Full && served && trusted(pod) {
                 prop_assert!(
                     candidates(Target::Any).any(|c| c.serial == pod.serial),

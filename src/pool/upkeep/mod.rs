@@ -22,7 +22,7 @@ use super::{
         clock::{RefreshOnWake, TICK},
     },
 };
-use crate::time::Instant;
+use crate::{sync::lock, time::Instant};
 
 /// Every 10 ticks (1 s), idle connections are reaped and metrics are exported.
 const ROUND: u32 = 10;
@@ -42,6 +42,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
         })
         .await;
         inner.shared.clock.refresh();
+        lock(&inner.shared.local_health).tick(Instant::now());
         watch.tick(&inner, Instant::now());
         let view = inner.published.load();
         latencies.tick(&view, Instant::now());

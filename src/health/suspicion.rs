@@ -1,0 +1,92 @@
+//! Evidence from ended sessions. The end of one session is evidence about that session only: an administrator or a
+//! timeout may have ended it. It is evidence about the Pod only if a second session ends at about the same time, or if
+//! a probe confirms it.
+
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// Two sessions that end within this time are evidence that the server has ended: a shutdown or a crash ends all
+/// sessions at once.
+pub(crate) const TOGETHER: Duration = Duration::from_millis(100);
+
+/// The conclusion from the end of a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Conclusion {
+    /// The Pod is suspect: it must be probed, and other Pods are preferred until it responds.
+    Suspect,
+    /// The server has ended.
+    Ended,
+}
+
+/// The suspicion against one Pod.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Suspicion {
+    /// Time at which the last session ended. `None` if the Pod has responded to a probe that was sent since then.
+    ended: Option<Instant>,
+}
+
+impl Suspicion {
+    /// Returns true if a session has ended and the Pod has not responded to a probe since then.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Applies the end of a session that the pool did not end.
+    pub(crate) fn session_ended(&mut self, now: Instant) -> Conclusion {
+        let before = self.ended.replace(now);
+        match before {
+            Some(before) if now.saturating_duration_since(before) <= TOGETHER => Conclusion::Ended,
+            _ => Conclusion::Suspect,
+        }
+    }
+
+    /// Applies a response to a probe that was sent at `sent`. Returns true if this ends a suspicion.
+    pub(crate) fn responded(&mut self, sent: Instant) -> bool {
+        self.ended.take_if(|ended| *ended <= sent).is_some()
+    }
+
+    /// Ends the suspicion, because the Pod was ejected.
+    pub(crate) fn clear(&mut self) {
+        self.ended = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_one_session_makes_the_pod_suspect_until_it_responds() {
+        let now = Instant::now();
+        let mut suspicion = Suspicion::default();
+        assert!(!suspicion.is_suspect());
+        for second in 0..30 {
+            let now = now + Duration::from_secs(second);
+            assert_eq!(suspicion.session_ended(now), Conclusion::Suspect);
+            assert!(suspicion.is_suspect());
+            assert!(suspicion.responded(now + Duration::from_millis(1)));
+            assert!(!suspicion.is_suspect());
+        }
+    }
+
+    #[test]
+    fn two_sessions_that_end_together_prove_that_the_server_has_ended() {
+        let now = Instant::now();
+        let mut suspicion = Suspicion::default();
+        suspicion.session_ended(now);
+        assert_eq!(suspicion.session_ended(now + TOGETHER), Conclusion::Ended);
+        suspicion.clear();
+        suspicion.session_ended(now);
+        assert_eq!(suspicion.session_ended(now + TOGETHER * 2), Conclusion::Suspect);
+    }
+
+    #[test]
+    fn a_response_to_an_earlier_probe_does_not_end_the_suspicion() {
+        let now = Instant::now();
+        let mut suspicion = Suspicion::default();
+        suspicion.session_ended(now);
+        assert!(!suspicion.responded(now - Duration::from_millis(1)));
+        assert!(suspicion.is_suspect());
+    }
+}

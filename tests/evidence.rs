@@ -1,0 +1,305 @@
+//! Evidence against a Pod. The end of one session, and a pause of this client itself, must not eject a healthy Pod; a
+//! former primary must not return before the other Pods have been asked.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use podpool::{Event, Pool, State, Target, testkit::Cluster};
+use tokio::{runtime::Builder, time::sleep};
+
+mod common;
+use common::{in_state, load::Load, until};
+
+/// Environment variable with the number of trials.
+const TRIALS: &str = "PODPOOL_TRIALS";
+/// Environment variable with the pool's URL for the process that [`no_pod_is_ejected_after_a_pause_of_the_client`]
+/// stops.
+const STOPPED_POOL: &str = "PODPOOL_TEST_STOPPED_POOL";
+
+/// Collects the changes to the state `ejected`.
+fn ejections(pool: &Pool) -> Arc<Mutex<Vec<String>>> {
+    let (mut events, found) = (pool.events(), Arc::new(Mutex::new(Vec::new())));
+    let ejections = found.clone();
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event @ Event::StateChanged { to: "ejected", .. }) => {
+                    ejections.lock().unwrap().push(event.to_string());
+                }
+                Ok(_) => {}
+                Err(lagged) => ejections.lock().unwrap().push(lagged.to_string()),
+            }
+        }
+    });
+    found
+}
+
+async fn serving(url: &str, pods: usize) -> Pool {
+    let pool = Pool::connect(url).await.expect("the pool is created");
+    until(Duration::from_secs(20), "all Pods serve", || in_state(&pool, State::Healthy) == pods).await;
+    pool
+}
+
+/// Ends one idle session of the same Pod per second while 200 statements per second run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_is_not_ejected_when_an_administrator_ends_idle_sessions() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let pool = serving(&format!("{}&min_idle=3", cluster.url()), 3).await;
+    let ejections = ejections(&pool);
+    let admin = cluster.client(1).await.expect("an administrator connects");
+    let victim = cluster.pod(1).address().ip().to_string();
+    let seconds = env::var(TRIALS).map_or(8, |_| 30);
+    let (mut counts, failures) = (BTreeMap::<String, u32>::new(), Arc::new(Mutex::new(Vec::new())));
+    let (mut ended, start) = (0, Instant::now());
+    let (answers, mut received) = tokio::sync::mpsc::unbounded_channel();
+    for number in 0..seconds * 200 {
+        let at = start + Duration::from_millis(5) * number;
+        sleep(at.saturating_duration_since(Instant::now())).await;
+        if number % 200 == 100 {
+            // The sessions of this pool, idle for at least 50 ms, and not the administrator's own.
+            let sql = "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity \
+                       WHERE backend_type = 'client backend' AND state = 'idle' AND pid <> pg_backend_pid() \
+                       ORDER BY state_change LIMIT 1) AS oldest";
+            ended += admin.query_one(sql, &[]).await.expect("the session is ended").get::<_, i64>(0);
+        }
+        let (pool, answers, failures) = (pool.clone(), answers.clone(), failures.clone());
+        tokio::spawn(async move {
+            let sql = "SELECT host(inet_server_addr())";
+            let work = |client: podpool::Client| async move { client.query_one(sql, &[]).await };
+            match pool.retry(Target::Any, work).await {
+                Ok(row) => drop(answers.send(row.get::<_, String>(0))),
+                Err(error) => failures.lock().unwrap().push(format!("{error:?}")),
+            }
+        });
+    }
+    drop(answers);
+    while let Some(address) = received.recv().await {
+        *counts.entry(address).or_default() += 1;
+    }
+    println!("{ended} sessions ended in {seconds} s; statements per Pod {counts:?}, of the Pod {}", counts[&victim]);
+    assert_eq!(*failures.lock().unwrap(), Vec::<String>::new(), "failed statements");
+    assert_eq!(*ejections.lock().unwrap(), Vec::<String>::new(), "ejections");
+    assert!(ended >= i64::from(seconds) * 8 / 10, "{ended} sessions ended");
+    let fair = f64::from(seconds) * 200.0 / 3.0;
+    let share = f64::from(counts[&victim]) / fair;
+    assert!((0.8..=1.2).contains(&share), "the Pod received {share:.2} of its fair share");
+    drop(pool);
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_itself_affects_no_other_connection() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let pool = serving(&format!("{}&min_idle=4", cluster.url()), 1).await;
+    until(Duration::from_secs(10), "four connections are idle", || pool.status().endpoints[0].idle == 4).await;
+    let ejections = ejections(&pool);
+    for _ in 0..5 {
+        let client = pool.get().await.expect("checkout succeeds");
+        client.query_one("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await.expect_err("the session ends");
+        drop(client);
+        // More than 100 ms apart: two sessions that end together would mean that the server has ended.
+        sleep(Duration::from_millis(150)).await;
+        until(Duration::from_secs(5), "the Pod has responded", || !pool.status().endpoints[0].suspect).await;
+    }
+    let closed = pool.status().counters.closed;
+    println!("{closed} connections closed after five ended sessions");
+    assert_eq!(closed, 5);
+    assert_eq!(*ejections.lock().unwrap(), Vec::<String>::new(), "ejections");
+    drop(pool);
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+/// Stops a client process (SIGSTOP) for 3 s, and blocks the only thread of its runtime for 1.5 s, while it reads.
+#[test]
+fn no_pod_is_ejected_after_a_pause_of_the_client() {
+    if let Ok(url) = env::var(STOPPED_POOL) {
+        return read_until_stopped(&url);
+    }
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("the runtime starts");
+    let cluster = runtime.block_on(Cluster::start(3)).expect("the cluster starts");
+    for workers in ["0", "2"] {
+        let mut child = Command::new(env::current_exe().expect("the path of this program is known"))
+            .args(["--exact", "no_pod_is_ejected_after_a_pause_of_the_client", "--nocapture"])
+            .env(STOPPED_POOL, format!("{workers} {}", cluster.url()))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the process starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("the output is piped")).lines();
+        let mut next = |start: &str| {
+            loop {
+                let line = lines.next().expect("the process is alive").expect("the line is text");
+                // The test harness may have printed the test's name without a line break.
+                if let Some((_, line)) = line.split_once(start) {
+                    return line.to_owned();
+                }
+            }
+        };
+        next("reading: started");
+        for _ in 0..3 {
+            signal(child.id(), "STOP");
+            thread::sleep(Duration::from_secs(3));
+            signal(child.id(), "CONT");
+            next("reading: paused");
+            thread::sleep(Duration::from_secs(1)); // the pauses are separate faults
+        }
+        let result = next("reading: result ");
+        println!("{workers} workers: {result}");
+        assert!(result.starts_with("0 ejections, 0 failed reads"), "{result}");
+        child.wait().expect("the process ends");
+    }
+    runtime.block_on(cluster.shutdown()).expect("the cluster shuts down");
+}
+
+fn signal(pid: u32, signal: &str) {
+    let status = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status().expect("`kill` runs");
+    assert!(status.success(), "kill -{signal} {pid}: {status}");
+}
+
+/// Runs in the process that is stopped. Reads until it has been stopped three times, then blocks its runtime twelve
+/// times if it has a single thread, and prints the result.
+fn read_until_stopped(argument: &str) {
+    let (workers, url) = argument.split_once(' ').expect("the number of workers and the URL");
+    let runtime = match workers {
+        "0" => Builder::new_current_thread().enable_all().build(),
+        _ => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
+    };
+    let runtime = runtime.expect("the runtime starts");
+    let blocks = if workers == "0" { 12 } else { 0 };
+    let (url, failures, reads) = (url.to_owned(), Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+    runtime.block_on(async {
+        let pool = serving(&url, 3).await;
+        let ejections = ejections(&pool);
+        for _ in 0..4 {
+            let (pool, failures, reads) = (pool.clone(), failures.clone(), reads.clone());
+            tokio::spawn(async move {
+                loop {
+                    let work =
+                        |client: podpool::Client| async move { client.query_one("SELECT 1", &[]).await.map(drop) };
+                    match pool.retry(Target::Any, work).await {
+                        Ok(()) => reads.fetch_add(1, Ordering::Relaxed),
+                        Err(error) => {
+                            failures.lock().unwrap().push(format!("{error:?}"));
+                            0
+                        }
+                    };
+                    sleep(Duration::from_millis(5)).await;
+                }
+            });
+        }
+        println!("reading: started");
+        let (mut pauses, mut last) = (0, Instant::now());
+        while pauses < 3 {
+            sleep(Duration::from_millis(10)).await;
+            if last.elapsed() > Duration::from_secs(2) {
+                pauses += 1;
+                println!("reading: paused");
+            }
+            last = Instant::now();
+        }
+        for _ in 0..blocks {
+            thread::sleep(Duration::from_millis(1500));
+            sleep(Duration::from_millis(300)).await;
+        }
+        // Longer than the timeout of a probe that was sent before the last pause.
+        sleep(Duration::from_secs(3)).await;
+        let (ejections, failures) = (ejections.lock().unwrap().clone(), failures.lock().unwrap().clone());
+        println!(
+            "reading: result {} ejections, {} failed reads, {} reads; {ejections:?} {failures:?}",
+            ejections.len(),
+            failures.len(),
+            reads.load(Ordering::Relaxed)
+        );
+    });
+}
+
+/// Freezes the primary (SIGSTOP) until it is ejected, promotes another Pod, and resumes the former primary at the same
+/// time. The client only writes. No write that is sent after the former primary has been resumed may be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_primary_that_returns_gets_no_writes_after_a_promotion() {
+    let trials = env::var(TRIALS).map_or(2, |trials| trials.parse().expect("the number of trials"));
+    for trial in 0..trials {
+        let cluster = Cluster::start(3).await.expect("the cluster starts");
+        let pool = serving(&format!("{}&target_session_attrs=read-write", cluster.url()), 3).await;
+        let create = "CREATE TABLE written (id bigint PRIMARY KEY)";
+        pool.get().await.expect("checkout succeeds").batch_execute(create).await.expect("the table is created");
+        cluster.wait_replicated().await.expect("the standbys are up to date");
+        let (resumed, acknowledged) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let next = Arc::new(AtomicUsize::new(0));
+        let writers: Vec<_> = (0..4)
+            .map(|_| {
+                let (pool, resumed, acknowledged) = (pool.clone(), resumed.clone(), acknowledged.clone());
+                let next = next.clone();
+                tokio::spawn(async move {
+                    loop {
+                        let (id, after) = (next.fetch_add(1, Ordering::SeqCst), resumed.load(Ordering::SeqCst));
+                        if after > 1 {
+                            return;
+                        }
+                        let Ok(client) = pool.primary().await else { continue };
+                        let after = resumed.load(Ordering::SeqCst);
+                        let sql = format!("INSERT INTO written VALUES ({id})");
+                        if client.execute(sql.as_str(), &[]).await.is_ok() && after == 1 {
+                            acknowledged.lock().unwrap().push(id as i64);
+                        }
+                    }
+                })
+            })
+            .collect();
+        cluster.pause(0).await.expect("SIGSTOP is sent");
+        until(Duration::from_secs(10), "the primary is ejected", || in_state(&pool, State::Ejected) >= 1).await;
+        let (promoted, thawed) = tokio::join!(cluster.promote(1), async {
+            sleep(Duration::from_millis(20 * trial as u64 % 200)).await;
+            resumed.store(1, Ordering::SeqCst);
+            cluster.resume(0).await
+        });
+        promoted.expect("the standby is promoted");
+        thawed.expect("SIGCONT is sent");
+        let enough = || acknowledged.lock().unwrap().len() >= 200;
+        until(Duration::from_secs(20), "200 writes are acknowledged after the thaw", enough).await;
+        resumed.store(2, Ordering::SeqCst);
+        for writer in writers {
+            writer.await.expect("the writer ends");
+        }
+        let found = cluster.client(1).await.expect("a connection to the new primary");
+        let found = found.query("SELECT id FROM written", &[]).await.expect("the writes are read");
+        let found: std::collections::BTreeSet<i64> = found.iter().map(|row| row.get(0)).collect();
+        let acknowledged = acknowledged.lock().unwrap().clone();
+        let lost: Vec<_> = acknowledged.iter().filter(|id| !found.contains(id)).collect();
+        println!("trial {trial}: {} acknowledged after the thaw, {} lost", acknowledged.len(), lost.len());
+        assert_eq!(lost, Vec::<&i64>::new(), "acknowledged writes that were lost");
+        drop(pool);
+        cluster.shutdown().await.expect("the cluster shuts down");
+    }
+}
+
+/// A hung Pod is ejected although one of three Pods hangs, and a load keeps running.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_pod_is_ejected_within_its_bound() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let pool = serving(&cluster.url(), 3).await;
+    let load = Load::start(&pool, Target::Any, 4);
+    let victim = cluster.pod(2).address().ip().to_string();
+    let began = Instant::now();
+    until(Duration::from_secs(10), "the Pod receives requests", || load.answered_since(&victim, began)).await;
+    cluster.pause(2).await.expect("SIGSTOP is sent");
+    let hung = Instant::now();
+    until(Duration::from_secs(5), "the hung Pod is ejected", || in_state(&pool, State::Healthy) == 2).await;
+    let took = hung.elapsed();
+    println!("ejected {took:?} after SIGSTOP");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    cluster.resume(2).await.expect("SIGCONT is sent");
+    let report = load.stop().await;
+    assert!(!report.answers.is_empty());
+    drop(pool);
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
