@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
-.PHONY: help demo facts failover-table loom peers package screenshots test soak fuzz bench bench-once lint
+.PHONY: help demo facts failover-table loom peers package screenshots test trials soak fuzz bench bench-once lint
 .PHONY: components fuzzer programs
 
 # Every benchmark in benches/: each file, and each folder with a main.rs and no Cargo.toml.
@@ -54,6 +54,10 @@ screenshots: programs ## Take the README's screenshots of the microservice's pag
 
 failover-table: programs ## Inject each fault on real servers; print its effect on callers and its duration
 	@scripts/failover-table
+
+trials: export PODPOOL_TRIALS := 20
+trials: programs ## Repeat the tests with promised bounds twenty times each, on real servers; print the times
+	cargo test --all-features --test evidence -- --nocapture --test-threads 1
 
 bench: programs ## Run every benchmark
 	$(if $(BENCHES),cargo bench --all-features $(BENCHES:%=--bench %),@echo "no benchmarks")

@@ -303,3 +303,62 @@ async fn a_hung_pod_is_ejected_within_its_bound() {
     drop(pool);
     cluster.shutdown().await.expect("the cluster shuts down");
 }
+
+/// Promotes a standby while the former primary stays alive and writable, as after a failure of the HA manager. The
+/// client only writes. Measures the time from the promotion to the last write that reached the former primary.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_leave_a_former_primary_that_is_still_alive() {
+    let trials = env::var(TRIALS).map_or(2, |trials| trials.parse().expect("the number of trials"));
+    let mut times = Vec::new();
+    for trial in 0..trials {
+        let cluster = Cluster::start(3).await.expect("the cluster starts");
+        let pool = serving(&format!("{}&target_session_attrs=read-write", cluster.url()), 3).await;
+        let former = cluster.pod(0).address().ip().to_string();
+        let stop = Instant::now() + Duration::from_secs(8);
+        let writer = tokio::spawn({
+            let (pool, former) = (pool.clone(), former.clone());
+            async move {
+                let mut last = None;
+                while Instant::now() < stop {
+                    let Ok(client) = pool.primary().await else { continue };
+                    // Assigns a transaction identifier, which a server in recovery refuses.
+                    let sql = "SELECT host(inet_server_addr()), txid_current()";
+                    if let Ok(row) = client.query_one(sql, &[]).await
+                        && row.get::<_, String>(0) == former
+                    {
+                        last = Some(Instant::now());
+                    }
+                    sleep(Duration::from_millis(5)).await;
+                }
+                last
+            }
+        });
+        // A different point in the interval of the checks in each trial.
+        sleep(Duration::from_millis(1500 + 137 * trial as u64 % 650)).await;
+        // The new primary accepts writes as soon as it has left recovery.
+        let admin = cluster.client(1).await.expect("a connection to the standby");
+        let promoted = tokio::spawn(async move {
+            loop {
+                let row = admin.query_one("SELECT pg_is_in_recovery()", &[]).await.expect("the query succeeds");
+                if !row.get::<_, bool>(0) {
+                    return Instant::now();
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        });
+        cluster.promote(1).await.expect("the standby is promoted");
+        let promoted = promoted.await.expect("the promotion is seen");
+        let last = writer.await.expect("the writer ends").expect("the former primary has received writes");
+        assert!(last < stop - Duration::from_secs(2), "the former primary received writes until the end");
+        let took = last.saturating_duration_since(promoted);
+        println!("trial {trial}: the last write reached the former primary {took:?} after the promotion");
+        times.push(took);
+        drop(pool);
+        cluster.shutdown().await.expect("the cluster shuts down");
+    }
+    times.sort_unstable();
+    let p95 = times[(times.len() * 95).div_ceil(100) - 1];
+    println!("p95 {p95:?}");
+    // With few trials, the bound is doubled.
+    assert!(p95 < Duration::from_secs(if trials < 20 { 2 } else { 1 }), "{times:?}");
+}

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicU8},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64},
+    },
 };
 
 use tokio::{
@@ -190,6 +193,7 @@ impl Builder {
             urgent_probing: UrgentProbing::default(),
             local_health: Mutex::new(LocalHealth::new(TICK, limits.probe_timeout / 4, Instant::now())),
             clock: Clock::new(),
+            writes_until: AtomicU64::new(0),
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
             events: events.clone(),
             counters: Counters::default(),

@@ -8,7 +8,7 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, ready},
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
 };
@@ -47,6 +47,9 @@ pub(crate) const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum probe interval of a Pod in a slow latency class. Such a Pod gets little traffic, so its recovery is noticed
 /// mainly through probes.
 pub(crate) const SLOW_INTERVAL: Duration = Duration::from_secs(2);
+/// Interval between two bare Syncs to a standby while the application writes. If the former primary was not stopped,
+/// the response is the first sign of the promotion. From 500 clients, a standby receives 770 Syncs per second.
+const PROMOTION_INTERVAL: Duration = Duration::from_millis(650);
 /// Jitter of a probe interval, as a fraction in either direction. Spreads the probes of many clients over time.
 const JITTER: f64 = 0.2;
 
@@ -63,6 +66,12 @@ const DIALS_PER_SECOND: f64 = 200.0;
 pub(crate) trait Probe: Send {
     /// Probes the Pod once. An implementation can keep state, such as a connection, for the next probe.
     fn probe<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>>;
+
+    /// Sends a bare Sync if the Pod is a standby, so that the server reports a promotion. Returns false if the server
+    /// did not respond, so that a probe is needed.
+    fn watch_for_promotion<'a>(&'a mut self, _pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(ready(true))
+    }
 
     /// Returns true if the next probe of this Pod opens a connection.
     fn dials(&self, _pod: &Pod) -> bool {
@@ -100,6 +109,10 @@ impl Probe for ConnectionProbe {
         Box::pin(probe(pod, &mut self.0))
     }
 
+    fn watch_for_promotion<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+        Box::pin(watch_for_promotion(pod, self.0.as_ref()))
+    }
+
     fn dials(&self, pod: &Pod) -> bool {
         self.0.as_ref().is_none_or(|open| open.record.has_ended()) && !pod.has_idle()
     }
@@ -114,12 +127,12 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
         let failed = matches!(outcome, Probed::Failed { .. });
         shared.send(Message::Probed { pod: pod.serial, outcome });
         let began = Instant::now();
+        let unit = random();
         loop {
             // `urgent_began` is enabled before the interval is read, so that a start of urgent probing in between is
             // not missed.
             let mut urgent_began = pin!(shared.urgent_probing.began());
             urgent_began.as_mut().enable();
-            let unit = random();
             let interval = match shared.urgent_probing.interval(Instant::now(), unit) {
                 Some(interval) => interval,
                 None if failed || !healthy() => jittered(SUSPECT_INTERVAL, JITTER, unit),
@@ -139,8 +152,37 @@ pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
                 }
                 // Recomputes the interval, because urgent probing has shortened it.
                 () = urgent_began => {}
+                () = sleep(jittered(PROMOTION_INTERVAL, JITTER, random())) => {
+                    if shared.is_writing() && !prober.watch_for_promotion(&pod).await {
+                        break;
+                    }
+                }
             }
         }
+    }
+}
+
+/// Sends a bare Sync to a standby. PostgreSQL 14 and later report a promotion with the response (the parameter
+/// `in_hot_standby`).
+async fn watch_for_promotion(pod: &Pod, connection: Option<&Dialled>) -> bool {
+    let limit = pod.shared().limits.probe_timeout;
+    match connection.filter(|open| !open.record.has_ended()) {
+        Some(open) if open.record.role() != Role::Standby => true,
+        Some(open) => matches!(timeout(limit, open.client.check_connection()).await, Ok(Ok(()))),
+        None => match pod.borrow_idle() {
+            Some(idle) if idle.record.role() == Role::Standby => {
+                let responded = matches!(timeout(limit, idle.wrapper.check_connection()).await, Ok(Ok(())));
+                if responded {
+                    idle.give_back();
+                }
+                responded
+            }
+            Some(idle) => {
+                idle.give_back();
+                true
+            }
+            None => true,
+        },
     }
 }
 

@@ -26,6 +26,9 @@ use crate::{
     wire::dial::Dialer,
 };
 
+/// Time in milliseconds for which the application counts as writing after a statement on a primary.
+const WRITING_FOR: u64 = 2_000;
+
 /// The shared state of one pool's Pods and tasks.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -40,6 +43,8 @@ pub(crate) struct Shared {
     /// Updated by the upkeep. Read by the probers after a timeout.
     pub(crate) local_health: Mutex<LocalHealth>,
     pub(crate) clock: Clock,
+    /// Time of the pool's clock, in milliseconds, until which the application counts as writing.
+    pub(crate) writes_until: AtomicU64,
     /// Idle time in milliseconds after which a checkout pings a connection first.
     pub(crate) ping_after: u64,
     pub(crate) events: Arc<Emitter>,
@@ -79,6 +84,17 @@ impl Shared {
     /// Sends a message to the directory task. Does nothing after the directory has ended.
     pub(crate) fn send(&self, message: Message) {
         drop(self.inbox.send(message));
+    }
+
+    /// Records that statements were executed on a primary.
+    pub(crate) fn wrote(&self) {
+        // Relaxed: a stale value only delays or repeats a check for a promotion.
+        self.writes_until.store(self.clock.now() + WRITING_FOR, Ordering::Relaxed);
+    }
+
+    /// Returns true if statements were recently executed on a primary, so that a promotion must be noticed soon.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.clock.now() < self.writes_until.load(Ordering::Relaxed)
     }
 
     /// Reports the roles of a target to the directory when they are requested for the first time.

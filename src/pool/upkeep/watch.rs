@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use crate::{
     config::Limits,
+    endpoint::Role,
     health::outlier::{Outlier, Rule},
     pool::{
         inner::Inner,
@@ -69,9 +70,13 @@ impl Watch {
         if self.0.len() > view.health.len() {
             self.0.retain(|serial, _| view.pods().any(|(pod, _)| pod.serial == *serial));
         }
-        for (pod, _) in view.pods() {
+        for (pod, health) in view.pods() {
             let watched = self.0.entry(pod.serial).or_insert_with(|| PodWatch::new(now));
+            let statements = watched.statements;
             watched.observe(pod, &inner.shared.limits, now);
+            if health.role == Role::Primary && watched.statements != statements {
+                inner.shared.wrote();
+            }
         }
     }
 }
