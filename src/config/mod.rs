@@ -23,6 +23,7 @@
 //!
 #![doc = include_str!("parameters.md")]
 
+mod absent_pods;
 #[cfg(feature = "serde")]
 mod deserialize;
 mod discovery;
@@ -55,6 +56,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use absent_pods::AbsentPods;
 pub use discovery::Discovery;
 pub use host::Host;
 pub use lag_fallback::LagFallback;

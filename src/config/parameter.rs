@@ -50,6 +50,7 @@ const TLS: Set = |config, value| config.ssl.set(value.name, value.text);
 /// Every parameter, sorted by name.
 #[rustfmt::skip]
 pub(super) const PARAMETERS: &[Parameter] = &[
+    own("absent_pods", field!(limits.absent_pods = Value::keyword)),
     own("acquire_timeout", field!(limits.acquire_timeout = Value::seconds)),
     libpq("application_name", Some("PGAPPNAME"), field!(application_name = Value::text)),
     libpq("channel_binding", Some("PGCHANNELBINDING"), TLS),
@@ -58,6 +59,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     own("close_timeout", field!(limits.close_timeout = Value::seconds)),
     libpq("connect_timeout", Some("PGCONNECT_TIMEOUT"), field!(limits.connect_timeout = Value::seconds)),
     libpq("dbname", Some("PGDATABASE"), field!(dbname = Value::text)),
+    own("detach_linger", field!(limits.detach_linger = Value::seconds)),
     own("discovery", EVALUATED_FIRST),
     own("dns_hedge", field!(limits.dns_hedge = Value::seconds)),
     own("dns_timeout", field!(limits.dns_timeout = Value::seconds)),

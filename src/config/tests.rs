@@ -71,7 +71,8 @@ fn parses_every_limit() {
          &refresh_min=2&refresh_max=20&dns_timeout=3&probe_interval=4&probe_timeout=900ms&drain_timeout=1min\
          &max_connections=40&subset_size=3&clients=500&statement_cache_size=64&reset=discard&client_id=web-7\
          &close_timeout=0&dns_hedge=200ms&handshakes=9&handshakes_per_pod=3&ping_after=2&outlier_consecutive=6\
-         &outlier_success_rate=0.7&outlier_window=1min&max_lag=2s&max_lag_bytes=4096&lag_fallback=primary"
+         &outlier_success_rate=0.7&outlier_window=1min&max_lag=2s&max_lag_bytes=4096&lag_fallback=primary\
+         &absent_pods=keep&detach_linger=0"
     );
     let config: Config = url.parse().unwrap();
     let limits = Limits {
@@ -107,6 +108,8 @@ fn parses_every_limit() {
         max_lag: Some(Duration::from_secs(2)),
         max_lag_bytes: Some(4096),
         lag_fallback: LagFallback::Primary,
+        absent_pods: AbsentPods::Keep,
+        detach_linger: Duration::ZERO,
     };
     assert_eq!(config.limits(), &limits);
     assert_eq!(config.client_id(), Some("web-7"));

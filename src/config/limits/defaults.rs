@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{LagFallback, Limits, Reset};
+use super::{AbsentPods, LagFallback, Limits, Reset};
 
 impl Limits {
     /// 5 s, because users rarely wait longer for a web page.
@@ -50,6 +50,8 @@ impl Limits {
     pub const OUTLIER_SUCCESS_RATE: f64 = 0.80;
     /// 30 s: long enough for a meaningful success rate, and short enough that the rate soon reflects a recovery.
     pub const OUTLIER_WINDOW: Duration = Duration::from_secs(30);
+    /// 30 s: longer than most failures of a readiness probe, and Kubernetes' default `terminationGracePeriodSeconds`.
+    pub const DETACH_LINGER: Duration = Duration::from_secs(30);
     /// 60 s: twice Kubernetes' default `terminationGracePeriodSeconds`.
     pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
     /// 30 s: Kubernetes' default `terminationGracePeriodSeconds`.
@@ -97,6 +99,8 @@ impl Default for Limits {
             max_lag: None,
             max_lag_bytes: None,
             lag_fallback: LagFallback::default(),
+            absent_pods: AbsentPods::default(),
+            detach_linger: Self::DETACH_LINGER,
             drain_timeout: Self::DRAIN_TIMEOUT,
             close_timeout: Self::CLOSE_TIMEOUT,
         }

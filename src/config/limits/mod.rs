@@ -5,7 +5,7 @@ mod validate;
 
 use std::time::Duration;
 
-use super::{LagFallback, Reset};
+use super::{AbsentPods, LagFallback, Reset};
 
 /// Timeouts, counts and intervals. The associated constants are the defaults.
 ///
@@ -131,6 +131,11 @@ pub struct Limits {
     /// Behavior of the targets `standby` and `read-only` while every standby exceeds `max_lag` or `max_lag_bytes`.
     /// [`LagFallback::Fail`] by default.
     pub lag_fallback: LagFallback,
+    /// Treatment of Pods that are absent from DNS but pass their probes. [`AbsentPods::Drain`] by default.
+    pub absent_pods: AbsentPods,
+    /// Time for which the connections to an absent Pod that is not used stay open, so that a Pod that DNS names again
+    /// needs no new handshakes. 0 to 24 h; default [`DETACH_LINGER`](Self::DETACH_LINGER), 30 s.
+    pub detach_linger: Duration,
     /// Time for which checked-out connections may still be used after their Pod has left the Service. 0 to 24 h;
     /// default [`DRAIN_TIMEOUT`](Self::DRAIN_TIMEOUT), 60 s.
     pub drain_timeout: Duration,

@@ -71,6 +71,7 @@ impl Limits {
         if let Some(lag) = self.max_lag {
             check_duration("max_lag", lag, MILLISECOND..=DAY)?;
         }
+        check_duration("detach_linger", self.detach_linger, Duration::ZERO..=DAY)?;
         check_duration("drain_timeout", self.drain_timeout, Duration::ZERO..=DAY)?;
         check_duration("close_timeout", self.close_timeout, Duration::ZERO..=DAY)
     }
@@ -138,6 +139,7 @@ mod tests {
         limits.ping_after = Duration::ZERO;
         limits.refresh_min = limits.refresh_max;
         limits.outlier_success_rate = 0.0;
+        limits.detach_linger = Duration::ZERO;
         limits.drain_timeout = Duration::ZERO;
         limits.close_timeout = DAY;
         limits.validate().unwrap();
@@ -166,7 +168,7 @@ mod tests {
     #[test]
     fn rejects_values_outside_their_ranges() {
         type Change = fn(&mut Limits);
-        let cases: [(&str, Change); 26] = [
+        let cases: [(&str, Change); 27] = [
             ("connect_timeout", |l| l.connect_timeout = Duration::ZERO),
             ("tcp_user_timeout", |l| l.tcp_user_timeout = Duration::from_micros(1)),
             ("keepalives_idle", |l| l.keepalives_idle = Duration::from_millis(1_500)),
@@ -191,6 +193,7 @@ mod tests {
             ("outlier_consecutive", |l| l.outlier_consecutive = 0),
             ("outlier_success_rate", |l| l.outlier_success_rate = f64::NAN),
             ("outlier_window", |l| l.outlier_window = Duration::ZERO),
+            ("detach_linger", |l| l.detach_linger = YEAR),
             ("drain_timeout", |l| l.drain_timeout = YEAR),
             ("close_timeout", |l| l.close_timeout = YEAR),
         ];
