@@ -41,8 +41,23 @@ pub enum Event {
         /// The Pod.
         endpoint: Endpoint,
     },
-    /// Discovery no longer returns a Pod. Its idle connections are closed immediately. Checked-out connections are
-    /// closed when they are returned, or at the latest after `drain_timeout`.
+    /// A Pod is absent from DNS and not used, because other Pods serve all roles. Drained after `detach_linger`.
+    EndpointDetached {
+        /// The Pod.
+        endpoint: Endpoint,
+    },
+    /// A Pod is absent from DNS, but still used, because no other Pod serves a role that callers have requested.
+    EndpointRetained {
+        /// The Pod.
+        endpoint: Endpoint,
+    },
+    /// DNS returns a detached or retained Pod again. It is used like any other Pod.
+    EndpointReturned {
+        /// The Pod.
+        endpoint: Endpoint,
+    },
+    /// A Pod that is absent from DNS is drained. Its idle connections are closed immediately. Checked-out connections
+    /// are closed when they are returned, or at the latest after `drain_timeout`.
     EndpointDrained {
         /// The Pod.
         endpoint: Endpoint,
@@ -169,9 +184,12 @@ names! {
     CertificatesRefused "certificates_refused",
     CertificatesReloaded "certificates_reloaded",
     EndpointAdded "endpoint_added",
+    EndpointDetached "endpoint_detached",
     EndpointDrained "endpoint_drained",
     EndpointFenced "endpoint_fenced",
     EndpointRemoved "endpoint_removed",
+    EndpointRetained "endpoint_retained",
+    EndpointReturned "endpoint_returned",
     EndpointUnfenced "endpoint_unfenced",
     HealthyPodsAgain "healthy_pods_again",
     LoginFailed "login_failed",
@@ -195,6 +213,9 @@ impl Event {
     pub fn endpoint(&self) -> Option<&Endpoint> {
         match self {
             Self::EndpointAdded { endpoint }
+            | Self::EndpointDetached { endpoint }
+            | Self::EndpointRetained { endpoint }
+            | Self::EndpointReturned { endpoint }
             | Self::EndpointDrained { endpoint }
             | Self::EndpointRemoved { endpoint }
             | Self::ServerOversubscribed { endpoint, .. }

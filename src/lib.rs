@@ -33,8 +33,10 @@
 //! # What the pool does
 //!
 //! **Discovery.** DNS determines which Pods exist. A Pod that is missing from a response is removed immediately if it
-//! also fails its health check. If it passes, it is removed when a second response confirms its absence. DNS errors
-//! never remove a Pod, and neither do empty responses while any Pod passes its health check.
+//! also fails its health check. If it passes, a later response must confirm its absence. The Pod is then no longer used
+//! if other Pods serve the roles that callers have requested, and its connections are closed 30 s later
+//! (`detach_linger`), or as soon as its server refuses new connections. DNS errors never remove a Pod, and neither do
+//! empty responses while any Pod passes its health check.
 //!
 //! **Health.** Health checks determine which Pods receive traffic. Each Pod is probed every 5 s on a dedicated
 //! connection. A Pod is ejected if a probe fails conclusively or two probes in a row fail, if a connection breaks, or

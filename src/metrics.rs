@@ -101,9 +101,10 @@ metrics! {
         "Time between the checkout of a connection and its return, in seconds. Each connection is measured at most \
          once per 100 ms.";
     Gauge ENDPOINT_UP = "podpool_endpoint_up" [] of_pod,
-        "1 if the Pod is healthy and not fenced, so that callers get connections to it; otherwise 0.";
+        "1 if the Pod is healthy, not fenced and not detached, so that callers get connections to it; otherwise 0.";
     Gauge ENDPOINT_STATE = "podpool_endpoint_state" ["state"] of_pod,
-        "1 for the current health state of the Pod, 0 for the other states.";
+        "1 for the current health state of the Pod, 0 for the other states. A healthy Pod that is absent from DNS has \
+         the state `retained` or `detached` instead of `healthy`.";
     Gauge ENDPOINT_ROLE = "podpool_endpoint_role" ["role"] of_pod,
         "1 for the current role of the Pod's server, 0 for the other roles.";
     Gauge ENDPOINT_WAITING = "podpool_endpoint_waiting" [] of_pod,

@@ -64,6 +64,7 @@ mod family;
 mod fixed;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+mod losses;
 mod nameservers;
 mod options;
 mod query;
@@ -89,7 +90,7 @@ mod tests;
 
 use std::{fmt, future::Future, pin::Pin};
 
-pub(crate) use self::{confirm::Confirm, schedule::Schedule};
+pub(crate) use self::{confirm::Confirm, losses::Losses, schedule::Schedule};
 pub use self::{
     dns::Dns,
     error::{ResolveError, ResolveErrorKind, ServerError},
@@ -106,10 +107,12 @@ pub use self::{
 /// - After a success, it looks up the Pods again at about [`valid_until`](Resolution::valid_until), but no earlier than
 ///   [`refresh_min`](crate::config::Limits::refresh_min) and no later than
 ///   [`refresh_max`](crate::config::Limits::refresh_max) after the previous lookup. After an error, it retries with
-///   backoff. When a Pod fails, it looks up the Pods immediately, but at most once per second.
+///   backoff. When a Pod fails or a requested role is missing, it looks up the Pods immediately and then about once per
+///   second, and less often after a minute.
 /// - It treats a lookup that takes longer than 15 s as failed.
-/// - It keeps its current Pods while lookups fail. If a Pod is missing from a result, it removes the Pod only after a
-///   failed health check or the next result has confirmed that the Pod is gone.
+/// - It keeps its current Pods while lookups fail. If a Pod is missing from a result, it removes the Pod after a
+///   failed health check. It stops using a Pod that passes its health check only after a later result has confirmed
+///   the absence, and while other Pods serve the roles that callers have requested.
 pub trait Resolve: fmt::Debug + Send + Sync + 'static {
     /// Looks up all existing Pods.
     ///

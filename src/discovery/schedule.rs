@@ -11,6 +11,14 @@ const LOOKUP_BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Minimum time between the starts of two early lookups, which are requested before the next scheduled lookup, for
 /// example when a Pod fails.
 const EARLY_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of frequent lookups, which look for a missing Pod.
+const FREQUENT_INTERVAL: Duration = Duration::from_secs(1);
+/// Time after which the interval of frequent lookups grows.
+const FREQUENT_FOR: Duration = Duration::from_secs(60);
+/// Maximum interval of frequent lookups.
+const FREQUENT_MAX: Duration = Duration::from_secs(5);
+/// Jitter of the interval of frequent lookups, as a fraction in either direction.
+const FREQUENT_JITTER: f64 = 0.2;
 /// Length of the window in which at most two lookups start while lookups fail. Each lookup sends two packets (A and
 /// AAAA), so these lookups send at most four packets per second.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -76,6 +84,16 @@ impl Schedule {
         }
     }
 
+    /// Returns the start of the next lookup in a period of frequent lookups that began at `since`. The interval is 1 s,
+    /// and grows to 5 s after the first minute. While lookups fail, the interval is at least 1 s, to obey the limit of
+    /// two lookups per second.
+    pub(crate) fn frequent(&self, now: Instant, since: Instant, rng: &mut impl rand::Rng) -> Instant {
+        let beyond = now.saturating_duration_since(since + FREQUENT_FOR);
+        let interval = (beyond / 4).clamp(FREQUENT_INTERVAL, FREQUENT_MAX);
+        let least = if self.failures > 0 { 1.0 } else { 1.0 - FREQUENT_JITTER };
+        now + interval.mul_f64(rng.random_range(least..=1.0 + FREQUENT_JITTER))
+    }
+
     /// Records that a lookup starts at `at`, or later if two lookups already start within the second before `at`.
     /// Returns the start of the lookup.
     fn record_start(&mut self, at: Instant) -> Instant {
@@ -125,6 +143,26 @@ mod tests {
         assert_eq!(schedule.early(soon + Duration::from_millis(10)), start + EARLY_INTERVAL);
         let later = start + Duration::from_secs(7);
         assert_eq!(schedule.early(later), later);
+    }
+
+    #[test]
+    fn frequent_lookups_start_every_second_and_less_often_after_a_minute() {
+        let (since, mut rng) = (Instant::now(), StdRng::seed_from_u64(3));
+        let mut schedule = Schedule::new(MIN, MAX);
+        let (mut now, mut starts) = (since, Vec::new());
+        while now < since + Duration::from_secs(300) {
+            now = schedule.frequent(now, since, &mut rng);
+            starts.push(now - since);
+        }
+        let within = |from: u64, to: u64| {
+            let (from, to) = (Duration::from_secs(from), Duration::from_secs(to));
+            starts.iter().filter(|at| (from..to).contains(*at)).count()
+        };
+        assert!((50..=75).contains(&within(0, 60)), "{starts:?}");
+        assert!((14..=25).contains(&within(60, 120)), "{starts:?}");
+        assert!((18..=25).contains(&within(200, 300)), "{starts:?}");
+        schedule.after_failure(now, &mut rng);
+        assert!((0..100).all(|_| schedule.frequent(since, since, &mut rng) >= since + FREQUENT_INTERVAL));
     }
 
     #[test]

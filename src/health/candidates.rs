@@ -15,7 +15,8 @@ pub(crate) struct Eligibility {
     pub(crate) role: Role,
     /// True if transactions are read-only by default (`default_transaction_read_only`).
     pub(crate) read_only: bool,
-    /// True if the Pod belongs to another cluster, or is a former or second primary; see [`fencing`](super::fencing).
+    /// True if the Pod must not be used: it belongs to another cluster, it is a former or second primary (see
+    /// [`fencing`](super::fencing)), or it is detached (see [`absence`](super::absence)).
     pub(crate) fenced: bool,
     /// True if the Pod is a standby that is too far behind its primary; see [`lag`](super::lag).
     pub(crate) late: bool,

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64},
+        atomic::{AtomicU32, AtomicU64},
     },
 };
 
@@ -26,7 +26,7 @@ use super::{
         connection_limit::ConnectionLimit,
         metrics::PoolMetrics,
         prober::ProbeFactory,
-        shared::{Counters, DialerSlot, Shared},
+        shared::{Counters, DialerSlot, FrequentLookups, Shared},
         urgent_probing::UrgentProbing,
         view::View,
         wait_queue::WaitQueue,
@@ -180,7 +180,6 @@ impl Builder {
         let chooser = chooser.unwrap_or_else(|| Chooser::named(config.policy()));
         let chooser = chooser.wrap_custom(|policy| Arc::new(GuardedPolicy { policy, events: events.clone() }));
         let subset = Subset::new(&config);
-        let requested_roles = if subset.is_some() { config.target().roles() } else { u8::MAX };
         let (inbox, messages) = mpsc::unbounded_channel();
         let alarms = Alarms::new(runtime.clone());
         let shared = Arc::new(Shared {
@@ -201,9 +200,10 @@ impl Builder {
             metrics: PoolMetrics::new(&config),
             resolved: Mutex::default(),
             connection_limit: ConnectionLimit::new(limits.max_connections),
-            requested_roles: AtomicU8::new(requested_roles),
+            requested_targets: AtomicU32::new(config.target().bit()),
             inbox,
             lookup_wanted: Notify::new(),
+            lookups: FrequentLookups::default(),
             connection_closed: Notify::new(),
         });
         if runtime.metrics().num_workers() == 1 {

@@ -6,7 +6,7 @@ use super::{inner::Inner, pod::shared::read};
 use crate::{
     endpoint::{Endpoint, Role},
     error::Phase,
-    health::State,
+    health::{State, absence::Standing},
     sync::lock,
 };
 
@@ -43,6 +43,12 @@ pub struct EndpointStatus {
     pub role: Role,
     /// Reason why the Pod is fenced. A fenced Pod is never checked out, whatever the target.
     pub fenced: Option<String>,
+    /// True if the Pod is absent from DNS, but is still used because no other Pod serves a role that callers have
+    /// requested.
+    pub retained: bool,
+    /// True if the Pod is absent from DNS and not used. Its connections stay open for
+    /// [`detach_linger`](crate::config::Limits::detach_linger).
+    pub detached: bool,
     /// Bytes of write-ahead log that a standby had not replayed at its last probe.
     pub lag_bytes: Option<u64>,
     /// True if the Pod is a standby that exceeds `max_lag` or `max_lag_bytes`. A late standby is not checked out.
@@ -73,10 +79,10 @@ pub struct EndpointStatus {
 }
 
 impl EndpointStatus {
-    /// Returns true if the Pod is healthy and not fenced, so that callers can get connections to it.
+    /// Returns true if the Pod is healthy, not fenced and not detached, so that callers can get connections to it.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.state == State::Healthy && self.fenced.is_none()
+        self.state == State::Healthy && self.fenced.is_none() && !self.detached
     }
 }
 
@@ -141,6 +147,8 @@ impl Inner {
                 state: health.state,
                 role: health.role,
                 fenced: health.fence.map(|fence| fence.to_string()),
+                retained: health.absent == Some(Standing::Retained),
+                detached: health.is_detached(),
                 lag_bytes: pod.lag_bytes(),
                 late: health.late,
                 suspect: health.suspect,

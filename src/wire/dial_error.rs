@@ -3,7 +3,7 @@
 
 use std::{
     error::{self, Error as _},
-    fmt,
+    fmt, io,
 };
 
 use tokio_postgres::error::SqlState;
@@ -100,6 +100,22 @@ impl DialError {
             self.cause = missing.into();
         }
         self
+    }
+
+    /// Returns true if the server itself refused the connection: it is starting up or shutting down, or nothing listens
+    /// on its port.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let mut cause: Option<&(dyn error::Error + 'static)> = Some(&*self.cause);
+        while let Some(error) = cause {
+            let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            let sqlstate = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
+            let shuts_down = sqlstate.is_some_and(|code| matches!(code.code(), "57P01" | "57P02" | "57P03"));
+            if io == Some(io::ErrorKind::ConnectionRefused) || shuts_down {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
     }
 
     /// Returns the cause of the error, without the phase.

@@ -65,9 +65,10 @@ impl Site {
         format!("{before}?nameservers={}&application_name=dns_pool{parameters}", servers.join(","))
     }
 
-    /// Creates a pool that refreshes every second, and waits until each of its `pods` Pods has an idle connection.
+    /// Creates a pool that refreshes every second and drains absent Pods without delay. Waits until each of its `pods`
+    /// Pods has an idle connection.
     pub(crate) async fn pool(&self, pods: usize, parameters: &str) -> Pool {
-        let url = self.url(&[&self.dns], &format!("&refresh_max=1s{parameters}"));
+        let url = self.url(&[&self.dns], &format!("&refresh_max=1s&detach_linger=0{parameters}"));
         let pool = Pool::connect(&url).await.expect("the pool is created");
         until(FOLLOW, "every Pod is warm", || warm(&pool) == pods).await;
         pool

@@ -222,7 +222,7 @@ async fn statements_on_a_hung_drained_pod_fail_within_5_s() {
     let mut pools = Vec::new();
     let mut statements = Vec::new();
     for _ in 0..POOLS {
-        let pool = crate::setup::pool(&cluster).await;
+        let pool = crate::setup::pool_of(&format!("{}&detach_linger=0", cluster.url()), cluster.len()).await;
         let mut clients = BTreeMap::new();
         let mut others = Vec::new();
         while clients.len() < pods.len() {

@@ -19,6 +19,7 @@ async fn waiters_never_receive_a_connection_to_a_drained_pod() {
         let mut limits: Limits = *config.limits();
         limits.acquire_timeout = Duration::from_secs(60);
         (limits.refresh_min, limits.refresh_max) = (Duration::from_millis(100), Duration::from_millis(200));
+        limits.detach_linger = Duration::ZERO;
         let pool = Pool::builder(config.with_limits(limits)).build().expect("the pool is created");
         until(SOON, "both Pods are healthy", || in_state(&pool, podpool::State::Healthy) == 2).await;
         let mut events = pool.events();

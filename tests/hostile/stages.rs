@@ -114,6 +114,7 @@ async fn draining_closes_in_use_connections_after_the_drain_timeout() {
     let config: Config = format!("{}&drain_timeout=500ms", cluster.url()).parse().expect("the URL parses");
     let mut limits = *config.limits();
     (limits.refresh_min, limits.refresh_max) = (Duration::from_millis(100), Duration::from_millis(200));
+    limits.detach_linger = Duration::ZERO;
     let moved = Arc::new(AtomicBool::new(false));
     let pods = [cluster.pod(0).endpoint().clone(), cluster.pod(1).endpoint().clone()];
     let resolver = Moves { pods: pods.clone(), moved: moved.clone() };

@@ -34,7 +34,8 @@ async fn produces_every_documented_event_span_and_metric() {
     let cluster = Cluster::builder().setting("max_connections", "12").start().await.expect("the cluster starts");
     // The URL announces nine clients. With a connection and a probe connection each, they would exceed the limit of
     // nine connections, which causes the event `server_oversubscribed`.
-    let url = format!("{}&pool_size=1&clients=9&acquire_timeout=500ms&drain_timeout=2s", cluster.url());
+    let url =
+        format!("{}&pool_size=1&clients=9&acquire_timeout=500ms&drain_timeout=2s&detach_linger=1s", cluster.url());
     let pool = Pool::builder(config(&url)).observer(events.clone()).build().expect("the pool is built");
     until(LIMIT, "three Pods are healthy", || in_state(&pool, State::Healthy) == 3).await;
     until(LIMIT, "a lag is known", || pool.status().endpoints.iter().any(|pod| pod.lag_bytes.is_some())).await;
@@ -44,6 +45,7 @@ async fn produces_every_documented_event_span_and_metric() {
     pause_a_pod(&cluster, &pool).await;
     fail_other_pools(&cluster).await;
     fail_over(&cluster, &pool).await;
+    hide_the_primary(&cluster, &pool, &events).await;
     remove_a_pod(&cluster, &events).await;
     kill_every_pod(&cluster, &pool, &events).await;
     pool.close().await;
@@ -191,6 +193,16 @@ async fn fail_over(cluster: &Cluster, pool: &Pool) {
     cluster.reattach(0).await.expect("the former primary becomes a standby");
     let healthy = || fenced() == 0 && in_state(pool, State::Healthy) == 3;
     until(LIMIT, "the new standby is healthy and not fenced", healthy).await;
+}
+
+/// Removes the primary from DNS while it is the only Pod that accepts writes, and adds it again.
+async fn hide_the_primary(cluster: &Cluster, pool: &Pool, events: &EventNames) {
+    drop(pool.get_for(Target::ReadWrite).await.expect("the primary serves"));
+    cluster.unpublish(1).expect("the primary is removed from DNS");
+    until(LIMIT, "the primary is retained", || events.contains("endpoint_retained")).await;
+    drop(pool.get_for(Target::ReadWrite).await.expect("the retained primary serves"));
+    cluster.publish(1).expect("the primary is added to DNS");
+    until(LIMIT, "the primary returns", || events.contains("endpoint_returned")).await;
 }
 
 /// Removes a Pod from DNS before it is stopped, as Kubernetes does, then stops the name server for a while.

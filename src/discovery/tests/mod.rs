@@ -107,7 +107,7 @@ impl Follower {
         Self {
             dns,
             schedule: Schedule::new(Duration::from_secs(1), Duration::from_secs(10)),
-            confirm: Confirm::new(),
+            confirm: Confirm::default(),
             rng: StdRng::seed_from_u64(1),
             known: BTreeMap::new(),
             healthy: true,
@@ -125,7 +125,7 @@ impl Follower {
             Ok(resolution) => {
                 let holds = resolution.valid_until.saturating_duration_since(Instant::now());
                 let due = self.schedule.after_success(self.now, self.now + holds, &mut self.rng);
-                (self.confirm.answer(self.now, &known, &resolution.endpoints), due)
+                (self.confirm.answer(self.now, &known, &resolution.endpoints, self.now + holds), due)
             }
             Err(error) => {
                 let due = self.schedule.after_failure(self.now, &mut self.rng);
@@ -133,21 +133,26 @@ impl Follower {
                     (self.confirm.negative(self.now, &known, error.negative_ttl()), due)
                 } else {
                     self.confirm.error();
-                    (Decision { set: self.known.keys().cloned().collect(), recheck_at: None }, due)
+                    let set = self.known.keys().cloned().collect();
+                    (Decision { set, absent: Vec::new(), recheck_at: None }, due)
                 }
             }
         };
         let healthy = self.healthy;
+        // The pool keeps absent Pods while DNS names no Pod.
+        let is_absent = |pod: &Endpoint| result.is_ok() && decision.absent.contains(pod);
         self.known = decision
             .set
             .into_iter()
+            .filter(|pod| !is_absent(pod))
             .map(|pod| {
                 let passes = self.known.get(&pod).copied().unwrap_or(healthy);
                 (pod, passes)
             })
             .collect();
         self.recheck = decision.recheck_at.is_some();
-        let due = decision.recheck_at.map_or(due, |at| at.min(due));
+        // An earlier lookup would not confirm an absence, so that the number of lookups would depend on the jitter.
+        let due = decision.recheck_at.unwrap_or(due);
         self.waited = due - self.now;
         self.now = due;
         result.map(|_| self.set())

@@ -87,6 +87,9 @@ fn describe(pod: &Pod, health: &PodHealth) -> String {
     if let Some(fence) = health.fence {
         return format!("{} is fenced: {fence}", pod.endpoint);
     }
+    if health.is_detached() {
+        return format!("{} is absent from DNS", pod.endpoint);
+    }
     match (health.state, health.role) {
         (State::Healthy, role) if health.late => {
             format!("{} is a {role} that is too far behind", pod.endpoint)

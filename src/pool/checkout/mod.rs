@@ -44,7 +44,7 @@ enum NotReady {
 impl Inner {
     /// Checks out a connection. Without a `deadline`, fails after `acquire_timeout`.
     pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
-        self.shared.request_roles(target);
+        self.shared.request_target(target);
         let found = self.try_checkout(target);
         let now = self.shared.clock.now();
         let (mut client, ready_at) = match found {

@@ -80,7 +80,7 @@ impl Directory {
                     member.pod.shared().waiters.wake_opener();
                 }
                 let endpoint = member.pod.endpoint.clone();
-                if (class.is_permanent() || class == Class::Full) && member.serves() {
+                if (class.is_permanent() || class == Class::Full) && member.is_sound() {
                     member.suspicion.clear(); // the server has responded
                     self.changed = true;
                     let Some(member) = self.find(serial) else { return };

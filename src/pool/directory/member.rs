@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::task::AbortHandle;
 
-use super::members::MemberInfo;
+use super::{absence::Absent, members::MemberInfo};
 use crate::{
     endpoint::{Endpoint, Role, slot::SlotHandle},
     health::{
@@ -40,6 +40,10 @@ pub(crate) struct Member {
     /// The result of the last passed probe.
     pub(crate) last_probe: Option<PassedProbe>,
     pub(crate) fence: Option<Fence>,
+    /// The confirmed absence of the Pod from DNS. `None` if DNS names the Pod.
+    pub(super) absent: Option<Absent>,
+    /// True if the absence has just been confirmed and no decision has been made about it.
+    pub(super) absence_is_new: bool,
     pub(crate) lag: Lag,
     /// The last reported explanation of the server's connection limit being too low. `None` if the limit is high
     /// enough.
@@ -95,6 +99,8 @@ impl Member {
             read_only: false,
             last_probe: None,
             fence: None,
+            absent: None,
+            absence_is_new: false,
             lag: Lag::default(),
             shortfall: None,
             unresponsive: None,
@@ -119,8 +125,13 @@ impl Member {
     }
 
     /// Returns true if the Pod is healthy and not fenced.
-    pub(crate) fn serves(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         self.health.state() == State::Healthy && self.fence.is_none()
+    }
+
+    /// Returns true if the Pod is healthy, not fenced and not detached.
+    pub(crate) fn serves(&self) -> bool {
+        self.is_sound() && !self.is_detached()
     }
 
     /// Returns the part of the member's state that is published in the view.
@@ -132,6 +143,7 @@ impl Member {
             fence: self.fence,
             late,
             suspect: self.suspicion.is_suspect(),
+            absent: self.standing(),
             slots: self.slots(),
         }
     }
@@ -217,7 +229,7 @@ impl MemberInfo for Member {
             state: self.health.state(),
             role: if self.role_unverified { Role::Unknown } else { self.role },
             read_only: self.read_only,
-            fenced: self.fence.is_some(),
+            fenced: self.fence.is_some() || self.is_detached(),
             late: self.role == Role::Standby && self.lag.late,
             suspect: self.suspicion.is_suspect(),
         }

@@ -1,7 +1,7 @@
 //! Applies the results of name lookups to the set of known Pods.
 //!
 //! New Pods are added immediately. [`Confirm`](crate::discovery::Confirm) decides when Pods that are missing from a
-//! lookup result are removed. Removed Pods are drained.
+//! lookup result are removed, and when their absence is confirmed. Removed Pods are drained.
 
 use std::sync::Arc;
 
@@ -26,18 +26,19 @@ impl Directory {
         {
             self.resolve_succeeded(now);
             self.confirm.unchanged();
+            self.set_absent(&resolution.endpoints, &[], now);
             return None;
         }
         let known = self.known();
-        let decision = match result {
-            Ok(resolution) => {
+        let (decision, named) = match result {
+            Ok(Resolution { endpoints, valid_until, .. }) => {
                 self.resolve_succeeded(now);
-                self.confirm.answer(now, &known, &resolution.endpoints)
+                (self.confirm.answer(now, &known, &endpoints, valid_until), endpoints)
             }
             Err(error) if error.is_negative() => {
                 let ttl = error.negative_ttl();
                 self.resolve_failed(error);
-                self.confirm.negative(now, &known, ttl)
+                (self.confirm.negative(now, &known, ttl), Vec::new())
             }
             Err(error) => {
                 self.resolve_failed(error);
@@ -46,6 +47,7 @@ impl Directory {
             }
         };
         self.set_known(&decision.set, now);
+        self.set_absent(&named, &decision.absent, now);
         decision.recheck_at
     }
 
@@ -58,7 +60,7 @@ impl Directory {
     }
 
     /// Returns all known Pods. The `bool` of each Pod is true if the Pod passes its health check.
-    fn known(&self) -> Vec<(Endpoint, bool)> {
+    pub(super) fn known(&self) -> Vec<(Endpoint, bool)> {
         let passing = |endpoint| self.members.get(endpoint).is_some_and(|member| member.passes_probes());
         match &self.subset {
             Some(subset) => subset.endpoints().map(|endpoint| (endpoint.clone(), passing(endpoint))).collect(),

@@ -5,6 +5,7 @@
 //! so no locks are needed.
 //!
 //! - [`membership`] adds and removes Pods after lookups.
+//! - [`absence`] decides about Pods that are absent from DNS.
 //! - [`subset`] chooses the Pods that this client uses, and divides `max_connections` among them.
 //! - [`health`] ejects and readmits Pods after probes and evidence from connections.
 //! - [`returning`] delays the return of an ejected primary until no other Pod can have been promoted.
@@ -12,6 +13,7 @@
 //! - [`drain`] drains Pods that are no longer used, and [`close`] closes the pool.
 //! - [`members`] holds the sorted set of members and builds snapshots.
 
+mod absence;
 mod close;
 mod drain;
 mod health;
@@ -35,13 +37,17 @@ pub(crate) use self::subset::Subset;
 use self::{drain::Drain, member::Member, members::Members, roles::READINGS};
 use super::{
     inner::Inner,
-    pod::{message::Message, shared::Shared, view::View},
+    pod::{
+        message::Message,
+        shared::Shared,
+        view::{PodHealth, View},
+    },
 };
 use crate::{
-    discovery::Confirm,
+    discovery::{Confirm, Losses},
     endpoint::Endpoint,
     event::Event,
-    health::{State, fencing::Timelines, lag::Reading},
+    health::{fencing::Timelines, lag::Reading},
     time::{Duration, Instant},
     unwind::{PanicSource, catch},
     wire::Class,
@@ -78,6 +84,12 @@ pub(crate) struct Directory {
     unused: Arc<[Endpoint]>,
     drain: Drain,
     confirm: Confirm,
+    /// Bit set of the targets that callers have requested.
+    requested_targets: u32,
+    /// The missing Pods and targets for which the Service name is looked up frequently.
+    losses: Losses,
+    /// True if the absent Pods must be judged again although nothing else has changed.
+    review_absences: bool,
     next_serial: u64,
     timelines: Timelines,
     /// Serial number of the primary that reported the positions in `readings`.
@@ -95,14 +107,18 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub(crate) fn new(inner: Arc<Inner>, subset: Option<Subset>) -> Self {
+        let limits = &inner.shared.limits;
+        let requested_targets = inner.config.target().bit();
         Self {
-            inner,
             members: Members::new(),
             subset,
             reconsider: false,
             unused: Arc::from([]),
             drain: Drain::default(),
-            confirm: Confirm::new(),
+            confirm: Confirm::new(limits.absent_pods),
+            requested_targets,
+            losses: Losses::default(),
+            review_absences: true,
             next_serial: 0,
             timelines: Timelines::default(),
             primary: None,
@@ -110,6 +126,7 @@ impl Directory {
             none_healthy_since: None,
             no_healthy_pod: false,
             changed: false,
+            inner,
         }
     }
 
@@ -132,6 +149,7 @@ impl Directory {
             }
             let drained_by = self.drain.next_deadline();
             let abort_at = self.next_abort();
+            let absence_ends_at = self.next_absence_end();
             let choose_at = self.subset.as_ref().and_then(Subset::choose_again_at);
             select! {
                 Some(message) = inbox.messages.recv() => {
@@ -152,6 +170,10 @@ impl Directory {
                 () = sleep_until(drained_by.unwrap_or_else(Instant::now)), if drained_by.is_some() => {}
                 () = sleep_until(choose_at.unwrap_or_else(Instant::now)), if choose_at.is_some() => {
                     self.reconsider = true;
+                    self.step(|directory| directory.publish(Instant::now()));
+                }
+                () = sleep_until(absence_ends_at.unwrap_or_else(Instant::now)), if absence_ends_at.is_some() => {
+                    self.review_absences = true;
                     self.step(|directory| directory.publish(Instant::now()));
                 }
                 () = sleep_until(abort_at.unwrap_or_else(Instant::now)), if abort_at.is_some() => {
@@ -180,10 +202,15 @@ impl Directory {
             Message::Outlier { pod, cause } => self.on_outlier(pod, cause, now),
             // A failed dial triggers a probe but does not eject the Pod. Dial failures of classes other than `NotReady`
             // do not mean that the Pod is down.
-            Message::DialFailed { pod, class: Class::NotReady } => self.probe_now(pod),
+            Message::DialFailed { pod, class: Class::NotReady } => {
+                self.probe_now(pod);
+                self.test_now(pod);
+                self.inner.shared.lookup_wanted.notify_one();
+            }
             Message::DialFailed { pod, class: Class::Full } => self.on_full(pod, now),
             Message::DialFailed { .. } => {}
-            Message::RolesRequested { roles } => self.on_roles_requested(roles),
+            Message::TestRefused { pod, attempt } => self.on_test_refused(pod, attempt, now),
+            Message::TargetsRequested { targets } => self.on_targets_requested(targets),
         }
     }
 
@@ -191,6 +218,7 @@ impl Directory {
 
     fn publish(&mut self, now: Instant) {
         self.choose_subset(now);
+        self.judge_absences(now);
         if !std::mem::take(&mut self.changed) {
             return;
         }
@@ -205,7 +233,7 @@ impl Directory {
             self.inner.shared.events.emit(if no_healthy_pod { Event::NoHealthyPods } else { Event::HealthyPodsAgain });
         }
         let health = self.members.in_order_of_slots(Member::pod_health);
-        let healthy = health.iter().any(|pod| pod.state == State::Healthy && pod.fence.is_none());
+        let healthy = health.iter().any(PodHealth::is_usable);
         self.none_healthy_since = match self.none_healthy_since {
             _ if healthy || health.is_empty() => None,
             since => since.or_else(|| Some(Instant::now())),

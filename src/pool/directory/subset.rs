@@ -43,6 +43,8 @@ pub(crate) struct Subset {
     known: KnownSet,
     /// All Pods, highest rank first.
     named: Vec<Named>,
+    /// Number of Pods in `named` whose absence from DNS is confirmed. They are used in addition to the subset.
+    absent: usize,
     /// Bit set of the [roles](Target::roles) that callers have requested.
     roles: u8,
     /// Time at which the subset must be chosen again, unless an event requires this earlier.
@@ -76,6 +78,7 @@ impl Subset {
             max_connections: limits.max_connections,
             known: KnownSet::default(),
             named: Vec::new(),
+            absent: 0,
             // Replication lag is measured against the primary, so a configured lag limit requires a primary in the
             // subset.
             roles: config.target().roles()
@@ -119,9 +122,12 @@ impl Subset {
     /// Returns the size of the subset, and the maximum number of additional Pods that are used because of their role.
     fn sizes(&self) -> (usize, usize) {
         let extra = self.roles.count_ones() as usize;
-        let pods = self.named.len();
+        // An absent Pod needs a pooled connection, a probe connection, and one for test dials.
+        let pods = self.named.len() - self.absent.min(self.named.len());
         let size = self.size.unwrap_or(pods).min(pods);
-        let size = self.max_connections.map_or(size, |limit| size.min(max_pods(limit, pods, extra)));
+        let size = self
+            .max_connections
+            .map_or(size, |limit| size.min(max_pods(limit.saturating_sub(3 * self.absent), pods, extra)));
         (size, if size == pods { 0 } else { extra.min(pods - size) })
     }
 
@@ -129,9 +135,14 @@ impl Subset {
     /// `fenced` is the number of fenced Pods among them, each of which needs only a probe connection.
     fn division(&self, fenced: usize) -> Option<Division> {
         let (size, extra) = self.sizes();
-        let pods = (size + extra).saturating_sub(fenced);
-        self.max_connections
-            .map(|limit| Division::of(limit.saturating_sub(fenced), pods, size + extra < self.named.len()))
+        let pods = (size + extra + self.absent).saturating_sub(fenced);
+        self.max_connections.map(|limit| {
+            Division::of(
+                limit.saturating_sub(fenced + self.absent),
+                pods,
+                size + extra + self.absent < self.named.len(),
+            )
+        })
     }
 }
 
@@ -172,9 +183,13 @@ impl Directory {
         }
     }
 
-    pub(super) fn on_roles_requested(&mut self, roles: u8) {
+    /// Records that callers have requested the targets in this bit set.
+    pub(super) fn on_targets_requested(&mut self, targets: u32) {
+        self.requested_targets |= targets;
+        self.review_absences = true;
         if let Some(subset) = &mut self.subset {
-            subset.roles |= roles;
+            let requested = Target::ARRAY.into_iter().filter(|target| target.bit() & targets != 0);
+            subset.roles |= requested.fold(0, |roles, target| roles | target.roles());
             self.reconsider = true;
         }
     }
@@ -213,26 +228,32 @@ impl Directory {
             return;
         }
         let Some(subset) = &mut self.subset else { return };
+        // Absent Pods are neither chosen nor replaced: they stay members until they are drained.
+        let (absent, named): (Vec<_>, Vec<_>) =
+            subset.named.iter().partition(|named| self.members.get(&named.endpoint).is_some_and(Member::is_absent));
+        let absent: Vec<_> = absent.into_iter().map(|named| named.endpoint.clone()).collect();
         let none_serves = !self.members.all().iter().any(Member::serves);
         let mut again = None;
         let mut choose_again = |at: Instant| again = Some(again.map_or(at, |earlier: Instant| earlier.min(at)));
-        let mut ranked = Vec::with_capacity(subset.named.len());
-        for named in &subset.named {
+        let mut ranked = Vec::with_capacity(named.len());
+        for named in &named {
             let until = named.passed_over_until(none_serves, now);
             until.into_iter().for_each(&mut choose_again);
             ranked.push(named.ranked(self.members.get(&named.endpoint), until.is_some(), now));
         }
+        subset.absent = absent.len();
         let (size, _) = subset.sizes();
         choose(&mut ranked, size);
         for (bit, role) in [(Target::WRITES, Role::Primary), (Target::READS, Role::Standby)] {
             if subset.roles & bit != 0 && cover_role(&mut ranked, role) {
-                let tried_until = subset.named.iter().filter_map(|named| named.passed_at.map(|at| at + TRIED_FOR));
+                let tried_until = named.iter().filter_map(|named| named.passed_at.map(|at| at + TRIED_FOR));
                 tried_until.filter(|&at| at > now).for_each(&mut choose_again);
             }
         }
         subset.choose_again_at = again;
-        let (used, unused): (Vec<_>, Vec<_>) = subset.named.iter().zip(&ranked).partition(|(_, ranked)| ranked.chosen);
-        let used: Vec<_> = used.into_iter().map(|(named, _)| named.endpoint.clone()).collect();
+        let (used, unused): (Vec<_>, Vec<_>) = named.iter().zip(&ranked).partition(|(_, ranked)| ranked.chosen);
+        let mut used: Vec<_> = used.into_iter().map(|(named, _)| named.endpoint.clone()).collect();
+        used.extend(absent);
         let unused: Arc<[Endpoint]> = unused.into_iter().map(|(named, _)| named.endpoint.clone()).collect();
         if self.unused != unused {
             self.unused = unused;

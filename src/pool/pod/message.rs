@@ -23,10 +23,12 @@ pub(crate) enum Message {
     Observed { pod: u64, generation: u64, evidence: Evidence },
     /// The Pod is an outlier: too many of its statements fail with an error that is the server's fault.
     Outlier { pod: u64, cause: String },
-    /// Callers have requested targets that need these [roles](crate::Target::roles).
-    RolesRequested { roles: u8 },
+    /// Callers have requested the targets in this bit set.
+    TargetsRequested { targets: u32 },
     /// A connection to this Pod could not be opened.
     DialFailed { pod: u64, class: Class },
+    /// The server of a Pod that is absent from DNS has refused a test dial.
+    TestRefused { pod: u64, attempt: Attempt },
 }
 
 /// The outcome of a probe.

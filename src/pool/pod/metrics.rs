@@ -18,7 +18,6 @@ use crate::{
     config::{Config, Host, Target},
     endpoint::Role,
     error::{Error, Phase},
-    health::State,
     metrics::{self as names, MetricKind, POD_LABELS, POOL_LABELS},
     sync::{Mutex, lock},
     time::{Duration, Instant},
@@ -175,11 +174,11 @@ fn export_pod(shared: &Shared, pod: &Pod, checkouts: u64, health: Option<&PodHea
         gauge!(names::CONNECTION_COUNT, labels(Some(("db_client_connection_state", state)))).set(here(count));
     }
     gauge!(names::CONNECTION_MAX, labels(None)).set(here(pod.size()));
-    let up = health.is_some_and(|health| health.state == State::Healthy && health.fence.is_none());
+    let up = health.is_some_and(PodHealth::is_usable);
     gauge!(names::ENDPOINT_UP, labels(None)).set(flag(up));
-    for &state in State::ALL {
-        let is = health.is_some_and(|health| health.state == state);
-        gauge!(names::ENDPOINT_STATE, labels(Some(("state", state.as_str())))).set(flag(is));
+    let current = health.map(PodHealth::state_label);
+    for state in PodHealth::state_labels() {
+        gauge!(names::ENDPOINT_STATE, labels(Some(("state", state)))).set(flag(current == Some(state)));
     }
     for &role in Role::ALL {
         let is = health.is_some_and(|health| health.role == role);

@@ -3,9 +3,9 @@
 //! A [`Pod`] keeps its idle connections ([`conn`]) in its own deadpool. [`connect`] opens connections in background
 //! tasks. [`client`] is the guard that a caller holds. [`recycle`] and [`reset`] prepare a returned connection for
 //! reuse. Callers that find no idle connection wait in the pool-wide [`wait_queue`]; [`alarms`] end the wait at the
-//! deadline. The [`prober`] sends its results as [`message`]s to the directory, the task that maintains the set of
-//! Pods. The directory publishes the Pods and their health as a [`view`]. [`shared`] holds the state that all Pods of
-//! one pool have in common.
+//! deadline. The [`prober`] and the [`test_dials`] of a Pod that is absent from DNS send their results as [`message`]s
+//! to the directory, the task that maintains the set of Pods. The directory publishes the Pods and their health as a
+//! [`view`]. [`shared`] holds the state that all Pods of one pool have in common.
 //!
 //! # Orderings
 //!
@@ -39,6 +39,7 @@ pub(crate) mod recycle;
 pub(crate) mod reset;
 pub(crate) mod resolved;
 pub(crate) mod shared;
+pub(crate) mod test_dials;
 pub(crate) mod urgent_probing;
 pub(crate) mod view;
 pub(crate) mod wait_queue;

@@ -25,6 +25,7 @@ use super::{
     jitter::{jittered, random},
     message::{Message, Probed},
     shared::Shared,
+    test_dials::TestDial,
 };
 use crate::{
     endpoint::Role,
@@ -34,6 +35,7 @@ use crate::{
     trace::{PROBE, endpoint_span},
     wire::{
         Class, classify,
+        connection_observer::ConnectionObserver,
         dial::Dialled,
         server_facts::{self, Session},
     },
@@ -77,11 +79,16 @@ pub(crate) trait Probe: Send {
     fn dials(&self, _pod: &Pod) -> bool {
         false
     }
+
+    /// Tests whether the Pod accepts new connections. The connection is closed immediately.
+    fn test_dial<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = TestDial> + Send + 'a>> {
+        Box::pin(test_dial(pod))
+    }
 }
 
 /// Creates a [`Probe`] for each Pod of a pool. The default factory creates probes over the network. Simulations use
 /// another factory.
-pub(crate) struct ProbeFactory(Box<dyn Fn() -> Box<dyn Probe> + Send + Sync>);
+pub(crate) struct ProbeFactory(pub(super) Box<dyn Fn() -> Box<dyn Probe> + Send + Sync>);
 
 impl ProbeFactory {
     pub(crate) fn new(each: impl Fn() -> Box<dyn Probe> + Send + Sync + 'static) -> Self {
@@ -308,6 +315,20 @@ async fn dial(pod: &Arc<Pod>) -> Result<Dialled, Probed> {
         let (class, attempt) = to_attempt(pod, error);
         Probed::Failed { conclusive: true, unresponsive_since, class, attempt }
     })
+}
+
+/// Opens and closes a connection to test whether the server accepts new ones. Obeys the same limit as [`dial`].
+async fn test_dial(pod: &Arc<Pod>) -> TestDial {
+    let shared = pod.shared();
+    // The semaphore is never closed, so `acquire` cannot fail.
+    let _handshake = shared.probe_handshakes.acquire().await;
+    let Some(dialer) = shared.dialer.get() else { return TestDial::Accepted };
+    // The connection reports no evidence, because its end proves nothing.
+    match dialer.dial(&pod.endpoint, ConnectionObserver::new(|_| {})).await {
+        Err(error) if error.is_refusal() => TestDial::Refused(to_attempt(pod, error).1),
+        Err(error) if error.unresponsive => TestDial::TimedOut,
+        Ok(_) | Err(_) => TestDial::Accepted,
+    }
 }
 
 fn failed(pod: &Pod, conclusive: bool, unresponsive_since: Option<Instant>, class: Class, cause: BoxError) -> Probed {

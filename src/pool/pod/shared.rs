@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use tokio::{
@@ -22,6 +22,7 @@ use crate::{
     event::Emitter,
     health::local::LocalHealth,
     sync::{Mutex, lock},
+    time::Instant,
     unwind::{PanicSource, catch},
     wire::dial::Dialer,
 };
@@ -55,14 +56,15 @@ pub(crate) struct Shared {
     pub(crate) metrics: PoolMetrics,
     pub(crate) resolved: Mutex<Resolved>,
     pub(crate) connection_limit: ConnectionLimit,
-    /// The [roles](crate::Target::roles) that callers have requested so far and that were reported to the directory,
-    /// the task that maintains the set of Pods. All bits are set from the start if the directory does not use this
-    /// information.
-    pub(crate) requested_roles: AtomicU8,
+    /// Bit set of the targets that callers have requested so far and that were reported to the directory, the task that
+    /// maintains the set of Pods. Initially the configured target.
+    pub(crate) requested_targets: AtomicU32,
     /// The sending half of the directory's channel of messages.
     pub(crate) inbox: mpsc::UnboundedSender<Message>,
     /// Makes the refresher task look up the Service name before its scheduled time, because a Pod has failed.
     pub(crate) lookup_wanted: Notify,
+    /// The period of frequent lookups, while a Pod or a requested role is missing.
+    pub(crate) lookups: FrequentLookups,
     /// Notified each time a connection has been closed.
     pub(crate) connection_closed: Notify,
 }
@@ -97,20 +99,19 @@ impl Shared {
         self.clock.now() < self.writes_until.load(Ordering::Relaxed)
     }
 
-    /// Reports the roles of a target to the directory when they are requested for the first time.
+    /// Reports a target to the directory when it is requested for the first time.
     #[inline]
-    pub(crate) fn request_roles(&self, target: Target) {
-        let roles = target.roles();
+    pub(crate) fn request_target(&self, target: Target) {
         // Relaxed: a stale value at worst causes a duplicate message, which is harmless.
-        if self.requested_roles.load(Ordering::Relaxed) & roles != roles {
-            self.request_new_roles(roles);
+        if self.requested_targets.load(Ordering::Relaxed) & target.bit() == 0 {
+            self.request_new_target(target);
         }
     }
 
     #[cold]
-    fn request_new_roles(&self, roles: u8) {
-        let all = self.requested_roles.fetch_or(roles, Ordering::Relaxed) | roles;
-        self.send(Message::RolesRequested { roles: all });
+    fn request_new_target(&self, target: Target) {
+        let targets = self.requested_targets.fetch_or(target.bit(), Ordering::Relaxed) | target.bit();
+        self.send(Message::TargetsRequested { targets });
     }
 }
 
@@ -141,6 +142,25 @@ impl DialerSlot {
     pub(crate) fn clear(&self) {
         let dialer = lock(&self.0).take();
         drop(dialer);
+    }
+}
+
+/// The period in which the Service name is looked up frequently. The directory sets it, and the refresher reads it.
+#[derive(Debug, Default)]
+pub(crate) struct FrequentLookups(Mutex<Option<Instant>>);
+
+impl FrequentLookups {
+    pub(crate) fn begin(&self, now: Instant) {
+        *lock(&self.0) = Some(now);
+    }
+
+    pub(crate) fn end(&self) {
+        *lock(&self.0) = None;
+    }
+
+    /// Returns the start of the period.
+    pub(crate) fn since(&self) -> Option<Instant> {
+        *lock(&self.0)
     }
 }
 

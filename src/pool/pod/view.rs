@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Pod;
 use crate::{
     endpoint::{Endpoint, Role, snapshot::Snapshot},
-    health::{State, fencing::Fence},
+    health::{State, absence::Standing, fencing::Fence},
     time::Instant,
 };
 
@@ -30,6 +30,8 @@ pub(crate) struct PodHealth {
     pub(crate) state: State,
     pub(crate) role: Role,
     pub(crate) fence: Option<Fence>,
+    /// The use of a Pod that is absent from DNS. `None` if DNS names the Pod.
+    pub(crate) absent: Option<Standing>,
     /// True for a standby whose replication lag exceeds the limit.
     pub(crate) late: bool,
     /// True if a session of the Pod has ended and the Pod has not responded since then. Other Pods are preferred.
@@ -37,6 +39,34 @@ pub(crate) struct PodHealth {
     /// Maximum number of connections that the server allows for this login role and database, over all clients
     /// together.
     pub(crate) slots: Option<u32>,
+}
+
+impl PodHealth {
+    /// Returns true if the Pod is absent from DNS and not used.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.absent == Some(Standing::Detached)
+    }
+
+    /// Returns the value of the label `state` in metrics: the health state, or the standing of a healthy Pod that is
+    /// absent from DNS.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn state_label(&self) -> &'static str {
+        match self.absent {
+            Some(standing) if self.state == State::Healthy => standing.as_str(),
+            _ => self.state.as_str(),
+        }
+    }
+
+    /// Returns all values of the label `state` in metrics.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn state_labels() -> impl Iterator<Item = &'static str> {
+        State::ALL.iter().map(|state| state.as_str()).chain(Standing::ALL.iter().map(|standing| standing.as_str()))
+    }
+
+    /// Returns true if the Pod is healthy, not fenced and not detached.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.state == State::Healthy && self.fence.is_none() && !self.is_detached()
+    }
 }
 
 impl View {

@@ -52,6 +52,8 @@ impl Simulation {
         let is_candidate =
             |pod: &Pod| Target::ARRAY.into_iter().any(|target| candidates(target).any(|c| c.serial == pod.serial));
         let pods = || view.pods().map(|(pod, _)| pod);
+        let is_detached =
+            |pod: &Pod| view.pods().any(|(other, health)| other.serial == pod.serial && health.is_detached());
 
         // A Pod is trusted unless a report about any Pod contradicts it. If the Pods belong to two clusters, none is
         // trusted, because the test does not determine which cluster the pool should use.
@@ -90,6 +92,10 @@ impl Simulation {
                 pod.endpoint
             );
         }
+        // A Pod that is absent from DNS and not needed must not be a candidate.
+        for pod in pods().filter(|pod| is_detached(pod)) {
+            prop_assert!(!is_candidate(pod), "detached candidate {}: {view:?}", pod.endpoint);
+        }
         // A failing Pod must not be a candidate after its time limit (`bound`), if another Pod has been passing for
         // long enough.
         let is_sound = |pod: &Pod| {
@@ -114,7 +120,7 @@ impl Simulation {
             // session, other Pods are preferred until the Pod has responded to a probe.
             let may_be_suspect = now <= accused + PROBED_WITHIN;
             let served = served_when_full && facts(pod).is_some() && !may_be_suspect;
-            if behavior == Behavior::Full && served && trusted(pod) {
+            if behavior == Behavior::Full && served && trusted(pod) && !is_detached(pod) {
                 prop_assert!(
                     candidates(Target::Any).any(|c| c.serial == pod.serial),
                     "full Pod {} was removed",
@@ -139,11 +145,12 @@ impl Simulation {
         }
         prop_assert!(clusters.len() <= 1, "candidates of two clusters: {view:?}");
         prop_assert!(candidates(Target::Primary).count() <= 1, "two primaries: {view:?}");
-        // Failed and empty lookups must not remove a Pod that passes its probes.
+        // Failed and empty lookups must not remove a Pod that passes its probes, unless it was already absent.
         let here: BTreeSet<u64> = pods().map(|pod| pod.serial).collect();
-        let (before, lookup) = std::mem::replace(&mut self.last, (here, world.lookup));
+        let named = view.pods().filter(|(_, health)| health.absent.is_none()).map(|(pod, _)| pod.serial).collect();
+        let (before, lookup) = std::mem::replace(&mut self.last, (named, world.lookup));
         if !matches!(world.lookup, Lookup::Pods(1..)) && lookup == world.lookup {
-            for serial in before.difference(&self.last.0) {
+            for serial in before.difference(&here) {
                 let report = world.reports[serial];
                 let recently = |server: &Server| now < server.accused + PROBED_WITHIN;
                 let accused = world.servers.iter().any(recently);
@@ -166,7 +173,8 @@ impl Simulation {
         for (pod, health) in view.pods() {
             let server = &world.servers[number(pod)];
             let standby = server.facts.role == Role::Standby;
-            if server.behavior == Behavior::Passes && standby && systems.len() == 1 {
+            let named = !health.is_detached();
+            if server.behavior == Behavior::Passes && standby && named && systems.len() == 1 {
                 prop_assert_eq!(health.state, State::Healthy, "{} passes", &pod.endpoint);
                 let standbys = view.snapshot.candidates(Target::Standby.index());
                 prop_assert!(standbys.iter().any(|c| view.snapshot.pod(*c).serial == pod.serial), "{view:?}");

@@ -11,10 +11,12 @@
 //!   probes.
 //! - A primary below the highest timeline, a second primary, or a Pod of another cluster is never a candidate.
 //! - A Pod whose server has no free connection slot stays in use.
+//! - A detached Pod is never a candidate.
 //! - Failed lookups, and evidence from connections that the pool has already invalidated, change nothing.
 //!
 //! After a long time without actions, every standby that passes its probes must serve.
 
+mod absence;
 mod action;
 mod invariants;
 mod simulation;

@@ -33,17 +33,22 @@ pub(super) struct Simulation {
     pub(super) world: SharedWorld,
     pub(super) inner: Arc<Inner>,
     _pool: Pool,
-    /// The serial numbers of the Pods at the last check, and the lookup result that was configured then.
+    /// The serial numbers of the Pods that DNS named at the last check, and the lookup result that was configured then.
     pub(super) last: (BTreeSet<u64>, Lookup),
 }
 
 impl Simulation {
     pub(super) fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    /// Creates a pool with these limits.
+    pub(super) fn with(limits: Limits) -> Self {
         let world = World::new();
         let lookup = world.lookup;
         let world = SharedWorld(Arc::new(Mutex::new(world)));
         // `min_idle` is 0 so that the pool does not dial.
-        let limits = Limits { min_idle: 0, ..Limits::default() };
+        let limits = Limits { min_idle: 0, ..limits };
         let config = Config::new("simulated.svc.cluster.local").expect("a name").with_limits(limits);
         let probe = world.clone();
         let probe_factory = ProbeFactory::new(move || Box::new(probe.clone()));

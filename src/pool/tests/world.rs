@@ -14,7 +14,7 @@ use crate::{
     discovery::{Resolution, Resolve, ResolveError},
     endpoint::{Endpoint, Role},
     error::Phase,
-    pool::pod::{Pod, message::Probed, prober::Probe},
+    pool::pod::{Pod, message::Probed, prober::Probe, test_dials::TestDial},
     sync::lock,
     wire::{Class, server_facts::ServerFacts},
 };
@@ -70,6 +70,8 @@ pub(super) struct World {
     pub(super) newest: BTreeMap<u64, u32>,
     /// Timeline that was created by the last promotion.
     pub(super) timeline: u32,
+    /// The Pod and the time of each test dial.
+    pub(super) test_dials: Vec<(usize, Instant)>,
 }
 
 /// A handle to the world, which the pool uses as its resolver and as its probe.
@@ -99,7 +101,7 @@ impl World {
         let mut servers = [server; PODS];
         servers[0].facts = primary(1);
         let lookup = Lookup::Pods(0b111);
-        Self { servers, lookup, reports: HashMap::new(), newest: BTreeMap::new(), timeline: 1 }
+        Self { servers, lookup, reports: HashMap::new(), newest: BTreeMap::new(), timeline: 1, test_dials: Vec::new() }
     }
 }
 
@@ -124,6 +126,22 @@ impl Resolve for SharedWorld {
 }
 
 impl Probe for SharedWorld {
+    fn test_dial<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = TestDial> + Send + 'a>> {
+        Box::pin(async move {
+            let mut world = lock(&self.0);
+            world.test_dials.push((number(pod), Instant::now()));
+            let behavior = world.servers[number(pod)].behavior;
+            if let (Behavior::Refuses, Some(report)) = (behavior, world.reports.get_mut(&pod.serial)) {
+                report.passed = false;
+            }
+            match behavior {
+                Behavior::Refuses => TestDial::Refused(pod.endpoint.attempt(Phase::Tcp, "refused")),
+                Behavior::Hangs | Behavior::Stalls => TestDial::TimedOut,
+                Behavior::Passes | Behavior::Full => TestDial::Accepted,
+            }
+        })
+    }
+
     fn probe<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>> {
         Box::pin(async move {
             let sent = Instant::now();

@@ -1,10 +1,10 @@
 //! The refresher: the task that looks up the Service name periodically and sends each result to the directory.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use tokio::{
     select,
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::{sleep_until, timeout},
 };
 use tracing::Instrument as _;
@@ -22,6 +22,16 @@ use crate::{
 /// Timeout for one lookup. The resolvers of this crate have shorter timeouts, but a resolver of the application may
 /// have none.
 const LIMIT: Duration = Duration::from_secs(15);
+
+/// Discards a lookup that was requested while another lookup was in progress, because that lookup's result may already
+/// explain the request. If not, the lookups are frequent now.
+async fn discard_notification(wanted: &Notify) {
+    select! {
+        biased;
+        () = wanted.notified() => {}
+        () = ready(()) => {}
+    }
+}
 
 /// Runs the refresher until its task is aborted.
 pub(crate) async fn run(resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
@@ -48,9 +58,15 @@ pub(crate) async fn run(resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
         if let Ok(Some(earlier)) = reply.await {
             next = next.min(earlier);
         }
+        discard_notification(&shared.lookup_wanted).await;
+        let mut frequent = schedule.frequent(now, shared.lookups.since().unwrap_or(now), &mut rand::rng());
         loop {
             select! {
                 () = sleep_until(next) => break,
+                () = sleep_until(frequent), if frequent < next => match shared.lookups.since() {
+                    Some(_) => break,
+                    None => frequent = next,
+                },
                 () = shared.lookup_wanted.notified() => next = next.min(schedule.early(Instant::now())),
             }
         }
