@@ -41,7 +41,8 @@ pub struct EndpointStatus {
     pub state: State,
     /// The role that the Pod's server reported last.
     pub role: Role,
-    /// Reason why the Pod is fenced. A fenced Pod is never checked out, whatever the target.
+    /// Reason why the Pod is fenced. A fenced Pod is never checked out, whatever the target. `None` for a Pod that
+    /// fails its probes.
     pub fenced: Option<String>,
     /// Bytes of write-ahead log that a standby had not replayed at its last probe.
     pub lag_bytes: Option<u64>,
@@ -137,7 +138,7 @@ impl Inner {
                 endpoint: pod.endpoint.clone(),
                 state: health.state,
                 role: health.role,
-                fenced: health.fence.map(|fence| fence.to_string()),
+                fenced: health.fence.filter(|_| health.reports_fence()).map(|fence| fence.to_string()),
                 lag_bytes: pod.lag_bytes(),
                 late: health.late,
                 open: pod.open(),

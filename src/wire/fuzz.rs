@@ -24,7 +24,7 @@ use super::{
     frontend::FrontendReader,
     message_limits::{ConnectionState, MAX_RESPONSE, Violation},
     record::Record,
-    server_facts,
+    server_facts::{self, FactQuery},
     tap::Tap,
     tls::Io,
 };
@@ -215,7 +215,7 @@ pub fn dial(bytes: &[u8]) {
         let login = Login { user: "user".into(), password: Some("password".into()) };
         runtime.block_on(async {
             match dialer.start(Box::new(server), false, &login, record.clone(), no_observer()).await {
-                Ok(dialled) => drop(server_facts::probe(&dialled).await),
+                Ok(dialled) => drop(server_facts::probe(&dialled, &mut FactQuery::default()).await),
                 Err(error) => {
                     assert_ne!(error.phase, Phase::Tcp, "there is no TCP connection in this target");
                     let text = format!("{error}: {}", error.source().expect("a cause"));

@@ -45,7 +45,7 @@ impl Directory {
                 let read_only_changed = member.read_only != read_only;
                 member.read_only = read_only;
                 let slots_changed = member.slots() != facts.slots;
-                member.last_probe = Some(PassedProbe { facts, sent, received });
+                member.probe_passed(PassedProbe { facts, sent, received });
                 self.changed |= was_unverified || read_only_changed;
                 let Some(member) = self.find(serial) else { return };
                 lock(&member.pod.last_failure).probe_passed();

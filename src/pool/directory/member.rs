@@ -12,7 +12,7 @@ use crate::{
     endpoint::{Endpoint, Role, slot::SlotHandle},
     health::{
         State, candidates,
-        fencing::{Claim, Fence},
+        fencing::{Claim, Extent, Fence},
         lag::{Lag, Reading, Standby},
         state::{Health, HealthEvent},
     },
@@ -39,6 +39,10 @@ pub(crate) struct Member {
     /// The result of the last passed probe.
     pub(crate) last_probe: Option<PassedProbe>,
     pub(crate) fence: Option<Fence>,
+    /// True if the Pod passes its probes and claims what the fence rejects.
+    pub(crate) fence_confirmed: bool,
+    /// True if an event has reported the current fence.
+    pub(crate) fence_reported: bool,
     pub(crate) lag: Lag,
     /// The last reported explanation of the server's connection limit being too low. `None` if the limit is high
     /// enough.
@@ -88,6 +92,8 @@ impl Member {
             read_only: false,
             last_probe: None,
             fence: None,
+            fence_confirmed: false,
+            fence_reported: false,
             lag: Lag::default(),
             shortfall: None,
             unresponsive: None,
@@ -111,19 +117,43 @@ impl Member {
     /// Returns the part of the member's state that is published in the view.
     pub(crate) fn pod_health(&self) -> PodHealth {
         let late = self.role == Role::Standby && self.lag.late;
-        PodHealth { state: self.health.state(), role: self.role, fence: self.fence, late, slots: self.slots() }
+        PodHealth {
+            state: self.health.state(),
+            role: self.role,
+            fence: self.fence,
+            fence_confirmed: self.fence_confirmed,
+            late,
+            slots: self.slots(),
+        }
     }
 
     /// Returns the role and timeline that the server claims. Stale primaries are detected from these claims.
     pub(crate) fn claim(&self) -> Claim {
         let facts = self.last_probe.map(|probe| probe.facts).unwrap_or_default();
+        let complete = facts.role == Role::Primary || facts.receiving_timeline.is_some();
         Claim {
             pod: self.pod.serial,
             role: facts.role,
             system: facts.system,
             timeline: facts.timeline,
+            extent: if complete { Extent::Complete } else { Extent::UpTo(facts.recorded.unwrap_or(0)) },
+            position: facts.position,
+            queried: self.last_probe.map(|probe| probe.sent),
             passing: self.health.passing(),
+            named: true,
         }
+    }
+
+    /// Records the result of a passed probe. A standby that reported a timeline earlier, since the start of its server,
+    /// still has that timeline.
+    pub(crate) fn probe_passed(&mut self, mut probe: PassedProbe) {
+        let before = self.last_probe.map(|probe| probe.facts).unwrap_or_default();
+        if probe.facts.role == Role::Standby
+            && (probe.facts.system, probe.facts.started) == (before.system, before.started)
+        {
+            probe.facts.timeline = probe.facts.timeline.max(before.timeline);
+        }
+        self.last_probe = Some(probe);
     }
 
     /// Returns the write-ahead log position at the last passed probe: written by a primary, or replayed by a standby.

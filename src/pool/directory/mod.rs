@@ -182,6 +182,7 @@ impl Directory {
             Message::DialFailed { pod, class: Class::Full } => self.on_full(pod, now),
             Message::DialFailed { .. } => {}
             Message::RolesRequested { roles } => self.on_roles_requested(roles),
+            Message::ForgetHistory => self.forget_history(now),
         }
     }
 

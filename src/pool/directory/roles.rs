@@ -8,7 +8,10 @@ use super::{Directory, member::Member};
 use crate::{
     endpoint::Role,
     event::Event,
-    health::lag::{self, Limit, Reading},
+    health::{
+        fencing::{Forgotten, Verdict},
+        lag::{self, Limit, Reading},
+    },
     pool::pod::Pod,
     time::{Duration, Instant},
 };
@@ -38,42 +41,68 @@ impl Directory {
             member.role_unverified = true;
             member.pod.probe_wanted.notify_one();
         }
+        let timeline = member.last_probe.filter(|_| verified).and_then(|probe| probe.facts.timeline);
         let endpoint = member.pod.endpoint.clone();
         self.changed = true;
-        self.inner.shared.events.emit(Event::RoleChanged { endpoint, from: before, to: role });
+        self.inner.shared.events.emit(Event::RoleChanged { endpoint, from: before, to: role, timeline });
         self.check_capacity(serial);
     }
 
     /// Fences and unfences members according to the roles and timelines that all members claim.
-    pub(super) fn judge_claims(&mut self) {
+    pub(super) fn judge_claims(&mut self, now: Instant) {
         let claims: Vec<_> = self.members.all().iter().map(Member::claim).collect();
-        let fences = self.timelines.judge(&claims);
+        let named = self.subset.as_ref().map_or(claims.len(), |subset| subset.endpoints().count());
+        let (verdicts, forgotten) = self.timelines.judge(&claims, named, now);
+        self.emit_forgotten(forgotten);
+        let events = &self.inner.shared.events;
         let mut fenced = Vec::new();
-        for (member, fence) in self.members.all_mut().iter_mut().zip(fences) {
-            if member.fence == fence {
-                continue;
-            }
-            member.fence = fence;
-            self.changed = true;
-            self.reconsider = true;
+        for (member, Verdict { fence, confirmed }) in self.members.all_mut().iter_mut().zip(verdicts) {
             let endpoint = member.pod.endpoint.clone();
-            self.inner.shared.events.emit(match fence {
-                Some(fence) => {
+            let before = std::mem::replace(&mut member.fence, fence);
+            self.changed |= member.fence_confirmed != confirmed;
+            member.fence_confirmed = confirmed;
+            if before != fence {
+                self.changed = true;
+                self.reconsider = true;
+                if fence.is_some() {
                     member.pod.purge();
+                    // An outdated claim must not be reported, so the Pod is queried again now.
+                    member.pod.probe_wanted.notify_one();
                     fenced.push(endpoint.clone());
-                    Event::EndpointFenced { endpoint, cause: fence.to_string().into() }
                 }
-                None => Event::EndpointUnfenced { endpoint },
-            });
+            }
+            match fence {
+                Some(fence) if confirmed && (before != Some(fence) || !member.fence_reported) => {
+                    member.fence_reported = true;
+                    events.emit(Event::EndpointFenced { endpoint, cause: fence.to_string().into() });
+                }
+                None if std::mem::take(&mut member.fence_reported) => events.emit(Event::EndpointUnfenced { endpoint }),
+                _ => {}
+            }
         }
         for endpoint in fenced {
-            self.pass_over(&endpoint, false, Instant::now());
+            self.pass_over(&endpoint, false, now);
+        }
+    }
+
+    /// Forgets the timelines and the system identifier that the pool has seen, at the application's request.
+    pub(super) fn forget_history(&mut self, now: Instant) {
+        let claims: Vec<_> = self.members.all().iter().map(Member::claim).collect();
+        let forgotten = self.timelines.forget(&claims);
+        self.emit_forgotten(Some(forgotten));
+        self.judge_claims(now);
+    }
+
+    fn emit_forgotten(&self, forgotten: Option<Forgotten>) {
+        if let Some(forgotten) = forgotten {
+            let (timeline, cause) = (forgotten.timeline(), forgotten.to_string().into());
+            self.inner.shared.events.emit(Event::FencingHistoryForgotten { timeline, cause });
         }
     }
 
     /// Re-evaluates fencing and the Pod's replication lag after the Pod has passed a probe.
     pub(super) fn judge(&mut self, serial: u64) {
-        self.judge_claims();
+        self.judge_claims(Instant::now());
         let Some(member) = self.find(serial) else { return };
         let (reading, standby) = (member.reading(), member.standby());
         if member.is_primary() {

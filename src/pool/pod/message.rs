@@ -25,6 +25,8 @@ pub(crate) enum Message {
     Outlier { pod: u64, cause: String },
     /// Callers have requested targets that need these [roles](crate::Target::roles).
     RolesRequested { roles: u8 },
+    /// The application has requested to forget the timelines that the pool has seen.
+    ForgetHistory,
     /// A connection to this Pod could not be opened.
     DialFailed { pod: u64, class: Class },
 }

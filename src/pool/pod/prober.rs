@@ -29,7 +29,11 @@ use crate::{
     error::{BoxError, Phase},
     time::{Duration, Instant},
     trace::{PROBE, endpoint_span},
-    wire::{Class, classify, dial::Dialled, server_facts},
+    wire::{
+        Class, classify,
+        dial::Dialled,
+        server_facts::{self, FactQuery},
+    },
 };
 
 /// The generation of probe connections: the maximum, so that evidence from a probe connection is never discarded as
@@ -72,7 +76,7 @@ impl ProbeFactory {
 
 impl Default for ProbeFactory {
     fn default() -> Self {
-        Self::new(|| Box::new(ConnectionProbe(None)))
+        Self::new(|| Box::new(ConnectionProbe(None, FactQuery::default())))
     }
 }
 
@@ -83,11 +87,11 @@ impl fmt::Debug for ProbeFactory {
 }
 
 /// Probes a Pod over a dedicated connection, which stays open between probes.
-struct ConnectionProbe(Option<Dialled>);
+struct ConnectionProbe(Option<Dialled>, FactQuery);
 
 impl Probe for ConnectionProbe {
     fn probe<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>> {
-        Box::pin(probe(pod, &mut self.0))
+        Box::pin(probe(pod, &mut self.0, &mut self.1))
     }
 
     fn dials(&self) -> bool {
@@ -142,7 +146,7 @@ fn reconnect_delay(clients: Option<usize>, unit: f64) -> Duration {
     Duration::from_secs_f64(clients as f64 / DIALS_PER_SECOND * unit)
 }
 
-async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
+async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>, query: &mut FactQuery) -> Probed {
     let shared = pod.shared();
     let limit = shared.limits.probe_timeout;
     // Relaxed: a hint, ordered by `probe_wanted`.
@@ -160,7 +164,7 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
     };
     let reads = pod.connections.totals().reads;
     let sent = Instant::now();
-    match timeout(limit, server_facts::probe(&open)).await {
+    match timeout(limit, server_facts::probe(&open, query)).await {
         Ok(Ok((took, facts))) => {
             let read_only = open.record.read_only();
             // `ALTER DATABASE … SET default_transaction_read_only` affects only new sessions. While a primary is

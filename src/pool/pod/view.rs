@@ -30,11 +30,22 @@ pub(crate) struct PodHealth {
     pub(crate) state: State,
     pub(crate) role: Role,
     pub(crate) fence: Option<Fence>,
+    /// True if the Pod passes its probes and claims what the fence rejects. False for a primary that has failed and
+    /// whose last known timeline is outdated.
+    pub(crate) fence_confirmed: bool,
     /// True for a standby whose replication lag exceeds the limit.
     pub(crate) late: bool,
     /// Maximum number of connections that the server allows for this login role and database, over all clients
     /// together.
     pub(crate) slots: Option<u32>,
+}
+
+impl PodHealth {
+    /// Returns true if the Pod's fence must be reported: it is confirmed, or the Pod is healthy, so that nothing else
+    /// explains why it gets no traffic.
+    pub(crate) fn reports_fence(&self) -> bool {
+        self.fence.is_some() && (self.fence_confirmed || self.state == State::Healthy)
+    }
 }
 
 impl View {

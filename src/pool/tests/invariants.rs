@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use tokio::time::{Duration, Instant};
 
@@ -9,11 +10,12 @@ use super::{
     INTERVAL, PROBE, PROBED_WITHIN, STEP,
     action::Behavior,
     simulation::Simulation,
-    world::{Lookup, Server, number},
+    world::{Lookup, SYSTEM, Server, number},
 };
 use crate::{
     config::Target,
     endpoint::Role,
+    event::Event,
     health::{State, fencing::Fence},
     pool::pod::{Pod, view::PodHealth},
     sync::lock,
@@ -37,6 +39,7 @@ impl Simulation {
     /// Checks the invariants that hold at all times.
     pub(super) fn check(&mut self) -> Result<(), TestCaseError> {
         let now = Instant::now();
+        self.check_forgotten()?;
         let view = self.inner.published.load();
         let mut world = lock(&self.world.0);
         // A fenced Pod does not serve callers. A refused probe may therefore eject it, even if the server is only full.
@@ -151,6 +154,26 @@ impl Simulation {
                     now - report.at
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that the pool has forgotten a timeline only if none of its Pods has reported it last, and that the Pods
+    /// include a primary.
+    fn check_forgotten(&mut self) -> Result<(), TestCaseError> {
+        while let Some(Some(Ok(event))) = self.events.next().now_or_never() {
+            let Event::FencingHistoryForgotten { timeline: Some(forgotten), cause } = event else { continue };
+            if !cause.contains("write-ahead log") {
+                continue; // the system identifier was forgotten
+            }
+            let view = self.inner.published.load();
+            let world = &mut *lock(&self.world.0);
+            let facts: Vec<_> = view.pods().filter_map(|(pod, _)| world.reports.get(&pod.serial)?.facts).collect();
+            let left = facts.iter().filter(|facts| facts.system == Some(SYSTEM)).filter_map(|facts| facts.timeline);
+            let newest = left.max().unwrap_or(0);
+            prop_assert!(newest < forgotten, "timeline {forgotten} was forgotten, but Pods report {newest}");
+            prop_assert!(facts.iter().any(|facts| facts.role == Role::Primary), "no primary: {facts:?}");
+            world.newest.insert(SYSTEM, newest);
         }
         Ok(())
     }
