@@ -88,6 +88,18 @@ pub enum Event {
         /// The Pod.
         endpoint: Endpoint,
     },
+    /// A standby exceeds `max_lag` or `max_lag_bytes`, or follows a former primary. It is not checked out.
+    StandbyLate {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The reason.
+        cause: Arc<str>,
+    },
+    /// A standby is no longer late, and serves again.
+    StandbyCaughtUp {
+        /// The Pod.
+        endpoint: Endpoint,
+    },
     /// The pool has forgotten the highest timeline of the cluster, or the cluster's system identifier, so that former
     /// primaries are no longer fenced. The reason is a restore of an older backup, the removal of a Pod that was
     /// promoted by mistake, a new cluster, or a call of [`Pool::forget_history`](crate::Pool::forget_history).
@@ -182,6 +194,8 @@ names! {
     ResolveRecovered "resolve_recovered",
     RoleChanged "role_changed",
     ServerOversubscribed "server_oversubscribed",
+    StandbyCaughtUp "standby_caught_up",
+    StandbyLate "standby_late",
     StateChanged "state_changed",
     TlsFailed "tls_failed",
 }
@@ -200,6 +214,8 @@ impl Event {
             | Self::ServerOversubscribed { endpoint, .. }
             | Self::EndpointFenced { endpoint, .. }
             | Self::EndpointUnfenced { endpoint }
+            | Self::StandbyLate { endpoint, .. }
+            | Self::StandbyCaughtUp { endpoint }
             | Self::LoginFailed { endpoint, .. }
             | Self::TlsFailed { endpoint, .. }
             | Self::StateChanged { endpoint, .. }
@@ -231,6 +247,7 @@ impl fmt::Display for Event {
             Self::ServerOversubscribed { cause, .. }
             | Self::CertificatesRefused { cause }
             | Self::EndpointFenced { cause, .. }
+            | Self::StandbyLate { cause, .. }
             | Self::LoginFailed { cause, .. }
             | Self::TlsFailed { cause, .. }
             | Self::ResolveFailed { cause } => write!(f, ": {cause}"),

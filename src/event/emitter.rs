@@ -120,6 +120,7 @@ fn log(event: &Event) {
         | Event::Panicked { .. }
         | Event::PassfileIgnored { .. }
         | Event::ResolveFailed { .. }
+        | Event::StandbyLate { .. }
         | Event::TlsFailed { .. } => line!(warn),
         Event::StateChanged { to, .. } if *to == "ejected" => line!(warn),
         _ => line!(info),

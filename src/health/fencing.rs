@@ -93,6 +93,8 @@ pub(crate) struct Verdict {
     /// True if the Pod passes its probes, and has made the claim since the contradicting fact became known. A fence
     /// that is not confirmed may be caused by an outdated claim, such as that of a primary that has just failed.
     pub(crate) confirmed: bool,
+    /// True for a standby that follows a former primary, so that it does not get the writes of the current one.
+    pub(crate) follows_former: bool,
 }
 
 /// A part of the history that the pool has forgotten.
@@ -307,7 +309,19 @@ impl Timelines {
                 _ => None,
             };
             let is_current = !matches!(fence, Some(Fence::OldTimeline { .. })) || claim.queried >= since;
-            Verdict { fence, confirmed: fence.is_some() && claim.passing && is_current }
+            let confirmed = fence.is_some() && claim.passing && is_current;
+            // Standbys of a primary that has failed are about to follow the new one, so only the standbys of a former
+            // primary that still runs follow it.
+            let runs = |former: &Claim| {
+                belongs(former) && former.role == Role::Primary && former.passing && former.queried >= since
+            };
+            let follows_former = claim.role == Role::Standby
+                && belongs(claim)
+                && claim.extent == Extent::Complete
+                && claim.queried >= since
+                && claim.timeline.is_some_and(|timeline| timeline < newest)
+                && claims.iter().any(|former| runs(former) && former.timeline == claim.timeline);
+            Verdict { fence, confirmed, follows_former }
         };
         let verdicts = claims.iter().map(verdict).collect();
         self.primary = primary.or(self.primary);

@@ -133,6 +133,8 @@ async fn a_former_primary_receives_no_write_while_the_new_one_is_missing_from_dn
     let mut events = pool.events();
     cluster.promote(1).await.expect("the standby is promoted");
     wait_for(&mut events, "endpoint_fenced").await;
+    let timelines = || pool.status().endpoints.into_iter().map(|pod| pod.timeline).collect::<Vec<_>>();
+    until(LIMIT, "the timelines are known", || timelines() == [Some(1), Some(2), Some(2)]).await;
     assert_eq!(write(&pool).await.expect("the new primary accepts writes").ip(), pods[1]);
 
     cluster.unpublish(1).expect("the new primary leaves DNS");

@@ -76,22 +76,41 @@ fn keeps_the_primary_in_use_if_two_primaries_share_a_timeline() {
     let (a, b) = (claim(0, PRIMARY, 7, 1), claim(1, PRIMARY, 7, 1));
     assert_eq!(rounds.judge(&[b]), [None]);
     let second = Some(Fence::SecondPrimary);
-    assert_eq!(rounds.verdicts(&[a, b]), [Verdict { fence: second, confirmed: true }, Verdict::default()]);
+    assert_eq!(
+        rounds.verdicts(&[a, b]),
+        [Verdict { fence: second, confirmed: true, follows_former: false }, Verdict::default()]
+    );
     let gone = Claim { passing: false, ..b };
-    assert_eq!(rounds.verdicts(&[a, gone]), [Verdict::default(), Verdict { fence: second, confirmed: false }]);
+    assert_eq!(
+        rounds.verdicts(&[a, gone]),
+        [Verdict::default(), Verdict { fence: second, confirmed: false, follows_former: false }]
+    );
 }
 
 #[test]
 fn a_fence_is_confirmed_by_a_query_after_the_promotion_became_known() {
     let (old, new) = (claim(0, PRIMARY, 7, 1), claim(1, PRIMARY, 7, 2));
-    let unconfirmed = Verdict { fence: FENCED, confirmed: false };
+    let unconfirmed = Verdict { fence: FENCED, confirmed: false, follows_former: false };
     let mut rounds = Rounds::new();
     rounds.judge(&[old]);
     let before = Claim { queried: Some(rounds.now), ..old };
     assert_eq!(rounds.verdicts(&[before, new])[0], unconfirmed, "the claim may be outdated");
     assert_eq!(rounds.verdicts(&[Claim { passing: false, ..before }, new])[0], unconfirmed, "the Pod is dead");
-    assert_eq!(rounds.verdicts(&[old, new])[0], Verdict { fence: FENCED, confirmed: true });
+    assert_eq!(rounds.verdicts(&[old, new])[0], Verdict { fence: FENCED, confirmed: true, follows_former: false });
     assert_eq!(rounds.verdicts(&[claim(0, STANDBY, 7, 2), new])[0], Verdict::default());
+}
+
+#[test]
+fn a_standby_is_late_while_it_follows_a_former_primary_that_runs() {
+    let (mut rounds, [old, new, _]) = promoted();
+    let standby = claim(2, STANDBY, 7, 1);
+    let mut late = |claims: [Claim; 3]| rounds.verdicts(&claims)[2].follows_former;
+    assert!(late([old, new, standby]));
+    assert!(!late([old, new, claim(2, STANDBY, 7, 2)]), "the standby follows the new primary");
+    assert!(!late([Claim { passing: false, ..old }, new, standby]), "the former primary has failed");
+    assert!(!late([claim(0, STANDBY, 7, 2), new, standby]), "the former primary has become a standby");
+    let unreported = Claim { extent: Extent::UpTo(1000), ..standby };
+    assert!(!late([old, new, unreported]), "the standby may receive the newer timeline");
 }
 
 #[test]

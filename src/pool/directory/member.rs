@@ -44,6 +44,12 @@ pub(crate) struct Member {
     /// True if an event has reported the current fence.
     pub(crate) fence_reported: bool,
     pub(crate) lag: Lag,
+    /// True for a standby that follows a former primary.
+    pub(crate) follows_former: bool,
+    /// True if an event has reported that the standby is late.
+    pub(crate) late_reported: bool,
+    /// Time of the first of the latest consecutive probes that found a standby without a WAL receiver.
+    disconnected_since: Option<Instant>,
     /// The last reported explanation of the server's connection limit being too low. `None` if the limit is high
     /// enough.
     pub(crate) shortfall: Option<String>,
@@ -95,6 +101,9 @@ impl Member {
             fence_confirmed: false,
             fence_reported: false,
             lag: Lag::default(),
+            follows_former: false,
+            late_reported: false,
+            disconnected_since: None,
             shortfall: None,
             unresponsive: None,
             healthy,
@@ -116,14 +125,33 @@ impl Member {
 
     /// Returns the part of the member's state that is published in the view.
     pub(crate) fn pod_health(&self) -> PodHealth {
-        let late = self.role == Role::Standby && self.lag.late;
         PodHealth {
             state: self.health.state(),
             role: self.role,
+            timeline: self.last_probe.and_then(|probe| probe.facts.timeline),
             fence: self.fence,
             fence_confirmed: self.fence_confirmed,
-            late,
+            late: self.is_late(),
             slots: self.slots(),
+        }
+    }
+
+    /// Returns true if the Pod is a standby that must not be used, because its data is too old or it follows a former
+    /// primary.
+    pub(crate) fn is_late(&self) -> bool {
+        self.role == Role::Standby && (self.lag.late || self.lag.upstream_lost || self.follows_former)
+    }
+
+    /// Returns the reason why a standby is late.
+    pub(crate) fn cause_of_lateness(&self) -> String {
+        let facts = self.last_probe.map(|probe| probe.facts).unwrap_or_default();
+        match (self.follows_former, facts.timeline, facts.receiving, self.lag) {
+            (true, Some(timeline), ..) => format!("it follows a former primary on timeline {timeline}"),
+            (_, _, Some(false), _) => "it receives no write-ahead log".into(),
+            (.., Lag { bytes: Some(bytes), time: Some(time), .. }) => {
+                format!("it has not replayed {bytes} bytes of write-ahead log, and its data is {time:.1?} old")
+            }
+            _ => "its replication lag exceeds the limit".into(),
         }
     }
 
@@ -153,6 +181,8 @@ impl Member {
         {
             probe.facts.timeline = probe.facts.timeline.max(before.timeline);
         }
+        let disconnected = probe.facts.receiving == Some(false);
+        self.disconnected_since = disconnected.then(|| self.disconnected_since.unwrap_or(probe.sent));
         self.last_probe = Some(probe);
     }
 
@@ -165,7 +195,14 @@ impl Member {
     /// Returns the replication state at the last passed probe, if the server was a standby.
     pub(crate) fn standby(&self) -> Option<Standby> {
         let PassedProbe { facts, .. } = self.last_probe.filter(|probe| probe.facts.role == Role::Standby)?;
-        Some(Standby { reading: self.reading()?, receiving: facts.receiving?, replayed_ago: facts.replayed_ago })
+        let reading = self.reading()?;
+        let disconnected_for = self.disconnected_since.map(|since| reading.sent.saturating_duration_since(since));
+        Some(Standby {
+            reading,
+            receiving: facts.receiving?,
+            replayed_ago: facts.replayed_ago,
+            disconnected_for: disconnected_for.unwrap_or_default(),
+        })
     }
 
     /// Returns the number of connections that the server allows for this user and database, over all clients together.
@@ -226,7 +263,7 @@ impl MemberInfo for Member {
             role: if self.role_unverified { Role::Unknown } else { self.role },
             read_only: self.read_only,
             fenced: self.fence.is_some(),
-            late: self.role == Role::Standby && self.lag.late,
+            late: self.is_late(),
         }
     }
 

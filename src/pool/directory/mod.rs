@@ -78,6 +78,8 @@ pub(crate) struct Directory {
     confirm: Confirm,
     next_serial: u64,
     timelines: Timelines,
+    /// The highest timeline of the pool's cluster at the last evaluation of the claims.
+    newest_timeline: Option<u32>,
     /// Serial number of the primary that reported the positions in `readings`.
     primary: Option<u64>,
     /// Recent write-ahead log positions of the primary, newest last.
@@ -103,6 +105,7 @@ impl Directory {
             confirm: Confirm::new(),
             next_serial: 0,
             timelines: Timelines::default(),
+            newest_timeline: None,
             primary: None,
             readings: Vec::with_capacity(READINGS),
             none_healthy_since: None,

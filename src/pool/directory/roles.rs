@@ -18,11 +18,14 @@ use crate::{
 
 /// Number of kept WAL positions of the primary. A standby's lag is measured against a position that the primary had
 /// earlier.
-pub(super) const READINGS: usize = 8;
-/// Minimum time between two kept positions, so that [`READINGS`] of them cover the grace period even if the primary is
-/// probed often.
+pub(super) const READINGS: usize = 24;
+/// Lower bound for the time between two kept positions, so that [`READINGS`] of them cover the grace period even if the
+/// primary is probed often.
 const SPACING: Duration = Duration::from_millis(250);
 const _: () = assert!(SPACING.as_millis() * (READINGS as u128 - 2) > lag::GRACE.as_millis());
+/// Maximum number of kept positions within `max_lag`, so that [`READINGS`] of them cover it.
+const WITHIN_LIMIT: u32 = 16;
+const _: () = assert!(WITHIN_LIMIT as usize + 2 < READINGS);
 
 impl Directory {
     /// Records a role that a probe has read or that the server has reported on a connection.
@@ -56,8 +59,15 @@ impl Directory {
         self.emit_forgotten(forgotten);
         let events = &self.inner.shared.events;
         let mut fenced = Vec::new();
-        for (member, Verdict { fence, confirmed }) in self.members.all_mut().iter_mut().zip(verdicts) {
+        let newest = self.timelines.newest();
+        let new_timeline = std::mem::replace(&mut self.newest_timeline, newest) < newest;
+        for (member, Verdict { fence, confirmed, follows_former }) in self.members.all_mut().iter_mut().zip(verdicts) {
             let endpoint = member.pod.endpoint.clone();
+            member.follows_former = follows_former;
+            if new_timeline && member.role == Role::Standby {
+                // Determines whether the standby follows the new primary.
+                member.pod.probe_wanted.notify_one();
+            }
             let before = std::mem::replace(&mut member.fence, fence);
             self.changed |= member.fence_confirmed != confirmed;
             member.fence_confirmed = confirmed;
@@ -83,6 +93,7 @@ impl Directory {
         for endpoint in fenced {
             self.pass_over(&endpoint, false, now);
         }
+        self.report_lateness(now);
     }
 
     /// Forgets the timelines and the system identifier that the pool has seen, at the application's request.
@@ -124,20 +135,35 @@ impl Directory {
             self.probe_now(primary);
         }
         if let Some(member) = self.find(serial) {
-            let lag = lag::judge(limit, &standby, &readings, advanced, member.lag);
-            // A new view is published only if `late` changes, because the lag in bytes does not affect which Pods are
-            // candidates.
-            let changed = member.lag.late != lag.late;
-            let late = lag.late && changed;
-            member.lag = lag;
-            member.pod.set_lag_bytes(lag.bytes);
-            let endpoint = member.pod.endpoint.clone();
-            self.changed |= changed;
-            if late {
-                self.pass_over(&endpoint, false, Instant::now());
-            }
+            member.lag = lag::judge(limit, &standby, &readings, advanced, member.lag);
+            member.pod.lag.set(&member.lag);
         }
         self.readings = readings;
+        self.report_lateness(Instant::now());
+    }
+
+    /// Publishes and reports which standbys are late. The amount of lag alone causes no publication, because it does
+    /// not affect which Pods are candidates.
+    fn report_lateness(&mut self, now: Instant) {
+        let mut late = Vec::new();
+        for member in self.members.all_mut() {
+            let is_late = member.is_late();
+            if std::mem::replace(&mut member.late_reported, is_late) == is_late {
+                continue;
+            }
+            self.changed = true;
+            let endpoint = member.pod.endpoint.clone();
+            let events = &member.pod.shared().events;
+            if is_late {
+                late.push(endpoint.clone());
+                events.emit(Event::StandbyLate { endpoint, cause: member.cause_of_lateness().into() });
+            } else if member.role == Role::Standby {
+                events.emit(Event::StandbyCaughtUp { endpoint });
+            }
+        }
+        for endpoint in late {
+            self.pass_over(&endpoint, false, now);
+        }
     }
 
     /// Adds a WAL position of the primary, and schedules probes of the standbys that may lag too far behind it.
@@ -146,8 +172,11 @@ impl Directory {
             self.primary = Some(serial);
             self.readings.clear();
         }
+        let limits = &self.inner.shared.limits;
+        let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
+        let spacing = limit.time.map_or(SPACING, |limit| SPACING.max(limit / WITHIN_LIMIT));
         if let [.., before, last] = self.readings[..]
-            && last.received < before.received + SPACING
+            && last.received < before.received + spacing
         {
             self.readings.pop();
         }
@@ -155,12 +184,7 @@ impl Directory {
             self.readings.remove(0);
         }
         self.readings.extend(reading);
-        let limits = &self.inner.shared.limits;
-        let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
-        let suspects = |member: &&Member| {
-            let (Some(standby), Some(reading)) = (member.standby(), reading) else { return false };
-            limit.may_be_exceeded(&standby, &reading)
-        };
+        let suspects = |member: &&Member| member.standby().is_some_and(|it| limit.may_be_exceeded(&it, &self.readings));
         for member in self.members.all().iter().filter(suspects) {
             probe_after_grace(&member.pod);
         }

@@ -29,11 +29,13 @@ pub(crate) struct View {
 pub(crate) struct PodHealth {
     pub(crate) state: State,
     pub(crate) role: Role,
+    /// The highest timeline that the server is known to have.
+    pub(crate) timeline: Option<u32>,
     pub(crate) fence: Option<Fence>,
     /// True if the Pod passes its probes and claims what the fence rejects. False for a primary that has failed and
     /// whose last known timeline is outdated.
     pub(crate) fence_confirmed: bool,
-    /// True for a standby whose replication lag exceeds the limit.
+    /// True for a standby whose replication lag exceeds the limit, or that follows a former primary.
     pub(crate) late: bool,
     /// Maximum number of connections that the server allows for this login role and database, over all clients
     /// together.

@@ -1,6 +1,6 @@
 //! The invariants that the simulated pool must uphold.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::FutureExt as _;
 use proptest::prelude::*;
@@ -33,6 +33,18 @@ pub(super) fn bound(behavior: Behavior) -> Option<Duration> {
         // first.
         Behavior::Stalls => Some(INTERVAL + PROBE * 3),
     }
+}
+
+/// Returns true for a standby on the timeline of one of `others`, a primary on a timeline that is not the newest.
+fn follows_former(
+    standby: &ServerFacts,
+    mut others: impl Iterator<Item = ServerFacts>,
+    newest: &BTreeMap<u64, u32>,
+) -> bool {
+    let (Some(system), Some(timeline)) = (standby.system, standby.timeline) else { return false };
+    standby.role == Role::Standby
+        && Some(timeline) < newest.get(&system).copied()
+        && others.any(|other| other.role == Role::Primary && other.timeline == Some(timeline))
 }
 
 impl Simulation {
@@ -71,9 +83,14 @@ impl Simulation {
             };
             pods().filter(|other| other.serial != pod.serial).filter_map(|other| facts(other)).any(|other| same(&other))
         };
+        let follows_former = |pod: &Pod| {
+            let rivals = pods().filter_map(|other| facts(other));
+            facts(pod).is_some_and(|standby| follows_former(&standby, rivals, &world.newest))
+        };
         let trusted = |pod: &Pod| {
             let primary = facts(pod).is_some_and(|facts| facts.role == Role::Primary);
-            systems.len() == 1 && !is_outdated(pod) && !(primary && has_rival(pod))
+            let is_stale = is_outdated(pod) || follows_former(pod) || (primary && has_rival(pod));
+            systems.len() == 1 && !is_stale
         };
         let passes = |pod: &Pod| report(pod).is_some_and(|report| report.passed);
 
@@ -85,7 +102,12 @@ impl Simulation {
         };
 
         // While a trusted Pod passes its probes, there must be a candidate.
-        let can_serve = |pod: &Pod, health: &PodHealth| passes(pod) && trusted(pod) && !is_foreign(pod, health);
+        // While a late standby is healthy, ejected Pods are not used.
+        let any_late = view.pods().any(|(_, health)| health.late);
+        let is_usable = |health: &PodHealth| health.state == State::Healthy || !any_late;
+        let can_serve = |pod: &Pod, health: &PodHealth| {
+            passes(pod) && trusted(pod) && !is_foreign(pod, health) && is_usable(health)
+        };
         if let Some((pod, _)) = view.pods().find(|(pod, health)| can_serve(pod, health)) {
             prop_assert!(
                 candidates(Target::Any).next().is_some(),
@@ -187,7 +209,9 @@ impl Simulation {
         for (pod, health) in view.pods() {
             let server = &world.servers[number(pod)];
             let standby = server.facts.role == Role::Standby;
-            if server.behavior == Behavior::Passes && standby && systems.len() == 1 {
+            let rivals = view.pods().filter_map(|(pod, _)| world.reports.get(&pod.serial)?.facts);
+            let follows_former = follows_former(&server.facts, rivals, &world.newest);
+            if server.behavior == Behavior::Passes && standby && !follows_former && systems.len() == 1 {
                 prop_assert_eq!(health.state, State::Healthy, "{} passes", &pod.endpoint);
                 let standbys = view.snapshot.candidates(Target::Standby.index());
                 prop_assert!(standbys.iter().any(|c| view.snapshot.pod(*c).serial == pod.serial), "{view:?}");
