@@ -204,3 +204,20 @@ async fn failovers_and_switchovers_report_no_fence() {
     drop(pool);
     cluster.shutdown().await.expect("the cluster shuts down");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_refuses_some_facts_still_reports_the_others() {
+    let _alone = run_alone().await;
+    let cluster = cluster().await;
+    let functions = "pg_catalog.pg_control_system(), pg_catalog.pg_current_wal_insert_lsn()";
+    superuser(&cluster, 0, &format!("REVOKE EXECUTE ON FUNCTION {functions} FROM PUBLIC")).await;
+    cluster.wait_replicated().await.expect("the standbys replay the change");
+    let pool = pool(&cluster).await;
+    let known = || pool.status().endpoints.iter().filter(|pod| pod.lag_bytes.is_some()).count();
+    until(LIMIT, "the lag of both standbys is known", || known() == 2).await;
+    write(&pool).await.expect("the role of the primary is known");
+    let timelines: Vec<_> = pool.status().endpoints.into_iter().map(|pod| pod.timeline).collect();
+    assert_eq!(timelines, [None, Some(1), Some(1)], "only the primary's timeline is refused");
+    drop(pool);
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
