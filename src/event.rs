@@ -1,26 +1,13 @@
 //! Events about the set of Pods, in a bounded stream. A slow subscriber loses events but does not slow down the pool.
 
-use std::{
-    fmt,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+mod emitter;
+
+use std::{fmt, path::Path, sync::Arc};
 
 use tokio::sync::broadcast;
 
-use crate::{
-    endpoint::{Endpoint, Role},
-    sync::{Mutex, lock},
-    time::{Duration, Instant},
-    trace::{SYSTEM, TARGET},
-    unwind::{Panic, PanicSource},
-};
-
-/// Minimum time between two [`Event::Panicked`] events with the same source.
-const PANIC_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) use self::emitter::Emitter;
+use crate::endpoint::{Endpoint, Role};
 
 /// The number of events that are kept for a slow subscriber. A subscriber that falls further behind gets [`Lagged`].
 pub const EVENT_CAPACITY: usize = 256;
@@ -98,10 +85,13 @@ pub enum Event {
         from: Role,
         /// The new role.
         to: Role,
+        /// The timeline of the Pod's write-ahead log, if a probe has already read it in the new role.
+        timeline: Option<u32>,
     },
-    /// A Pod must not be used, because its server is a former primary on an older timeline, is a second primary on the
-    /// same timeline, or belongs to another cluster. The Pod receives no traffic, not even from checkouts that accept
-    /// any role. Emitted again if the reason changes.
+    /// A Pod that passes its probes must not be used, because its server is a former primary on an older timeline, is a
+    /// second primary on the same timeline, or belongs to another cluster. The Pod receives no traffic, not even from
+    /// checkouts that accept any role. Emitted again if the reason changes. Not emitted for a primary that has failed:
+    /// the Pod is ejected, and its role is unknown until it passes a probe.
     EndpointFenced {
         /// The Pod.
         endpoint: Endpoint,
@@ -112,6 +102,27 @@ pub enum Event {
     EndpointUnfenced {
         /// The Pod.
         endpoint: Endpoint,
+    },
+    /// A standby exceeds `max_lag` or `max_lag_bytes`, or follows a former primary. It is not checked out.
+    StandbyLate {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The reason.
+        cause: Arc<str>,
+    },
+    /// A standby is no longer late, and serves again.
+    StandbyCaughtUp {
+        /// The Pod.
+        endpoint: Endpoint,
+    },
+    /// The pool has forgotten the highest timeline of the cluster, or the cluster's system identifier, so that former
+    /// primaries are no longer fenced. The reason is a restore of an older backup, the removal of a Pod that was
+    /// promoted by mistake, a new cluster, or a call of [`Pool::forget_history`](crate::Pool::forget_history).
+    FencingHistoryForgotten {
+        /// The highest timeline that was forgotten, if one was known.
+        timeline: Option<u32>,
+        /// The reason.
+        cause: Arc<str>,
     },
     /// A server has fewer connection slots than all clients together may use. Emitted when the server has reported its
     /// number of slots, and again if either number changes. The parameter `clients` sets the number of clients; the
@@ -191,6 +202,7 @@ names! {
     EndpointRetained "endpoint_retained",
     EndpointReturned "endpoint_returned",
     EndpointUnfenced "endpoint_unfenced",
+    FencingHistoryForgotten "fencing_history_forgotten",
     HealthyPodsAgain "healthy_pods_again",
     LoginFailed "login_failed",
     NoHealthyPods "no_healthy_pods",
@@ -200,6 +212,8 @@ names! {
     ResolveRecovered "resolve_recovered",
     RoleChanged "role_changed",
     ServerOversubscribed "server_oversubscribed",
+    StandbyCaughtUp "standby_caught_up",
+    StandbyLate "standby_late",
     StateChanged "state_changed",
     TlsFailed "tls_failed",
 }
@@ -221,6 +235,8 @@ impl Event {
             | Self::ServerOversubscribed { endpoint, .. }
             | Self::EndpointFenced { endpoint, .. }
             | Self::EndpointUnfenced { endpoint }
+            | Self::StandbyLate { endpoint, .. }
+            | Self::StandbyCaughtUp { endpoint }
             | Self::LoginFailed { endpoint, .. }
             | Self::TlsFailed { endpoint, .. }
             | Self::StateChanged { endpoint, .. }
@@ -241,10 +257,18 @@ impl fmt::Display for Event {
                 write!(f, " {from} -> {to}")?;
                 cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
             }
-            Self::RoleChanged { from, to, .. } => write!(f, " {from} -> {to}"),
+            Self::RoleChanged { from, to, timeline, .. } => {
+                write!(f, " {from} -> {to}")?;
+                timeline.map_or(Ok(()), |timeline| write!(f, ", timeline {timeline}"))
+            }
+            Self::FencingHistoryForgotten { timeline: Some(timeline), cause } => {
+                write!(f, " timeline {timeline}: {cause}")
+            }
+            Self::FencingHistoryForgotten { timeline: None, cause } => write!(f, ": {cause}"),
             Self::ServerOversubscribed { cause, .. }
             | Self::CertificatesRefused { cause }
             | Self::EndpointFenced { cause, .. }
+            | Self::StandbyLate { cause, .. }
             | Self::LoginFailed { cause, .. }
             | Self::TlsFailed { cause, .. }
             | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
@@ -287,114 +311,5 @@ impl Events {
             Err(broadcast::error::RecvError::Lagged(lost)) => Some(Err(Lagged { lost })),
             Err(broadcast::error::RecvError::Closed) => None,
         }
-    }
-}
-
-/// The sending side of the stream.
-#[derive(Debug)]
-pub(crate) struct Emitter {
-    sender: Mutex<Option<broadcast::Sender<Event>>>,
-    /// The number of emissions of each event, in the order of [`NAMES`].
-    counts: [AtomicU64; NAMES.len()],
-    /// The number of panics of each source, and the time of the last [`Event::Panicked`] about that source, in the
-    /// order of [`PanicSource::ALL`].
-    panics: [(AtomicU64, Mutex<Option<Instant>>); PanicSource::ALL.len()],
-}
-
-impl Emitter {
-    pub(crate) fn new() -> Self {
-        Self {
-            sender: Mutex::new(Some(broadcast::Sender::new(EVENT_CAPACITY))),
-            counts: Default::default(),
-            panics: Default::default(),
-        }
-    }
-
-    /// Sends an event to all subscribers and to the log.
-    pub(crate) fn emit(&self, event: Event) {
-        if let Some(index) = NAMES.iter().position(|name| *name == event.name()) {
-            // Relaxed: the counter guards no other data. `counts` reads it.
-            self.counts[index].fetch_add(1, Ordering::Relaxed);
-        }
-        log(&event);
-        // Sent outside of the lock, because `send` wakes the subscribers.
-        let sender = lock(&self.sender).clone();
-        if let Some(sender) = sender {
-            // `send` fails only if there are no subscribers.
-            drop(sender.send(event));
-        }
-    }
-
-    /// Counts a panic, and emits an event about it unless one was emitted for this source within the last
-    /// [`PANIC_INTERVAL`].
-    pub(crate) fn panicked(&self, source: PanicSource, panic: &Panic) {
-        let (count, last) = &self.panics[source as usize];
-        // Relaxed: the counter guards no other data. `panics` reads it.
-        count.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
-        let mut last = lock(last);
-        if last.is_some_and(|last| now < last + PANIC_INTERVAL) {
-            return;
-        }
-        *last = Some(now);
-        drop(last);
-        self.emit(Event::Panicked { source: source.as_str(), cause: panic.to_string().into() });
-    }
-
-    /// Returns the number of panics of each source.
-    #[cfg(feature = "metrics")]
-    pub(crate) fn panics(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        // Relaxed: the counters guard no other data. `panicked` increments them.
-        let count = |source: PanicSource| self.panics[source as usize].0.load(Ordering::Relaxed);
-        PanicSource::ALL.into_iter().map(move |source| (source.as_str(), count(source)))
-    }
-
-    /// Returns the number of emissions of each event, by name.
-    #[cfg(feature = "metrics")]
-    pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        // Relaxed: the counters guard no other data. `emit` increments them.
-        NAMES.into_iter().zip(&self.counts).map(|(name, count)| (name, count.load(Ordering::Relaxed)))
-    }
-
-    /// Ends the event streams of all subscribers.
-    pub(crate) fn close(&self) {
-        drop(lock(&self.sender).take());
-    }
-
-    pub(crate) fn subscribe(&self) -> Events {
-        match &*lock(&self.sender) {
-            Some(sender) => Events(sender.subscribe()),
-            None => Events(broadcast::channel(1).1),
-        }
-    }
-}
-
-fn log(event: &Event) {
-    let (name, address) = (event.name(), event.endpoint().map(Endpoint::address));
-    let (address, port) = (address.map(|it| tracing::field::display(it.ip())), address.map(|it| it.port()));
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                target: TARGET,
-                event = name,
-                "db.system.name" = SYSTEM,
-                "server.address" = address,
-                "server.port" = port,
-                "{event}"
-            )
-        };
-    }
-    match event {
-        Event::ServerOversubscribed { .. }
-        | Event::CertificatesRefused { .. }
-        | Event::EndpointFenced { .. }
-        | Event::LoginFailed { .. }
-        | Event::NoHealthyPods
-        | Event::Panicked { .. }
-        | Event::PassfileIgnored { .. }
-        | Event::ResolveFailed { .. }
-        | Event::TlsFailed { .. } => line!(warn),
-        Event::StateChanged { to, .. } if *to == "ejected" => line!(warn),
-        _ => line!(info),
     }
 }

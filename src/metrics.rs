@@ -107,10 +107,20 @@ metrics! {
          the state `retained` or `detached` instead of `healthy`.";
     Gauge ENDPOINT_ROLE = "podpool_endpoint_role" ["role"] of_pod,
         "1 for the current role of the Pod's server, 0 for the other roles.";
+    Gauge ENDPOINT_TIMELINE = "podpool_endpoint_timeline" [] of_pod,
+        "Timeline of the Pod's write-ahead log, which increases with each promotion.";
+    Gauge ENDPOINT_FENCED = "podpool_endpoint_fenced" [] of_pod,
+        "1 if the Pod passes its probes but is fenced: a former primary, a second primary, or a server of another \
+         cluster; otherwise 0.";
+    Gauge ENDPOINT_LATE = "podpool_endpoint_late" [] of_pod,
+        "1 if the Pod is a standby that exceeds `max_lag` or `max_lag_bytes`, or follows a former primary; otherwise \
+         0.";
     Gauge ENDPOINT_WAITING = "podpool_endpoint_waiting" [] of_pod,
         "Waiting callers that this Pod could serve. A caller is counted once for every Pod that fits its target.";
     Gauge ENDPOINT_LAG_BYTES = "podpool_endpoint_lag_bytes" [] of_pod,
         "Write-ahead log that the standby has not replayed yet, in bytes.";
+    Gauge ENDPOINT_LAG_SECONDS = "podpool_endpoint_lag_seconds" [] of_pod,
+        "Estimated age of the standby's data at its last probe, in seconds; 0 if it had caught up.";
     Gauge ENDPOINT_LATENCY_SECONDS = "podpool_endpoint_latency_seconds" [] of_pod,
         "Moving average of the Pod's response time per request, in seconds.";
     Counter ENDPOINT_CHECKOUTS = "podpool_endpoint_checkouts_total" [] of_pod,

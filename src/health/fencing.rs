@@ -2,18 +2,33 @@
 //!
 //! * The system identifier, which `initdb` assigns, identifies a database cluster. The pool adopts the first identifier
 //!   that a passing Pod reports, and fences Pods that report a different one. The pool adopts a different identifier
-//!   only when no Pod reports the adopted one any more, for example after the cluster has been recreated.
+//!   only when no named Pod reports the adopted one any more, for example after the cluster has been recreated. A named
+//!   Pod that fails its probes keeps the adopted identifier for [`LOST_AFTER`], and for longer unless most named Pods
+//!   pass their probes with one other identifier.
 //! * A promotion starts a timeline with a higher number (PostgreSQL manual, "Timelines"). The pool remembers the
-//!   highest timeline of each cluster, for at most [`CLUSTERS`] clusters. A primary on a lower timeline is a former
-//!   primary that has not detected the promotion of its successor. A former primary is fenced for every target, even if
-//!   it is the only Pod: writes to it would be lost, and reads from it would be stale.
+//!   highest timeline of each cluster that a primary or a standby has reported, for at most [`CLUSTERS`] clusters. A
+//!   primary on a lower timeline is a former primary that has not detected the promotion of its successor. A former
+//!   primary is fenced for every target, even if it is the only Pod: writes to it would be lost, and reads from it
+//!   would be stale.
 //! * If two primaries are on the same timeline, the pool keeps the one that it already uses and fences the other.
+//!
+//! After a restore of an older backup, the highest timeline no longer exists. The pool forgets it if all of these
+//! conditions hold; see [`History::is_disproved`]:
+//!
+//! * A named Pod passes its probes as a primary on a lower timeline.
+//! * DNS names at least as many Pods as when the highest timeline was first and last reported. While the Pod with the
+//!   highest timeline is missing from DNS, this condition does not hold.
+//! * All named Pods belong to the cluster, pass their probes, and have no write-ahead log of the highest timeline.
+//! * No Pod that is absent from DNS, but still known, has reported the highest timeline.
 //!
 //! Fencing cannot undo writes that a former primary accepted before the pool detected the promotion.
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::endpoint::Role;
+use crate::{
+    endpoint::Role,
+    time::{Duration, Instant},
+};
 
 /// The identity that one Pod reported: its role, cluster and timeline.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,10 +38,26 @@ pub(crate) struct Claim {
     pub(crate) role: Role,
     /// The cluster's system identifier, if the Pod reported one.
     pub(crate) system: Option<u64>,
-    /// The number of the timeline. `None` for a standby, and for a primary that did not report its timeline.
+    /// The highest timeline of which the server is known to have write-ahead log. `None` if it reported no timeline.
     pub(crate) timeline: Option<u32>,
+    pub(crate) extent: Extent,
+    /// The last write-ahead log position that a primary has written, or that a standby has replayed.
+    pub(crate) position: Option<u64>,
+    /// Time at which the query for this identity was sent.
+    pub(crate) queried: Option<Instant>,
     /// True if the Pod passes its probes.
     pub(crate) passing: bool,
+    /// True if DNS names the Pod. False if the Pod is absent from DNS, but still known.
+    pub(crate) named: bool,
+}
+
+/// The part of a server's write-ahead log for which the reported timeline is known to be the highest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Extent {
+    /// All of it: the server is a primary, or a standby that has reported the timeline it receives.
+    Complete,
+    /// The log up to this position. Of log after this position, the server may have a higher timeline.
+    UpTo(u64),
 }
 
 /// The reason why a Pod is fenced.
@@ -54,184 +85,249 @@ impl fmt::Display for Fence {
     }
 }
 
+/// The decision about one claim.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Verdict {
+    /// The reason why the Pod must be fenced. `None` if the Pod may be used.
+    pub(crate) fence: Option<Fence>,
+    /// True if the Pod passes its probes, and has made the claim since the contradicting fact became known. A fence
+    /// that is not confirmed may be caused by an outdated claim, such as that of a primary that has just failed.
+    pub(crate) confirmed: bool,
+    /// True for a standby that follows a former primary, so that it does not get the writes of the current one.
+    pub(crate) follows_former: bool,
+}
+
+/// A part of the history that the pool has forgotten.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Forgotten {
+    /// The highest timeline: no Pod has it any more.
+    Timeline(u32),
+    /// The system identifier: the Pods behind the name have another one. `timeline` was the highest of its timelines.
+    System { system: u64, timeline: Option<u32> },
+    /// Everything, because the application requested it. `timeline` was the highest timeline of the pool's cluster.
+    Requested { timeline: Option<u32> },
+}
+
+impl Forgotten {
+    /// Returns the highest timeline that was forgotten, if one was known.
+    pub(crate) fn timeline(self) -> Option<u32> {
+        match self {
+            Self::Timeline(timeline) => Some(timeline),
+            Self::System { timeline, .. } | Self::Requested { timeline } => timeline,
+        }
+    }
+}
+
+impl fmt::Display for Forgotten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeline(timeline) => {
+                write!(f, "every Pod passes its probes, and none has write-ahead log of timeline {timeline}")
+            }
+            Self::System { system, .. } => {
+                write!(f, "no Pod that passes its probes belongs to the cluster with system identifier {system}")
+            }
+            Self::Requested { .. } => f.write_str("the application requested it"),
+        }
+    }
+}
+
 /// Maximum number of clusters whose timelines are remembered. The limit bounds the memory use if a faulty server
 /// reports a new system identifier with every probe.
 const CLUSTERS: usize = 64;
+/// Time for which all named Pods of the pool's cluster must fail their probes before the pool adopts the cluster to
+/// which most named Pods belong.
+const LOST_AFTER: Duration = Duration::from_secs(10);
+
+/// The highest timeline of one cluster, and the circumstances under which it was reported.
+#[derive(Clone, Copy, Debug)]
+struct History {
+    newest: u32,
+    /// Time at which the timeline became known.
+    since: Instant,
+    /// Number of Pods that DNS named when the timeline was first reported.
+    named_first: usize,
+    /// Number of Pods that DNS named when a named Pod last reported the timeline.
+    named_last: usize,
+    /// Time of the last query in which a Pod reported the timeline.
+    reported: Option<Instant>,
+    /// The lowest position that a primary on the timeline has reported. The timeline began before this position.
+    position: Option<u64>,
+}
+
+impl History {
+    /// Returns true if the claims disprove that the newest timeline still exists; see the module's documentation.
+    /// `named` is the number of Pods that DNS names.
+    fn is_disproved(&self, system: u64, claims: &[Claim], named: usize) -> bool {
+        let (here, absent): (Vec<_>, Vec<_>) = claims.iter().partition(|claim| claim.named);
+        let belongs = |claim: &Claim| claim.system == Some(system);
+        let is_former = |claim: &Claim| claim.role == Role::Primary && belongs(claim) && claim.passing;
+        // A claim from before the timeline's last report is outdated: the server may have received it since.
+        let is_fresh = |claim: &Claim| claim.queried > self.reported;
+        let lacks = |claim: &Claim| {
+            belongs(claim) && claim.timeline.is_some_and(|it| it < self.newest) && self.covers(claim.extent)
+        };
+        here.iter().copied().any(is_former)
+            && here.len() == named
+            && named >= self.named_first.max(self.named_last)
+            && here.iter().all(|claim| claim.passing && is_fresh(claim) && lacks(claim))
+            && !absent.iter().any(|claim| belongs(claim) && claim.timeline >= Some(self.newest))
+    }
+
+    /// Returns true if the extent includes the beginning of the timeline.
+    fn covers(&self, extent: Extent) -> bool {
+        match extent {
+            Extent::Complete => true,
+            Extent::UpTo(end) => self.position.is_some_and(|position| end > position),
+        }
+    }
+}
 
 /// The highest timeline of each cluster so far, and the primary that the pool uses.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timelines {
     /// The system identifier of the pool's cluster.
     system: Option<u64>,
+    /// Time since which no named Pod of the pool's cluster passes its probes.
+    lost_since: Option<Instant>,
     /// The highest timeline seen in each cluster, by system identifier. An entry is evicted only if the map is full and
     /// the pool's own cluster needs its place.
-    newest: BTreeMap<u64, u32>,
+    histories: BTreeMap<u64, History>,
     /// The serial number of the primary in use.
     primary: Option<u64>,
 }
 
 impl Timelines {
-    /// Records the timelines in `claims`. Returns, for each claim, the reason why its Pod must be fenced, or `None` if
-    /// the Pod may be used.
-    pub(crate) fn judge(&mut self, claims: &[Claim]) -> Vec<Option<Fence>> {
-        let is_reported = |system: Option<u64>| claims.iter().any(|claim| claim.system == system);
-        let first = claims.iter().filter(|claim| claim.passing).find_map(|claim| claim.system);
-        if let Some(first) = first.filter(|_| self.system.is_none() || !is_reported(self.system)) {
-            (self.system, self.primary) = (Some(first), None);
+    /// Returns the highest timeline of the pool's cluster, if one is known.
+    pub(crate) fn newest(&self) -> Option<u32> {
+        Some(self.histories.get(&self.system?)?.newest)
+    }
+
+    /// Records the timelines in `claims`. Returns the decision about each claim, and the part of the history that has
+    /// been forgotten. `named` is the number of Pods that DNS names, with or without a claim.
+    pub(crate) fn judge(&mut self, claims: &[Claim], named: usize, now: Instant) -> (Vec<Verdict>, Option<Forgotten>) {
+        let mut forgotten = self.adopt_system(claims, named, now);
+        let Some(system) = self.system else { return (vec![Verdict::default(); claims.len()], forgotten) };
+        self.record(system, claims, named, now);
+        if let Some(history) = self.histories.get(&system).copied()
+            && history.is_disproved(system, claims, named)
+        {
+            forgotten = Some(Forgotten::Timeline(history.newest));
+            self.histories.remove(&system);
+            self.record(system, claims, named, now);
         }
-        let (Some(system), belongs) =
-            (self.system, |claim: &Claim| claim.system.is_none_or(|id| Some(id) == self.system))
-        else {
-            return vec![None; claims.len()];
+        (self.verdicts(system, claims), forgotten)
+    }
+
+    /// Forgets all timelines, and the system identifier unless a passing Pod reports it.
+    pub(crate) fn forget(&mut self, claims: &[Claim]) -> Forgotten {
+        let timeline = self.newest();
+        self.histories.clear();
+        if !claims.iter().any(|claim| claim.passing && claim.named && claim.system == self.system) {
+            (self.system, self.primary, self.lost_since) = (None, None, None);
+        }
+        Forgotten::Requested { timeline }
+    }
+
+    /// Adopts the system identifier of the first passing Pod if none is adopted yet, or replaces the adopted one if it
+    /// is no longer in use. Returns the replaced one.
+    fn adopt_system(&mut self, claims: &[Claim], named: usize, now: Instant) -> Option<Forgotten> {
+        let here = || claims.iter().filter(|claim| claim.named);
+        let passing = || here().filter(|claim| claim.passing).filter_map(|claim| claim.system);
+        let first = passing().next()?;
+        let Some(system) = self.system else {
+            self.system = Some(first);
+            return None;
         };
-        for claim in claims.iter().filter(|claim| claim.role == Role::Primary) {
+        if passing().any(|other| other == system) {
+            self.lost_since = None;
+            return None;
+        }
+        let since = *self.lost_since.get_or_insert(now);
+        if here().any(|claim| claim.system == Some(system)) {
+            let agreeing = passing().filter(|other| *other == first).count();
+            let unanimous = passing().all(|other| other == first);
+            if !unanimous || agreeing * 2 <= named || now < since + LOST_AFTER {
+                return None;
+            }
+        }
+        let timeline = self.newest();
+        (self.system, self.primary, self.lost_since) = (Some(first), None, None);
+        Some(Forgotten::System { system, timeline })
+    }
+
+    /// Records the timelines that passing Pods report.
+    fn record(&mut self, system: u64, claims: &[Claim], named: usize, now: Instant) {
+        for claim in claims.iter().filter(|claim| claim.passing) {
             let cluster = claim.system.unwrap_or(system);
             let Some(timeline) = claim.timeline else { continue };
-            if self.newest.len() >= CLUSTERS && !self.newest.contains_key(&cluster) {
+            if self.histories.len() >= CLUSTERS && !self.histories.contains_key(&cluster) {
                 if cluster != system {
                     continue;
                 }
-                self.newest.pop_first();
+                self.histories.pop_first();
             }
-            let newest = self.newest.entry(cluster).or_default();
-            *newest = timeline.max(*newest);
+            let first = History {
+                newest: timeline,
+                since: now,
+                named_first: named,
+                named_last: named,
+                reported: claim.queried,
+                position: None,
+            };
+            let history = self.histories.entry(cluster).or_insert(first);
+            if timeline > history.newest {
+                *history = first;
+            }
+            if timeline == history.newest {
+                history.reported = history.reported.max(claim.queried);
+                if claim.named {
+                    history.named_last = named;
+                }
+                if claim.role == Role::Primary {
+                    history.position = history.position.into_iter().chain(claim.position).min();
+                }
+            }
         }
-        let newest = self.newest.get(&system).copied().unwrap_or(0);
+    }
+
+    fn verdicts(&mut self, system: u64, claims: &[Claim]) -> Vec<Verdict> {
+        let history = self.histories.get(&system);
+        let (newest, since) = (history.map_or(0, |history| history.newest), history.map(|history| history.since));
+        let belongs = |claim: &Claim| claim.system.is_none_or(|id| id == system);
         let primaries = || claims.iter().filter(|claim| claim.role == Role::Primary && belongs(claim));
         let at_newest = || primaries().filter(|claim| claim.timeline.is_none_or(|timeline| timeline == newest));
         let passing = || at_newest().filter(|claim| claim.passing);
         let in_use = passing().find(|claim| Some(claim.pod) == self.primary);
         let primary = in_use.or_else(|| passing().next()).or_else(|| at_newest().next()).map(|claim| claim.pod);
-        let fences = claims
-            .iter()
-            .map(|claim| match (claim.system, claim.timeline) {
+        let verdict = |claim: &Claim| {
+            let fence = match (claim.system, claim.timeline) {
                 (Some(got), _) if got != system => Some(Fence::OtherSystem { expected: system, got }),
                 _ if claim.role != Role::Primary => None,
                 (_, Some(got)) if got < newest => Some(Fence::OldTimeline { newest, got }),
                 _ if Some(claim.pod) != primary => Some(Fence::SecondPrimary),
                 _ => None,
-            })
-            .collect();
+            };
+            let is_current = !matches!(fence, Some(Fence::OldTimeline { .. })) || claim.queried >= since;
+            let confirmed = fence.is_some() && claim.passing && is_current;
+            // Standbys of a primary that has failed are about to follow the new one, so only the standbys of a former
+            // primary that still runs follow it.
+            let runs = |former: &Claim| {
+                belongs(former) && former.role == Role::Primary && former.passing && former.queried >= since
+            };
+            let follows_former = claim.role == Role::Standby
+                && belongs(claim)
+                && claim.extent == Extent::Complete
+                && claim.queried >= since
+                && claim.timeline.is_some_and(|timeline| timeline < newest)
+                && claims.iter().any(|former| runs(former) && former.timeline == claim.timeline);
+            Verdict { fence, confirmed, follows_former }
+        };
+        let verdicts = claims.iter().map(verdict).collect();
         self.primary = primary.or(self.primary);
-        fences
+        verdicts
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn claim(pod: u64, role: Role, system: u64, timeline: u32) -> Claim {
-        let timeline = (role == Role::Primary).then_some(timeline);
-        Claim { pod, role, system: Some(system), timeline, passing: true }
-    }
-
-    #[test]
-    fn fences_a_former_primary_until_it_becomes_a_standby() {
-        let mut timelines = Timelines::default();
-        let (old, new) = (claim(0, Role::Primary, 7, 1), claim(1, Role::Primary, 7, 2));
-        assert_eq!(timelines.judge(&[old, claim(1, Role::Standby, 7, 0)]), [None, None]);
-        let fenced = Some(Fence::OldTimeline { newest: 2, got: 1 });
-        assert_eq!(timelines.judge(&[old, new]), [fenced, None]);
-        assert_eq!(timelines.judge(&[old]), [fenced]);
-        assert_eq!(timelines.judge(&[claim(0, Role::Standby, 7, 0), new]), [None, None]);
-    }
-
-    #[test]
-    fn keeps_the_primary_in_use_if_two_primaries_share_a_timeline() {
-        let mut timelines = Timelines::default();
-        let (a, b) = (claim(0, Role::Primary, 7, 1), claim(1, Role::Primary, 7, 1));
-        assert_eq!(timelines.judge(&[b]), [None]);
-        assert_eq!(timelines.judge(&[a, b]), [Some(Fence::SecondPrimary), None]);
-        let gone = Claim { passing: false, ..b };
-        assert_eq!(timelines.judge(&[a, gone]), [None, Some(Fence::SecondPrimary)]);
-    }
-
-    #[test]
-    fn adopts_another_cluster_when_no_pod_reports_the_old_one() {
-        let mut timelines = Timelines::default();
-        let (ours, other) = (claim(0, Role::Primary, 7, 9), claim(1, Role::Standby, 8, 0));
-        let fenced = Some(Fence::OtherSystem { expected: 7, got: 8 });
-        assert_eq!(timelines.judge(&[ours, other]), [None, fenced]);
-        assert_eq!(timelines.judge(&[Claim { passing: false, ..ours }, other]), [None, fenced]);
-        // Every Pod now belongs to the other cluster, whose timeline is lower than the old cluster's.
-        let recreated = claim(2, Role::Primary, 8, 1);
-        assert_eq!(timelines.judge(&[recreated, other]), [None, None]);
-    }
-
-    #[test]
-    fn remembers_timelines_of_clusters_that_were_not_adopted() {
-        let mut timelines = Timelines::default();
-        let (other, new, old) =
-            (claim(0, Role::Primary, 8, 1), claim(1, Role::Primary, 7, 3), claim(2, Role::Primary, 7, 2));
-        assert_eq!(timelines.judge(&[other]), [None]);
-        assert_eq!(timelines.judge(&[other, new]), [None, Some(Fence::OtherSystem { expected: 8, got: 7 })]);
-        assert_eq!(timelines.judge(&[old]), [Some(Fence::OldTimeline { newest: 3, got: 2 })]);
-    }
-
-    #[test]
-    fn limits_the_number_of_remembered_clusters() {
-        let mut timelines = Timelines::default();
-        let ours = claim(0, Role::Primary, 7, 1);
-        for system in 100..1000 {
-            timelines.judge(&[ours, claim(1, Role::Primary, system, 1)]);
-        }
-        assert_eq!(timelines.newest.len(), CLUSTERS);
-        for system in 100..1000 {
-            assert_eq!(timelines.judge(&[claim(1, Role::Primary, system, 1)]), [None], "the only Pod is adopted");
-        }
-        assert_eq!(timelines.newest.len(), CLUSTERS);
-        assert_eq!(
-            timelines.judge(&[claim(0, Role::Primary, 7, 2), ours])[1],
-            Some(Fence::OldTimeline { newest: 2, got: 1 })
-        );
-    }
-
-    #[test]
-    fn does_not_fence_a_pod_that_reports_no_system_identifier() {
-        let mut timelines = Timelines::default();
-        let unidentified = Claim { pod: 0, role: Role::Primary, system: None, timeline: None, passing: true };
-        assert_eq!(timelines.judge(&[unidentified]), [None]);
-        assert_eq!(timelines.judge(&[unidentified, claim(1, Role::Standby, 7, 0)]), [None, None]);
-    }
-
-    proptest! {
-        #[test]
-        fn leaves_at_most_one_primary_unfenced_on_the_newest_timeline(
-            rounds in prop::collection::vec(
-                prop::collection::vec((any::<bool>(), 1..3u64, 1..6u32, any::<bool>()), 1..6), 1..12)
-        ) {
-            let mut timelines = Timelines::default();
-            let mut newest = BTreeMap::new();
-            for round in rounds {
-                let claims: Vec<_> = round
-                    .iter()
-                    .enumerate()
-                    .map(|(pod, &(primary, system, timeline, passing))| {
-                        let role = if primary { Role::Primary } else { Role::Standby };
-                        Claim { passing, ..claim(pod as u64, role, system, timeline) }
-                    })
-                    .collect();
-                let fences = timelines.judge(&claims);
-                let adopted = timelines.system.is_some();
-                let is_primary = |claim: &&Claim| adopted && claim.role == Role::Primary;
-                for reported in claims.iter().filter(is_primary) {
-                    let newest = newest.entry(reported.system.unwrap()).or_insert(0);
-                    *newest = reported.timeline.unwrap().max(*newest);
-                }
-                let left: Vec<_> = claims
-                    .iter()
-                    .zip(&fences)
-                    .filter(|(claim, fence)| is_primary(claim) && fence.is_none())
-                    .map(|(claim, _)| claim)
-                    .collect();
-                prop_assert!(left.len() <= 1, "{left:?}");
-                for primary in left {
-                    prop_assert_eq!(primary.timeline, newest.get(&primary.system.unwrap()).copied());
-                }
-            }
-        }
-    }
-}
+mod tests;

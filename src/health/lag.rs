@@ -3,14 +3,17 @@
 //! * **Lag in bytes**: the WAL position that the standby has replayed is compared with a WAL position of the primary.
 //!   The primary's position was received before the standby was queried. Therefore WAL that the primary writes during
 //!   the standby's query does not count as lag.
-//! * **Lag in time**: the age of the last commit that the standby has replayed. The age counts only if the standby
-//!   lacks WAL that is at least [`GRACE`] old. Without this condition, every standby would exceed the limit while the
-//!   primary is idle, because the last commit keeps aging. The same would happen at the first commit after an idle
-//!   hour.
+//! * **Lag in time**: the age of the WAL that the standby lacks, measured with the client's clock. A standby that has
+//!   replayed the position that the primary had at some time lacks only what was written after that time; see [`age`].
+//!   The clocks of the servers do not matter. The age counts only if the standby lacks WAL that is at least [`GRACE`]
+//!   old. Without this condition, every standby would exceed the limit at the first commit after an idle hour.
+//! * A standby that lags behind the oldest known position of the primary has an unknown age, for example when the pool
+//!   has just started. Then the age of the last commit that the standby has replayed counts, by the servers' clocks.
 //! * A standby without a WAL receiver is disconnected from its primary and does not receive further writes. While a
 //!   primary serves, a disconnected standby is late (it exceeds the limit) if any limit is set.
 //! * Without a serving primary, each standby keeps its last result, so that standbys stay in service when their primary
-//!   fails. In addition, a standby becomes late if its lag in bytes behind the most advanced standby exceeds the limit.
+//!   fails. In addition, a standby becomes late if its lag in bytes behind the most advanced standby exceeds the limit,
+//!   or if it has been disconnected for longer than the limit in time.
 
 use std::time::Duration;
 
@@ -32,12 +35,13 @@ impl Limit {
         self.bytes.is_some() || self.time.is_some()
     }
 
-    /// Returns true if a standby may exceed the limit, according to the standby's last WAL position and a newer
-    /// position of the primary. Because the primary's position is newer, the standby may have caught up since. A result
-    /// of true is therefore only a reason to query the standby again.
-    pub(crate) fn may_be_exceeded(&self, standby: &Standby, primary: &Reading) -> bool {
-        let lacks = primary.position.saturating_sub(standby.reading.position);
-        let old = standby.replayed_ago.unwrap_or_default();
+    /// Returns true if a standby may exceed the limit, according to the standby's last WAL position and newer positions
+    /// of the primary. Because the primary's positions are newer, the standby may have caught up since. A result of
+    /// true is therefore only a reason to query the standby again.
+    pub(crate) fn may_be_exceeded(&self, standby: &Standby, primary: &[Reading]) -> bool {
+        let Some(newest) = primary.last() else { return false };
+        let lacks = newest.position.saturating_sub(standby.reading.position);
+        let old = age(primary, standby, newest.received);
         lacks > 0 && (self.bytes.is_some_and(|limit| lacks > limit) || self.time.is_some_and(|limit| old > limit))
     }
 }
@@ -59,8 +63,11 @@ pub(crate) struct Standby {
     pub(crate) reading: Reading,
     /// True if the standby receives WAL from another server.
     pub(crate) receiving: bool,
-    /// The age of the last commit that the standby has replayed. `None` if it has replayed none.
+    /// The age of the last commit that the standby has replayed, by the servers' clocks. `None` if it has replayed
+    /// none.
     pub(crate) replayed_ago: Option<Duration>,
+    /// Time for which the standby has received nothing. Zero if it receives WAL.
+    pub(crate) disconnected_for: Duration,
 }
 
 /// The lag of a standby.
@@ -68,10 +75,33 @@ pub(crate) struct Standby {
 pub(crate) struct Lag {
     /// The lag in bytes behind the primary. `None` before the first comparison with a primary.
     pub(crate) bytes: Option<u64>,
+    /// The age of the standby's data. Zero if the standby has replayed everything that the primary is known to have
+    /// written. `None` before the first comparison with a primary.
+    pub(crate) time: Option<Duration>,
     /// True if the standby receives no WAL.
     pub(crate) disconnected: bool,
     /// True if the lag exceeds the limit.
     pub(crate) late: bool,
+    /// True if no primary serves, and the standby has received no WAL for longer than the limit.
+    pub(crate) upstream_lost: bool,
+}
+
+/// Estimates the age of a standby's data at the time `at`, from the positions of its primary, oldest first.
+///
+/// The data is younger than the last position that the standby has replayed, and older than the first one that it
+/// lacks. Between the two, the estimate assumes that the primary wrote at a constant rate. The error is therefore at
+/// most the time between two positions.
+fn age(primary: &[Reading], standby: &Standby, at: Instant) -> Duration {
+    let position = standby.reading.position;
+    let Some(lacking) = primary.iter().position(|reading| reading.position > position) else { return Duration::ZERO };
+    let after = primary[lacking];
+    let Some(before) = lacking.checked_sub(1).map(|i| primary[i]) else {
+        let known = at.saturating_duration_since(after.received);
+        return standby.replayed_ago.map_or(known, |ago| ago.max(known));
+    };
+    let part = (position - before.position) as f64 / (after.position - before.position) as f64;
+    let replayed = before.sent + after.received.saturating_duration_since(before.sent).mul_f64(part);
+    at.saturating_duration_since(replayed)
 }
 
 /// Returns the lag of a standby.
@@ -84,103 +114,26 @@ pub(crate) fn judge(limit: Limit, standby: &Standby, primary: &[Reading], advanc
     let over = |bytes: u64| limit.bytes.is_some_and(|limit| bytes > limit);
     if primary.is_empty() {
         let gap = advanced.map_or(0, |advanced| advanced.saturating_sub(position));
-        return Lag { late: before.late || over(gap), ..before };
+        let upstream_lost = !standby.receiving && limit.time.is_some_and(|limit| standby.disconnected_for > limit);
+        return Lag { late: before.late || over(gap), upstream_lost, ..before };
     }
-    // Returns the newest reading of the primary that was received at least `age` before the standby was queried.
-    let known = |age: Duration| primary.iter().rev().find(|primary| primary.received + age <= standby.reading.sent);
-    let Some(newest) = known(Duration::ZERO) else { return before };
+    // Returns the readings of the primary that were received at least `age` before the standby was queried.
+    let sent = standby.reading.sent;
+    let known = |age: Duration| &primary[..primary.partition_point(|primary| primary.received + age <= sent)];
+    let [.., newest] = known(Duration::ZERO) else { return Lag { upstream_lost: false, ..before } };
     let bytes = newest.position.saturating_sub(position);
-    let old = standby.replayed_ago.unwrap_or(Duration::ZERO);
+    let time = age(known(Duration::ZERO), standby, sent);
     let lacks_old = match known(GRACE) {
-        Some(earlier) => position < earlier.position,
+        [.., earlier] => position < earlier.position,
         // No reading of the primary is old enough yet to apply the grace period. A late standby stays late until it has
         // caught up with the primary's newest reading.
-        None => before.late && position < newest.position,
+        [] => before.late && position < newest.position,
     };
-    let late_in_time = lacks_old && limit.time.is_some_and(|limit| old > limit);
+    let late_in_time = lacks_old && limit.time.is_some_and(|limit| time > limit);
     let disconnected = !standby.receiving;
     let late = limit.is_set() && (disconnected || over(bytes) || late_in_time);
-    Lag { bytes: Some(bytes), disconnected, late }
+    Lag { bytes: Some(bytes), time: Some(time), disconnected, late, upstream_lost: false }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-    const LIMIT: Limit = Limit { bytes: Some(1000), time: Some(Duration::from_secs(10)) };
-
-    fn standby(position: u64, sent: Instant, ago: u64) -> Standby {
-        let reading = Reading { position, sent, received: sent };
-        Standby { reading, receiving: true, replayed_ago: Some(Duration::from_secs(ago)) }
-    }
-
-    fn primary(position: u64, at: Instant) -> [Reading; 1] {
-        [Reading { position, sent: at, received: at }]
-    }
-
-    #[test]
-    fn exceeding_either_limit_makes_a_standby_late() {
-        let read = Instant::now();
-        let now = read + GRACE;
-        let judge =
-            |position, ago| judge(LIMIT, &standby(position, now, ago), &primary(5000, read), None, Lag::default());
-        assert_eq!(judge(4500, 1), Lag { bytes: Some(500), disconnected: false, late: false });
-        assert!(judge(3999, 1).late);
-        assert!(judge(4999, 11).late);
-    }
-
-    #[test]
-    fn standbys_of_an_idle_primary_are_not_late() {
-        let now = Instant::now();
-        let lag = judge(LIMIT, &standby(5000, now, 86_400), &primary(5000, now), None, Lag::default());
-        assert_eq!(lag, Lag { bytes: Some(0), disconnected: false, late: false });
-        // The first commit after an idle day is on its way to the standby.
-        let lag = judge(LIMIT, &standby(5000, now, 86_400), &primary(5100, now), None, Lag::default());
-        assert_eq!(lag, Lag { bytes: Some(100), disconnected: false, late: false });
-    }
-
-    #[test]
-    fn ignores_primary_readings_newer_than_the_query() {
-        let now = Instant::now();
-        let before = Lag { bytes: Some(3), ..Lag::default() };
-        let lag = judge(LIMIT, &standby(0, now, 0), &primary(1 << 40, now + SECOND), None, before);
-        assert_eq!(lag, before);
-    }
-
-    #[test]
-    fn a_disconnected_standby_is_late_while_a_primary_serves() {
-        let now = Instant::now();
-        let disconnected = Standby { receiving: false, ..standby(5000, now, 0) };
-        assert!(judge(LIMIT, &disconnected, &primary(5000, now), None, Lag::default()).late);
-        assert!(!judge(LIMIT, &disconnected, &[], Some(5000), Lag::default()).late);
-        let unlimited = judge(Limit::default(), &disconnected, &primary(5000, now), None, Lag::default());
-        assert!(unlimited.disconnected && !unlimited.late);
-    }
-
-    #[test]
-    fn a_late_standby_stays_late_until_it_has_caught_up() {
-        let now = Instant::now();
-        let late = Lag { late: true, ..Lag::default() };
-        assert!(judge(LIMIT, &standby(4900, now, 11), &primary(5000, now), None, late).late);
-        assert!(!judge(LIMIT, &standby(5000, now, 11), &primary(5000, now), None, late).late);
-    }
-
-    #[test]
-    fn only_a_standby_that_lacks_wal_may_exceed_the_limit() {
-        let now = Instant::now();
-        let exceeded = |position, ago| LIMIT.may_be_exceeded(&standby(position, now, ago), &primary(5000, now)[0]);
-        assert!(!exceeded(5000, 86_400) && !exceeded(4500, 1));
-        assert!(exceeded(4999, 11) && exceeded(3999, 1));
-        assert!(!Limit::default().may_be_exceeded(&standby(0, now, 99), &primary(5000, now)[0]));
-    }
-
-    #[test]
-    fn without_a_primary_lag_is_relative_to_the_newest_standby() {
-        let now = Instant::now();
-        let late = Lag { bytes: Some(9999), disconnected: false, late: true };
-        assert_eq!(judge(LIMIT, &standby(4000, now, 99), &[], Some(4500), late), late);
-        assert!(!judge(LIMIT, &standby(4000, now, 99), &[], Some(4500), Lag::default()).late);
-        assert!(judge(LIMIT, &standby(4000, now, 99), &[], Some(5001), Lag::default()).late);
-    }
-}
+mod tests;

@@ -28,7 +28,7 @@ pub use checkout::retry::RETRIES;
 pub use pod::client::Client;
 pub use status::{CounterStatus, EndpointStatus, ResolveStatus, Status};
 
-use self::{checkout::retry::Repeat, owner::Owner};
+use self::{checkout::retry::Repeat, owner::Owner, pod::message::Message};
 use crate::{
     config::{Config, Target},
     error::{BoxError, Error},
@@ -216,6 +216,22 @@ impl Pool {
     #[must_use]
     pub fn status(&self) -> Status {
         self.0.inner.status()
+    }
+
+    /// Forgets the timelines and the cluster's system identifier that the pool has seen, so that it trusts what its
+    /// Pods report from now on.
+    ///
+    /// The pool fences (does not use) a primary on a lower timeline than the highest one that it has seen. After a
+    /// restore of an older backup, it forgets the highest timeline without this call if DNS names as many Pods as
+    /// before, all of them pass their probes, and none has write-ahead log of that timeline. This call is needed if the
+    /// pool cannot verify these conditions: fewer Pods run than before, `subset_size` leaves Pods unprobed, or the
+    /// application's role cannot read the timelines of standbys (`pg_read_all_stats`).
+    ///
+    /// **Call this only when no server with the higher timeline will return.** If one does, the writes that the pool
+    /// has made to the other primary until then are lost. The call returns immediately. The pool emits
+    /// [`Event::FencingHistoryForgotten`](crate::Event::FencingHistoryForgotten).
+    pub fn forget_history(&self) {
+        self.0.inner.shared.send(Message::ForgetHistory);
     }
 
     /// Passes the current values of every metric to the recorder of the `metrics` facade.

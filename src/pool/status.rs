@@ -41,7 +41,11 @@ pub struct EndpointStatus {
     pub state: State,
     /// The role that the Pod's server reported last.
     pub role: Role,
-    /// Reason why the Pod is fenced. A fenced Pod is never checked out, whatever the target.
+    /// The timeline of the Pod's write-ahead log, which increases with each promotion. For a standby, the highest
+    /// timeline that it is known to have. `None` if the server has not reported it.
+    pub timeline: Option<u32>,
+    /// Reason why the Pod is fenced. A fenced Pod is never checked out, whatever the target. `None` for a Pod that
+    /// fails its probes.
     pub fenced: Option<String>,
     /// True if the Pod is absent from DNS, but is still used because no other Pod serves a role that callers have
     /// requested.
@@ -51,7 +55,11 @@ pub struct EndpointStatus {
     pub detached: bool,
     /// Bytes of write-ahead log that a standby had not replayed at its last probe.
     pub lag_bytes: Option<u64>,
-    /// True if the Pod is a standby that exceeds `max_lag` or `max_lag_bytes`. A late standby is not checked out.
+    /// Estimated age of a standby's data at its last probe, measured with the client's clock. Zero if the standby had
+    /// replayed everything that the primary was known to have written. `None` until the primary has been observed.
+    pub lag: Option<Duration>,
+    /// True if the Pod is a standby that exceeds `max_lag` or `max_lag_bytes`, or follows a former primary. A late
+    /// standby is not checked out.
     pub late: bool,
     /// True if a session of the Pod has ended unexpectedly and the Pod has not responded to a probe since then. Other
     /// Pods are preferred until it responds.
@@ -146,10 +154,12 @@ impl Inner {
                 endpoint: pod.endpoint.clone(),
                 state: health.state,
                 role: health.role,
-                fenced: health.fence.map(|fence| fence.to_string()),
+                timeline: health.timeline,
+                fenced: health.fence.filter(|_| health.reports_fence()).map(|fence| fence.to_string()),
                 retained: health.absent == Some(Standing::Retained),
                 detached: health.is_detached(),
-                lag_bytes: pod.lag_bytes(),
+                lag_bytes: pod.lag.bytes(),
+                lag: pod.lag.time(),
                 late: health.late,
                 suspect: health.suspect,
                 open: pod.open(),

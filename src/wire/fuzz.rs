@@ -24,7 +24,7 @@ use super::{
     frontend::FrontendReader,
     message_limits::{ConnectionState, MAX_RESPONSE, Violation},
     record::Record,
-    server_facts,
+    server_facts::{self, FactQuery},
     tap::Tap,
     tls::Io,
 };
@@ -216,8 +216,11 @@ pub fn dial(bytes: &[u8]) {
         runtime.block_on(async {
             match dialer.start(Box::new(server), false, &login, record.clone(), no_observer()).await {
                 Ok(dialled) => drop(
-                    server_facts::probe(server_facts::Session { client: &dialled.client, record: &dialled.record })
-                        .await,
+                    server_facts::probe(
+                        server_facts::Session { client: &dialled.client, record: &dialled.record },
+                        &mut FactQuery::default(),
+                    )
+                    .await,
                 ),
                 Err(error) => {
                     assert_ne!(error.phase, Phase::Tcp, "there is no TCP connection in this target");

@@ -5,6 +5,8 @@
 //! - [`unresponsive`]: a Pod that hangs (SIGSTOP), under load, with an idle pool, and after its removal from DNS.
 //! - [`dropped_packets`]: a Pod whose packets are all dropped.
 //! - [`failover`]: a killed primary and a promotion, a former primary that restarts, and a planned switchover.
+//! - [`fencing`]: a restore of an older timeline, a former primary that runs next to the new one, the absence of
+//!   reports in ordinary failovers, and servers that refuse parts of the health check.
 //! - [`lag`]: a standby whose replay is paused, an idle or dead primary, and standbys that all lag.
 //! - [`throttled`]: a standby that is throttled to a tenth of its processor time.
 //! - [`shutdown`]: the last checkout after a fast shutdown, and the end of a smart shutdown after removal from DNS.
@@ -25,6 +27,7 @@ mod setup;
 mod dropped_packets;
 mod failover;
 mod faults;
+mod fencing;
 mod lag;
 mod shares;
 mod shutdown;

@@ -16,12 +16,19 @@ const METRIC_PREFIXES: [&str; 2] = ["podpool_", "db_client_connection_"];
 
 /// Events that other tests cover, because they need special certificates or passwords. Each entry has the name of the
 /// event, the source of the other test, and the code in it that waits for the event.
-pub(crate) const OTHER_TESTS: [(&str, &str, &str); 6] = [
+pub(crate) const OTHER_TESTS: [(&str, &str, &str); 9] = [
     ("certificates_refused", include_str!("../tls/rotation.rs"), "wait_for(&mut events, \"certificates_refused\")"),
     ("certificates_reloaded", include_str!("../tls/rotation.rs"), "wait_for(&mut events, \"certificates_reloaded\")"),
+    (
+        "fencing_history_forgotten",
+        include_str!("../health/fencing.rs"),
+        "wait_for(&mut events, \"fencing_history_forgotten\")",
+    ),
     ("login_failed", include_str!("../credentials.rs"), "Event::LoginFailed { endpoint, cause } => break"),
     ("panicked", include_str!("../panics.rs"), "Some(Ok(Event::Panicked { source: \"tls_connector\", .. }))"),
     ("passfile_ignored", include_str!("../credentials.rs"), "Event::PassfileIgnored"),
+    ("standby_caught_up", include_str!("../health/lag.rs"), "events_of(&mut events, \"standby_caught_up\")"),
+    ("standby_late", include_str!("../health/lag.rs"), "events_of(&mut events, \"standby_late\")"),
     ("tls_failed", include_str!("../tls/refusals.rs"), "if let Event::TlsFailed { endpoint, cause }"),
 ];
 

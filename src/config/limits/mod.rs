@@ -121,9 +121,11 @@ pub struct Limits {
     /// Time window over which the success rate is measured. 1 s to 1 h; default
     /// [`OUTLIER_WINDOW`](Self::OUTLIER_WINDOW), 30 s.
     pub outlier_window: Duration,
-    /// Maximum replication lag at which a standby is still used, measured as the age of its last replayed transaction.
-    /// The age counts only while there is WAL at least 1 s old that the standby has not replayed. While a primary is in
-    /// service, a standby without a running WAL receiver counts as exceeding any limit. 1 ms to 24 h; none by default.
+    /// Maximum replication lag at which a standby is still used: the age of the WAL that it has not replayed, measured
+    /// with the client's clock. The error is at most one probe interval. The age counts only while there is WAL at
+    /// least 1 s old that the standby has not replayed. A standby without a running WAL receiver counts as exceeding
+    /// any limit while a primary is in service, and as exceeding this limit after this time if none is. 1 ms to 24 h;
+    /// none by default.
     pub max_lag: Option<Duration>,
     /// Maximum replication lag at which a standby is still used, in bytes of WAL that it has not replayed. None by
     /// default.

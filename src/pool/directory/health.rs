@@ -50,8 +50,10 @@ impl Directory {
                 let read_only_changed = member.read_only != read_only;
                 member.read_only = read_only;
                 let slots_changed = member.slots() != facts.slots;
-                member.last_probe = Some(PassedProbe { facts, sent, received });
-                self.changed |= was_unverified || read_only_changed || suspicion_ended;
+                let timeline = member.last_probe.and_then(|probe| probe.facts.timeline);
+                member.probe_passed(PassedProbe { facts, sent, received });
+                let timeline_changed = timeline != member.last_probe.and_then(|probe| probe.facts.timeline);
+                self.changed |= was_unverified || read_only_changed || timeline_changed || suspicion_ended;
                 let Some(member) = self.find(serial) else { return };
                 lock(&member.pod.last_failure).probe_passed();
                 member.pod.record_probe(took);
@@ -226,6 +228,10 @@ impl Directory {
             to: state.as_str(),
             cause: cause.map(|attempt| attempt.to_string().into()),
         });
+        if state == State::Ejected {
+            // The Pod may have been a former primary that others follow.
+            self.judge_claims(now);
+        }
         state == State::Healthy
     }
 }

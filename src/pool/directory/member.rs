@@ -12,7 +12,7 @@ use crate::{
     endpoint::{Endpoint, Role, slot::SlotHandle},
     health::{
         State, candidates,
-        fencing::{Claim, Fence},
+        fencing::{Claim, Extent, Fence},
         lag::{Lag, Reading, Standby},
         state::{Health, HealthEvent},
         suspicion::Suspicion,
@@ -44,7 +44,17 @@ pub(crate) struct Member {
     pub(super) absent: Option<Absent>,
     /// True if the absence has just been confirmed and no decision has been made about it.
     pub(super) absence_is_new: bool,
+    /// True if the Pod passes its probes and claims what the fence rejects.
+    pub(crate) fence_confirmed: bool,
+    /// True if an event has reported the current fence.
+    pub(crate) fence_reported: bool,
     pub(crate) lag: Lag,
+    /// True for a standby that follows a former primary.
+    pub(crate) follows_former: bool,
+    /// True if an event has reported that the standby is late.
+    pub(crate) late_reported: bool,
+    /// Time of the first of the latest consecutive probes that found a standby without a WAL receiver.
+    disconnected_since: Option<Instant>,
     /// The last reported explanation of the server's connection limit being too low. `None` if the limit is high
     /// enough.
     pub(crate) shortfall: Option<String>,
@@ -101,7 +111,12 @@ impl Member {
             fence: None,
             absent: None,
             absence_is_new: false,
+            fence_confirmed: false,
+            fence_reported: false,
             lag: Lag::default(),
+            follows_former: false,
+            late_reported: false,
+            disconnected_since: None,
             shortfall: None,
             unresponsive: None,
             suspicion: Suspicion::default(),
@@ -136,28 +151,67 @@ impl Member {
 
     /// Returns the part of the member's state that is published in the view.
     pub(crate) fn pod_health(&self) -> PodHealth {
-        let late = self.role == Role::Standby && self.lag.late;
         PodHealth {
             state: self.health.state(),
             role: self.role,
+            timeline: self.last_probe.and_then(|probe| probe.facts.timeline),
             fence: self.fence,
-            late,
+            fence_confirmed: self.fence_confirmed,
+            late: self.is_late(),
             suspect: self.suspicion.is_suspect(),
             absent: self.standing(),
             slots: self.slots(),
         }
     }
 
+    /// Returns true if the Pod is a standby that must not be used, because its data is too old or it follows a former
+    /// primary.
+    pub(crate) fn is_late(&self) -> bool {
+        self.role == Role::Standby && (self.lag.late || self.lag.upstream_lost || self.follows_former)
+    }
+
+    /// Returns the reason why a standby is late.
+    pub(crate) fn cause_of_lateness(&self) -> String {
+        let facts = self.last_probe.map(|probe| probe.facts).unwrap_or_default();
+        match (self.follows_former, facts.timeline, facts.receiving, self.lag) {
+            (true, Some(timeline), ..) => format!("it follows a former primary on timeline {timeline}"),
+            (_, _, Some(false), _) => "it receives no write-ahead log".into(),
+            (.., Lag { bytes: Some(bytes), time: Some(time), .. }) => {
+                format!("it has not replayed {bytes} bytes of write-ahead log, and its data is {time:.1?} old")
+            }
+            _ => "its replication lag exceeds the limit".into(),
+        }
+    }
+
     /// Returns the role and timeline that the server claims. Stale primaries are detected from these claims.
     pub(crate) fn claim(&self) -> Claim {
         let facts = self.last_probe.map(|probe| probe.facts).unwrap_or_default();
+        let complete = facts.role == Role::Primary || facts.receiving_timeline.is_some();
         Claim {
             pod: self.pod.serial,
             role: facts.role,
             system: facts.system,
             timeline: facts.timeline,
+            extent: if complete { Extent::Complete } else { Extent::UpTo(facts.recorded.unwrap_or(0)) },
+            position: facts.position,
+            queried: self.last_probe.map(|probe| probe.sent),
             passing: self.passes_probes(),
+            named: self.absent.is_none(),
         }
+    }
+
+    /// Records the result of a passed probe. A standby that reported a timeline earlier, since the start of its server,
+    /// still has that timeline.
+    pub(crate) fn probe_passed(&mut self, mut probe: PassedProbe) {
+        let before = self.last_probe.map(|probe| probe.facts).unwrap_or_default();
+        if probe.facts.role == Role::Standby
+            && (probe.facts.system, probe.facts.started) == (before.system, before.started)
+        {
+            probe.facts.timeline = probe.facts.timeline.max(before.timeline);
+        }
+        let disconnected = probe.facts.receiving == Some(false);
+        self.disconnected_since = disconnected.then(|| self.disconnected_since.unwrap_or(probe.sent));
+        self.last_probe = Some(probe);
     }
 
     /// Returns the write-ahead log position at the last passed probe: written by a primary, or replayed by a standby.
@@ -169,7 +223,14 @@ impl Member {
     /// Returns the replication state at the last passed probe, if the server was a standby.
     pub(crate) fn standby(&self) -> Option<Standby> {
         let PassedProbe { facts, .. } = self.last_probe.filter(|probe| probe.facts.role == Role::Standby)?;
-        Some(Standby { reading: self.reading()?, receiving: facts.receiving?, replayed_ago: facts.replayed_ago })
+        let reading = self.reading()?;
+        let disconnected_for = self.disconnected_since.map(|since| reading.sent.saturating_duration_since(since));
+        Some(Standby {
+            reading,
+            receiving: facts.receiving?,
+            replayed_ago: facts.replayed_ago,
+            disconnected_for: disconnected_for.unwrap_or_default(),
+        })
     }
 
     /// Returns the number of connections that the server allows for this user and database, over all clients together.
@@ -230,7 +291,7 @@ impl MemberInfo for Member {
             role: if self.role_unverified { Role::Unknown } else { self.role },
             read_only: self.read_only,
             fenced: self.fence.is_some() || self.is_detached(),
-            late: self.role == Role::Standby && self.lag.late,
+            late: self.is_late(),
             suspect: self.suspicion.is_suspect(),
         }
     }

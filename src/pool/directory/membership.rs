@@ -118,7 +118,7 @@ impl Directory {
             shared.events.emit(Event::EndpointDrained { endpoint });
         }
         // A removed Pod may have been the reason why another Pod is fenced.
-        self.judge_claims();
+        self.judge_claims(now);
         self.changed = true;
     }
 }

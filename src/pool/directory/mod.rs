@@ -92,6 +92,8 @@ pub(crate) struct Directory {
     review_absences: bool,
     next_serial: u64,
     timelines: Timelines,
+    /// The highest timeline of the pool's cluster at the last evaluation of the claims.
+    newest_timeline: Option<u32>,
     /// Serial number of the primary that reported the positions in `readings`.
     primary: Option<u64>,
     /// Recent write-ahead log positions of the primary, newest last.
@@ -121,6 +123,7 @@ impl Directory {
             review_absences: true,
             next_serial: 0,
             timelines: Timelines::default(),
+            newest_timeline: None,
             primary: None,
             readings: Vec::with_capacity(READINGS),
             none_healthy_since: None,
@@ -211,6 +214,7 @@ impl Directory {
             Message::DialFailed { .. } => {}
             Message::TestRefused { pod, attempt } => self.on_test_refused(pod, attempt, now),
             Message::TargetsRequested { targets } => self.on_targets_requested(targets),
+            Message::ForgetHistory => self.forget_history(now),
         }
     }
 

@@ -8,18 +8,24 @@ use super::{Directory, member::Member};
 use crate::{
     endpoint::Role,
     event::Event,
-    health::lag::{self, Limit, Reading},
+    health::{
+        fencing::{Forgotten, Verdict},
+        lag::{self, Limit, Reading},
+    },
     pool::pod::Pod,
     time::{Duration, Instant},
 };
 
 /// Number of kept WAL positions of the primary. A standby's lag is measured against a position that the primary had
 /// earlier.
-pub(super) const READINGS: usize = 8;
-/// Minimum time between two kept positions, so that [`READINGS`] of them cover the grace period even if the primary is
-/// probed often.
+pub(super) const READINGS: usize = 24;
+/// Lower bound for the time between two kept positions, so that [`READINGS`] of them cover the grace period even if the
+/// primary is probed often.
 const SPACING: Duration = Duration::from_millis(250);
 const _: () = assert!(SPACING.as_millis() * (READINGS as u128 - 2) > lag::GRACE.as_millis());
+/// Maximum number of kept positions within `max_lag`, so that [`READINGS`] of them cover it.
+const WITHIN_LIMIT: u32 = 16;
+const _: () = assert!(WITHIN_LIMIT as usize + 2 < READINGS);
 
 impl Directory {
     /// Records a role that a probe has read or that the server has reported on a connection.
@@ -38,42 +44,76 @@ impl Directory {
             member.role_unverified = true;
             member.pod.probe_wanted.notify_one();
         }
+        let timeline = member.last_probe.filter(|_| verified).and_then(|probe| probe.facts.timeline);
         let endpoint = member.pod.endpoint.clone();
         self.changed = true;
-        self.inner.shared.events.emit(Event::RoleChanged { endpoint, from: before, to: role });
+        self.inner.shared.events.emit(Event::RoleChanged { endpoint, from: before, to: role, timeline });
         self.check_capacity(serial);
     }
 
     /// Fences and unfences members according to the roles and timelines that all members claim.
-    pub(super) fn judge_claims(&mut self) {
+    pub(super) fn judge_claims(&mut self, now: Instant) {
         let claims: Vec<_> = self.members.all().iter().map(Member::claim).collect();
-        let fences = self.timelines.judge(&claims);
+        let named = self.subset.as_ref().map_or(claims.len(), |subset| subset.endpoints().count());
+        let (verdicts, forgotten) = self.timelines.judge(&claims, named, now);
+        self.emit_forgotten(forgotten);
+        let events = &self.inner.shared.events;
         let mut fenced = Vec::new();
-        for (member, fence) in self.members.all_mut().iter_mut().zip(fences) {
-            if member.fence == fence {
-                continue;
-            }
-            member.fence = fence;
-            self.changed = true;
-            self.reconsider = true;
+        let newest = self.timelines.newest();
+        let new_timeline = std::mem::replace(&mut self.newest_timeline, newest) < newest;
+        for (member, Verdict { fence, confirmed, follows_former }) in self.members.all_mut().iter_mut().zip(verdicts) {
             let endpoint = member.pod.endpoint.clone();
-            self.inner.shared.events.emit(match fence {
-                Some(fence) => {
+            member.follows_former = follows_former;
+            if new_timeline && member.role == Role::Standby {
+                // Determines whether the standby follows the new primary.
+                member.pod.probe_wanted.notify_one();
+            }
+            let before = std::mem::replace(&mut member.fence, fence);
+            self.changed |= member.fence_confirmed != confirmed;
+            member.fence_confirmed = confirmed;
+            if before != fence {
+                self.changed = true;
+                self.reconsider = true;
+                if fence.is_some() {
                     member.pod.purge();
+                    // An outdated claim must not be reported, so the Pod is queried again now.
+                    member.pod.probe_wanted.notify_one();
                     fenced.push(endpoint.clone());
-                    Event::EndpointFenced { endpoint, cause: fence.to_string().into() }
                 }
-                None => Event::EndpointUnfenced { endpoint },
-            });
+            }
+            match fence {
+                Some(fence) if confirmed && (before != Some(fence) || !member.fence_reported) => {
+                    member.fence_reported = true;
+                    events.emit(Event::EndpointFenced { endpoint, cause: fence.to_string().into() });
+                }
+                None if std::mem::take(&mut member.fence_reported) => events.emit(Event::EndpointUnfenced { endpoint }),
+                _ => {}
+            }
         }
         for endpoint in fenced {
-            self.pass_over(&endpoint, false, Instant::now());
+            self.pass_over(&endpoint, false, now);
+        }
+        self.report_lateness(now);
+    }
+
+    /// Forgets the timelines and the system identifier that the pool has seen, at the application's request.
+    pub(super) fn forget_history(&mut self, now: Instant) {
+        let claims: Vec<_> = self.members.all().iter().map(Member::claim).collect();
+        let forgotten = self.timelines.forget(&claims);
+        self.emit_forgotten(Some(forgotten));
+        self.judge_claims(now);
+    }
+
+    fn emit_forgotten(&self, forgotten: Option<Forgotten>) {
+        if let Some(forgotten) = forgotten {
+            let (timeline, cause) = (forgotten.timeline(), forgotten.to_string().into());
+            self.inner.shared.events.emit(Event::FencingHistoryForgotten { timeline, cause });
         }
     }
 
     /// Re-evaluates fencing and the Pod's replication lag after the Pod has passed a probe.
     pub(super) fn judge(&mut self, serial: u64) {
-        self.judge_claims();
+        self.judge_claims(Instant::now());
         let Some(member) = self.find(serial) else { return };
         let (reading, standby) = (member.reading(), member.standby());
         if member.is_primary() {
@@ -95,20 +135,35 @@ impl Directory {
             self.probe_now(primary);
         }
         if let Some(member) = self.find(serial) {
-            let lag = lag::judge(limit, &standby, &readings, advanced, member.lag);
-            // A new view is published only if `late` changes, because the lag in bytes does not affect which Pods are
-            // candidates.
-            let changed = member.lag.late != lag.late;
-            let late = lag.late && changed;
-            member.lag = lag;
-            member.pod.set_lag_bytes(lag.bytes);
-            let endpoint = member.pod.endpoint.clone();
-            self.changed |= changed;
-            if late {
-                self.pass_over(&endpoint, false, Instant::now());
-            }
+            member.lag = lag::judge(limit, &standby, &readings, advanced, member.lag);
+            member.pod.lag.set(&member.lag);
         }
         self.readings = readings;
+        self.report_lateness(Instant::now());
+    }
+
+    /// Publishes and reports which standbys are late. The amount of lag alone causes no publication, because it does
+    /// not affect which Pods are candidates.
+    fn report_lateness(&mut self, now: Instant) {
+        let mut late = Vec::new();
+        for member in self.members.all_mut() {
+            let is_late = member.is_late();
+            if std::mem::replace(&mut member.late_reported, is_late) == is_late {
+                continue;
+            }
+            self.changed = true;
+            let endpoint = member.pod.endpoint.clone();
+            let events = &member.pod.shared().events;
+            if is_late {
+                late.push(endpoint.clone());
+                events.emit(Event::StandbyLate { endpoint, cause: member.cause_of_lateness().into() });
+            } else if member.role == Role::Standby {
+                events.emit(Event::StandbyCaughtUp { endpoint });
+            }
+        }
+        for endpoint in late {
+            self.pass_over(&endpoint, false, now);
+        }
     }
 
     /// Adds a WAL position of the primary, and schedules probes of the standbys that may lag too far behind it.
@@ -117,8 +172,11 @@ impl Directory {
             self.primary = Some(serial);
             self.readings.clear();
         }
+        let limits = &self.inner.shared.limits;
+        let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
+        let spacing = limit.time.map_or(SPACING, |limit| SPACING.max(limit / WITHIN_LIMIT));
         if let [.., before, last] = self.readings[..]
-            && last.received < before.received + SPACING
+            && last.received < before.received + spacing
         {
             self.readings.pop();
         }
@@ -126,12 +184,7 @@ impl Directory {
             self.readings.remove(0);
         }
         self.readings.extend(reading);
-        let limits = &self.inner.shared.limits;
-        let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
-        let suspects = |member: &&Member| {
-            let (Some(standby), Some(reading)) = (member.standby(), reading) else { return false };
-            limit.may_be_exceeded(&standby, &reading)
-        };
+        let suspects = |member: &&Member| member.standby().is_some_and(|it| limit.may_be_exceeded(&it, &self.readings));
         for member in self.members.all().iter().filter(suspects) {
             probe_after_grace(&member.pod);
         }

@@ -162,7 +162,7 @@ impl Named {
         let standing = match member {
             _ if failing => Standing::Failing,
             None => Standing::Unused,
-            Some(member) if member.fence.is_some() || member.lag.late => Standing::Failing,
+            Some(member) if member.fence.is_some() || member.is_late() => Standing::Failing,
             Some(member) if member.serves() => Standing::Serving,
             Some(_) => Standing::Starting,
         };

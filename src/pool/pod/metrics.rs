@@ -186,8 +186,16 @@ fn export_pod(shared: &Shared, pod: &Pod, checkouts: u64, health: Option<&PodHea
     }
     let waiting = shared.waiters.count(pod.slot.targets());
     gauge!(names::ENDPOINT_WAITING, labels(None)).set(here(waiting));
-    if let Some(bytes) = health.and_then(|_| pod.lag_bytes()) {
+    gauge!(names::ENDPOINT_FENCED, labels(None)).set(flag(health.is_some_and(PodHealth::reports_fence)));
+    gauge!(names::ENDPOINT_LATE, labels(None)).set(flag(health.is_some_and(|health| health.late)));
+    if let Some(timeline) = health.and_then(|health| health.timeline) {
+        gauge!(names::ENDPOINT_TIMELINE, labels(None)).set(f64::from(timeline));
+    }
+    if let Some(bytes) = health.and_then(|_| pod.lag.bytes()) {
         gauge!(names::ENDPOINT_LAG_BYTES, labels(None)).set(bytes as f64);
+    }
+    if let Some(time) = health.and_then(|_| pod.lag.time()) {
+        gauge!(names::ENDPOINT_LAG_SECONDS, labels(None)).set(time);
     }
     if let (Some(latency), Some(_)) = (pod.slot.latency(), health) {
         gauge!(names::ENDPOINT_LATENCY_SECONDS, labels(None)).set(latency);

@@ -25,6 +25,7 @@ pub(crate) mod connect;
 pub(crate) mod connection_limit;
 pub(crate) mod counters;
 pub(crate) mod jitter;
+pub(crate) mod lag_gauge;
 pub(crate) mod last_failure;
 pub(crate) mod message;
 #[cfg(feature = "metrics")]
@@ -55,6 +56,7 @@ use tokio::sync::Notify;
 use self::{
     client::Client,
     conn::Conn,
+    lag_gauge::LagGauge,
     last_failure::LastFailure,
     metrics::UseTimes,
     open_connections::OpenConnections,
@@ -89,8 +91,7 @@ pub(crate) struct Pod {
     /// Upper 32 bits: number of passed probes. Lower 32 bits: duration of the last passed probe in microseconds.
     last_probe: AtomicU64,
     pub(crate) pending_pings: PendingPings,
-    /// Replication lag of a standby: write-ahead log that it has not replayed, in bytes. `u64::MAX` if unknown.
-    lag_bytes: AtomicU64,
+    pub(crate) lag: LagGauge,
     generation: AtomicU64,
     pub(crate) last_failure: Mutex<LastFailure>,
     /// Makes the prober probe immediately.
@@ -116,7 +117,7 @@ impl Pod {
             missed: AtomicBool::new(false),
             last_probe: AtomicU64::new(0),
             pending_pings: PendingPings::default(),
-            lag_bytes: AtomicU64::new(u64::MAX),
+            lag: LagGauge::default(),
             generation: AtomicU64::new(0),
             last_failure: Mutex::default(),
             probe_wanted: Notify::new(),
@@ -369,17 +370,6 @@ impl Pod {
     pub(crate) fn last_probe(&self) -> (u32, Duration) {
         let last = self.last_probe.load(Ordering::Relaxed);
         ((last >> 32) as u32, Duration::from_micros(last & u64::from(u32::MAX)))
-    }
-
-    /// Sets the replication lag of a standby: write-ahead log that it has not replayed, in bytes.
-    pub(crate) fn set_lag_bytes(&self, bytes: Option<u64>) {
-        // Relaxed: the lag is only reported in the status and in metrics.
-        self.lag_bytes.store(bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Returns the replication lag of a standby in bytes, if known.
-    pub(crate) fn lag_bytes(&self) -> Option<u64> {
-        Some(self.lag_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes != u64::MAX)
     }
 
     /// Closes the idle connections for which `keep` returns false. `keep` is called for each and must not block.

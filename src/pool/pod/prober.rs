@@ -37,7 +37,7 @@ use crate::{
         Class, classify,
         connection_observer::ConnectionObserver,
         dial::Dialled,
-        server_facts::{self, Session},
+        server_facts::{self, FactQuery, Session},
     },
 };
 
@@ -98,7 +98,7 @@ impl ProbeFactory {
 
 impl Default for ProbeFactory {
     fn default() -> Self {
-        Self::new(|| Box::new(ConnectionProbe(None)))
+        Self::new(|| Box::new(ConnectionProbe(None, FactQuery::default())))
     }
 }
 
@@ -109,11 +109,11 @@ impl fmt::Debug for ProbeFactory {
 }
 
 /// Probes a Pod over a dedicated connection, which stays open between probes.
-struct ConnectionProbe(Option<Dialled>);
+struct ConnectionProbe(Option<Dialled>, FactQuery);
 
 impl Probe for ConnectionProbe {
     fn probe<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>> {
-        Box::pin(probe(pod, &mut self.0))
+        Box::pin(probe(pod, &mut self.0, &mut self.1))
     }
 
     fn watch_for_promotion<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
@@ -201,7 +201,7 @@ fn reconnect_delay(clients: Option<usize>, unit: f64) -> Duration {
     Duration::from_secs_f64(clients as f64 / DIALS_PER_SECOND * unit)
 }
 
-async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
+async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>, query: &mut FactQuery) -> Probed {
     // Relaxed: a hint, ordered by `probe_wanted`.
     let afresh = pod.probe_afresh.swap(false, Ordering::Relaxed);
     if afresh {
@@ -214,7 +214,7 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
         // connections at the same moment and dial too.
         None => match if afresh { None } else { pod.borrow_idle() } {
             Some(idle) => {
-                let outcome = probe_on(pod, Session { client: &idle.wrapper, record: &idle.record }).await;
+                let outcome = probe_on(pod, Session { client: &idle.wrapper, record: &idle.record }, query).await;
                 if matches!(outcome, Probed::Passed { .. }) {
                     idle.give_back();
                 }
@@ -226,7 +226,7 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
             },
         },
     };
-    let outcome = probe_on(pod, Session { client: &open.client, record: &open.record }).await;
+    let outcome = probe_on(pod, Session { client: &open.client, record: &open.record }, query).await;
     if matches!(outcome, Probed::Passed { .. }) {
         *connection = Some(open);
     }
@@ -234,13 +234,13 @@ async fn probe(pod: &Arc<Pod>, connection: &mut Option<Dialled>) -> Probed {
 }
 
 /// Probes the Pod on an open connection.
-async fn probe_on(pod: &Pod, session: Session<'_>) -> Probed {
+async fn probe_on(pod: &Pod, session: Session<'_>, query: &mut FactQuery) -> Probed {
     let record = session.record;
     let shared = pod.shared();
     let reads = || pod.connections.totals().reads + record.reads();
     let before = reads();
     let sent = Instant::now();
-    match with_timeout(shared, shared.limits.probe_timeout, server_facts::probe(session)).await {
+    match with_timeout(shared, shared.limits.probe_timeout, server_facts::probe(session, query)).await {
         Ok(Ok((took, facts))) => {
             let read_only = record.read_only();
             // `ALTER DATABASE … SET default_transaction_read_only` affects only new sessions. While a primary is

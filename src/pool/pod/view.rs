@@ -29,10 +29,15 @@ pub(crate) struct View {
 pub(crate) struct PodHealth {
     pub(crate) state: State,
     pub(crate) role: Role,
+    /// The highest timeline that the server is known to have.
+    pub(crate) timeline: Option<u32>,
     pub(crate) fence: Option<Fence>,
     /// The use of a Pod that is absent from DNS. `None` if DNS names the Pod.
     pub(crate) absent: Option<Standing>,
-    /// True for a standby whose replication lag exceeds the limit.
+    /// True if the Pod passes its probes and claims what the fence rejects. False for a primary that has failed and
+    /// whose last known timeline is outdated.
+    pub(crate) fence_confirmed: bool,
+    /// True for a standby whose replication lag exceeds the limit, or that follows a former primary.
     pub(crate) late: bool,
     /// True if a session of the Pod has ended and the Pod has not responded since then. Other Pods are preferred.
     pub(crate) suspect: bool,
@@ -66,6 +71,12 @@ impl PodHealth {
     /// Returns true if the Pod is healthy, not fenced and not detached.
     pub(crate) fn is_usable(&self) -> bool {
         self.state == State::Healthy && self.fence.is_none() && !self.is_detached()
+    }
+
+    /// Returns true if the Pod's fence must be reported: it is confirmed, or the Pod is healthy, so that nothing else
+    /// explains why it gets no traffic.
+    pub(crate) fn reports_fence(&self) -> bool {
+        self.fence.is_some() && (self.fence_confirmed || self.state == State::Healthy)
     }
 }
 

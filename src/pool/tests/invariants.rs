@@ -1,7 +1,8 @@
 //! The invariants that the simulated pool must uphold.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::FutureExt as _;
 use proptest::prelude::*;
 use tokio::time::{Duration, Instant};
 
@@ -9,11 +10,12 @@ use super::{
     INTERVAL, PROBE, PROBED_WITHIN, STEP,
     action::Behavior,
     simulation::Simulation,
-    world::{Lookup, Server, number},
+    world::{Lookup, SYSTEM, Server, number},
 };
 use crate::{
     config::Target,
     endpoint::Role,
+    event::Event,
     health::{State, fencing::Fence},
     pool::pod::{Pod, view::PodHealth},
     sync::lock,
@@ -33,10 +35,23 @@ pub(super) fn bound(behavior: Behavior) -> Option<Duration> {
     }
 }
 
+/// Returns true for a standby on the timeline of one of `others`, a primary on a timeline that is not the newest.
+fn follows_former(
+    standby: &ServerFacts,
+    mut others: impl Iterator<Item = ServerFacts>,
+    newest: &BTreeMap<u64, u32>,
+) -> bool {
+    let (Some(system), Some(timeline)) = (standby.system, standby.timeline) else { return false };
+    standby.role == Role::Standby
+        && Some(timeline) < newest.get(&system).copied()
+        && others.any(|other| other.role == Role::Primary && other.timeline == Some(timeline))
+}
+
 impl Simulation {
     /// Checks the invariants that hold at all times.
     pub(super) fn check(&mut self) -> Result<(), TestCaseError> {
         let now = Instant::now();
+        self.check_forgotten()?;
         let view = self.inner.published.load();
         let mut world = lock(&self.world.0);
         // A fenced Pod does not serve callers. A refused probe may therefore eject it, even if the server is only full.
@@ -70,9 +85,14 @@ impl Simulation {
             };
             pods().filter(|other| other.serial != pod.serial).filter_map(|other| facts(other)).any(|other| same(&other))
         };
+        let follows_former = |pod: &Pod| {
+            let rivals = pods().filter_map(|other| facts(other));
+            facts(pod).is_some_and(|standby| follows_former(&standby, rivals, &world.newest))
+        };
         let trusted = |pod: &Pod| {
             let primary = facts(pod).is_some_and(|facts| facts.role == Role::Primary);
-            systems.len() == 1 && !is_outdated(pod) && !(primary && has_rival(pod))
+            let is_stale = is_outdated(pod) || follows_former(pod) || (primary && has_rival(pod));
+            systems.len() == 1 && !is_stale
         };
         let passes = |pod: &Pod| report(pod).is_some_and(|report| report.passed);
 
@@ -84,7 +104,12 @@ impl Simulation {
         };
 
         // While a trusted Pod passes its probes, there must be a candidate.
-        let can_serve = |pod: &Pod, health: &PodHealth| passes(pod) && trusted(pod) && !is_foreign(pod, health);
+        // While a late standby is healthy, ejected Pods are not used.
+        let any_late = view.pods().any(|(_, health)| health.late);
+        let is_usable = |health: &PodHealth| health.state == State::Healthy || !any_late;
+        let can_serve = |pod: &Pod, health: &PodHealth| {
+            passes(pod) && trusted(pod) && !is_foreign(pod, health) && is_usable(health)
+        };
         if let Some((pod, _)) = view.pods().find(|(pod, health)| can_serve(pod, health)) {
             prop_assert!(
                 candidates(Target::Any).next().is_some(),
@@ -164,6 +189,26 @@ impl Simulation {
         Ok(())
     }
 
+    /// Checks that the pool has forgotten a timeline only if none of its Pods has reported it last, and that the Pods
+    /// include a primary.
+    fn check_forgotten(&mut self) -> Result<(), TestCaseError> {
+        while let Some(Some(Ok(event))) = self.events.next().now_or_never() {
+            let Event::FencingHistoryForgotten { timeline: Some(forgotten), cause } = event else { continue };
+            if !cause.contains("write-ahead log") {
+                continue; // the system identifier was forgotten
+            }
+            let view = self.inner.published.load();
+            let world = &mut *lock(&self.world.0);
+            let facts: Vec<_> = view.pods().filter_map(|(pod, _)| world.reports.get(&pod.serial)?.facts).collect();
+            let left = facts.iter().filter(|facts| facts.system == Some(SYSTEM)).filter_map(|facts| facts.timeline);
+            let newest = left.max().unwrap_or(0);
+            prop_assert!(newest < forgotten, "timeline {forgotten} was forgotten, but Pods report {newest}");
+            prop_assert!(facts.iter().any(|facts| facts.role == Role::Primary), "no primary: {facts:?}");
+            world.newest.insert(SYSTEM, newest);
+        }
+        Ok(())
+    }
+
     /// Checks that every standby that passes its probes serves callers. Called after a long time without actions.
     pub(super) fn check_quiet(&self) -> Result<(), TestCaseError> {
         let view = self.inner.published.load();
@@ -173,8 +218,14 @@ impl Simulation {
         for (pod, health) in view.pods() {
             let server = &world.servers[number(pod)];
             let standby = server.facts.role == Role::Standby;
-            let named = !health.is_detached();
-            if server.behavior == Behavior::Passes && standby && named && systems.len() == 1 {
+            let rivals = view.pods().filter_map(|(pod, _)| world.reports.get(&pod.serial)?.facts);
+            let follows_former = follows_former(&server.facts, rivals, &world.newest);
+            if server.behavior == Behavior::Passes
+                && standby
+                && !follows_former
+                && !health.is_detached()
+                && systems.len() == 1
+            {
                 prop_assert_eq!(health.state, State::Healthy, "{} passes", &pod.endpoint);
                 let standbys = view.snapshot.candidates(Target::Standby.index());
                 prop_assert!(standbys.iter().any(|c| view.snapshot.pod(*c).serial == pod.serial), "{view:?}");

@@ -9,7 +9,8 @@
 //!   trustworthy when it passes a probe after the last evidence against it.
 //! - A Pod that fails its probes stops being a candidate within a fixed time, provided that another Pod passes its
 //!   probes.
-//! - A primary below the highest timeline, a second primary, or a Pod of another cluster is never a candidate.
+//! - A primary below the highest timeline, a second primary, or a Pod of another cluster is never a candidate. The
+//!   highest timeline is forgotten only if no Pod reports it.
 //! - A Pod whose server has no free connection slot stays in use.
 //! - A detached Pod is never a candidate.
 //! - Failed lookups, and evidence from connections that the pool has already invalidated, change nothing.

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     config::{Config, Limits},
+    event::Events,
     health::State,
     pool::{
         Pool,
@@ -33,6 +34,8 @@ pub(super) struct Simulation {
     pub(super) world: SharedWorld,
     pub(super) inner: Arc<Inner>,
     _pool: Pool,
+    /// The pool's events that have not been checked yet.
+    pub(super) events: Events,
     /// The serial numbers of the Pods that DNS named at the last check, and the lookup result that was configured then.
     pub(super) last: (BTreeSet<u64>, Lookup),
 }
@@ -53,7 +56,8 @@ impl Simulation {
         let probe = world.clone();
         let probe_factory = ProbeFactory::new(move || Box::new(probe.clone()));
         let pool = Pool::builder(config).resolver(world.clone()).probe_factory(probe_factory).build().expect("a pool");
-        Self { inner: pool.0.inner.clone(), world, _pool: pool, last: (BTreeSet::new(), lookup) }
+        let events = pool.events();
+        Self { inner: pool.0.inner.clone(), world, _pool: pool, events, last: (BTreeSet::new(), lookup) }
     }
 
     /// Lets all tasks run until they are idle at the current simulated time.
@@ -121,12 +125,12 @@ impl Simulation {
                 let mut world = lock(&self.world.0);
                 world.timeline += 1;
                 let facts = primary(world.timeline);
-                world.servers[pod].facts = facts;
+                world.start(pod, facts);
             }
-            RevertToOldPrimary(pod) => lock(&self.world.0).servers[pod].facts = primary(1),
-            BecomeStandby(pod) => lock(&self.world.0).servers[pod].facts = standby(),
+            RevertToOldPrimary(pod) => lock(&self.world.0).start(pod, primary(1)),
+            BecomeStandby(pod) => lock(&self.world.0).start(pod, standby()),
             JoinOtherCluster(pod) => {
-                lock(&self.world.0).servers[pod].facts = ServerFacts { system: Some(SYSTEM + 1), ..primary(99) };
+                lock(&self.world.0).start(pod, ServerFacts { system: Some(SYSTEM + 1), ..primary(99) });
             }
             ReportRole(pod) => {
                 if let Some((known, _)) = self.known(pod) {

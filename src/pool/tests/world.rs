@@ -72,6 +72,8 @@ pub(super) struct World {
     pub(super) timeline: u32,
     /// The Pod and the time of each test dial.
     pub(super) test_dials: Vec<(usize, Instant)>,
+    /// Number of server starts so far.
+    pub(super) starts: u64,
 }
 
 /// A handle to the world, which the pool uses as its resolver and as its probe.
@@ -101,7 +103,23 @@ impl World {
         let mut servers = [server; PODS];
         servers[0].facts = primary(1);
         let lookup = Lookup::Pods(0b111);
-        Self { servers, lookup, reports: HashMap::new(), newest: BTreeMap::new(), timeline: 1, test_dials: Vec::new() }
+        Self {
+            servers,
+            lookup,
+            reports: HashMap::new(),
+            newest: BTreeMap::new(),
+            timeline: 1,
+            starts: 0,
+            test_dials: Vec::new(),
+        }
+    }
+}
+
+impl World {
+    /// Replaces a server with a newly started one.
+    pub(super) fn start(&mut self, pod: usize, facts: ServerFacts) {
+        self.starts += 1;
+        self.servers[pod].facts = ServerFacts { started: Some(self.starts), ..facts };
     }
 }
 
@@ -171,10 +189,13 @@ impl Probe for SharedWorld {
     }
 }
 
+/// Returns the facts of a standby that receives the first timeline.
 pub(super) fn standby() -> ServerFacts {
     ServerFacts {
         role: Role::Standby,
         system: Some(SYSTEM),
+        timeline: Some(1),
+        receiving_timeline: Some(1),
         receiving: Some(true),
         position: Some(1),
         ..ServerFacts::default()
