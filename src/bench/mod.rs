@@ -54,7 +54,14 @@ impl MemberInfo for Pod {
     }
 
     fn eligibility(&self) -> Eligibility {
-        Eligibility { state: State::Healthy, role: self.0.role, read_only: false, fenced: false, late: false }
+        Eligibility {
+            state: State::Healthy,
+            role: self.0.role,
+            read_only: false,
+            fenced: false,
+            late: false,
+            role_only: false,
+        }
     }
 
     fn pod(&self) -> Arc<Inner> {

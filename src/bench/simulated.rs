@@ -64,7 +64,14 @@ impl MemberInfo for Pod {
     }
 
     fn eligibility(&self) -> Eligibility {
-        Eligibility { state: self.health.state(), role: Role::Standby, read_only: false, fenced: false, late: false }
+        Eligibility {
+            state: self.health.state(),
+            role: Role::Standby,
+            read_only: false,
+            fenced: false,
+            late: false,
+            role_only: false,
+        }
     }
 
     fn pod(&self) -> Arc<Inner> {

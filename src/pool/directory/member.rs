@@ -43,11 +43,25 @@ pub(crate) struct Member {
     /// The last reported explanation of the server's connection limit being too low. `None` if the limit is high
     /// enough.
     pub(crate) shortfall: Option<String>,
+    /// The purpose for which this client uses the Pod.
+    pub(crate) usage: Usage,
     unresponsive: Option<Unresponsive>,
     /// True while the Pod's state is healthy. The prober chooses its interval by this flag. Relaxed: a stale value only
     /// delays one probe.
     healthy: Arc<AtomicBool>,
     prober: AbortHandle,
+}
+
+/// The purpose for which a client uses a Pod.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Usage {
+    /// All targets whose requirements the Pod fulfills.
+    #[default]
+    Full,
+    /// Targets that need the Pod's role, because no Pod of the client's subset has this role.
+    Role,
+    /// Measuring the replication lag of the standbys. Callers have not requested the Pod's role.
+    Lag,
 }
 
 /// The result of a probe that has passed.
@@ -90,6 +104,7 @@ impl Member {
             fence: None,
             lag: Lag::default(),
             shortfall: None,
+            usage: Usage::default(),
             unresponsive: None,
             healthy,
             prober,
@@ -111,7 +126,8 @@ impl Member {
     /// Returns the part of the member's state that is published in the view.
     pub(crate) fn pod_health(&self) -> PodHealth {
         let late = self.role == Role::Standby && self.lag.late;
-        PodHealth { state: self.health.state(), role: self.role, fence: self.fence, late, slots: self.slots() }
+        let warm = self.usage != Usage::Lag;
+        PodHealth { state: self.health.state(), role: self.role, fence: self.fence, late, warm, slots: self.slots() }
     }
 
     /// Returns the role and timeline that the server claims. Stale primaries are detected from these claims.
@@ -197,6 +213,7 @@ impl MemberInfo for Member {
             read_only: self.read_only,
             fenced: self.fence.is_some(),
             late: self.role == Role::Standby && self.lag.late,
+            role_only: self.usage != Usage::Full,
         }
     }
 

@@ -183,7 +183,14 @@ mod tests {
         }
 
         fn eligibility(&self) -> Eligibility {
-            Eligibility { state: State::Healthy, role: Role::Standby, read_only: false, fenced: false, late: false }
+            Eligibility {
+                state: State::Healthy,
+                role: Role::Standby,
+                read_only: false,
+                fenced: false,
+                late: false,
+                role_only: false,
+            }
         }
 
         fn pod(&self) -> usize {

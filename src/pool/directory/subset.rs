@@ -10,7 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Directory, member::Member};
+use super::{
+    Directory,
+    member::{Member, Usage},
+};
 use crate::{
     balance::subset::{Ranked, Ranking, Standing, choose, cover_role},
     config::{Config, Target},
@@ -44,7 +47,10 @@ pub(crate) struct Subset {
     /// All Pods, highest rank first.
     named: Vec<Named>,
     /// Bit set of the [roles](Target::roles) that callers have requested.
-    roles: u8,
+    requested: u8,
+    /// [`Target::WRITES`] if a lag limit is configured: replication lag is measured against the primary, so the client
+    /// uses a primary even if no caller has requested one.
+    for_lag: u8,
     /// Time at which the subset must be chosen again, unless an event requires this earlier.
     choose_again_at: Option<Instant>,
 }
@@ -76,10 +82,8 @@ impl Subset {
             max_connections: limits.max_connections,
             known: KnownSet::default(),
             named: Vec::new(),
-            // Replication lag is measured against the primary, so a configured lag limit requires a primary in the
-            // subset.
-            roles: config.target().roles()
-                | if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() { Target::WRITES } else { 0 },
+            requested: config.target().roles(),
+            for_lag: if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() { Target::WRITES } else { 0 },
             choose_again_at: None,
         })
     }
@@ -116,9 +120,23 @@ impl Subset {
         self.choose_again_at
     }
 
+    /// Returns the bit set of the [roles](Target::roles) that the client needs.
+    fn roles(&self) -> u8 {
+        self.requested | self.for_lag
+    }
+
+    /// Returns the purpose for which the client uses a chosen Pod.
+    fn usage(&self, ranked: &Ranked) -> Usage {
+        match ranked.role {
+            _ if !ranked.role_only => Usage::Full,
+            Role::Primary if self.requested & Target::WRITES == 0 => Usage::Lag,
+            _ => Usage::Role,
+        }
+    }
+
     /// Returns the size of the subset, and the maximum number of additional Pods that are used because of their role.
     fn sizes(&self) -> (usize, usize) {
-        let extra = self.roles.count_ones() as usize;
+        let extra = self.roles().count_ones() as usize;
         let pods = self.named.len();
         let size = self.size.unwrap_or(pods).min(pods);
         let size = self.max_connections.map_or(size, |limit| size.min(max_pods(limit, pods, extra)));
@@ -174,7 +192,7 @@ impl Directory {
 
     pub(super) fn on_roles_requested(&mut self, roles: u8) {
         if let Some(subset) = &mut self.subset {
-            subset.roles |= roles;
+            subset.requested |= roles;
             self.reconsider = true;
         }
     }
@@ -225,13 +243,15 @@ impl Directory {
         let (size, _) = subset.sizes();
         choose(&mut ranked, size);
         for (bit, role) in [(Target::WRITES, Role::Primary), (Target::READS, Role::Standby)] {
-            if subset.roles & bit != 0 && cover_role(&mut ranked, role) {
+            if subset.roles() & bit != 0 && cover_role(&mut ranked, role) {
                 let tried_until = subset.named.iter().filter_map(|named| named.passed_at.map(|at| at + TRIED_FOR));
                 tried_until.filter(|&at| at > now).for_each(&mut choose_again);
             }
         }
         subset.choose_again_at = again;
         let (used, unused): (Vec<_>, Vec<_>) = subset.named.iter().zip(&ranked).partition(|(_, ranked)| ranked.chosen);
+        let role_only = used.iter().filter(|(_, ranked)| ranked.role_only);
+        let usages: Vec<_> = role_only.map(|(named, ranked)| (named.endpoint.clone(), subset.usage(ranked))).collect();
         let used: Vec<_> = used.into_iter().map(|(named, _)| named.endpoint.clone()).collect();
         let unused: Arc<[Endpoint]> = unused.into_iter().map(|(named, _)| named.endpoint.clone()).collect();
         if self.unused != unused {
@@ -239,6 +259,11 @@ impl Directory {
             self.changed = true;
         }
         self.replace_members(&used, now);
+        for member in self.members.all_mut() {
+            let limited = usages.iter().find(|(endpoint, _)| *endpoint == member.pod.endpoint);
+            let usage = limited.map_or(Usage::Full, |(_, usage)| *usage);
+            self.changed |= std::mem::replace(&mut member.usage, usage) != usage;
+        }
         self.divide();
     }
 
@@ -265,7 +290,7 @@ impl Directory {
             Some(subset) => (subset.sizes().0, subset.named.len()),
             None => (self.members.all().len(), self.members.all().len()),
         };
-        let writes = self.subset.as_ref().is_none_or(|subset| subset.roles & Target::WRITES != 0);
+        let writes = self.subset.as_ref().is_none_or(|subset| subset.roles() & Target::WRITES != 0);
         let clients = self.inner.shared.limits.clients;
         let Some(member) = self.find(serial) else { return };
         let Some(slots) = member.slots() else { return };

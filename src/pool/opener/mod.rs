@@ -104,8 +104,8 @@ fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
     };
     let permits = pod.permits();
     let openings = pod.openings();
-    // Only a Pod that is healthy, not fenced and not drained is kept at `min_idle` idle connections.
-    let in_use = health.state == State::Healthy && health.fence.is_none() && !pod.slot.is_closed();
+    // Only a Pod that is healthy, not fenced, not drained and used for callers is kept at `min_idle` idle connections.
+    let in_use = health.state == State::Healthy && health.fence.is_none() && health.warm && !pod.slot.is_closed();
     let missed = usize::from(pod.take_missed() && permits > 0);
     // After a failed dial, connections are opened only for waiters while there are any. The server may have no free
     // connection slots, and connections opened ahead of demand would take slots from other clients.

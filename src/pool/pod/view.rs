@@ -32,6 +32,9 @@ pub(crate) struct PodHealth {
     pub(crate) fence: Option<Fence>,
     /// True for a standby whose replication lag exceeds the limit.
     pub(crate) late: bool,
+    /// True if `min_idle` connections to the Pod are kept idle. False if the client uses the Pod only to measure
+    /// replication lag.
+    pub(crate) warm: bool,
     /// Maximum number of connections that the server allows for this login role and database, over all clients
     /// together.
     pub(crate) slots: Option<u32>,
