@@ -71,6 +71,7 @@ impl MemberInfo for Pod {
             fenced: false,
             late: false,
             suspect: false,
+            role_only: false,
         }
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Eligibility {
     /// True if a session of the Pod has ended and the Pod has not responded since then; see
     /// [`suspicion`](super::suspicion). Other Pods are preferred.
     pub(crate) suspect: bool,
+    /// True if this client uses the Pod only because of its role, in addition to the Pods of its subset.
+    pub(crate) role_only: bool,
 }
 
 /// The candidates for every target.
@@ -43,6 +45,8 @@ const WRITABLE_PRIMARY: u8 = 1;
 const READ_ONLY_PRIMARY: u8 = 2;
 const STANDBY: u8 = 4;
 const UNKNOWN: u8 = 8;
+/// The bit of a Pod that is used only for its role is the bit of its kind, shifted by this number.
+const ROLE_ONLY: u32 = 4;
 
 /// The kinds of Pods, each with the role and the read-only setting of its servers.
 const KINDS: [(u8, Role, bool); 4] = [
@@ -57,6 +61,8 @@ const KINDS: [(u8, Role, bool); 4] = [
 const ACCEPTED: [u8; LISTS] = kinds(false);
 /// The kinds of Pods that each target prefers among the accepted ones, indexed by [`Target::index`].
 const PREFERRED: [u8; LISTS] = kinds(true);
+/// The kinds of Pods that serve each target even if they are used only for their role, indexed by [`Target::index`].
+const ROLES: [u8; LISTS] = needed();
 
 /// Returns the kinds of Pods that each target accepts. If `preferred` is true, returns only the accepted kinds that the
 /// target also prefers.
@@ -76,40 +82,65 @@ const fn kinds(preferred: bool) -> [u8; LISTS] {
     kinds
 }
 
+/// Returns the kinds of Pods that have the role that each target needs.
+const fn needed() -> [u8; LISTS] {
+    let (mut kinds, mut i) = ([0; LISTS], 0);
+    while i < LISTS {
+        kinds[i] = match Target::ALL[i].roles() {
+            Target::WRITES => WRITABLE_PRIMARY | READ_ONLY_PRIMARY,
+            Target::READS => STANDBY,
+            _ => 0,
+        };
+        i += 1;
+    }
+    kinds
+}
+
 impl Eligibility {
     fn kind(&self) -> u8 {
-        match self.role {
+        let kind = match self.role {
             Role::Primary if self.read_only => READ_ONLY_PRIMARY,
             Role::Primary => WRITABLE_PRIMARY,
             Role::Standby => STANDBY,
             Role::Unknown => UNKNOWN,
-        }
+        };
+        if self.role_only { kind << ROLE_ONLY } else { kind }
     }
+}
+
+/// Returns the kinds of Pods, of the kinds in `present`, that serve a target. Pods that are used only for their role
+/// serve a target that does not need this role only if no other Pod can serve the target.
+fn wanted(target: Target, present: u8) -> u8 {
+    let (accepted, preferred) = (ACCEPTED[target.index()], PREFERRED[target.index()]);
+    let with_role = |kinds: u8, roles: u8| kinds | (kinds & roles) << ROLE_ONLY;
+    let needed = ROLES[target.index()];
+    let choices = [(preferred, needed), (accepted, needed), (preferred, u8::MAX), (accepted, u8::MAX)];
+    let mut serving = choices.into_iter().map(|(kinds, roles)| with_role(kinds, roles) & present);
+    serving.find(|kinds| *kinds != 0).unwrap_or(0)
 }
 
 /// Computes the candidates for every target.
 ///
 /// The candidates are the healthy Pods, or the ejected Pods if no unfenced Pod is healthy. A Pod is never a candidate
 /// while it has not passed a probe yet, is draining, is fenced, or is too far behind its primary. [`Target::accepts`]
-/// and [`Target::prefers`] select the candidates for each target. A suspect Pod is a candidate only if no other Pod is.
-/// If a target excludes the writable primary, no standby is usable, and at least one standby is too far behind,
-/// `fallback` decides whether the primary serves the target instead.
+/// and [`Target::prefers`] select the candidates for each target. A Pod that is used only for its role is a candidate
+/// for targets that need this role, and for other targets only if they have no other candidate. The same holds for a
+/// suspect Pod and all targets. If a target excludes the writable primary, no standby is usable, and at least one
+/// standby is too far behind, `fallback` decides whether the primary serves the target instead.
 pub(crate) fn candidates(pods: &[Eligibility], fallback: LagFallback) -> Lists {
     let panic = !pods.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
     let usable = if panic { State::Ejected } else { State::Healthy };
     let serving = || (0..).zip(pods).filter(|(_, pod)| pod.state == usable && !pod.fenced && !pod.late);
     let present = serving().fold(0, |kinds, (_, pod)| kinds | pod.kind());
-    let primary_replaces_standbys =
-        fallback == LagFallback::Primary && present & STANDBY == 0 && pods.iter().any(|pod| pod.late);
+    let primary_replaces_standbys = fallback == LagFallback::Primary
+        && present & (STANDBY | STANDBY << ROLE_ONLY) == 0
+        && pods.iter().any(|pod| pod.late);
     let wanted = Target::ARRAY.map(|target| {
         let target = match target.excludes_writable_primary() && primary_replaces_standbys {
             true => Target::Primary,
             false => target,
         };
-        match PREFERRED[target.index()] & present {
-            0 => ACCEPTED[target.index()] & present,
-            preferred => preferred,
-        }
+        wanted(target, present)
     });
 
     let mut sets = Vec::with_capacity(LISTS);
@@ -137,7 +168,7 @@ mod tests {
     use super::*;
 
     fn pod(state: State, role: Role) -> Eligibility {
-        Eligibility { state, role, read_only: false, fenced: false, late: false, suspect: false }
+        Eligibility { state, role, read_only: false, fenced: false, late: false, suspect: false, role_only: false }
     }
 
     fn of(lists: &Lists, target: Target) -> &[u32] {
@@ -199,16 +230,49 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_pod_used_only_for_its_role_serves_only_targets_that_need_the_role() {
+        let role_only = |role| Eligibility { role_only: true, ..pod(State::Healthy, role) };
+        let standby = pod(State::Healthy, Role::Standby);
+        let lists = candidates(&[role_only(Role::Primary), standby, standby], LagFallback::Fail);
+        for target in [Target::Any, Target::PreferStandby, Target::Standby, Target::ReadOnly] {
+            assert_eq!(of(&lists, target), [1, 2], "{target}");
+        }
+        for target in [Target::Primary, Target::ReadWrite, Target::PreferPrimary] {
+            assert_eq!(of(&lists, target), [0], "{target}");
+        }
+        let lists = candidates(&[pod(State::Healthy, Role::Primary), role_only(Role::Standby)], LagFallback::Fail);
+        for target in [Target::Any, Target::Primary, Target::PreferPrimary] {
+            assert_eq!(of(&lists, target), [0], "{target}");
+        }
+        for target in [Target::PreferStandby, Target::Standby, Target::ReadOnly] {
+            assert_eq!(of(&lists, target), [1], "{target}");
+        }
+    }
+
+    #[test]
+    fn a_pod_used_only_for_its_role_replaces_the_last_candidate() {
+        let primary = Eligibility { role_only: true, ..pod(State::Healthy, Role::Primary) };
+        let late = Eligibility { late: true, ..pod(State::Healthy, Role::Standby) };
+        for other in [pod(State::Ejected, Role::Standby), late] {
+            let lists = candidates(&[primary, other], LagFallback::Fail);
+            assert_eq!((of(&lists, Target::Any), of(&lists, Target::PreferStandby)), (&[0][..], &[0][..]));
+            assert!(of(&lists, Target::Standby).is_empty());
+        }
+        assert_eq!(of(&candidates(&[primary, late], LagFallback::Primary), Target::Standby), [0]);
+    }
+
     proptest! {
         #[test]
         fn candidates_are_usable_and_exist_if_any_pod_is_usable(
             pods in prop::collection::vec(
-                (0..State::ALL.len(), 0..Role::ALL.len(), any::<bool>(), prop::bool::weighted(0.2)), 0..12)
+                (0..State::ALL.len(), 0..Role::ALL.len(), any::<bool>(), prop::bool::weighted(0.2), any::<bool>()),
+                0..12)
         ) {
             let pods: Vec<_> = pods
                 .iter()
-                .map(|&(state, role, read_only, fenced)| {
-                    Eligibility { read_only, fenced, ..pod(State::ALL[state], Role::ALL[role]) }
+                .map(|&(state, role, read_only, fenced, role_only)| {
+                    Eligibility { read_only, fenced, role_only, ..pod(State::ALL[state], Role::ALL[role]) }
                 })
                 .collect();
             let lists = candidates(&pods, LagFallback::Fail);

@@ -67,12 +67,14 @@ pub(crate) struct Ranked {
     pub(crate) tried: bool,
     /// The result of the choice: true if the client uses the Pod.
     pub(crate) chosen: bool,
+    /// True if the client uses the Pod only because of its role. A Pod of the subset itself is used for all targets.
+    pub(crate) role_only: bool,
 }
 
 impl Ranked {
     /// Creates an entry that is not chosen.
     pub(crate) fn new(standing: Standing, role: Role, tried: bool) -> Self {
-        Self { standing, role, tried, chosen: false }
+        Self { standing, role, tried, chosen: false, role_only: false }
     }
 
     fn serves(&self) -> bool {
@@ -111,21 +113,21 @@ pub(crate) fn choose(ranked: &mut [Ranked], size: usize) {
 
 /// Makes sure that the client uses a serving Pod of this role, in addition to the chosen Pods.
 ///
-/// If no chosen Pod has the role, chooses a serving Pod that has it. If there is none, chooses the next
-/// [`ROLE_CANDIDATES`] Pods in the ranking that have not been tried yet, and returns true, because the search
-/// continues.
+/// If no chosen Pod has the role, chooses a serving Pod that has it, and sets `role_only` in its entry. If there is
+/// none, chooses the next [`ROLE_CANDIDATES`] Pods in the ranking that have not been tried yet, and returns true,
+/// because the search continues.
 pub(crate) fn cover_role(ranked: &mut [Ranked], role: Role) -> bool {
     let has_role = |pod: &Ranked| pod.serves() && pod.role == role;
     if ranked.iter().any(|pod| pod.chosen && has_role(pod)) {
         return false;
     }
     if let Some(pod) = ranked.iter_mut().find(|pod| has_role(pod)) {
-        pod.chosen = true;
+        (pod.chosen, pod.role_only) = (true, true);
         return false;
     }
     let untried = |pod: &&mut Ranked| !pod.chosen && !pod.tried && pod.standing != Standing::Failing;
     for pod in ranked.iter_mut().filter(untried).take(ROLE_CANDIDATES) {
-        pod.chosen = true;
+        (pod.chosen, pod.role_only) = (true, true);
     }
     true
 }

@@ -7,6 +7,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use proptest::prelude::*;
 
 use super::{super::Rng, *};
+use crate::{
+    config::{LagFallback, Target},
+    health::{
+        State,
+        candidates::{Eligibility, candidates},
+    },
+};
 
 fn pod(number: u32) -> Endpoint {
     Endpoint::new(([10, 0, (number >> 8) as u8, number as u8], 5432).into())
@@ -227,4 +234,51 @@ fn a_named_pod_keeps_its_rank_when_its_address_changes() {
     let at = |last: u8| Endpoint::named("postgresql-sfs-3", ([10, 0, 0, last], 5432).into());
     assert_eq!(ranking.score(&at(1)), ranking.score(&at(2)));
     assert_ne!(ranking.score(&at(1)), Ranking::new(&"web-8").score(&at(1)));
+}
+
+#[test]
+fn a_primary_outside_the_subset_takes_no_reads_of_other_targets() {
+    const PODS: u32 = 20;
+    const CLIENTS: u64 = 500;
+    let mut reads = [0.0; PODS as usize];
+    let mut used_by = 0;
+    for id in 0..CLIENTS {
+        let ranking = Ranking::new(&id);
+        let mut ranked: Vec<u32> = (0..PODS).collect();
+        ranked.sort_by_key(|&number| std::cmp::Reverse(ranking.score(&pod(number))));
+        let role = |number: u32| if number == 0 { Role::Primary } else { Role::Standby };
+        let mut entries: Vec<_> = ranked.iter().map(|&n| Ranked::new(Standing::Unused, role(n), false)).collect();
+        choose(&mut entries, 3);
+        // The chosen Pods serve, and one of the others was found to be the primary.
+        for (entry, &number) in entries.iter_mut().zip(&ranked) {
+            if entry.chosen || number == 0 {
+                entry.standing = Standing::Serving;
+            }
+        }
+        assert!(!cover_role(&mut entries, Role::Primary), "the primary is found");
+        let eligible: Vec<_> = entries
+            .iter()
+            .map(|entry| Eligibility {
+                state: if entry.chosen { State::Healthy } else { State::Draining },
+                role: entry.role,
+                read_only: false,
+                fenced: false,
+                late: false,
+                suspect: false,
+                role_only: entry.role_only,
+            })
+            .collect();
+        let lists = candidates(&eligible, LagFallback::Fail);
+        let serving = |target: Target| &lists.distinct[lists.of[target.index()]];
+        assert_eq!(serving(Target::Primary).len(), 1, "every client can write");
+        let any = serving(Target::Any);
+        assert_eq!(any.len(), 3);
+        any.iter().for_each(|&place| reads[ranked[place as usize] as usize] += 1.0 / 3.0);
+        used_by += u32::from(entries.iter().zip(&ranked).any(|(entry, &number)| number == 0 && entry.chosen));
+    }
+    let fair = CLIENTS as f64 / f64::from(PODS);
+    let share = reads[0] / fair;
+    println!("used by {used_by} clients, the primary has {share:.2} of a fair share of the reads for the target `any`");
+    assert_eq!(u64::from(used_by), CLIENTS);
+    assert!(share <= 1.3, "{share:.2}");
 }

@@ -65,7 +65,9 @@ pub struct Limits {
     pub max_connections: Option<usize>,
     /// Maximum number of Pods that this client uses. Each client selects a different subset, depending on its
     /// `client_id`, so many clients spread evenly over all Pods. A Pod that fails or has no free connection slots is
-    /// replaced by another. 1 to 100,000; by default all Pods, or as many as `max_connections` allows.
+    /// replaced by another. If no Pod of the subset has a role that callers request, such as the primary, the client
+    /// also uses a Pod with this role, but only for callers that need the role. 1 to 100,000; by default all Pods, or
+    /// as many as `max_connections` allows.
     pub subset_size: Option<usize>,
     /// Number of clients with this configuration. Used only to check that the servers allow enough connections for all
     /// clients: see [`Event::ServerOversubscribed`](crate::Event::ServerOversubscribed). 1 to 1,000,000; unknown by

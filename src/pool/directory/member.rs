@@ -58,6 +58,8 @@ pub(crate) struct Member {
     /// The last reported explanation of the server's connection limit being too low. `None` if the limit is high
     /// enough.
     pub(crate) shortfall: Option<String>,
+    /// The purpose for which this client uses the Pod.
+    pub(crate) usage: Usage,
     unresponsive: Option<Unresponsive>,
     pub(crate) suspicion: Suspicion,
     /// Set while an ejected primary passes its probes but has not returned yet: all other Pods that pass their probes
@@ -69,6 +71,18 @@ pub(crate) struct Member {
     /// delays one probe.
     healthy: Arc<AtomicBool>,
     prober: AbortHandle,
+}
+
+/// The purpose for which a client uses a Pod.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Usage {
+    /// All targets whose requirements the Pod fulfills.
+    #[default]
+    Full,
+    /// Targets that need the Pod's role, because no Pod of the client's subset has this role.
+    Role,
+    /// Measuring the replication lag of the standbys. Callers have not requested the Pod's role.
+    Lag,
 }
 
 /// The result of a probe that has passed.
@@ -118,6 +132,7 @@ impl Member {
             late_reported: false,
             disconnected_since: None,
             shortfall: None,
+            usage: Usage::default(),
             unresponsive: None,
             suspicion: Suspicion::default(),
             returning_since: None,
@@ -160,6 +175,7 @@ impl Member {
             late: self.is_late(),
             suspect: self.suspicion.is_suspect(),
             absent: self.standing(),
+            warm: self.usage != Usage::Lag,
             slots: self.slots(),
         }
     }
@@ -293,6 +309,7 @@ impl MemberInfo for Member {
             fenced: self.fence.is_some() || self.is_detached(),
             late: self.is_late(),
             suspect: self.suspicion.is_suspect(),
+            role_only: self.usage != Usage::Full,
         }
     }
 

@@ -190,6 +190,7 @@ mod tests {
                 fenced: false,
                 late: false,
                 suspect: false,
+                role_only: false,
             }
         }
 

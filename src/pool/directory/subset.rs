@@ -10,7 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Directory, member::Member};
+use super::{
+    Directory,
+    member::{Member, Usage},
+};
 use crate::{
     balance::subset::{Ranked, Ranking, Standing, choose, cover_role},
     config::{Config, Target},
@@ -46,7 +49,10 @@ pub(crate) struct Subset {
     /// Number of Pods in `named` whose absence from DNS is confirmed. They are used in addition to the subset.
     absent: usize,
     /// Bit set of the [roles](Target::roles) that callers have requested.
-    roles: u8,
+    requested: u8,
+    /// [`Target::WRITES`] if a lag limit is configured: replication lag is measured against the primary, so the client
+    /// uses a primary even if no caller has requested one.
+    for_lag: u8,
     /// Time at which the subset must be chosen again, unless an event requires this earlier.
     choose_again_at: Option<Instant>,
 }
@@ -79,10 +85,8 @@ impl Subset {
             known: KnownSet::default(),
             named: Vec::new(),
             absent: 0,
-            // Replication lag is measured against the primary, so a configured lag limit requires a primary in the
-            // subset.
-            roles: config.target().roles()
-                | if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() { Target::WRITES } else { 0 },
+            requested: config.target().roles(),
+            for_lag: if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() { Target::WRITES } else { 0 },
             choose_again_at: None,
         })
     }
@@ -119,9 +123,23 @@ impl Subset {
         self.choose_again_at
     }
 
+    /// Returns the bit set of the [roles](Target::roles) that the client needs.
+    fn roles(&self) -> u8 {
+        self.requested | self.for_lag
+    }
+
+    /// Returns the purpose for which the client uses a chosen Pod.
+    fn usage(&self, ranked: &Ranked) -> Usage {
+        match ranked.role {
+            _ if !ranked.role_only => Usage::Full,
+            Role::Primary if self.requested & Target::WRITES == 0 => Usage::Lag,
+            _ => Usage::Role,
+        }
+    }
+
     /// Returns the size of the subset, and the maximum number of additional Pods that are used because of their role.
     fn sizes(&self) -> (usize, usize) {
-        let extra = self.roles.count_ones() as usize;
+        let extra = self.roles().count_ones() as usize;
         // An absent Pod needs a pooled connection, a probe connection, and one for test dials.
         let pods = self.named.len() - self.absent.min(self.named.len());
         let size = self.size.unwrap_or(pods).min(pods);
@@ -189,7 +207,7 @@ impl Directory {
         self.review_absences = true;
         if let Some(subset) = &mut self.subset {
             let requested = Target::ARRAY.into_iter().filter(|target| target.bit() & targets != 0);
-            subset.roles |= requested.fold(0, |roles, target| roles | target.roles());
+            subset.requested |= requested.fold(0, |roles, target| roles | target.roles());
             self.reconsider = true;
         }
     }
@@ -245,13 +263,15 @@ impl Directory {
         let (size, _) = subset.sizes();
         choose(&mut ranked, size);
         for (bit, role) in [(Target::WRITES, Role::Primary), (Target::READS, Role::Standby)] {
-            if subset.roles & bit != 0 && cover_role(&mut ranked, role) {
+            if subset.roles() & bit != 0 && cover_role(&mut ranked, role) {
                 let tried_until = named.iter().filter_map(|named| named.passed_at.map(|at| at + TRIED_FOR));
                 tried_until.filter(|&at| at > now).for_each(&mut choose_again);
             }
         }
         subset.choose_again_at = again;
         let (used, unused): (Vec<_>, Vec<_>) = named.iter().zip(&ranked).partition(|(_, ranked)| ranked.chosen);
+        let role_only = used.iter().filter(|(_, ranked)| ranked.role_only);
+        let usages: Vec<_> = role_only.map(|(named, ranked)| (named.endpoint.clone(), subset.usage(ranked))).collect();
         let mut used: Vec<_> = used.into_iter().map(|(named, _)| named.endpoint.clone()).collect();
         used.extend(absent);
         let unused: Arc<[Endpoint]> = unused.into_iter().map(|(named, _)| named.endpoint.clone()).collect();
@@ -260,6 +280,11 @@ impl Directory {
             self.changed = true;
         }
         self.replace_members(&used, now);
+        for member in self.members.all_mut() {
+            let limited = usages.iter().find(|(endpoint, _)| *endpoint == member.pod.endpoint);
+            let usage = limited.map_or(Usage::Full, |(_, usage)| *usage);
+            self.changed |= std::mem::replace(&mut member.usage, usage) != usage;
+        }
         self.divide();
     }
 
@@ -286,7 +311,7 @@ impl Directory {
             Some(subset) => (subset.sizes().0, subset.named.len()),
             None => (self.members.all().len(), self.members.all().len()),
         };
-        let writes = self.subset.as_ref().is_none_or(|subset| subset.roles & Target::WRITES != 0);
+        let writes = self.subset.as_ref().is_none_or(|subset| subset.roles() & Target::WRITES != 0);
         let clients = self.inner.shared.limits.clients;
         let Some(member) = self.find(serial) else { return };
         let Some(slots) = member.slots() else { return };

@@ -41,6 +41,9 @@ pub(crate) struct PodHealth {
     pub(crate) late: bool,
     /// True if a session of the Pod has ended and the Pod has not responded since then. Other Pods are preferred.
     pub(crate) suspect: bool,
+    /// True if `min_idle` connections to the Pod are kept idle. False if the client uses the Pod only to measure
+    /// replication lag.
+    pub(crate) warm: bool,
     /// Maximum number of connections that the server allows for this login role and database, over all clients
     /// together.
     pub(crate) slots: Option<u32>,

@@ -47,7 +47,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
         let view = inner.published.load();
         latencies.tick(&view, Instant::now());
         if tick % ROUND == 0 {
-            view.pods().for_each(|(pod, _)| reap(pod));
+            view.pods().for_each(|(pod, health)| reap(pod, health.warm));
             // Reaping may have left a Pod with fewer idle connections than `min_idle`, so the opener is woken.
             inner.shared.waiters.wake_opener();
             inner.export();
@@ -63,9 +63,11 @@ pub(crate) async fn run(inner: Arc<Inner>) {
 }
 
 /// Closes idle connections that have ended, have reached `max_lifetime` or `idle_timeout`, or exceed the Pod's maximum
-/// number of connections. `idle_timeout` never reduces the number of idle connections below `min_idle`.
-fn reap(pod: &Arc<Pod>) {
+/// number of connections. If the Pod is used for callers (`warm`), `idle_timeout` never reduces the number of idle
+/// connections below `min_idle`.
+fn reap(pod: &Arc<Pod>, warm: bool) {
     let shared = pod.shared();
+    let min_idle = if warm { shared.limits.min_idle } else { 0 };
     let limit = u64::try_from(shared.limits.idle_timeout.as_millis()).unwrap_or(u64::MAX);
     let now = shared.clock.now();
     // Inspecting the idle connections takes them out of their queue, and the Pod would briefly seem to have none. So
@@ -76,7 +78,7 @@ fn reap(pod: &Arc<Pod>) {
     let mut kept = 0;
     // The most recently used connections are inspected first and are therefore kept.
     pod.reap(|conn| {
-        let timed_out = now.saturating_sub(conn.idle_since) > limit && kept >= shared.limits.min_idle;
+        let timed_out = now.saturating_sub(conn.idle_since) > limit && kept >= min_idle;
         let keep = conn.is_reusable(now) && !timed_out;
         kept += usize::from(keep);
         keep

@@ -1,0 +1,123 @@
+//! Tests that Pods get the shares of the requests that correspond to their capacity: a primary outside the subset, new
+//! pools, and restarted Pods.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use podpool::{Config, Pool, State, Target, testkit::Cluster};
+use tokio::time::{MissedTickBehavior, interval};
+
+mod common;
+use common::{in_state, until};
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn build(cluster: &Cluster, parameters: &str) -> Pool {
+    let config: Config = format!("{}{parameters}", cluster.url()).parse().expect("the URL parses");
+    Pool::builder(config).build().expect("the pool is created")
+}
+
+fn addresses(cluster: &Cluster) -> Vec<IpAddr> {
+    cluster.pods().iter().map(|pod| pod.address().ip()).collect()
+}
+
+/// Runs `requests` short statements at this rate, each in a checkout of its own and without waiting for the previous
+/// ones. Returns the start of each statement and the address of the Pod that it ran on.
+async fn paced(pool: &Pool, target: Target, rate: u32, requests: usize) -> Vec<(Instant, IpAddr)> {
+    let mut pace = interval(Duration::from_secs(1) / rate);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut tasks = Vec::new();
+    for _ in 0..requests {
+        pace.tick().await;
+        let pool = pool.clone();
+        tasks.push(tokio::spawn(async move {
+            let began = Instant::now();
+            let client = pool.get_for(target).await.expect("checkout succeeds");
+            client.simple_query("SELECT 1").await.expect("the statement succeeds");
+            (began, client.endpoint().address().ip())
+        }));
+    }
+    let mut done = Vec::new();
+    for task in tasks {
+        done.push(task.await.expect("the task does not panic"));
+    }
+    done
+}
+
+fn count(requests: &[(Instant, IpAddr)]) -> BTreeMap<IpAddr, usize> {
+    let mut counts = BTreeMap::new();
+    requests.iter().for_each(|(_, pod)| *counts.entry(*pod).or_default() += 1);
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_outside_the_subset_takes_only_writes() {
+    const PODS: usize = 5;
+    let cluster = Cluster::start(PODS).await.expect("the cluster starts");
+    let primary = addresses(&cluster)[0];
+    // Two of five clients have the primary in their subsets of two Pods, as on average over all clients.
+    let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    for id in 0.. {
+        let pool = build(&cluster, &format!("&subset_size=2&client_id=web-{id}"));
+        until(LONG, "two healthy Pods", || in_state(&pool, State::Healthy) == 2).await;
+        let has_primary = pool.status().endpoints.iter().any(|pod| pod.endpoint.address().ip() == primary);
+        let (clients, wanted) = if has_primary { (&mut inside, 2) } else { (&mut outside, 3) };
+        if clients.len() < wanted {
+            clients.push(pool);
+        }
+        if (inside.len(), outside.len()) == (2, 3) {
+            break;
+        }
+    }
+    let mut total = BTreeMap::new();
+    for (pool, has_primary) in inside.iter().map(|pool| (pool, true)).chain(outside.iter().map(|pool| (pool, false))) {
+        let writer = pool.primary().await.expect("the primary is found");
+        assert_eq!(writer.endpoint().address().ip(), primary);
+        drop(writer);
+        let reads = count(&paced(pool, Target::Any, 400, 400).await);
+        assert_eq!(reads.contains_key(&primary), has_primary, "{reads:?}");
+        reads.into_iter().for_each(|(pod, reads)| *total.entry(pod).or_default() += reads);
+    }
+    let sum: usize = total.values().sum();
+    let share = total[&primary] as f64 * PODS as f64 / sum as f64;
+    println!("the primary has {share:.2} of a fair share of {sum} reads for the target `any`: {total:?}");
+    assert!(share <= 1.3, "{share:.2}");
+    drop((inside, outside));
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_used_only_to_measure_lag_has_no_idle_connections() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let primary = addresses(&cluster)[0];
+    for id in 0.. {
+        let pool = build(&cluster, &format!("&subset_size=1&max_lag=10s&idle_timeout=1s&client_id=web-{id}"));
+        // Returns the number of idle connections to the primary.
+        let idle = || {
+            let status = pool.status();
+            let pod = status.endpoints.iter().find(|pod| pod.endpoint.address().ip() == primary);
+            pod.filter(|pod| pod.state == State::Healthy).map(|pod| pod.idle)
+        };
+        until(LONG, "the primary is found", || idle().is_some()).await;
+        let read = pool.get_for(Target::PreferStandby).await.expect("checkout succeeds");
+        let reader = read.endpoint().address().ip();
+        drop(read);
+        let settled = || in_state(&pool, State::Healthy) == pool.status().endpoints.len();
+        until(LONG, "every Pod in use is healthy", settled).await;
+        if reader == primary || pool.status().endpoints.len() != 2 {
+            continue; // the primary is this client's subset
+        }
+        // The primary may have been found before the standby served, and then have served callers for a moment.
+        until(LONG, "no idle connection to the primary", || idle() == Some(0)).await;
+        let reads = count(&paced(&pool, Target::PreferStandby, 200, 400).await);
+        assert!(!reads.contains_key(&primary), "{reads:?}");
+        assert_eq!(idle(), Some(0), "the primary serves no caller");
+        drop(pool.primary().await.expect("the primary serves writes"));
+        until(LONG, "a warm connection to the primary", || idle() > Some(0)).await;
+        break;
+    }
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
