@@ -7,7 +7,7 @@ use std::{
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use podpool::{
-    Client, Config, Kind, Phase, Pool, State, Target,
+    Client, Config, Event, Kind, Phase, Pool, State, Target,
     balance::{Candidates, Policy, Rng},
     metrics::{self, MetricKind, POOL_LABELS},
     testkit::Cluster,
@@ -187,9 +187,13 @@ async fn check_out_all(pool: &Pool) -> (Vec<Client>, podpool::Error) {
 
 /// Promotes a standby while the primary runs, then makes the former primary a standby.
 async fn fail_over(cluster: &Cluster, pool: &Pool) {
+    let mut events = pool.events();
     cluster.promote(1).await.expect("the standby is promoted");
     let fenced = || pool.status().endpoints.iter().filter(|pod| pod.fenced.is_some()).count();
     until(LIMIT, "the former primary is fenced", || fenced() == 1).await;
+    // The fence is reported only after the former primary has passed a probe that was sent after the promotion.
+    let reported = async { while !matches!(events.next().await, Some(Ok(Event::EndpointFenced { .. }))) {} };
+    tokio::time::timeout(LIMIT, reported).await.expect("the fence is reported");
     cluster.reattach(0).await.expect("the former primary becomes a standby");
     let healthy = || fenced() == 0 && in_state(pool, State::Healthy) == 3;
     until(LIMIT, "the new standby is healthy and not fenced", healthy).await;
