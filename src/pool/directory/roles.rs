@@ -54,7 +54,8 @@ impl Directory {
     /// Fences and unfences members according to the roles and timelines that all members claim.
     pub(super) fn judge_claims(&mut self, now: Instant) {
         let claims: Vec<_> = self.members.all().iter().map(Member::claim).collect();
-        let named = self.subset.as_ref().map_or(claims.len(), |subset| subset.endpoints().count());
+        let known = self.subset.as_ref().map_or(claims.len(), |subset| subset.endpoints().count());
+        let named = known - claims.iter().filter(|claim| !claim.named).count().min(known);
         let (verdicts, forgotten) = self.timelines.judge(&claims, named, now);
         self.emit_forgotten(forgotten);
         let events = &self.inner.shared.events;
