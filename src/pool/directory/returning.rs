@@ -2,7 +2,7 @@
 //! ejected. The pool learns of a promotion only from the promoted Pod, so before the former primary returns, all other
 //! Pods that pass their probes must respond to a probe that was sent after the primary passed its own.
 
-use super::Directory;
+use super::{Directory, Member};
 use crate::{
     endpoint::Role,
     health::{State, state::HealthEvent},
@@ -28,13 +28,9 @@ impl Directory {
 
     /// Applies the passed probes of ejected primaries that were waiting for the other Pods.
     pub(super) fn return_primaries(&mut self, now: Instant) {
-        let returning = |serial: &u64, directory: &Self| {
-            let member = directory.members.all().iter().find(|member| member.pod.serial == *serial)?;
-            member.returning_since
-        };
-        let serials: Vec<_> = self.members.all().iter().map(|member| member.pod.serial).collect();
-        for serial in serials {
-            let Some(since) = returning(&serial, self) else { continue };
+        let returning = |member: &Member| Some((member.pod.serial, member.returning_since?));
+        let returning: Vec<_> = self.members.all().iter().filter_map(returning).collect();
+        for (serial, since) in returning {
             if self.not_asked_since(serial, since) {
                 continue;
             }
@@ -53,8 +49,8 @@ impl Directory {
     /// passing, for example if its server has no free connection slot.
     fn not_asked_since(&self, serial: u64, since: Instant) -> bool {
         let others = self.members.all().iter().filter(|member| member.pod.serial != serial && member.passes_probes());
-        let has_passed = |member: &super::Member| member.last_probe.is_some_and(|probe| probe.sent >= since);
-        let has_failed = |member: &super::Member| member.probe_failed_at.is_some_and(|failed_at| failed_at >= since);
+        let has_passed = |member: &Member| member.last_probe.is_some_and(|probe| probe.sent >= since);
+        let has_failed = |member: &Member| member.probe_failed_at.is_some_and(|failed_at| failed_at >= since);
         let missing = others.filter(|member| !has_passed(member) && !has_failed(member));
         missing.inspect(|member| member.pod.probe_wanted.notify_one()).count() > 0
     }
@@ -62,7 +58,7 @@ impl Directory {
     /// Returns true if no other Pod with this role serves. Pods with a different role are ignored: serving standbys
     /// cannot replace the only primary.
     pub(super) fn is_alone(&self, serial: u64, role: Role) -> bool {
-        let same_role = |member: &&super::Member| member.pod.serial != serial && member.role == role;
-        !self.members.all().iter().filter(same_role).any(super::Member::serves)
+        let same_role = |member: &&Member| member.pod.serial != serial && member.role == role;
+        !self.members.all().iter().filter(same_role).any(Member::serves)
     }
 }
