@@ -54,15 +54,7 @@ impl MemberInfo for Pod {
     }
 
     fn eligibility(&self) -> Eligibility {
-        Eligibility {
-            state: State::Healthy,
-            role: self.0.role,
-            read_only: false,
-            fenced: false,
-            late: false,
-            suspect: false,
-            role_only: false,
-        }
+        Eligibility::unrestricted(State::Healthy, self.0.role)
     }
 
     fn pod(&self) -> Arc<Inner> {

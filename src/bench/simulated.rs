@@ -64,15 +64,7 @@ impl MemberInfo for Pod {
     }
 
     fn eligibility(&self) -> Eligibility {
-        Eligibility {
-            state: self.health.state(),
-            role: Role::Standby,
-            read_only: false,
-            fenced: false,
-            late: false,
-            suspect: false,
-            role_only: false,
-        }
+        Eligibility::unrestricted(self.health.state(), Role::Standby)
     }
 
     fn pod(&self) -> Arc<Inner> {

@@ -97,6 +97,12 @@ const fn needed() -> [u8; LISTS] {
 }
 
 impl Eligibility {
+    /// Returns the properties of a Pod to which no restriction applies.
+    #[cfg(any(feature = "bench", test))]
+    pub(crate) fn unrestricted(state: State, role: Role) -> Self {
+        Self { state, role, read_only: false, fenced: false, late: false, suspect: false, role_only: false }
+    }
+
     fn kind(&self) -> u8 {
         let kind = match self.role {
             Role::Primary if self.read_only => READ_ONLY_PRIMARY,
@@ -168,7 +174,7 @@ mod tests {
     use super::*;
 
     fn pod(state: State, role: Role) -> Eligibility {
-        Eligibility { state, role, read_only: false, fenced: false, late: false, suspect: false, role_only: false }
+        Eligibility::unrestricted(state, role)
     }
 
     fn of(lists: &Lists, target: Target) -> &[u32] {

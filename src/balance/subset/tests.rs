@@ -258,14 +258,9 @@ fn a_primary_outside_the_subset_takes_no_reads_of_other_targets() {
         assert!(!cover_role(&mut entries, Role::Primary), "the primary is found");
         let eligible: Vec<_> = entries
             .iter()
-            .map(|entry| Eligibility {
-                state: if entry.chosen { State::Healthy } else { State::Draining },
-                role: entry.role,
-                read_only: false,
-                fenced: false,
-                late: false,
-                suspect: false,
-                role_only: entry.role_only,
+            .map(|entry| {
+                let state = if entry.chosen { State::Healthy } else { State::Draining };
+                Eligibility { role_only: entry.role_only, ..Eligibility::unrestricted(state, entry.role) }
             })
             .collect();
         let lists = candidates(&eligible, LagFallback::Fail);

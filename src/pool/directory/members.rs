@@ -183,15 +183,7 @@ mod tests {
         }
 
         fn eligibility(&self) -> Eligibility {
-            Eligibility {
-                state: State::Healthy,
-                role: Role::Standby,
-                read_only: false,
-                fenced: false,
-                late: false,
-                suspect: false,
-                role_only: false,
-            }
+            Eligibility::unrestricted(State::Healthy, Role::Standby)
         }
 
         fn pod(&self) -> usize {

@@ -95,8 +95,7 @@ async fn run(permit: Permit, opening: Opening) {
             if began.elapsed() >= shared.limits.connect_timeout {
                 shared.counters.timed_out.increment(error.phase);
             }
-            let now = Instant::now();
-            let inconclusive = error.unresponsive && lock(&shared.local_health).was_late(began, now, now);
+            let inconclusive = error.unresponsive && shared.was_late_since(began);
             let (class, attempt) = to_attempt(&pod, error);
             tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
             if inconclusive {

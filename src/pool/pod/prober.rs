@@ -303,8 +303,7 @@ async fn dial(pod: &Arc<Pod>) -> Result<Dialled, Probed> {
     let mut dialled = dialer.dial(&pod.endpoint, connection_observer(pod, PROBE_GENERATION)).await;
     for _ in 0..EXTENSIONS {
         // A dial that has timed out while this client was late proves nothing and is repeated.
-        let was_late = || lock(&shared.local_health).was_late(began, Instant::now(), Instant::now());
-        if !matches!(&dialled, Err(error) if error.unresponsive && was_late()) {
+        if !matches!(&dialled, Err(error) if error.unresponsive && shared.was_late_since(began)) {
             break;
         }
         began = Instant::now();

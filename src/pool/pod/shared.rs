@@ -88,6 +88,12 @@ impl Shared {
         drop(self.inbox.send(message));
     }
 
+    /// Returns true if this client was late since `began`, so that a timeout that has just fired proves nothing.
+    pub(crate) fn was_late_since(&self, began: Instant) -> bool {
+        let now = Instant::now();
+        lock(&self.local_health).was_late(began, now, now)
+    }
+
     /// Records that statements were executed on a primary.
     pub(crate) fn wrote(&self) {
         // Relaxed: a stale value only delays or repeats a check for a promotion.
