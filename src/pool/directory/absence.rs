@@ -1,51 +1,17 @@
 //! Pods that are absent from DNS: applies the decision of [`health::absence`](crate::health::absence) to the members,
 //! drains detached Pods in time, and requests frequent lookups while a Pod or a role is missing.
 
-use tokio::task::AbortHandle;
-
-use super::{Directory, member::Member, members::MemberInfo as _};
+use super::{Directory, absent::Absent, member::Member, members::MemberInfo as _};
 use crate::{
     endpoint::Endpoint,
     error::Attempt,
     event::Event,
     health::{
         State,
-        absence::{self, Absence, Standing},
+        absence::{self, Standing},
     },
-    pool::{pod::test_dials::TestDials, supervise},
     time::Instant,
-    unwind::PanicSource,
 };
-
-/// The absence of a member, and the task that tests whether its server accepts new connections. Dropping it aborts the
-/// task.
-#[derive(Debug)]
-pub(super) struct Absent {
-    absence: Absence,
-    pub(super) tests: TestDials,
-    task: AbortHandle,
-}
-
-impl Absent {
-    fn new(member: &Member, now: Instant) -> Self {
-        let tests = TestDials::new();
-        let task = supervise::spawn(member.pod.shared(), PanicSource::Prober, {
-            let (pod, tests) = (member.pod.clone(), tests.clone());
-            move || tests.clone().run(pod.clone())
-        });
-        Self { absence: Absence::new(Standing::Detached, now), tests, task }
-    }
-
-    pub(super) fn standing(&self) -> Standing {
-        self.absence.standing()
-    }
-}
-
-impl Drop for Absent {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 impl Directory {
     /// Records which members are absent from DNS after a lookup that returned the Pods in `named`. `absent` contains
@@ -59,7 +25,7 @@ impl Directory {
                 self.changed = true;
                 self.inner.shared.events.emit(Event::EndpointReturned { endpoint: endpoint.clone() });
             } else if member.absent.is_none() && absent.contains(endpoint) {
-                member.absent = Some(Absent::new(member, now));
+                member.absent = Some(Absent::new(&member.pod, now));
                 member.absence_is_new = true;
                 self.changed = true;
             }

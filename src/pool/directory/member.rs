@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::task::AbortHandle;
 
-use super::{absence::Absent, members::MemberInfo};
+use super::{absent::Absent, members::MemberInfo};
 use crate::{
     endpoint::{Endpoint, Role, slot::SlotHandle},
     health::{

@@ -5,7 +5,7 @@
 //! so no locks are needed.
 //!
 //! - [`membership`] adds and removes Pods after lookups.
-//! - [`absence`] decides about Pods that are absent from DNS.
+//! - [`absence`] decides about Pods that are absent from DNS; [`absent`] holds the absence of one of them.
 //! - [`subset`] chooses the Pods that this client uses, and divides `max_connections` among them.
 //! - [`health`] ejects and readmits Pods after probes and evidence from connections.
 //! - [`returning`] delays the return of an ejected primary until no other Pod can have been promoted.
@@ -14,6 +14,7 @@
 //! - [`members`] holds the sorted set of members and builds snapshots.
 
 mod absence;
+mod absent;
 mod close;
 mod drain;
 mod health;
