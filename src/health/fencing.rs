@@ -4,7 +4,8 @@
 //!   that a passing Pod reports, and fences Pods that report a different one. The pool adopts a different identifier
 //!   only when no named Pod reports the adopted one any more, for example after the cluster has been recreated. A named
 //!   Pod that fails its probes keeps the adopted identifier for [`LOST_AFTER`], and for longer unless most named Pods
-//!   pass their probes with one other identifier.
+//!   pass their probes with one other identifier. While no named Pod reports an identifier, for example because the
+//!   name resolves to no Pods, the identifier is replaced only when no known Pod reports the adopted one any more.
 //! * A promotion starts a timeline with a higher number (PostgreSQL manual, "Timelines"). The pool remembers the
 //!   highest timeline of each cluster that a primary or a standby has reported, for at most [`CLUSTERS`] clusters. A
 //!   primary on a lower timeline is a former primary that has not detected the promotion of its successor. A former
@@ -208,13 +209,14 @@ impl Timelines {
     pub(crate) fn judge(&mut self, claims: &[Claim], named: usize, now: Instant) -> (Vec<Verdict>, Option<Forgotten>) {
         let mut forgotten = self.adopt_system(claims, named, now);
         let Some(system) = self.system else { return (vec![Verdict::default(); claims.len()], forgotten) };
-        self.record(system, claims, named, now);
+        self.record(system, claims.iter().filter(|claim| claim.passing), named, now);
         if let Some(history) = self.histories.get(&system).copied()
             && history.is_disproved(system, claims, named)
         {
             forgotten = Some(Forgotten::Timeline(history.newest));
             self.histories.remove(&system);
-            self.record(system, claims, named, now);
+            // A Pod that fails its probes may still have write-ahead log of the timeline that it reported.
+            self.record(system, claims.iter(), named, now);
         }
         (self.verdicts(system, claims), forgotten)
     }
@@ -232,7 +234,9 @@ impl Timelines {
     /// Adopts the system identifier of the first passing Pod if none is adopted yet, or replaces the adopted one if it
     /// is no longer in use. Returns the replaced one.
     fn adopt_system(&mut self, claims: &[Claim], named: usize, now: Instant) -> Option<Forgotten> {
-        let here = || claims.iter().filter(|claim| claim.named);
+        // The identifiers that absent Pods report count only while no named Pod reports one.
+        let none_named = !claims.iter().any(|claim| claim.named && claim.system.is_some());
+        let here = || claims.iter().filter(|claim| claim.named || none_named);
         let passing = || here().filter(|claim| claim.passing).filter_map(|claim| claim.system);
         let first = passing().next()?;
         let Some(system) = self.system else {
@@ -247,7 +251,7 @@ impl Timelines {
         if here().any(|claim| claim.system == Some(system)) {
             let agreeing = passing().filter(|other| *other == first).count();
             let unanimous = passing().all(|other| other == first);
-            if !unanimous || agreeing * 2 <= named || now < since + LOST_AFTER {
+            if none_named || !unanimous || agreeing * 2 <= named || now < since + LOST_AFTER {
                 return None;
             }
         }
@@ -256,9 +260,9 @@ impl Timelines {
         Some(Forgotten::System { system, timeline })
     }
 
-    /// Records the timelines that passing Pods report.
-    fn record(&mut self, system: u64, claims: &[Claim], named: usize, now: Instant) {
-        for claim in claims.iter().filter(|claim| claim.passing) {
+    /// Records the timelines in `claims`.
+    fn record<'a>(&mut self, system: u64, claims: impl Iterator<Item = &'a Claim>, named: usize, now: Instant) {
+        for claim in claims {
             let cluster = claim.system.unwrap_or(system);
             let Some(timeline) = claim.timeline else { continue };
             if self.histories.len() >= CLUSTERS && !self.histories.contains_key(&cluster) {

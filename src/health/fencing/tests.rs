@@ -198,6 +198,16 @@ fn forgetting_the_history_lifts_the_fence_unless_a_passing_pod_has_the_newer_tim
 }
 
 #[test]
+fn remembers_the_timeline_of_a_failing_pod_when_a_higher_one_is_forgotten() {
+    let mut rounds = Rounds::new();
+    let middle = Claim { named: false, ..claim(0, PRIMARY, 7, 2) };
+    assert_eq!(rounds.judge(&[middle, claim(1, PRIMARY, 7, 3)])[1], None);
+    let (middle, restored) = (Claim { passing: false, ..middle }, claim(1, PRIMARY, 7, 1));
+    assert_eq!(rounds.judge(&[middle, restored]), [None, FENCED]);
+    assert_eq!(rounds.forgotten, Some(Forgotten::Timeline(3)));
+}
+
+#[test]
 fn adopts_another_cluster_when_no_named_pod_reports_the_old_one() {
     let mut rounds = Rounds::new();
     let (ours, other) = (claim(0, PRIMARY, 7, 9), claim(1, STANDBY, 8, 1));
@@ -208,6 +218,21 @@ fn adopts_another_cluster_when_no_named_pod_reports_the_old_one() {
     let recreated = claim(2, PRIMARY, 8, 1);
     assert_eq!(rounds.judge(&[Claim { named: false, ..ours }, recreated, other])[1..], [None, None]);
     assert_eq!(rounds.forgotten, Some(Forgotten::System { system: 7, timeline: Some(9) }));
+}
+
+#[test]
+fn adopts_the_identifier_of_absent_pods_when_no_named_pod_reports_one() {
+    let mut rounds = Rounds::new();
+    let fenced = Some(Fence::OtherSystem { expected: 8, got: 7 });
+    let other = claim(0, PRIMARY, 8, 9);
+    let absent = Claim { named: false, ..claim(1, STANDBY, 7, 1) };
+    assert_eq!(rounds.judge(&[other, absent]), [None, fenced], "DNS names a Pod of the adopted cluster");
+    let gone = Claim { named: false, passing: false, ..other };
+    for _ in 0..60 {
+        assert_eq!(rounds.judge(&[gone, absent]), [None, fenced], "an absent Pod still reports the adopted identifier");
+    }
+    assert_eq!(rounds.judge(&[absent]), [None]);
+    assert_eq!(rounds.forgotten, Some(Forgotten::System { system: 8, timeline: Some(9) }));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::{
     INTERVAL, PROBE, PROBED_WITHIN, STEP,
     action::Behavior,
     simulation::Simulation,
-    world::{Lookup, SYSTEM, Server, number},
+    world::{Lookup, Report, SYSTEM, Server, number},
 };
 use crate::{
     config::Target,
@@ -53,9 +53,11 @@ impl Simulation {
         let now = Instant::now();
         self.check_forgotten()?;
         let view = self.inner.published.load();
+        let state: Vec<_> = view.pods().map(|(pod, health)| (&pod.endpoint, health)).collect();
         let mut world = lock(&self.world.0);
-        // A fenced Pod does not serve callers. A refused probe may therefore eject it, even if the server is only full.
-        for (pod, _) in view.pods().filter(|(_, health)| health.fence.is_some()) {
+        // A fenced or detached Pod does not serve callers. A refused probe may therefore eject it, even if the server
+        // is only full.
+        for (pod, _) in view.pods().filter(|(_, health)| health.fence.is_some() || health.is_detached()) {
             world.servers[number(pod)].served_when_full = false;
         }
         let report = |pod: &Pod| world.reports.get(&pod.serial);
@@ -113,13 +115,13 @@ impl Simulation {
         if let Some((pod, _)) = view.pods().find(|(pod, health)| can_serve(pod, health)) {
             prop_assert!(
                 candidates(Target::Any).next().is_some(),
-                "no candidate although {} passes: {view:?}",
+                "no candidate although {} passes: {state:?}",
                 pod.endpoint
             );
         }
         // A Pod that is absent from DNS and not needed must not be a candidate.
         for pod in pods().filter(|pod| is_detached(pod)) {
-            prop_assert!(!is_candidate(pod), "detached candidate {}: {view:?}", pod.endpoint);
+            prop_assert!(!is_candidate(pod), "detached candidate {}: {state:?}", pod.endpoint);
         }
         // A failing Pod must not be a candidate after its time limit (`bound`), if another Pod has been passing for
         // long enough.
@@ -139,7 +141,7 @@ impl Simulation {
                 && pods().any(|other| other.serial != pod.serial && is_sound(other))
             {
                 let lasts = now - since;
-                prop_assert!(!is_candidate(pod), "candidate {} {behavior:?} for {lasts:?}: {view:?}", pod.endpoint);
+                prop_assert!(!is_candidate(pod), "candidate {} {behavior:?} for {lasts:?}: {state:?}", pod.endpoint);
             }
             // A full Pod must stay a candidate, unless it is new and has not passed a probe yet. After the end of a
             // session, other Pods are preferred until the Pod has responded to a probe.
@@ -148,7 +150,7 @@ impl Simulation {
             if behavior == Behavior::Full && served && trusted(pod) && !is_detached(pod) {
                 prop_assert!(
                     candidates(Target::Any).any(|c| c.serial == pod.serial),
-                    "full Pod {} was removed",
+                    "full Pod {} was removed: {state:?}",
                     pod.endpoint
                 );
             }
@@ -158,7 +160,7 @@ impl Simulation {
         for target in Target::ARRAY {
             for pod in candidates(target) {
                 prop_assert!(facts(pod).is_some(), "candidate {} has never passed a probe", pod.endpoint);
-                prop_assert!(!is_outdated(pod), "candidate {} is below {:?}: {view:?}", pod.endpoint, world.newest);
+                prop_assert!(!is_outdated(pod), "candidate {} is below {:?}: {state:?}", pod.endpoint, world.newest);
                 clusters.extend(facts(pod).and_then(|facts| facts.system));
                 let role = report(pod).and_then(|report| report.reported_role.or(Some(report.facts?.role)));
                 match target {
@@ -168,8 +170,8 @@ impl Simulation {
                 }
             }
         }
-        prop_assert!(clusters.len() <= 1, "candidates of two clusters: {view:?}");
-        prop_assert!(candidates(Target::Primary).count() <= 1, "two primaries: {view:?}");
+        prop_assert!(clusters.len() <= 1, "candidates of two clusters: {state:?}");
+        prop_assert!(candidates(Target::Primary).count() <= 1, "two primaries: {state:?}");
         // Failed and empty lookups must not remove a Pod that passes its probes, unless it was already absent.
         let here: BTreeSet<u64> = pods().map(|pod| pod.serial).collect();
         let named = view.pods().filter(|(_, health)| health.absent.is_none()).map(|(pod, _)| pod.serial).collect();
@@ -199,13 +201,21 @@ impl Simulation {
             }
             let view = self.inner.published.load();
             let world = &mut *lock(&self.world.0);
-            let facts: Vec<_> = view.pods().filter_map(|(pod, _)| world.reports.get(&pod.serial)?.facts).collect();
-            let left = facts.iter().filter(|facts| facts.system == Some(SYSTEM)).filter_map(|facts| facts.timeline);
-            let newest = left.max().unwrap_or(0);
-            prop_assert!(newest < forgotten, "timeline {forgotten} was forgotten, but Pods report {newest}");
-            prop_assert!(facts.iter().any(|facts| facts.role == Role::Primary), "no primary: {facts:?}");
+            let reports: Vec<_> = view.pods().filter_map(|(pod, _)| world.reports.get(&pod.serial)).collect();
+            let newest = |until: Instant| {
+                let facts = reports.iter().filter(|report| report.at <= until).filter_map(|report| report.facts);
+                let left = facts.filter(|facts| facts.system == Some(SYSTEM)).filter_map(|facts| facts.timeline);
+                left.max().unwrap_or(0)
+            };
+            // A report since the last check may have arrived after the pool forgot the timeline.
+            let earlier = newest(self.checked_at);
+            prop_assert!(earlier < forgotten, "timeline {forgotten} was forgotten, but Pods report {earlier}");
+            let is_primary = |report: &&Report| report.facts.is_some_and(|facts| facts.role == Role::Primary);
+            prop_assert!(reports.iter().copied().any(|report| is_primary(&report)), "no primary: {reports:?}");
+            let newest = newest(Instant::now());
             world.newest.insert(SYSTEM, newest);
         }
+        self.checked_at = Instant::now();
         Ok(())
     }
 
@@ -228,7 +238,8 @@ impl Simulation {
             {
                 prop_assert_eq!(health.state, State::Healthy, "{} passes", &pod.endpoint);
                 let standbys = view.snapshot.candidates(Target::Standby.index());
-                prop_assert!(standbys.iter().any(|c| view.snapshot.pod(*c).serial == pod.serial), "{view:?}");
+                let serves = standbys.iter().any(|c| view.snapshot.pod(*c).serial == pod.serial);
+                prop_assert!(serves, "{} does not serve: {health:?}", pod.endpoint);
             }
         }
         Ok(())

@@ -36,6 +36,8 @@ pub(super) struct Simulation {
     _pool: Pool,
     /// The pool's events that have not been checked yet.
     pub(super) events: Events,
+    /// Time of the last check of these events.
+    pub(super) checked_at: Instant,
     /// The serial numbers of the Pods that DNS named at the last check, and the lookup result that was configured then.
     pub(super) last: (BTreeSet<u64>, Lookup),
 }
@@ -57,7 +59,8 @@ impl Simulation {
         let probe_factory = ProbeFactory::new(move || Box::new(probe.clone()));
         let pool = Pool::builder(config).resolver(world.clone()).probe_factory(probe_factory).build().expect("a pool");
         let events = pool.events();
-        Self { inner: pool.0.inner.clone(), world, _pool: pool, events, last: (BTreeSet::new(), lookup) }
+        let (checked_at, last) = (Instant::now(), (BTreeSet::new(), lookup));
+        Self { inner: pool.0.inner.clone(), world, _pool: pool, events, checked_at, last }
     }
 
     /// Lets all tasks run until they are idle at the current simulated time.
