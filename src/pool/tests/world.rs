@@ -68,6 +68,8 @@ pub(super) struct World {
     pub(super) reports: HashMap<u64, Report>,
     /// Highest timeline reported by each cluster, by system identifier.
     pub(super) newest: BTreeMap<u64, u32>,
+    /// Time at which another report replaced the last report of a primary.
+    pub(super) primary_until: Instant,
     /// Timeline that was created by the last promotion.
     pub(super) timeline: u32,
     /// The Pod and the time of each test dial.
@@ -108,6 +110,7 @@ impl World {
             lookup,
             reports: HashMap::new(),
             newest: BTreeMap::new(),
+            primary_until: now,
             timeline: 1,
             starts: 0,
             test_dials: Vec::new(),
@@ -179,6 +182,9 @@ impl Probe for SharedWorld {
                 return Probed::Failed { conclusive: behavior != Behavior::Stalls, unresponsive_since, class, attempt };
             }
             let report = Report { passed: true, facts: Some(facts), reported_role: None, at: received };
+            if before.and_then(|before| before.facts).is_some_and(|before| before.role == Role::Primary) {
+                world.primary_until = received;
+            }
             world.reports.insert(pod.serial, report);
             if let (Some(system), Some(timeline)) = (facts.system, facts.timeline) {
                 let newest = world.newest.entry(system).or_default();
