@@ -4,8 +4,9 @@
 //!   that a passing Pod reports, and fences Pods that report a different one. The pool adopts a different identifier
 //!   only when no named Pod reports the adopted one any more, for example after the cluster has been recreated. A named
 //!   Pod that fails its probes keeps the adopted identifier for [`LOST_AFTER`], and for longer unless most named Pods
-//!   pass their probes with one other identifier. While no named Pod reports an identifier, for example because the
-//!   name resolves to no Pods, the identifier is replaced only when no known Pod reports the adopted one any more.
+//!   pass their probes with one other identifier. While no named Pod passes its probes, for example because the
+//!   name resolves to no Pods, the pool adopts the identifier of an absent Pod, but only when no known Pod reports the
+//!   adopted identifier any more.
 //! * A promotion starts a timeline with a higher number (PostgreSQL manual, "Timelines"). The pool remembers the
 //!   highest timeline of each cluster that a primary or a standby has reported, for at most [`CLUSTERS`] clusters. A
 //!   primary on a lower timeline is a former primary that has not detected the promotion of its successor. A former
@@ -234,11 +235,12 @@ impl Timelines {
     /// Adopts the system identifier of the first passing Pod if none is adopted yet, or replaces the adopted one if it
     /// is no longer in use. Returns the replaced one.
     fn adopt_system(&mut self, claims: &[Claim], named: usize, now: Instant) -> Option<Forgotten> {
-        // The identifiers that absent Pods report count only while no named Pod reports one.
-        let none_named = !claims.iter().any(|claim| claim.named && claim.system.is_some());
-        let here = || claims.iter().filter(|claim| claim.named || none_named);
+        let here = || claims.iter().filter(|claim| claim.named);
         let passing = || here().filter(|claim| claim.passing).filter_map(|claim| claim.system);
-        let first = passing().next()?;
+        let in_use = self.system.is_some_and(|system| claims.iter().any(|claim| claim.system == Some(system)));
+        // An absent Pod counts only if no named Pod passes its probes, and no Pod reports the adopted identifier.
+        let absent = || claims.iter().filter(|claim| claim.passing && !in_use).find_map(|claim| claim.system);
+        let first = passing().next().or_else(absent)?;
         let Some(system) = self.system else {
             self.system = Some(first);
             return None;
@@ -251,7 +253,7 @@ impl Timelines {
         if here().any(|claim| claim.system == Some(system)) {
             let agreeing = passing().filter(|other| *other == first).count();
             let unanimous = passing().all(|other| other == first);
-            if none_named || !unanimous || agreeing * 2 <= named || now < since + LOST_AFTER {
+            if !unanimous || agreeing * 2 <= named || now < since + LOST_AFTER {
                 return None;
             }
         }

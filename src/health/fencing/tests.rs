@@ -221,7 +221,7 @@ fn adopts_another_cluster_when_no_named_pod_reports_the_old_one() {
 }
 
 #[test]
-fn adopts_the_identifier_of_absent_pods_when_no_named_pod_reports_one() {
+fn adopts_the_identifier_of_absent_pods_when_no_named_pod_passes_its_probes() {
     let mut rounds = Rounds::new();
     let fenced = Some(Fence::OtherSystem { expected: 8, got: 7 });
     let other = claim(0, PRIMARY, 8, 9);
@@ -231,7 +231,8 @@ fn adopts_the_identifier_of_absent_pods_when_no_named_pod_reports_one() {
     for _ in 0..60 {
         assert_eq!(rounds.judge(&[gone, absent]), [None, fenced], "an absent Pod still reports the adopted identifier");
     }
-    assert_eq!(rounds.judge(&[absent]), [None]);
+    let dead = Claim { passing: false, ..claim(2, STANDBY, 7, 1) };
+    assert_eq!(rounds.judge(&[absent, dead]), [None, None]);
     assert_eq!(rounds.forgotten, Some(Forgotten::System { system: 8, timeline: Some(9) }));
 }
 
