@@ -4,6 +4,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,10 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     runtime::Runtime,
+    sync::Notify,
     time::sleep,
 };
 
@@ -42,7 +45,8 @@ pub struct Counts {
     /// Number of upcoming connections that the server closes without a response.
     pub refuse_next: AtomicUsize,
     /// If set, the server closes all open connections, and closes new connections without a response.
-    pub down: AtomicBool,
+    down: AtomicBool,
+    went_down: Notify,
     /// Times of the connection attempts.
     pub attempts: Mutex<Vec<Instant>>,
     /// Time of the last refusal because of `refuse_next`.
@@ -55,10 +59,19 @@ impl Counts {
         self.max_handshakes.store(0, Ordering::SeqCst);
     }
 
-    /// Waits until `down` is set.
+    /// Closes all open connections. From now on, new connections are closed without a response.
+    pub fn take_down(&self) {
+        self.down.store(true, Ordering::SeqCst);
+        self.went_down.notify_waiters();
+    }
+
+    /// Waits until the server is taken down.
     async fn goes_down(&self) {
-        while !self.down.load(Ordering::SeqCst) {
-            sleep(Duration::from_millis(1)).await;
+        let mut went_down = pin!(self.went_down.notified());
+        // Registers for the notification before the check, so that none is missed.
+        went_down.as_mut().enable();
+        if !self.down.load(Ordering::SeqCst) {
+            went_down.await;
         }
     }
 
@@ -72,11 +85,11 @@ impl Counts {
     }
 }
 
-/// A running server. Dropping it closes the listener and all connections.
+/// A running server. Dropping it, and all servers in the same thread, closes its listener and its connections.
 pub struct CountingServer {
     address: SocketAddr,
     counts: Arc<Counts>,
-    runtime: Option<Runtime>,
+    runtime: Option<Arc<Runtime>>,
 }
 
 impl CountingServer {
@@ -87,8 +100,17 @@ impl CountingServer {
 
     /// Starts one of several servers that share `overall`, which counts the handshakes of all these servers.
     pub async fn start_among(overall: Arc<Counts>, handshake: Duration, limit: usize) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.expect("the runtime starts");
+        Self::start_on(runtime(), overall, handshake, limit).await
+    }
+
+    /// Starts this number of servers in one thread. `overall` counts the handshakes of all these servers.
+    pub async fn start_many(number: usize, overall: &Arc<Counts>, handshake: Duration) -> Vec<Self> {
+        let runtime = runtime();
+        let start = |_| Self::start_on(runtime.clone(), overall.clone(), handshake, usize::MAX);
+        join_all((0..number).map(start)).await
+    }
+
+    async fn start_on(runtime: Arc<Runtime>, overall: Arc<Counts>, handshake: Duration, limit: usize) -> Self {
         let counts = Arc::new(Counts::default());
         let listening = runtime.spawn(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         let listener = listening.await.expect("the task does not panic").expect("the listener binds");
@@ -120,8 +142,16 @@ impl CountingServer {
 
 impl Drop for CountingServer {
     fn drop(&mut self) {
-        self.runtime.take().expect("the runtime is taken only in drop").shutdown_background();
+        if let Some(runtime) = self.runtime.take().and_then(Arc::into_inner) {
+            runtime.shutdown_background();
+        }
     }
+}
+
+/// Starts a runtime with one thread.
+fn runtime() -> Arc<Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    Arc::new(runtime.expect("the runtime starts"))
 }
 
 /// Reads a message and returns its type.

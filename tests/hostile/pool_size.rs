@@ -98,6 +98,26 @@ async fn concurrent_callers_stay_within_the_handshake_limits() {
     assert!(status.counters.opened <= 48, "too many connections were opened: {:?}", status.counters);
 }
 
+/// A pool of 1,000 Pods opens its first connections within the handshake limits, and it is ready as soon as the first
+/// Pod has passed its probe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_pool_starts_within_the_handshake_limits() {
+    const PODS: usize = 1_000;
+    let overall = Arc::<Counts>::default();
+    let servers = CountingServer::start_many(PODS, &overall, Duration::from_millis(20)).await;
+    let began = Instant::now();
+    let pool = pool(&servers.iter().collect::<Vec<_>>(), Limits::default());
+    pool.wait_ready(Target::Any, Duration::from_secs(5)).await.expect("a Pod is ready");
+    let ready = began.elapsed();
+    until(Duration::from_secs(60), "every Pod is healthy", || in_state(&pool, State::Healthy) == PODS).await;
+    let healthy = began.elapsed();
+    let max = overall.max_handshakes.load(Ordering::SeqCst);
+    println!("ready after {ready:.0?}, all {PODS} Pods healthy after {healthy:.1?}; concurrent handshakes: {max}");
+    assert!(max <= 64, "too many concurrent handshakes: {max}");
+    assert!(max >= 16, "handshakes did not run concurrently: {max}");
+    assert!(ready < Duration::from_secs(1) && ready * 2 < healthy, "ready only after {ready:?}");
+}
+
 /// If the server has no free connection slot, open connections keep serving, and the pool backs off before it dials
 /// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

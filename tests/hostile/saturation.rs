@@ -156,7 +156,7 @@ async fn many_clients_spread_their_dials_to_a_server_that_is_down() {
     let counts = lost.counts();
     counts.attempts.lock().expect("the lock is not poisoned").clear();
     let began = Instant::now();
-    counts.down.store(true, Ordering::SeqCst);
+    counts.take_down();
     sleep(Duration::from_secs(5)).await;
     let attempts = counts.attempts.lock().expect("the lock is not poisoned").clone();
     let mut buckets = [0usize; 50];

@@ -103,9 +103,10 @@ fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
     };
     let permits = pod.permits();
     let openings = pod.openings();
-    // Only a Pod that is healthy, not fenced, not detached, not drained and used for callers is kept at `min_idle` idle
-    // connections.
-    let in_use = health.is_usable() && health.warm && !pod.slot.is_closed();
+    // Only a Pod that is healthy, not suspect, not fenced, not detached, not drained and used for callers is kept at
+    // `min_idle` idle connections. The probe of a suspect Pod shows whether its server still accepts connections; many
+    // clients may have lost their connections to it at the same moment.
+    let in_use = health.is_usable() && !health.suspect && health.warm && !pod.slot.is_closed();
     let missed = usize::from(pod.take_missed() && permits > 0);
     // After a failed dial, connections are opened only for waiters while there are any. The server may have no free
     // connection slots, and connections opened ahead of demand would take slots from other clients.

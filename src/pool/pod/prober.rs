@@ -21,6 +21,7 @@ use tracing::Instrument as _;
 
 use super::{
     Pod,
+    borrowed::Borrowed,
     connect::{connection_observer, to_attempt},
     jitter::{jittered, random},
     message::{Message, Probed},
@@ -121,7 +122,9 @@ impl Probe for ConnectionProbe {
     }
 
     fn dials(&self, pod: &Pod) -> bool {
-        self.0.as_ref().is_none_or(|open| open.record.has_ended()) && !pod.has_idle()
+        // An idle connection may have ended too. Borrowing discards such connections.
+        self.0.as_ref().is_none_or(|open| open.record.has_ended())
+            && pod.borrow_idle().map(Borrowed::give_back).is_none()
     }
 }
 
