@@ -28,6 +28,14 @@ pub enum Event {
         /// The Pod.
         endpoint: Endpoint,
     },
+    /// An address leads to the same server as another address, of the other IP family, of the same dual-stack Pod. It
+    /// is probed, but not used while the other one can be used.
+    EndpointAlternative {
+        /// The address that is not used.
+        endpoint: Endpoint,
+        /// The address that is used.
+        used: Endpoint,
+    },
     /// A Pod is absent from DNS and not used, because other Pods serve all roles. Drained after `detach_linger`.
     EndpointDetached {
         /// The Pod.
@@ -195,6 +203,7 @@ names! {
     CertificatesRefused "certificates_refused",
     CertificatesReloaded "certificates_reloaded",
     EndpointAdded "endpoint_added",
+    EndpointAlternative "endpoint_alternative",
     EndpointDetached "endpoint_detached",
     EndpointDrained "endpoint_drained",
     EndpointFenced "endpoint_fenced",
@@ -227,6 +236,7 @@ impl Event {
     pub fn endpoint(&self) -> Option<&Endpoint> {
         match self {
             Self::EndpointAdded { endpoint }
+            | Self::EndpointAlternative { endpoint, .. }
             | Self::EndpointDetached { endpoint }
             | Self::EndpointRetained { endpoint }
             | Self::EndpointReturned { endpoint }
@@ -272,6 +282,7 @@ impl fmt::Display for Event {
             | Self::LoginFailed { cause, .. }
             | Self::TlsFailed { cause, .. }
             | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
+            Self::EndpointAlternative { used, .. } => write!(f, ": the same server is used at {used}"),
             Self::Panicked { source, cause } => write!(f, " {source}: {cause}"),
             Self::PassfileIgnored { path, cause } => write!(f, " {}: {cause}", path.display()),
             _ => Ok(()),

@@ -16,7 +16,8 @@ pub(crate) struct Eligibility {
     /// True if transactions are read-only by default (`default_transaction_read_only`).
     pub(crate) read_only: bool,
     /// True if the Pod must not be used: it belongs to another cluster, it is a former or second primary (see
-    /// [`fencing`](super::fencing)), or it is detached (see [`absence`](super::absence)).
+    /// [`fencing`](super::fencing)), it is detached (see [`absence`](super::absence)), or another address of the same
+    /// Pod is used (see [`alternative`](super::alternative)).
     pub(crate) fenced: bool,
     /// True if the Pod is a standby that is too far behind its primary; see [`lag`](super::lag).
     pub(crate) late: bool,

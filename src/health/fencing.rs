@@ -12,7 +12,8 @@
 //!   primary on a lower timeline is a former primary that has not detected the promotion of its successor. A former
 //!   primary is fenced for every target, even if it is the only Pod: writes to it would be lost, and reads from it
 //!   would be stale.
-//! * If two primaries are on the same timeline, the pool keeps the one that it already uses and fences the other.
+//! * If two primaries are on the same timeline, the pool keeps the one that it already uses and fences the other. Two
+//!   addresses that report the same start time lead to the same server, and neither is fenced.
 //!
 //! After a restore of an older backup, the highest timeline no longer exists. The pool forgets it if all of these
 //! conditions hold; see [`History::is_disproved`]:
@@ -40,6 +41,8 @@ pub(crate) struct Claim {
     pub(crate) role: Role,
     /// The cluster's system identifier, if the Pod reported one.
     pub(crate) system: Option<u64>,
+    /// The start time of the server, if the Pod reported one.
+    pub(crate) started: Option<u64>,
     /// The highest timeline of which the server is known to have write-ahead log. `None` if it reported no timeline.
     pub(crate) timeline: Option<u32>,
     pub(crate) extent: Extent,
@@ -305,13 +308,18 @@ impl Timelines {
         let at_newest = || primaries().filter(|claim| claim.timeline.is_none_or(|timeline| timeline == newest));
         let passing = || at_newest().filter(|claim| claim.passing);
         let in_use = passing().find(|claim| Some(claim.pod) == self.primary);
-        let primary = in_use.or_else(|| passing().next()).or_else(|| at_newest().next()).map(|claim| claim.pod);
+        let in_use = in_use.or_else(|| passing().next()).or_else(|| at_newest().next());
+        let primary = in_use.map(|claim| claim.pod);
+        let is_rival = |claim: &Claim| {
+            let same_server = |used: &Claim| used.started.is_some() && used.started == claim.started;
+            Some(claim.pod) != primary && !in_use.is_some_and(same_server)
+        };
         let verdict = |claim: &Claim| {
             let fence = match (claim.system, claim.timeline) {
                 (Some(got), _) if got != system => Some(Fence::OtherSystem { expected: system, got }),
                 _ if claim.role != Role::Primary => None,
                 (_, Some(got)) if got < newest => Some(Fence::OldTimeline { newest, got }),
-                _ if Some(claim.pod) != primary => Some(Fence::SecondPrimary),
+                _ if is_rival(claim) => Some(Fence::SecondPrimary),
                 _ => None,
             };
             let is_current = !matches!(fence, Some(Fence::OldTimeline { .. })) || claim.queried >= since;

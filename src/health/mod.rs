@@ -10,6 +10,7 @@
 //! * [`local`] detects that this client itself is stopped or starved of CPU.
 //! * [`lag`] finds standbys that are too far behind their primary.
 //! * [`absence`] decides which Pods that are absent from DNS are still used.
+//! * [`alternative`] recognizes several addresses of one server.
 //! * [`outlier`] finds Pods on which too many statements fail through a fault of the server.
 //! * [`latency`] assigns Pods to classes by their latency relative to the fastest Pods.
 //! * [`target`] defines which Pods each [`Target`](crate::config::Target) accepts. The target is the kind of server
@@ -17,6 +18,7 @@
 //! * [`candidates`] combines these results into the lists of Pods from which checkouts choose.
 
 pub(crate) mod absence;
+pub(crate) mod alternative;
 pub(crate) mod candidates;
 pub(crate) mod fencing;
 pub(crate) mod lag;

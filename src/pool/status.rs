@@ -37,6 +37,8 @@ pub struct Status {
 pub struct EndpointStatus {
     /// The Pod's address, and its name where discovery provides one.
     pub endpoint: Endpoint,
+    /// The other addresses of a dual-stack Pod. They are probed, but not used while this address can be used.
+    pub alternatives: Vec<Endpoint>,
     /// The Pod's health state.
     pub state: State,
     /// The role that the Pod's server reported last.
@@ -148,10 +150,15 @@ impl Inner {
     pub(crate) fn status(&self) -> Status {
         let view = self.published.load();
         let shared = &self.shared;
+        let alternatives = |used: &Endpoint| {
+            let others = view.pods().filter(|(_, health)| health.alternative_of.as_ref() == Some(used));
+            others.map(|(pod, _)| pod.endpoint.clone()).collect()
+        };
         let mut endpoints: Vec<_> = view
-            .pods()
+            .servers()
             .map(|(pod, health)| EndpointStatus {
                 endpoint: pod.endpoint.clone(),
+                alternatives: alternatives(&pod.endpoint),
                 state: health.state,
                 role: health.role,
                 timeline: health.timeline,

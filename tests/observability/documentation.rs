@@ -14,9 +14,9 @@ const FAILURE_MODES: &str = include_str!("../../docs/failure-modes.md");
 /// Prefixes of all metric names.
 const METRIC_PREFIXES: [&str; 2] = ["podpool_", "db_client_connection_"];
 
-/// Events that other tests cover, because they need special certificates or passwords. Each entry has the name of the
-/// event, the source of the other test, and the code in it that waits for the event.
-pub(crate) const OTHER_TESTS: [(&str, &str, &str); 9] = [
+/// Events that other tests cover, because they need special certificates, passwords or addresses. Each entry has the
+/// name of the event, the source of the other test, and the code in it that waits for the event.
+pub(crate) const OTHER_TESTS: [(&str, &str, &str); 10] = [
     ("certificates_refused", include_str!("../tls/rotation.rs"), "wait_for(&mut events, \"certificates_refused\")"),
     ("certificates_reloaded", include_str!("../tls/rotation.rs"), "wait_for(&mut events, \"certificates_reloaded\")"),
     (
@@ -25,6 +25,7 @@ pub(crate) const OTHER_TESTS: [(&str, &str, &str); 9] = [
         "wait_for(&mut events, \"fencing_history_forgotten\")",
     ),
     ("login_failed", include_str!("../credentials.rs"), "Event::LoginFailed { endpoint, cause } => break"),
+    ("endpoint_alternative", include_str!("../dual_stack.rs"), "Event::EndpointAlternative { .. }"),
     ("panicked", include_str!("../panics.rs"), "Some(Ok(Event::Panicked { source: \"tls_connector\", .. }))"),
     ("passfile_ignored", include_str!("../credentials.rs"), "Event::PassfileIgnored"),
     ("standby_caught_up", include_str!("../health/lag.rs"), "events_of(&mut events, \"standby_caught_up\")"),

@@ -13,6 +13,7 @@ fn claim(pod: u64, role: Role, system: u64, timeline: u32) -> Claim {
         position: Some(1000),
         queried: None,
         passing: true,
+        started: None,
         named: true,
     }
 }
@@ -85,6 +86,14 @@ fn keeps_the_primary_in_use_if_two_primaries_share_a_timeline() {
         rounds.verdicts(&[a, gone]),
         [Verdict::default(), Verdict { fence: second, confirmed: false, follows_former: false }]
     );
+}
+
+#[test]
+fn two_addresses_of_one_primary_are_not_rivals() {
+    let mut rounds = Rounds::new();
+    let (ipv4, ipv6) = (Claim { started: Some(5), ..claim(0, PRIMARY, 7, 1) }, claim(1, PRIMARY, 7, 1));
+    assert_eq!(rounds.judge(&[ipv4, Claim { started: Some(5), ..ipv6 }]), [None, None]);
+    assert_eq!(rounds.judge(&[ipv4, Claim { started: Some(6), ..ipv6 }]), [None, Some(Fence::SecondPrimary)]);
 }
 
 #[test]

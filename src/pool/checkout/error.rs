@@ -36,7 +36,8 @@ pub(crate) fn fails_early(view: &View, shared: &Shared, now: Instant) -> bool {
         return view.closed;
     }
     let unhealthy = view.none_healthy_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-    let refused = || view.pods().all(|(pod, health)| health.state != State::Healthy && is_permanent(last_class(pod)));
+    let refused =
+        || view.servers().all(|(pod, health)| health.state != State::Healthy && is_permanent(last_class(pod)));
     unhealthy > shared.limits.acquire_timeout || refused()
 }
 
@@ -52,17 +53,17 @@ pub(crate) fn cannot_succeed(view: &View, target: Target, shared: &Shared) -> Er
             None => Error::new(Kind::NoEndpoints, "there is no Pod behind the Service name"),
         };
     }
-    let attempts = view.pods().map(|(pod, _)| attempt(pod)).collect();
+    let attempts = view.servers().map(|(pod, _)| attempt(pod)).collect();
     let candidates = view.snapshot.candidates(target.index());
     if candidates.is_empty() && view.health.iter().any(|pod| pod.state == State::Healthy) {
-        let roles: Vec<_> = view.pods().map(|(pod, health)| describe(pod, health)).collect();
-        let unhealthy = view.pods().filter(|(_, health)| health.state != State::Healthy);
+        let roles: Vec<_> = view.servers().map(|(pod, health)| describe(pod, health)).collect();
+        let unhealthy = view.servers().filter(|(_, health)| health.state != State::Healthy);
         let failures =
             unhealthy.filter_map(|(pod, _)| lock(&pod.last_failure).last().map(|(_, attempt)| attempt)).collect();
         let message = format!("no Pod can serve `{target}`: {}", roles.join(", "));
         return Error::new(Kind::NoEndpoints, message).with_attempts(failures);
     }
-    let classes: Vec<_> = view.pods().map(|(pod, _)| last_class(pod)).collect();
+    let classes: Vec<_> = view.servers().map(|(pod, _)| last_class(pod)).collect();
     if classes.iter().copied().all(is_permanent) {
         let (kind, message) = match classes.contains(&Some(Class::Tls)) {
             true => (Kind::Tls, "could not connect to any Pod over TLS"),

@@ -134,7 +134,7 @@ impl Member {
     fn absence_input(&self) -> absence::Pod {
         let pod = self.eligibility();
         absence::Pod {
-            serves: self.is_sound() && !pod.late,
+            serves: self.is_sound() && !pod.late && !self.is_alternative(),
             role: pod.role,
             read_only: pod.read_only,
             absent: self.standing(),

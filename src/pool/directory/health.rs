@@ -51,9 +51,12 @@ impl Directory {
                 member.read_only = read_only;
                 let slots_changed = member.slots() != facts.slots;
                 let timeline = member.last_probe.and_then(|probe| probe.facts.timeline);
+                let identity = member.identity();
                 member.probe_passed(PassedProbe { facts, sent, received });
+                let identity_changed = identity != member.identity();
                 let timeline_changed = timeline != member.last_probe.and_then(|probe| probe.facts.timeline);
-                self.changed |= was_unverified || read_only_changed || timeline_changed || suspicion_ended;
+                self.changed |=
+                    was_unverified || read_only_changed || timeline_changed || suspicion_ended || identity_changed;
                 let Some(member) = self.find(serial) else { return };
                 lock(&member.pod.last_failure).probe_passed();
                 member.pod.record_probe(took);
@@ -152,9 +155,10 @@ impl Directory {
         let Some(role) = members.iter().find(|member| member.pod.serial == serial).map(|member| member.role) else {
             return;
         };
+        let pods = members.iter().filter(|member| !member.is_alternative()).count();
         let serving = members.iter().filter(|member| member.serves()).count();
         let same_role = members.iter().filter(|member| member.serves() && member.role == role).count();
-        if same_role > 1 && (serving - 1) * 2 >= members.len() {
+        if same_role > 1 && (serving - 1) * 2 >= pods {
             self.eject(serial, cause.into(), now);
         } else {
             tracing::warn!(pod = serial, cause, "outlier Pod not ejected: too few other Pods serve");

@@ -44,6 +44,8 @@ pub(crate) struct Member {
     pub(super) absent: Option<Absent>,
     /// True if the absence has just been confirmed and no decision has been made about it.
     pub(super) absence_is_new: bool,
+    /// The address that is used instead of this one, if both are addresses of the same dual-stack Pod.
+    pub(super) alternative_of: Option<Endpoint>,
     /// True if the Pod passes its probes and claims what the fence rejects.
     pub(crate) fence_confirmed: bool,
     /// True if an event has reported the current fence.
@@ -125,6 +127,7 @@ impl Member {
             fence: None,
             absent: None,
             absence_is_new: false,
+            alternative_of: None,
             fence_confirmed: false,
             fence_reported: false,
             lag: Lag::default(),
@@ -159,9 +162,9 @@ impl Member {
         self.health.state() == State::Healthy && self.fence.is_none()
     }
 
-    /// Returns true if the Pod is healthy, not fenced and not detached.
+    /// Returns true if the Pod is healthy, not fenced, not detached and not an alternative address.
     pub(crate) fn serves(&self) -> bool {
-        self.is_sound() && !self.is_detached()
+        self.is_sound() && !self.is_detached() && !self.is_alternative()
     }
 
     /// Returns the part of the member's state that is published in the view.
@@ -175,7 +178,8 @@ impl Member {
             late: self.is_late(),
             suspect: self.suspicion.is_suspect(),
             absent: self.standing(),
-            warm: self.usage != Usage::Lag,
+            alternative_of: self.alternative_of.clone(),
+            warm: self.usage != Usage::Lag && !self.is_alternative(),
             slots: self.slots(),
         }
     }
@@ -207,6 +211,7 @@ impl Member {
             pod: self.pod.serial,
             role: facts.role,
             system: facts.system,
+            started: facts.started,
             timeline: facts.timeline,
             extent: if complete { Extent::Complete } else { Extent::UpTo(facts.recorded.unwrap_or(0)) },
             position: facts.position,
@@ -306,7 +311,7 @@ impl MemberInfo for Member {
             state: self.health.state(),
             role: if self.role_unverified { Role::Unknown } else { self.role },
             read_only: self.read_only,
-            fenced: self.fence.is_some() || self.is_detached(),
+            fenced: self.fence.is_some() || self.is_detached() || self.is_alternative(),
             late: self.is_late(),
             suspect: self.suspicion.is_suspect(),
             role_only: self.usage != Usage::Full,

@@ -6,6 +6,7 @@
 //!
 //! - [`membership`] adds and removes Pods after lookups.
 //! - [`absence`] decides about Pods that are absent from DNS; [`absent`] holds the absence of one of them.
+//! - [`alternative`] finds the alternative addresses of dual-stack Pods.
 //! - [`subset`] chooses the Pods that this client uses, and divides `max_connections` among them.
 //! - [`health`] ejects and readmits Pods after probes and evidence from connections.
 //! - [`returning`] delays the return of an ejected primary until no other Pod can have been promoted.
@@ -15,6 +16,7 @@
 
 mod absence;
 mod absent;
+mod alternative;
 mod close;
 mod drain;
 mod health;
@@ -222,6 +224,8 @@ impl Directory {
     // === publication ===
 
     fn publish(&mut self, now: Instant) {
+        self.choose_subset(now);
+        self.judge_alternatives(now);
         self.choose_subset(now);
         self.judge_absences(now);
         if !std::mem::take(&mut self.changed) {

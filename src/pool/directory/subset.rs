@@ -150,7 +150,8 @@ impl Subset {
     }
 
     /// Returns the division of `max_connections` among the Pods in use. Returns `None` if `max_connections` is not set.
-    /// `fenced` is the number of fenced Pods among them, each of which needs only a probe connection.
+    /// `fenced` is the number of fenced Pods and alternative addresses among them, each of which needs only a probe
+    /// connection.
     fn division(&self, fenced: usize) -> Option<Division> {
         let (size, extra) = self.sizes();
         let pods = (size + extra + self.absent).saturating_sub(fenced);
@@ -180,7 +181,7 @@ impl Named {
         let standing = match member {
             _ if failing => Standing::Failing,
             None => Standing::Unused,
-            Some(member) if member.fence.is_some() || member.is_late() => Standing::Failing,
+            Some(member) if member.fence.is_some() || member.is_alternative() || member.is_late() => Standing::Failing,
             Some(member) if member.serves() => Standing::Serving,
             Some(_) => Standing::Starting,
         };
@@ -290,7 +291,7 @@ impl Directory {
 
     /// Sets each Pod's share of `max_connections`.
     fn divide(&mut self) {
-        let is_fenced = |member: &&Member| member.fence.is_some();
+        let is_fenced = |member: &&Member| member.fence.is_some() || member.is_alternative();
         let fenced = self.members.all().iter().filter(is_fenced).count();
         let Some(division) = self.subset.as_ref().and_then(|subset| subset.division(fenced)) else { return };
         let shared = &self.inner.shared;

@@ -138,7 +138,7 @@ impl Exporter {
     pub(crate) fn export(&mut self, shared: &Shared, view: &View) {
         let mut checkouts = 0;
         let mut before = mem::take(&mut self.pods);
-        for (pod, health) in view.pods() {
+        for (pod, health) in view.servers() {
             let (now, exported) =
                 (pod.slot.checkouts(), before.remove(&pod.serial).map_or(0, |(_, exported)| exported));
             checkouts += export_pod(shared, pod, now.saturating_sub(exported), Some(health));
@@ -158,7 +158,7 @@ impl Exporter {
 }
 
 /// Exports the metrics of one Pod and returns `checkouts`, the number of its checkouts since the last export. `health`
-/// is `None` for a Pod that is no longer in use: its gauges become zero.
+/// is `None` for a Pod that is no longer in use, or has become an alternative address: its gauges become zero.
 fn export_pod(shared: &Shared, pod: &Pod, checkouts: u64, health: Option<&PodHealth>) -> u64 {
     let address = pod.endpoint.address();
     let text = |text: String| SharedString::from_shared(text.into());

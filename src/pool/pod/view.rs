@@ -34,6 +34,8 @@ pub(crate) struct PodHealth {
     pub(crate) fence: Option<Fence>,
     /// The use of a Pod that is absent from DNS. `None` if DNS names the Pod.
     pub(crate) absent: Option<Standing>,
+    /// The address that is used instead of this one, if both are addresses of the same dual-stack Pod.
+    pub(crate) alternative_of: Option<Endpoint>,
     /// True if the Pod passes its probes and claims what the fence rejects. False for a primary that has failed and
     /// whose last known timeline is outdated.
     pub(crate) fence_confirmed: bool,
@@ -42,7 +44,7 @@ pub(crate) struct PodHealth {
     /// True if a session of the Pod has ended and the Pod has not responded since then. Other Pods are preferred.
     pub(crate) suspect: bool,
     /// True if `min_idle` connections to the Pod are kept idle. False if the client uses the Pod only to measure
-    /// replication lag.
+    /// replication lag, and for an alternative address.
     pub(crate) warm: bool,
     /// Maximum number of connections that the server allows for this login role and database, over all clients
     /// together.
@@ -71,9 +73,9 @@ impl PodHealth {
         State::ALL.iter().map(|state| state.as_str()).chain(Standing::ALL.iter().map(|standing| standing.as_str()))
     }
 
-    /// Returns true if the Pod is healthy, not fenced and not detached.
+    /// Returns true if the Pod is healthy, not fenced, not detached and not an alternative address.
     pub(crate) fn is_usable(&self) -> bool {
-        self.state == State::Healthy && self.fence.is_none() && !self.is_detached()
+        self.state == State::Healthy && self.fence.is_none() && !self.is_detached() && self.alternative_of.is_none()
     }
 
     /// Returns true if the Pod's fence must be reported: it is confirmed, or the Pod is healthy, so that nothing else
@@ -98,5 +100,10 @@ impl View {
     /// Returns the Pods, each with its health.
     pub(crate) fn pods(&self) -> impl Iterator<Item = (&Arc<Pod>, &PodHealth)> {
         self.snapshot.pods().map(|(_, pod)| pod).zip(&self.health)
+    }
+
+    /// Returns the Pods, each with its health, without the alternative addresses of dual-stack Pods.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = (&Arc<Pod>, &PodHealth)> {
+        self.pods().filter(|(_, health)| health.alternative_of.is_none())
     }
 }

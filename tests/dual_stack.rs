@@ -1,0 +1,145 @@
+//! Tests dual-stack Pods: a name returns an IPv4 and an IPv6 address of each Pod, and the pool counts each Pod once.
+//! The servers listen on IPv4 loopback addresses. Relays on `::1` are their IPv6 addresses.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::{Ipv6Addr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use podpool::{
+    Config, Endpoint, EndpointStatus, Event, Pool, Target,
+    discovery::{Resolution, Resolve, ResolveError},
+    testkit::Cluster,
+};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+mod common;
+use common::{load::Load, until};
+
+const PODS: usize = 3;
+const SOON: Duration = Duration::from_secs(20);
+
+/// Forwards the connections to one address to a server, until it is dropped.
+struct Relay {
+    address: SocketAddr,
+    _connections: JoinSet<()>,
+}
+
+impl Relay {
+    async fn start(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.expect("an IPv6 loopback address");
+        let address = listener.local_addr().expect("the socket has an address");
+        let mut connections = JoinSet::new();
+        connections.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((mut client, _)) = listener.accept().await {
+                connections.spawn(async move {
+                    let Ok(mut server) = TcpStream::connect(server).await else { return };
+                    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                });
+            }
+        });
+        Self { address, _connections: connections }
+    }
+}
+
+/// A resolver whose answers the test sets.
+#[derive(Clone, Debug, Default)]
+struct Answers(Arc<Mutex<Vec<SocketAddr>>>);
+
+impl Answers {
+    fn set(&self, addresses: impl IntoIterator<Item = SocketAddr>) {
+        *self.0.lock().unwrap() = addresses.into_iter().collect();
+    }
+}
+
+impl Resolve for Answers {
+    fn resolve(&self) -> Pin<Box<dyn Future<Output = Result<Resolution, ResolveError>> + Send + '_>> {
+        Box::pin(async {
+            let endpoints = self.0.lock().unwrap().iter().map(|address| Endpoint::new(*address)).collect();
+            Ok(Resolution::new(endpoints, Instant::now() + Duration::from_secs(1)))
+        })
+    }
+
+    fn source(&self) -> String {
+        "addresses of both families".into()
+    }
+}
+
+/// Returns true if the pool uses exactly one address of each Pod, all of this family, and each is usable.
+fn uses(pool: &Pool, ipv6: bool) -> bool {
+    let endpoints = pool.status().endpoints;
+    let of_family = |pod: &&EndpointStatus| pod.endpoint.address().is_ipv6() == ipv6 && pod.is_usable();
+    endpoints.iter().filter(of_family).count() == PODS
+}
+
+/// Each Pod is one endpoint, and if one family of addresses disappears from DNS, or becomes unreachable, the pool uses
+/// the other family without a failed read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_dual_stack_pod_is_one_endpoint() {
+    common::init_logging();
+    let cluster = Cluster::start(PODS).await.expect("the cluster starts");
+    let ipv4: Vec<_> = cluster.pods().iter().map(|pod| pod.address()).collect();
+    let mut relays = Vec::new();
+    for server in &ipv4 {
+        relays.push(Relay::start(*server).await);
+    }
+    let ipv6: Vec<_> = relays.iter().map(|relay| relay.address).collect();
+    let both = || ipv4.iter().chain(&ipv6).copied();
+    let answers = Answers::default();
+    answers.set(both());
+    let config: Config = format!("{}&absent_pods=drain", cluster.url()).parse().expect("the URL parses");
+    let pool = Pool::builder(config).resolver(answers.clone()).build().expect("the pool is created");
+    let mut events = pool.events();
+    let is_merged = || {
+        let endpoints = pool.status().endpoints;
+        endpoints.len() == PODS && endpoints.iter().all(|pod| pod.is_usable() && pod.alternatives.len() == 1)
+    };
+    until(SOON, "three endpoints, each with one alternative", is_merged).await;
+
+    let load = Load::start(&pool, Target::Any, 8);
+    sleep(Duration::from_secs(3)).await;
+    answers.set(ipv6.iter().copied());
+    let without_ipv4 = Instant::now();
+    until(SOON, "the IPv6 addresses are in use", || uses(&pool, true)).await;
+    let switched = without_ipv4.elapsed();
+    sleep(Duration::from_secs(2)).await;
+    answers.set(both());
+    until(SOON, "three endpoints, each with one alternative", is_merged).await;
+    assert!(uses(&pool, true), "the addresses in use stay in use: {:?}", pool.status().endpoints);
+
+    relays.clear();
+    let unreachable = Instant::now();
+    until(SOON, "the IPv4 addresses are in use", || uses(&pool, false)).await;
+    let switched_back = unreachable.elapsed();
+    sleep(Duration::from_secs(2)).await;
+    let report = load.stop().await;
+
+    let mut counts = BTreeMap::<_, usize>::new();
+    report.answers.iter().for_each(|(_, address)| *counts.entry(address).or_default() += 1);
+    println!(
+        "IPv6 in use {switched:.1?} after the IPv4 addresses left DNS, IPv4 in use {switched_back:.1?} after the IPv6 \
+         addresses became unreachable; reads per Pod {counts:?}, {} failed",
+        report.failures.len()
+    );
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    let fair = report.answers.len() as f64 / PODS as f64;
+    assert_eq!(counts.len(), PODS);
+    assert!(counts.values().all(|&count| (0.7..1.3).contains(&(count as f64 / fair))), "{counts:?}");
+    let mut merged = 0;
+    while let Ok(Some(Ok(event))) = timeout(Duration::ZERO, events.next()).await {
+        assert!(!matches!(event, Event::EndpointFenced { .. }), "{event:?}");
+        merged += usize::from(matches!(event, Event::EndpointAlternative { .. }));
+    }
+    assert!(merged >= PODS, "{merged} events about alternative addresses");
+}
