@@ -77,6 +77,9 @@ impl Directory {
                 self.reconsider = true;
                 if fence.is_some() {
                     member.pod.purge();
+                    // A former primary that has stopped responding will not complete its statements: at best, it
+                    // commits writes that its successor lacks.
+                    member.abort_unresponsive();
                     // An outdated claim must not be reported, so the Pod is queried again now.
                     member.pod.probe_wanted.notify_one();
                     fenced.push(endpoint.clone());
