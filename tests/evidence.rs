@@ -1,31 +1,24 @@
-//! Evidence against a Pod. The end of one session, and a pause of this client itself, must not eject a healthy Pod; a
-//! former primary must not return before the other Pods have been asked.
+//! Evidence against a Pod. The end of one session must not eject a healthy Pod, and a former primary must not return
+//! before the other Pods have been asked.
 
 use std::{
     collections::BTreeMap,
     env,
-    io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
 use podpool::{Event, Pool, State, Target, testkit::Cluster};
-use tokio::{runtime::Builder, time::sleep};
+use tokio::time::sleep;
 
 mod common;
 use common::{in_state, load::Load, until};
 
 /// Environment variable with the number of trials.
 const TRIALS: &str = "PODPOOL_TRIALS";
-/// Environment variable with the pool's URL for the process that [`no_pod_is_ejected_after_a_pause_of_the_client`]
-/// stops.
-const STOPPED_POOL: &str = "PODPOOL_TEST_STOPPED_POOL";
-
 /// Collects the changes to the state `ejected`.
 fn ejections(pool: &Pool) -> Arc<Mutex<Vec<String>>> {
     let (mut events, found) = (pool.events(), Arc::new(Mutex::new(Vec::new())));
@@ -118,109 +111,6 @@ async fn a_session_that_ends_itself_affects_no_other_connection() {
     assert_eq!(*ejections.lock().unwrap(), Vec::<String>::new(), "ejections");
     drop(pool);
     cluster.shutdown().await.expect("the cluster shuts down");
-}
-
-/// Stops a client process (SIGSTOP) for 3 s, and blocks the only thread of its runtime for 1.5 s, while it reads.
-#[test]
-fn no_pod_is_ejected_after_a_pause_of_the_client() {
-    if let Ok(url) = env::var(STOPPED_POOL) {
-        return read_until_stopped(&url);
-    }
-    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("the runtime starts");
-    let cluster = runtime.block_on(Cluster::start(3)).expect("the cluster starts");
-    for workers in ["0", "2"] {
-        let mut child = Command::new(env::current_exe().expect("the path of this program is known"))
-            .args(["--exact", "no_pod_is_ejected_after_a_pause_of_the_client", "--nocapture"])
-            .env(STOPPED_POOL, format!("{workers} {}", cluster.url()))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the process starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("the output is piped")).lines();
-        let mut next = |start: &str| {
-            loop {
-                let line = lines.next().expect("the process is alive").expect("the line is text");
-                // The test harness may have printed the test's name without a line break.
-                if let Some((_, line)) = line.split_once(start) {
-                    return line.to_owned();
-                }
-            }
-        };
-        next("reading: started");
-        for _ in 0..3 {
-            signal(child.id(), "STOP");
-            thread::sleep(Duration::from_secs(3));
-            signal(child.id(), "CONT");
-            next("reading: paused");
-            thread::sleep(Duration::from_secs(1)); // the pauses are separate faults
-        }
-        let result = next("reading: result ");
-        println!("{workers} workers: {result}");
-        assert!(result.starts_with("0 ejections, 0 failed reads"), "{result}");
-        child.wait().expect("the process ends");
-    }
-    runtime.block_on(cluster.shutdown()).expect("the cluster shuts down");
-}
-
-fn signal(pid: u32, signal: &str) {
-    let status = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status().expect("`kill` runs");
-    assert!(status.success(), "kill -{signal} {pid}: {status}");
-}
-
-/// Runs in the process that is stopped. Reads until it has been stopped three times, then blocks its runtime twelve
-/// times if it has a single thread, and prints the result.
-fn read_until_stopped(argument: &str) {
-    let (workers, url) = argument.split_once(' ').expect("the number of workers and the URL");
-    let runtime = match workers {
-        "0" => Builder::new_current_thread().enable_all().build(),
-        _ => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
-    };
-    let runtime = runtime.expect("the runtime starts");
-    let blocks = if workers == "0" { 12 } else { 0 };
-    let (url, failures, reads) = (url.to_owned(), Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-    runtime.block_on(async {
-        let pool = serving(&url, 3).await;
-        let ejections = ejections(&pool);
-        for _ in 0..4 {
-            let (pool, failures, reads) = (pool.clone(), failures.clone(), reads.clone());
-            tokio::spawn(async move {
-                loop {
-                    let work =
-                        |client: podpool::Client| async move { client.query_one("SELECT 1", &[]).await.map(drop) };
-                    match pool.retry(Target::Any, work).await {
-                        Ok(()) => reads.fetch_add(1, Ordering::Relaxed),
-                        Err(error) => {
-                            failures.lock().unwrap().push(format!("{error:?}"));
-                            0
-                        }
-                    };
-                    sleep(Duration::from_millis(5)).await;
-                }
-            });
-        }
-        println!("reading: started");
-        let (mut pauses, mut last) = (0, Instant::now());
-        while pauses < 3 {
-            sleep(Duration::from_millis(10)).await;
-            if last.elapsed() > Duration::from_secs(2) {
-                pauses += 1;
-                println!("reading: paused");
-            }
-            last = Instant::now();
-        }
-        for _ in 0..blocks {
-            thread::sleep(Duration::from_millis(1500));
-            sleep(Duration::from_millis(300)).await;
-        }
-        // Longer than the timeout of a probe that was sent before the last pause.
-        sleep(Duration::from_secs(3)).await;
-        let (ejections, failures) = (ejections.lock().unwrap().clone(), failures.lock().unwrap().clone());
-        println!(
-            "reading: result {} ejections, {} failed reads, {} reads; {ejections:?} {failures:?}",
-            ejections.len(),
-            failures.len(),
-            reads.load(Ordering::Relaxed)
-        );
-    });
 }
 
 /// Freezes the primary (SIGSTOP) until it is ejected, promotes another Pod, and resumes the former primary at the same

@@ -3,9 +3,6 @@
 mod common;
 
 use std::{
-    env,
-    io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -13,10 +10,7 @@ use std::{
 use podpool::{Kind, Pool, Target, testkit::Cluster};
 use tokio::runtime::{Builder, Runtime};
 
-use common::until;
-
-/// Environment variable with the pool's URL for the process that [`a_stopped_process_pings_idle_connections`] stops.
-const STOPPED_POOL: &str = "PODPOOL_TEST_STOPPED_POOL";
+use common::{client_process::ClientProcess, until};
 
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("the runtime starts")
@@ -86,44 +80,23 @@ fn a_blocked_single_worker_pings_idle_connections() {
 /// connection every 10 ms and prints for each checkout after a pause whether it was pinged.
 #[test]
 fn a_stopped_process_pings_idle_connections() {
-    if let Ok(url) = env::var(STOPPED_POOL) {
-        return report_pauses(&url);
+    if let Some(argument) = ClientProcess::argument() {
+        return report_pauses(&argument);
     }
     let servers = multi_thread(1);
     let cluster = servers.block_on(Cluster::start(1)).expect("the cluster starts");
     for workers in ["0", "2"] {
-        let mut child = Command::new(env::current_exe().expect("the path of this program is known"))
-            .args(["--exact", "a_stopped_process_pings_idle_connections", "--nocapture"])
-            .env(STOPPED_POOL, format!("{workers} {}", cluster.url()))
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the process starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("the output is piped")).lines();
-        let mut next = || {
-            loop {
-                let line = lines.next().expect("the process is alive").expect("the line is text");
-                // The test harness may have printed the test's name without a line break.
-                if let Some((_, line)) = line.split_once("pause: ") {
-                    return line.to_owned();
-                }
-            }
-        };
-        assert_eq!(next(), "ready");
+        let argument = format!("{workers} {}", cluster.url());
+        let mut client = ClientProcess::start("a_stopped_process_pings_idle_connections", &argument);
+        assert_eq!(client.next("pause: "), "ready");
         for _ in 0..10 {
-            signal(child.id(), "STOP");
+            client.signal("STOP");
             thread::sleep(Duration::from_millis(1400));
-            signal(child.id(), "CONT");
-            assert_eq!(next(), "pinged", "with {workers} workers");
+            client.signal("CONT");
+            assert_eq!(client.next("pause: "), "pinged", "with {workers} workers");
         }
-        child.kill().expect("the process is killed");
-        child.wait().expect("the process has ended");
     }
     servers.block_on(cluster.shutdown()).expect("the cluster shuts down");
-}
-
-fn signal(pid: u32, signal: &str) {
-    let status = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status().expect("`kill` runs");
-    assert!(status.success(), "kill -{signal} {pid}: {status}");
 }
 
 /// Runs in the process that is stopped. Ends after 60 s, or when it is killed.

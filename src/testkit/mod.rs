@@ -75,7 +75,7 @@ pub use dns::{DEFAULT_PORT_NAME, DnsServer, Queries, ResponseCode};
 pub use error::Error;
 pub use pod::{Pod, PodRole, PodState, Shutdown};
 use programs::Programs;
-pub use throttle::Throttle;
+pub use throttle::{CpuLimit, Throttle, limit_cpu};
 
 /// Locks a mutex and ignores poisoning, because every critical section in the testkit leaves its data consistent.
 ///

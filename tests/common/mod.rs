@@ -1,6 +1,7 @@
 //! Helpers shared by the integration tests.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a subset")]
 
+pub mod client_process;
 pub mod load;
 pub mod paced;
 pub mod programs;

@@ -8,7 +8,7 @@ use std::fmt;
 
 use cgroup::Cgroup;
 use duty_cycle::DutyCycle;
-use quota::Quota;
+use quota::{Quota, quota_and_period};
 use tracing::info;
 
 use super::{Error, processes::Processes};
@@ -40,6 +40,32 @@ impl Throttle {
         let pids = processes.list().await?;
         Ok(Self(Mechanism::DutyCycle(DutyCycle::start(processes, pids, share))))
     }
+}
+
+/// A guard that limits the CPU time of a process until it is dropped. See [`limit_cpu`].
+#[derive(Debug)]
+#[must_use = "dropping the guard lifts the limit"]
+pub struct CpuLimit {
+    _group: Cgroup,
+}
+
+/// Limits the CPU time of a process and its future children, for example of a client, to this number of CPUs. Uses the
+/// kernel's CPU quota (cgroup v1 or v2).
+///
+/// # Errors
+///
+/// [`Error::Setting`] if `cpus` is not a positive number, and [`Error::Io`] if this process may not create a control
+/// group with a quota.
+pub fn limit_cpu(pid: u32, cpus: f64) -> Result<CpuLimit, Error> {
+    if !(cpus > 0.0 && cpus.is_finite()) {
+        return Err(Error::Setting { setting: "cpus", expected: "a positive number" });
+    }
+    let failed = |source| Error::io("limit the CPU time of a process", source);
+    let group = Cgroup::create().map_err(failed)?;
+    let (quota, period) = quota_and_period(cpus);
+    group.set_quota(quota, period).map_err(failed)?;
+    group.add(pid.cast_signed()).map_err(failed)?;
+    Ok(CpuLimit { _group: group })
 }
 
 impl fmt::Debug for Throttle {

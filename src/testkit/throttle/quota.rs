@@ -59,7 +59,7 @@ impl fmt::Debug for Quota {
 
 /// Returns the quota and the period that limit processes to this number of CPUs. The kernel does not accept arbitrarily
 /// small limits, so a smaller number is rounded up to the kernel's minimum.
-fn quota_and_period(cpus: f64) -> (Duration, Duration) {
+pub(super) fn quota_and_period(cpus: f64) -> (Duration, Duration) {
     let quota = DEFAULT_PERIOD.mul_f64(cpus);
     if quota >= MIN_QUOTA {
         return (quota, DEFAULT_PERIOD);
