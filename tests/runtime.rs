@@ -12,6 +12,9 @@ use tokio::runtime::{Builder, Runtime};
 
 use common::{client_process::ClientProcess, until};
 
+/// Number of times for which a process is stopped.
+const PAUSES: usize = 10;
+
 fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("the runtime starts")
 }
@@ -76,8 +79,8 @@ fn a_blocked_single_worker_pings_idle_connections() {
     a_checkout_after_a_blocked_runtime_pings(multi_thread(1));
 }
 
-/// Stops a process (SIGSTOP) for longer than `ping_after`, ten times for each kind of runtime. The process checks out a
-/// connection every 10 ms and prints for each checkout after a pause whether it was pinged.
+/// Stops a process (SIGSTOP) for longer than `ping_after`, ten times for each kind of runtime. After each pause, the
+/// process checks out a connection, and prints whether it was pinged.
 #[test]
 fn a_stopped_process_pings_idle_connections() {
     if let Some(argument) = ClientProcess::argument() {
@@ -88,8 +91,8 @@ fn a_stopped_process_pings_idle_connections() {
     for workers in ["0", "2"] {
         let argument = format!("{workers} {}", cluster.url());
         let mut client = ClientProcess::start("a_stopped_process_pings_idle_connections", &argument);
-        assert_eq!(client.next("pause: "), "ready");
-        for _ in 0..10 {
+        for _ in 0..PAUSES {
+            assert_eq!(client.next("pause: "), "ready");
             client.signal("STOP");
             thread::sleep(Duration::from_millis(1400));
             client.signal("CONT");
@@ -99,7 +102,7 @@ fn a_stopped_process_pings_idle_connections() {
     servers.block_on(cluster.shutdown()).expect("the cluster shuts down");
 }
 
-/// Runs in the process that is stopped. Ends after 60 s, or when it is killed.
+/// Runs in the process that is stopped. Panics if it is not stopped within 60 s.
 fn report_pauses(argument: &str) {
     let (workers, url) = argument.split_once(' ').expect("the number of workers and the URL");
     let runtime = if workers == "0" { current_thread() } else { multi_thread(2) };
@@ -108,16 +111,16 @@ fn report_pauses(argument: &str) {
             let url = url.to_owned();
             async move {
                 let pool = warm(&url).await;
-                println!("pause: ready");
-                let (start, mut last) = (Instant::now(), Instant::now());
-                while start.elapsed() < Duration::from_secs(60) {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                    let paused = last.elapsed() > Duration::from_millis(1300);
-                    let pinged = pings(&pool).await;
-                    last = Instant::now();
-                    if paused {
-                        println!("pause: {}", if pinged { "pinged" } else { "not pinged" });
+                for _ in 0..PAUSES {
+                    use_connection(&pool).await;
+                    println!("pause: ready");
+                    let (start, mut last) = (Instant::now(), Instant::now());
+                    while last.elapsed() < Duration::from_millis(1300) {
+                        assert!(start.elapsed() < Duration::from_secs(60), "the process was not stopped");
+                        last = Instant::now();
+                        tokio::time::sleep(Duration::from_millis(10)).await;
                     }
+                    println!("pause: {}", if pings(&pool).await { "pinged" } else { "not pinged" });
                 }
             }
         }))
