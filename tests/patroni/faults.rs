@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use podpool::{Pool, testkit::PatroniCluster, tokio_postgres::Error};
+use podpool::{Pool, Target, testkit::PatroniCluster, tokio_postgres::Error};
 use tokio::time::{sleep, timeout};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 pub async fn standby_restarts(cluster: &PatroniCluster, pool: &Pool) {
     for _ in 0..trials(1) {
         let leader = cluster.stable().await.expect("the cluster is stable");
-        let watch = Watch::start(pool).await;
+        let watch = Watch::start(pool, Target::Standby).await;
         for standby in (0..cluster.len()).filter(|&ordinal| ordinal != leader) {
             cluster.restart(standby).await.expect("Patroni restarts the standby");
             cluster.stable().await.expect("the standby follows the leader again");
@@ -28,12 +28,13 @@ pub async fn standby_restarts(cluster: &PatroniCluster, pool: &Pool) {
 }
 
 /// Kills all processes of the leader's Pod. Patroni elects a new leader when the lock expires. The former leader's Pod
-/// starts again and follows the new one.
+/// starts again and follows the new one. The other standby may have received more than the new leader. Patroni then
+/// stops and rewinds it, so that for some seconds no standby accepts connections.
 pub async fn leader_is_killed(cluster: &PatroniCluster, pool: &Pool) {
     let mut delays = Vec::new();
     for _ in 0..trials(1) {
         let old = cluster.stable().await.expect("the cluster is stable");
-        let watch = Watch::start(pool).await;
+        let watch = Watch::start(pool, Target::PreferStandby).await;
         cluster.kill(old).await.expect("the Pod is killed");
         let accepted = first_accepted(cluster, (0..cluster.len()).filter(|&ordinal| ordinal != old)).await;
         delays.push(watch.resumed(accepted).await);
@@ -54,7 +55,7 @@ pub async fn etcd_is_lost(cluster: &PatroniCluster, pool: &Pool) {
     let mut delays = Vec::new();
     for _ in 0..trials(1) {
         let leader = cluster.stable().await.expect("the cluster is stable");
-        let watch = Watch::start(pool).await;
+        let watch = Watch::start(pool, Target::PreferStandby).await;
         cluster.kill_etcd().expect("etcd is killed");
         let demoted = async {
             while !is_standby(cluster, leader).await.unwrap_or(false) {

@@ -52,13 +52,13 @@ pub struct Accepted {
 }
 
 impl Watch {
-    /// Starts writes, reads of any Pod, and reads of standbys.
-    pub async fn start(pool: &Pool) -> Self {
+    /// Starts writes, reads of any Pod, and reads of this target.
+    pub async fn start(pool: &Pool, target: Target) -> Self {
         // Relaxed: the counter orders no other memory access.
         let first = NEXT.fetch_add(10_000_000, Ordering::Relaxed);
         let watch = Self {
             fences: Fences::start(pool),
-            reads: [Target::Any, Target::Standby].map(|target| (target, Paced::every(PACE, pool, target))),
+            reads: [Target::Any, target].map(|target| (target, Paced::every(PACE, pool, target))),
             writes: Ledger::start(pool, WRITERS, first),
         };
         watch.writes.wait_for_acknowledged(100).await;

@@ -55,11 +55,17 @@ impl Writes {
         acknowledged.iter().filter(|(at, pod)| *pod == address && *at > moment).map(|(at, _)| *at).collect()
     }
 
-    /// Returns the longest time between two acknowledged writes in this period.
+    /// Returns the longest time without an acknowledged write in this period.
     pub fn longest_gap(&self, from: Instant, to: Instant) -> Duration {
         let acknowledged = self.acknowledged.lock().unwrap();
-        let times = acknowledged.iter().map(|(at, _)| *at).filter(|at| (from..to).contains(at));
-        let times: Vec<_> = std::iter::once(from).chain(times).chain([to]).collect();
-        times.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0])).max().unwrap_or_default()
+        longest_gap(from, acknowledged.iter().map(|(at, _)| *at), to)
     }
+}
+
+/// Returns the longest time between two of these moments, `from` and `to` included, in this period.
+pub fn longest_gap(from: Instant, moments: impl Iterator<Item = Instant>, to: Instant) -> Duration {
+    let within = moments.filter(|at| (from..to).contains(at));
+    let mut times: Vec<_> = within.chain([from, to]).collect();
+    times.sort();
+    times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
 }
