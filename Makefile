@@ -57,7 +57,7 @@ failover-table: programs ## Inject each fault on real servers; print its effect 
 
 trials: export PODPOOL_TRIALS := 20
 trials: programs ## Repeat the tests with promised bounds twenty times each, on real servers; print the times
-	cargo test --all-features --test evidence --test starved_client --test frozen_primary -- --nocapture --test-threads 1
+	cargo test --all-features --test evidence --test frozen_primary --test starved_client --test patroni -- --nocapture --test-threads 1
 
 bench: programs ## Run every benchmark
 	$(if $(BENCHES),cargo bench --all-features $(BENCHES:%=--bench %),@echo "no benchmarks")

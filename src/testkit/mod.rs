@@ -7,6 +7,7 @@
 //!   one method.
 //! - [`DnsServer`] answers as CoreDNS does for headless Services. It can be stopped, paused, delayed, or made to return
 //!   errors.
+//! - [`PatroniCluster`] runs servers that Patroni manages, with etcd.
 //! - [`fault_dns`] contains a second DNS server, which delays, drops, truncates or forges its responses.
 //!
 //! ```no_run
@@ -31,7 +32,8 @@
 //! The testkit requires PostgreSQL's server programs, version 13 or newer. If the environment variable `PG_BIN` is set,
 //! the testkit looks for the programs in that directory only. If the variable is not set, the testkit searches `PATH`
 //! and the directories where packages install PostgreSQL. Linux needs nothing else. On macOS, the Pods' addresses must
-//! first be added to the loopback interface. The error text contains the command.
+//! first be added to the loopback interface. The error text contains the command. [`PatroniCluster`] also requires
+//! Patroni and etcd.
 //!
 //! # Addresses and names
 //!
@@ -56,6 +58,7 @@ mod dns;
 mod error;
 pub mod fault_dns;
 mod faults;
+mod patroni;
 mod pod;
 mod ports;
 mod processes;
@@ -73,6 +76,7 @@ pub use builder::ClusterBuilder;
 pub use cluster::Cluster;
 pub use dns::{DEFAULT_PORT_NAME, DnsServer, Queries, ResponseCode};
 pub use error::Error;
+pub use patroni::PatroniCluster;
 pub use pod::{Pod, PodRole, PodState, Shutdown};
 use programs::Programs;
 pub use throttle::{CpuLimit, Throttle, limit_cpu};
