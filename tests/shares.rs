@@ -11,7 +11,11 @@ use podpool::{Config, Pool, State, Target, testkit::Cluster};
 use tokio::time::{MissedTickBehavior, interval};
 
 mod common;
-use common::{in_state, until};
+use common::{
+    in_state,
+    paced::{Paced, failures},
+    until,
+};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -119,5 +123,49 @@ async fn a_primary_used_only_to_measure_lag_has_no_idle_connections() {
         until(LONG, "a warm connection to the primary", || idle() > Some(0)).await;
         break;
     }
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equal_pods_get_equal_shares_of_the_first_checkouts() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        let pool = build(&cluster, "");
+        until(LONG, "three healthy Pods", || in_state(&pool, State::Healthy) == 3).await;
+        let shares: Vec<_> = count(&paced(&pool, Target::Any, 200, 300).await).into_values().collect();
+        println!("first 300 checkouts of a new pool: {shares:?}");
+        all.push(shares);
+    }
+    for shares in all {
+        assert!(shares.len() == 3 && shares.iter().all(|share| (70..=130).contains(share)), "{shares:?}");
+    }
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_pod_gets_its_share_within_a_second_of_its_first_answer() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let pods = addresses(&cluster);
+    let pool = build(&cluster, "");
+    until(LONG, "three healthy Pods", || in_state(&pool, State::Healthy) == 3).await;
+    let load = Paced::every(Duration::from_millis(5), &pool, Target::Any);
+    until(LONG, "400 requests", || load.count() >= 400).await;
+    cluster.kill(1).await.expect("SIGKILL is sent");
+    until(LONG, "the Pod is ejected", || in_state(&pool, State::Healthy) == 2).await;
+    let restarted = Instant::now();
+    cluster.start_pod(1).await.expect("the Pod starts");
+    until(LONG, "the Pod answers", || load.answered_since(pods[1], restarted)).await;
+    let from = Instant::now() + Duration::from_secs(1);
+    let to = from + Duration::from_secs(10);
+    until(LONG, "ten seconds", || Instant::now() >= to).await;
+    let requests = load.stop().await;
+    let measured: Vec<_> = requests.iter().filter(|request| (from..to).contains(&request.started)).collect();
+    let own = measured.iter().filter(|request| request.answered_by(pods[1])).count();
+    let share = own as f64 * 3.0 / measured.len() as f64;
+    println!("the restarted Pod has {share:.3} of a fair share of {} requests", measured.len());
+    assert!((0.8..=1.2).contains(&share), "{share:.3}");
+    assert_eq!(failures(&requests), [].into(), "failed reads");
+    drop(pool);
     cluster.shutdown().await.expect("the cluster shuts down");
 }
