@@ -53,10 +53,9 @@ const WATCHED: u8 = 4;
 /// The transaction status of ReadyForQuery when no transaction is open (PostgreSQL manual, "Message Formats").
 pub(crate) const IDLE: u8 = b'I';
 
-/// Number of requests, from the start of a connection, whose durations are not counted. A new session reads the system
-/// catalogs into its caches, and plans a prepared statement at each of its first five executions, so its first
-/// statements take a multiple of the usual time. Ten requests are about three queries that the driver prepares and
-/// closes each time, or five executions of a statement that is prepared once, with the requests that surround them.
+/// Number of requests with statements, from the start of a connection, whose durations are not counted. A new session
+/// reads the system catalogs into its caches, and plans a prepared statement at each of its first five executions, so
+/// its first statements take a multiple of the usual time.
 const COLD: u64 = 10;
 
 /// The state of one connection, as observed by its driver and its tap.
@@ -93,12 +92,14 @@ pub(crate) struct Record {
     /// Total number of completed requests. A sequence of pipelined requests counts as one request, which is complete
     /// when its last response arrives.
     answered: AtomicU64,
-    /// Total time from sending a request to receiving its ReadyForQuery, over all requests in `answered` except the
+    /// The part of `answered` that executed at least one statement.
+    executed: AtomicU64,
+    /// Total time from sending a request to receiving its ReadyForQuery, over all requests in `executed` except the
     /// first [`COLD`], in microseconds.
     warm_micros: AtomicU64,
     /// True if the current checkout has the target `any`, which accepts every Pod regardless of its role.
     any_pod: AtomicBool,
-    /// The part of `answered`, without the first [`COLD`] requests, from checkouts with the target `any`.
+    /// The part of `executed`, without the first [`COLD`] requests, from checkouts with the target `any`.
     warm_any: AtomicU64,
     /// The part of `warm_micros` from checkouts with the target `any`.
     warm_any_micros: AtomicU64,
@@ -244,11 +245,12 @@ impl Record {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of completed requests and their total duration, without the first [`COLD`] requests of the
-    /// connection.
+    /// Returns the number of completed requests that executed a statement, and their total duration, without the first
+    /// [`COLD`] ones of the connection. Other requests, for example pings, do not show how fast the Pod executes
+    /// statements.
     pub(crate) fn warm(&self) -> (u64, Duration) {
         let micros = self.warm_micros.load(Ordering::Relaxed);
-        (self.answered().saturating_sub(COLD), Duration::from_micros(micros))
+        (self.executed.load(Ordering::Relaxed).saturating_sub(COLD), Duration::from_micros(micros))
     }
 
     /// Returns the part of [`warm`](Self::warm) from checkouts with the target `any`.
@@ -367,10 +369,15 @@ impl Record {
         }
     }
 
-    pub(super) fn count_answered(&self, took: Duration) {
-        let answered = self.answered();
-        self.answered.store(answered + 1, Ordering::Relaxed);
-        if answered < COLD {
+    /// Counts a completed request. `executed` is true if the request executed a statement.
+    pub(super) fn count_answered(&self, took: Duration, executed: bool) {
+        self.answered.store(self.answered() + 1, Ordering::Relaxed);
+        if !executed {
+            return;
+        }
+        let executed = self.executed.load(Ordering::Relaxed);
+        self.executed.store(executed + 1, Ordering::Relaxed);
+        if executed < COLD {
             return;
         }
         let add = |micros: &AtomicU64| {
