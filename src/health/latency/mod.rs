@@ -25,7 +25,7 @@
 //! From [`TRICKLE_FROM`] on, a Pod gets only a trickle of the traffic, so its older statements would outweigh the new
 //! ones for a long time. Such a Pod is judged by the statements since the last judgment only, or by its probes if they
 //! were slow too and have become fast again. A Pod that gets too few statements for a judgment is tried again after
-//! some time.
+//! some time, until the first statement that is slow.
 
 mod mean;
 
@@ -60,8 +60,9 @@ const ENOUGH: f64 = 20.0;
 /// Minimum number of statements for a comparison. With fewer statements than [`ENOUGH`], the latency ratio is reduced
 /// in proportion: ten statements count if they take at least twice the time that twenty would have to take.
 const FEW: f64 = 10.0;
-/// Number of statements that are enough for a Pod that has recently been tried again after it was slow.
-const ENOUGH_AGAIN: f64 = 3.0;
+/// Number of statements that are enough for a Pod that has recently been tried again after it was slow. If many clients
+/// try a slow Pod, each further statement adds to the tail of the latency.
+const ENOUGH_AGAIN: f64 = 1.0;
 /// Number of statements that are enough to judge a Pod that gets only a trickle.
 const TRIAL: u64 = 10;
 /// Mean duration of statements, in microseconds, below which all Pods count as equally fast, because smaller
@@ -187,6 +188,19 @@ impl Latency {
         }
     }
 
+    /// Returns true if the recent probes are as fast as those of the fastest Pods. Two of the last three probes must be
+    /// fast. After the retry delay has reached its maximum, the last two must be, because fast probes may have been
+    /// misleading before.
+    fn has_fast_probes(&self, fastest: Option<f64>) -> bool {
+        let last = |ago| self.probes[(self.probed - ago) % PROBES];
+        let own = match self.doublings {
+            _ if self.probed < PROBES => None,
+            MAX_DOUBLINGS => Some(f64::max(last(1), last(2))),
+            _ => self.probe(),
+        };
+        times(own, fastest, PROBE_NOISE).is_some_and(|times| times < CLASSES[1] * (1.0 - HYSTERESIS))
+    }
+
     /// Updates the class.
     fn classify(&mut self, fastest: Fastest) {
         // The latency ratio by probes. Without enough probes, the Pod counts as fast.
@@ -194,7 +208,7 @@ impl Latency {
         // The latency ratio by probes alone.
         let only_probes = probes.and_then(|_| times(self.probe(), fastest.probe, PROBE_FLOOR)).unwrap_or(1.0);
         if self.class >= TRICKLE {
-            self.judge(fastest, probes, only_probes);
+            self.judge(fastest, only_probes);
         } else {
             let doubtful = self.doublings > 0 && self.all.of_at_least(ENOUGH).is_none();
             let (few, enough) = if doubtful { (ENOUGH_AGAIN, ENOUGH_AGAIN) } else { (FEW, ENOUGH) };
@@ -203,13 +217,16 @@ impl Latency {
                 Some(((times(mean.of_at_least(few), fastest, FLOOR)? * certain).max(1.0), mean.share()))
             };
             let slower = match by(&self.all, fastest.role).or_else(|| by(&self.any, fastest.any)) {
-                Some((slower, share)) => probes.map_or(slower, |by| slower.powf(share) * by.powf(1.0 - share)),
+                Some((slower, share)) => {
+                    let slower = probes.map_or(slower, |by| slower.powf(share) * by.powf(1.0 - share));
+                    // A Pod that was slow before is slow again if its first statements are.
+                    if doubtful && slower >= LEAVE_TRICKLE { slower.max(CLASSES[TRICKLE]) } else { slower }
+                }
                 // A Pod that is tried again keeps its class until it has enough statements.
                 None if doubtful => only_probes.max(CLASSES[self.class]),
                 None => only_probes,
             };
-            // A Pod that was slow before is slow again if its first statements are.
-            self.set_class(if doubtful && slower >= LEAVE_TRICKLE { slower.max(CLASSES[TRICKLE]) } else { slower });
+            self.set_class(slower);
         }
         if self.class >= TRICKLE {
             self.shown_by_probes |= probes.is_some_and(|probes| probes >= CLASSES[1]);
@@ -219,7 +236,7 @@ impl Latency {
     }
 
     /// Decides whether a Pod that gets only a trickle is still slow.
-    fn judge(&mut self, fastest: Fastest, probes: Option<f64>, only_probes: f64) {
+    fn judge(&mut self, fastest: Fastest, only_probes: f64) {
         let mean = |work: Work| (work.statements >= TRIAL).then(|| work.micros() / work.statements as f64);
         let by_role = times(mean(self.trial), fastest.role, FLOOR);
         if let Some(slower) = by_role.or_else(|| times(mean(self.trial_any), fastest.any, FLOOR)) {
@@ -229,10 +246,9 @@ impl Latency {
             self.set_class(slower);
             self.begin_trial();
         }
-        let fast = CLASSES[1] * (1.0 - HYSTERESIS);
         if only_probes >= LEAVE_TRICKLE {
             self.unproven = 0.0;
-        } else if self.shown_by_probes && probes.is_some_and(|probes| probes < fast) {
+        } else if self.shown_by_probes && self.has_fast_probes(fastest.probe) {
             // Fast probes alone are weaker evidence than fast statements, so the Pod gets a reduced share at first.
             self.release(CLASSES[1] * (1.0 + HYSTERESIS));
         } else if self.unproven >= RETRY_AFTER * 2f64.powi(self.doublings) * (1.0 + JITTER * self.jitter) {

@@ -168,6 +168,21 @@ fn retry_delay_of_a_slow_pod_with_fast_probes_doubles() {
 }
 
 #[test]
+fn fast_probes_must_be_consecutive_after_they_were_misleading() {
+    let mut latencies = three_equal();
+    let mut is_released = |probes: &[u64]| {
+        probe(&mut latencies, &[1, 8, 1], 3);
+        assert!(run(&mut latencies, &[(10, 2), (10, 20), (10, 2)], 10)[1] >= 4, "slow again");
+        probes.iter().for_each(|&millis| probe(&mut latencies, &[1, millis, 1], 1));
+        run(&mut latencies, &[(10, 2), (0, 0), (10, 2)], 1)[1] < 4
+    };
+    assert!(is_released(&[1, 8, 1]), "two of three probes are fast");
+    assert!(is_released(&[1, 8, 1]), "misleading once");
+    assert!(!is_released(&[1, 8, 1]), "misleading twice");
+    assert!(is_released(&[1, 1]));
+}
+
+#[test]
 fn a_pod_that_hung_once_counts_as_fast_within_seconds() {
     let mut latencies = three_equal();
     run(&mut latencies, &[(10, 2); 3], 100);

@@ -38,12 +38,10 @@ impl Latencies {
     /// Updates the latency of every Pod from the requests and probes since the last tick.
     pub(crate) fn tick(&mut self, view: &View, rng: &mut Rng, now: Instant) {
         for (pod, health) in view.pods() {
-            if !self.0.contains_key(&pod.serial) {
-                let speed = Latency::new(rng.unit());
-                let (role, work) = (health.role, Work::default());
-                self.0.insert(pod.serial, PodLatency { speed, role, out: true, work, any: work, probes: 0, at: now });
-            }
-            let Some(known) = self.0.get_mut(&pod.serial) else { continue };
+            let known = self.0.entry(pod.serial).or_insert_with(|| {
+                let (speed, role, work) = (Latency::new(rng.unit()), health.role, Work::default());
+                PodLatency { speed, role, out: true, work, any: work, probes: 0, at: now }
+            });
             known.role = health.role;
             let was_out = std::mem::replace(&mut known.out, health.state != State::Healthy);
             if known.out != was_out {
