@@ -1,5 +1,5 @@
 //! Tests that Pods get the shares of the requests that correspond to their capacity: a primary outside the subset, new
-//! pools, and restarted Pods.
+//! pools, restarted Pods, and a Pod that is farther away.
 
 use std::{
     collections::BTreeMap,
@@ -7,11 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podpool::{Config, Pool, State, Target, testkit::Cluster};
+use podpool::{Config, Endpoint, Pool, State, Target, testkit::Cluster};
 use tokio::time::{MissedTickBehavior, interval};
 
 mod common;
-use common::{in_state, until};
+use common::{
+    distance::Distance,
+    in_state,
+    paced::{Paced, failures},
+    until,
+};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -27,6 +32,17 @@ fn addresses(cluster: &Cluster) -> Vec<IpAddr> {
 /// Runs `requests` short statements at this rate, each in a checkout of its own and without waiting for the previous
 /// ones. Returns the start of each statement and the address of the Pod that it ran on.
 async fn paced(pool: &Pool, target: Target, rate: u32, requests: usize) -> Vec<(Instant, IpAddr)> {
+    paced_with("SELECT 1", pool, target, rate, requests).await
+}
+
+/// Does the same as [`paced`], but with this statement.
+async fn paced_with(
+    statement: &'static str,
+    pool: &Pool,
+    target: Target,
+    rate: u32,
+    requests: usize,
+) -> Vec<(Instant, IpAddr)> {
     let mut pace = interval(Duration::from_secs(1) / rate);
     pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut tasks = Vec::new();
@@ -36,7 +52,7 @@ async fn paced(pool: &Pool, target: Target, rate: u32, requests: usize) -> Vec<(
         tasks.push(tokio::spawn(async move {
             let began = Instant::now();
             let client = pool.get_for(target).await.expect("checkout succeeds");
-            client.simple_query("SELECT 1").await.expect("the statement succeeds");
+            client.simple_query(statement).await.expect("the statement succeeds");
             (began, client.endpoint().address().ip())
         }));
     }
@@ -118,6 +134,71 @@ async fn a_primary_used_only_to_measure_lag_has_no_idle_connections() {
         drop(pool.primary().await.expect("the primary serves writes"));
         until(LONG, "a warm connection to the primary", || idle() > Some(0)).await;
         break;
+    }
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn equal_pods_get_equal_shares_of_the_first_checkouts() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        let pool = build(&cluster, "");
+        until(LONG, "three healthy Pods", || in_state(&pool, State::Healthy) == 3).await;
+        let shares: Vec<_> = count(&paced(&pool, Target::Any, 200, 300).await).into_values().collect();
+        println!("first 300 checkouts of a new pool: {shares:?}");
+        all.push(shares);
+    }
+    for shares in all {
+        assert!(shares.len() == 3 && shares.iter().all(|share| (70..=130).contains(share)), "{shares:?}");
+    }
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_pod_gets_its_share_within_a_second_of_its_first_answer() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let pods = addresses(&cluster);
+    let pool = build(&cluster, "");
+    until(LONG, "three healthy Pods", || in_state(&pool, State::Healthy) == 3).await;
+    let load = Paced::every(Duration::from_millis(5), &pool, Target::Any);
+    until(LONG, "400 requests", || load.count() >= 400).await;
+    cluster.kill(1).await.expect("SIGKILL is sent");
+    until(LONG, "the Pod is ejected", || in_state(&pool, State::Healthy) == 2).await;
+    let restarted = Instant::now();
+    cluster.start_pod(1).await.expect("the Pod starts");
+    until(LONG, "the Pod answers", || load.answered_since(pods[1], restarted)).await;
+    let from = Instant::now() + Duration::from_secs(1);
+    let to = from + Duration::from_secs(10);
+    until(LONG, "ten seconds", || Instant::now() >= to).await;
+    let requests = load.stop().await;
+    let measured: Vec<_> = requests.iter().filter(|request| (from..to).contains(&request.started)).collect();
+    let own = measured.iter().filter(|request| request.answered_by(pods[1])).count();
+    let share = own as f64 * 3.0 / measured.len() as f64;
+    println!("the restarted Pod has {share:.3} of a fair share of {} requests", measured.len());
+    assert!((0.8..=1.2).contains(&share), "{share:.3}");
+    assert_eq!(failures(&requests), [].into(), "failed reads");
+    drop(pool);
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_one_millisecond_farther_away_keeps_a_share() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let proxy = Distance::start(cluster.pod(1).address(), Duration::from_millis(1));
+    let far = proxy.address().ip();
+    let published =
+        [cluster.pod(0).endpoint().clone(), Endpoint::new(proxy.address()), cluster.pod(2).endpoint().clone()];
+    cluster.dns().set_pods(cluster.service(), published).expect("DNS is updated");
+    for (statement, share) in [("SELECT pg_sleep(0.001)", 0.15..=0.33), ("SELECT 1", 0.10..=0.33)] {
+        let pool = build(&cluster, "");
+        until(LONG, "three healthy Pods", || in_state(&pool, State::Healthy) == 3).await;
+        // The share is equal until there are enough statements to compare the Pods.
+        paced_with(statement, &pool, Target::Any, 400, 800).await;
+        let reads = count(&paced_with(statement, &pool, Target::Any, 400, 2000).await);
+        let own = reads[&far] as f64 / 2000.0;
+        println!("{statement}: the Pod 1 ms farther away has {:.1} % of the reads: {reads:?}", own * 100.0);
+        assert!(share.contains(&own), "{own:.3}");
     }
     cluster.shutdown().await.expect("the cluster shuts down");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{
     client::Client,
     pod::{Job, Origin},
-    scenario::{Fault, MEAN},
+    scenario::MEAN,
     simulation::{Event, FAILS_AFTER, PROBE_WORK, SECOND, Simulation, TICK, spread},
     strategy::Strategy,
 };
@@ -71,7 +71,7 @@ impl Simulation {
             origin: Origin::Probe { client, number, sent: self.now },
             work: MEAN * PROBE_WORK * spread(&mut self.rng),
         };
-        if self.is_failing(pod) && matches!(self.scenario.fault, Fault::Breaks { .. }) {
+        if self.is_failing(pod) && self.scenario.fault.breaks_connections() {
             return self.events.at(self.now + FAILS_AFTER, Event::Failed { pod, job });
         }
         self.events.at(self.now + PROBE_TIMEOUT, Event::ProbeTimeout { client, pod, number });

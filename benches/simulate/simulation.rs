@@ -25,11 +25,32 @@ pub(crate) const PROBE_WORK: f64 = 0.1;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
     Arrival,
-    Done { pod: usize, job: Job },
-    Failed { pod: usize, job: Job },
-    Tick { client: usize },
-    Probe { client: usize, pod: usize, number: u64 },
-    ProbeTimeout { client: usize, pod: usize, number: u64 },
+    Done {
+        pod: usize,
+        job: Job,
+    },
+    /// The response to a job arrives at its client.
+    Response {
+        pod: usize,
+        job: Job,
+    },
+    Failed {
+        pod: usize,
+        job: Job,
+    },
+    Tick {
+        client: usize,
+    },
+    Probe {
+        client: usize,
+        pod: usize,
+        number: u64,
+    },
+    ProbeTimeout {
+        client: usize,
+        pod: usize,
+        number: u64,
+    },
     Joins,
 }
 
@@ -117,6 +138,7 @@ impl Simulation {
             match event {
                 Event::Arrival => self.arrival(),
                 Event::Done { pod, job } => self.done(pod, job),
+                Event::Response { pod, job } => self.response(pod, job),
                 Event::Failed { pod, job } => self.failed(pod, job),
                 Event::Tick { client } => self.tick(client),
                 Event::Probe { client, pod, number } => self.probe(client, pod, number),
@@ -142,6 +164,9 @@ impl Simulation {
         let long = self.arrivals.unit() < 0.05;
         if self.scenario.long {
             work *= if long { 12.0 } else { 1.0 };
+        }
+        if self.scenario.short {
+            work /= 10.0;
         }
         if self.strategy == Strategy::CentralQueue {
             let origin = Origin::Statement { client, arrived: self.now, sent: self.now };
@@ -191,12 +216,17 @@ impl Simulation {
         match self.scenario.fault {
             Fault::Slow { times, until } if pod == 0 && now < until => times,
             Fault::Joins { at, times, seconds } if pod == self.scenario.pods - 1 && now < at + seconds => times,
+            Fault::Returns { until, times, seconds, .. } if pod == 0 && (until..until + seconds).contains(&now) => {
+                times
+            }
+            Fault::Cold { times, until } if now < until => times,
             _ => 1.0,
         }
     }
 
     pub(crate) fn is_failing(&self, pod: usize) -> bool {
         match self.scenario.fault {
+            Fault::Returns { at, until, .. } => pod == 0 && (at..until).contains(&(self.now as f64 / SECOND)),
             Fault::Breaks { at } | Fault::Fails { at } => pod == 0 && self.now as f64 >= at * SECOND,
             _ => false,
         }
@@ -250,6 +280,21 @@ impl Simulation {
 
     fn done(&mut self, pod: usize, job: Job) {
         self.pods[pod].end();
+        match self.scenario.fault {
+            Fault::Far { millis } if pod == 0 => {
+                let arrives = self.now + (millis * 1e6) as u64;
+                self.events.at(arrives, Event::Response { pod, job });
+            }
+            _ => self.response(pod, job),
+        }
+        if self.strategy == Strategy::CentralQueue {
+            self.serve_central();
+        } else {
+            self.serve(pod);
+        }
+    }
+
+    fn response(&mut self, pod: usize, job: Job) {
         match job.origin {
             Origin::Statement { client, arrived, sent } => {
                 self.record(arrived);
@@ -257,7 +302,7 @@ impl Simulation {
                     self.pods[pod].completed += 1;
                 }
                 if self.strategy == Strategy::CentralQueue {
-                    return self.serve_central();
+                    return;
                 }
                 let took = Duration::from_nanos(self.now - sent);
                 self.responded(client, pod);
@@ -269,7 +314,6 @@ impl Simulation {
                 self.probed(client, pod, number, Some(Duration::from_nanos(self.now - sent)));
             }
         }
-        self.serve(pod);
     }
 
     fn failed(&mut self, pod: usize, job: Job) {
@@ -280,7 +324,7 @@ impl Simulation {
                 if self.is_measured(arrived) {
                     self.errors += 1;
                 }
-                if matches!(self.scenario.fault, Fault::Breaks { .. }) {
+                if self.scenario.fault.breaks_connections() {
                     self.clients[client].pool.broke(pod, now);
                 } else {
                     self.responded(client, pod);

@@ -45,14 +45,16 @@ impl<'a> Candidates<'a> {
     #[inline]
     #[must_use]
     pub fn in_flight(&self, index: usize) -> u32 {
-        self.load(index).in_flight
+        self.slots.slot(self.list[index].slot).in_flight()
     }
 
     /// Returns the Pod's latency as a multiple of the fastest Pods' latency, from 1 to 64.
     ///
-    /// The value is 1 for Pods within twice the latency of the fastest Pods. It is updated ten times a second. The
-    /// latency of the Pod's statements is compared with that of the statements on other Pods of its role, and the
-    /// latency of its probes with that of all other Pods' probes.
+    /// The value is 1 for Pods within twice the latency of the fastest Pods, and for Pods with too few statements to
+    /// judge. A Pod has a value above 3 only if its latency is more than four times and at least 2 ms more than that of
+    /// the fastest Pods. The value is updated ten times a second. The latency of the Pod's statements is compared with
+    /// that of the statements on other Pods of its role, and the latency of its probes with that of all other Pods'
+    /// probes.
     #[inline]
     #[must_use]
     pub fn slowness(&self, index: usize) -> u32 {
@@ -130,17 +132,23 @@ impl<'a> Candidates<'a> {
         self.slots.slot(self.list[index].slot).load()
     }
 
-    /// Returns true if the candidate with this index exists, has no connection in use, and is in the fastest latency
-    /// class.
+    /// Returns true if the candidate with this index exists and has no connection in use, and all Pods are in the
+    /// fastest latency class.
     #[inline(always)]
-    pub(crate) fn is_idle_and_fast(&self, index: usize) -> bool {
-        self.list.get(index).and_then(|candidate| self.slots.find(candidate.slot)).is_some_and(Slot::is_idle_and_fast)
+    pub(crate) fn is_idle_and_even(&self, index: usize) -> bool {
+        self.list.get(index).and_then(|candidate| self.slots.find(candidate.slot)).is_some_and(Slot::is_idle_and_even)
     }
 
-    /// Returns the loads of all candidates, in the order of their indexes.
+    /// Returns true if at least one Pod, whether a candidate or not, is not in the fastest latency class.
     #[inline]
-    pub(crate) fn loads(&self) -> impl Iterator<Item = Load> + use<'a> {
-        self.slots().map(Slot::load)
+    pub(crate) fn is_uneven(&self) -> bool {
+        self.list.first().is_some_and(|candidate| self.slots.slot(candidate.slot).is_uneven())
+    }
+
+    /// Returns the number of connections in use of every candidate, in the order of their indexes.
+    #[inline]
+    pub(crate) fn in_flights(&self) -> impl Iterator<Item = u32> + use<'a> {
+        self.slots().map(Slot::in_flight)
     }
 
     #[inline]

@@ -47,7 +47,7 @@ mod tests {
 
     fn set(pods: &Pods, index: usize, millis: u64) {
         let latency = Duration::from_millis(millis);
-        pods.slot(index).set_latency(latency, latency);
+        pods.slot(index).set_latency(Some((latency, latency)));
     }
 
     #[test]

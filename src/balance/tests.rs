@@ -29,6 +29,14 @@ impl Pods {
         &self.handles[index]
     }
 
+    /// Sets the latency class of each Pod.
+    pub(super) fn set_classes(&self, classes: &[u32]) {
+        for (slot, &class) in self.handles.iter().zip(classes) {
+            slot.set_class(class);
+            slot.set_uneven(classes.iter().any(|&class| class > 1));
+        }
+    }
+
     pub(super) fn with<R>(&self, f: impl FnOnce(&Candidates<'_>) -> R) -> R {
         f(&Candidates::new(&self.snapshot, self.snapshot.candidates(0)))
     }

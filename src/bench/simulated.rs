@@ -93,11 +93,11 @@ impl SimulatedClient {
     pub fn resize(&mut self, pods: usize) {
         let named: Vec<_> =
             (0..pods as u32).map(|i| Endpoint::new(((0x0a00_0000 + i).to_be_bytes(), 5432).into())).collect();
-        let before: Vec<Latency> = self.members.all().iter().map(|pod| pod.latency.clone()).collect();
-        self.members.replace(&named, |endpoint, slot| Pod {
+        let Self { members, rng, .. } = self;
+        members.replace(&named, |endpoint, slot| Pod {
             inner: Arc::new(Inner { endpoint: endpoint.clone(), slot }),
             health: Health::new(),
-            latency: Latency::new(before.iter()),
+            latency: Latency::new(rng.unit()),
             outlier: Outlier::default(),
             answered: 0,
             failed: 0,
@@ -174,11 +174,12 @@ impl SimulatedClient {
         let members = self.members.all_mut().iter_mut();
         let mut latencies: Vec<_> = members.map(|pod| (Role::Standby, &mut pod.latency)).collect();
         classify(&mut latencies);
+        let is_slow = |pod: &Pod| pod.health.state() == State::Healthy && pod.latency.class() > 1;
+        let uneven = self.members.all().iter().any(is_slow);
         for pod in self.members.all() {
             pod.inner.slot.set_class(pod.latency.class());
-            if let Some((latency, peak)) = pod.latency.latency() {
-                pod.inner.slot.set_latency(latency, peak);
-            }
+            pod.inner.slot.set_uneven(uneven);
+            pod.inner.slot.set_latency(pod.latency.latency());
         }
     }
 
@@ -205,8 +206,8 @@ impl SimulatedClient {
         let Pod { health, latency, .. } = &mut self.members.all_mut()[pod];
         let before = health.state();
         if health.apply(event, now).is_some() {
-            if before == State::Healthy && health.state() != State::Healthy {
-                latency.forget();
+            if (before == State::Healthy) != (health.state() == State::Healthy) {
+                *latency = Latency::new(self.rng.unit());
             }
             self.publish();
         }

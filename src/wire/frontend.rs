@@ -1,6 +1,6 @@
 //! Parses the headers of the messages that the driver sends (PostgreSQL manual, "Message Formats"). Counts the requests
-//! (the messages that the server answers with a ReadyForQuery) and the statements that the driver prepares. A write may
-//! end in the middle of a message.
+//! (the messages that the server answers with a ReadyForQuery), and the statements that the driver prepares and
+//! executes. A write may end in the middle of a message.
 //!
 //! [`backend`](super::backend) parses the messages from the server. Its documentation explains why no existing parser
 //! is used.
@@ -17,12 +17,14 @@ pub(super) struct FrontendReader {
     body_left: usize,
     /// Number of Parse messages so far.
     parsed: u64,
+    /// Number of messages so far that execute a statement.
+    executed: u64,
 }
 
 impl FrontendReader {
     /// Creates a parser that starts with the startup message of a connection.
     pub(super) fn new() -> Self {
-        Self { startup: true, header: [0; 5], header_len: 0, body_left: 0, parsed: 0 }
+        Self { startup: true, header: [0; 5], header_len: 0, body_left: 0, parsed: 0, executed: 0 }
     }
 
     /// Parses bytes that the socket has accepted. Returns the number of requests whose header is completed by these
@@ -61,6 +63,9 @@ impl FrontendReader {
             requests += u32::from(self.startup || matches!(kind, b'Q' | b'S' | b'F'));
             self.parsed += u64::from(!self.startup && kind == b'P');
             self.body_left = (u32::from_be_bytes(length) as usize).saturating_sub(4);
+            // The body of an empty query is one byte, the terminator.
+            let executes = matches!(kind, b'E' | b'F') || kind == b'Q' && self.body_left > 1;
+            self.executed += u64::from(!self.startup && executes);
             self.startup = false;
         }
         requests
@@ -69,6 +74,12 @@ impl FrontendReader {
     /// Returns the total number of Parse messages: one for each statement, named or unnamed, that the driver prepares.
     pub(super) fn parsed(&self) -> u64 {
         self.parsed
+    }
+
+    /// Returns the total number of messages that execute a statement: Execute, FunctionCall, and Query unless it is
+    /// empty.
+    pub(super) fn executed(&self) -> u64 {
+        self.executed
     }
 }
 
@@ -92,10 +103,11 @@ mod tests {
             cuts in prop::collection::vec(1..50usize, 1..200),
         ) {
             let mut bytes = message(0, 10).split_off(1); // the startup message
-            let (mut expected, mut parsed) = (1, 0);
+            let (mut expected, mut parsed, mut executed) = (1, 0, 0);
             for (kind, body) in messages {
                 expected += u32::from(b"QSF".contains(&kind));
                 parsed += u64::from(kind == b'P');
+                executed += u64::from(b"EF".contains(&kind) || kind == b'Q' && body > 1);
                 bytes.extend(message(kind, body));
             }
             let mut frontend = FrontendReader::new();
@@ -108,7 +120,7 @@ mod tests {
                     break;
                 }
             }
-            prop_assert_eq!((counted, frontend.parsed()), (expected, parsed));
+            prop_assert_eq!((counted, frontend.parsed(), frontend.executed()), (expected, parsed, executed));
         }
 
         #[test]

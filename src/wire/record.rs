@@ -22,13 +22,14 @@
 //! While `POLLING` and `WOKEN` are both clear, the driver has taken and counted every request of the returning thread:
 //! a request that is still in the channel has set `WOKEN`, or the poll that will take it has not ended.
 
-use std::ops::Deref;
+mod owner;
 
 use tokio::sync::Notify;
 
+pub(crate) use self::owner::RecordOwner;
 use crate::{
     endpoint::Role,
-    sync::{Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -51,6 +52,11 @@ const WATCHED: u8 = 4;
 
 /// The transaction status of ReadyForQuery when no transaction is open (PostgreSQL manual, "Message Formats").
 pub(crate) const IDLE: u8 = b'I';
+
+/// Number of requests with statements, from the start of a connection, whose durations are not counted. A new session
+/// reads the system catalogs into its caches, and plans a prepared statement at each of its first five executions, so
+/// its first statements take a multiple of the usual time.
+const COLD: u64 = 10;
 
 /// The state of one connection, as observed by its driver and its tap.
 ///
@@ -86,15 +92,17 @@ pub(crate) struct Record {
     /// Total number of completed requests. A sequence of pipelined requests counts as one request, which is complete
     /// when its last response arrives.
     answered: AtomicU64,
-    /// Total time from sending a request to receiving its ReadyForQuery, over all requests in `answered`, in
-    /// microseconds.
-    answered_micros: AtomicU64,
+    /// The part of `answered` that executed at least one statement.
+    executed: AtomicU64,
+    /// Total time from sending a request to receiving its ReadyForQuery, over all requests in `executed` except the
+    /// first [`COLD`], in microseconds.
+    warm_micros: AtomicU64,
     /// True if the current checkout has the target `any`, which accepts every Pod regardless of its role.
     any_pod: AtomicBool,
-    /// The part of `answered` from checkouts with the target `any`.
-    answered_any: AtomicU64,
-    /// The part of `answered_micros` from checkouts with the target `any`.
-    answered_any_micros: AtomicU64,
+    /// The part of `executed`, without the first [`COLD`] requests, from checkouts with the target `any`.
+    warm_any: AtomicU64,
+    /// The part of `warm_micros` from checkouts with the target `any`.
+    warm_any_micros: AtomicU64,
     /// Total number of requests that failed through a fault of the server.
     failed: AtomicU64,
     /// Number of consecutive requests, up to the last completed request, that failed through a fault of the server.
@@ -232,16 +240,23 @@ impl Record {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Returns the total number of completed requests and their total duration. Pipelined requests count as one.
-    pub(crate) fn answered(&self) -> (u64, Duration) {
-        let micros = self.answered_micros.load(Ordering::Relaxed);
-        (self.answered.load(Ordering::Relaxed), Duration::from_micros(micros))
+    /// Returns the total number of completed requests. Pipelined requests count as one.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
-    /// Returns the part of [`answered`](Self::answered) from checkouts with the target `any`.
-    pub(crate) fn answered_any(&self) -> (u64, Duration) {
-        let micros = self.answered_any_micros.load(Ordering::Relaxed);
-        (self.answered_any.load(Ordering::Relaxed), Duration::from_micros(micros))
+    /// Returns the number of completed requests that executed a statement, and their total duration, without the first
+    /// [`COLD`] ones of the connection. Other requests, for example pings, do not show how fast the Pod executes
+    /// statements.
+    pub(crate) fn warm(&self) -> (u64, Duration) {
+        let micros = self.warm_micros.load(Ordering::Relaxed);
+        (self.executed.load(Ordering::Relaxed).saturating_sub(COLD), Duration::from_micros(micros))
+    }
+
+    /// Returns the part of [`warm`](Self::warm) from checkouts with the target `any`.
+    pub(crate) fn warm_any(&self) -> (u64, Duration) {
+        let micros = self.warm_any_micros.load(Ordering::Relaxed);
+        (self.warm_any.load(Ordering::Relaxed), Duration::from_micros(micros))
     }
 
     /// Sets whether the target of the current checkout is `any`. Stores only a change, because a store invalidates the
@@ -354,44 +369,28 @@ impl Record {
         }
     }
 
-    pub(super) fn count_answered(&self, took: Duration) {
-        let add = |count: &AtomicU64, micros: &AtomicU64, (answered, total): (u64, Duration)| {
-            micros.store(u64::try_from((total + took).as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            count.store(answered + 1, Ordering::Relaxed);
+    /// Counts a completed request. `executed` is true if the request executed a statement.
+    pub(super) fn count_answered(&self, took: Duration, executed: bool) {
+        self.answered.store(self.answered() + 1, Ordering::Relaxed);
+        if !executed {
+            return;
+        }
+        let executed = self.executed.load(Ordering::Relaxed);
+        self.executed.store(executed + 1, Ordering::Relaxed);
+        if executed < COLD {
+            return;
+        }
+        let add = |micros: &AtomicU64| {
+            let total = Duration::from_micros(micros.load(Ordering::Relaxed)) + took;
+            micros.store(u64::try_from(total.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         };
-        add(&self.answered, &self.answered_micros, self.answered());
+        add(&self.warm_micros);
         if self.any_pod.load(Ordering::Relaxed) {
-            add(&self.answered_any, &self.answered_any_micros, self.answered_any());
+            self.warm_any.store(self.warm_any.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            add(&self.warm_any_micros);
         }
     }
 }
 
-/// The pool's handle to the record of a connection. Dropping it marks the connection as released.
-#[derive(Debug)]
-pub(crate) struct RecordOwner(Arc<Record>);
-
-impl RecordOwner {
-    pub(super) fn new(record: Arc<Record>) -> Self {
-        Self(record)
-    }
-
-    /// Returns the record itself, which remains readable after the connection is gone.
-    pub(crate) fn shared(&self) -> Arc<Record> {
-        self.0.clone()
-    }
-}
-
-impl Deref for RecordOwner {
-    type Target = Record;
-
-    #[inline]
-    fn deref(&self) -> &Record {
-        &self.0
-    }
-}
-
-impl Drop for RecordOwner {
-    fn drop(&mut self) {
-        self.0.release();
-    }
-}
+#[cfg(all(test, not(podpool_loom)))]
+mod tests;

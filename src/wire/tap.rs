@@ -34,6 +34,8 @@ pub(crate) struct Tap {
     /// Time at which the first of the outstanding requests was sent. `None` if no request is outstanding, or during a
     /// COPY.
     first_request_at: Option<Instant>,
+    /// Number of executed statements when the last request was completed.
+    executed: u64,
     /// True if the current response contains an error that is a fault of the server.
     failed: bool,
     /// The limit that the server exceeded. Every later read fails with this violation.
@@ -51,6 +53,7 @@ impl Tap {
             backend: BackendReader::new(),
             outstanding: 0,
             first_request_at: None,
+            executed: 0,
             failed: false,
             violation: None,
         }
@@ -86,7 +89,7 @@ impl Tap {
     }
 
     fn observe_message(&mut self, message: BackendMessage) {
-        let Self { record, observer, outstanding, first_request_at, failed, .. } = self;
+        let Self { record, observer, frontend, outstanding, first_request_at, executed, failed, .. } = self;
         match message {
             BackendMessage::Ready(status) => {
                 *outstanding = outstanding.saturating_sub(1);
@@ -94,8 +97,11 @@ impl Tap {
                 record.set_outstanding(*outstanding);
                 record.set_copying(false);
                 record.count_outcome(std::mem::take(failed));
-                if let Some(sent_at) = first_request_at.take_if(|_| *outstanding == 0) {
-                    record.count_answered(sent_at.elapsed());
+                if *outstanding == 0 {
+                    let before = std::mem::replace(executed, frontend.executed());
+                    if let Some(sent_at) = first_request_at.take() {
+                        record.count_answered(sent_at.elapsed(), *executed > before);
+                    }
                 }
             }
             BackendMessage::CopyIn => {

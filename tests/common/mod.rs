@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a subset")]
 
 pub mod client_process;
+pub mod distance;
 pub mod load;
 pub mod paced;
 pub mod programs;

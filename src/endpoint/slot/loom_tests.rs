@@ -95,8 +95,10 @@ fn counters_are_exact_under_concurrent_updates() {
         };
         slot.checkout();
         slot.set_class(7);
+        slot.set_uneven(true);
         slot.checkin();
         slot.set_class(3);
+        slot.set_uneven(false);
         other.join().unwrap();
         assert_eq!((slot.load(), slot.checkouts()), (Load { in_flight: 0, class: 3 }, 2));
     });

@@ -4,11 +4,12 @@
 //!
 //! One 64-bit word holds the number of connections in use, the flags that a check-in must act on, and the number of
 //! checkouts. A checkout or a check-in is therefore a single atomic read-modify-write. The word also holds the latency
-//! class, so choosing a Pod reads only one word of each candidate. The number of checkouts wraps at 2^40.
+//! class and whether the classes of the Pods differ, so choosing a Pod reads only one word of each candidate. The
+//! number of checkouts wraps at 2^39.
 //!
 //! ```text
-//! 63 …… 24    23 …………… 18       17       16            15 …… 0
-//! checkouts   class minus 1     closed   has waiters   in use
+//! 63 …… 25    24       23 …………… 18       17       16            15 …… 0
+//! checkouts   uneven   class minus 1     closed   has waiters   in use
 //! ```
 //!
 //! # Orderings
@@ -29,7 +30,7 @@
 //! The latency class, the latencies and the targets (the roles that callers ask for) are written by the pool's
 //! background tasks and read by checkouts. Their accesses are relaxed because they guard no other data: a stale value
 //! leads to the choice that was right a moment earlier. The class has one writer, so adding the difference to the word
-//! changes no other part of the word.
+//! changes no other part of the word. The same task writes the `uneven` bit.
 
 mod slab;
 
@@ -42,13 +43,17 @@ const IN_USE: u64 = (1 << 16) - 1;
 const HAS_WAITERS: u64 = 1 << 16;
 const CLOSED: u64 = 1 << 17;
 const CLASS: u64 = 1 << 18;
-const CHECKOUT: u64 = 1 << 24;
+const UNEVEN: u64 = 1 << 24;
+const CHECKOUT: u64 = 1 << 25;
 
 /// The slowest latency class.
-pub(crate) const CLASS_MAX: u32 = (CHECKOUT / CLASS) as u32;
+pub(crate) const CLASS_MAX: u32 = (UNEVEN / CLASS) as u32;
+/// The fastest class whose Pods get only a trickle of the checkouts. Its Pods are more than four times slower than the
+/// fastest Pods.
+pub(crate) const TRICKLE_FROM: u32 = 4;
 
 /// The load of a Pod, from one read of its word.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Load {
     /// Connections in use.
     pub(crate) in_flight: u32,
@@ -166,17 +171,35 @@ impl Slot {
         Load { in_flight: (word & IN_USE) as u32, class: (word / CLASS) as u32 % CLASS_MAX + 1 }
     }
 
-    /// Returns true if no connection is in use and the Pod is in the fastest class.
+    /// Returns true if no connection is in use and all Pods are in the fastest class.
     #[inline(always)]
-    pub(crate) fn is_idle_and_fast(&self) -> bool {
-        // Relaxed: the result is only a hint, as in `load`.
+    pub(crate) fn is_idle_and_even(&self) -> bool {
+        // Relaxed: the result is only a hint, as in `load`. The mask contains the class and the `uneven` bit.
         self.word.load(Ordering::Relaxed) & (IN_USE | (CHECKOUT - CLASS)) == 0
+    }
+
+    /// Returns true if at least one Pod of the pool is not in the fastest class.
+    #[inline]
+    pub(crate) fn is_uneven(&self) -> bool {
+        // Relaxed: the result is only a hint, as in `load`.
+        self.word.load(Ordering::Relaxed) & UNEVEN != 0
+    }
+
+    /// Sets whether at least one Pod of the pool is not in the fastest class.
+    pub(crate) fn set_uneven(&self, uneven: bool) {
+        // Relaxed: read by `is_uneven` and `is_idle_and_even`; see the module documentation.
+        match uneven {
+            _ if uneven == self.is_uneven() => {}
+            true => drop(self.word.fetch_or(UNEVEN, Ordering::Relaxed)),
+            false => drop(self.word.fetch_and(!UNEVEN, Ordering::Relaxed)),
+        }
     }
 
     /// Returns the number of connections in use.
     #[inline]
     pub(crate) fn in_flight(&self) -> u32 {
-        self.load().in_flight
+        // Relaxed: the result is only a hint, as in `load`.
+        (self.word.load(Ordering::Relaxed) & IN_USE) as u32
     }
 
     /// Sets the latency class, 1 to [`CLASS_MAX`]. Must not be called concurrently.
@@ -184,7 +207,7 @@ impl Slot {
         let (class, before) = (class.clamp(1, CLASS_MAX), self.load().class);
         if class != before {
             let difference = u64::from(class).wrapping_sub(u64::from(before));
-            // Relaxed: read by `load` and `is_idle_and_fast`; see the module documentation.
+            // Relaxed: read by `load` and `is_idle_and_even`; see the module documentation.
             self.word.fetch_add(difference.wrapping_mul(CLASS), Ordering::Relaxed);
         }
     }
@@ -228,11 +251,12 @@ impl Slot {
         duration(self.peak.load(Ordering::Relaxed))
     }
 
-    /// Sets the latency and its peak. Values below one microsecond are stored as one.
-    pub(crate) fn set_latency(&self, latency: Duration, peak: Duration) {
+    /// Sets the latency and its peak, or marks both as unknown. Values below one microsecond are stored as one.
+    pub(crate) fn set_latency(&self, latency: Option<(Duration, Duration)>) {
+        let (latency, peak) = latency.map_or((0, 0), |(latency, peak)| (micros(latency), micros(peak)));
         // Relaxed: read by `latency` and `peak`; see the module documentation.
-        self.latency.store(micros(latency), Ordering::Relaxed);
-        self.peak.store(micros(peak), Ordering::Relaxed);
+        self.latency.store(latency, Ordering::Relaxed);
+        self.peak.store(peak, Ordering::Relaxed);
     }
 
     fn reset(&self) {

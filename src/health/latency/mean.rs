@@ -4,7 +4,7 @@ use super::FLOOR;
 
 /// Time constant of the exponential decay with which old statements lose weight in the mean, in seconds. After this
 /// time, a statement has about a third of its original weight.
-const FADE: f64 = 3.0;
+const FADE: f64 = 5.0;
 /// Approximate maximum number of statements in the mean. Without this limit, the many old statements of a busy Pod
 /// would hide that the Pod has become slow. With 100 statements, the mean varies by up to a fifth by chance (two
 /// standard errors, if the standard deviation of the durations equals their mean).
@@ -72,7 +72,17 @@ impl Mean {
         }
     }
 
-    /// Returns the mean, if there are enough recent statements.
+    /// Returns the number of recent statements. Older statements count as a fraction.
+    pub(super) fn statements(&self) -> f64 {
+        self.statements
+    }
+
+    /// Returns the mean if it has at least this number of recent statements.
+    pub(super) fn of_at_least(&self, statements: f64) -> Option<f64> {
+        self.get().filter(|_| self.statements >= statements)
+    }
+
+    /// Returns the mean, if there are recent statements.
     pub(super) fn get(&self) -> Option<f64> {
         (self.weight >= MIN_WEIGHT).then(|| self.time / self.statements)
     }

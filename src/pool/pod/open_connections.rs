@@ -24,11 +24,13 @@ struct State {
 /// Sums over all connections of a Pod, including ended ones.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
-    /// Answered requests.
+    /// Number of answered requests.
+    pub(crate) answered: u64,
+    /// Answered requests, without the first requests of each connection.
     pub(crate) work: Work,
     /// The part of `work` that was sent by callers whose target is `any`.
     pub(crate) any: Work,
-    /// Number of requests in `work` whose failure was the server's fault.
+    /// Number of requests in `answered` whose failure was the server's fault.
     pub(crate) failed: u64,
     /// Number of socket reads that returned at least one byte.
     pub(crate) reads: u64,
@@ -45,8 +47,9 @@ pub(crate) struct Activity {
 
 impl Totals {
     fn add(&mut self, handle: &ConnHandle) {
-        self.work.add(handle.record.answered());
-        self.any.add(handle.record.answered_any());
+        self.answered += handle.record.answered();
+        self.work.add(handle.record.warm());
+        self.any.add(handle.record.warm_any());
         self.failed += handle.record.failed().0;
         self.reads += handle.record.reads();
     }

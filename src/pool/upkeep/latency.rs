@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use crate::{
+    balance::Rng,
     endpoint::Role,
     health::{
         State,
@@ -35,18 +36,17 @@ struct PodLatency {
 
 impl Latencies {
     /// Updates the latency of every Pod from the requests and probes since the last tick.
-    pub(crate) fn tick(&mut self, view: &View, now: Instant) {
+    pub(crate) fn tick(&mut self, view: &View, rng: &mut Rng, now: Instant) {
         for (pod, health) in view.pods() {
-            if !self.0.contains_key(&pod.serial) {
-                let speed = Latency::new(self.0.values().map(|known| &known.speed));
-                let (role, work) = (health.role, Work::default());
-                self.0.insert(pod.serial, PodLatency { speed, role, out: true, work, any: work, probes: 0, at: now });
-            }
-            let Some(known) = self.0.get_mut(&pod.serial) else { continue };
+            let known = self.0.entry(pod.serial).or_insert_with(|| {
+                let (speed, role, work) = (Latency::new(rng.unit()), health.role, Work::default());
+                PodLatency { speed, role, out: true, work, any: work, probes: 0, at: now }
+            });
             known.role = health.role;
             let was_out = std::mem::replace(&mut known.out, health.state != State::Healthy);
-            if known.out && !was_out {
-                known.speed.forget();
+            if known.out != was_out {
+                // The measurements of an ejected Pod are stale when the Pod returns, so it starts like a new one.
+                known.speed = Latency::new(rng.unit());
             }
             let Totals { work, any, .. } = pod.connections.totals();
             let elapsed = now.saturating_duration_since(known.at);
@@ -64,12 +64,12 @@ impl Latencies {
             self.0.retain(|serial, _| view.pods().any(|(pod, _)| pod.serial == *serial));
         }
         classify(&mut self.0.values_mut().map(|known| (known.role, &mut known.speed)).collect::<Vec<_>>());
+        let uneven = self.0.values().any(|known| !known.out && known.speed.class() > 1);
         for (pod, _) in view.pods() {
             let Some(PodLatency { speed, .. }) = self.0.get(&pod.serial) else { continue };
             pod.slot.set_class(speed.class());
-            if let Some((latency, peak)) = speed.latency() {
-                pod.slot.set_latency(latency, peak);
-            }
+            pod.slot.set_uneven(uneven);
+            pod.slot.set_latency(speed.latency());
         }
     }
 }

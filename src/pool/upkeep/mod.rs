@@ -22,7 +22,7 @@ use super::{
         clock::{RefreshOnWake, TICK},
     },
 };
-use crate::{sync::lock, time::Instant};
+use crate::{balance::Rng, sync::lock, time::Instant};
 
 /// Every 10 ticks (1 s), idle connections are reaped and metrics are exported.
 const ROUND: u32 = 10;
@@ -35,6 +35,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch::default();
     let mut latencies = Latencies::default();
+    let mut rng = Rng::from_os();
     for tick in 0u32.. {
         poll_fn(|cx| {
             let waker = RefreshOnWake::waker(&inner.shared, cx.waker());
@@ -45,7 +46,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
         lock(&inner.shared.local_health).tick(Instant::now());
         watch.tick(&inner, Instant::now());
         let view = inner.published.load();
-        latencies.tick(&view, Instant::now());
+        latencies.tick(&view, &mut rng, Instant::now());
         if tick % ROUND == 0 {
             view.pods().for_each(|(pod, health)| reap(pod, health.warm));
             // Reaping may have left a Pod with fewer idle connections than `min_idle`, so the opener is woken.

@@ -94,15 +94,15 @@ impl PodWatch {
 
     fn observe(&mut self, pod: &Pod, limits: &Limits, now: Instant) {
         let Activity { outstanding, failure_run } = pod.connections.activity();
-        let Totals { work, failed, reads, .. } = pod.connections.totals();
+        let Totals { answered, failed, reads, .. } = pod.connections.totals();
         let before = std::mem::replace(&mut self.unresponsive, self.detector.observe(outstanding, reads, now));
         if self.unresponsive && !before {
             pod.probe_wanted.notify_one();
         }
 
-        let new_statements = work.statements.saturating_sub(self.statements);
+        let new_statements = answered.saturating_sub(self.statements);
         let new_failed = failed.saturating_sub(self.failed);
-        (self.statements, self.failed) = (work.statements, failed);
+        (self.statements, self.failed) = (answered, failed);
         if (new_statements, new_failed) == (0, 0) {
             return;
         }
