@@ -36,6 +36,9 @@ pub(super) enum BackendMessage {
     CopyIn,
     /// ErrorResponse of severity FATAL or PANIC, with its SQLSTATE.
     Fatal([u8; 5]),
+    /// Like `Fatal`, but without the field `V`, which every PostgreSQL server sends: the error comes from a connection
+    /// pooler.
+    PoolerFatal([u8; 5]),
     /// ErrorResponse of a lower severity, with its SQLSTATE.
     Error([u8; 5]),
     /// CommandComplete of `DEALLOCATE ALL` or `DISCARD ALL`: the session has no prepared statements any more.
@@ -58,6 +61,8 @@ pub(super) struct BackendReader {
     kept: Vec<u8>,
     /// Number of bytes received since the last ReadyForQuery.
     response_len: usize,
+    /// True if the server has sent no message since the last ReadyForQuery, except for asynchronous ones.
+    bare: bool,
     parameters: ParameterNames,
 }
 
@@ -65,7 +70,7 @@ impl BackendReader {
     /// Creates a parser that starts with the first message of a connection.
     pub(super) fn new() -> Self {
         let (kept, parameters) = (Vec::with_capacity(KEPT), ParameterNames::default());
-        Self { header: [0; 5], header_len: 0, body_left: 0, kept, response_len: 0, parameters }
+        Self { header: [0; 5], header_len: 0, body_left: 0, kept, response_len: 0, bare: true, parameters }
     }
 
     /// Consumes bytes up to and including the next message to which the pool reacts, and returns that message. Returns
@@ -147,9 +152,25 @@ impl BackendReader {
         check_response_length(self.response_len, state)
     }
 
+    /// Returns true if the response that has just ended consists of its ReadyForQuery only, and begins a new response.
+    #[inline]
+    pub(super) fn take_bare(&mut self) -> bool {
+        std::mem::replace(&mut self.bare, true)
+    }
+
+    /// Returns the number of received bytes of an unfinished message that may be a ReadyForQuery.
+    pub(super) fn unfinished_ready(&self) -> usize {
+        match self.header_len {
+            5 if self.header[0] != b'Z' => 0,
+            len => len,
+        }
+    }
+
     /// Parses a complete message. `body` is at most [`kept`] bytes long.
     #[inline]
     fn parse(&mut self, kind: u8, body: &[u8]) -> Result<Option<BackendMessage>, Violation> {
+        // NoticeResponse, NotificationResponse and ParameterStatus can arrive at any time.
+        self.bare &= matches!(kind, b'Z' | b'N' | b'A' | b'S');
         Ok(match kind {
             b'Z' => {
                 self.response_len = 0;
@@ -181,17 +202,27 @@ fn kept(kind: u8) -> usize {
 }
 
 /// Parses the fields of an ErrorResponse: each consists of a letter, a text and a zero byte. `V` is the severity, which
-/// is never translated; `C` is the SQLSTATE.
+/// is never translated, and which poolers leave out; `S` is the severity in the server's language; `C` is the SQLSTATE.
 fn error(body: &[u8]) -> Option<BackendMessage> {
-    let (mut severe, mut code) = (false, None);
+    let (mut untranslated, mut translated, mut code) = (None, None, None);
     for field in body.split(|&byte| byte == 0) {
         match field.split_first() {
-            Some((b'V', severity)) => severe = matches!(severity, b"FATAL" | b"PANIC"),
+            Some((b'V', severity)) => untranslated = Some(is_fatal(severity)),
+            Some((b'S', severity)) => translated = Some(is_fatal(severity)),
             Some((b'C', sqlstate)) => code = <[u8; 5]>::try_from(sqlstate).ok(),
             _ => {}
         }
     }
-    code.map(if severe { BackendMessage::Fatal } else { BackendMessage::Error })
+    let kind = match (untranslated, translated) {
+        (Some(true), _) => BackendMessage::Fatal,
+        (None, Some(true)) => BackendMessage::PoolerFatal,
+        _ => BackendMessage::Error,
+    };
+    code.map(kind)
+}
+
+fn is_fatal(severity: &[u8]) -> bool {
+    matches!(severity, b"FATAL" | b"PANIC")
 }
 
 /// Parses a ParameterStatus: a name and a value, each terminated by a zero byte.
@@ -249,6 +280,8 @@ mod tests {
         bytes.extend(message(b'E', b"SERROR\0VERROR\0C25006\0Mcannot execute INSERT\0\0"));
         bytes.extend(message(b'Z', b"E"));
         bytes.extend(message(b'G', b"\0\0\0"));
+        bytes.extend(message(b'E', b"SFATAL\0C08P01\0Mquery_wait_timeout\0\0"));
+        bytes.extend(message(b'E', b"SFATAL\0VERROR\0C42501\0Mdenied\0\0"));
         let mut fatal = b"SFATAL\0VFATAL\0C57P01\0M".to_vec();
         fatal.extend([b'x'; 500]);
         fatal.extend(b"\0\0");
@@ -262,6 +295,8 @@ mod tests {
             BackendMessage::Error(*b"25006"),
             BackendMessage::Ready(b'E'),
             BackendMessage::CopyIn,
+            BackendMessage::PoolerFatal(*b"08P01"),
+            BackendMessage::Error(*b"42501"),
             BackendMessage::Fatal(*b"57P01"),
         ];
         (bytes, messages)

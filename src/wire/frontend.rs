@@ -1,9 +1,22 @@
 //! Parses the headers of the messages that the driver sends (PostgreSQL manual, "Message Formats"). Counts the requests
-//! (the messages that the server answers with a ReadyForQuery) and the statements that the driver prepares. A write may
-//! end in the middle of a message.
+//! (the messages that the server answers with a ReadyForQuery) and the statements that the driver prepares. Keeps the
+//! kind of each outstanding request. A write may end in the middle of a message.
 //!
 //! [`backend`](super::backend) parses the messages from the server. Its documentation explains why no existing parser
 //! is used.
+
+use std::collections::VecDeque;
+
+/// The kind of a request, which determines the response that the tap expects.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum RequestKind {
+    /// A request to which the server sends at least one message before its ReadyForQuery.
+    Ordinary,
+    /// A Sync with no other message since the previous request. The response is a bare ReadyForQuery.
+    Sync,
+    /// The Sync after a CopyDone or CopyFail.
+    CopyEnd,
+}
 
 /// A parser of the driver's messages, which keeps its position in the stream between writes.
 #[derive(Debug)]
@@ -17,18 +30,39 @@ pub(super) struct FrontendReader {
     body_left: usize,
     /// Number of Parse messages so far.
     parsed: u64,
+    /// Number of requests so far.
+    requests: u64,
+    /// Number of requests that the server has completed.
+    completed: u64,
+    /// The outstanding requests that are not of the ordinary kind, with their numbers, in order.
+    special: VecDeque<(u64, RequestKind)>,
+    /// Number of outstanding requests of the kind `CopyEnd`.
+    copy_ends: u32,
+    /// The kind of the next Sync.
+    next_sync: RequestKind,
 }
 
 impl FrontendReader {
     /// Creates a parser that starts with the startup message of a connection.
     pub(super) fn new() -> Self {
-        Self { startup: true, header: [0; 5], header_len: 0, body_left: 0, parsed: 0 }
+        Self {
+            startup: true,
+            header: [0; 5],
+            header_len: 0,
+            body_left: 0,
+            parsed: 0,
+            requests: 0,
+            completed: 0,
+            special: VecDeque::new(),
+            copy_ends: 0,
+            next_sync: RequestKind::Sync,
+        }
     }
 
     /// Parses bytes that the socket has accepted. Returns the number of requests whose header is completed by these
     /// bytes.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> u32 {
-        let mut requests = 0;
+        let before = self.requests;
         while !bytes.is_empty() {
             if self.body_left > 0 {
                 let skip = self.body_left.min(bytes.len());
@@ -57,13 +91,68 @@ impl FrontendReader {
                 }
             };
             let [kind, length @ ..] = header;
-            // The server completes Query, Sync, FunctionCall and the startup with a ReadyForQuery.
-            requests += u32::from(self.startup || matches!(kind, b'Q' | b'S' | b'F'));
-            self.parsed += u64::from(!self.startup && kind == b'P');
+            self.observe(kind);
             self.body_left = (u32::from_be_bytes(length) as usize).saturating_sub(4);
             self.startup = false;
         }
-        requests
+        u32::try_from(self.requests - before).unwrap_or(u32::MAX)
+    }
+
+    /// Applies the header of a message.
+    #[inline]
+    fn observe(&mut self, kind: u8) {
+        // The server completes Query, Sync, FunctionCall and the startup with a ReadyForQuery.
+        match kind {
+            _ if self.startup => self.requests += 1,
+            b'Q' | b'F' => {
+                self.requests += 1;
+                self.next_sync = RequestKind::Sync;
+            }
+            b'S' => {
+                self.requests += 1;
+                if self.next_sync != RequestKind::Ordinary {
+                    self.copy_ends += u32::from(self.next_sync == RequestKind::CopyEnd);
+                    self.special.push_back((self.requests, self.next_sync));
+                }
+                self.next_sync = RequestKind::Sync;
+            }
+            b'c' | b'f' => self.next_sync = RequestKind::CopyEnd,
+            // Parse, Bind, Describe, Execute and Close: the server responds before the next ReadyForQuery.
+            b'P' | b'B' | b'D' | b'E' | b'C' => {
+                self.parsed += u64::from(kind == b'P');
+                self.next_sync = RequestKind::Ordinary;
+            }
+            _ => {}
+        }
+    }
+
+    /// Completes the oldest outstanding request and returns its kind. Returns `None` if no request is outstanding.
+    #[inline]
+    pub(super) fn complete(&mut self) -> Option<RequestKind> {
+        if self.completed == self.requests {
+            return None;
+        }
+        self.completed += 1;
+        match self.special.front() {
+            Some(&(number, kind)) if number == self.completed => {
+                self.special.pop_front();
+                self.copy_ends -= u32::from(kind == RequestKind::CopyEnd);
+                Some(kind)
+            }
+            _ => Some(RequestKind::Ordinary),
+        }
+    }
+
+    /// Returns the number of requests that the server has not completed.
+    #[inline]
+    pub(super) fn outstanding(&self) -> u32 {
+        u32::try_from(self.requests - self.completed).unwrap_or(u32::MAX)
+    }
+
+    /// Returns true if a request of the kind [`CopyEnd`](RequestKind::CopyEnd) is outstanding.
+    #[inline]
+    pub(super) fn awaits_copy_end(&self) -> bool {
+        self.copy_ends > 0
     }
 
     /// Returns the total number of Parse messages: one for each statement, named or unnamed, that the driver prepares.

@@ -30,6 +30,8 @@ pub(crate) mod record;
 pub(crate) mod reset;
 pub(crate) mod server_facts;
 mod tap;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 
 pub use cancel::CancelToken;

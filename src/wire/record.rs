@@ -73,8 +73,8 @@ pub(crate) struct Record {
     write_blocked: AtomicBool,
     /// True if the driver has ended or is about to end, so that no further response will arrive.
     ended: AtomicBool,
-    /// True if a FATAL error was received.
-    fatal_received: AtomicBool,
+    /// True if the tap has lost the connection.
+    lost: AtomicBool,
     /// True if the pool has dropped the connection.
     released: AtomicBool,
     /// True if the connection is available to callers, whose queries may have large responses.
@@ -181,13 +181,15 @@ impl Record {
         self.ended.store(true, Ordering::Release);
     }
 
-    /// Returns true if the server has reported a FATAL error, which ends the session.
-    pub(super) fn has_received_fatal(&self) -> bool {
-        self.fatal_received.load(Ordering::Relaxed)
+    /// Returns true if the connection was lost: the peer closed it without an error message, an I/O operation failed,
+    /// or the tap found a violation of the protocol. Other errors of the driver, such as a message that it cannot
+    /// parse, end this connection only, and are no evidence against the Pod.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_fatal_received(&self) {
-        self.fatal_received.store(true, Ordering::Relaxed);
+    pub(super) fn set_lost(&self) {
+        self.lost.store(true, Ordering::Relaxed);
     }
 
     /// Returns true if the pool has dropped the connection. Errors after the release are not evidence against the Pod.
