@@ -22,13 +22,17 @@
 //! While `POLLING` and `WOKEN` are both clear, the driver has taken and counted every request of the returning thread:
 //! a request that is still in the channel has set `WOKEN`, or the poll that will take it has not ended.
 
-use std::ops::Deref;
+mod owner;
+
+use std::pin::pin;
 
 use tokio::sync::Notify;
 
+pub(crate) use self::owner::RecordOwner;
+use super::outcome::Outcome;
 use crate::{
     endpoint::Role,
-    sync::{Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -59,7 +63,7 @@ pub(crate) const IDLE: u8 = b'I';
 pub(crate) struct Record {
     /// `POLLING`, `WOKEN` and `WATCHED`.
     driver: AtomicU8,
-    /// Notified at the end of a poll if `WATCHED` is set.
+    /// Notified at the end of a poll if `WATCHED` is set, and at the end of the driver.
     poll_ended: Notify,
     /// The status byte of the last ReadyForQuery; 0 before the first one.
     status: AtomicU8,
@@ -107,6 +111,8 @@ pub(crate) struct Record {
     parsed: AtomicU64,
     /// A [`StaleStatements`], or 0 for none.
     stale_statements: AtomicU8,
+    /// Whether work on the connection may have been applied.
+    pub(crate) outcome: Outcome,
 }
 
 // Orderings are relaxed unless a comment gives a reason; see the module documentation.
@@ -124,7 +130,7 @@ impl Record {
     /// Marks the end of a poll of the driver.
     pub(super) fn end_poll(&self) {
         if self.driver.fetch_and(!POLLING, Ordering::AcqRel) & WATCHED != 0 {
-            self.poll_ended.notify_one();
+            self.poll_ended.notify_waiters();
         }
     }
 
@@ -160,14 +166,19 @@ impl Record {
         self.driver.load(Ordering::Acquire) & (POLLING | WOKEN) == 0
     }
 
-    /// Waits until no request is outstanding or in transit, or until the connection has ended. Supports one waiter at a
-    /// time.
+    /// Waits until no request is outstanding or in transit, or until the connection has ended.
     ///
     /// Cancel-safe.
     pub(crate) async fn wait_until_idle(&self) {
-        self.driver.fetch_or(WATCHED, Ordering::AcqRel);
-        while !(self.is_driver_idle() && self.is_answered() || self.has_ended()) {
-            self.poll_ended.notified().await;
+        loop {
+            let mut poll_ended = pin!(self.poll_ended.notified());
+            // Registers this waiter before the check, so that the end of a later poll wakes it.
+            poll_ended.as_mut().enable();
+            self.driver.fetch_or(WATCHED, Ordering::AcqRel);
+            if self.is_driver_idle() && self.is_answered() || self.has_ended() {
+                return;
+            }
+            poll_ended.await;
         }
     }
 
@@ -179,6 +190,7 @@ impl Record {
 
     pub(crate) fn set_ended(&self) {
         self.ended.store(true, Ordering::Release);
+        self.poll_ended.notify_waiters();
     }
 
     /// Returns true if the connection was lost: the peer closed it without an error message, an I/O operation failed,
@@ -198,7 +210,7 @@ impl Record {
         self.released.load(Ordering::Acquire)
     }
 
-    fn release(&self) {
+    pub(super) fn release(&self) {
         self.released.store(true, Ordering::Release);
     }
 
@@ -365,35 +377,5 @@ impl Record {
         if self.any_pod.load(Ordering::Relaxed) {
             add(&self.answered_any, &self.answered_any_micros, self.answered_any());
         }
-    }
-}
-
-/// The pool's handle to the record of a connection. Dropping it marks the connection as released.
-#[derive(Debug)]
-pub(crate) struct RecordOwner(Arc<Record>);
-
-impl RecordOwner {
-    pub(super) fn new(record: Arc<Record>) -> Self {
-        Self(record)
-    }
-
-    /// Returns the record itself, which remains readable after the connection is gone.
-    pub(crate) fn shared(&self) -> Arc<Record> {
-        self.0.clone()
-    }
-}
-
-impl Deref for RecordOwner {
-    type Target = Record;
-
-    #[inline]
-    fn deref(&self) -> &Record {
-        &self.0
-    }
-}
-
-impl Drop for RecordOwner {
-    fn drop(&mut self) {
-        self.0.release();
     }
 }

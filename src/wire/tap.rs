@@ -22,10 +22,12 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::{
     backend::{BackendMessage, BackendReader},
+    classify::has_unknown_outcome,
     connection_observer::{ConnectionObserver, Evidence},
     frontend::{FrontendReader, RequestKind},
     message_limits::{ConnectionState, Violation},
-    record::{Record, StaleStatements},
+    outcome::WorkMark,
+    record::{IDLE, Record, StaleStatements},
     tls::Io,
 };
 use crate::time::Instant;
@@ -47,6 +49,10 @@ pub(crate) struct Tap {
     first_request_at: Option<Instant>,
     /// True if the current response contains an error that is a fault of the server.
     failed: bool,
+    /// Number of responses after which something may be committed.
+    committed: u32,
+    /// True if the server itself has reported that it is a standby.
+    in_hot_standby: bool,
     /// True if an ErrorResponse was received after the last ReadyForQuery. If the connection ends now, the server has
     /// announced it.
     error_received: bool,
@@ -70,6 +76,8 @@ impl Tap {
             passable: 0,
             first_request_at: None,
             failed: false,
+            committed: 0,
+            in_hot_standby: false,
             error_received: false,
             fatal_received: false,
             violation: None,
@@ -82,6 +90,7 @@ impl Tap {
             self.record.count_sent();
         }
         self.record.set_parsed(self.frontend.parsed());
+        self.record_work();
         if requests > 0 {
             let outstanding = self.frontend.outstanding();
             if outstanding == requests {
@@ -89,6 +98,10 @@ impl Tap {
             }
             self.record.set_outstanding(outstanding);
         }
+    }
+
+    fn record_work(&self) {
+        self.record.outcome.set_work(WorkMark::new(self.frontend.executed(), self.committed));
     }
 
     fn observe_read(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
@@ -126,21 +139,32 @@ impl Tap {
 
     fn observe_message(&mut self, message: BackendMessage) -> Result<Action, Violation> {
         let Self { record, observer, frontend, backend, first_request_at, failed, error_received, .. } = self;
+        if let Some(error) = backend.take_error() {
+            record.outcome.set_last_error(error);
+        }
         match message {
             BackendMessage::Ready(status) => {
-                let (bare, kind) = (backend.take_bare(), frontend.complete());
-                let outstanding = frontend.outstanding();
-                record.set_outstanding(outstanding);
+                let (response, kind) = (backend.take_response(), frontend.complete());
+                let bare = !response.has_messages;
                 let refused_copy = kind == Some(RequestKind::CopyEnd) && !record.is_copying();
                 let may_be_bare = matches!(kind, Some(RequestKind::Sync | RequestKind::CopyEnd));
                 if bare && !may_be_bare || refused_copy && !bare {
-                    return Err(Violation::StrayReady);
+                    return Err(Violation::StrayReady); // the request stays outstanding in the record
                 }
+                let outstanding = frontend.outstanding();
+                record.set_outstanding(outstanding);
                 let sent_at = first_request_at.take_if(|_| outstanding == 0);
                 if refused_copy {
                     return Ok(Action::Remove);
                 }
                 *error_received = false;
+                if kind != Some(RequestKind::TypeLookup) {
+                    let commits = response.commits(status == IDLE, self.in_hot_standby);
+                    if commits > 0 {
+                        self.committed = self.committed.wrapping_add(commits);
+                        record.outcome.set_work(WorkMark::new(frontend.executed(), self.committed));
+                    }
+                }
                 record.set_status(status);
                 record.set_copying(false);
                 record.count_outcome(std::mem::take(failed));
@@ -164,6 +188,10 @@ impl Tap {
             BackendMessage::PoolerFatal(_) => self.fatal_received = true,
             BackendMessage::Error(sqlstate) => {
                 *error_received = true;
+                if has_unknown_outcome(&sqlstate) {
+                    self.committed = self.committed.wrapping_add(1);
+                    record.outcome.set_work(WorkMark::new(frontend.executed(), self.committed));
+                }
                 if &sqlstate == b"25006" {
                     observer.report(Evidence::WriteRefused);
                 }
@@ -176,8 +204,12 @@ impl Tap {
                 }
                 *failed |= is_server_fault(sqlstate);
             }
-            BackendMessage::Deallocated => record.set_stale_statements(StaleStatements::Outdated),
+            BackendMessage::Deallocated => {
+                frontend.forget_lookups();
+                record.set_stale_statements(StaleStatements::Outdated);
+            }
             BackendMessage::HotStandby(standby) => {
+                self.in_hot_standby = standby;
                 record.set_standby(standby);
                 observer.report(Evidence::Role(record.role()));
             }
@@ -246,6 +278,9 @@ impl Tap {
     }
 }
 
+/// Maximum length of a TLS record.
+const TLS_RECORD: usize = 1 << 14;
+
 /// Length of a ReadyForQuery.
 const READY_LEN: usize = 6;
 
@@ -292,7 +327,13 @@ impl AsyncWrite for Tap {
         self.record.set_write_blocked(poll.is_pending());
         match &poll {
             Poll::Ready(Ok(n)) => self.observe_write(&buf[..*n]),
-            Poll::Ready(Err(_)) => self.lose(),
+            Poll::Ready(Err(_)) => {
+                // A TLS session may have sent all records but the last.
+                if buf.len() > TLS_RECORD {
+                    self.observe_write(buf);
+                }
+                self.lose();
+            }
             Poll::Pending => {}
         }
         poll

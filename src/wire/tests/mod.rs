@@ -1,5 +1,6 @@
 //! Tests of the tap and the driver with the real driver library, against a simulated server in the same process.
 
+mod applied;
 mod copy;
 mod evidence;
 mod server;

@@ -32,7 +32,7 @@ pub(super) enum Fault {
     ErrorAndClose(ErrorFields),
     /// The message has an invalid length, so that the driver cannot parse it.
     Garbage,
-    /// The message is followed by a ReadyForQuery.
+    /// The next ReadyForQuery is sent twice.
     StrayReady,
 }
 
@@ -231,6 +231,7 @@ impl Session {
     async fn send(&mut self, kind: u8, body: &[u8], apply: impl FnOnce(&mut Self)) -> Result<(), Stop> {
         let bytes = message(kind, body);
         let fault = match self.fault_after.checked_sub(1) {
+            None if matches!(self.fault, Fault::StrayReady) && kind != b'Z' => Fault::None,
             Some(left) => {
                 self.fault_after = left;
                 Fault::None
