@@ -11,7 +11,7 @@ use std::{
 };
 
 use podpool::{
-    Client, Config, Pool, Role, State, Target,
+    Client, Config, Event, Pool, Role, State, Target,
     testkit::Cluster,
     tokio_postgres::{NoTls, SimpleQueryMessage, types::Type},
 };
@@ -30,6 +30,7 @@ struct Bouncer {
 }
 
 impl Bouncer {
+    /// Starts a PgBouncer. `mode` can be followed by further lines of its configuration.
     async fn start(program: &Path, cluster: &Cluster, ordinal: usize, mode: &str, size: u32) -> Self {
         for _ in 0..5 {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the port is bound");
@@ -235,5 +236,26 @@ async fn transaction_mode_supports_query_typed_and_simple_queries() {
     assert_probes_pass(&pool, Role::Primary).await;
     assert_transactions_are_rolled_back(&bouncer.pool("pool_size=1")).await;
     drop(pool);
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+/// PgBouncer ends each session that is idle for half a second, with a FATAL error that has no field `V`. Such an end is
+/// no evidence against the Pod.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_pgbouncer_ends_do_not_eject_the_pod() {
+    let Some([program]) = programs(["pgbouncer"]) else { return };
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let bouncer = Bouncer::start(&program, &cluster, 0, "session\nclient_idle_timeout = 0.5", 20).await;
+    let pool = bouncer.pool("pool_size=6&min_idle=6");
+    pool.wait_ready(Target::Primary, LONG).await.expect("the primary becomes ready");
+    until(LONG, "the Pod is healthy", || pool.status().endpoints[0].state == State::Healthy).await;
+    let mut events = pool.events();
+    until(LONG, "PgBouncer has ended 20 sessions", || pool.status().counters.closed >= 20).await;
+    println!("{:?}", pool.status().counters);
+    pool.close().await;
+    while let Some(event) = events.next().await {
+        let event = event.expect("no event is lost");
+        assert!(!matches!(event, Event::StateChanged { to: "ejected", .. }), "{event}");
+    }
     cluster.shutdown().await.expect("the cluster shuts down");
 }

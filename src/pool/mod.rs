@@ -179,8 +179,12 @@ impl Pool {
     }
 
     /// Runs work that is **not safe to repeat**, and retries it only if it is known not to have been applied: no
-    /// request had been sent, or a standby refused the write. The work must be a single statement or a single
-    /// transaction.
+    /// statement had been sent, or a read-only server refused the write before anything was committed.
+    ///
+    /// The work can consist of several statements, but all of them must run on the connection that it receives. The
+    /// outcome is judged as by [`Client::classify_work`]: work that has written once is never repeated. A `SELECT`
+    /// outside of a transaction counts as a write, because a function may have written. Work that can commit inside a
+    /// statement (`CALL`, `DO`) must call [`Client::declare_commits_inside`].
     ///
     /// In all other respects this behaves like [`retry`](Pool::retry). An error with
     /// [`Applied::Unknown`](crate::Applied::Unknown) means that the work was sent and may have been applied.

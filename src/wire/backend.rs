@@ -16,9 +16,12 @@
 //! * `pgwire` has the same disadvantages: it consumes complete messages from a `BytesMut` and decodes them into owned
 //!   values.
 
-use super::message_limits::{
-    ConnectionState, MAX_AUTHENTICATION, ParameterNames, Violation, check_authentication, check_message_length,
-    check_response_length,
+use super::{
+    message_limits::{
+        ConnectionState, MAX_AUTHENTICATION, ParameterNames, Violation, check_authentication, check_message_length,
+        check_response_length,
+    },
+    outcome::ReceivedError,
 };
 
 /// Maximum number of bytes of a message body that are kept for parsing. This is enough: an ErrorResponse starts with
@@ -36,6 +39,9 @@ pub(super) enum BackendMessage {
     CopyIn,
     /// ErrorResponse of severity FATAL or PANIC, with its SQLSTATE.
     Fatal([u8; 5]),
+    /// Like `Fatal`, but without the field `V`, which every PostgreSQL server sends: the error comes from a connection
+    /// pooler.
+    PoolerFatal([u8; 5]),
     /// ErrorResponse of a lower severity, with its SQLSTATE.
     Error([u8; 5]),
     /// CommandComplete of `DEALLOCATE ALL` or `DISCARD ALL`: the session has no prepared statements any more.
@@ -44,6 +50,39 @@ pub(super) enum BackendMessage {
     HotStandby(bool),
     /// ParameterStatus of `default_transaction_read_only`.
     ReadOnly(bool),
+}
+
+/// The messages of a response that show whether something may have been committed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Response {
+    /// True if the server has sent a message before the ReadyForQuery, except for asynchronous ones.
+    pub(super) has_messages: bool,
+    /// Number of CommandCompletes of statements that commit a transaction, or prepare it for a commit.
+    pub(super) commits: u32,
+    /// Number of CommandCompletes of `SELECT`.
+    pub(super) selects: u32,
+    /// Number of CommandCompletes of all other statements, except for `ROLLBACK`.
+    pub(super) others: u32,
+}
+
+impl Response {
+    /// Returns the number of statements after which something may be committed. `idle` is true if no transaction is
+    /// open at the end of the response. `standby` is true if the server is in recovery at the end of the response, so
+    /// that it was during all of it.
+    pub(super) fn commits(self, idle: bool, standby: bool) -> u32 {
+        let selects = if standby { 0 } else { self.selects };
+        self.commits.saturating_add(if idle { self.others.saturating_add(selects) } else { 0 })
+    }
+
+    /// Counts a CommandComplete.
+    fn complete(&mut self, tag: &[u8]) {
+        match tag {
+            b"ROLLBACK\0" => {}
+            b"COMMIT\0" | b"COMMIT PREPARED\0" | b"PREPARE TRANSACTION\0" => self.commits += 1,
+            tag if tag.starts_with(b"SELECT") => self.selects += 1,
+            _ => self.others += 1,
+        }
+    }
 }
 
 /// A parser of the server's messages, which keeps its position in the stream between reads.
@@ -58,6 +97,9 @@ pub(super) struct BackendReader {
     kept: Vec<u8>,
     /// Number of bytes received since the last ReadyForQuery.
     response_len: usize,
+    response: Response,
+    /// The last ErrorResponse.
+    error: Option<ReceivedError>,
     parameters: ParameterNames,
 }
 
@@ -65,7 +107,8 @@ impl BackendReader {
     /// Creates a parser that starts with the first message of a connection.
     pub(super) fn new() -> Self {
         let (kept, parameters) = (Vec::with_capacity(KEPT), ParameterNames::default());
-        Self { header: [0; 5], header_len: 0, body_left: 0, kept, response_len: 0, parameters }
+        let response = Response::default();
+        Self { header: [0; 5], header_len: 0, body_left: 0, kept, response_len: 0, response, error: None, parameters }
     }
 
     /// Consumes bytes up to and including the next message to which the pool reacts, and returns that message. Returns
@@ -147,17 +190,50 @@ impl BackendReader {
         check_response_length(self.response_len, state)
     }
 
+    /// Returns the messages of the response that has just ended, and begins a new response.
+    #[inline]
+    pub(super) fn take_response(&mut self) -> Response {
+        std::mem::take(&mut self.response)
+    }
+
+    /// Returns the last ErrorResponse.
+    pub(super) fn take_error(&mut self) -> Option<ReceivedError> {
+        self.error.take()
+    }
+
+    /// Returns the number of received bytes of an unfinished message that may be a ReadyForQuery.
+    pub(super) fn unfinished_ready(&self) -> usize {
+        match self.header_len {
+            5 if self.header[0] != b'Z' => 0,
+            len => len,
+        }
+    }
+
     /// Parses a complete message. `body` is at most [`kept`] bytes long.
     #[inline]
     fn parse(&mut self, kind: u8, body: &[u8]) -> Result<Option<BackendMessage>, Violation> {
+        // NoticeResponse, NotificationResponse and ParameterStatus can arrive at any time.
+        self.response.has_messages |= !matches!(kind, b'Z' | b'N' | b'A' | b'S');
         Ok(match kind {
             b'Z' => {
                 self.response_len = 0;
                 body.first().copied().map(BackendMessage::Ready)
             }
-            b'C' => matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0").then_some(BackendMessage::Deallocated),
+            b'C' => {
+                self.response.complete(body);
+                matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0").then_some(BackendMessage::Deallocated)
+            }
+            // FunctionCallResponse, and PortalSuspended: the statement may have had effects.
+            b'V' | b's' => {
+                self.response.others += 1;
+                None
+            }
             b'G' => Some(BackendMessage::CopyIn),
-            b'E' => error(body),
+            b'E' => {
+                let (message, received) = error(body).unzip();
+                self.error = received;
+                message
+            }
             b'S' => {
                 self.parameters.add(body)?;
                 parameter(body)
@@ -181,17 +257,28 @@ fn kept(kind: u8) -> usize {
 }
 
 /// Parses the fields of an ErrorResponse: each consists of a letter, a text and a zero byte. `V` is the severity, which
-/// is never translated; `C` is the SQLSTATE.
-fn error(body: &[u8]) -> Option<BackendMessage> {
-    let (mut severe, mut code) = (false, None);
+/// is never translated, and which poolers leave out; `S` is the severity in the server's language; `C` is the SQLSTATE.
+fn error(body: &[u8]) -> Option<(BackendMessage, ReceivedError)> {
+    let (mut untranslated, mut translated, mut code, mut text) = (None, None, None, Vec::new());
     for field in body.split(|&byte| byte == 0) {
         match field.split_first() {
-            Some((b'V', severity)) => severe = matches!(severity, b"FATAL" | b"PANIC"),
+            Some((b'V', severity)) => untranslated = Some(is_fatal(severity)),
+            Some((b'S', severity)) => translated = Some(is_fatal(severity)),
             Some((b'C', sqlstate)) => code = <[u8; 5]>::try_from(sqlstate).ok(),
+            Some((b'M', message)) => text = message.to_vec(),
             _ => {}
         }
     }
-    code.map(if severe { BackendMessage::Fatal } else { BackendMessage::Error })
+    let kind = match (untranslated, translated) {
+        (Some(true), _) => BackendMessage::Fatal,
+        (None, Some(true)) => BackendMessage::PoolerFatal,
+        _ => BackendMessage::Error,
+    };
+    code.map(|sqlstate| (kind(sqlstate), ReceivedError { sqlstate, message: text }))
+}
+
+fn is_fatal(severity: &[u8]) -> bool {
+    matches!(severity, b"FATAL" | b"PANIC")
 }
 
 /// Parses a ParameterStatus: a name and a value, each terminated by a zero byte.
@@ -205,154 +292,4 @@ fn parameter(body: &[u8]) -> Option<BackendMessage> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::wire::message_limits::{MAX_PARAMETERS, MAX_RESPONSE};
-
-    const STARTING: ConnectionState = ConnectionState { in_service: false, awaiting_response: true };
-    const IN_USE: ConnectionState = ConnectionState { in_service: true, awaiting_response: true };
-    const IDLE: ConnectionState = ConnectionState { in_service: true, awaiting_response: false };
-
-    fn read_all(
-        reader: &mut BackendReader,
-        mut bytes: &[u8],
-        state: ConnectionState,
-    ) -> Result<Vec<BackendMessage>, Violation> {
-        let mut messages = Vec::new();
-        while let Some(message) = reader.next(&mut bytes, state)? {
-            messages.push(message);
-        }
-        Ok(messages)
-    }
-
-    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-        let mut message = vec![kind];
-        message.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
-        message.extend(body);
-        message
-    }
-
-    fn conversation() -> (Vec<u8>, Vec<BackendMessage>) {
-        let mut bytes = Vec::new();
-        bytes.extend(message(b'R', &0u32.to_be_bytes()));
-        bytes.extend(message(b'S', b"in_hot_standby\0on\0"));
-        bytes.extend(message(b'S', b"server_version\x0015.18\0"));
-        bytes.extend(message(b'S', b"default_transaction_read_only\0off\0"));
-        bytes.extend(message(b'Z', b"I"));
-        bytes.extend(message(b'1', b""));
-        bytes.extend(message(b'C', b"DEALLOCATE\0"));
-        bytes.extend(message(b'C', b"DISCARD ALL\0"));
-        bytes.extend(message(b'C', b"DEALLOCATE ALL\0"));
-        bytes.extend(message(b'D', &[b'Z'; 3000]));
-        bytes.extend(message(b'E', b"SERROR\0VERROR\0C25006\0Mcannot execute INSERT\0\0"));
-        bytes.extend(message(b'Z', b"E"));
-        bytes.extend(message(b'G', b"\0\0\0"));
-        let mut fatal = b"SFATAL\0VFATAL\0C57P01\0M".to_vec();
-        fatal.extend([b'x'; 500]);
-        fatal.extend(b"\0\0");
-        bytes.extend(message(b'E', &fatal));
-        let messages = vec![
-            BackendMessage::HotStandby(true),
-            BackendMessage::ReadOnly(false),
-            BackendMessage::Ready(b'I'),
-            BackendMessage::Deallocated,
-            BackendMessage::Deallocated,
-            BackendMessage::Error(*b"25006"),
-            BackendMessage::Ready(b'E'),
-            BackendMessage::CopyIn,
-            BackendMessage::Fatal(*b"57P01"),
-        ];
-        (bytes, messages)
-    }
-
-    proptest! {
-        #[test]
-        fn parses_the_same_messages_however_the_reads_are_split(cuts in prop::collection::vec(1..600usize, 1..300)) {
-            let (bytes, expected) = conversation();
-            let mut reader = BackendReader::new();
-            let (mut rest, mut messages) = (&bytes[..], Vec::new());
-            for cut in cuts.into_iter().cycle() {
-                let (head, tail) = rest.split_at(cut.min(rest.len()));
-                messages.extend(read_all(&mut reader, head, IN_USE).unwrap());
-                rest = tail;
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            prop_assert_eq!(messages, expected);
-        }
-
-        #[test]
-        fn does_not_panic_on_arbitrary_bytes(
-            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20),
-        ) {
-            let mut reader = BackendReader::new();
-            for chunk in chunks {
-                if read_all(&mut reader, &chunk, IN_USE).is_err() {
-                    break;
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn errors_name_the_exceeded_limit() {
-        let header = |kind, length: u32| [&[kind][..], &length.to_be_bytes()].concat();
-        let sasl = |iterations: &str| message(b'R', format!("\0\0\0\x0br=x,s=eA==,i={iterations}").as_bytes());
-        for (bytes, state, expected) in [
-            (header(b'D', 1 << 30), IN_USE, None),
-            (header(b'D', (1 << 30) + 1), IN_USE, Some("message `D` of 1073741825 bytes, limit 1073741824")),
-            (header(b'D', 1 << 20), IDLE, Some("message `D` of 1048576 bytes, limit 30000")),
-            (header(b'D', 1 << 20), STARTING, Some("message `D` of 1048576 bytes, limit 30000")),
-            (header(b'C', 1 << 20), IN_USE, Some("message `C` of 1048576 bytes, limit 30000")),
-            (header(0, u32::MAX), IN_USE, Some("message `\\x00` of 4294967295 bytes, limit 30000")),
-            (header(b't', 4 + 2 + 4 * 65_535), IN_USE, None),
-            (header(b'R', 2_001), STARTING, Some("message `R` of 2001 bytes, limit 2000")),
-            (sasl("4096"), STARTING, None),
-            (sasl("100000"), STARTING, None),
-            (sasl("100001"), STARTING, Some("100001 SCRAM iterations, limit 100000")),
-            (sasl("99999999999999999999"), STARTING, Some("99999999999999999999 SCRAM iterations")),
-            (message(b'S', &[b'x'; 200]), STARTING, Some("name of a parameter longer than 127 bytes")),
-        ] {
-            let result = read_all(&mut BackendReader::new(), &bytes, state);
-            match expected {
-                None => drop(result.unwrap()),
-                Some(expected) => {
-                    let violation = result.unwrap_err().to_string();
-                    assert!(violation.contains(expected), "expected {expected}, got {violation}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn limits_the_response_length_only_before_service() {
-        let row = message(b'D', &[0; 1000]);
-        let (mut starting, mut in_use) = (BackendReader::new(), BackendReader::new());
-        let mut rejected_at = None;
-        for n in 1..1_000 {
-            assert!(read_all(&mut in_use, &row, IN_USE).is_ok());
-            if read_all(&mut starting, &row, STARTING).is_err() {
-                rejected_at = rejected_at.or(Some(n * row.len()));
-            }
-        }
-        let rejected_at = rejected_at.unwrap();
-        assert!((MAX_RESPONSE..MAX_RESPONSE + 2 * row.len()).contains(&rejected_at), "{rejected_at}");
-    }
-
-    #[test]
-    fn limits_the_number_of_parameters_but_not_of_their_changes() {
-        let mut reader = BackendReader::new();
-        let mut report = |name: &str| {
-            let status = message(b'S', format!("{name}\0value\0").as_bytes());
-            read_all(&mut reader, &status, IN_USE)
-        };
-        for _ in 0..10_000 {
-            report("application_name").unwrap();
-        }
-        let accepted = (0..1_000).take_while(|n| report(&format!("p{n}")).is_ok()).count();
-        assert_eq!(accepted, MAX_PARAMETERS - 1);
-    }
-}
+mod tests;

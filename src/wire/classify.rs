@@ -72,9 +72,18 @@ const REVALIDATE: &str = "RevalidateCached";
 
 /// Returns the cause of an error from tokio-postgres, and whether the failed work may have been applied.
 ///
-/// If the server reported an `ERROR`, the failed statement was not applied, but earlier statements outside of its
-/// transaction may have been committed. After a `FATAL` error, a broken connection, or an error of the driver itself,
-/// the outcome is unknown: a commit may have succeeded before the error.
+/// The result covers the failed statement only. Earlier statements outside of its transaction may have been committed.
+/// [`Client::classify_work`](crate::Client::classify_work) covers everything that was sent on a connection.
+///
+/// If the server reported an `ERROR`, the failed statement was not applied, with these exceptions:
+///
+/// - The outcome is unknown after SQLSTATE 40003, and after errors of the classes 08, 57P and 58: a connection pooler
+///   reports these if it loses its server.
+/// - `CALL`, `DO`, `VACUUM` and `CREATE INDEX CONCURRENTLY` can commit before they fail. No client can detect this.
+/// - Several statements in one simple query can contain a `COMMIT` before the failed one.
+///
+/// After a `FATAL` error, a broken connection, or an error of the driver itself, the outcome is unknown: a commit may
+/// have succeeded before the error. A failed attempt to open a connection has applied nothing.
 ///
 /// ```
 /// # async fn example(client: podpool::Client) -> Result<(), Box<dyn std::error::Error>> {
@@ -94,18 +103,20 @@ pub fn classify(error: &Error) -> Verdict {
     let Some(db) = error.as_db_error() else {
         let broken = error.is_closed() || io_cause(error).is_some();
         return match io_cause(error).map(io::Error::kind) {
-            Some(io::ErrorKind::ConnectionRefused) => Verdict { class: Class::NotReady, applied: Applied::No },
+            Some(io::ErrorKind::ConnectionRefused) => {
+                let applied = if is_dial_error(error) { Applied::No } else { Applied::Unknown };
+                Verdict { class: Class::NotReady, applied }
+            }
             _ if broken => Verdict { class: Class::Connection, applied: Applied::Unknown },
             _ => Verdict { class: Class::Statement, applied: Applied::Unknown },
         };
     };
-    let fatal = match db.parsed_severity() {
-        Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
-        None => matches!(db.severity(), "FATAL" | "PANIC"),
+    let (fatal, is_error) = match db.parsed_severity() {
+        Some(severity) => (matches!(severity, Severity::Fatal | Severity::Panic), severity == Severity::Error),
+        None => (matches!(db.severity(), "FATAL" | "PANIC"), db.severity() == "ERROR"),
     };
     let code = db.code();
-    // 40003: the server reports that the outcome is unknown.
-    let unknown = fatal || *code == SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN;
+    let unknown = !is_error || has_unknown_outcome(code.code().as_bytes());
     let plan_outdated = db.routine().is_some_and(|routine| routine.starts_with(REVALIDATE));
     let class = match class(code.code(), fatal) {
         Class::Statement if *code == SqlState::FEATURE_NOT_SUPPORTED && plan_outdated => Class::StalePlan,
@@ -114,13 +125,25 @@ pub fn classify(error: &Error) -> Verdict {
     Verdict { class, applied: if unknown { Applied::Unknown } else { Applied::No } }
 }
 
-/// Classifies the first error of tokio-postgres in a chain of causes. Returns `None` if the chain contains no such
-/// error.
-pub(crate) fn classify_chain(error: &(dyn error::Error + 'static)) -> Option<Verdict> {
+/// Returns true if a SQLSTATE leaves open whether the statement was applied: the server reports that it does not know
+/// (40003), or a connection pooler may have lost its server (08 is a connection exception, 57P an operator
+/// intervention, and 58 a system error).
+pub(super) fn has_unknown_outcome(sqlstate: &[u8]) -> bool {
+    ["40003", "08", "57P", "58"].iter().any(|prefix| sqlstate.starts_with(prefix.as_bytes()))
+}
+
+/// Returns true if the error is a failed attempt to open a TCP connection.
+pub(super) fn is_dial_error(error: &Error) -> bool {
+    // The driver does not expose the kind of its errors. The text of each kind is constant.
+    io_cause(error).is_some() && error.to_string() == "error connecting to server"
+}
+
+/// Returns the first error of tokio-postgres in a chain of causes.
+pub(crate) fn driver_error<'a>(error: &'a (dyn error::Error + 'static)) -> Option<&'a Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(driver) = error.downcast_ref() {
-            return Some(classify(driver));
+            return Some(driver);
         }
         cause = error.source();
     }

@@ -7,14 +7,11 @@ use crate::{endpoint::Role, error::BoxError};
 /// An observation that was made on a connection.
 #[derive(Debug)]
 pub(crate) enum Evidence {
-    /// The server ended the session with a FATAL error that has this SQLSTATE.
+    /// The server, not a connection pooler, ended the session with a FATAL error that has this SQLSTATE.
     Fatal([u8; 5]),
-    /// The connection broke although the pool had not closed it.
-    Lost {
-        cause: BoxError,
-        /// True if a FATAL error was received before the connection broke.
-        after_fatal: bool,
-    },
+    /// The connection broke although the pool had not closed it, and the server had not announced the end of the
+    /// session with an error.
+    Lost { cause: BoxError },
     /// The server reported its role.
     Role(Role),
     /// The server rejected a write because it is read-only (25006).

@@ -2,7 +2,6 @@
 //! the [`Record`] of the connection, and closes the socket at the end.
 
 use std::{
-    error::Error as _,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -82,9 +81,8 @@ impl Driver {
                 // Notifications have no recipient: `LISTEN` is not supported on pooled connections.
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(error))) => {
-                    if !self.record.is_released() && is_loss(&error) {
-                        let after_fatal = self.record.has_received_fatal();
-                        self.observer.report(Evidence::Lost { cause: error.into(), after_fatal });
+                    if !self.record.is_released() && self.record.is_lost() {
+                        self.observer.report(Evidence::Lost { cause: error.into() });
                     }
                     return Poll::Ready(());
                 }
@@ -97,20 +95,6 @@ impl Driver {
         }
         Poll::Pending
     }
-}
-
-/// Returns true if an error means that the connection was lost: the server closed it, an I/O operation failed, or the
-/// tap found a violation of the protocol, which it reports as an I/O error. All other errors of the driver, such as an
-/// unexpected message, end this connection only.
-fn is_loss(error: &tokio_postgres::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
-    while let Some(error) = cause {
-        if error.is::<std::io::Error>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    error.is_closed()
 }
 
 impl Future for Driver {

@@ -1,9 +1,29 @@
 //! Parses the headers of the messages that the driver sends (PostgreSQL manual, "Message Formats"). Counts the requests
 //! (the messages that the server answers with a ReadyForQuery), and the statements that the driver prepares and
-//! executes. A write may end in the middle of a message.
+//! executes. Keeps the kind of each outstanding request. A write may end in the middle of a message.
 //!
 //! [`backend`](super::backend) parses the messages from the server. Its documentation explains why no existing parser
 //! is used.
+
+use std::collections::VecDeque;
+
+use super::type_lookup::TypeLookups;
+
+/// The kind of a request, which determines the response that the tap expects.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum RequestKind {
+    /// A request to which the server sends at least one message before its ReadyForQuery.
+    Ordinary,
+    /// A Sync with no other message since the previous request. The response is a bare ReadyForQuery.
+    Sync,
+    /// The Sync after a CopyDone or CopyFail.
+    CopyEnd,
+    /// The execution of a statement with which the driver looks up a type.
+    TypeLookup,
+}
+
+/// Maximum number of bytes of a message body that are kept for parsing. The driver's type look-ups are shorter.
+const KEPT: usize = 512;
 
 /// A parser of the driver's messages, which keeps its position in the stream between writes.
 #[derive(Debug)]
@@ -15,27 +35,67 @@ pub(super) struct FrontendReader {
     header_len: usize,
     /// Number of bytes of the current body that have not been read yet.
     body_left: usize,
+    /// The start of the current body, kept until the body is complete. `None` if the body needs no parsing.
+    kept: Option<Vec<u8>>,
     /// Number of Parse messages so far.
     parsed: u64,
-    /// Number of messages so far that execute a statement.
-    executed: u64,
+    /// Number of statements so far that were sent to be executed, except for type look-ups.
+    executed: u32,
+    lookups: TypeLookups,
+    /// True if the messages since the last request bind a type look-up.
+    binds_lookup: bool,
+    /// True if the messages since the last request bind or execute any other statement.
+    binds_other: bool,
+    /// Number of requests so far.
+    requests: u64,
+    /// Number of requests that the server has completed.
+    completed: u64,
+    /// The outstanding requests that are not of the ordinary kind, with their numbers, in order.
+    special: VecDeque<(u64, RequestKind)>,
+    /// Number of outstanding requests of the kind `CopyEnd`.
+    copy_ends: u32,
+    /// The kind of the next Sync.
+    next_sync: RequestKind,
 }
 
 impl FrontendReader {
     /// Creates a parser that starts with the startup message of a connection.
     pub(super) fn new() -> Self {
-        Self { startup: true, header: [0; 5], header_len: 0, body_left: 0, parsed: 0, executed: 0 }
+        Self {
+            startup: true,
+            header: [0; 5],
+            header_len: 0,
+            body_left: 0,
+            kept: None,
+            parsed: 0,
+            executed: 0,
+            lookups: TypeLookups::default(),
+            binds_lookup: false,
+            binds_other: false,
+            requests: 0,
+            completed: 0,
+            special: VecDeque::new(),
+            copy_ends: 0,
+            next_sync: RequestKind::Sync,
+        }
     }
 
     /// Parses bytes that the socket has accepted. Returns the number of requests whose header is completed by these
     /// bytes.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> u32 {
-        let mut requests = 0;
+        let before = self.requests;
         while !bytes.is_empty() {
             if self.body_left > 0 {
-                let skip = self.body_left.min(bytes.len());
-                self.body_left -= skip;
-                bytes = &bytes[skip..];
+                let (part, rest) = bytes.split_at(self.body_left.min(bytes.len()));
+                self.body_left -= part.len();
+                bytes = rest;
+                if let Some(kept) = &mut self.kept {
+                    kept.extend_from_slice(&part[..part.len().min(KEPT - kept.len())]);
+                    if self.body_left == 0 {
+                        let body = self.kept.take().unwrap_or_default();
+                        self.parse(self.header[0], &body);
+                    }
+                }
                 continue;
             }
             let header = match bytes.split_first_chunk::<5>() {
@@ -59,27 +119,125 @@ impl FrontendReader {
                 }
             };
             let [kind, length @ ..] = header;
-            // The server completes Query, Sync, FunctionCall and the startup with a ReadyForQuery.
-            requests += u32::from(self.startup || matches!(kind, b'Q' | b'S' | b'F'));
-            self.parsed += u64::from(!self.startup && kind == b'P');
+            self.observe(kind);
             self.body_left = (u32::from_be_bytes(length) as usize).saturating_sub(4);
-            // The body of an empty query is one byte, the terminator.
-            let executes = matches!(kind, b'E' | b'F') || kind == b'Q' && self.body_left > 1;
-            self.executed += u64::from(!self.startup && executes);
+            if !self.startup && (kind == b'P' || kind == b'B' && !self.lookups.is_empty()) {
+                match bytes.get(..self.body_left) {
+                    Some(body) => self.parse(kind, &body[..body.len().min(KEPT)]),
+                    None => (self.header, self.kept) = (header, Some(Vec::new())),
+                }
+            }
             self.startup = false;
         }
-        requests
+        u32::try_from(self.requests - before).unwrap_or(u32::MAX)
+    }
+
+    /// Applies the header of a message.
+    #[inline]
+    fn observe(&mut self, kind: u8) {
+        // The server completes Query, Sync, FunctionCall and the startup with a ReadyForQuery.
+        match kind {
+            _ if self.startup => self.requests += 1,
+            b'Q' | b'F' => {
+                self.executed = self.executed.wrapping_add(1);
+                self.end_request();
+            }
+            b'S' => {
+                let kind = match self.next_sync {
+                    RequestKind::Ordinary if self.binds_only_lookups() => RequestKind::TypeLookup,
+                    kind => kind,
+                };
+                self.end_request();
+                if kind != RequestKind::Ordinary {
+                    self.copy_ends += u32::from(kind == RequestKind::CopyEnd);
+                    self.special.push_back((self.requests, kind));
+                }
+            }
+            b'c' | b'f' => self.next_sync = RequestKind::CopyEnd,
+            // Parse, Bind, Describe, Execute and Close: the server responds before the next ReadyForQuery.
+            b'P' | b'B' | b'D' | b'E' | b'C' => {
+                self.parsed += u64::from(kind == b'P');
+                self.next_sync = RequestKind::Ordinary;
+                match kind {
+                    b'B' => self.binds_other |= self.lookups.is_empty(),
+                    b'E' if !self.binds_only_lookups() => {
+                        self.binds_other = true;
+                        self.executed = self.executed.wrapping_add(1);
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn end_request(&mut self) {
+        self.requests += 1;
+        (self.next_sync, self.binds_lookup, self.binds_other) = (RequestKind::Sync, false, false);
+    }
+
+    fn binds_only_lookups(&self) -> bool {
+        self.binds_lookup && !self.binds_other
+    }
+
+    /// Parses the body of a Parse or Bind message. `body` is at most [`KEPT`] bytes long.
+    fn parse(&mut self, kind: u8, body: &[u8]) {
+        let mut texts = body.split(|&byte| byte == 0);
+        let (Some(first), Some(second)) = (texts.next(), texts.next()) else {
+            self.binds_other = true;
+            return;
+        };
+        if kind == b'P' {
+            self.lookups.prepared(first, second);
+        } else if self.lookups.contains(second) {
+            self.binds_lookup = true;
+        } else {
+            self.binds_other = true;
+        }
+    }
+
+    /// Forgets the names of the driver's type look-ups, because the server has deallocated them.
+    pub(super) fn forget_lookups(&mut self) {
+        self.lookups = TypeLookups::default();
+    }
+
+    /// Returns the number of statements that were sent to be executed, except for type look-ups.
+    pub(super) fn executed(&self) -> u32 {
+        self.executed
+    }
+
+    /// Completes the oldest outstanding request and returns its kind. Returns `None` if no request is outstanding.
+    #[inline]
+    pub(super) fn complete(&mut self) -> Option<RequestKind> {
+        if self.completed == self.requests {
+            return None;
+        }
+        self.completed += 1;
+        match self.special.front() {
+            Some(&(number, kind)) if number == self.completed => {
+                self.special.pop_front();
+                self.copy_ends -= u32::from(kind == RequestKind::CopyEnd);
+                Some(kind)
+            }
+            _ => Some(RequestKind::Ordinary),
+        }
+    }
+
+    /// Returns the number of requests that the server has not completed.
+    #[inline]
+    pub(super) fn outstanding(&self) -> u32 {
+        u32::try_from(self.requests - self.completed).unwrap_or(u32::MAX)
+    }
+
+    /// Returns true if a request of the kind [`CopyEnd`](RequestKind::CopyEnd) is outstanding.
+    #[inline]
+    pub(super) fn awaits_copy_end(&self) -> bool {
+        self.copy_ends > 0
     }
 
     /// Returns the total number of Parse messages: one for each statement, named or unnamed, that the driver prepares.
     pub(super) fn parsed(&self) -> u64 {
         self.parsed
-    }
-
-    /// Returns the total number of messages that execute a statement: Execute, FunctionCall, and Query unless it is
-    /// empty.
-    pub(super) fn executed(&self) -> u64 {
-        self.executed
     }
 }
 
@@ -88,6 +246,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::type_lookup::TEXTS;
 
     fn message(kind: u8, body: usize) -> Vec<u8> {
         let mut message = vec![kind];
@@ -107,7 +266,7 @@ mod tests {
             for (kind, body) in messages {
                 expected += u32::from(b"QSF".contains(&kind));
                 parsed += u64::from(kind == b'P');
-                executed += u64::from(b"EF".contains(&kind) || kind == b'Q' && body > 1);
+                executed += u32::from(b"QEF".contains(&kind));
                 bytes.extend(message(kind, body));
             }
             let mut frontend = FrontendReader::new();
@@ -121,6 +280,50 @@ mod tests {
                 }
             }
             prop_assert_eq!((counted, frontend.parsed(), frontend.executed()), (expected, parsed, executed));
+        }
+
+        #[test]
+        fn finds_the_same_kinds_of_requests_however_the_writes_are_split(
+            cuts in prop::collection::vec(1..50usize, 1..200),
+            text in prop::sample::select(&TEXTS[..]),
+        ) {
+            let with_body = |kind, body: &[u8]| {
+                let mut message = message(kind, body.len());
+                message.truncate(5);
+                message.extend(body);
+                message
+            };
+            let prepare = |name: &str, text: &str| with_body(b'P', format!("{name}\0{text}\0\0\0").as_bytes());
+            let bind = |name: &str| with_body(b'B', format!("\0{name}\0\0\0\0\0\0\0").as_bytes());
+            let [sync, execute, query] = [message(b'S', 0), message(b'E', 5), message(b'Q', 9)];
+            let requests = [
+                (RequestKind::Ordinary, vec![message(0, 10).split_off(1)]), // the startup message
+                (RequestKind::Ordinary, vec![prepare("s1", text), sync.clone()]),
+                (RequestKind::Ordinary, vec![prepare("s2", &format!("{text} AND f()")), sync.clone()]),
+                (RequestKind::TypeLookup, vec![bind("s1"), execute.clone(), sync.clone()]),
+                (RequestKind::Ordinary, vec![bind("s2"), execute.clone(), sync.clone()]),
+                (RequestKind::Ordinary, vec![bind("s1"), bind("s2"), execute.clone(), sync.clone()]),
+                (RequestKind::Ordinary, vec![query]),
+                (RequestKind::CopyEnd, vec![message(b'd', 30), message(b'c', 0), sync.clone()]),
+                (RequestKind::Sync, vec![sync.clone()]),
+                (RequestKind::Ordinary, vec![execute, sync]),
+            ];
+            let bytes = requests.iter().flat_map(|(_, messages)| messages.concat()).collect::<Vec<_>>();
+            let (mut frontend, mut rest) = (FrontendReader::new(), &bytes[..]);
+            for cut in cuts.into_iter().cycle() {
+                let (head, tail) = rest.split_at(cut.min(rest.len()));
+                frontend.feed(head);
+                rest = tail;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            for (expected, _) in requests {
+                prop_assert_eq!(frontend.complete(), Some(expected));
+            }
+            prop_assert_eq!((frontend.complete(), frontend.outstanding()), (None, 0));
+            prop_assert!(!frontend.awaits_copy_end());
+            prop_assert_eq!(frontend.executed(), 4);
         }
 
         #[test]

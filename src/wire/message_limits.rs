@@ -51,10 +51,16 @@ pub(super) struct ConnectionState {
     pub(super) awaiting_response: bool,
 }
 
-/// A limit that the server exceeded.
+/// A limit that the server exceeded, or a message that answers no request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Violation {
-    MessageLength { kind: u8, length: usize, limit: usize },
+    MessageLength {
+        kind: u8,
+        length: usize,
+        limit: usize,
+    },
+    /// A ReadyForQuery that completes no request. The driver would take it for the response to its next request.
+    StrayReady,
     ParameterNameLength,
     Parameters,
     ResponseLength,
@@ -63,8 +69,12 @@ pub(super) enum Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::StrayReady {
+            return f.write_str("the server sent a ReadyForQuery that answers no request");
+        }
         f.write_str("the server exceeded a protocol limit: ")?;
         match self {
+            Self::StrayReady => Ok(()),
             Self::MessageLength { kind, length, limit } => {
                 let kind = kind.escape_ascii();
                 write!(f, "message `{kind}` of {length} bytes, limit {limit} bytes")

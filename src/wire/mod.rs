@@ -26,11 +26,15 @@ mod frontend;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod message_limits;
+pub(crate) mod outcome;
 pub(crate) mod record;
 pub(crate) mod reset;
 pub(crate) mod server_facts;
 mod tap;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
+mod type_lookup;
 
 pub use cancel::CancelToken;
 pub use classify::{Class, Verdict, classify};

@@ -24,9 +24,12 @@
 
 mod owner;
 
+use std::pin::pin;
+
 use tokio::sync::Notify;
 
 pub(crate) use self::owner::RecordOwner;
+use super::outcome::Outcome;
 use crate::{
     endpoint::Role,
     sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
@@ -65,7 +68,7 @@ const COLD: u64 = 10;
 pub(crate) struct Record {
     /// `POLLING`, `WOKEN` and `WATCHED`.
     driver: AtomicU8,
-    /// Notified at the end of a poll if `WATCHED` is set.
+    /// Notified at the end of a poll if `WATCHED` is set, and at the end of the driver.
     poll_ended: Notify,
     /// The status byte of the last ReadyForQuery; 0 before the first one.
     status: AtomicU8,
@@ -79,8 +82,8 @@ pub(crate) struct Record {
     write_blocked: AtomicBool,
     /// True if the driver has ended or is about to end, so that no further response will arrive.
     ended: AtomicBool,
-    /// True if a FATAL error was received.
-    fatal_received: AtomicBool,
+    /// True if the tap has lost the connection.
+    lost: AtomicBool,
     /// True if the pool has dropped the connection.
     released: AtomicBool,
     /// True if the connection is available to callers, whose queries may have large responses.
@@ -115,6 +118,8 @@ pub(crate) struct Record {
     parsed: AtomicU64,
     /// A [`StaleStatements`], or 0 for none.
     stale_statements: AtomicU8,
+    /// Whether work on the connection may have been applied.
+    pub(crate) outcome: Outcome,
 }
 
 // Orderings are relaxed unless a comment gives a reason; see the module documentation.
@@ -132,7 +137,7 @@ impl Record {
     /// Marks the end of a poll of the driver.
     pub(super) fn end_poll(&self) {
         if self.driver.fetch_and(!POLLING, Ordering::AcqRel) & WATCHED != 0 {
-            self.poll_ended.notify_one();
+            self.poll_ended.notify_waiters();
         }
     }
 
@@ -168,14 +173,19 @@ impl Record {
         self.driver.load(Ordering::Acquire) & (POLLING | WOKEN) == 0
     }
 
-    /// Waits until no request is outstanding or in transit, or until the connection has ended. Supports one waiter at a
-    /// time.
+    /// Waits until no request is outstanding or in transit, or until the connection has ended.
     ///
     /// Cancel-safe.
     pub(crate) async fn wait_until_idle(&self) {
-        self.driver.fetch_or(WATCHED, Ordering::AcqRel);
-        while !(self.is_driver_idle() && self.is_answered() || self.has_ended()) {
-            self.poll_ended.notified().await;
+        loop {
+            let mut poll_ended = pin!(self.poll_ended.notified());
+            // Registers this waiter before the check, so that the end of a later poll wakes it.
+            poll_ended.as_mut().enable();
+            self.driver.fetch_or(WATCHED, Ordering::AcqRel);
+            if self.is_driver_idle() && self.is_answered() || self.has_ended() {
+                return;
+            }
+            poll_ended.await;
         }
     }
 
@@ -187,15 +197,18 @@ impl Record {
 
     pub(crate) fn set_ended(&self) {
         self.ended.store(true, Ordering::Release);
+        self.poll_ended.notify_waiters();
     }
 
-    /// Returns true if the server has reported a FATAL error, which ends the session.
-    pub(super) fn has_received_fatal(&self) -> bool {
-        self.fatal_received.load(Ordering::Relaxed)
+    /// Returns true if the connection was lost: the peer closed it without an error message, an I/O operation failed,
+    /// or the tap found a violation of the protocol. Other errors of the driver, such as a message that it cannot
+    /// parse, end this connection only, and are no evidence against the Pod.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_fatal_received(&self) {
-        self.fatal_received.store(true, Ordering::Relaxed);
+    pub(super) fn set_lost(&self) {
+        self.lost.store(true, Ordering::Relaxed);
     }
 
     /// Returns true if the pool has dropped the connection. Errors after the release are not evidence against the Pod.
@@ -204,7 +217,7 @@ impl Record {
         self.released.load(Ordering::Acquire)
     }
 
-    fn release(&self) {
+    pub(super) fn release(&self) {
         self.released.store(true, Ordering::Release);
     }
 

@@ -1,12 +1,20 @@
 //! Defines the tap: the stream between the driver and the socket, or between the driver and TLS. The tap parses the
 //! messages in both directions, updates the [`Record`] of the connection (its observed state), and reports evidence
 //! about the Pod's health and role to the observer.
+//!
+//! # Refused COPY
+//!
+//! The driver sends a COPY from the client as Bind, Execute, Sync, and ends it with CopyDone or CopyFail and a second
+//! Sync. While the server copies, it ignores the first Sync. If the server refuses the COPY, it answers both, but the
+//! driver expects a single ReadyForQuery and would take the second one for the response to its next request
+//! ([rust-postgres issue 789](https://github.com/sfackler/rust-postgres/issues/789)). The tap therefore removes the
+//! second ReadyForQuery from the stream.
 
 use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,10 +22,12 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::{
     backend::{BackendMessage, BackendReader},
+    classify::has_unknown_outcome,
     connection_observer::{ConnectionObserver, Evidence},
-    frontend::FrontendReader,
+    frontend::{FrontendReader, RequestKind},
     message_limits::{ConnectionState, Violation},
-    record::{Record, StaleStatements},
+    outcome::WorkMark,
+    record::{IDLE, Record, StaleStatements},
     tls::Io,
 };
 use crate::time::Instant;
@@ -29,16 +39,29 @@ pub(crate) struct Tap {
     observer: ConnectionObserver,
     frontend: FrontendReader,
     backend: BackendReader,
-    /// Number of requests that were written and that the server has not completed.
-    outstanding: u32,
+    /// Bytes that were read while the end of a COPY was outstanding, and that the driver has not received.
+    held: Vec<u8>,
+    /// Number of bytes at the start of `held` that the driver can receive. The others may be the start of a
+    /// ReadyForQuery that must be removed.
+    passable: usize,
     /// Time at which the first of the outstanding requests was sent. `None` if no request is outstanding, or during a
     /// COPY.
     first_request_at: Option<Instant>,
     /// Number of executed statements when the last request was completed.
-    executed: u64,
+    executed: u32,
     /// True if the current response contains an error that is a fault of the server.
     failed: bool,
-    /// The limit that the server exceeded. Every later read fails with this violation.
+    /// Number of responses after which something may be committed.
+    committed: u32,
+    /// True if the server itself has reported that it is a standby.
+    in_hot_standby: bool,
+    /// True if an ErrorResponse was received after the last ReadyForQuery. If the connection ends now, the server has
+    /// announced it.
+    error_received: bool,
+    /// True if a FATAL error was received. Every later read returns the end of the stream, because some poolers keep
+    /// the connection open.
+    fatal_received: bool,
+    /// The violation of the protocol by the server. Every later read fails with this violation.
     violation: Option<Violation>,
 }
 
@@ -51,10 +74,15 @@ impl Tap {
             observer,
             frontend: FrontendReader::new(),
             backend: BackendReader::new(),
-            outstanding: 0,
+            held: Vec::new(),
+            passable: 0,
             first_request_at: None,
             executed: 0,
             failed: false,
+            committed: 0,
+            in_hot_standby: false,
+            error_received: false,
+            fatal_received: false,
             violation: None,
         }
     }
@@ -65,57 +93,111 @@ impl Tap {
             self.record.count_sent();
         }
         self.record.set_parsed(self.frontend.parsed());
+        self.record_work();
         if requests > 0 {
-            if self.outstanding == 0 {
+            let outstanding = self.frontend.outstanding();
+            if outstanding == requests {
                 self.first_request_at = Some(Instant::now());
             }
-            self.outstanding += requests;
-            self.record.set_outstanding(self.outstanding);
+            self.record.set_outstanding(outstanding);
         }
+    }
+
+    fn record_work(&self) {
+        self.record.outcome.set_work(WorkMark::new(self.frontend.executed(), self.committed));
     }
 
     fn observe_read(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         self.record.count_read();
+        while let Some(message) = self.backend.next(&mut bytes, self.state())? {
+            self.observe_message(message)?;
+        }
+        Ok(())
+    }
+
+    /// Like [`observe_read`](Self::observe_read), but adds the bytes to `held`, and removes each ReadyForQuery that
+    /// follows a refused COPY.
+    fn observe_held(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
+        self.record.count_read();
         loop {
-            let state = ConnectionState {
-                in_service: self.record.is_in_service(),
-                awaiting_response: self.outstanding > 0 || self.record.is_copying(),
-            };
-            match self.backend.next(&mut bytes, state)? {
-                Some(message) => self.observe_message(message),
-                None => return Ok(()),
+            let before = bytes;
+            let message = self.backend.next(&mut bytes, self.state())?;
+            self.held.extend_from_slice(&before[..before.len() - bytes.len()]);
+            let Some(message) = message else { break };
+            if self.observe_message(message)? == Action::Remove {
+                self.held.truncate(self.held.len().saturating_sub(READY_LEN));
             }
+        }
+        let unfinished = if self.frontend.awaits_copy_end() { self.backend.unfinished_ready() } else { 0 };
+        self.passable = self.held.len().saturating_sub(unfinished);
+        Ok(())
+    }
+
+    fn state(&self) -> ConnectionState {
+        ConnectionState {
+            in_service: self.record.is_in_service(),
+            awaiting_response: self.frontend.outstanding() > 0 || self.record.is_copying(),
         }
     }
 
-    fn observe_message(&mut self, message: BackendMessage) {
-        let Self { record, observer, frontend, outstanding, first_request_at, executed, failed, .. } = self;
+    fn observe_message(&mut self, message: BackendMessage) -> Result<Action, Violation> {
+        let Self { record, observer, frontend, backend, first_request_at, executed, failed, error_received, .. } = self;
+        if let Some(error) = backend.take_error() {
+            record.outcome.set_last_error(error);
+        }
         match message {
             BackendMessage::Ready(status) => {
-                *outstanding = outstanding.saturating_sub(1);
+                let (response, kind) = (backend.take_response(), frontend.complete());
+                let bare = !response.has_messages;
+                let refused_copy = kind == Some(RequestKind::CopyEnd) && !record.is_copying();
+                let may_be_bare = matches!(kind, Some(RequestKind::Sync | RequestKind::CopyEnd));
+                if bare && !may_be_bare || refused_copy && !bare {
+                    return Err(Violation::StrayReady); // the request stays outstanding in the record
+                }
+                let outstanding = frontend.outstanding();
+                record.set_outstanding(outstanding);
+                let sent_at = first_request_at.take_if(|_| outstanding == 0);
+                if refused_copy {
+                    return Ok(Action::Remove);
+                }
+                *error_received = false;
+                if kind != Some(RequestKind::TypeLookup) {
+                    let commits = response.commits(status == IDLE, self.in_hot_standby);
+                    if commits > 0 {
+                        self.committed = self.committed.wrapping_add(commits);
+                        record.outcome.set_work(WorkMark::new(frontend.executed(), self.committed));
+                    }
+                }
                 record.set_status(status);
-                record.set_outstanding(*outstanding);
                 record.set_copying(false);
                 record.count_outcome(std::mem::take(failed));
-                if *outstanding == 0 {
+                if outstanding == 0 {
                     let before = std::mem::replace(executed, frontend.executed());
-                    if let Some(sent_at) = first_request_at.take() {
-                        record.count_answered(sent_at.elapsed(), *executed > before);
+                    if let Some(sent_at) = sent_at {
+                        record.count_answered(sent_at.elapsed(), *executed != before);
                     }
                 }
             }
             BackendMessage::CopyIn => {
-                *outstanding = outstanding.saturating_sub(1);
-                record.set_outstanding(*outstanding);
+                frontend.complete();
+                record.set_outstanding(frontend.outstanding());
                 record.set_copying(true);
                 // The duration of a COPY depends on the client's data, so it does not measure the server's latency.
                 *first_request_at = None;
             }
             BackendMessage::Fatal(sqlstate) => {
-                record.set_fatal_received();
+                self.fatal_received = true;
                 observer.report(Evidence::Fatal(sqlstate));
             }
+            // The end of a pooler's session is no evidence against its Pod: if the pooler shuts down, it refuses new
+            // connections.
+            BackendMessage::PoolerFatal(_) => self.fatal_received = true,
             BackendMessage::Error(sqlstate) => {
+                *error_received = true;
+                if has_unknown_outcome(&sqlstate) {
+                    self.committed = self.committed.wrapping_add(1);
+                    record.outcome.set_work(WorkMark::new(frontend.executed(), self.committed));
+                }
                 if &sqlstate == b"25006" {
                     observer.report(Evidence::WriteRefused);
                 }
@@ -128,15 +210,96 @@ impl Tap {
                 }
                 *failed |= is_server_fault(sqlstate);
             }
-            BackendMessage::Deallocated => record.set_stale_statements(StaleStatements::Outdated),
+            BackendMessage::Deallocated => {
+                frontend.forget_lookups();
+                record.set_stale_statements(StaleStatements::Outdated);
+            }
             BackendMessage::HotStandby(standby) => {
+                self.in_hot_standby = standby;
                 record.set_standby(standby);
                 observer.report(Evidence::Role(record.role()));
             }
             // This change is not reported to the observer, because the session itself may have changed the parameter.
             BackendMessage::ReadOnly(read_only) => record.set_read_only(read_only),
         }
+        Ok(Action::Pass)
     }
+
+    /// Reads into `held` until the driver can receive bytes from it, or until it is empty and the end of a COPY is no
+    /// longer outstanding. Returns true at the end of the stream.
+    fn fill_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        while self.passable == 0 && self.must_hold() {
+            let mut bytes = [0; HELD_READ];
+            let mut bytes = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut bytes))?;
+            if bytes.filled().is_empty() {
+                self.passable = self.held.len();
+                self.lose();
+                return Poll::Ready(Ok(true));
+            }
+            self.observe_held(bytes.filled()).map_err(|violation| self.fail(violation))?;
+        }
+        Poll::Ready(Ok(false))
+    }
+
+    /// Returns true if reads must go through `held`.
+    #[inline]
+    fn must_hold(&self) -> bool {
+        self.frontend.awaits_copy_end() || !self.held.is_empty()
+    }
+
+    /// Reads for the driver and observes the bytes.
+    fn read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.must_hold() {
+            let ended = ready!(self.fill_held(cx))?;
+            if self.passable > 0 || ended {
+                let length = self.passable.min(buf.remaining());
+                buf.put_slice(&self.held[..length]);
+                self.held.drain(..length);
+                self.passable -= length;
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.observe_read(&buf.filled()[before..]).map_err(|violation| self.fail(violation))?;
+        } else if buf.remaining() > 0 {
+            self.lose();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Marks the connection as lost, unless the server has announced its end.
+    fn lose(&self) {
+        if !self.error_received && !self.fatal_received {
+            self.record.set_lost();
+        }
+    }
+
+    /// Makes every later read fail with the violation, and returns it as an I/O error.
+    fn fail(&mut self, violation: Violation) -> io::Error {
+        self.violation = Some(violation.clone());
+        io::Error::new(io::ErrorKind::InvalidData, violation)
+    }
+}
+
+/// Maximum length of a TLS record.
+const TLS_RECORD: usize = 1 << 14;
+
+/// Length of a ReadyForQuery.
+const READY_LEN: usize = 6;
+
+/// Maximum number of bytes of one read while the end of a COPY is outstanding.
+const HELD_READ: usize = 1024;
+
+/// The action that a message requires from the tap.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Action {
+    /// Pass the message to the driver.
+    Pass,
+    /// Remove the message from the stream.
+    Remove,
 }
 
 /// Returns true if an error comes from the state of the server, not from the statement: insufficient resources, system
@@ -150,17 +313,15 @@ impl AsyncRead for Tap {
         if let Some(violation) = &self.violation {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation.clone())));
         }
-        let before = buf.filled().len();
-        let poll = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if buf.filled().len() > before
-            && let Err(violation) = self.observe_read(&buf.filled()[before..])
-        {
-            self.violation = Some(violation.clone());
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
+        if self.fatal_received && self.passable == 0 {
+            return Poll::Ready(Ok(()));
         }
-        if poll.is_pending() {
+        let poll = self.read(cx, buf);
+        match &poll {
             // The driver has drained the socket, so the driver holds no response that its caller has not received.
-            self.record.set_undelivered(false);
+            Poll::Pending => self.record.set_undelivered(false),
+            Poll::Ready(Err(_)) => self.lose(),
+            Poll::Ready(Ok(())) => {}
         }
         poll
     }
@@ -170,8 +331,16 @@ impl AsyncWrite for Tap {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.record.set_write_blocked(poll.is_pending());
-        if let Poll::Ready(Ok(n)) = poll {
-            self.observe_write(&buf[..n]);
+        match &poll {
+            Poll::Ready(Ok(n)) => self.observe_write(&buf[..*n]),
+            Poll::Ready(Err(_)) => {
+                // A TLS session may have sent all records but the last.
+                if buf.len() > TLS_RECORD {
+                    self.observe_write(buf);
+                }
+                self.lose();
+            }
+            Poll::Pending => {}
         }
         poll
     }
@@ -179,6 +348,9 @@ impl AsyncWrite for Tap {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let poll = Pin::new(&mut self.inner).poll_flush(cx);
         self.record.set_write_blocked(poll.is_pending());
+        if matches!(poll, Poll::Ready(Err(_))) {
+            self.lose();
+        }
         poll
     }
 

@@ -1,6 +1,6 @@
 //! Runs the caller's work on a connection, and retries it on another connection if the first one failed.
 
-use std::{error, future::Future, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use crate::{
     config::Target,
@@ -8,10 +8,10 @@ use crate::{
     error::{Applied, Attempt, BoxError, Error, Kind, Phase},
     pool::{
         inner::Inner,
-        pod::{client::Client, shared::count},
+        pod::{client::Client, deposit::Deposit, shared::count},
     },
     time::{Duration, Instant},
-    wire::{Class, Verdict, classify::classify_chain, record::Record},
+    wire::{Class, Verdict, classify::driver_error, outcome::WorkMark, record::Record},
 };
 
 /// Maximum number of retries in one call of [`Pool::retry`](crate::Pool::retry): 8.
@@ -31,38 +31,38 @@ pub(crate) enum Repeat {
     Unapplied,
 }
 
-/// The state of the connection that was passed to the caller's work, readable after the work has dropped it.
+/// The connection that was passed to the caller's work. Its record is readable after the work has dropped the
+/// connection.
 struct UsedConnection {
     endpoint: Endpoint,
     record: Arc<Record>,
-    /// Number of requests that were sent on the connection before the work began.
-    sent: u64,
+    /// The record's numbers before the work began.
+    began: WorkMark,
+    /// The place where the connection is kept after the work has dropped it, until its outcome is known.
+    deposit: Arc<Deposit>,
 }
 
 impl UsedConnection {
-    fn new(client: &Client) -> Self {
-        let record = client.shared_record();
-        let sent = record.sent();
-        Self { endpoint: client.endpoint().clone(), record, sent }
+    fn new(client: &mut Client) -> Self {
+        let (record, deposit) = (client.shared_record(), Deposit::new());
+        client.deposit_in(deposit.clone());
+        Self { endpoint: client.endpoint().clone(), began: record.outcome.work(), record, deposit }
     }
 
-    /// Classifies an error of the work. Also uses the state that was read from the connection as evidence.
-    ///
-    /// If no request was sent, nothing was applied. This conclusion is drawn only if the connection has ended, because
-    /// an error on a live connection may come from a different connection. `is_driver_idle` is read before `sent`,
-    /// because `sent` does not include requests that are still in the driver's channel.
-    fn classify(&self, error: &(dyn error::Error + 'static)) -> Option<Verdict> {
-        let mut verdict = classify_chain(error)?;
-        if self.record.has_ended() && self.record.is_driver_idle() && self.record.sent() == self.sent {
-            verdict.applied = Applied::No;
-        }
-        // If a standby refuses a write, it cannot have applied an earlier write of the work. If a primary refuses a
-        // write, the work itself made the transaction read-only, and earlier statements of the work may have been
-        // applied.
+    /// Classifies an error of the work. Waits until `limit` for outstanding responses. Returns the connection to the
+    /// pool if the work has dropped it.
+    async fn classify(&self, error: &tokio_postgres::Error, limit: Instant) -> Verdict {
+        let mut verdict = match self.deposit.take() {
+            Some(client) => client.judge(error, limit).await,
+            // The work has kept the connection and may send further requests on it.
+            None => self.record.judge(self.began, error, false),
+        };
+        // If a primary refuses a write, the work itself made the transaction read-only. The work would fail on every
+        // other primary too.
         if verdict.class == Class::ReadOnly && self.record.role() == Role::Primary && !self.record.read_only() {
             verdict.class = Class::Statement;
         }
-        Some(verdict)
+        verdict
     }
 }
 
@@ -81,7 +81,7 @@ impl Inner {
         let mut tries = 0;
         let mut stale_plan = false;
         loop {
-            let client = match self.checkout(target, Some(deadline)).await {
+            let mut client = match self.checkout(target, Some(deadline)).await {
                 Ok(client) => client,
                 Err(error) => {
                     let error = error.with_applied(applied).with_earlier(attempts);
@@ -93,7 +93,7 @@ impl Inner {
                 // cleared too.
                 client.statement_cache.clear();
             }
-            let used = UsedConnection::new(&client);
+            let used = UsedConnection::new(&mut client);
             let error: BoxError = match work(client).await {
                 Ok(value) if repeat == Repeat::Unapplied || self.kept_role(&used, target) => return Ok(value),
                 Ok(_) => {
@@ -101,7 +101,11 @@ impl Inner {
                 }
                 Err(error) => error.into(),
             };
-            let verdict = used.classify(&*error);
+            let cause = driver_error(&*error);
+            let verdict = match cause {
+                Some(error) => Some(used.classify(error, deadline).await),
+                None => None,
+            };
             let wrong_role = !self.fits(&used.record, target);
             stale_plan |= verdict.is_some_and(|verdict| verdict.class == Class::StalePlan);
             let again = match verdict {
@@ -123,6 +127,7 @@ impl Inner {
                     .with_source(error));
             }
             attempts.push(used.endpoint.attempt(Phase::Query, error));
+            drop(used); // the next checkout may need the connection
             count(&self.shared.counters.retries);
             if tries > 0 {
                 let pause = PAUSE * 2u32.pow(tries - 1);

@@ -122,7 +122,7 @@ impl Directory {
             return;
         }
         let cause: BoxError = match evidence {
-            Evidence::Lost { cause, after_fatal: false } => cause,
+            Evidence::Lost { cause } => cause,
             Evidence::Fatal(sqlstate) => {
                 let code = String::from_utf8_lossy(&sqlstate).into_owned();
                 if class(&code, true) != Class::NotReady {

@@ -4,11 +4,14 @@ use std::{fmt, mem, ops::Deref};
 
 use deadpool::unmanaged::Object;
 use deadpool_postgres::{ClientWrapper, Transaction, TransactionBuilder};
+use tokio::select;
 
-use super::{Pod, conn::Conn, recycle, reset};
+use super::{Pod, conn::Conn, deposit::Deposit, recycle, reset};
 use crate::{
     endpoint::{Endpoint, Role},
-    wire::{CancelToken, record::Record},
+    sync::{Arc, Ordering},
+    time::Instant,
+    wire::{CancelToken, Verdict, outcome::WorkMark, record::Record},
 };
 
 /// A connection to one Pod, checked out until the guard is dropped.
@@ -84,6 +87,74 @@ impl Client {
         self.conn().cancel_token()
     }
 
+    /// Classifies an error of work on this connection, like [`classify`](crate::classify()), but judges everything that
+    /// was sent since the checkout: several statements, a transaction, or concurrent statements.
+    ///
+    /// [`Applied::No`](crate::Applied::No) means that nothing of this work was committed: the error is the last one of
+    /// this connection, no statement since the checkout was committed, and no response is outstanding. Waits for
+    /// outstanding responses, for at most `acquire_timeout`. Every statement that succeeded outside of a transaction
+    /// counts as committed, even a `SELECT`, because its functions may write; on a standby, a `SELECT` does not count.
+    ///
+    /// Statements that commit before they fail cannot be detected; see
+    /// [`declare_commits_inside`](Client::declare_commits_inside). Nor can work on other connections.
+    ///
+    /// ```
+    /// # async fn example(client: podpool::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// use podpool::Applied;
+    ///
+    /// let work = async {
+    ///     client.execute("INSERT INTO t VALUES (1)", &[]).await?;
+    ///     client.execute("INSERT INTO t VALUES (2)", &[]).await
+    /// };
+    /// if let Err(error) = work.await {
+    ///     match client.classify_work(&error).await.applied {
+    ///         Applied::No => println!("neither row was inserted: {error}"),
+    ///         Applied::Unknown => println!("check the data before a retry: {error}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn classify_work(&self, error: &tokio_postgres::Error) -> Verdict {
+        let shared = self.pod().shared();
+        let limit = Instant::now() + shared.limits.acquire_timeout;
+        self.judge(error, limit).await
+    }
+
+    /// Declares that a statement of the work on this connection can commit before it fails: `CALL` and `DO` with a
+    /// `COMMIT` inside, `VACUUM`, or `CREATE INDEX CONCURRENTLY`. Until the connection is returned, a failure after a
+    /// statement was sent is therefore classified as [`Applied::Unknown`](crate::Applied::Unknown), and
+    /// [`Pool::retry_unapplied`](crate::Pool::retry_unapplied) does not repeat the work.
+    pub fn declare_commits_inside(&self) {
+        self.conn().work.store(self.work().before_a_commit().to_bits(), Ordering::Relaxed);
+    }
+
+    /// Classifies an error of the work since the checkout. Waits until `limit` for outstanding responses.
+    pub(crate) async fn judge(&self, error: &tokio_postgres::Error, limit: Instant) -> Verdict {
+        let (record, since) = (self.record(), self.work());
+        if record.may_settle(since, error) {
+            let settled = record.wait_until_idle();
+            select! {
+                biased;
+                () = settled => {}
+                () = self.pod().shared().alarms.at(limit) => {}
+            }
+        }
+        record.judge(since, error, true)
+    }
+
+    /// Returns the mark of the checkout.
+    fn work(&self) -> WorkMark {
+        WorkMark::from_bits(self.conn().work.load(Ordering::Relaxed))
+    }
+
+    /// Makes the guard deposit the connection when it is dropped, instead of returning it to the pool.
+    pub(crate) fn deposit_in(&mut self, deposit: Arc<Deposit>) {
+        if let Some(object) = &mut self.object {
+            object.deposit = Some(deposit);
+        }
+    }
+
     // Private: swapping two wrappers with `mem::swap` would associate each connection with the other one's `Record`.
     fn wrapper_mut(&mut self) -> &mut ClientWrapper {
         let object = self.object.as_mut().expect(TAKEN);
@@ -125,6 +196,7 @@ impl Client {
         let conn = &mut **self.object.as_mut().expect(TAKEN);
         conn.record.set_any_pod(any);
         conn.was_used = true;
+        conn.work.store(conn.record.outcome.work().to_bits(), Ordering::Relaxed);
         conn.use_timer.begin(now);
     }
 
@@ -164,6 +236,9 @@ impl Drop for Client {
 fn return_to_pool(mut object: Object<Box<Conn>>) {
     let conn = &mut **object;
     conn.end_use();
+    if conn.deposit.is_some() {
+        return put_in_deposit(object);
+    }
     // False if the waiter that was sent the connection no longer exists. The connection then keeps its idle time.
     let was_used = mem::take(&mut conn.was_used);
     let conn = &*conn;
@@ -181,6 +256,13 @@ fn return_to_pool(mut object: Object<Box<Conn>>) {
         Pod::close_checked_out(object);
     } else {
         recycle::recycle(object);
+    }
+}
+
+#[cold]
+fn put_in_deposit(mut object: Object<Box<Conn>>) {
+    if let Some(deposit) = object.deposit.take() {
+        deposit.put(object);
     }
 }
 

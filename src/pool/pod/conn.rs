@@ -6,11 +6,14 @@ use std::{ops::Deref, sync::Arc};
 use deadpool_postgres::ClientWrapper;
 use tokio::task::AbortHandle;
 
-use super::{Pod, counters::Label, metrics::UseTimer};
-use crate::wire::{
-    CancelToken,
-    dial::{Dialer, Dialled},
-    record::{Record, RecordOwner},
+use super::{Pod, counters::Label, deposit::Deposit, metrics::UseTimer};
+use crate::{
+    sync::AtomicU64,
+    wire::{
+        CancelToken,
+        dial::{Dialer, Dialled},
+        record::{Record, RecordOwner},
+    },
 };
 
 /// An open connection. Boxed in the Pod's deadpool, because the deadpool moves its objects several times.
@@ -38,6 +41,11 @@ pub(crate) struct Conn {
     pub(crate) cache_fits_until: u64,
     /// True if the statement cache was already cleared once because a cached statement was missing on the server.
     pub(crate) cleared_for_missing: bool,
+    /// The bits of the [`WorkMark`](crate::wire::outcome::WorkMark) at the current checkout. The work since then is the
+    /// caller's.
+    pub(crate) work: AtomicU64,
+    /// The place where the connection is deposited instead of being returned to the pool.
+    pub(crate) deposit: Option<Arc<Deposit>>,
     /// Measures how long the current caller uses the connection.
     pub(crate) use_timer: UseTimer,
     /// Dropped last: the permit is released after the connection has been closed.
@@ -72,6 +80,8 @@ impl Conn {
             sent_at_reset,
             cache_fits_until,
             cleared_for_missing: false,
+            work: AtomicU64::new(0),
+            deposit: None,
             use_timer: UseTimer::default(),
             permit,
         })

@@ -24,6 +24,7 @@ pub(crate) mod conn;
 pub(crate) mod connect;
 pub(crate) mod connection_limit;
 pub(crate) mod counters;
+pub(crate) mod deposit;
 pub(crate) mod jitter;
 pub(crate) mod lag_gauge;
 pub(crate) mod last_failure;

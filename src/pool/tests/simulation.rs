@@ -93,7 +93,7 @@ impl Simulation {
             Some((pod, state, old))
         };
         let accused = match action {
-            BreakConnection(pod, old) => accuse(pod, old, Evidence::Lost { cause: "reset".into(), after_fatal: false }),
+            BreakConnection(pod, old) => accuse(pod, old, Evidence::Lost { cause: "reset".into() }),
             EndSession(pod, old) => accuse(pod, old, Evidence::Fatal(*b"57P01")),
             _ => None,
         };
