@@ -5,6 +5,7 @@ use std::{
     io,
 };
 
+pub(crate) use tokio_postgres::error::Error as DriverError;
 use tokio_postgres::error::{Error, Severity, SqlState};
 
 use crate::error::Applied;

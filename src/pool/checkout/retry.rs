@@ -11,7 +11,12 @@ use crate::{
         pod::{client::Client, deposit::Deposit, shared::count},
     },
     time::{Duration, Instant},
-    wire::{Class, Verdict, classify::driver_error, outcome::WorkMark, record::Record},
+    wire::{
+        Class, Verdict,
+        classify::{DriverError, driver_error},
+        outcome::WorkMark,
+        record::Record,
+    },
 };
 
 /// Maximum number of retries in one call of [`Pool::retry`](crate::Pool::retry): 8.
@@ -51,7 +56,7 @@ impl UsedConnection {
 
     /// Classifies an error of the work. Waits until `limit` for outstanding responses. Returns the connection to the
     /// pool if the work has dropped it.
-    async fn classify(&self, error: &tokio_postgres::Error, limit: Instant) -> Verdict {
+    async fn classify(&self, error: &DriverError, limit: Instant) -> Verdict {
         let mut verdict = match self.deposit.take() {
             Some(client) => client.judge(error, limit).await,
             // The work has kept the connection and may send further requests on it.

@@ -145,6 +145,7 @@ fn fault() -> impl Strategy<Value = Fault> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the test prints how often it reached each result")]
 fn work_is_never_judged_as_unapplied_if_the_server_has_committed_a_part_of_it() {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let [denied, unknown, committed] = [const { AtomicUsize::new(0) }; 3];
