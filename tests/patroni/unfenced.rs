@@ -78,10 +78,12 @@ pub async fn standby_is_promoted_by_mistake(cluster: &PatroniCluster, pool: &Poo
         let (reads, writes) = (Paced::every(Duration::from_millis(10), pool, Target::Any), Writes::start(pool));
         let superuser = cluster.client(standby).await.expect("the superuser connects");
         let promoted = Instant::now();
-        superuser.batch_execute("SELECT pg_promote()").await.expect("the standby is promoted");
+        superuser.batch_execute("SELECT pg_promote(false)").await.expect("the standby is promoted");
         let is_primary =
             || pool.status().endpoints.iter().any(|pod| pod.endpoint.address() == address && pod.role == Role::Primary);
-        until(LIMIT, "the pool has found the promoted standby", is_primary).await;
+        // Patroni may stop the promoted server before the pool has found it.
+        let found = || is_primary() || superuser.is_closed();
+        until(LIMIT, "the pool has found the promoted standby, or Patroni has stopped it", found).await;
         drop(superuser);
         cluster.reinitialize(standby).await.expect("Patroni reinitializes the standby");
         assert_eq!(cluster.replicating().await.expect("the standby follows the leader"), leader, "the leader");
