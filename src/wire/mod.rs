@@ -27,6 +27,7 @@ mod frontend;
 pub(crate) mod fuzz;
 mod message_limits;
 pub(crate) mod record;
+mod record_owner;
 pub(crate) mod reset;
 pub(crate) mod server_facts;
 mod tap;

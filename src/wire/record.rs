@@ -22,15 +22,15 @@
 //! While `POLLING` and `WOKEN` are both clear, the driver has taken and counted every request of the returning thread:
 //! a request that is still in the channel has set `WOKEN`, or the poll that will take it has not ended.
 
-use std::ops::Deref;
-
 use tokio::sync::Notify;
 
 use crate::{
     endpoint::Role,
-    sync::{Arc, AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     time::Duration,
 };
+
+pub(crate) use super::record_owner::RecordOwner;
 
 /// A reason why the cached prepared statements of a session are stale.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,6 +81,10 @@ pub(crate) struct Record {
     in_service: AtomicBool,
     /// Total number of requests written.
     sent: AtomicU64,
+    /// True while a probe uses the connection. Its requests are not counted as the callers' statements.
+    probing: AtomicBool,
+    /// The part of `sent` that probes have sent.
+    sent_by_probes: AtomicU64,
     /// Total number of reads that returned bytes.
     reads: AtomicU64,
     /// Total number of completed requests. A sequence of pipelined requests counts as one request, which is complete
@@ -196,7 +200,7 @@ impl Record {
         self.released.load(Ordering::Acquire)
     }
 
-    fn release(&self) {
+    pub(super) fn release(&self) {
         self.released.store(true, Ordering::Release);
     }
 
@@ -225,6 +229,22 @@ impl Record {
     /// operation sent no request, provided that the connection was clean before it and the driver is idle after it.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of requests that callers have sent.
+    pub(crate) fn sent_by_callers(&self) -> u64 {
+        self.sent().saturating_sub(self.sent_by_probes.load(Ordering::Relaxed))
+    }
+
+    /// Sets whether a probe uses the connection. The connection must be clean. Relaxed ordering is enough, because the
+    /// first request of the probe reaches the driver through a channel, which orders both.
+    pub(crate) fn set_probing(&self, probing: bool) {
+        self.probing.store(probing, Ordering::Relaxed);
+    }
+
+    /// Returns true while a probe uses the connection.
+    pub(crate) fn is_probing(&self) -> bool {
+        self.probing.load(Ordering::Relaxed)
     }
 
     /// Returns the total number of reads that returned bytes.
@@ -338,6 +358,10 @@ impl Record {
 
     pub(super) fn count_sent(&self) {
         self.sent.store(self.sent() + 1, Ordering::Relaxed);
+        if self.is_probing() {
+            let probes = self.sent_by_probes.load(Ordering::Relaxed);
+            self.sent_by_probes.store(probes + 1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn count_read(&self) {
@@ -345,6 +369,9 @@ impl Record {
     }
 
     pub(super) fn count_outcome(&self, failed: bool) {
+        if self.is_probing() {
+            return;
+        }
         if failed {
             let (total, consecutive) = self.failed();
             self.failed.store(total + 1, Ordering::Relaxed);
@@ -355,6 +382,9 @@ impl Record {
     }
 
     pub(super) fn count_answered(&self, took: Duration) {
+        if self.is_probing() {
+            return;
+        }
         let add = |count: &AtomicU64, micros: &AtomicU64, (answered, total): (u64, Duration)| {
             micros.store(u64::try_from((total + took).as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
             count.store(answered + 1, Ordering::Relaxed);
@@ -363,35 +393,5 @@ impl Record {
         if self.any_pod.load(Ordering::Relaxed) {
             add(&self.answered_any, &self.answered_any_micros, self.answered_any());
         }
-    }
-}
-
-/// The pool's handle to the record of a connection. Dropping it marks the connection as released.
-#[derive(Debug)]
-pub(crate) struct RecordOwner(Arc<Record>);
-
-impl RecordOwner {
-    pub(super) fn new(record: Arc<Record>) -> Self {
-        Self(record)
-    }
-
-    /// Returns the record itself, which remains readable after the connection is gone.
-    pub(crate) fn shared(&self) -> Arc<Record> {
-        self.0.clone()
-    }
-}
-
-impl Deref for RecordOwner {
-    type Target = Record;
-
-    #[inline]
-    fn deref(&self) -> &Record {
-        &self.0
-    }
-}
-
-impl Drop for RecordOwner {
-    fn drop(&mut self) {
-        self.0.release();
     }
 }

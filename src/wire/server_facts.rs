@@ -50,6 +50,9 @@ pub(crate) struct ServerFacts {
 pub(crate) struct Session<'a> {
     pub(crate) client: &'a Client,
     pub(crate) record: &'a Record,
+    /// True if callers use the session too. If the server rejects a statement, the reason may then be a setting of the
+    /// session, such as its role.
+    pub(crate) pooled: bool,
 }
 
 /// The expressions that return the server's state, one column for each. Functions that fail on a standby are called
@@ -108,13 +111,13 @@ impl FactQuery {
     }
 
     /// Queries all columns that the server has not refused. If the server rejects the statement, queries each column
-    /// with a statement of its own, and remembers the refused ones.
-    async fn run(&mut self, client: &Client) -> Result<Columns, tokio_postgres::Error> {
+    /// with a statement of its own, and remembers the refused ones. In a pooled session, a rejection is an error.
+    async fn run(&mut self, client: &Client, pooled: bool) -> Result<Columns, tokio_postgres::Error> {
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             *self = Self::default();
         }
         match columns(client, &self.statement()).await {
-            Err(error) if classify(&error).class == Class::Statement => {}
+            Err(error) if classify(&error).class == Class::Statement && !pooled => {}
             result => return result,
         }
         let asked: Vec<_> = (0..COLUMNS.len()).filter(|&i| !self.refuses(i)).collect();
@@ -176,11 +179,11 @@ pub(crate) async fn probe(
     session: Session<'_>,
     query: &mut FactQuery,
 ) -> Result<(Duration, ServerFacts), tokio_postgres::Error> {
-    let Session { client, record } = session;
+    let Session { client, record, pooled } = session;
     let started = Instant::now();
     client.check_connection().await?;
     let took = started.elapsed();
-    let columns = query.run(client).await?;
+    let columns = query.run(client, pooled).await?;
     Ok((took, parse(&columns, record.role())))
 }
 

@@ -116,6 +116,7 @@ fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
         permits,
         deficit: if is_pressed { 0 } else { lacking.max(missed) },
         openings,
+        borrowed: pod.borrowed_since(),
         not_before: pings_pending_since.map(|since| since + ping::OPEN_AFTER).into_iter().chain(backoff).max(),
         unresponsive: pings_pending_since.is_some(),
     }

@@ -135,6 +135,7 @@ impl World {
             targets: pod.slot.targets(),
             permits: pod.size.get().saturating_sub(pod.open.get()),
             openings: pod.dials.borrow().iter().map(|(start, _)| *start).collect(),
+            borrowed: None,
             deficit: 0,
             not_before: pod.failure.borrow().not_before(self.now),
             unresponsive: false,
