@@ -103,7 +103,8 @@ pub(crate) struct Record {
     failed: AtomicU64,
     /// Number of consecutive requests, up to the last completed request, that failed through a fault of the server.
     consecutive_failures: AtomicU32,
-    /// `in_hot_standby`: 0 if not reported, 1 for off, 2 for on.
+    /// 0 if the role is unknown, 1 for a primary, 2 for a standby. 4 is added if the server has reported the role
+    /// (`in_hot_standby`).
     standby: AtomicU8,
     /// True if `default_transaction_read_only` is on.
     read_only: AtomicBool,
@@ -286,15 +287,26 @@ impl Record {
 
     /// Returns the role that the server reported last.
     pub(crate) fn role(&self) -> Role {
-        match self.standby.load(Ordering::Relaxed) {
+        match self.standby.load(Ordering::Relaxed) & 3 {
             1 => Role::Primary,
             2 => Role::Standby,
             _ => Role::Unknown,
         }
     }
 
+    /// Sets the role that a query has returned. The server may not report changes of its role.
     pub(crate) fn set_standby(&self, standby: bool) {
         self.standby.store(1 + u8::from(standby), Ordering::Relaxed);
+    }
+
+    /// Sets the role that the server has reported.
+    pub(super) fn set_reported_standby(&self, standby: bool) {
+        self.standby.store(5 + u8::from(standby), Ordering::Relaxed);
+    }
+
+    /// Returns true if the server reports changes of its role with its next response.
+    pub(crate) fn reports_role(&self) -> bool {
+        self.standby.load(Ordering::Relaxed) & 4 != 0
     }
 
     /// Returns true if transactions of this session are read-only by default.

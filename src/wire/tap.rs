@@ -124,7 +124,7 @@ impl Tap {
             }
             BackendMessage::Deallocated => record.set_stale_statements(StaleStatements::Outdated),
             BackendMessage::HotStandby(standby) => {
-                record.set_standby(standby);
+                record.set_reported_standby(standby);
                 observer.report(Evidence::Role(record.role()));
             }
             // This change is not reported to the observer, because the session itself may have changed the parameter.

@@ -11,13 +11,14 @@ use std::{
 };
 
 use tokio::time::timeout;
+use tokio_postgres::Client;
 
 use super::{
     Pod,
     borrowed::Borrowed,
     connect::{connection_observer, to_attempt},
     message::Probed,
-    prober::{PROBE_GENERATION, Probe},
+    prober::{PROBE_GENERATION, Probe, Watched},
     shared::Shared,
     test_dials::TestDial,
 };
@@ -53,11 +54,16 @@ impl Probe for ConnectionProbe {
         Box::pin(self.run(pod))
     }
 
-    fn watch_for_promotion<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
+    fn watch_for_promotion<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Watched> + Send + 'a>> {
         Box::pin(self.sync_standby(pod))
     }
 
     fn dials(&self, pod: &Pod) -> bool {
+        // Relaxed: set by this task.
+        pod.probe_afresh.load(Ordering::Relaxed) || self.lacks_connection(pod)
+    }
+
+    fn lacks_connection(&self, pod: &Pod) -> bool {
         self.own.as_ref().is_none_or(|own| own.record.has_ended()) && (self.needs_own || !pod.has_idle())
     }
 
@@ -131,21 +137,28 @@ impl ConnectionProbe {
 
     /// Sends a bare Sync to a standby. PostgreSQL 14 and later report a promotion with the response (the parameter
     /// `in_hot_standby`).
-    async fn sync_standby(&mut self, pod: &Pod) -> bool {
-        let limit = pod.shared().limits.probe_timeout;
-        let is_standby = |record: &Record| !record.has_ended() && record.role() == Role::Standby;
+    async fn sync_standby(&mut self, pod: &Pod) -> Watched {
         if let Some(idle) = pod.borrow_idle() {
-            let responded = !is_standby(&idle.record)
-                || matches!(timeout(limit, idle.wrapper.check_connection()).await, Ok(Ok(())));
-            if responded {
+            let watched = sync_if_standby(pod, &idle.wrapper, &idle.record).await;
+            if watched != Watched::NoResponse {
                 idle.give_back().await;
             }
-            return responded;
+            return watched;
         }
-        match self.own.as_ref().filter(|own| is_standby(&own.record)) {
-            Some(own) => matches!(timeout(limit, own.client.check_connection()).await, Ok(Ok(()))),
-            None => true,
+        match self.own.as_ref().filter(|own| !own.record.has_ended()) {
+            Some(own) => sync_if_standby(pod, &own.client, &own.record).await,
+            None => Watched::NotReported,
         }
+    }
+}
+
+async fn sync_if_standby(pod: &Pod, client: &Client, record: &Record) -> Watched {
+    if record.role() != Role::Standby || !record.reports_role() {
+        return Watched::NotReported;
+    }
+    match timeout(pod.shared().limits.probe_timeout, client.check_connection()).await {
+        Ok(Ok(())) => Watched::Responded,
+        Ok(Err(_)) | Err(_) => Watched::NoResponse,
     }
 }
 

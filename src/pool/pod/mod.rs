@@ -25,6 +25,7 @@ pub(crate) mod connect;
 pub(crate) mod connection_limit;
 mod connection_probe;
 pub(crate) mod counters;
+pub(crate) mod fleet;
 pub(crate) mod jitter;
 pub(crate) mod lag_gauge;
 pub(crate) mod last_failure;

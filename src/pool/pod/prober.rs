@@ -8,10 +8,16 @@ use std::{
     fmt,
     future::{Future, ready},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use tokio::{select, time::sleep};
+use tokio::{
+    select,
+    time::{sleep, sleep_until},
+};
 use tracing::Instrument as _;
 
 use super::{
@@ -43,25 +49,23 @@ const JITTER: f64 = 0.2;
 /// Interval at which a postponed probe checks whether a connection is idle.
 const POSTPONED_CHECK: Duration = Duration::from_millis(50);
 
-/// Maximum number of clients for which each client redials a lost server without delay.
-const SMALL_FLEET: usize = 20;
-/// Maximum average rate at which more than [`SMALL_FLEET`] clients together redial a server that they lost at the same
-/// moment.
-const DIALS_PER_SECOND: f64 = 200.0;
-
 /// A way to probe one Pod.
 pub(crate) trait Probe: Send {
     /// Probes the Pod once. An implementation can keep state, such as a connection, for the next probe.
     fn probe<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>>;
 
-    /// Sends a bare Sync if the Pod is a standby, so that the server reports a promotion. Returns false if the server
-    /// did not respond, so that a probe is needed.
-    fn watch_for_promotion<'a>(&'a mut self, _pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = bool> + Send + 'a>> {
-        Box::pin(ready(true))
+    /// Sends a bare Sync if the Pod is a standby that reports a promotion with its response.
+    fn watch_for_promotion<'a>(&'a mut self, _pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Watched> + Send + 'a>> {
+        Box::pin(ready(Watched::NotReported))
     }
 
     /// Returns true if the next probe of this Pod opens a connection.
     fn dials(&self, _pod: &Pod) -> bool {
+        false
+    }
+
+    /// Returns true if the next probe opens a connection only because all open ones are in use.
+    fn lacks_connection(&self, _pod: &Pod) -> bool {
         false
     }
 
@@ -72,6 +76,18 @@ pub(crate) trait Probe: Send {
     fn test_dial<'a>(&'a mut self, _pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = TestDial> + Send + 'a>> {
         Box::pin(ready(TestDial::Accepted))
     }
+}
+
+/// The result of a Sync to a standby.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Watched {
+    /// The server has responded. If it was promoted, it has reported its new role.
+    Responded,
+    /// No Sync was sent, because there is no connection to a standby that reports its role. PostgreSQL 13 reports no
+    /// roles.
+    NotReported,
+    /// The server has not responded, so a probe is needed.
+    NoResponse,
 }
 
 /// Creates a [`Probe`] for each Pod of a pool. The default factory creates probes over the network. Simulations use
@@ -96,78 +112,120 @@ impl fmt::Debug for ProbeFactory {
     }
 }
 
-/// Probes the Pod until the task is aborted. `healthy` returns true while the Pod is considered healthy.
-pub(crate) async fn run(pod: Arc<Pod>, healthy: impl Fn() -> bool) {
+/// The state of a Pod, as far as its prober needs it. The directory sets it. Relaxed: a stale value only delays or
+/// repeats a probe.
+#[derive(Debug, Default)]
+pub(crate) struct Condition {
+    healthy: AtomicBool,
+    awaits_promotion: AtomicBool,
+}
+
+impl Condition {
+    pub(crate) fn set_healthy(&self, healthy: bool) {
+        self.healthy.store(healthy, Ordering::Relaxed);
+    }
+
+    /// Sets whether only a promotion can change the targets (requested roles) that the Pod serves, so that a Sync tells
+    /// as much as a probe.
+    pub(crate) fn set_awaits_promotion(&self, awaits_promotion: bool) {
+        self.awaits_promotion.store(awaits_promotion, Ordering::Relaxed);
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    fn awaits_promotion(&self) -> bool {
+        self.awaits_promotion.load(Ordering::Relaxed)
+    }
+}
+
+/// Probes the Pod until the task is aborted.
+pub(crate) async fn run(pod: Arc<Pod>, condition: Arc<Condition>) {
     let shared = pod.shared().clone();
     let mut prober = (shared.probe_factory.0)();
     loop {
         let outcome = prober.probe(&pod).instrument(endpoint_span!(PROBE, pod.endpoint)).await;
         let failed = matches!(outcome, Probed::Failed { .. });
         shared.send(Message::Probed { pod: pod.serial, outcome });
-        let began = Instant::now();
-        let reads = pod.connections.totals().reads;
-        let mut postponed = Duration::ZERO;
-        let unit = random();
-        loop {
-            // `urgent_began` is enabled before the interval is read, so that a start of urgent probing in between is
-            // not missed.
-            let mut urgent_began = pin!(shared.urgent_probing.began());
-            urgent_began.as_mut().enable();
-            let (interval, max_postponed) = match shared.urgent_probing.interval(Instant::now(), unit) {
-                Some(interval) => (interval, Duration::ZERO),
-                None if failed || !healthy() => (jittered(SUSPECT_INTERVAL, JITTER, unit), Duration::ZERO),
-                None => {
-                    let slow = pod.slot.load().class > 1;
-                    let interval = shared.limits.probe_interval;
-                    (jittered(if slow { interval.min(SLOW_INTERVAL) } else { interval }, JITTER, unit), interval)
-                }
-            };
-            select! {
-                () = sleep((began + interval + postponed).saturating_duration_since(Instant::now())) => {
-                    let responds = || pod.connections.totals().reads != reads;
-                    if postponed >= max_postponed || !prober.dials(&pod) || !responds() {
-                        break;
-                    }
+        until_next_probe(&pod, &condition, &mut *prober, failed).await;
+    }
+}
+
+/// Waits until the next probe is due. In between, sends Syncs to a standby that may be promoted. `failed` is true if the
+/// last probe has failed.
+async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dyn Probe, failed: bool) {
+    let shared = pod.shared();
+    let fleet = shared.fleet;
+    let (began, unit) = (Instant::now(), random());
+    let reads = pod.connections.totals().reads;
+    let mut postponed = Duration::ZERO;
+    // Time of the last probe or Sync, and the random number for the time of the next one.
+    let (mut checked, mut check_unit) = (began, random());
+    loop {
+        // `urgent_began` is enabled before the state of urgent probing is read, so that a start in between is not
+        // missed.
+        let mut urgent_began = pin!(shared.urgent_probing.began());
+        urgent_began.as_mut().enable();
+        let dials = prober.dials(pod);
+        let is_sound = !failed && condition.is_healthy();
+        let syncs = is_sound && !dials && condition.awaits_promotion();
+        let urgent = shared.urgent_probing.next_check(checked, Instant::now(), dials, check_unit);
+        let interval = match is_sound {
+            false if dials => fleet.until_next_dial(SUSPECT_INTERVAL, unit),
+            false => jittered(SUSPECT_INTERVAL, JITTER, unit),
+            true if pod.slot.load().class > 1 => {
+                jittered(shared.limits.probe_interval.min(SLOW_INTERVAL), JITTER, unit)
+            }
+            true => jittered(shared.limits.probe_interval, JITTER, unit),
+        };
+        let periodic = began + interval + postponed;
+        let probe_at = urgent.filter(|_| !syncs).map_or(periodic, |urgent| urgent.min(periodic));
+        let sync_at = match urgent {
+            Some(at) if syncs => at,
+            _ => checked + jittered(PROMOTION_INTERVAL, JITTER, check_unit),
+        };
+        select! {
+            () = sleep_until(probe_at) => {
+                let responds = || pod.connections.totals().reads != reads;
+                let may_wait = is_sound && urgent.is_none() && postponed < shared.limits.probe_interval;
+                if may_wait && prober.lacks_connection(pod) && responds() {
                     postponed += POSTPONED_CHECK;
+                    continue;
                 }
-                () = pod.probe_wanted.notified() => {
-                    if prober.dials(&pod) {
-                        sleep(reconnect_delay(shared.limits.clients, random())).await;
+                return;
+            }
+            () = pod.probe_wanted.notified() => {
+                if prober.dials(pod) {
+                    sleep(match failed {
+                        true => fleet.until_next_dial(Duration::ZERO, random()).saturating_sub(began.elapsed()),
+                        false => fleet.first_dial_delay(random()),
+                    })
+                    .await;
+                }
+                return;
+            }
+            // Recomputes the times, because urgent probing has made the next check earlier.
+            () = urgent_began => {}
+            () = sleep_until(sync_at) => {
+                prober.release(pod);
+                let is_urgent = urgent.is_some();
+                if is_urgent && syncs || !is_urgent && shared.is_writing() {
+                    match prober.watch_for_promotion(pod).await {
+                        Watched::Responded => {}
+                        Watched::NotReported if !is_urgent => {}
+                        Watched::NotReported | Watched::NoResponse => return,
                     }
-                    break;
                 }
-                // Recomputes the interval, because urgent probing has shortened it.
-                () = urgent_began => {}
-                () = sleep(jittered(PROMOTION_INTERVAL, JITTER, random())) => {
-                    prober.release(&pod);
-                    if shared.is_writing() && !prober.watch_for_promotion(&pod).await {
-                        break;
-                    }
-                }
+                (checked, check_unit) = (Instant::now(), random());
             }
         }
     }
 }
 
-/// Returns the delay before a probe redials a lost server. Other clients may have lost the server at the same moment,
-/// so the delay limits the redials of all clients together to [`DIALS_PER_SECOND`] on average. The delay is zero for up
-/// to [`SMALL_FLEET`] clients, or if the number of clients is unknown. `unit` is a random number from 0 to 1.
-fn reconnect_delay(clients: Option<usize>, unit: f64) -> Duration {
-    let clients = clients.filter(|clients| *clients > SMALL_FLEET).unwrap_or(0);
-    Duration::from_secs_f64(clients as f64 / DIALS_PER_SECOND * unit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn redials_are_delayed_only_with_many_clients() {
-        assert_eq!(reconnect_delay(None, 1.0), Duration::ZERO);
-        assert_eq!(reconnect_delay(Some(SMALL_FLEET), 1.0), Duration::ZERO);
-        assert_eq!(reconnect_delay(Some(500), 0.0), Duration::ZERO);
-        assert_eq!(reconnect_delay(Some(500), 1.0), Duration::from_millis(2500));
-    }
 
     #[test]
     fn jitter_varies_an_interval_by_at_most_a_fifth() {
