@@ -30,6 +30,7 @@ pub(crate) mod record;
 mod record_owner;
 pub(crate) mod reset;
 pub(crate) mod server_facts;
+mod stale_statements;
 mod tap;
 pub(crate) mod tls;
 

@@ -30,17 +30,7 @@ use crate::{
     time::Duration,
 };
 
-pub(crate) use super::record_owner::RecordOwner;
-
-/// A reason why the cached prepared statements of a session are stale.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum StaleStatements {
-    /// A cached plan no longer matches its tables (0A000), or all statements were deallocated (`DEALLOCATE ALL`,
-    /// `DISCARD ALL`).
-    Outdated = 1,
-    /// The server rejected a statement name as unknown (26000).
-    Missing = 2,
-}
+pub(crate) use super::{record_owner::RecordOwner, stale_statements::StaleStatements};
 
 /// The driver is being polled.
 const POLLING: u8 = 1;
@@ -103,8 +93,7 @@ pub(crate) struct Record {
     failed: AtomicU64,
     /// Number of consecutive requests, up to the last completed request, that failed through a fault of the server.
     consecutive_failures: AtomicU32,
-    /// 0 if the role is unknown, 1 for a primary, 2 for a standby. 4 is added if the server has reported the role
-    /// (`in_hot_standby`).
+    /// 0 if the role is unknown, 1 for a primary, 2 for a standby. Plus 4 if the server reports it (`in_hot_standby`).
     standby: AtomicU8,
     /// True if `default_transaction_read_only` is on.
     read_only: AtomicBool,
@@ -294,7 +283,7 @@ impl Record {
         }
     }
 
-    /// Sets the role that a query has returned. The server may not report changes of its role.
+    /// Sets the role that a query has returned.
     pub(crate) fn set_standby(&self, standby: bool) {
         self.standby.store(1 + u8::from(standby), Ordering::Relaxed);
     }

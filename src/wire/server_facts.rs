@@ -21,6 +21,9 @@ use crate::{
     time::{Duration, Instant},
 };
 
+/// The error of a query for the state of a server.
+pub(crate) type QueryError = tokio_postgres::Error;
+
 /// A position in the write-ahead log (WAL), in bytes since the beginning of the log.
 pub(crate) type Lsn = u64;
 

@@ -183,7 +183,7 @@ async fn answer(stream: &mut TcpStream, counts: &Counts) -> io::Result<()> {
                 stream.write_all(&message(b'Z', b"I")).await?;
             }
             b'Q' => {
-                // In the test that reads `syncs`, only probes send simple queries, each after a Sync that was not a ping.
+                // In the test that reads `syncs`, only probes send simple queries, each after a Sync that is no ping.
                 counts.syncs.fetch_sub(usize::from(std::mem::take(&mut synced)), Ordering::SeqCst);
                 stream.write_all(&[message(b'C', b"SELECT 0\0"), message(b'Z', b"I")].concat()).await?;
             }

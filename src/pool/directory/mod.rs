@@ -6,8 +6,8 @@
 //!
 //! - [`membership`] adds and removes Pods after lookups.
 //! - [`absence`] decides about Pods that are absent from DNS; [`absent`] holds the absence of one of them.
-//! - [`subset`] chooses the Pods that this client uses, and divides `max_connections` among them. [`search`] finds a Pod
-//!   of a role that none of them has.
+//! - [`subset`] chooses the Pods that this client uses, and divides `max_connections` among them.
+//! - [`search`] finds a Pod with a role that no Pod of the subset has.
 //! - [`health`] ejects and readmits Pods after probes and evidence from connections.
 //! - [`returning`] delays the return of an ejected primary until no other Pod can have been promoted.
 //! - [`roles`] tracks primaries, standbys, fencing and replication lag.

@@ -11,7 +11,6 @@ use std::{
 };
 
 use tokio::time::timeout;
-use tokio_postgres::Client;
 
 use super::{
     Pod,
@@ -32,7 +31,7 @@ use crate::{
         connection_observer::ConnectionObserver,
         dial::Dialled,
         record::Record,
-        server_facts::{self, FactQuery, Session},
+        server_facts::{self, FactQuery, QueryError, Session},
     },
 };
 
@@ -103,8 +102,7 @@ impl ConnectionProbe {
                 Err(failed) => return failed,
             },
         };
-        let session = Session { client: &own.client, record: &own.record, pooled: false };
-        let outcome = probe_on(pod, session, &mut self.query).await.unwrap_or_else(|error| failed_query(pod, error));
+        let outcome = probe_on(pod, dedicated(&own), &mut self.query).await.unwrap_or_else(|error| failed_query(pod, error));
         if matches!(outcome, Probed::Passed { .. }) {
             self.own = Some(own);
         }
@@ -119,8 +117,7 @@ impl ConnectionProbe {
             idle.give_back().await;
             return None;
         }
-        let session = Session { client: &idle.wrapper, record: &idle.record, pooled: true };
-        match probe_on(pod, session, &mut self.query).await {
+        match probe_on(pod, pooled(&idle), &mut self.query).await {
             Ok(outcome) => {
                 if matches!(outcome, Probed::Passed { .. }) {
                     idle.give_back().await;
@@ -139,20 +136,29 @@ impl ConnectionProbe {
     /// `in_hot_standby`).
     async fn sync_standby(&mut self, pod: &Pod) -> Watched {
         if let Some(idle) = pod.borrow_idle() {
-            let watched = sync_if_standby(pod, &idle.wrapper, &idle.record).await;
+            let watched = sync_if_standby(pod, pooled(&idle)).await;
             if watched != Watched::NoResponse {
                 idle.give_back().await;
             }
             return watched;
         }
         match self.own.as_ref().filter(|own| !own.record.has_ended()) {
-            Some(own) => sync_if_standby(pod, &own.client, &own.record).await,
+            Some(own) => sync_if_standby(pod, dedicated(own)).await,
             None => Watched::NotReported,
         }
     }
 }
 
-async fn sync_if_standby(pod: &Pod, client: &Client, record: &Record) -> Watched {
+fn pooled(idle: &Borrowed) -> Session<'_> {
+    Session { client: &idle.wrapper, record: &idle.record, pooled: true }
+}
+
+fn dedicated(own: &Dialled) -> Session<'_> {
+    Session { client: &own.client, record: &own.record, pooled: false }
+}
+
+async fn sync_if_standby(pod: &Pod, session: Session<'_>) -> Watched {
+    let Session { client, record, .. } = session;
     if record.role() != Role::Standby || !record.reports_role() {
         return Watched::NotReported;
     }
@@ -167,7 +173,7 @@ fn is_read_only_primary(record: &Record) -> bool {
 }
 
 /// Probes the Pod on an open connection. Returns an error only if the server rejects the query on a pooled session.
-async fn probe_on(pod: &Pod, session: Session<'_>, query: &mut FactQuery) -> Result<Probed, tokio_postgres::Error> {
+async fn probe_on(pod: &Pod, session: Session<'_>, query: &mut FactQuery) -> Result<Probed, QueryError> {
     let record = session.record;
     let shared = pod.shared();
     let reads = || pod.connections.totals().reads + if session.pooled { 0 } else { record.reads() };
@@ -274,7 +280,7 @@ async fn test_dial(pod: &Arc<Pod>) -> TestDial {
     }
 }
 
-fn failed_query(pod: &Pod, error: tokio_postgres::Error) -> Probed {
+fn failed_query(pod: &Pod, error: QueryError) -> Probed {
     failed(pod, true, None, classify(&error).class, error.into())
 }
 

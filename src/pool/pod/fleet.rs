@@ -6,13 +6,16 @@ use crate::time::Duration;
 
 /// Maximum number of clients that probe a Pod and redial a lost server without regard to each other.
 const SMALL_FLEET: usize = 20;
-/// Average number of Syncs per second that all clients together send to one Pod during urgent probing. The jitter of
-/// the intervals leads to peaks slightly above the average, which stay below 500.
-const SYNCS_PER_SECOND: f64 = 450.0;
-/// Average number of times per second that all clients together dial a Pod that they have lost or are looking for. The
-/// peaks stay below 200.
-const DIALS_PER_SECOND: f64 = 185.0;
-/// Jitter of the intervals, as a fraction in either direction.
+/// Maximum average number of Syncs per second that all clients together send to one Pod during urgent probing. Low
+/// enough that the peaks, which depend on chance, stay below 500.
+const SYNCS_PER_SECOND: f64 = 480.0;
+/// Maximum average number of times per second that all clients together dial a Pod that they have lost or are looking
+/// for. Low enough that the peaks stay below 200.
+const DIALS_PER_SECOND: f64 = 160.0;
+/// Fraction by which jitter lengthens an interval of a fleet at most. An interval is never shortened, because two
+/// events of one client within the interval would exceed the limit.
+const SPREAD: f64 = 0.25;
+/// Jitter of an interval that is longer than the fleet's, as a fraction in either direction.
 const JITTER: f64 = 0.2;
 
 /// The number of clients with the same configuration.
@@ -27,12 +30,12 @@ impl Fleet {
         Self { clients: clients.filter(|clients| *clients > SMALL_FLEET).unwrap_or(0) as f64 }
     }
 
-    /// Returns the minimum average interval between two Syncs to one Pod during urgent probing.
+    /// Returns the minimum interval between two Syncs to one Pod during urgent probing.
     pub(crate) fn sync_interval(self) -> Duration {
         Duration::from_secs_f64(self.clients / SYNCS_PER_SECOND)
     }
 
-    /// Returns the minimum average interval between two dials of one Pod that does not serve.
+    /// Returns the minimum interval between two dials of one Pod that does not serve.
     pub(crate) fn dial_interval(self) -> Duration {
         Duration::from_secs_f64(self.clients / DIALS_PER_SECOND)
     }
@@ -45,8 +48,13 @@ impl Fleet {
 
     /// Returns `interval`, or [`dial_interval`](Self::dial_interval) if that is longer, with jitter.
     pub(crate) fn until_next_dial(self, interval: Duration, unit: f64) -> Duration {
-        jittered(interval.max(self.dial_interval()), JITTER, unit)
+        jittered(interval, JITTER, unit).max(lengthened(self.dial_interval(), unit))
     }
+}
+
+/// Lengthens an interval by up to a quarter. `unit` is a random number from 0 to 1.
+pub(crate) fn lengthened(interval: Duration, unit: f64) -> Duration {
+    interval.mul_f64(1.0 + SPREAD * unit)
 }
 
 #[cfg(test)]
@@ -67,7 +75,7 @@ mod tests {
             assert!(clients / fleet.dial_interval().as_secs_f64() < 200.0, "{clients}");
         }
         let fleet = Fleet::new(Some(500));
-        assert!(fleet.sync_interval().mul_f64(1.0 + JITTER) < Duration::from_millis(1500), "resume after a promotion");
+        assert!(lengthened(fleet.sync_interval(), 1.0) < Duration::from_millis(1500), "resume after a promotion");
         assert!(fleet.until_next_dial(Duration::ZERO, 1.0) < Duration::from_secs(4), "resume after a restart");
     }
 }

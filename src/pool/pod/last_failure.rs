@@ -29,7 +29,8 @@ pub(crate) struct LastFailure {
 impl LastFailure {
     /// Records the failure of a dial that began at `started`, and starts a backoff of 50 ms. The backoff doubles with
     /// each further failure, up to 1 s. Dials that were already in progress when a dial failed count as part of the
-    /// same failure. In a large fleet, each backoff is at least the fleet's dial interval. Returns true if the failure is a [new refusal](Self::report_refusal).
+    /// same failure. In a large fleet, each backoff is at least the fleet's dial interval. Returns true if the failure
+    /// is a [new refusal](Self::report_refusal).
     ///
     /// `unit` is a random number from 0 to 1 for the [`JITTER`] of the backoff. Without jitter, clients that lose a
     /// server at the same moment would also redial it at the same moment.

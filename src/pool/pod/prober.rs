@@ -26,6 +26,7 @@ use super::{
     jitter::{jittered, random},
     message::{Message, Probed},
     test_dials::TestDial,
+    urgent_probing::Check,
 };
 use crate::{
     time::{Duration, Instant},
@@ -152,8 +153,8 @@ pub(crate) async fn run(pod: Arc<Pod>, condition: Arc<Condition>) {
     }
 }
 
-/// Waits until the next probe is due. In between, sends Syncs to a standby that may be promoted. `failed` is true if the
-/// last probe has failed.
+/// Waits until the next probe is due. In between, sends Syncs to a standby that may be promoted. `failed` is true if
+/// the last probe has failed.
 async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dyn Probe, failed: bool) {
     let shared = pod.shared();
     let fleet = shared.fleet;
@@ -170,7 +171,12 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
         let dials = prober.dials(pod);
         let is_sound = !failed && condition.is_healthy();
         let syncs = is_sound && !dials && condition.awaits_promotion();
-        let urgent = shared.urgent_probing.next_check(checked, Instant::now(), dials, check_unit);
+        let check = match dials {
+            true if failed => Check::Redial,
+            true => Check::Dial,
+            false => Check::OnConnection,
+        };
+        let urgent = shared.urgent_probing.next_check(checked, Instant::now(), check, check_unit);
         let interval = match is_sound {
             false if dials => fleet.until_next_dial(SUSPECT_INTERVAL, unit),
             false => jittered(SUSPECT_INTERVAL, JITTER, unit),

@@ -251,8 +251,8 @@ fn run(limits: Limits, test: impl AsyncFnOnce(Fleet)) {
     runtime.expect("a runtime").block_on(async { test(Fleet::start(limits).await).await });
 }
 
-/// Returns the bound for the peak of a second. With fewer simulated clients, the peak deviates more from the average, so
-/// three standard deviations are allowed.
+/// Returns the bound for the peak of a second. With fewer simulated clients, the peak deviates more from the average,
+/// so three standard deviations are allowed.
 fn bound(fleet: &Fleet, per_second: f64) -> f64 {
     let mean = per_second * fleet.pools.len() as f64 / FLEET as f64;
     if fleet.pools.len() == FLEET { per_second } else { per_second * (1.0 + 3.0 / mean.sqrt()) }
