@@ -45,6 +45,8 @@ pub(super) struct ConnectionProbe {
     own: Option<Dialled>,
     /// True if the last probe could not use an idle connection because of the session state that callers have set.
     needs_own: bool,
+    /// True if the last Sync to a standby has not been answered.
+    unanswered: bool,
     query: FactQuery,
 }
 
@@ -97,12 +99,13 @@ impl ConnectionProbe {
         // about the Pod.
         let own = match self.own.take_if(|own| !own.record.has_ended()) {
             Some(own) => own,
-            None => match dial(pod).await {
+            None => match dial(pod, std::mem::take(&mut self.unanswered)).await {
                 Ok(own) => own,
                 Err(failed) => return failed,
             },
         };
-        let outcome = probe_on(pod, dedicated(&own), &mut self.query).await.unwrap_or_else(|error| failed_query(pod, error));
+        let outcome =
+            probe_on(pod, dedicated(&own), &mut self.query).await.unwrap_or_else(|error| failed_query(pod, error));
         if matches!(outcome, Probed::Passed { .. }) {
             self.own = Some(own);
         }
@@ -137,6 +140,7 @@ impl ConnectionProbe {
     async fn sync_standby(&mut self, pod: &Pod) -> Watched {
         if let Some(idle) = pod.borrow_idle() {
             let watched = sync_if_standby(pod, pooled(&idle)).await;
+            self.unanswered = watched == Watched::NoResponse;
             if watched != Watched::NoResponse {
                 idle.give_back().await;
             }
@@ -231,16 +235,18 @@ async fn with_timeout<T>(shared: &Shared, limit: Duration, response: impl Future
 }
 
 /// Opens a probe connection. If the maximum number of probe handshakes are in progress, waits until one has finished.
-async fn dial(pod: &Arc<Pod>) -> Result<Dialled, Probed> {
+///
+/// `unanswered` is true if a Sync on another connection has just not been answered.
+async fn dial(pod: &Arc<Pod>, unanswered: bool) -> Result<Dialled, Probed> {
     let shared = pod.shared();
     // The semaphore is never closed, so `acquire` cannot fail.
     let _handshake = shared.probe_handshakes.acquire().await;
     let Some(dialer) = shared.dialer.get() else {
         return Err(failed(pod, false, None, Class::NotReady, "the pool was dropped".into()));
     };
-    let is_connected = pod.open() > 0;
+    let is_connected = pod.open() > 0 || unanswered;
     let limits = &shared.limits;
-    // All open connections are in use, so the probe tests whether the Pod is unresponsive.
+    // All open connections are in use or do not respond, so the probe tests whether the Pod is unresponsive.
     let limit = if is_connected { limits.probe_timeout } else { limits.connect_timeout };
     let (mut began, mut reads);
     let mut attempts = 0..=EXTENSIONS;
@@ -260,6 +266,12 @@ async fn dial(pod: &Arc<Pod>) -> Result<Dialled, Probed> {
         let timed_out = is_connected && began.elapsed() >= limit;
         let responds = pod.connections.totals().reads != reads || !error.unresponsive;
         let unresponsive_since = (error.unresponsive && !responds).then_some(began);
+        if timed_out && error.unresponsive {
+            // The Pod owes a response, or does not accept a further connection in time.
+            shared.counters.timed_out.increment(Phase::Probe);
+            let cause = format!("no answer within {limit:?}").into();
+            return failed(pod, !responds, unresponsive_since, Class::NotReady, cause);
+        }
         let (class, attempt) = to_attempt(pod, error);
         Probed::Failed { conclusive: !(timed_out && responds), unresponsive_since, class, attempt }
     })
