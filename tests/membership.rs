@@ -56,12 +56,13 @@ fn status(pool: &Pool, cluster: &Cluster, ordinal: usize) -> Option<EndpointStat
     pool.status().endpoints.into_iter().find(|pod| pod.endpoint.address() == address)
 }
 
-/// Returns the process ids of the pool's sessions on all Pods, including those of probes.
+/// Returns the process ids of the pool's sessions on all Pods, except those of probes.
 async fn sessions(cluster: &Cluster) -> BTreeSet<(usize, i32)> {
     let mut sessions = BTreeSet::new();
     for ordinal in 0..cluster.len() {
         let client = cluster.client(ordinal).await.expect("the superuser connects");
-        let sql = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'membership%'";
+        let sql = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'membership%' \
+                   AND application_name NOT LIKE '%/probe'";
         let rows = client.query(sql, &[]).await.expect("the query succeeds");
         sessions.extend(rows.iter().map(|row| (ordinal, row.get(0))));
     }

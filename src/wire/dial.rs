@@ -44,6 +44,19 @@ pub(crate) struct Dialer {
     pub(super) socket: SocketOptions,
     pub(super) tls: Tls,
     timeout: Duration,
+    /// The `application_name` of connections that only probes use.
+    probe_name: String,
+}
+
+/// One dial.
+struct Request<'a> {
+    endpoint: &'a Endpoint,
+    observer: ConnectionObserver,
+    /// Time limit of all phases together.
+    limit: Duration,
+    deadline: Instant,
+    /// True if only probes use the connection.
+    for_probe: bool,
 }
 
 /// TCP options that make the operating system detect a dead peer.
@@ -97,7 +110,8 @@ impl Dialer {
             keepalive_interval: limits.keepalives_interval,
             keepalive_count: limits.keepalives_count,
         };
-        Ok(Self { postgres, source, socket, tls, timeout: limits.connect_timeout })
+        let probe_name = probe_name(config.application_name());
+        Ok(Self { postgres, source, socket, tls, timeout: limits.connect_timeout, probe_name })
     }
 
     /// Opens a connection and starts its driver on the current runtime. Evidence about the Pod's health and role goes
@@ -105,18 +119,40 @@ impl Dialer {
     ///
     /// Cancel-safe: dropping the future closes the socket.
     pub(crate) async fn dial(&self, endpoint: &Endpoint, observer: ConnectionObserver) -> Result<Dialled, DialError> {
-        let deadline = Instant::now() + self.timeout;
-        let login = self.login(endpoint.address(), false, deadline).await?;
-        let rejected = match self.open(endpoint, &login, &observer, deadline).await {
+        self.run(endpoint, observer, self.timeout, false).await
+    }
+
+    /// Opens a connection for probes only, within `limit` and within the timeout for dials. Its `application_name` ends
+    /// in `/probe`. Apart from that, works like [`dial`](Self::dial).
+    pub(crate) async fn dial_for_probe(
+        &self,
+        endpoint: &Endpoint,
+        observer: ConnectionObserver,
+        limit: Duration,
+    ) -> Result<Dialled, DialError> {
+        self.run(endpoint, observer, limit.min(self.timeout), true).await
+    }
+
+    async fn run(
+        &self,
+        endpoint: &Endpoint,
+        observer: ConnectionObserver,
+        limit: Duration,
+        for_probe: bool,
+    ) -> Result<Dialled, DialError> {
+        let deadline = Instant::now() + limit;
+        let request = Request { endpoint, observer, limit, deadline, for_probe };
+        let login = self.login(&request, false).await?;
+        let rejected = match self.open(&request, &login).await {
             Err(rejected) if rejected.login_rejected && self.source.can_change() => rejected,
             result => return result,
         };
         // The password may have been rotated after it was read.
-        let newer = self.login(endpoint.address(), true, deadline).await?;
+        let newer = self.login(&request, true).await?;
         if newer.is_same_as(&login) {
             return Err(rejected);
         }
-        self.open(endpoint, &newer, &observer, deadline).await
+        self.open(&request, &newer).await
     }
 
     /// Returns the maximum time that a dial may take.
@@ -132,29 +168,25 @@ impl Dialer {
 
     /// Gets the credentials, and fails at the deadline. `rejected` is true if the server has just rejected the
     /// credentials from the previous call.
-    async fn login(&self, address: SocketAddr, rejected: bool, deadline: Instant) -> Result<Login, DialError> {
-        let cause: BoxError = match timeout_at(deadline, self.source.login(address, rejected)).await {
+    async fn login(&self, request: &Request<'_>, rejected: bool) -> Result<Login, DialError> {
+        let login = self.source.login(request.endpoint.address(), rejected);
+        let cause: BoxError = match timeout_at(request.deadline, login).await {
             Ok(Ok(login)) => return Ok(login),
             Ok(Err(error)) => error.into(),
-            Err(_) => format!("no credentials within {:?}", self.timeout).into(),
+            Err(_) => format!("no credentials within {:?}", request.limit).into(),
         };
         Err(DialError::new(Phase::Credentials, Class::Credentials, cause))
     }
 
     /// Opens a connection in the first TLS mode of the plan. If this attempt fails and the fallback mode may succeed,
     /// retries in the fallback mode.
-    async fn open(
-        &self,
-        endpoint: &Endpoint,
-        login: &Login,
-        observer: &ConnectionObserver,
-        deadline: Instant,
-    ) -> Result<Dialled, DialError> {
+    async fn open(&self, request: &Request<'_>, login: &Login) -> Result<Dialled, DialError> {
         let plan = self.tls.plan();
-        match (self.attempt(endpoint, login, observer, plan.first, deadline).await, plan.fallback) {
+        match (self.attempt(request, login, plan.first).await, plan.fallback) {
             (Err(first), Some(fallback)) if first.try_other_tls_mode => {
+                let endpoint = request.endpoint;
                 tracing::debug!(%endpoint, error = %first.chain(), "retrying the dial with the other TLS mode");
-                let second = self.attempt(endpoint, login, observer, fallback, deadline).await;
+                let second = self.attempt(request, login, fallback).await;
                 second.map_err(|second| second.with_first_attempt(first))
             }
             (result, _) => result,
@@ -164,21 +196,21 @@ impl Dialer {
     /// Opens a connection with the given TLS mode.
     async fn attempt(
         &self,
-        endpoint: &Endpoint,
+        request: &Request<'_>,
         login: &Login,
-        observer: &ConnectionObserver,
         encryption: Encryption,
-        deadline: Instant,
     ) -> Result<Dialled, DialError> {
+        let endpoint = request.endpoint;
         let record = Arc::new(Record::default());
-        let socket = self.stage(Phase::Tcp, deadline, &record, self.tcp(endpoint.address())).await?;
+        let socket = self.stage(Phase::Tcp, request, &record, self.tcp(endpoint.address())).await?;
         let secure = async {
             let secured = self.tls.secure(socket, endpoint, encryption, || record.count_read()).await;
             secured.map_err(DialError::from)
         };
-        let (stream, encrypted) = self.stage(Phase::Tls, deadline, &record, secure).await?;
-        let start = self.start(stream, encrypted, login, record.clone(), observer.clone());
-        self.stage(Phase::Startup, deadline, &record, start).await.map_err(|mut error| {
+        let (stream, encrypted) = self.stage(Phase::Tls, request, &record, secure).await?;
+        let name = request.for_probe.then_some(self.probe_name.as_str());
+        let start = self.start(stream, encrypted, login, name, record.clone(), request.observer.clone());
+        self.stage(Phase::Startup, request, &record, start).await.map_err(|mut error| {
             // `pg_hba.conf` may have an entry that matches this connection only in the other TLS mode. `open` retries
             // only if `sslmode` permits that mode.
             error.try_other_tls_mode |= error.has_no_hba_entry() && (encrypted || encryption == Encryption::Plain);
@@ -190,12 +222,12 @@ impl Dialer {
     async fn stage<T>(
         &self,
         phase: Phase,
-        deadline: Instant,
+        request: &Request<'_>,
         record: &Record,
         work: impl Future<Output = Result<T, DialError>>,
     ) -> Result<T, DialError> {
-        timeout_at(deadline, work).await.unwrap_or_else(|_| {
-            let cause = format!("no response within {:?}", self.timeout).into();
+        timeout_at(request.deadline, work).await.unwrap_or_else(|_| {
+            let cause = format!("no response within {:?}", request.limit).into();
             Err(DialError { unresponsive: record.reads() == 0, ..DialError::new(phase, Class::NotReady, cause) })
         })
     }
@@ -205,16 +237,21 @@ impl Dialer {
         connected.map_err(|error| DialError::new(Phase::Tcp, Class::NotReady, error.into()))
     }
 
-    /// Performs startup and authentication on a stream, and starts the driver task.
+    /// Performs startup and authentication on a stream, and starts the driver task. `name` replaces the configured
+    /// `application_name`.
     pub(super) async fn start(
         &self,
         stream: Box<dyn Io>,
         encrypted: bool,
         login: &Login,
+        name: Option<&str>,
         record: Arc<Record>,
         observer: ConnectionObserver,
     ) -> Result<Dialled, DialError> {
         let mut postgres = self.postgres.clone();
+        if let Some(name) = name {
+            postgres.application_name(name);
+        }
         postgres.user(&login.user);
         if let Some(password) = &login.password {
             postgres.password(password.expose());
@@ -237,6 +274,18 @@ impl Dialer {
         dialled.record.wait_until_idle().await;
         Ok(dialled)
     }
+}
+
+/// Returns the `application_name` of connections that only probes use. The server cuts names off at 63 bytes, so the
+/// configured name is shortened instead.
+fn probe_name(configured: Option<&str>) -> String {
+    const SUFFIX: &str = "/probe";
+    let name = configured.unwrap_or("podpool");
+    let mut end = name.len().min(63 - SUFFIX.len());
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{SUFFIX}", &name[..end])
 }
 
 impl Dialled {
@@ -287,8 +336,22 @@ impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // `postgres` and `source` may hold passwords. Both redact passwords, but they are omitted as an additional
         // precaution.
-        let Self { postgres: _, source: _, socket, tls, timeout } = self;
+        let Self { postgres: _, source: _, socket, tls, timeout, probe_name } = self;
         let mut out = f.debug_struct("Dialer");
-        out.field("socket", socket).field("tls", tls).field("timeout", timeout).finish_non_exhaustive()
+        out.field("socket", socket).field("tls", tls).field("timeout", timeout).field("probe_name", probe_name);
+        out.finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probe_names_keep_their_suffix_within_the_servers_limit() {
+        assert_eq!(probe_name(None), "podpool/probe");
+        assert_eq!(probe_name(Some("web")), "web/probe");
+        let long = probe_name(Some(&"é".repeat(40)));
+        assert_eq!((long.len(), long.ends_with("é/probe")), (62, true));
     }
 }

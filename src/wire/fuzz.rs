@@ -214,10 +214,10 @@ pub fn dial(bytes: &[u8]) {
         let record = Arc::new(Record::default());
         let login = Login { user: "user".into(), password: Some("password".into()) };
         runtime.block_on(async {
-            match dialer.start(Box::new(server), false, &login, record.clone(), no_observer()).await {
+            match dialer.start(Box::new(server), false, &login, None, record.clone(), no_observer()).await {
                 Ok(dialled) => drop(
                     server_facts::probe(
-                        server_facts::Session { client: &dialled.client, record: &dialled.record },
+                        server_facts::Session { client: &dialled.client, record: &dialled.record, pooled: false },
                         &mut FactQuery::default(),
                     )
                     .await,

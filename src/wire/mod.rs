@@ -30,6 +30,7 @@ pub(crate) mod outcome;
 pub(crate) mod record;
 pub(crate) mod reset;
 pub(crate) mod server_facts;
+mod stale_statements;
 mod tap;
 #[cfg(test)]
 mod tests;

@@ -36,15 +36,7 @@ use crate::{
     time::Duration,
 };
 
-/// A reason why the cached prepared statements of a session are stale.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum StaleStatements {
-    /// A cached plan no longer matches its tables (0A000), or all statements were deallocated (`DEALLOCATE ALL`,
-    /// `DISCARD ALL`).
-    Outdated = 1,
-    /// The server rejected a statement name as unknown (26000).
-    Missing = 2,
-}
+pub(crate) use super::stale_statements::StaleStatements;
 
 /// The driver is being polled.
 const POLLING: u8 = 1;
@@ -90,6 +82,10 @@ pub(crate) struct Record {
     in_service: AtomicBool,
     /// Total number of requests written.
     sent: AtomicU64,
+    /// True while a probe uses the connection. Its requests are not counted as the callers' statements.
+    probing: AtomicBool,
+    /// The part of `sent` that probes have sent.
+    sent_by_probes: AtomicU64,
     /// Total number of reads that returned bytes.
     reads: AtomicU64,
     /// Total number of completed requests. A sequence of pipelined requests counts as one request, which is complete
@@ -110,7 +106,7 @@ pub(crate) struct Record {
     failed: AtomicU64,
     /// Number of consecutive requests, up to the last completed request, that failed through a fault of the server.
     consecutive_failures: AtomicU32,
-    /// `in_hot_standby`: 0 if not reported, 1 for off, 2 for on.
+    /// 0 if the role is unknown, 1 for a primary, 2 for a standby. Plus 4 if the server reports it (`in_hot_standby`).
     standby: AtomicU8,
     /// True if `default_transaction_read_only` is on.
     read_only: AtomicBool,
@@ -248,6 +244,22 @@ impl Record {
         self.sent.load(Ordering::Relaxed)
     }
 
+    /// Returns the number of requests that callers have sent.
+    pub(crate) fn sent_by_callers(&self) -> u64 {
+        self.sent().saturating_sub(self.sent_by_probes.load(Ordering::Relaxed))
+    }
+
+    /// Sets whether a probe uses the connection. The connection must be clean. Relaxed ordering is enough, because the
+    /// first request of the probe reaches the driver through a channel, which orders both.
+    pub(crate) fn set_probing(&self, probing: bool) {
+        self.probing.store(probing, Ordering::Relaxed);
+    }
+
+    /// Returns true while a probe uses the connection.
+    pub(crate) fn is_probing(&self) -> bool {
+        self.probing.load(Ordering::Relaxed)
+    }
+
     /// Returns the total number of reads that returned bytes.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
@@ -294,15 +306,26 @@ impl Record {
 
     /// Returns the role that the server reported last.
     pub(crate) fn role(&self) -> Role {
-        match self.standby.load(Ordering::Relaxed) {
+        match self.standby.load(Ordering::Relaxed) & 3 {
             1 => Role::Primary,
             2 => Role::Standby,
             _ => Role::Unknown,
         }
     }
 
+    /// Sets the role that a query has returned.
     pub(crate) fn set_standby(&self, standby: bool) {
         self.standby.store(1 + u8::from(standby), Ordering::Relaxed);
+    }
+
+    /// Sets the role that the server has reported.
+    pub(super) fn set_reported_standby(&self, standby: bool) {
+        self.standby.store(5 + u8::from(standby), Ordering::Relaxed);
+    }
+
+    /// Returns true if the server reports changes of its role with its next response.
+    pub(crate) fn reports_role(&self) -> bool {
+        self.standby.load(Ordering::Relaxed) & 4 != 0
     }
 
     /// Returns true if transactions of this session are read-only by default.
@@ -366,6 +389,10 @@ impl Record {
 
     pub(super) fn count_sent(&self) {
         self.sent.store(self.sent() + 1, Ordering::Relaxed);
+        if self.is_probing() {
+            let probes = self.sent_by_probes.load(Ordering::Relaxed);
+            self.sent_by_probes.store(probes + 1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn count_read(&self) {
@@ -373,6 +400,9 @@ impl Record {
     }
 
     pub(super) fn count_outcome(&self, failed: bool) {
+        if self.is_probing() {
+            return;
+        }
         if failed {
             let (total, consecutive) = self.failed();
             self.failed.store(total + 1, Ordering::Relaxed);
@@ -385,7 +415,7 @@ impl Record {
     /// Counts a completed request. `executed` is true if the request executed a statement.
     pub(super) fn count_answered(&self, took: Duration, executed: bool) {
         self.answered.store(self.answered() + 1, Ordering::Relaxed);
-        if !executed {
+        if !executed || self.is_probing() {
             return;
         }
         let executed = self.executed.load(Ordering::Relaxed);

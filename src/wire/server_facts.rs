@@ -3,7 +3,12 @@
 //! that the query calls (PostgreSQL manual, "Recovery Information Functions", "Control Data Functions"). If a server
 //! refuses some of them, the check still passes, and only those facts are missing.
 
-use std::{future::poll_fn, task::Poll};
+use std::{
+    future::poll_fn,
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+    net::IpAddr,
+    task::Poll,
+};
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -12,9 +17,12 @@ use super::{
     record::Record,
 };
 use crate::{
-    endpoint::Role,
+    endpoint::{Endpoint, Role},
     time::{Duration, Instant},
 };
+
+/// The error of a query for the state of a server.
+pub(crate) type QueryError = tokio_postgres::Error;
 
 /// A position in the write-ahead log (WAL), in bytes since the beginning of the log.
 pub(crate) type Lsn = u64;
@@ -43,6 +51,40 @@ pub(crate) struct ServerFacts {
     pub(crate) slots: Option<u32>,
     /// Time at which the server started, in microseconds since 1970.
     pub(crate) started: Option<u64>,
+    /// The server from which a standby receives its log. `None` if it receives nothing, or if the session's role may
+    /// not read it (`pg_read_all_stats`).
+    pub(crate) upstream: Option<Upstream>,
+}
+
+/// The server from which a standby receives its log. Only a hint, because the address may be that of a proxy, and names
+/// may be ambiguous.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Upstream {
+    /// The IP address. `None` if the standby knows the server by name.
+    ip: Option<IpAddr>,
+    /// The hash of the first label of the host name.
+    label: u64,
+    port: u16,
+}
+
+impl Upstream {
+    /// Parses a host and a port, with a space between them.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(' ')?;
+        Some(Self { ip: host.parse().ok(), label: hash_of_label(host), port: port.parse().ok()? })
+    }
+
+    /// Returns true if this is probably the server at `endpoint`.
+    pub(crate) fn is(&self, endpoint: &Endpoint) -> bool {
+        let address = endpoint.address();
+        let same_name = || endpoint.name().is_some_and(|name| hash_of_label(name) == self.label);
+        address.port() == self.port && self.ip.map_or_else(same_name, |ip| ip == address.ip())
+    }
+}
+
+fn hash_of_label(name: &str) -> u64 {
+    let label = name.split('.').next().unwrap_or(name);
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(label.to_ascii_lowercase())
 }
 
 /// An open session on which a server can be checked.
@@ -50,6 +92,9 @@ pub(crate) struct ServerFacts {
 pub(crate) struct Session<'a> {
     pub(crate) client: &'a Client,
     pub(crate) record: &'a Record,
+    /// True if callers use the session too. If the server rejects a statement, the reason may then be a setting of the
+    /// session, such as its role.
+    pub(crate) pooled: bool,
 }
 
 /// The expressions that return the server's state, one column for each. Functions that fail on a standby are called
@@ -58,7 +103,7 @@ pub(crate) struct Session<'a> {
 ///
 /// The timeline of a primary is not read from `pg_control_checkpoint`, because that function returns the old timeline
 /// until the first checkpoint after a promotion.
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "pg_catalog.pg_is_in_recovery()",
     "(SELECT system_identifier FROM pg_catalog.pg_control_system())",
     "CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL \
@@ -80,6 +125,7 @@ const COLUMNS: [&str; 11] = [
      (SELECT checkpoint_lsn FROM pg_catalog.pg_control_checkpoint()), \
      (SELECT min_recovery_end_lsn FROM pg_catalog.pg_control_recovery())) END",
     "(EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8",
+    "(SELECT sender_host || ' ' || sender_port FROM pg_catalog.pg_stat_wal_receiver)",
 ];
 
 /// Time after which columns that a server has refused are queried again.
@@ -108,13 +154,13 @@ impl FactQuery {
     }
 
     /// Queries all columns that the server has not refused. If the server rejects the statement, queries each column
-    /// with a statement of its own, and remembers the refused ones.
-    async fn run(&mut self, client: &Client) -> Result<Columns, tokio_postgres::Error> {
+    /// with a statement of its own, and remembers the refused ones. In a pooled session, a rejection is an error.
+    async fn run(&mut self, client: &Client, pooled: bool) -> Result<Columns, tokio_postgres::Error> {
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             *self = Self::default();
         }
         match columns(client, &self.statement()).await {
-            Err(error) if classify(&error).class == Class::Statement => {}
+            Err(error) if classify(&error).class == Class::Statement && !pooled => {}
             result => return result,
         }
         let asked: Vec<_> = (0..COLUMNS.len()).filter(|&i| !self.refuses(i)).collect();
@@ -176,11 +222,11 @@ pub(crate) async fn probe(
     session: Session<'_>,
     query: &mut FactQuery,
 ) -> Result<(Duration, ServerFacts), tokio_postgres::Error> {
-    let Session { client, record } = session;
+    let Session { client, record, pooled } = session;
     let started = Instant::now();
     client.check_connection().await?;
     let took = started.elapsed();
-    let columns = query.run(client).await?;
+    let columns = query.run(client, pooled).await?;
     Ok((took, parse(&columns, record.role())))
 }
 
@@ -212,6 +258,7 @@ fn parse(columns: &Columns, reported: Role) -> ServerFacts {
             .and_then(|seconds: f64| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),
         slots: text(6).and_then(|slots| slots.parse().ok()),
         started: text(10).and_then(|micros| micros.parse().ok()),
+        upstream: text(11).filter(|_| standby).and_then(Upstream::parse),
     }
 }
 
@@ -224,6 +271,26 @@ fn parse_lsn(text: &str) -> Option<Lsn> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_upstream_matches_an_endpoint_by_address_or_by_the_first_label_of_its_name() {
+        let address = Endpoint::new(([10, 0, 0, 7], 5432).into());
+        let named = Endpoint::named("postgresql-0", ([10, 0, 0, 8], 5432).into());
+        for (upstream, is_address, is_named) in [
+            ("10.0.0.7 5432", true, false),
+            ("10.0.0.8 5432", false, true),
+            ("10.0.0.7 5433", false, false),
+            ("postgresql-0 5432", false, true),
+            ("PostgreSQL-0.postgresql-svc.k8s-training.svc 5432", false, true),
+            ("postgresql-rw 5432", false, false),
+        ] {
+            let upstream = Upstream::parse(upstream).unwrap();
+            assert_eq!((upstream.is(&address), upstream.is(&named)), (is_address, is_named), "{upstream:?}");
+        }
+        for bad in ["", " ", "10.0.0.7", "10.0.0.7 x", "10.0.0.7 70000"] {
+            assert_eq!(Upstream::parse(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn parses_wal_positions() {

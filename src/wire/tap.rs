@@ -216,7 +216,7 @@ impl Tap {
             }
             BackendMessage::HotStandby(standby) => {
                 self.in_hot_standby = standby;
-                record.set_standby(standby);
+                record.set_reported_standby(standby);
                 observer.report(Evidence::Role(record.role()));
             }
             // This change is not reported to the observer, because the session itself may have changed the parameter.

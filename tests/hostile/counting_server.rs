@@ -33,8 +33,8 @@ pub struct Counts {
     open: AtomicUsize,
     /// Number of clients refused because of the connection limit.
     pub refused: AtomicUsize,
-    /// Number of Sync messages on connections that have sent no simple query. These messages are the pool's pings,
-    /// because a probe also sends a simple query.
+    /// Number of Sync messages that no simple query follows. These messages are the pool's pings, because a probe also
+    /// sends a simple query.
     pub syncs: AtomicUsize,
     /// If set, the server reads messages but does not respond.
     pub unresponsive: AtomicBool,
@@ -195,8 +195,8 @@ async fn serve(mut stream: TcpStream, handshake: Duration, limit: usize, countin
 
 async fn answer(stream: &mut TcpStream, counts: &Counts) -> io::Result<()> {
     stream.write_all(&startup()).await?;
-    // Number of Syncs on this connection, or `None` after its first simple query.
-    let mut syncs = Some(0);
+    // True if the last message was a Sync.
+    let mut synced = false;
     loop {
         while counts.stops_reading.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(10)).await;
@@ -208,16 +208,13 @@ async fn answer(stream: &mut TcpStream, counts: &Counts) -> io::Result<()> {
         match kind {
             _ if counts.unresponsive.load(Ordering::SeqCst) => {}
             b'S' => {
-                if let Some(syncs) = &mut syncs {
-                    *syncs += 1;
-                    counts.syncs.fetch_add(1, Ordering::SeqCst);
-                }
+                synced = true;
+                counts.syncs.fetch_add(1, Ordering::SeqCst);
                 stream.write_all(&message(b'Z', b"I")).await?;
             }
             b'Q' => {
-                // In the test that reads `syncs`, only probes send simple queries, so this connection's Sync messages
-                // were not pings.
-                counts.syncs.fetch_sub(syncs.take().unwrap_or_default(), Ordering::SeqCst);
+                // In the test that reads `syncs`, only probes send simple queries, each after a Sync that is no ping.
+                counts.syncs.fetch_sub(usize::from(std::mem::take(&mut synced)), Ordering::SeqCst);
                 stream.write_all(&[message(b'C', b"SELECT 0\0"), message(b'Z', b"I")].concat()).await?;
             }
             b'X' => return Ok(()),

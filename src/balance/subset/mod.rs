@@ -65,6 +65,8 @@ pub(crate) struct Ranked {
     pub(crate) role: Role,
     /// True if the client recently connected to the Pod in search of a role, and the Pod had a different role.
     pub(crate) tried: bool,
+    /// True if a standby receives its log from this Pod, so that the Pod is probably the primary.
+    pub(crate) hinted: bool,
     /// The result of the choice: true if the client uses the Pod.
     pub(crate) chosen: bool,
     /// True if the client uses the Pod only because of its role. A Pod of the subset itself is used for all targets.
@@ -74,7 +76,7 @@ pub(crate) struct Ranked {
 impl Ranked {
     /// Creates an entry that is not chosen.
     pub(crate) fn new(standing: Standing, role: Role, tried: bool) -> Self {
-        Self { standing, role, tried, chosen: false, role_only: false }
+        Self { standing, role, tried, hinted: false, chosen: false, role_only: false }
     }
 
     fn serves(&self) -> bool {
@@ -111,25 +113,57 @@ pub(crate) fn choose(ranked: &mut [Ranked], size: usize) {
     }
 }
 
+/// What a client may do to find a Pod with a role that none of its Pods has.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Search {
+    /// Nothing.
+    Off,
+    /// Wait for the Pods that are being tried.
+    Wait,
+    /// Try further Pods.
+    Continue,
+}
+
+/// The result of [`cover_role`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Coverage {
+    /// The client uses a serving Pod of the role.
+    Covered,
+    /// No such Pod is known. The search has added this many Pods.
+    Missing(usize),
+}
+
 /// Makes sure that the client uses a serving Pod of this role, in addition to the chosen Pods.
 ///
 /// If no chosen Pod has the role, chooses a serving Pod that has it, and sets `role_only` in its entry. If there is
-/// none, chooses the next [`ROLE_CANDIDATES`] Pods in the ranking that have not been tried yet, and returns true,
-/// because the search continues.
-pub(crate) fn cover_role(ranked: &mut [Ranked], role: Role) -> bool {
+/// none, chooses Pods that have not been tried yet, as far as `search` permits: the hinted ones, or the next
+/// [`ROLE_CANDIDATES`] in the ranking if none is hinted.
+pub(crate) fn cover_role(ranked: &mut [Ranked], role: Role, search: Search) -> Coverage {
     let has_role = |pod: &Ranked| pod.serves() && pod.role == role;
     if ranked.iter().any(|pod| pod.chosen && has_role(pod)) {
-        return false;
+        return Coverage::Covered;
     }
     if let Some(pod) = ranked.iter_mut().find(|pod| has_role(pod)) {
         (pod.chosen, pod.role_only) = (true, true);
-        return false;
+        return Coverage::Covered;
     }
-    let untried = |pod: &&mut Ranked| !pod.chosen && !pod.tried && pod.standing != Standing::Failing;
-    for pod in ranked.iter_mut().filter(untried).take(ROLE_CANDIDATES) {
+    if search == Search::Off {
+        return Coverage::Missing(0);
+    }
+    let is_untried = |pod: &Ranked| !pod.chosen && !pod.tried && pod.standing != Standing::Failing;
+    let any_hinted = ranked.iter().any(|pod| pod.hinted && is_untried(pod));
+    let mut added = 0;
+    let untried = ranked.iter_mut().filter(|pod| is_untried(pod) && pod.hinted == any_hinted);
+    for pod in untried.take(ROLE_CANDIDATES) {
+        if pod.standing == Standing::Unused {
+            if search == Search::Wait {
+                continue;
+            }
+            added += 1;
+        }
         (pod.chosen, pod.role_only) = (true, true);
     }
-    true
+    Coverage::Missing(added)
 }
 
 #[cfg(test)]

@@ -117,14 +117,40 @@ proptest! {
             .collect();
         choose(&mut entries, size);
         let before: Vec<bool> = entries.iter().map(|entry| entry.chosen).collect();
-        let searching = cover_role(&mut entries, Role::Primary);
+        let mut paused = entries.clone();
+        let coverage = cover_role(&mut entries, Role::Primary, Search::Continue);
+        let searching = coverage != Coverage::Covered;
         let has = |entry: &Ranked| entry.serves() && entry.role == Role::Primary;
         prop_assert_eq!(searching, !entries.iter().any(has));
         prop_assert!(searching || entries.iter().any(|entry| entry.chosen && has(entry)));
         let more = entries.iter().zip(before).filter(|(entry, before)| entry.chosen && !before).count();
         let bound = if searching { ROLE_CANDIDATES } else { 1 };
         prop_assert!(more <= bound, "{}", more);
+        // A paused search keeps the Pods that are being tried, and tries no others.
+        let paused_coverage = cover_role(&mut paused, Role::Primary, Search::Wait);
+        prop_assert_eq!(paused_coverage != Coverage::Covered, searching);
+        for (paused, entry) in paused.iter().zip(&entries) {
+            let expected = entry.chosen && (!entry.role_only || !searching || entry.standing != Standing::Unused);
+            prop_assert_eq!(paused.chosen, expected);
+        }
     }
+}
+
+#[test]
+fn tries_the_hinted_pod_before_the_others() {
+    let mut entries = vec![Ranked::new(Standing::Unused, Role::Unknown, false); 6];
+    (entries[0].standing, entries[0].role) = (Standing::Serving, Role::Standby);
+    entries[4].hinted = true;
+    choose(&mut entries, 1);
+    let without_search = cover_role(&mut entries.clone(), Role::Primary, Search::Off);
+    assert_eq!(without_search, Coverage::Missing(0), "no Pod is tried while no caller waits");
+    let chosen = |entries: &[Ranked]| -> Vec<usize> { (1..6).filter(|&i| entries[i].chosen).collect() };
+    let mut hinted = entries.clone();
+    assert_eq!(cover_role(&mut hinted, Role::Primary, Search::Continue), Coverage::Missing(1));
+    assert_eq!(chosen(&hinted), [4]);
+    entries[4].tried = true;
+    assert_eq!(cover_role(&mut entries, Role::Primary, Search::Continue), Coverage::Missing(2));
+    assert_eq!(chosen(&entries), [1, 2], "the hinted Pod was not the primary");
 }
 
 /// The connections that a client opens to each of its Pods: one for probes, then those of the pool.
@@ -255,7 +281,7 @@ fn a_primary_outside_the_subset_takes_no_reads_of_other_targets() {
                 entry.standing = Standing::Serving;
             }
         }
-        assert!(!cover_role(&mut entries, Role::Primary), "the primary is found");
+        assert_eq!(cover_role(&mut entries, Role::Primary, Search::Off), Coverage::Covered, "the primary is found");
         let eligible: Vec<_> = entries
             .iter()
             .map(|entry| {

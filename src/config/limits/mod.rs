@@ -69,9 +69,10 @@ pub struct Limits {
     /// also uses a Pod with this role, but only for callers that need the role. 1 to 100,000; by default all Pods, or
     /// as many as `max_connections` allows.
     pub subset_size: Option<usize>,
-    /// Number of clients with this configuration. Used only to check that the servers allow enough connections for all
-    /// clients: see [`Event::ServerOversubscribed`](crate::Event::ServerOversubscribed). 1 to 1,000,000; unknown by
-    /// default.
+    /// Number of clients with this configuration. Used to check that the servers allow enough connections for all
+    /// clients: see [`Event::ServerOversubscribed`](crate::Event::ServerOversubscribed). From 21 clients, it also
+    /// lengthens the intervals at which each client checks and dials the Pods while no Pod serves a requested role. 1
+    /// to 1,000,000; unknown by default.
     pub clients: Option<usize>,
     /// Maximum number of prepared statements that a connection keeps for `prepare_cached`. If a connection is returned
     /// with more prepared statements, its statement cache is cleared. 0 to 1,000,000; default

@@ -158,7 +158,8 @@ async fn watch(pod: Arc<Pod>, unresponsive: Arc<AtomicBool>) {
         // Any reaction to the dial, even a refusal, proves that the Pod is alive. In that case, only the statement is
         // slow.
         let Some(dialer) = shared.dialer.get() else { return };
-        let dialed = dialer.dial(&pod.endpoint, ConnectionObserver::new(|_| {})).await;
+        let dialed =
+            dialer.dial_for_probe(&pod.endpoint, ConnectionObserver::new(|_| {}), shared.limits.connect_timeout).await;
         if dialed.is_err_and(|error| error.unresponsive) {
             sleep_until(began + unresponsive_timeout(&shared.limits)).await;
             if pod.connections.totals().reads == reads {

@@ -141,6 +141,13 @@ impl Directory {
                     "a session has ended unexpectedly; other Pods are preferred until the Pod responds to a probe"
                 );
                 member.pod.probe_wanted.notify_one();
+                // In a large fleet, the probe dials after a random delay if no connection is left. The opener must not
+                // dial before.
+                let dials_within = member.pod.shared().fleet.dial_interval();
+                if !dials_within.is_zero() && member.pod.open() <= 1 {
+                    let limit = dials_within + member.pod.shared().limits.connect_timeout;
+                    lock(&member.pod.last_failure).hold(now + limit);
+                }
                 self.changed = true;
             }
         }
@@ -221,6 +228,9 @@ impl Directory {
                 pod.purge();
                 pod.probe_wanted.notify_one();
                 self.inner.shared.lookup_wanted.notify_one();
+                if self.find(serial).is_some_and(|member| member.role == Role::Primary) {
+                    self.retry_full();
+                }
                 self.pass_over(&pod.endpoint, false, now);
             }
             State::Probing | State::Draining => {}

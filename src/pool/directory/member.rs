@@ -1,9 +1,6 @@
 //! The state that the directory (the task that maintains the set of Pods) keeps for each Pod in use.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
@@ -18,7 +15,11 @@ use crate::{
         suspicion::Suspicion,
     },
     pool::{
-        pod::{Pod, prober, view::PodHealth},
+        pod::{
+            Pod,
+            prober::{self, Condition},
+            view::PodHealth,
+        },
         supervise,
     },
     time::Instant,
@@ -69,9 +70,8 @@ pub(crate) struct Member {
     pub(crate) returning_since: Option<Instant>,
     /// Time of the last failed probe.
     pub(crate) probe_failed_at: Option<Instant>,
-    /// True while the Pod's state is healthy. The prober chooses its interval by this flag. Relaxed: a stale value only
-    /// delays one probe.
-    healthy: Arc<AtomicBool>,
+    /// The state by which the prober chooses its interval.
+    condition: Arc<Condition>,
     prober: AbortHandle,
 }
 
@@ -109,13 +109,10 @@ struct Unresponsive {
 impl Member {
     /// Creates a member for a new Pod and spawns its prober.
     pub(crate) fn new(pod: Arc<Pod>) -> Self {
-        let healthy = Arc::new(AtomicBool::new(false));
+        let condition = Arc::new(Condition::default());
         let prober = supervise::spawn(pod.shared(), PanicSource::Prober, {
-            let (pod, healthy) = (pod.clone(), healthy.clone());
-            move || {
-                let healthy = healthy.clone();
-                prober::run(pod.clone(), move || healthy.load(Ordering::Relaxed))
-            }
+            let (pod, condition) = (pod.clone(), condition.clone());
+            move || prober::run(pod.clone(), condition.clone())
         });
         Self {
             pod,
@@ -140,7 +137,7 @@ impl Member {
             suspicion: Suspicion::default(),
             returning_since: None,
             probe_failed_at: None,
-            healthy,
+            condition,
             prober,
         }
     }
@@ -148,7 +145,7 @@ impl Member {
     /// Applies a health event. If the event has changed the state, returns the previous state.
     pub(crate) fn apply(&mut self, event: HealthEvent, now: Instant) -> Option<State> {
         let before = self.health.apply(event, now);
-        self.healthy.store(self.health.state() == State::Healthy, Ordering::Relaxed);
+        self.condition.set_healthy(self.health.state() == State::Healthy);
         before
     }
 
@@ -165,6 +162,13 @@ impl Member {
     /// Returns true if the Pod is healthy, not fenced, not detached and not an alternative address.
     pub(crate) fn serves(&self) -> bool {
         self.is_sound() && !self.is_detached() && !self.is_alternative()
+    }
+
+    /// Updates the state by which the prober chooses between Syncs and probes.
+    pub(crate) fn update_condition(&self) {
+        let is_settled = !self.role_unverified && !self.suspicion.is_suspect();
+        self.condition
+            .set_awaits_promotion(self.is_sound() && self.role == Role::Standby && !self.is_late() && is_settled);
     }
 
     /// Returns the part of the member's state that is published in the view.

@@ -8,6 +8,7 @@
 //! - [`absence`] decides about Pods that are absent from DNS; [`absent`] holds the absence of one of them.
 //! - [`alternative`] finds the alternative addresses of dual-stack Pods.
 //! - [`subset`] chooses the Pods that this client uses, and divides `max_connections` among them.
+//! - [`search`] finds a Pod with a role that no Pod of the subset has.
 //! - [`health`] ejects and readmits Pods after probes and evidence from connections.
 //! - [`returning`] delays the return of an ejected primary until no other Pod can have been promoted.
 //! - [`roles`] tracks primaries, standbys, fencing and replication lag.
@@ -25,6 +26,7 @@ pub(crate) mod members;
 mod membership;
 mod returning;
 mod roles;
+mod search;
 mod subset;
 
 use std::sync::Arc;
@@ -217,6 +219,7 @@ impl Directory {
             Message::DialFailed { .. } => {}
             Message::TestRefused { pod, attempt } => self.on_test_refused(pod, attempt, now),
             Message::TargetsRequested { targets } => self.on_targets_requested(targets),
+            Message::Starving { targets } => self.on_starving(targets),
             Message::ForgetHistory => self.forget_history(now),
         }
     }
@@ -241,6 +244,7 @@ impl Directory {
             self.no_healthy_pod = no_healthy_pod;
             self.inner.shared.events.emit(if no_healthy_pod { Event::NoHealthyPods } else { Event::HealthyPodsAgain });
         }
+        self.members.all().iter().for_each(Member::update_condition);
         let health = self.members.in_order_of_slots(Member::pod_health);
         let healthy = health.iter().any(PodHealth::is_usable);
         self.none_healthy_since = match self.none_healthy_since {

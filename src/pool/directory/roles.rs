@@ -58,10 +58,13 @@ impl Directory {
         let named = known - claims.iter().filter(|claim| !claim.named).count().min(known);
         let (verdicts, forgotten) = self.timelines.judge(&claims, named, now);
         self.emit_forgotten(forgotten);
-        let events = &self.inner.shared.events;
         let mut fenced = Vec::new();
         let newest = self.timelines.newest();
         let new_timeline = std::mem::replace(&mut self.newest_timeline, newest) < newest;
+        if new_timeline {
+            self.retry_full();
+        }
+        let events = &self.inner.shared.events;
         for (member, Verdict { fence, confirmed, follows_former }) in self.members.all_mut().iter_mut().zip(verdicts) {
             let endpoint = member.pod.endpoint.clone();
             member.follows_former = follows_former;

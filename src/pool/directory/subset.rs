@@ -13,13 +13,17 @@ use std::{
 use super::{
     Directory,
     member::{Member, Usage},
+    search::RoleSearch,
 };
 use crate::{
-    balance::subset::{Ranked, Ranking, Standing, choose, cover_role},
+    balance::subset::{Coverage, Ranked, Ranking, Search, Standing, choose, cover_role},
     config::{Config, Target},
     endpoint::{Endpoint, Role, set::KnownSet},
     event::Event,
-    pool::pod::connection_limit::{Demand, Division, max_pods},
+    pool::pod::{
+        connection_limit::{Demand, Division, max_pods},
+        jitter::jittered,
+    },
     time::{Duration, Instant},
 };
 
@@ -29,8 +33,6 @@ const FAILED_FOR: Duration = Duration::from_secs(5);
 const FULL_FOR: Duration = Duration::from_secs(60);
 /// While no Pod serves, a failed or full Pod is skipped for at most this long.
 const NONE_SERVES_FOR: Duration = Duration::from_secs(1);
-/// In the search for a Pod with a requested role, a Pod is not tried again for this long after a passed probe.
-const TRIED_FOR: Duration = Duration::from_secs(1);
 /// Jitter of [`FAILED_FOR`] and [`FULL_FOR`], as a fraction in either direction. It is derived from the Pod's score, so
 /// it differs between clients and between Pods.
 const JITTER: f64 = 0.25;
@@ -53,6 +55,7 @@ pub(crate) struct Subset {
     /// [`Target::WRITES`] if a lag limit is configured: replication lag is measured against the primary, so the client
     /// uses a primary even if no caller has requested one.
     for_lag: u8,
+    pub(super) search: RoleSearch,
     /// Time at which the subset must be chosen again, unless an event requires this earlier.
     choose_again_at: Option<Instant>,
 }
@@ -63,6 +66,8 @@ struct Named {
     score: u64,
     /// Start and end of the period in which the Pod is skipped.
     passed_over: Option<(Instant, Instant)>,
+    /// True if the Pod is skipped because its server had no free connection slot.
+    full: bool,
     /// Time of the last passed probe of this Pod.
     passed_at: Option<Instant>,
 }
@@ -87,6 +92,7 @@ impl Subset {
             absent: 0,
             requested: config.target().roles(),
             for_lag: if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() { Target::WRITES } else { 0 },
+            search: RoleSearch::default(),
             choose_again_at: None,
         })
     }
@@ -109,6 +115,7 @@ impl Subset {
             score: self.ranking.score(&endpoint),
             endpoint,
             passed_over: None,
+            full: false,
             passed_at: None,
         }));
         self.named.sort_by(|a, b| b.score.cmp(&a.score).then_with(|| a.endpoint.cmp(&b.endpoint)));
@@ -121,6 +128,11 @@ impl Subset {
     /// Returns the time at which the subset must be chosen again, unless an event requires this earlier.
     pub(super) fn choose_again_at(&self) -> Option<Instant> {
         self.choose_again_at
+    }
+
+    /// Ends the period in which Pods without a free connection slot are skipped.
+    pub(super) fn retry_full(&mut self) {
+        self.named.iter_mut().filter(|named| named.full).for_each(|named| named.passed_over = None);
     }
 
     /// Returns the bit set of the [roles](Target::roles) that the client needs.
@@ -166,18 +178,26 @@ impl Subset {
 }
 
 impl Named {
-    fn pass_over(&mut self, now: Instant, duration: Duration) {
-        let unit = self.score as f64 / u64::MAX as f64;
-        self.passed_over = Some((now, now + duration.mul_f64(1.0 + JITTER * (2.0 * unit - 1.0))));
+    /// Returns a number from 0 to 1 that differs between clients and between Pods.
+    fn unit(&self) -> f64 {
+        self.score as f64 / u64::MAX as f64
     }
 
-    /// Returns the end of the period in which the Pod is skipped, if that time is in the future.
-    fn passed_over_until(&self, none_serves: bool, now: Instant) -> Option<Instant> {
+    fn pass_over(&mut self, now: Instant, full: bool) {
+        let duration = if full { FULL_FOR } else { FAILED_FOR };
+        self.passed_over = Some((now, now + jittered(duration, JITTER, self.unit())));
+        self.full = full;
+    }
+
+    /// Returns the end of the period in which the Pod is skipped, if that time is in the future. `max_full_for` limits
+    /// the period of a full Pod.
+    fn passed_over_until(&self, none_serves: bool, max_full_for: Option<Duration>, now: Instant) -> Option<Instant> {
         let (since, until) = self.passed_over?;
-        Some(if none_serves { until.min(since + NONE_SERVES_FOR) } else { until }).filter(|&until| until > now)
+        let limit = if none_serves { Some(NONE_SERVES_FOR) } else { max_full_for.filter(|_| self.full) };
+        Some(limit.map_or(until, |limit| until.min(since + limit))).filter(|&until| until > now)
     }
 
-    fn ranked(&self, member: Option<&Member>, failing: bool, now: Instant) -> Ranked {
+    fn ranked(&self, member: Option<&Member>, failing: bool, tried_for: Duration, now: Instant) -> Ranked {
         let standing = match member {
             _ if failing => Standing::Failing,
             None => Standing::Unused,
@@ -186,7 +206,7 @@ impl Named {
             Some(_) => Standing::Starting,
         };
         let role = member.map_or(Role::Unknown, |member| member.role);
-        Ranked::new(standing, role, self.passed_at.is_some_and(|at| at + TRIED_FOR > now))
+        Ranked::new(standing, role, self.passed_at.is_some_and(|at| at + tried_for > now))
     }
 }
 
@@ -217,7 +237,7 @@ impl Directory {
     /// slot.
     pub(super) fn pass_over(&mut self, endpoint: &Endpoint, full: bool, now: Instant) {
         if let Some(named) = self.subset.as_mut().and_then(|subset| subset.find(endpoint)) {
-            named.pass_over(now, if full { FULL_FOR } else { FAILED_FOR });
+            named.pass_over(now, full);
             self.reconsider = true;
         }
     }
@@ -246,7 +266,10 @@ impl Directory {
         if !std::mem::take(&mut self.reconsider) {
             return;
         }
+        let upstreams = self.upstreams();
+        let fleet = self.inner.shared.fleet;
         let Some(subset) = &mut self.subset else { return };
+        let (tried_for, max_full_for) = (subset.search.tried_for(fleet), subset.search.max_full_for(fleet));
         // Absent Pods are neither chosen nor replaced: they stay members until they are drained.
         let (absent, named): (Vec<_>, Vec<_>) =
             subset.named.iter().partition(|named| self.members.get(&named.endpoint).is_some_and(Member::is_absent));
@@ -256,18 +279,42 @@ impl Directory {
         let mut choose_again = |at: Instant| again = Some(again.map_or(at, |earlier: Instant| earlier.min(at)));
         let mut ranked = Vec::with_capacity(named.len());
         for named in &named {
-            let until = named.passed_over_until(none_serves, now);
+            let until = named.passed_over_until(none_serves, max_full_for, now);
             until.into_iter().for_each(&mut choose_again);
-            ranked.push(named.ranked(self.members.get(&named.endpoint), until.is_some(), now));
+            ranked.push(named.ranked(self.members.get(&named.endpoint), until.is_some(), tried_for, now));
         }
         subset.absent = absent.len();
         let (size, _) = subset.sizes();
         choose(&mut ranked, size);
+        if subset.search.is_starving(Target::WRITES) {
+            for (named, ranked) in named.iter().zip(&mut ranked) {
+                if upstreams.iter().any(|upstream| upstream.is(&named.endpoint)) {
+                    let at = subset.search.hint_usable_at(fleet, named.unit(), now);
+                    // Until then, the search passes over the Pod, because all clients may know the hint.
+                    (ranked.hinted, ranked.tried) = (at <= now, ranked.tried || at > now);
+                    Some(at).filter(|at| *at > now).into_iter().for_each(&mut choose_again);
+                }
+            }
+        }
+        let mut searching = false;
         for (bit, role) in [(Target::WRITES, Role::Primary), (Target::READS, Role::Standby)] {
-            if subset.roles() & bit != 0 && cover_role(&mut ranked, role) {
-                let tried_until = named.iter().filter_map(|named| named.passed_at.map(|at| at + TRIED_FOR));
+            if subset.roles() & bit == 0 {
+                continue;
+            }
+            let permitted = subset.search.permitted(bit, subset.for_lag & bit != 0, now);
+            if let Coverage::Missing(added) = cover_role(&mut ranked, role, permitted)
+                && permitted != Search::Off
+            {
+                searching = true;
+                subset.search.stepped(added, named.len(), fleet, now).into_iter().for_each(&mut choose_again);
+                let tried_until = named.iter().filter_map(|named| named.passed_at.map(|at| at + tried_for));
                 tried_until.filter(|&at| at > now).for_each(&mut choose_again);
             }
+            // Only the search for the primary uses hints.
+            ranked.iter_mut().for_each(|ranked| ranked.hinted = false);
+        }
+        if !searching {
+            subset.search.end();
         }
         subset.choose_again_at = again;
         let (used, unused): (Vec<_>, Vec<_>) = named.iter().zip(&ranked).partition(|(_, ranked)| ranked.chosen);

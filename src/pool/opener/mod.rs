@@ -24,6 +24,7 @@ use super::{
     inner::Inner,
     pod::{
         Pod, connect,
+        message::Message,
         view::{PodHealth, View},
     },
 };
@@ -38,14 +39,15 @@ use crate::{
 /// The state of the opener task.
 struct Opener {
     rng: Rng,
-    /// True while a caller waits and no Pod can serve the role that the caller requested (the target).
-    starving: bool,
+    /// Bit set of the targets (requested roles) for which a caller waits and that no Pod can serve.
+    starving: u32,
 }
 
 /// Runs the opener until the task is aborted.
 pub(crate) async fn run(inner: Arc<Inner>) {
-    let mut opener = Opener { rng: Rng::from_os(), starving: false };
+    let mut opener = Opener { rng: Rng::from_os(), starving: 0 };
     inner.shared.urgent_probing.set(false, Instant::now());
+    inner.shared.send(Message::Starving { targets: 0 });
     loop {
         let again_at = opener.round(&inner, Instant::now());
         select! {
@@ -79,9 +81,10 @@ impl Opener {
         };
         let plan = plan(now, &pods, &waiters, limits, &mut choose);
         shared.waiters.end_plan(plan.openable, plan.starving);
-        if self.starving != (plan.starving != 0) {
-            self.starving = !self.starving;
-            shared.urgent_probing.set(self.starving, now);
+        if self.starving != plan.starving {
+            self.starving = plan.starving;
+            shared.urgent_probing.set(plan.starving != 0, now);
+            shared.send(Message::Starving { targets: plan.starving });
         }
         let by_index: Vec<_> = view.pods().map(|(pod, _)| pod).collect();
         for pod in plan.open {
@@ -117,6 +120,7 @@ fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
         permits,
         deficit: if is_pressed { 0 } else { lacking.max(missed) },
         openings,
+        borrowed: pod.borrowed_since(),
         not_before: pings_pending_since.map(|since| since + ping::OPEN_AFTER).into_iter().chain(backoff).max(),
         unresponsive: pings_pending_since.is_some(),
     }

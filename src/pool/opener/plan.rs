@@ -27,6 +27,9 @@ pub(crate) struct PodState {
     pub(crate) permits: usize,
     /// Start times of the openings in progress.
     pub(crate) openings: Vec<Instant>,
+    /// Time since which a probe uses an idle connection. Until the probe is slow, the connection covers a waiter like
+    /// an opening, because it will be idle again.
+    pub(crate) borrowed: Option<Instant>,
     /// Number of connections to open in addition to those that are opened for waiters.
     pub(crate) deficit: usize,
     /// Earliest time of the next dial: the end of the backoff, or the end of the grace period that follows an overdue
@@ -42,6 +45,11 @@ impl PodState {
     /// deficit.
     fn is_wanted(&self, waiting: u32) -> bool {
         self.targets & waiting != 0 || self.deficit > 0
+    }
+
+    /// Returns the start times of the openings, and of the probe that uses an idle connection.
+    fn pending(&self) -> impl Iterator<Item = Instant> {
+        self.openings.iter().copied().chain(self.borrowed)
     }
 }
 
@@ -79,7 +87,8 @@ struct Planner<'a> {
     waiting: u32,
     /// Number of remaining permits of each Pod.
     permits: Vec<usize>,
-    /// Number of openings to each Pod that are younger than [`SLOW`] and cover no waiter yet.
+    /// Number of openings to each Pod that are younger than [`SLOW`] and cover no waiter yet. Includes the connection
+    /// that a probe uses.
     young: Vec<usize>,
     /// Number of all openings to each Pod.
     total: Vec<usize>,
@@ -109,7 +118,7 @@ pub(crate) fn plan(
         limits,
         waiting,
         permits: pods.iter().map(|pod| pod.permits).collect(),
-        young: pods.iter().map(|pod| pod.openings.iter().filter(|start| !is_slow(**start, now)).count()).collect(),
+        young: pods.iter().map(|pod| pod.pending().filter(|start| !is_slow(*start, now)).count()).collect(),
         total,
         room: limits
             .total
@@ -191,7 +200,7 @@ impl Planner<'_> {
         };
         for pod in self.pods.iter().filter(|pod| pod.is_wanted(self.waiting)) {
             pod.not_before.into_iter().for_each(&mut at);
-            pod.openings.iter().for_each(|start| at(*start + SLOW));
+            pod.pending().for_each(|start| at(start + SLOW));
         }
         if !self.plan.open.is_empty() {
             at(self.now + SLOW);

@@ -138,7 +138,7 @@ impl Conn {
             driver: self.driver.clone(),
             token: self.cancel_token(),
             expires_at: self.expires_at,
-            last_use: (self.record.sent(), self.pod().shared().clock.now()),
+            last_use: (self.record.sent_by_callers(), self.pod().shared().clock.now()),
         }
     }
 }
@@ -218,7 +218,8 @@ pub(crate) struct ConnHandle {
     token: CancelToken,
     /// End of the connection's lifetime, in milliseconds of the pool's clock.
     pub(crate) expires_at: u64,
-    /// Number of requests at the last check by the upkeep task, and the time of the check that first found this number.
+    /// Number of the callers' requests at the last check by the upkeep task, and the time of the check that first found
+    /// this number.
     last_use: (u64, u64),
 }
 
@@ -230,7 +231,7 @@ impl ConnHandle {
 
     /// Returns the time since a check by the upkeep task last found a new request on the connection.
     pub(crate) fn unused_for(&mut self, now: u64) -> u64 {
-        let sent = self.record.sent();
+        let sent = self.record.sent_by_callers();
         if self.last_use.0 != sent {
             self.last_use = (sent, now);
         }

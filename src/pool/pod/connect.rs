@@ -84,7 +84,14 @@ async fn run(permit: Permit, opening: Opening) {
                 pod.park(conn);
             } else if conn.record.has_ended() {
                 let attempt = pod.endpoint.attempt(Phase::Startup, "the session ended immediately after startup");
-                lock(&pod.last_failure).dial_failed(Class::NotReady, attempt, began, Instant::now(), random());
+                lock(&pod.last_failure).dial_failed(
+                    Class::NotReady,
+                    attempt,
+                    began,
+                    Instant::now(),
+                    shared.fleet,
+                    random(),
+                );
             }
             // Last: dropping `opening` wakes the opener, which must see the connection or the failure.
             drop(opening);
@@ -103,7 +110,14 @@ async fn run(permit: Permit, opening: Opening) {
                 // dials again without a backoff.
                 return drop((permit, opening));
             }
-            if lock(&pod.last_failure).dial_failed(class, attempt.clone(), began, Instant::now(), random()) {
+            if lock(&pod.last_failure).dial_failed(
+                class,
+                attempt.clone(),
+                began,
+                Instant::now(),
+                shared.fleet,
+                random(),
+            ) {
                 emit_refusal(&pod, class, &attempt);
             }
             shared.send(Message::DialFailed { pod: pod.serial, class });

@@ -1,6 +1,6 @@
 //! The last failure of a Pod, and the backoff that failed dials cause.
 
-use super::jitter::jittered;
+use super::{fleet::Fleet, jitter::jittered};
 use crate::{
     error::Attempt,
     time::{Duration, Instant},
@@ -29,7 +29,8 @@ pub(crate) struct LastFailure {
 impl LastFailure {
     /// Records the failure of a dial that began at `started`, and starts a backoff of 50 ms. The backoff doubles with
     /// each further failure, up to 1 s. Dials that were already in progress when a dial failed count as part of the
-    /// same failure. Returns true if the failure is a [new refusal](Self::report_refusal).
+    /// same failure. In a large fleet, each backoff is at least the fleet's dial interval. Returns true if the failure
+    /// is a [new refusal](Self::report_refusal).
     ///
     /// `unit` is a random number from 0 to 1 for the [`JITTER`] of the backoff. Without jitter, clients that lose a
     /// server at the same moment would also redial it at the same moment.
@@ -39,16 +40,23 @@ impl LastFailure {
         attempt: Attempt,
         started: Instant,
         now: Instant,
+        fleet: Fleet,
         unit: f64,
     ) -> bool {
         let is_new = self.report_refusal(class);
         self.last = Some((class, attempt));
         if self.failed_at.is_none_or(|failed_at| failed_at < started) {
-            self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+            self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX).max(fleet.dial_interval());
             self.not_before = Some(now + jittered(self.backoff, JITTER, unit));
             self.failed_at = Some(now);
         }
         is_new
+    }
+
+    /// Delays the next dial until `until`, because the Pod has lost a session and a probe will find out whether the
+    /// server still accepts connections.
+    pub(crate) fn hold(&mut self, until: Instant) {
+        self.not_before = self.not_before.max(Some(until));
     }
 
     /// Records a failed probe. Returns true if the failure is a [new refusal](Self::report_refusal).
@@ -107,7 +115,7 @@ mod tests {
 
     fn fail(failure: &mut LastFailure, started: Instant, now: Instant, unit: f64) -> Duration {
         let attempt = Endpoint::new(([127, 0, 0, 1], 5432).into()).attempt(Phase::Tcp, "refused");
-        failure.dial_failed(Class::NotReady, attempt, started, now, unit);
+        failure.dial_failed(Class::NotReady, attempt, started, now, Fleet::new(None), unit);
         failure.not_before(now).map_or(Duration::ZERO, |at| at - now)
     }
 
@@ -129,12 +137,25 @@ mod tests {
     }
 
     #[test]
+    fn each_backoff_of_a_large_fleet_is_at_least_its_dial_interval() {
+        let (now, fleet) = (Instant::now(), Fleet::new(Some(500)));
+        let attempt = Endpoint::new(([127, 0, 0, 1], 5432).into()).attempt(Phase::Tcp, "refused");
+        let mut failure = LastFailure::default();
+        failure.dial_failed(Class::NotReady, attempt, now, now, fleet, 0.5);
+        assert_eq!(failure.not_before(now), Some(now + fleet.dial_interval()));
+        failure.hold(now + Duration::from_secs(1));
+        assert_eq!(failure.not_before(now), Some(now + fleet.dial_interval()), "the later end applies");
+        failure.probe_passed();
+        assert_eq!(failure.not_before(now), None);
+    }
+
+    #[test]
     fn a_passed_probe_ends_the_backoff_unless_the_server_is_full() {
         let now = Instant::now();
         for (class, continues) in [(Class::NotReady, false), (Class::Full, true)] {
             let attempt = Endpoint::new(([127, 0, 0, 1], 5432).into()).attempt(Phase::Startup, "refused");
             let mut failure = LastFailure::default();
-            failure.dial_failed(class, attempt, now, now, 0.5);
+            failure.dial_failed(class, attempt, now, now, Fleet::new(None), 0.5);
             failure.probe_passed();
             assert_eq!(failure.not_before(now).is_some(), continues, "{class:?}");
         }

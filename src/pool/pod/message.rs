@@ -25,6 +25,8 @@ pub(crate) enum Message {
     Outlier { pod: u64, cause: String },
     /// Callers have requested the targets in this bit set.
     TargetsRequested { targets: u32 },
+    /// Callers wait for the targets in this bit set, and no Pod can serve them.
+    Starving { targets: u32 },
     /// The application has requested to forget the timelines that the pool has seen.
     ForgetHistory,
     /// A connection to this Pod could not be opened.

@@ -23,8 +23,10 @@ pub(crate) mod clock;
 pub(crate) mod conn;
 pub(crate) mod connect;
 pub(crate) mod connection_limit;
+mod connection_probe;
 pub(crate) mod counters;
 pub(crate) mod deposit;
+pub(crate) mod fleet;
 pub(crate) mod jitter;
 pub(crate) mod lag_gauge;
 pub(crate) mod last_failure;
@@ -55,6 +57,7 @@ use deadpool::unmanaged;
 use tokio::sync::Notify;
 
 use self::{
+    borrowed::BorrowedSince,
     client::Client,
     conn::Conn,
     lag_gauge::LagGauge,
@@ -81,6 +84,8 @@ pub(crate) struct Pod {
     pub(crate) endpoint: Endpoint,
     pub(crate) slot: SlotHandle,
     idle: unmanaged::Pool<Box<Conn>>,
+    /// The idle connection that the prober uses.
+    borrowed: BorrowedSince,
     /// Number of permits taken, one for each connection that is open or being opened.
     open: AtomicUsize,
     /// The maximum of `open`.
@@ -112,6 +117,7 @@ impl Pod {
             endpoint,
             slot,
             idle: unmanaged::Pool::new(shared.limits.pool_size),
+            borrowed: BorrowedSince::default(),
             open: AtomicUsize::new(0),
             size: AtomicUsize::new(shared.limits.pool_size),
             openings: Mutex::default(),
@@ -316,6 +322,9 @@ impl Pod {
     pub(crate) fn miss(&self) {
         // Relaxed: the opener's `Notify` makes the flag visible to the opener.
         if self.permits() > 0
+            // The prober has just returned an idle connection, or will return it soon.
+            && self.borrowed_since().is_none()
+            && !self.has_idle()
             && self.opening() < self.shared.limits.handshakes_per_pod
             && !self.missed.swap(true, Ordering::Relaxed)
         {
@@ -349,12 +358,7 @@ impl Pod {
     /// Returns true if the Pod has an idle connection. Never misses a connection that became idle before a change of
     /// the slot's word that the caller has read: deadpool increments its count before a connection can be taken.
     pub(crate) fn has_idle(&self) -> bool {
-        self.idle() > 0
-    }
-
-    /// Returns the number of idle connections.
-    pub(crate) fn idle(&self) -> usize {
-        self.idle.status().available
+        self.idle.status().available > 0
     }
 
     // === upkeep ===

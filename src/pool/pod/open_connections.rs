@@ -88,10 +88,11 @@ impl OpenConnections {
         totals
     }
 
-    /// Returns the state of the requests on the connections that have not ended.
+    /// Returns the state of the callers' requests on the connections that have not ended.
     pub(crate) fn activity(&self) -> Activity {
         let state = lock(&self.0);
-        let live = state.handles.iter().filter(|handle| !handle.record.has_ended());
+        let is_live = |handle: &&ConnHandle| !handle.record.has_ended() && !handle.record.is_probing();
+        let live = state.handles.iter().filter(is_live);
         live.fold(Activity::default(), |Activity { outstanding, failure_run }, handle| Activity {
             outstanding: outstanding || handle.record.outstanding() > 0,
             failure_run: failure_run.max(handle.record.failed().1),

@@ -13,8 +13,8 @@ use tokio::{
 
 use super::{
     alarms::Alarms, client::Client, clock::Clock, conn::Reason, connection_limit::ConnectionLimit,
-    counters::LabelledCounter, message::Message, metrics::PoolMetrics, prober::ProbeFactory, resolved::Resolved,
-    urgent_probing::UrgentProbing, wait_queue::WaitQueue,
+    counters::LabelledCounter, fleet::Fleet, message::Message, metrics::PoolMetrics, prober::ProbeFactory,
+    resolved::Resolved, urgent_probing::UrgentProbing, wait_queue::WaitQueue,
 };
 use crate::{
     config::{Limits, Target},
@@ -41,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) waiters: WaitQueue<Client>,
     pub(crate) alarms: Arc<Alarms>,
     pub(crate) urgent_probing: UrgentProbing,
+    pub(crate) fleet: Fleet,
     /// Updated by the upkeep. Read by the probers after a timeout.
     pub(crate) local_health: Mutex<LocalHealth>,
     pub(crate) clock: Clock,

@@ -1,33 +1,46 @@
-//! Urgent probing: short probe intervals for all Pods while a caller waits and no Pod can serve the role that the
-//! caller requested.
+//! Urgent probing: short intervals between the checks of all Pods while a caller waits and no Pod can serve the role
+//! that the caller requested.
 
 use tokio::sync::{Notify, futures::Notified};
 
-use super::jitter::jittered;
+use super::fleet::{Fleet, lengthened};
 use crate::{
     sync::{Mutex, lock},
     time::{Duration, Instant},
 };
 
-/// Probe interval of each Pod during the first [`FAST_FOR`] of urgent probing.
+/// Interval between two checks of each Pod during the first [`FAST_FOR`] of urgent probing.
 pub(crate) const FAST: Duration = Duration::from_millis(50);
-/// Probe interval of each Pod after [`FAST_FOR`].
-pub(crate) const SLOWER: Duration = Duration::from_millis(250);
-/// Time after which the probe interval grows from [`FAST`] to [`SLOWER`].
+/// Interval after [`FAST_FOR`]. With the jitter, at most 100 ms.
+pub(crate) const SLOWER: Duration = Duration::from_millis(80);
+/// Time after which the interval grows from [`FAST`] to [`SLOWER`].
 pub(crate) const FAST_FOR: Duration = Duration::from_secs(5);
 
-/// Jitter of a probe interval, as a fraction in either direction.
-const JITTER: f64 = 0.2;
+/// The next check of a Pod.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Check {
+    /// A Sync or a probe on an open connection.
+    OnConnection,
+    /// A probe that opens a connection.
+    Dial,
+    /// A probe that opens a connection after a failed one.
+    Redial,
+}
 
 /// The state of urgent probing, shared by the opener and all probers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct UrgentProbing {
+    fleet: Fleet,
     /// Start of the current period of urgent probing.
     since: Mutex<Option<Instant>>,
     began: Notify,
 }
 
 impl UrgentProbing {
+    pub(crate) fn new(fleet: Fleet) -> Self {
+        Self { fleet, since: Mutex::default(), began: Notify::new() }
+    }
+
     /// Starts or ends urgent probing. `needed` is true while a caller waits and no Pod can serve the role that it
     /// requested.
     pub(crate) fn set(&self, needed: bool, now: Instant) {
@@ -42,12 +55,20 @@ impl UrgentProbing {
         }
     }
 
-    /// Returns the current probe interval, or `None` if urgent probing is off. `unit` is a random number from 0 to 1
-    /// for the jitter, which spreads the probes of many clients over time.
-    pub(crate) fn interval(&self, now: Instant, unit: f64) -> Option<Duration> {
+    /// Returns the time of the next check of a Pod whose last check was at `last`, or `None` if urgent probing is off.
+    /// `unit` is a random number from 0 to 1.
+    ///
+    /// The first check of a period comes after a random part of the interval, because other clients may have lost the
+    /// same Pod at the same moment. A Pod that was dialed in vain is not dialed earlier because of that.
+    pub(crate) fn next_check(&self, last: Instant, now: Instant, check: Check, unit: f64) -> Option<Instant> {
         let since = (*lock(&self.since))?;
         let interval = if now < since + FAST_FOR { FAST } else { SLOWER };
-        Some(jittered(interval, JITTER, unit))
+        let interval = interval.max(match check {
+            Check::OnConnection => self.fleet.sync_interval(),
+            Check::Dial | Check::Redial => self.fleet.dial_interval(),
+        });
+        let is_first = last < since && check != Check::Redial;
+        Some(if is_first { since + interval.mul_f64(unit) } else { last + lengthened(interval, unit) })
     }
 
     /// Waits for the next start of urgent probing. Cancel-safe.
@@ -61,16 +82,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probes_fast_then_slower_until_no_longer_needed() {
-        let urgent_probing = UrgentProbing::default();
+    fn checks_fast_then_slower_until_no_longer_needed() {
+        let urgent_probing = UrgentProbing::new(Fleet::new(None));
         let now = Instant::now();
-        assert_eq!(urgent_probing.interval(now, 0.5), None);
+        let next = |last: Instant, now, unit| urgent_probing.next_check(last, now, Check::OnConnection, unit);
+        assert_eq!(next(now, now, 0.5), None);
         urgent_probing.set(true, now);
         urgent_probing.set(true, now + FAST_FOR);
-        assert_eq!(urgent_probing.interval(now, 0.5), Some(FAST));
-        assert_eq!(urgent_probing.interval(now, 0.0), Some(FAST.mul_f64(0.8)));
-        assert_eq!(urgent_probing.interval(now + FAST_FOR, 0.5), Some(SLOWER));
+        assert_eq!(next(now, now, 0.0), Some(now + FAST));
+        assert_eq!(next(now, now, 1.0), Some(now + FAST.mul_f64(1.25)));
+        let later = now + FAST_FOR;
+        assert_eq!(next(later, later, 0.0), Some(later + SLOWER));
+        assert!(next(later, later, 1.0) <= Some(later + Duration::from_millis(100)));
         urgent_probing.set(false, now);
-        assert_eq!(urgent_probing.interval(now, 0.5), None);
+        assert_eq!(next(now, now, 0.5), None);
+    }
+
+    #[test]
+    fn the_first_check_comes_after_a_random_part_of_the_interval() {
+        let urgent_probing = UrgentProbing::new(Fleet::new(Some(480)));
+        let now = Instant::now() + Duration::from_secs(10);
+        urgent_probing.set(true, now);
+        let last = now - Duration::from_secs(3);
+        for unit in [0.0, 0.3, 1.0] {
+            let next = urgent_probing.next_check(last, now, Check::OnConnection, unit);
+            assert_eq!(next, Some(now + Duration::from_secs(1).mul_f64(unit)));
+        }
+        let redial = urgent_probing.next_check(now - Duration::from_millis(10), now, Check::Redial, 0.0);
+        assert!(redial > Some(now + Duration::from_secs(2)), "the dial interval has not passed");
     }
 }

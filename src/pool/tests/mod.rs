@@ -19,6 +19,7 @@
 
 mod absence;
 mod action;
+mod fleet;
 mod invariants;
 mod simulation;
 mod world;

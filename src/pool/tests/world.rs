@@ -14,9 +14,14 @@ use crate::{
     discovery::{Resolution, Resolve, ResolveError},
     endpoint::{Endpoint, Role},
     error::Phase,
-    pool::pod::{Pod, message::Probed, prober::Probe, test_dials::TestDial},
+    pool::pod::{
+        Pod,
+        message::{Message, Probed},
+        prober::{Probe, Watched},
+        test_dials::TestDial,
+    },
     sync::lock,
-    wire::{Class, server_facts::ServerFacts},
+    wire::{Class, connection_observer::Evidence, server_facts::ServerFacts},
 };
 
 /// The system identifier of the pool's cluster.
@@ -147,6 +152,22 @@ impl Resolve for SharedWorld {
 }
 
 impl Probe for SharedWorld {
+    fn watch_for_promotion<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Watched> + Send + 'a>> {
+        Box::pin(async move {
+            let mut world = lock(&self.0);
+            let Server { behavior, facts, .. } = world.servers[number(pod)];
+            if !matches!(behavior, Behavior::Passes | Behavior::Full) {
+                return Watched::NoResponse;
+            }
+            if let Some(report) = world.reports.get_mut(&pod.serial) {
+                report.reported_role = Some(facts.role);
+            }
+            let evidence = Evidence::Role(facts.role);
+            pod.shared().send(Message::Observed { pod: pod.serial, generation: pod.generation(), evidence });
+            Watched::Responded
+        })
+    }
+
     fn test_dial<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = TestDial> + Send + 'a>> {
         Box::pin(async move {
             let mut world = lock(&self.0);

@@ -19,6 +19,7 @@ use crate::{
     error::Phase,
     pool::pod::{
         connection_limit::{ConnectionLimit, Division},
+        fleet::Fleet,
         wait_queue::{WaitQueue, Waiting, Wake},
     },
     time::{Duration, Instant},
@@ -135,6 +136,7 @@ impl World {
             targets: pod.slot.targets(),
             permits: pod.size.get().saturating_sub(pod.open.get()),
             openings: pod.dials.borrow().iter().map(|(start, _)| *start).collect(),
+            borrowed: None,
             deficit: 0,
             not_before: pod.failure.borrow().not_before(self.now),
             unresponsive: false,
@@ -188,7 +190,14 @@ impl World {
                     self.core.on_check_in(pod, flags.closed(), flags.has_waiters());
                 } else {
                     let attempt = Endpoint::new(([127, 0, 0, 1], 5432).into()).attempt(Phase::Tcp, "refused");
-                    pod.failure.borrow_mut().dial_failed(Class::NotReady, attempt, start, self.now, 0.5);
+                    pod.failure.borrow_mut().dial_failed(
+                        Class::NotReady,
+                        attempt,
+                        start,
+                        self.now,
+                        Fleet::new(None),
+                        0.5,
+                    );
                     pod.open.set(pod.open.get() - 1);
                     self.core.limit.release();
                 }

@@ -54,6 +54,17 @@ fn an_opening_covers_one_waiter_until_it_is_slow() {
 }
 
 #[test]
+fn a_connection_that_a_probe_uses_covers_one_waiter_until_the_probe_is_slow() {
+    let start = Instant::now();
+    let mut pods = [pod(&[Target::Any], 8)];
+    pods[0].borrowed = Some(start);
+    let early = first(start + SLOW / 2, &pods, &[(Target::Any, 1)], LIMITS);
+    assert_eq!((early.open, early.again_at), (vec![], Some(start + SLOW)));
+    assert_eq!(first(start + SLOW / 2, &pods, &[(Target::Any, 2)], LIMITS).open, [0], "covers one waiter only");
+    assert_eq!(first(start + SLOW, &pods, &[(Target::Any, 1)], LIMITS).open, [0]);
+}
+
+#[test]
 fn one_opening_does_not_cover_waiters_of_two_classes() {
     let now = Instant::now();
     let mut pods = [pod(&[Target::Any, Target::Primary], 8), pod(&[Target::Any, Target::Standby], 8)];
@@ -132,6 +143,7 @@ proptest! {
             targets,
             permits,
             openings: ages.into_iter().map(|age| now - Duration::from_millis(age)).collect(),
+            borrowed: None,
             deficit,
             not_before: in_backoff.then_some(now + SLOW),
             unresponsive,

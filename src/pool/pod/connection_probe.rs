@@ -1,0 +1,302 @@
+//! Probes over the network.
+//!
+//! A probe uses an idle pooled connection if there is one, so that probing costs the server no session of its own. If
+//! there is none, the probe uses a connection that only probes use, whose `application_name` ends in `/probe`. That
+//! connection is closed as soon as an idle pooled one can replace it.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering},
+};
+
+use tokio::time::timeout;
+
+use super::{
+    Pod,
+    borrowed::Borrowed,
+    connect::{connection_observer, to_attempt},
+    message::Probed,
+    prober::{PROBE_GENERATION, Probe, Watched},
+    shared::Shared,
+    test_dials::TestDial,
+};
+use crate::{
+    endpoint::Role,
+    error::{BoxError, Phase},
+    sync::lock,
+    time::{Duration, Instant},
+    wire::{
+        Class, classify,
+        connection_observer::ConnectionObserver,
+        dial::Dialled,
+        record::Record,
+        server_facts::{self, FactQuery, QueryError, Session},
+    },
+};
+
+/// Maximum number of times for which the timeout of a probe is extended while this client is late.
+const EXTENSIONS: u32 = 2;
+
+/// Probes one Pod.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionProbe {
+    /// The connection that only probes use.
+    own: Option<Dialled>,
+    /// True if the last probe could not use an idle connection because of the session state that callers have set.
+    needs_own: bool,
+    /// True if the last Sync to a standby has not been answered.
+    unanswered: bool,
+    query: FactQuery,
+}
+
+impl Probe for ConnectionProbe {
+    fn probe<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Probed> + Send + 'a>> {
+        Box::pin(self.run(pod))
+    }
+
+    fn watch_for_promotion<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = Watched> + Send + 'a>> {
+        Box::pin(self.sync_standby(pod))
+    }
+
+    fn dials(&self, pod: &Pod) -> bool {
+        // Relaxed: set by this task.
+        pod.probe_afresh.load(Ordering::Relaxed) || self.lacks_connection(pod)
+    }
+
+    fn lacks_connection(&self, pod: &Pod) -> bool {
+        self.own.as_ref().is_none_or(|own| own.record.has_ended()) && (self.needs_own || !pod.has_idle())
+    }
+
+    fn release(&mut self, pod: &Pod) {
+        if !self.needs_own && pod.has_idle() {
+            self.own = None;
+        }
+    }
+
+    fn test_dial<'a>(&'a mut self, pod: &'a Arc<Pod>) -> Pin<Box<dyn Future<Output = TestDial> + Send + 'a>> {
+        Box::pin(test_dial(pod))
+    }
+}
+
+impl ConnectionProbe {
+    async fn run(&mut self, pod: &Arc<Pod>) -> Probed {
+        // Relaxed: a hint, ordered by `probe_wanted`.
+        let afresh = pod.probe_afresh.swap(false, Ordering::Relaxed);
+        if afresh {
+            self.own = None;
+        } else if let Some(idle) = pod.borrow_idle() {
+            match self.run_on_idle(pod, idle).await {
+                Some(outcome) => {
+                    self.needs_own = false;
+                    self.own = None;
+                    return outcome;
+                }
+                None => self.needs_own = true,
+            }
+        }
+        // If the previous connection has ended, the probe uses another one: the end of a session alone proves nothing
+        // about the Pod.
+        let own = match self.own.take_if(|own| !own.record.has_ended()) {
+            Some(own) => own,
+            None => match dial(pod, std::mem::take(&mut self.unanswered)).await {
+                Ok(own) => own,
+                Err(failed) => return failed,
+            },
+        };
+        let outcome =
+            probe_on(pod, dedicated(&own), &mut self.query).await.unwrap_or_else(|error| failed_query(pod, error));
+        if matches!(outcome, Probed::Passed { .. }) {
+            self.own = Some(own);
+        }
+        outcome
+    }
+
+    /// Probes the Pod on an idle pooled connection. Returns `None` if the session state that callers have set makes the
+    /// connection unsuitable.
+    async fn run_on_idle(&mut self, pod: &Pod, idle: Borrowed) -> Option<Probed> {
+        // Only a new session shows whether a primary is still read-only by default.
+        if is_read_only_primary(&idle.record) {
+            idle.give_back().await;
+            return None;
+        }
+        match probe_on(pod, pooled(&idle), &mut self.query).await {
+            Ok(outcome) => {
+                if matches!(outcome, Probed::Passed { .. }) {
+                    idle.give_back().await;
+                }
+                Some(outcome)
+            }
+            Err(error) => {
+                tracing::debug!(endpoint = %pod.endpoint, %error, "the probe needs a connection of its own");
+                idle.give_back().await;
+                None
+            }
+        }
+    }
+
+    /// Sends a bare Sync to a standby. PostgreSQL 14 and later report a promotion with the response (the parameter
+    /// `in_hot_standby`).
+    async fn sync_standby(&mut self, pod: &Pod) -> Watched {
+        if let Some(idle) = pod.borrow_idle() {
+            let watched = sync_if_standby(pod, pooled(&idle)).await;
+            self.unanswered = watched == Watched::NoResponse;
+            if watched != Watched::NoResponse {
+                idle.give_back().await;
+            }
+            return watched;
+        }
+        match self.own.as_ref().filter(|own| !own.record.has_ended()) {
+            Some(own) => sync_if_standby(pod, dedicated(own)).await,
+            None => Watched::NotReported,
+        }
+    }
+}
+
+fn pooled(idle: &Borrowed) -> Session<'_> {
+    Session { client: &idle.wrapper, record: &idle.record, pooled: true }
+}
+
+fn dedicated(own: &Dialled) -> Session<'_> {
+    Session { client: &own.client, record: &own.record, pooled: false }
+}
+
+async fn sync_if_standby(pod: &Pod, session: Session<'_>) -> Watched {
+    let Session { client, record, .. } = session;
+    if record.role() != Role::Standby || !record.reports_role() {
+        return Watched::NotReported;
+    }
+    match timeout(pod.shared().limits.probe_timeout, client.check_connection()).await {
+        Ok(Ok(())) => Watched::Responded,
+        Ok(Err(_)) | Err(_) => Watched::NoResponse,
+    }
+}
+
+fn is_read_only_primary(record: &Record) -> bool {
+    record.read_only() && record.role() == Role::Primary
+}
+
+/// Probes the Pod on an open connection. Returns an error only if the server rejects the query on a pooled session.
+async fn probe_on(pod: &Pod, session: Session<'_>, query: &mut FactQuery) -> Result<Probed, QueryError> {
+    let record = session.record;
+    let shared = pod.shared();
+    let reads = || pod.connections.totals().reads + if session.pooled { 0 } else { record.reads() };
+    let before = reads();
+    let sent = Instant::now();
+    match with_timeout(shared, shared.limits.probe_timeout, server_facts::probe(session, query)).await {
+        Ok(Ok((took, facts))) => {
+            let read_only = record.read_only();
+            // `ALTER DATABASE … SET default_transaction_read_only` affects only new sessions. While a primary is
+            // read-only, each probe opens a new session, which has the setting's current value.
+            if is_read_only_primary(record) {
+                pod.probe_afresh.store(true, Ordering::Relaxed); // read by the next probe, in the same task
+            }
+            Ok(Probed::Passed { facts, read_only, took, sent, received: Instant::now() })
+        }
+        Ok(Err(error)) => match classify(&error).class {
+            Class::Statement if session.pooled => Err(error),
+            _ => Ok(failed_query(pod, error)),
+        },
+        // A timeout is conclusive only if no connection to the Pod, including the probe's own, received anything during
+        // the probe, and if this client was not starved of CPU.
+        Err(TimedOut { conclusive }) => {
+            shared.counters.timed_out.increment(Phase::Probe);
+            let unresponsive = conclusive && reads() == before;
+            let cause = format!("no answer within {:?}", sent.elapsed()).into();
+            Ok(failed(pod, unresponsive, unresponsive.then_some(sent), Class::NotReady, cause))
+        }
+    }
+}
+
+/// A probe has timed out. The timeout is conclusive unless this client itself was late.
+#[derive(Debug)]
+struct TimedOut {
+    conclusive: bool,
+}
+
+/// Waits for the response to a probe. If this client was late while it waited, because it was stopped or starved of
+/// CPU, waits again, for a longer time, up to [`EXTENSIONS`] times.
+async fn with_timeout<T>(shared: &Shared, limit: Duration, response: impl Future<Output = T>) -> Result<T, TimedOut> {
+    let mut response = pin!(response);
+    let mut limit = limit;
+    for extensions in 0.. {
+        let since = Instant::now();
+        if let Ok(done) = timeout(limit, response.as_mut()).await {
+            return Ok(done);
+        }
+        let late = lock(&shared.local_health).was_late(since, since + limit, Instant::now());
+        if !late || extensions == EXTENSIONS {
+            return Err(TimedOut { conclusive: !late });
+        }
+        tracing::debug!("a probe's timeout is extended, because this process did not get enough CPU time");
+        limit *= 2;
+    }
+    unreachable!("the loop ends after the last extension")
+}
+
+/// Opens a probe connection. If the maximum number of probe handshakes are in progress, waits until one has finished.
+///
+/// `unanswered` is true if a Sync on another connection has just not been answered.
+async fn dial(pod: &Arc<Pod>, unanswered: bool) -> Result<Dialled, Probed> {
+    let shared = pod.shared();
+    // The semaphore is never closed, so `acquire` cannot fail.
+    let _handshake = shared.probe_handshakes.acquire().await;
+    let Some(dialer) = shared.dialer.get() else {
+        return Err(failed(pod, false, None, Class::NotReady, "the pool was dropped".into()));
+    };
+    let is_connected = pod.open() > 0 || unanswered;
+    let limits = &shared.limits;
+    // All open connections are in use or do not respond, so the probe tests whether the Pod is unresponsive.
+    let limit = if is_connected { limits.probe_timeout } else { limits.connect_timeout };
+    let (mut began, mut reads);
+    let mut attempts = 0..=EXTENSIONS;
+    let dialled = loop {
+        (began, reads) = (Instant::now(), pod.connections.totals().reads);
+        let observer = connection_observer(pod, PROBE_GENERATION);
+        let dialled = dialer.dial_for_probe(&pod.endpoint, observer, limit).await;
+        attempts.next();
+        // A dial that has timed out while this client was late proves nothing and is repeated.
+        let is_inconclusive = matches!(&dialled, Err(error) if error.unresponsive && shared.was_late_since(began));
+        if !is_inconclusive || attempts.is_empty() {
+            break dialled;
+        }
+    };
+    dialled.map_err(|error| {
+        // The server may be too busy to accept a connection in time, although it responds on others.
+        let timed_out = is_connected && began.elapsed() >= limit;
+        let responds = pod.connections.totals().reads != reads || !error.unresponsive;
+        let unresponsive_since = (error.unresponsive && !responds).then_some(began);
+        if timed_out && error.unresponsive {
+            // The Pod owes a response, or does not accept a further connection in time.
+            shared.counters.timed_out.increment(Phase::Probe);
+            let cause = format!("no answer within {limit:?}").into();
+            return failed(pod, !responds, unresponsive_since, Class::NotReady, cause);
+        }
+        let (class, attempt) = to_attempt(pod, error);
+        Probed::Failed { conclusive: !(timed_out && responds), unresponsive_since, class, attempt }
+    })
+}
+
+/// Opens and closes a connection to test whether the server accepts new ones. Obeys the same limit as [`dial`].
+async fn test_dial(pod: &Arc<Pod>) -> TestDial {
+    let shared = pod.shared();
+    // The semaphore is never closed, so `acquire` cannot fail.
+    let _handshake = shared.probe_handshakes.acquire().await;
+    let Some(dialer) = shared.dialer.get() else { return TestDial::Accepted };
+    // The connection reports no evidence, because its end proves nothing.
+    let observer = ConnectionObserver::new(|_| {});
+    match dialer.dial_for_probe(&pod.endpoint, observer, shared.limits.connect_timeout).await {
+        Err(error) if error.is_refusal() => TestDial::Refused(to_attempt(pod, error).1),
+        Err(error) if error.unresponsive => TestDial::TimedOut,
+        Ok(_) | Err(_) => TestDial::Accepted,
+    }
+}
+
+fn failed_query(pod: &Pod, error: QueryError) -> Probed {
+    failed(pod, true, None, classify(&error).class, error.into())
+}
+
+fn failed(pod: &Pod, conclusive: bool, unresponsive_since: Option<Instant>, class: Class, cause: BoxError) -> Probed {
+    let attempt = pod.endpoint.attempt(Phase::Probe, cause);
+    Probed::Failed { conclusive, unresponsive_since, class, attempt }
+}
