@@ -22,6 +22,7 @@
 //! While `POLLING` and `WOKEN` are both clear, the driver has taken and counted every request of the returning thread:
 //! a request that is still in the channel has set `WOKEN`, or the poll that will take it has not ended.
 
+mod latency;
 mod owner;
 
 use std::pin::pin;
@@ -30,13 +31,11 @@ use tokio::sync::Notify;
 
 pub(crate) use self::owner::RecordOwner;
 use super::outcome::Outcome;
+pub(crate) use super::stale_statements::StaleStatements;
 use crate::{
     endpoint::Role,
     sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
-    time::Duration,
 };
-
-pub(crate) use super::stale_statements::StaleStatements;
 
 /// The driver is being polled.
 const POLLING: u8 = 1;
@@ -47,11 +46,6 @@ const WATCHED: u8 = 4;
 
 /// The transaction status of ReadyForQuery when no transaction is open (PostgreSQL manual, "Message Formats").
 pub(crate) const IDLE: u8 = b'I';
-
-/// Number of requests with statements, from the start of a connection, whose durations are not counted. A new session
-/// reads the system catalogs into its caches, and plans a prepared statement at each of its first five executions, so
-/// its first statements take a multiple of the usual time.
-const COLD: u64 = 10;
 
 /// The state of one connection, as observed by its driver and its tap.
 ///
@@ -94,11 +88,12 @@ pub(crate) struct Record {
     /// The part of `answered` that executed at least one statement.
     executed: AtomicU64,
     /// Total time from sending a request to receiving its ReadyForQuery, over all requests in `executed` except the
-    /// first [`COLD`], in microseconds.
+    /// first [`COLD`](latency::COLD), in microseconds.
     warm_micros: AtomicU64,
     /// True if the current checkout has the target `any`, which accepts every Pod regardless of its role.
     any_pod: AtomicBool,
-    /// The part of `executed`, without the first [`COLD`] requests, from checkouts with the target `any`.
+    /// The part of `executed`, without the first [`COLD`](latency::COLD) requests, from checkouts with the target
+    /// `any`.
     warm_any: AtomicU64,
     /// The part of `warm_micros` from checkouts with the target `any`.
     warm_any_micros: AtomicU64,
@@ -265,34 +260,6 @@ impl Record {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Returns the total number of completed requests. Pipelined requests count as one.
-    pub(crate) fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
-    }
-
-    /// Returns the number of completed requests that executed a statement, and their total duration, without the first
-    /// [`COLD`] ones of the connection. Other requests, for example pings, do not show how fast the Pod executes
-    /// statements.
-    pub(crate) fn warm(&self) -> (u64, Duration) {
-        let micros = self.warm_micros.load(Ordering::Relaxed);
-        (self.executed.load(Ordering::Relaxed).saturating_sub(COLD), Duration::from_micros(micros))
-    }
-
-    /// Returns the part of [`warm`](Self::warm) from checkouts with the target `any`.
-    pub(crate) fn warm_any(&self) -> (u64, Duration) {
-        let micros = self.warm_any_micros.load(Ordering::Relaxed);
-        (self.warm_any.load(Ordering::Relaxed), Duration::from_micros(micros))
-    }
-
-    /// Sets whether the target of the current checkout is `any`. Stores only a change, because a store invalidates the
-    /// cache line for the readers of neighboring fields.
-    #[inline]
-    pub(crate) fn set_any_pod(&self, any: bool) {
-        if self.any_pod.load(Ordering::Relaxed) != any {
-            self.any_pod.store(any, Ordering::Relaxed);
-        }
-    }
-
     /// Returns the total number of requests that failed through a fault of the server, and the number of consecutive
     /// failures up to the last request.
     pub(crate) fn failed(&self) -> (u64, u32) {
@@ -411,29 +378,4 @@ impl Record {
             self.consecutive_failures.store(0, Ordering::Relaxed);
         }
     }
-
-    /// Counts a completed request. `executed` is true if the request executed a statement.
-    pub(super) fn count_answered(&self, took: Duration, executed: bool) {
-        self.answered.store(self.answered() + 1, Ordering::Relaxed);
-        if !executed || self.is_probing() {
-            return;
-        }
-        let executed = self.executed.load(Ordering::Relaxed);
-        self.executed.store(executed + 1, Ordering::Relaxed);
-        if executed < COLD {
-            return;
-        }
-        let add = |micros: &AtomicU64| {
-            let total = Duration::from_micros(micros.load(Ordering::Relaxed)) + took;
-            micros.store(u64::try_from(total.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        };
-        add(&self.warm_micros);
-        if self.any_pod.load(Ordering::Relaxed) {
-            self.warm_any.store(self.warm_any.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            add(&self.warm_any_micros);
-        }
-    }
 }
-
-#[cfg(all(test, not(podpool_loom)))]
-mod tests;

@@ -63,7 +63,9 @@ impl Pod {
 
     /// Closes idle connections that have ended, until one is found that has not.
     pub(crate) fn discard_ended(&self) {
-        self.borrow_idle().map(Borrowed::end);
+        if let Some(idle) = self.borrow_idle() {
+            idle.end();
+        }
     }
 
     /// Ends the use of an idle connection by a probe.
