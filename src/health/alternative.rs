@@ -37,13 +37,15 @@ pub(crate) struct Address {
     pub(crate) identity: Option<Identity>,
     pub(crate) is_ipv6: bool,
     pub(crate) usability: Usability,
+    /// True if the last decision was to use another address instead.
+    pub(crate) is_alternative: bool,
     /// True if callers are served over this address at present.
     pub(crate) in_use: bool,
 }
 
 /// Returns, for each alternative address, the index of the address that is used instead. Returns `None` for each
-/// address that is not an alternative. Of two families that are equally usable, the one in use stays in use; if both
-/// or none are, IPv4 is chosen.
+/// address that is not an alternative. Of two families that are equally usable, the one that was chosen before stays
+/// chosen. At the first decision, the family in use is chosen, and IPv4 if both or none are.
 pub(crate) fn alternatives(addresses: &[Address]) -> Vec<Option<usize>> {
     let mut result = vec![None; addresses.len()];
     let mut servers: BTreeMap<Identity, [Vec<usize>; 2]> = BTreeMap::new();
@@ -55,7 +57,8 @@ pub(crate) fn alternatives(addresses: &[Address]) -> Vec<Option<usize>> {
     for families in servers.values().filter(|families| families.iter().all(|family| !family.is_empty())) {
         let rank = |family: &[usize]| {
             let best = family.iter().map(|&index| addresses[index].usability).max();
-            (best, family.iter().any(|&index| addresses[index].in_use))
+            let any = |is: fn(&Address) -> bool| family.iter().any(|&index| is(&addresses[index]));
+            (best, any(|address| !address.is_alternative), any(|address| address.in_use))
         };
         let [ipv4, ipv6] = families;
         let (used, other) = if rank(ipv6) > rank(ipv4) { (ipv6, ipv4) } else { (ipv4, ipv6) };
@@ -73,7 +76,7 @@ mod tests {
 
     const fn address(started: u64, is_ipv6: bool) -> Address {
         let identity = Some(Identity { system: 7, started });
-        Address { identity, is_ipv6, usability: Usability::Named, in_use: false }
+        Address { identity, is_ipv6, usability: Usability::Named, is_alternative: false, in_use: false }
     }
 
     #[test]
@@ -96,6 +99,9 @@ mod tests {
         assert_eq!(alternatives(&[ipv4, absent(ipv6)]), [None, Some(0)]);
         assert_eq!(alternatives(&[absent(ipv4), failing(ipv6)]), [None, Some(0)]);
         assert_eq!(alternatives(&[failing(ipv4), failing(ipv6)]), [Some(1), None]);
+        // A Pod that is suspect or late serves no callers.
+        let ipv4 = Address { is_alternative: true, ..ipv4 };
+        assert_eq!(alternatives(&[ipv4, Address { in_use: false, ..ipv6 }]), [Some(1), None]);
     }
 
     #[test]

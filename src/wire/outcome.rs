@@ -16,6 +16,8 @@
 //! The work was not applied if the error is this connection's last one, nothing was committed since the work began, and
 //! no other response is outstanding: the failed statement has aborted its transaction.
 
+use std::fmt;
+
 use tokio_postgres::Error;
 
 use super::{
@@ -28,11 +30,18 @@ use crate::{
 };
 
 /// An ErrorResponse that was received.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub(super) struct ReceivedError {
     pub(super) sqlstate: [u8; 5],
     /// The start of the message's text.
     pub(super) message: Vec<u8>,
+}
+
+impl fmt::Debug for ReceivedError {
+    /// Omits the text, which may contain the caller's data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReceivedError({})", String::from_utf8_lossy(&self.sqlstate))
+    }
 }
 
 impl ReceivedError {
@@ -157,8 +166,38 @@ impl Record {
             } else {
                 ended && is_loss(error)
             },
-            settled: answered && (ended || idle && exclusive),
+            // A connection that has ended can no longer send the rest of a request.
+            settled: answered && (ended || idle && exclusive && !self.is_write_blocked()),
             ended,
+        };
+        Verdict { applied: facts.applied(verdict.applied), ..verdict }
+    }
+
+    /// Returns the final state of the work that began at the mark, on a connection that is clean and is about to be
+    /// used by others.
+    pub(crate) fn settle(&self, since: WorkMark) -> Settled {
+        Settled { since, work: self.outcome.work(), last_error: lock(&self.outcome.last_error).clone() }
+    }
+}
+
+/// The final state of work whose requests have all been answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Settled {
+    since: WorkMark,
+    work: WorkMark,
+    last_error: Option<ReceivedError>,
+}
+
+impl Settled {
+    /// Classifies an error of the work.
+    pub(crate) fn judge(&self, error: &Error) -> Verdict {
+        let verdict = classify(error);
+        let facts = Facts {
+            executed: self.work.executed() != self.since.executed(),
+            committed: self.work.committed() != self.since.committed(),
+            own: self.last_error.as_ref().is_some_and(|last| last.is(error)),
+            settled: true,
+            ended: false,
         };
         Verdict { applied: facts.applied(verdict.applied), ..verdict }
     }

@@ -109,7 +109,7 @@ pub(crate) struct Record {
     parsed: AtomicU64,
     /// A [`StaleStatements`], or 0 for none.
     stale_statements: AtomicU8,
-    /// Whether work on the connection may have been applied.
+    /// The part of the state that shows whether work may have been applied.
     pub(crate) outcome: Outcome,
 }
 
@@ -146,16 +146,23 @@ impl Record {
         self.is_driver_idle()
             && self.is_answered()
             && self.status.load(Ordering::Relaxed) == IDLE
-            && !self.write_blocked.load(Ordering::Relaxed)
             && !self.ended.load(Ordering::Relaxed)
     }
 
-    /// Returns true if every response has arrived and the driver holds none that its caller has not received.
+    /// Returns true if every response has arrived and the driver holds none that its caller has not received. A request
+    /// that is only partly written is not counted as outstanding yet.
     #[inline]
     fn is_answered(&self) -> bool {
         self.outstanding.load(Ordering::Relaxed) == 0
+            && !self.is_write_blocked()
             && !self.copying.load(Ordering::Relaxed)
             && !self.undelivered.load(Ordering::Relaxed)
+    }
+
+    /// Returns true if the driver holds requests that the socket has not accepted.
+    #[inline]
+    pub(super) fn is_write_blocked(&self) -> bool {
+        self.write_blocked.load(Ordering::Relaxed)
     }
 
     /// Returns true if the driver is not being polled and has not been woken.

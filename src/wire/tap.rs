@@ -51,15 +51,15 @@ pub(crate) struct Tap {
     executed: u32,
     /// True if the current response contains an error that is a fault of the server.
     failed: bool,
-    /// Number of responses after which something may be committed.
+    /// Number of statements and errors after which something may be committed.
     committed: u32,
     /// True if the server itself has reported that it is a standby.
     in_hot_standby: bool,
     /// True if an ErrorResponse was received after the last ReadyForQuery. If the connection ends now, the server has
     /// announced it.
     error_received: bool,
-    /// True if a FATAL error was received. Every later read returns the end of the stream, because some poolers keep
-    /// the connection open.
+    /// True if a FATAL error was received, or a COPY failed after it had begun. Every later read returns the end of the
+    /// stream: some poolers keep the connection open after a FATAL error.
     fatal_received: bool,
     /// The violation of the protocol by the server. Every later read fails with this violation.
     violation: Option<Violation>,
@@ -158,7 +158,15 @@ impl Tap {
                 record.set_outstanding(outstanding);
                 let sent_at = first_request_at.take_if(|_| outstanding == 0);
                 if refused_copy {
+                    if outstanding == 0 {
+                        *executed = frontend.executed();
+                    }
                     return Ok(Action::Remove);
+                }
+                if record.is_copying() && *error_received {
+                    // The COPY failed after it had begun. Depending on whether the server had read the first Sync by
+                    // then, it sends one more ReadyForQuery or not, so the session must not be used any more.
+                    self.fatal_received = true;
                 }
                 *error_received = false;
                 if kind != Some(RequestKind::TypeLookup) {
@@ -270,9 +278,16 @@ impl Tap {
         Poll::Ready(Ok(()))
     }
 
-    /// Marks the connection as lost, unless the server has announced its end.
+    /// Marks the connection as lost after the end of the stream, unless the server has announced it.
     fn lose(&self) {
         if !self.error_received && !self.fatal_received {
+            self.record.set_lost();
+        }
+    }
+
+    /// Marks the connection as lost after a failed read or write, unless the server has ended the session.
+    fn fail_io(&self) {
+        if !self.fatal_received {
             self.record.set_lost();
         }
     }
@@ -320,7 +335,7 @@ impl AsyncRead for Tap {
         match &poll {
             // The driver has drained the socket, so the driver holds no response that its caller has not received.
             Poll::Pending => self.record.set_undelivered(false),
-            Poll::Ready(Err(_)) => self.lose(),
+            Poll::Ready(Err(_)) => self.fail_io(),
             Poll::Ready(Ok(())) => {}
         }
         poll
@@ -338,7 +353,7 @@ impl AsyncWrite for Tap {
                 if buf.len() > TLS_RECORD {
                     self.observe_write(buf);
                 }
-                self.lose();
+                self.fail_io();
             }
             Poll::Pending => {}
         }
@@ -349,7 +364,7 @@ impl AsyncWrite for Tap {
         let poll = Pin::new(&mut self.inner).poll_flush(cx);
         self.record.set_write_blocked(poll.is_pending());
         if matches!(poll, Poll::Ready(Err(_))) {
-            self.lose();
+            self.fail_io();
         }
         poll
     }

@@ -35,7 +35,11 @@ impl TypeLookups {
     /// Applies a Parse message.
     pub(super) fn prepared(&mut self, name: &[u8], text: &[u8]) {
         self.0.retain(|lookup| lookup != name);
-        if !name.is_empty() && TEXTS.iter().any(|lookup| lookup.as_bytes() == text) && self.0.len() < TEXTS.len() {
+        if !name.is_empty() && TEXTS.iter().any(|lookup| lookup.as_bytes() == text) {
+            // The driver keeps one statement for each text. Older ones belong to look-ups that were cancelled.
+            if self.0.len() == TEXTS.len() {
+                self.0.remove(0);
+            }
             self.0.push(name.to_vec());
         }
     }

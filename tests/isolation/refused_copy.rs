@@ -3,15 +3,18 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use futures_util::SinkExt as _;
 use podpool::{
     Client, Event, Pool, State, Target,
     testkit::Cluster,
     tokio_postgres::types::{ToSql, Type},
 };
+use tokio::time::sleep;
 
 use crate::common::{in_state, until};
 
@@ -111,5 +114,50 @@ async fn statements_after_a_refused_copy_get_their_own_results() {
         assert!(!matches!(event, Event::StateChanged { to: "ejected" | "probing", .. }), "{event}");
     }
     admin.batch_execute("ROLLBACK").await.expect("the lock is released");
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+/// A COPY can fail after the server has agreed to it: in a trigger before the server reads any data, or because of the
+/// data. The number of responses that the server then sends depends on the moment of the failure, so the session ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_after_a_copy_that_fails_halfway_get_their_own_results() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let admin = cluster.client(0).await.expect("the superuser connects");
+    let schema = "CREATE TABLE items (id int); CREATE TABLE guarded (id int); GRANT ALL ON items, guarded TO PUBLIC; \
+                  CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+                  $$ BEGIN PERFORM pg_sleep(0.01); RAISE EXCEPTION 'refused' USING ERRCODE = '23514'; END $$; \
+                  CREATE TRIGGER refuse BEFORE INSERT ON guarded FOR EACH STATEMENT EXECUTE FUNCTION refuse()";
+    admin.batch_execute(schema).await.expect("the tables are created");
+    let pool = Pool::connect(&format!("{}&pool_size=2", cluster.url())).await.expect("the pool is created");
+    until(Duration::from_secs(20), "the Pod serves", || in_state(&pool, State::Healthy) == 1).await;
+    let mut events = pool.events();
+    for round in 0..60 {
+        let (copy, sqlstate) = match round % 2 {
+            0 => ("COPY guarded FROM STDIN", "23514"),
+            _ => ("COPY items FROM STDIN", "22P02"),
+        };
+        let client = pool.get().await.expect("checkout succeeds");
+        let mut sink = pin!(client.copy_in::<_, Bytes>(copy).await.expect("the COPY begins"));
+        // In some rounds, the failure is known before the data ends.
+        if round % 3 == 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+        let sent = sink.send(Bytes::from_static(b"no number\n")).await;
+        let error = match sent {
+            Ok(()) => sink.finish().await.expect_err("the COPY fails"),
+            Err(error) => error,
+        };
+        let code = error.code().map(|code| code.code());
+        assert!(code == Some(sqlstate) || error.is_closed(), "round {round}: {error:?}");
+        drop(client);
+        check_results(&pool.get().await.expect("checkout succeeds"), round).await;
+        check_results(&pool.get().await.expect("checkout succeeds"), round).await;
+    }
+    assert_eq!(in_state(&pool, State::Healthy), 1);
+    pool.close().await;
+    while let Some(event) = events.next().await {
+        let event = event.expect("no event is lost");
+        assert!(!matches!(event, Event::StateChanged { to: "ejected" | "probing", .. }), "{event}");
+    }
     cluster.shutdown().await.expect("the cluster shuts down");
 }

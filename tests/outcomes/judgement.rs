@@ -46,7 +46,7 @@ async fn classify_work_covers_everything_since_the_checkout() {
         }
         let error = client.batch_execute(failing).await.expect_err("the statement fails");
         assert_eq!(client.classify_work(&error).await.applied, expected, "{before} / {failing}: {error:?}");
-        // The next checkout begins anew.
+        // The next checkout starts with no work done.
         drop(client);
         let client = pool.get().await.expect("checkout succeeds");
         let error = client.batch_execute(FAIL).await.expect_err("the statement fails");
@@ -135,5 +135,42 @@ async fn an_error_of_another_connection_proves_nothing() {
     let refused = refused.err().expect("the connection is refused");
     assert_eq!(classify(&refused).applied, Applied::No, "a dial applies nothing");
     drop(client);
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+/// One request of the work fails while a second one is only partly written, because the server does not read. The
+/// second request is applied later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partly_written_request_may_still_be_applied() {
+    let (cluster, pool) = start().await;
+    let client = pool.get().await.expect("checkout succeeds");
+    client.batch_execute("CREATE TABLE large (value text)").await.expect("the table is created");
+    drop(client);
+    let large = "x".repeat(32 << 20);
+    for _ in 0..3 {
+        let client = pool.get().await.expect("checkout succeeds");
+        let insert = client.prepare("INSERT INTO large VALUES ($1)").await.expect("the statement is prepared");
+        let failing = client.batch_execute("DO $$ BEGIN PERFORM pg_sleep(0.3); PERFORM 1 / 0; END $$");
+        let error = tokio::try_join!(failing, async { client.execute(&insert, &[&large]).await.map(drop) });
+        let error = error.expect_err("the first statement fails");
+        assert_eq!(client.classify_work(&error).await.applied, Applied::Unknown);
+    }
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+/// Work that drops its connection returns it to the pool before the work ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_can_check_out_another_connection_after_it_has_dropped_its_own() {
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let pool = Pool::connect(&format!("{}&pool_size=1", cluster.url())).await.expect("the pool is created");
+    let work = |client: Client| async {
+        client.batch_execute("SELECT 1").await?;
+        drop(client);
+        let client = pool.get().await.map_err(Box::new)?;
+        client.batch_execute("SELECT 1").await?;
+        Ok::<_, podpool::BoxError>(())
+    };
+    pool.retry_unapplied(Target::Any, work).await.expect("both statements succeed");
+    pool.retry(Target::Any, work).await.expect("both statements succeed");
     cluster.shutdown().await.expect("the cluster shuts down");
 }

@@ -113,7 +113,7 @@ pub(crate) fn choose(ranked: &mut [Ranked], size: usize) {
     }
 }
 
-/// What a client may do to find a Pod with a role that none of its Pods has.
+/// The permitted part of the search for a Pod with a role that none of the client's Pods has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Search {
     /// Nothing.

@@ -3,17 +3,21 @@
 use std::{future::Future, sync::Arc};
 
 use crate::{
-    config::Target,
+    config::{Limits, Target},
     endpoint::{Endpoint, Role},
     error::{Applied, Attempt, BoxError, Error, Kind, Phase},
     pool::{
         inner::Inner,
-        pod::{client::Client, deposit::Deposit, shared::count},
+        pod::{
+            client::Client,
+            deposit::{Deposit, Dropped},
+            shared::count,
+        },
     },
     time::{Duration, Instant},
     wire::{
         Class, Verdict,
-        classify::{DriverError, driver_error},
+        classify::{DriverError, classify, driver_error},
         outcome::WorkMark,
         record::Record,
     },
@@ -54,13 +58,25 @@ impl UsedConnection {
         Self { endpoint: client.endpoint().clone(), began: record.outcome.work(), record, deposit }
     }
 
-    /// Classifies an error of the work. Waits until `limit` for outstanding responses. Returns the connection to the
-    /// pool if the work has dropped it.
-    async fn classify(&self, error: &DriverError, limit: Instant) -> Verdict {
+    /// Classifies an error of the work. Waits until `deadline` for outstanding responses if the result decides whether
+    /// the work is repeated, and otherwise for a short time. Returns the connection to the pool if the work has dropped
+    /// it.
+    async fn classify(&self, error: &DriverError, repeat: Repeat, deadline: Instant) -> Verdict {
         let mut verdict = match self.deposit.take() {
-            Some(client) => client.judge(error, limit).await,
-            // The work has kept the connection and may send further requests on it.
-            None => self.record.judge(self.began, error, false),
+            Dropped::Unsettled(client) => {
+                let decides = repeat == Repeat::Unapplied && classify(error).is_connection_class();
+                let soon = Instant::now() + Limits::RECYCLE_GRACE;
+                client.judge(error, if decides { deadline } else { deadline.min(soon) }).await
+            }
+            Dropped::Settled(settled) => settled.judge(error),
+            Dropped::Ended(since) => self.record.judge(since, error, false),
+            // The work has kept the connection and may send further requests on it, or may have declared that its
+            // statements commit inside.
+            Dropped::No => {
+                let verdict = self.record.judge(self.began, error, false);
+                let executed = self.record.outcome.work() != self.began;
+                Verdict { applied: if executed { Applied::Unknown } else { verdict.applied }, ..verdict }
+            }
         };
         // If a primary refuses a write, the work itself made the transaction read-only. The work would fail on every
         // other primary too.
@@ -108,7 +124,7 @@ impl Inner {
             };
             let cause = driver_error(&*error);
             let verdict = match cause {
-                Some(error) => Some(used.classify(error, deadline).await),
+                Some(error) => Some(used.classify(error, repeat, deadline).await),
                 None => None,
             };
             let wrong_role = !self.fits(&used.record, target);

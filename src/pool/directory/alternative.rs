@@ -7,12 +7,11 @@ use crate::{
         State,
         alternative::{Address, Identity, Usability, alternatives},
     },
-    time::Instant,
 };
 
 impl Directory {
     /// Decides which members are alternative addresses of other members.
-    pub(super) fn judge_alternatives(&mut self, now: Instant) {
+    pub(super) fn judge_alternatives(&mut self) {
         if !self.changed {
             return;
         }
@@ -27,14 +26,15 @@ impl Directory {
             let was_used = member.alternative_of.is_none();
             member.alternative_of = used.clone();
             self.reconsider = true;
+            if let Some(subset) = &mut self.subset {
+                subset.set_alternative(&member.pod.endpoint, used.clone());
+            }
             if let (Some(used), true) = (used, was_used) {
                 member.pod.purge();
                 found.push((member.pod.endpoint.clone(), used));
             }
         }
         for (endpoint, used) in found {
-            // The subset includes another Pod instead.
-            self.pass_over(&endpoint, true, now);
             self.inner.shared.events.emit(Event::EndpointAlternative { endpoint, used });
         }
     }
@@ -60,6 +60,7 @@ impl Member {
             true => Usability::Named,
         };
         let is_ipv6 = self.pod.endpoint.address().is_ipv6();
-        Address { identity: self.identity(), is_ipv6, usability, in_use: self.pod.slot.targets() != 0 }
+        let (is_alternative, in_use) = (self.is_alternative(), self.pod.slot.targets() != 0);
+        Address { identity: self.identity(), is_ipv6, usability, is_alternative, in_use }
     }
 }

@@ -100,6 +100,9 @@ impl Directory {
                     Some(since) => member.mark_unresponsive(since),
                     None => member.mark_responsive(),
                 }
+                if member.fence.is_some() {
+                    member.abort_unresponsive(); // see `judge_claims`
+                }
                 self.apply(serial, HealthEvent::Failed { conclusive }, now, Some(attempt));
                 if self.find(serial).is_some_and(|member| !member.serves()) {
                     self.pass_over(&endpoint, class == Class::Full, now);
@@ -144,7 +147,7 @@ impl Directory {
                 // In a large fleet, the probe dials after a random delay if no connection is left. The opener must not
                 // dial before.
                 let dials_within = member.pod.shared().fleet.dial_interval();
-                if !dials_within.is_zero() && member.pod.open() <= 1 {
+                if !dials_within.is_zero() && !member.pod.connections.has_live() {
                     let limit = dials_within + member.pod.shared().limits.connect_timeout;
                     lock(&member.pod.last_failure).hold(now + limit);
                 }

@@ -227,8 +227,8 @@ impl Directory {
     // === publication ===
 
     fn publish(&mut self, now: Instant) {
-        self.choose_subset(now);
-        self.judge_alternatives(now);
+        // Before the subset is chosen, so that an alternative address does not replace a Pod.
+        self.judge_alternatives();
         self.choose_subset(now);
         self.judge_absences(now);
         if !std::mem::take(&mut self.changed) {

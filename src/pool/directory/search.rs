@@ -60,7 +60,7 @@ impl RoleSearch {
         self.next_step.filter(|at| *at > now)
     }
 
-    /// Returns the time at which the Pod from which a standby receives its log may be tried. All clients learn of a new
+    /// Returns the time at which the Pod from which a standby receives its log may be tried. All clients detect a new
     /// primary at about the same time, so in a large fleet each client waits for a part of the dial interval. `unit` is
     /// a number from 0 to 1 that differs between clients.
     pub(super) fn hint_usable_at(&mut self, fleet: Fleet, unit: f64, now: Instant) -> Instant {
@@ -92,7 +92,7 @@ impl Directory {
         let before = std::mem::replace(&mut subset.search.starving, starving);
         self.reconsider |= before != starving;
         if starving & !before & Target::WRITES != 0 {
-            // The standbys may know the new primary.
+            // The standbys may report the address of the new primary.
             let standbys = self.members.all().iter().filter(|member| member.role == Role::Standby);
             standbys.for_each(|member| member.pod.probe_wanted.notify_one());
         }

@@ -70,6 +70,8 @@ struct Named {
     full: bool,
     /// Time of the last passed probe of this Pod.
     passed_at: Option<Instant>,
+    /// The address that was last used instead of this one, if both are addresses of the same dual-stack Pod.
+    alternative_of: Option<Endpoint>,
 }
 
 impl Subset {
@@ -111,14 +113,25 @@ impl Subset {
     pub(super) fn set_endpoints(&mut self, set: &[Endpoint]) {
         let diff = self.known.replace(set);
         self.named.retain(|named| diff.removed.binary_search(&named.endpoint).is_err());
+        for named in &mut self.named {
+            named.alternative_of.take_if(|used| diff.removed.binary_search(used).is_ok());
+        }
         self.named.extend(diff.added.into_iter().map(|endpoint| Named {
             score: self.ranking.score(&endpoint),
             endpoint,
             passed_over: None,
             full: false,
             passed_at: None,
+            alternative_of: None,
         }));
         self.named.sort_by(|a, b| b.score.cmp(&a.score).then_with(|| a.endpoint.cmp(&b.endpoint)));
+    }
+
+    /// Records the address that is used instead of `endpoint`, if there is one.
+    pub(super) fn set_alternative(&mut self, endpoint: &Endpoint, used: Option<Endpoint>) {
+        if let Some(named) = self.find(endpoint) {
+            named.alternative_of = used;
+        }
     }
 
     fn find(&mut self, endpoint: &Endpoint) -> Option<&mut Named> {
@@ -153,7 +166,8 @@ impl Subset {
     fn sizes(&self) -> (usize, usize) {
         let extra = self.roles().count_ones() as usize;
         // An absent Pod needs a pooled connection, a probe connection, and one for test dials.
-        let pods = self.named.len() - self.absent.min(self.named.len());
+        let alternatives = self.named.iter().filter(|named| named.alternative_of.is_some()).count();
+        let pods = self.named.len() - (self.absent + alternatives).min(self.named.len());
         let size = self.size.unwrap_or(pods).min(pods);
         let size = self
             .max_connections
@@ -281,7 +295,9 @@ impl Directory {
         for named in &named {
             let until = named.passed_over_until(none_serves, max_full_for, now);
             until.into_iter().for_each(&mut choose_again);
-            ranked.push(named.ranked(self.members.get(&named.endpoint), until.is_some(), tried_for, now));
+            let serves = |used: &Endpoint| self.members.get(used).is_some_and(Member::serves);
+            let failing = until.is_some() || named.alternative_of.as_ref().is_some_and(serves);
+            ranked.push(named.ranked(self.members.get(&named.endpoint), failing, tried_for, now));
         }
         subset.absent = absent.len();
         let (size, _) = subset.sizes();

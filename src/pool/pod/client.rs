@@ -121,9 +121,10 @@ impl Client {
         self.judge(error, limit).await
     }
 
-    /// Declares that a statement of the work on this connection can commit before it fails: `CALL` and `DO` with a
-    /// `COMMIT` inside, `VACUUM`, or `CREATE INDEX CONCURRENTLY`. Until the connection is returned, a failure after a
-    /// statement was sent is therefore classified as [`Applied::Unknown`](crate::Applied::Unknown), and
+    /// Declares that a statement of the work on this connection can commit before it fails: for example `CALL` and `DO`
+    /// with a `COMMIT` inside, `VACUUM`, `CREATE INDEX CONCURRENTLY`, or `REINDEX DATABASE`. Until the connection is
+    /// returned, a failure after a statement was sent is therefore classified as
+    /// [`Applied::Unknown`](crate::Applied::Unknown), and
     /// [`Pool::retry_unapplied`](crate::Pool::retry_unapplied) does not repeat the work.
     pub fn declare_commits_inside(&self) {
         self.conn().work.store(self.work().before_a_commit().to_bits(), Ordering::Relaxed);
@@ -145,7 +146,7 @@ impl Client {
 
     /// Returns the mark of the checkout.
     fn work(&self) -> WorkMark {
-        WorkMark::from_bits(self.conn().work.load(Ordering::Relaxed))
+        self.conn().work_since()
     }
 
     /// Makes the guard deposit the connection when it is dropped, instead of returning it to the pool.
@@ -261,8 +262,10 @@ fn return_to_pool(mut object: Object<Box<Conn>>) {
 
 #[cold]
 fn put_in_deposit(mut object: Object<Box<Conn>>) {
-    if let Some(deposit) = object.deposit.take() {
-        deposit.put(object);
+    if let Some(deposit) = object.deposit.take()
+        && let Some(object) = deposit.put(object)
+    {
+        return_to_pool(object);
     }
 }
 

@@ -8,10 +8,11 @@ use tokio::task::AbortHandle;
 
 use super::{Pod, counters::Label, deposit::Deposit, metrics::UseTimer};
 use crate::{
-    sync::AtomicU64,
+    sync::{AtomicU64, Ordering},
     wire::{
         CancelToken,
         dial::{Dialer, Dialled},
+        outcome::WorkMark,
         record::{Record, RecordOwner},
     },
 };
@@ -41,7 +42,7 @@ pub(crate) struct Conn {
     pub(crate) cache_fits_until: u64,
     /// True if the statement cache was already cleared once because a cached statement was missing on the server.
     pub(crate) cleared_for_missing: bool,
-    /// The bits of the [`WorkMark`](crate::wire::outcome::WorkMark) at the current checkout. The work since then is the
+    /// The bits of the [`WorkMark`] at the current checkout. The work since then is the
     /// caller's.
     pub(crate) work: AtomicU64,
     /// The place where the connection is deposited instead of being returned to the pool.
@@ -110,6 +111,11 @@ impl Conn {
             self.dialer.clone(),
             shared.runtime.clone(),
         )
+    }
+
+    /// Returns the mark of the current checkout.
+    pub(crate) fn work_since(&self) -> WorkMark {
+        WorkMark::from_bits(self.work.load(Ordering::Relaxed))
     }
 
     /// Ends the measurement of the current use. Does nothing if no use has begun.

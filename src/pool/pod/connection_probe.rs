@@ -85,14 +85,20 @@ impl ConnectionProbe {
         let afresh = pod.probe_afresh.swap(false, Ordering::Relaxed);
         if afresh {
             self.own = None;
-        } else if let Some(idle) = pod.borrow_idle() {
-            match self.run_on_idle(pod, idle).await {
-                Some(outcome) => {
-                    self.needs_own = false;
-                    self.own = None;
-                    return outcome;
+        } else {
+            while let Some(idle) = pod.borrow_idle() {
+                match self.run_on_idle(pod, idle).await {
+                    OnIdle::Done(outcome) => {
+                        (self.needs_own, self.own) = (false, None);
+                        self.unanswered &= !matches!(outcome, Probed::Passed { .. });
+                        return outcome;
+                    }
+                    OnIdle::Ended => {}
+                    OnIdle::Unsuitable => {
+                        self.needs_own = true;
+                        break;
+                    }
                 }
-                None => self.needs_own = true,
             }
         }
         // If the previous connection has ended, the probe uses another one: the end of a session alone proves nothing
@@ -107,30 +113,29 @@ impl ConnectionProbe {
         let outcome =
             probe_on(pod, dedicated(&own), &mut self.query).await.unwrap_or_else(|error| failed_query(pod, error));
         if matches!(outcome, Probed::Passed { .. }) {
-            self.own = Some(own);
+            (self.own, self.unanswered) = (Some(own), false);
         }
         outcome
     }
 
-    /// Probes the Pod on an idle pooled connection. Returns `None` if the session state that callers have set makes the
-    /// connection unsuitable.
-    async fn run_on_idle(&mut self, pod: &Pod, idle: Borrowed) -> Option<Probed> {
+    /// Probes the Pod on an idle pooled connection.
+    async fn run_on_idle(&mut self, pod: &Pod, idle: Borrowed) -> OnIdle {
         // Only a new session shows whether a primary is still read-only by default.
         if is_read_only_primary(&idle.record) {
             idle.give_back().await;
-            return None;
+            return OnIdle::Unsuitable;
         }
         match probe_on(pod, pooled(&idle), &mut self.query).await {
-            Ok(outcome) => {
-                if matches!(outcome, Probed::Passed { .. }) {
-                    idle.give_back().await;
-                }
-                Some(outcome)
+            Ok(outcome @ Probed::Passed { .. }) => {
+                idle.give_back().await;
+                OnIdle::Done(outcome)
             }
+            Ok(_) if idle.record.has_ended() => OnIdle::Ended,
+            Ok(outcome) => OnIdle::Done(outcome),
             Err(error) => {
                 tracing::debug!(endpoint = %pod.endpoint, %error, "the probe needs a connection of its own");
                 idle.give_back().await;
-                None
+                OnIdle::Unsuitable
             }
         }
     }
@@ -151,6 +156,16 @@ impl ConnectionProbe {
             None => Watched::NotReported,
         }
     }
+}
+
+/// The result of a probe on an idle pooled connection.
+#[derive(Debug)]
+enum OnIdle {
+    Done(Probed),
+    /// The session has ended, which alone proves nothing about the Pod.
+    Ended,
+    /// The session state that callers have set makes the connection unsuitable.
+    Unsuitable,
 }
 
 fn pooled(idle: &Borrowed) -> Session<'_> {

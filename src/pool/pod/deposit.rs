@@ -1,36 +1,54 @@
-//! A place for a connection that a caller's work has dropped, so that the outcome of the work can be judged before the
-//! connection is recycled or another caller uses it.
+//! A place for the outcome of a caller's work that has dropped its connection, so that the outcome can be judged
+//! before the connection is recycled or another caller uses it.
 
 use std::{fmt, sync::Arc};
 
 use deadpool::unmanaged::Object;
 
-use super::{client, conn::Conn};
-use crate::sync::{Mutex, lock};
+use super::{client::Client, conn::Conn};
+use crate::{
+    sync::{Mutex, lock},
+    wire::outcome::{Settled, WorkMark},
+};
 
-/// A place for one connection. If the deposit is dropped, the connection is returned to its pool.
-pub(crate) struct Deposit(Mutex<Option<Object<Box<Conn>>>>);
+/// A place for the outcome of the work on one connection. If it is dropped, a connection in it is returned to its pool.
+pub(crate) struct Deposit(Mutex<Dropped>);
+
+/// The connection that the work has dropped.
+pub(crate) enum Dropped {
+    /// The work has not dropped the connection.
+    No,
+    /// Responses are outstanding.
+    Unsettled(Client),
+    /// The connection has returned to its pool. The outcome was known then.
+    Settled(Settled),
+    /// The connection has ended. The work began at the mark.
+    Ended(WorkMark),
+}
 
 impl Deposit {
     /// Creates an empty deposit.
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(None)))
+        Arc::new(Self(Mutex::new(Dropped::No)))
     }
 
-    /// Deposits a connection.
-    pub(super) fn put(&self, object: Object<Box<Conn>>) {
-        *lock(&self.0) = Some(object);
+    /// Deposits a connection that is being returned. Gives it back if it need not wait for its outcome.
+    pub(super) fn put(&self, object: Object<Box<Conn>>) -> Option<Object<Box<Conn>>> {
+        let since = object.work_since();
+        let (dropped, object) = if object.record.has_ended() {
+            (Dropped::Ended(since), Some(object))
+        } else if object.record.is_clean() {
+            (Dropped::Settled(object.record.settle(since)), Some(object))
+        } else {
+            (Dropped::Unsettled(Client::new(object)), None)
+        };
+        *lock(&self.0) = dropped;
+        object
     }
 
-    /// Takes the connection. Returns `None` if the work has not dropped it.
-    pub(crate) fn take(&self) -> Option<client::Client> {
-        lock(&self.0).take().map(client::Client::new)
-    }
-}
-
-impl Drop for Deposit {
-    fn drop(&mut self) {
-        drop(self.take());
+    /// Takes the outcome.
+    pub(crate) fn take(&self) -> Dropped {
+        std::mem::replace(&mut *lock(&self.0), Dropped::No)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Limits on what all clients of a fleet do together to one server. The clients do not coordinate: each one derives its
-//! intervals from the configured number of clients (`clients`), and jitter spreads the clients over time.
+//! Limits on the load that all clients of a fleet together put on one server. The clients do not coordinate: each one
+//! derives its intervals from the configured number of clients (`clients`), and jitter spreads the clients over time.
 
 use super::jitter::jittered;
 use crate::time::Duration;

@@ -80,6 +80,11 @@ impl OpenConnections {
         drop(handles);
     }
 
+    /// Returns true if a connection is open, in use or not.
+    pub(crate) fn has_live(&self) -> bool {
+        lock(&self.0).handles.iter().any(|handle| !handle.record.has_ended())
+    }
+
     /// Returns the sums over all connections, including ended ones.
     pub(crate) fn totals(&self) -> Totals {
         let state = lock(&self.0);

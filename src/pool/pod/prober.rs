@@ -126,8 +126,8 @@ impl Condition {
         self.healthy.store(healthy, Ordering::Relaxed);
     }
 
-    /// Sets whether only a promotion can change the targets (requested roles) that the Pod serves, so that a Sync tells
-    /// as much as a probe.
+    /// Sets whether only a promotion can change the targets (requested roles) that the Pod serves. If so, a Sync
+    /// detects every relevant change.
     pub(crate) fn set_awaits_promotion(&self, awaits_promotion: bool) {
         self.awaits_promotion.store(awaits_promotion, Ordering::Relaxed);
     }
@@ -163,6 +163,8 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
     let mut postponed = Duration::ZERO;
     // Time of the last probe or Sync, and the random number for the time of the next one.
     let (mut checked, mut check_unit) = (began, random());
+    // Time of the last Sync, or of the decision that none was needed.
+    let mut watched = began;
     loop {
         // `urgent_began` is enabled before the state of urgent probing is read, so that a start in between is not
         // missed.
@@ -189,7 +191,7 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
         let probe_at = urgent.filter(|_| !syncs).map_or(periodic, |urgent| urgent.min(periodic));
         let sync_at = match urgent {
             Some(at) if syncs => at,
-            _ => checked + jittered(PROMOTION_INTERVAL, JITTER, check_unit),
+            _ => watched + jittered(PROMOTION_INTERVAL, JITTER, check_unit),
         };
         select! {
             () = sleep_until(probe_at) => {
@@ -207,6 +209,8 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
                 if prober.dials(pod) {
                     sleep(match failed {
                         true => fleet.until_next_dial(Duration::ZERO, random()).saturating_sub(began.elapsed()),
+                        // The Pod does not respond on its open connections, or one of several has ended.
+                        false if pod.connections.has_live() => Duration::ZERO,
                         false => fleet.first_dial_delay(random()),
                     })
                     .await;
@@ -219,13 +223,18 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
                 prober.release(pod);
                 let is_urgent = urgent.is_some();
                 if is_urgent && syncs || !is_urgent && shared.is_writing() {
-                    match prober.watch_for_promotion(pod).await {
-                        Watched::Responded => {}
+                    let result = select! {
+                        result = prober.watch_for_promotion(pod) => result,
+                        // For example, the Pod has not responded to callers for some time.
+                        () = pod.probe_wanted.notified() => return,
+                    };
+                    match result {
+                        Watched::Responded => checked = Instant::now(),
                         Watched::NotReported if !is_urgent => {}
                         Watched::NotReported | Watched::NoResponse => return,
                     }
                 }
-                (checked, check_unit) = (Instant::now(), random());
+                (watched, check_unit) = (Instant::now(), random());
             }
         }
     }

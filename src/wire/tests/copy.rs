@@ -27,18 +27,29 @@ async fn removes_the_second_ready_after_a_refused_copy_however_the_reads_are_spl
 }
 
 #[tokio::test]
-async fn a_copy_that_is_not_refused_or_that_fails_later_keeps_its_response() {
+async fn a_copy_that_succeeds_keeps_its_response() {
     for piece in 1..20 {
         let connection = Connection::open(piece, Fault::None, 0).await;
         let client = &connection.client;
         let sink = client.copy_in::<_, Bytes>("COPY 1").await.expect("the COPY begins");
         let mut sink = Box::pin(sink);
         assert_eq!(sink.as_mut().finish().await.expect("the COPY succeeds"), 1);
-        drop(client.copy_in::<_, Bytes>("COPY 2").await.expect("the COPY begins"));
         client.batch_execute("INSERT 3").await.expect("the statement succeeds");
         connection.record.wait_until_idle().await;
         assert!(connection.record.is_clean(), "pieces of {piece} bytes");
         assert_eq!(connection.close().await.into_iter().collect::<Vec<_>>(), [1, 3]);
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_after_it_has_begun_ends_its_connection() {
+    for piece in 1..20 {
+        let connection = Connection::open(piece, Fault::None, 0).await;
+        drop(connection.client.copy_in::<_, Bytes>("COPY 2").await.expect("the COPY begins"));
+        let error = connection.client.batch_execute("INSERT 3").await.expect_err("the connection has ended");
+        assert!(error.is_closed(), "pieces of {piece} bytes: {error:?}");
+        assert!(!connection.was_lost());
+        assert!(!connection.close().await.contains(&2));
     }
 }
 
