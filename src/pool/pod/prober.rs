@@ -47,6 +47,9 @@ const PROMOTION_INTERVAL: Duration = Duration::from_millis(650);
 /// Jitter of a probe interval, as a fraction in either direction. Spreads the probes of many clients over time.
 const JITTER: f64 = 0.2;
 
+/// Time within which the loss of all connections of a Pod becomes known on each of them.
+const LOSS_SHOWS_AFTER: Duration = Duration::from_millis(50);
+
 /// Interval at which a postponed probe checks whether a connection is idle.
 const POSTPONED_CHECK: Duration = Duration::from_millis(50);
 
@@ -207,13 +210,12 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
                 // The reason may be that all connections have ended. Then the probe dials.
                 pod.discard_ended();
                 if prober.dials(pod) {
-                    sleep(match failed {
-                        true => fleet.until_next_dial(Duration::ZERO, random()).saturating_sub(began.elapsed()),
-                        // The Pod does not respond on its open connections, or one of several has ended.
-                        false if pod.connections.has_live() => Duration::ZERO,
-                        false => fleet.first_dial_delay(random()),
-                    })
-                    .await;
+                    if failed {
+                        let delay = fleet.until_next_dial(Duration::ZERO, random());
+                        sleep(delay.saturating_sub(began.elapsed())).await;
+                    } else {
+                        delay_first_dial(pod, fleet.first_dial_delay(random())).await;
+                    }
                 }
                 return;
             }
@@ -237,6 +239,17 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
                 (watched, check_unit) = (Instant::now(), random());
             }
         }
+    }
+}
+
+/// Waits for `delay` if the Pod has lost all of its connections: other clients may have lost theirs too. If a
+/// connection is still open after [`LOSS_SHOWS_AFTER`], the Pod does not respond on its connections, or has ended only
+/// some of them, and is probed then.
+async fn delay_first_dial(pod: &Pod, delay: Duration) {
+    let first = delay.min(LOSS_SHOWS_AFTER);
+    sleep(first).await;
+    if !pod.connections.has_live() {
+        sleep(delay - first).await;
     }
 }
 
