@@ -113,8 +113,9 @@ fn report_pauses(argument: &str) {
                 let pool = warm(&url).await;
                 for _ in 0..PAUSES {
                     use_connection(&pool).await;
-                    println!("pause: ready");
+                    // Before the message, because the process may be stopped as soon as it is printed.
                     let (start, mut last) = (Instant::now(), Instant::now());
+                    println!("pause: ready");
                     while last.elapsed() < Duration::from_millis(1300) {
                         assert!(start.elapsed() < Duration::from_secs(60), "the process was not stopped");
                         last = Instant::now();

@@ -174,7 +174,9 @@ impl PatroniCluster {
         loop {
             let leader = self.replicating().await?;
             // Relaxed: see `set_synchronous`.
-            if self.synchronous_standby().await.is_some() == self.synchronous.load(Ordering::Relaxed)
+            let synchronous = self.synchronous.load(Ordering::Relaxed);
+            if self.synchronous_standby().await.is_some() == synchronous
+                && self.waits_for_standbys(leader).await == Some(synchronous)
                 && self.dns.pods(&self.service)?.len() == self.len()
             {
                 return Ok(leader);
@@ -212,6 +214,14 @@ impl PatroniCluster {
         }
         let Ok(client) = self.client(leader).await else { return false };
         streams(&client, self.len() - 1).await.unwrap_or(false)
+    }
+
+    /// Returns true if the commits of this server wait for a standby. Patroni changes the server's setting some time
+    /// after it has announced the change.
+    async fn waits_for_standbys(&self, ordinal: usize) -> Option<bool> {
+        let client = self.client(ordinal).await.ok()?;
+        let row = client.query_one("SHOW synchronous_standby_names", &[]).await.ok()?;
+        Some(!row.get::<_, &str>(0).is_empty())
     }
 
     async fn with_status(&self, path: &str) -> Option<usize> {
