@@ -116,10 +116,13 @@ fn report_pauses(argument: &str) {
                     // Before the message, because the process may be stopped as soon as it is printed.
                     let (start, mut last) = (Instant::now(), Instant::now());
                     println!("pause: ready");
-                    while last.elapsed() < Duration::from_millis(1300) {
+                    loop {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                        if last.elapsed() > Duration::from_millis(1300) {
+                            break;
+                        }
                         assert!(start.elapsed() < Duration::from_secs(60), "the process was not stopped");
                         last = Instant::now();
-                        tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                     println!("pause: {}", if pings(&pool).await { "pinged" } else { "not pinged" });
                 }
