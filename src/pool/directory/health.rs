@@ -101,7 +101,8 @@ impl Directory {
                     None => member.mark_responsive(),
                 }
                 if member.fence.is_some() {
-                    member.abort_unresponsive(); // see `judge_claims`
+                    // The successor of this former primary is already known.
+                    member.abort_unresponsive();
                 }
                 self.apply(serial, HealthEvent::Failed { conclusive }, now, Some(attempt));
                 if self.find(serial).is_some_and(|member| !member.serves()) {

@@ -11,7 +11,7 @@ use crate::{
     endpoint::{Endpoint, Role},
     sync::{Arc, Ordering},
     time::Instant,
-    wire::{CancelToken, Verdict, outcome::WorkMark, record::Record},
+    wire::{CancelToken, Verdict, record::Record},
 };
 
 /// A connection to one Pod, checked out until the guard is dropped.
@@ -127,12 +127,12 @@ impl Client {
     /// [`Applied::Unknown`](crate::Applied::Unknown), and
     /// [`Pool::retry_unapplied`](crate::Pool::retry_unapplied) does not repeat the work.
     pub fn declare_commits_inside(&self) {
-        self.conn().work.store(self.work().before_a_commit().to_bits(), Ordering::Relaxed);
+        self.conn().work.store(self.conn().work_since().before_a_commit().to_bits(), Ordering::Relaxed);
     }
 
     /// Classifies an error of the work since the checkout. Waits until `limit` for outstanding responses.
     pub(crate) async fn judge(&self, error: &tokio_postgres::Error, limit: Instant) -> Verdict {
-        let (record, since) = (self.record(), self.work());
+        let (record, since) = (self.record(), self.conn().work_since());
         if record.may_settle(since, error) {
             let settled = record.wait_until_idle();
             select! {
@@ -142,11 +142,6 @@ impl Client {
             }
         }
         record.judge(since, error, true)
-    }
-
-    /// Returns the mark of the checkout.
-    fn work(&self) -> WorkMark {
-        self.conn().work_since()
     }
 
     /// Makes the guard deposit the connection when it is dropped, instead of returning it to the pool.

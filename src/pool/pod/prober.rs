@@ -242,9 +242,9 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
     }
 }
 
-/// Waits for `delay` if the Pod has lost all of its connections: other clients may have lost theirs too. If a
-/// connection is still open after [`LOSS_SHOWS_AFTER`], the Pod does not respond on its connections, or has ended only
-/// some of them, and is probed then.
+/// Waits for `delay` if all connections to the Pod have ended, because other clients may have lost theirs at the same
+/// moment. Waits only for [`LOSS_SHOWS_AFTER`] if a connection is still open then: either the server does not respond,
+/// or it has ended only some sessions.
 async fn delay_first_dial(pod: &Pod, delay: Duration) {
     let first = delay.min(LOSS_SHOWS_AFTER);
     sleep(first).await;
