@@ -11,32 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podpool::{Event, Pool, State, Target, testkit::Cluster};
+use podpool::{Pool, State, Target, testkit::Cluster};
 use tokio::time::sleep;
 
 mod common;
-use common::{in_state, load::Load, until};
+use common::{ejections::ejections, in_state, load::Load, until};
 
 /// Environment variable with the number of trials.
 const TRIALS: &str = "PODPOOL_TRIALS";
-/// Collects the changes to the state `ejected`.
-fn ejections(pool: &Pool) -> Arc<Mutex<Vec<String>>> {
-    let (mut events, found) = (pool.events(), Arc::new(Mutex::new(Vec::new())));
-    let ejections = found.clone();
-    tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event @ Event::StateChanged { to: "ejected", .. }) => {
-                    ejections.lock().unwrap().push(event.to_string());
-                }
-                Ok(_) => {}
-                Err(lagged) => ejections.lock().unwrap().push(lagged.to_string()),
-            }
-        }
-    });
-    found
-}
-
 async fn serving(url: &str, pods: usize) -> Pool {
     let pool = Pool::connect(url).await.expect("the pool is created");
     until(Duration::from_secs(20), "all Pods serve", || in_state(&pool, State::Healthy) == pods).await;

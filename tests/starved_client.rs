@@ -12,7 +12,7 @@ use std::{
 };
 
 use podpool::{
-    Event, Pool, State, Target,
+    Pool, State, Target,
     testkit::{self, Cluster},
 };
 use tokio::{
@@ -21,7 +21,7 @@ use tokio::{
 };
 
 mod common;
-use common::{client_process::ClientProcess, in_state, until};
+use common::{client_process::ClientProcess, ejections::ejections, in_state, until};
 
 /// Time for which a client process has little CPU time.
 const STARVED: Duration = Duration::from_secs(20);
@@ -39,25 +39,11 @@ impl Reads {
     async fn start(url: &str) -> Self {
         let pool = Pool::connect(url).await.expect("the pool is created");
         until(Duration::from_secs(20), "all Pods serve", || in_state(&pool, State::Healthy) == 3).await;
-        let reads = Self::default();
-        tokio::spawn(reads.clone().collect_ejections(pool.clone()));
+        let reads = Self { ejections: ejections(&pool), ..Self::default() };
         for _ in 0..4 {
             tokio::spawn(reads.clone().run(pool.clone()));
         }
         reads
-    }
-
-    async fn collect_ejections(self, pool: Pool) {
-        let mut events = pool.events();
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event @ Event::StateChanged { to: "ejected", .. }) => {
-                    self.ejections.lock().unwrap().push(event.to_string());
-                }
-                Ok(_) => {}
-                Err(lagged) => self.ejections.lock().unwrap().push(lagged.to_string()),
-            }
-        }
     }
 
     async fn run(self, pool: Pool) {

@@ -3,6 +3,7 @@
 
 pub mod client_process;
 pub mod distance;
+pub mod ejections;
 pub mod load;
 pub mod paced;
 pub mod programs;
