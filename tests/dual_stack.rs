@@ -23,7 +23,7 @@ use tokio::{
 };
 
 mod common;
-use common::{load::Load, until};
+use common::{load::Load, trials, until};
 
 const PODS: usize = 3;
 const SOON: Duration = Duration::from_secs(20);
@@ -88,6 +88,13 @@ fn uses(pool: &Pool, ipv6: bool) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_dual_stack_pod_is_one_endpoint() {
     common::init_logging();
+    for _ in 0..trials::count(1) {
+        lose_each_family().await;
+    }
+}
+
+/// Removes the IPv4 addresses from DNS, and later ends the relays on the IPv6 addresses, under load.
+async fn lose_each_family() {
     let cluster = Cluster::start(PODS).await.expect("the cluster starts");
     let ipv4: Vec<_> = cluster.pods().iter().map(|pod| pod.address()).collect();
     let mut relays = Vec::new();

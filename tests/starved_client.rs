@@ -21,7 +21,7 @@ use tokio::{
 };
 
 mod common;
-use common::{client_process::ClientProcess, ejections::ejections, in_state, until};
+use common::{client_process::ClientProcess, ejections::ejections, in_state, trials, until};
 
 /// Time for which a client process has little CPU time.
 const STARVED: Duration = Duration::from_secs(20);
@@ -85,7 +85,7 @@ fn no_pod_is_ejected_after_a_pause_of_the_client() {
         let argument = format!("{workers} {}", cluster.url());
         let mut client = ClientProcess::start("no_pod_is_ejected_after_a_pause_of_the_client", &argument);
         client.next("reading: started");
-        for _ in 0..3 {
+        for _ in 0..trials::count(3) {
             client.signal("STOP");
             thread::sleep(Duration::from_secs(3));
             client.signal("CONT");
@@ -107,39 +107,41 @@ fn no_pod_is_ejected_while_the_client_lacks_cpu_time() {
     }
     let runtime = multi_thread(1);
     let cluster = runtime.block_on(Cluster::start(3)).expect("the cluster starts");
-    let mut client = ClientProcess::start("no_pod_is_ejected_while_the_client_lacks_cpu_time", &cluster.url());
-    client.next("reading: started");
-    match testkit::limit_cpu(client.id(), 0.1) {
-        Ok(limit) => {
-            thread::sleep(STARVED);
-            drop(limit);
-            let result = client.next("reading: result ");
-            println!("a tenth of a CPU for 20 s: {result}");
-            assert!(result.starts_with("0 ejections, 0 failed reads"), "{result}");
-        }
-        Err(error) => {
-            assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "no CPU quota: {error}");
-            println!("skipped: no CPU quota: {error}");
+    for _ in 0..trials::count(1) {
+        let mut client = ClientProcess::start("no_pod_is_ejected_while_the_client_lacks_cpu_time", &cluster.url());
+        client.next("reading: started");
+        match testkit::limit_cpu(client.id(), 0.1) {
+            Ok(limit) => {
+                thread::sleep(STARVED);
+                drop(limit);
+                let result = client.next("reading: result ");
+                println!("a tenth of a CPU for 20 s: {result}");
+                assert!(result.starts_with("0 ejections, 0 failed reads"), "{result}");
+            }
+            Err(error) => {
+                assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "no CPU quota: {error}");
+                println!("skipped: no CPU quota: {error}");
+                break;
+            }
         }
     }
-    drop(client);
     runtime.block_on(cluster.shutdown()).expect("the cluster shuts down");
 }
 
-/// Runs in the process that is stopped. Reads until it has been stopped three times, then blocks its runtime twelve
-/// times if it has a single thread, and prints the result.
+/// Runs in the process that is stopped. Reads until it has been stopped three times (or `PODPOOL_TRIALS` times), then
+/// blocks its runtime twelve times (or twelve times per trial) if it has a single thread, and prints the result.
 fn read_until_paused(argument: &str) {
     let (workers, url) = argument.split_once(' ').expect("the number of workers and the URL");
     let runtime = match workers {
         "0" => Builder::new_current_thread().enable_all().build().expect("the runtime starts"),
         _ => multi_thread(2),
     };
-    let blocks = if workers == "0" { 12 } else { 0 };
+    let blocks = if workers == "0" { 12 * trials::count(1) } else { 0 };
     runtime.block_on(async {
         let reads = Reads::start(url).await;
         println!("reading: started");
         let (mut pauses, mut last) = (0, Instant::now());
-        while pauses < 3 {
+        while pauses < trials::count(3) {
             sleep(Duration::from_millis(10)).await;
             if last.elapsed() > Duration::from_secs(2) {
                 pauses += 1;

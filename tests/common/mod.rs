@@ -7,6 +7,7 @@ pub mod ejections;
 pub mod load;
 pub mod paced;
 pub mod programs;
+pub mod trials;
 
 use std::time::{Duration, Instant};
 

@@ -7,13 +7,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     RESUME,
-    setup::{assert_within, trials},
+    common::trials::{self, assert_within},
     watch::{LIMIT, Watch, first_accepted},
 };
 
 /// Restarts the server of each standby by `patronictl restart`.
 pub async fn standby_restarts(cluster: &PatroniCluster, pool: &Pool) {
-    for _ in 0..trials(1) {
+    for _ in 0..trials::count(1) {
         let leader = cluster.stable().await.expect("the cluster is stable");
         let watch = Watch::start(pool, Target::Standby).await;
         for standby in (0..cluster.len()).filter(|&ordinal| ordinal != leader) {
@@ -32,7 +32,7 @@ pub async fn standby_restarts(cluster: &PatroniCluster, pool: &Pool) {
 /// stops and rewinds it, so that for some seconds no standby accepts connections.
 pub async fn leader_is_killed(cluster: &PatroniCluster, pool: &Pool) {
     let mut delays = Vec::new();
-    for _ in 0..trials(1) {
+    for _ in 0..trials::count(1) {
         let old = cluster.stable().await.expect("the cluster is stable");
         let watch = Watch::start(pool, Target::PreferStandby).await;
         cluster.kill(old).await.expect("the Pod is killed");
@@ -53,7 +53,7 @@ pub async fn leader_is_killed(cluster: &PatroniCluster, pool: &Pool) {
 /// Kills etcd until the leader has demoted itself. Until etcd is back, no Pod accepts writes, and no Pod is ready.
 pub async fn etcd_is_lost(cluster: &PatroniCluster, pool: &Pool) {
     let mut delays = Vec::new();
-    for _ in 0..trials(1) {
+    for _ in 0..trials::count(1) {
         let leader = cluster.stable().await.expect("the cluster is stable");
         let watch = Watch::start(pool, Target::PreferStandby).await;
         cluster.kill_etcd().expect("etcd is killed");

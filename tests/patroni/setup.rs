@@ -1,7 +1,7 @@
 //! Starts the cluster, or skips the test on machines without Patroni and etcd.
 
 use std::{
-    env, fs,
+    fs,
     net::TcpListener,
     path::{Path, PathBuf},
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 use podpool::{Pool, State, testkit::PatroniCluster};
 
 use crate::{
-    common::{in_state, paced::Spread, programs::programs, until},
+    common::{in_state, programs::programs, until},
     ledger::TABLE,
 };
 
@@ -63,18 +63,4 @@ fn processes(directory: &Path) -> usize {
         fs::read_link(entry.path().join("cwd")).is_ok_and(|working| working.starts_with(directory))
     };
     fs::read_dir("/proc").expect("/proc is readable").flatten().filter(works_here).count()
-}
-
-/// Returns the number of trials: `PODPOOL_TRIALS`, or the argument if the variable is not set.
-pub fn trials(default: usize) -> usize {
-    env::var("PODPOOL_TRIALS").map_or(default, |trials| trials.parse().expect("PODPOOL_TRIALS is a number"))
-}
-
-/// Prints the times of a scenario, and asserts that they are within the limit: the 95th percentile of at least twenty
-/// trials within `limit`, fewer trials within twice `limit`.
-pub fn assert_within(limit: Duration, scenario: &str, times: Vec<Duration>) {
-    let times = Spread::new(times);
-    println!("{scenario}: {times} in {} trials (p95 {:.1?}, limit {limit:?})", times.len(), times.at(0.95));
-    let limit = if times.len() < 20 { limit * 2 } else { limit };
-    assert!(times.at(0.95) <= limit, "{scenario}: {times}, limit {limit:?}");
 }

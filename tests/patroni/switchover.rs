@@ -6,8 +6,10 @@ use podpool::{Pool, Target, testkit::PatroniCluster};
 
 use crate::{
     RESUME,
-    common::paced::Spread,
-    setup::{assert_within, trials},
+    common::{
+        paced::Spread,
+        trials::{self, assert_within},
+    },
     watch::{Watch, first_accepted},
     writes::longest_gap,
 };
@@ -16,7 +18,7 @@ use crate::{
 pub async fn by_patronictl(cluster: &PatroniCluster, pool: &Pool) {
     for (command, default) in [("switchover", 2), ("failover", 1)] {
         let (mut delays, mut gaps) = (Vec::new(), Vec::new());
-        for _ in 0..trials(default) {
+        for _ in 0..trials::count(default) {
             let old = cluster.stable().await.expect("the cluster is stable");
             let new = cluster.synchronous_standby().await.expect("a standby is synchronous");
             let watch = Watch::start(pool, Target::Standby).await;

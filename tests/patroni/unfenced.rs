@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 use podpool::{Pool, Role, Target, testkit::PatroniCluster};
 
 use crate::{
-    common::{paced::Paced, until},
-    setup::{assert_within, trials},
+    common::{
+        paced::Paced,
+        trials::{self, assert_within},
+        until,
+    },
     watch::{Fences, LIMIT, first_accepted},
     writes::Writes,
 };
@@ -20,7 +23,7 @@ const RECOVER: Duration = Duration::from_secs(5);
 /// Stops the leader's Patroni (SIGSTOP), so that its lock expires and another Pod is promoted. DNS keeps all Pods.
 pub async fn patroni_is_paused(cluster: &PatroniCluster, pool: &Pool) {
     let mut times = Vec::new();
-    for _ in 0..trials(1) {
+    for _ in 0..trials::count(1) {
         let old = cluster.stable().await.expect("the cluster is stable");
         cluster.follow_readiness(false);
         cluster.pause_patroni(old).expect("Patroni is paused");
@@ -34,7 +37,7 @@ pub async fn patroni_is_paused(cluster: &PatroniCluster, pool: &Pool) {
 /// Kills the leader's Patroni, so that its lock expires and another Pod is promoted. The Pod leaves DNS.
 pub async fn patroni_is_killed(cluster: &PatroniCluster, pool: &Pool) {
     let mut times = Vec::new();
-    for _ in 0..trials(1) {
+    for _ in 0..trials::count(1) {
         let old = cluster.stable().await.expect("the cluster is stable");
         cluster.kill_patroni(old).expect("Patroni is killed");
         times.push(leaves(cluster, pool, old).await);
@@ -65,7 +68,7 @@ async fn leaves(cluster: &PatroniCluster, pool: &Pool, old: usize) -> Duration {
 /// role has `pg_read_all_stats`.
 pub async fn standby_is_promoted_by_mistake(cluster: &PatroniCluster, pool: &Pool) {
     let mut times = Vec::new();
-    for _ in 0..trials(1) {
+    for _ in 0..trials::count(1) {
         let leader = cluster.stable().await.expect("the cluster is stable");
         let standby = (leader + 1) % cluster.len();
         let address = cluster.address(standby);

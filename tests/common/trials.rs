@@ -1,0 +1,19 @@
+//! Repeated trials of a fault: their number, and the comparison of their times with a limit.
+
+use std::{env, time::Duration};
+
+use super::paced::Spread;
+
+/// Returns the number of trials: `PODPOOL_TRIALS`, or the argument if the variable is not set.
+pub fn count(default: usize) -> usize {
+    env::var("PODPOOL_TRIALS").map_or(default, |trials| trials.parse().expect("PODPOOL_TRIALS is a number"))
+}
+
+/// Prints the times of a scenario, and asserts that they are within the limit: the 95th percentile of at least twenty
+/// trials within `limit`, fewer trials within twice `limit`.
+pub fn assert_within(limit: Duration, scenario: &str, times: Vec<Duration>) {
+    let times = Spread::new(times);
+    println!("{scenario}: {times} in {} trials (p95 {:.1?}, limit {limit:?})", times.len(), times.at(0.95));
+    let limit = if times.len() < 20 { limit * 2 } else { limit };
+    assert!(times.at(0.95) <= limit, "{scenario}: {times}, limit {limit:?}");
+}
