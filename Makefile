@@ -56,8 +56,13 @@ failover-table: programs ## Inject each fault on real servers; print its effect 
 	@scripts/failover-table
 
 trials: export PODPOOL_TRIALS := 20
-trials: programs ## Repeat the tests with promised bounds twenty times each, on real servers; print the times
-	cargo test --all-features --test evidence --test frozen_primary --test starved_client --test patroni -- --nocapture --test-threads 1
+trials: programs ## Repeat the tests with promised bounds twenty times each, on real servers; print the times (two hours)
+	ABSENT_SECONDS=10 cargo test --all-features --test membership -- --nocapture --test-threads 1
+	ABSENT_SECONDS=60 cargo test --all-features --test membership absent -- --nocapture --test-threads 1
+	cargo test --all-features --test evidence --test frozen_primary --test starved_client --test shares \
+	    --test dual_stack -- --nocapture --test-threads 1
+	cargo test --all-features --test health fencing -- --nocapture --test-threads 1
+	cargo test --all-features --test patroni -- --nocapture --test-threads 1
 
 outcomes: export PODPOOL_WRITES := 20000
 outcomes: export PODPOOL_CASES := 40000

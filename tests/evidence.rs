@@ -162,10 +162,10 @@ async fn a_former_primary_that_returns_gets_no_writes_after_a_promotion() {
 async fn a_hung_pod_is_ejected_within_its_bound() {
     let cluster = Cluster::start(3).await.expect("the cluster starts");
     let pool = serving(&cluster.url(), 3).await;
-    let load = Load::start(&pool, Target::Any, 4);
     let victim = cluster.pod(2).address().ip().to_string();
     let mut times = Vec::new();
     for _ in 0..trials::count(1) {
+        let load = Load::start(&pool, Target::Any, 4);
         let began = Instant::now();
         until(Duration::from_secs(20), "the Pod receives requests", || load.answered_since(&victim, began)).await;
         cluster.pause(2).await.expect("SIGSTOP is sent");
@@ -174,10 +174,38 @@ async fn a_hung_pod_is_ejected_within_its_bound() {
         times.push(hung.elapsed());
         cluster.resume(2).await.expect("SIGCONT is sent");
         until(Duration::from_secs(20), "the Pod is healthy again", || in_state(&pool, State::Healthy) == 3).await;
+        assert!(!load.stop().await.answers.is_empty());
     }
     assert_within(Duration::from_millis(1500), "a Pod is hung (SIGSTOP): ejected", times);
-    let report = load.stop().await;
-    assert!(!report.answers.is_empty());
+    drop(pool);
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+/// Limits every Pod to a fifth of the processor time that it uses, under load.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_pod_is_ejected_while_all_pods_are_slow() {
+    const PERIOD: Duration = Duration::from_secs(5);
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let pool = serving(&cluster.url(), 3).await;
+    let ejections = ejections(&pool);
+    for _ in 0..trials::count(1) {
+        let load = Load::start(&pool, Target::Any, 8);
+        sleep(PERIOD).await;
+        let usual = load.answered();
+        let mut throttles = Vec::new();
+        for ordinal in 0..cluster.len() {
+            throttles.push(cluster.throttle(ordinal, 0.2).await.expect("the Pod is throttled"));
+        }
+        let before = load.answered();
+        sleep(PERIOD).await;
+        let slow = load.answered() - before;
+        drop(throttles);
+        let report = load.stop().await;
+        println!("{usual} reads in {PERIOD:?}, {slow} while all Pods are slow; {} failed", report.failures.len());
+        assert!(slow < usual / 2, "the Pods were not slow");
+        assert_eq!(report.failures, Vec::<String>::new(), "failed reads");
+        assert_eq!(*ejections.lock().unwrap(), Vec::<String>::new(), "ejections");
+    }
     drop(pool);
     cluster.shutdown().await.expect("the cluster shuts down");
 }
