@@ -45,6 +45,7 @@ async fn writes_leave_a_leader_that_is_not_fenced() {
     unfenced::patroni_is_paused(&cluster, &pool).await;
     unfenced::patroni_is_killed(&cluster, &pool).await;
     unfenced::standby_is_promoted_by_mistake(&cluster, &pool).await;
+    unfenced::standby_is_promoted_by_mistake_without_privileges(&cluster, &pool).await;
     drop(pool);
     cluster.shutdown().await.expect("the cluster shuts down");
 }

@@ -1,8 +1,14 @@
 //! Servers that accept writes without holding the leader's lock, in a cluster with asynchronous replication.
 
-use std::time::{Duration, Instant};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
-use podpool::{Pool, Role, Target, testkit::PatroniCluster};
+use podpool::{
+    Pool, Role, Target,
+    testkit::{self, PatroniCluster},
+};
 
 use crate::{
     common::{
@@ -65,37 +71,89 @@ async fn leaves(cluster: &PatroniCluster, pool: &Pool, old: usize) -> Duration {
 }
 
 /// Promotes a standby next to the leader. Patroni keeps the leader, and reinitializes the standby. The application's
-/// role has `pg_read_all_stats`.
+/// role has `pg_read_all_stats`, so the timelines of standbys are known as soon as they stream.
 pub async fn standby_is_promoted_by_mistake(cluster: &PatroniCluster, pool: &Pool) {
     let mut times = Vec::new();
     for _ in 0..trials::count(1) {
-        let leader = cluster.stable().await.expect("the cluster is stable");
-        let standby = (leader + 1) % cluster.len();
-        let address = cluster.address(standby);
-        let (reads, writes) = (Paced::every(Duration::from_millis(10), pool, Target::Any), Writes::start(pool));
-        let superuser = cluster.client(standby).await.expect("the superuser connects");
-        let promoted = Instant::now();
-        superuser.batch_execute("SELECT pg_promote(false)").await.expect("the standby is promoted");
-        let is_primary =
-            || pool.status().endpoints.iter().any(|pod| pod.endpoint.address() == address && pod.role == Role::Primary);
-        // Patroni may stop the promoted server before the pool has found it.
-        let found = || is_primary() || superuser.is_closed();
-        until(LIMIT, "the pool has found the promoted standby, or Patroni has stopped it", found).await;
-        drop(superuser);
-        cluster.reinitialize(standby).await.expect("Patroni reinitializes the standby");
-        assert_eq!(cluster.replicating().await.expect("the standby follows the leader"), leader, "the leader");
-        let stable = Instant::now();
-        let outage = writes.longest_gap(promoted, stable);
-        let leader = cluster.address(leader).ip();
-        until(LIMIT, "the leader acknowledges a write", || writes.first_after(stable, leader).is_some()).await;
-        times.push(writes.first_after(stable, leader).expect("a write is acknowledged") - stable);
-        println!(
-            "standby promoted by mistake: stable after {:.1?}; before, no write for {outage:.1?}",
-            stable - promoted
-        );
-        // While the timeline of the promoted standby is the newest, the pool uses neither the leader nor its standby.
-        let failed = reads.stop().await.iter().filter(|read| read.failure.is_some()).count();
-        println!("standby promoted by mistake: {failed} reads failed");
+        times.push(promotion_by_mistake(cluster, pool, cluster.replicating()).await);
     }
     assert_within(RECOVER, "standby promoted by mistake: writes resume after the cluster is stable", times);
+}
+
+/// Does the same, but the application's role is not a member of `pg_read_all_stats`. The timelines of standbys are then
+/// known after their next restartpoint.
+pub async fn standby_is_promoted_by_mistake_without_privileges(cluster: &PatroniCluster, pool: &Pool) {
+    let user = pool.config().user().to_owned();
+    set_membership(cluster, "REVOKE", "FROM", &user).await;
+    let mut times = Vec::new();
+    for _ in 0..trials::count(1) {
+        let restarted = async {
+            let leader = cluster.replicating().await?;
+            restartpoints(cluster, leader).await;
+            Ok(leader)
+        };
+        times.push(promotion_by_mistake(cluster, pool, restarted).await);
+    }
+    set_membership(cluster, "GRANT", "TO", &user).await;
+    let scenario = "the same without pg_read_all_stats: writes resume after the standbys' restartpoints";
+    assert_within(RECOVER, scenario, times);
+}
+
+/// Promotes a standby by mistake, waits for `recovery`, which returns the leader, and returns the time from then to the
+/// first write.
+async fn promotion_by_mistake(
+    cluster: &PatroniCluster,
+    pool: &Pool,
+    recovery: impl Future<Output = Result<usize, testkit::Error>>,
+) -> Duration {
+    let leader = cluster.stable().await.expect("the cluster is stable");
+    let standby = (leader + 1) % cluster.len();
+    let address = cluster.address(standby);
+    let (reads, writes) = (Paced::every(Duration::from_millis(10), pool, Target::Any), Writes::start(pool));
+    let superuser = cluster.client(standby).await.expect("the superuser connects");
+    let promoted = Instant::now();
+    superuser.batch_execute("SELECT pg_promote(false)").await.expect("the standby is promoted");
+    let is_primary =
+        || pool.status().endpoints.iter().any(|pod| pod.endpoint.address() == address && pod.role == Role::Primary);
+    // Patroni may stop the promoted server before the pool has found it.
+    let found = || is_primary() || superuser.is_closed();
+    until(LIMIT, "the pool has found the promoted standby, or Patroni has stopped it", found).await;
+    drop(superuser);
+    cluster.reinitialize(standby).await.expect("Patroni reinitializes the standby");
+    assert_eq!(recovery.await.expect("the standby follows the leader"), leader, "the leader");
+    let stable = Instant::now();
+    let outage = writes.longest_gap(promoted, stable);
+    let leader = cluster.address(leader).ip();
+    until(LIMIT, "the leader acknowledges a write", || writes.first_after(stable, leader).is_some()).await;
+    // While the timeline of the promoted standby is the newest, the pool uses neither the leader nor its standby.
+    let failed = reads.stop().await.iter().filter(|read| read.failure.is_some()).count();
+    println!(
+        "standby promoted by mistake: stable after {:.1?}; before, no write for {outage:.1?}; {failed} reads failed",
+        stable - promoted
+    );
+    writes.first_after(stable, leader).expect("a write is acknowledged") - stable
+}
+
+/// Changes the membership of a role in `pg_read_all_stats`.
+async fn set_membership(cluster: &PatroniCluster, verb: &str, preposition: &str, user: &str) {
+    let leader = cluster.stable().await.expect("the cluster is stable");
+    let superuser = cluster.client(leader).await.expect("the superuser connects");
+    let sql = format!("{verb} pg_read_all_stats {preposition} \"{user}\"");
+    superuser.batch_execute(&sql).await.expect("the membership is changed");
+}
+
+/// Makes a checkpoint on the leader, and then a restartpoint on each standby.
+async fn restartpoints(cluster: &PatroniCluster, leader: usize) {
+    let superuser = cluster.client(leader).await.expect("the superuser connects");
+    superuser.batch_execute("CHECKPOINT").await.expect("the checkpoint completes");
+    let written = superuser.query_one("SELECT pg_current_wal_lsn()::text", &[]).await.expect("the position is read");
+    let written: String = written.get(0);
+    for standby in (0..cluster.len()).filter(|&ordinal| ordinal != leader) {
+        let superuser = cluster.client(standby).await.expect("the superuser connects");
+        let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+        while !superuser.query_one(&sql, &[]).await.expect("the position is read").get::<_, bool>(0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        superuser.batch_execute("CHECKPOINT").await.expect("the restartpoint completes");
+    }
 }
