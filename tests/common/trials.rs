@@ -1,6 +1,6 @@
 //! Repeated trials of a fault: their number, and the comparison of their times with a limit.
 
-use std::{env, time::Duration};
+use std::{env, ops::RangeInclusive, time::Duration};
 
 use super::paced::Spread;
 
@@ -16,4 +16,13 @@ pub fn assert_within(limit: Duration, scenario: &str, times: Vec<Duration>) {
     println!("{scenario}: {times} in {} trials (p95 {:.1?}, limit {limit:?})", times.len(), times.at(0.95));
     let limit = if times.len() < 20 { limit * 2 } else { limit };
     assert!(times.at(0.95) <= limit, "{scenario}: {times}, limit {limit:?}");
+}
+
+/// Prints the shares of a scenario, and asserts that they are within the range: at least 95 % of twenty or more trials,
+/// all of fewer trials.
+pub fn assert_shares(range: RangeInclusive<f64>, scenario: &str, shares: &[f64]) {
+    let outside = shares.iter().filter(|share| !range.contains(share)).count();
+    println!("{scenario}: {shares:.3?} in {} trials, {outside} outside {range:?}", shares.len());
+    let allowed = if shares.len() < 20 { 0 } else { shares.len() / 20 };
+    assert!(outside <= allowed, "{scenario}: {shares:.3?}, range {range:?}");
 }

@@ -151,9 +151,10 @@ async fn a_former_primary_receives_no_write_while_the_new_one_is_missing_from_dn
     cluster.unpublish(1).expect("the new primary leaves DNS");
     let began = Instant::now();
     let mut attempts = 0;
-    // Continues until the absence is confirmed and every other Pod has been probed twice since then. The new primary
-    // is retained in this time, because no other Pod accepts writes.
-    while began.elapsed() < pool.config().limits().probe_interval * 4 {
+    // At least until the absence is confirmed and every other Pod has been probed twice since then. The new primary is
+    // retained in this time, because no other Pod accepts writes.
+    let absent = if trials::count(1) < 20 { pool.config().limits().probe_interval * 4 } else { 2 * LIMIT };
+    while began.elapsed() < absent {
         if let Ok(address) = write(&pool).await {
             assert_eq!(address.ip(), pods[1], "a write reached the former primary");
         }
@@ -191,30 +192,30 @@ async fn a_former_primary_receives_no_write_while_the_new_one_is_missing_from_dn
 async fn failovers_and_switchovers_report_no_fence() {
     let _alone = run_alone().await;
     let cluster = cluster().await;
-    let pool = pool(&cluster).await;
-    let mut events = pool.events();
-    let mut reported = Vec::new();
-    let trials = 2 * trials::count(5);
-    for trial in 0..trials {
-        let old = cluster.primary().expect("the cluster has a primary");
-        let new = (old + 1) % cluster.len();
-        cluster.wait_replicated().await.expect("the standbys catch up");
-        match trial % 2 {
-            0 => cluster.kill(old).await.expect("SIGKILL is sent"),
-            _ => cluster.stop(old, Shutdown::Fast).await.expect("the primary stops"),
+    let trials = trials::count(5);
+    for _ in 0..trials.div_ceil(5) {
+        // A new pool, because the return of a Pod that fails often is delayed.
+        let pool = pool(&cluster).await;
+        let mut events = pool.events();
+        for trial in 0..10 {
+            let old = cluster.primary().expect("the cluster has a primary");
+            let new = (old + 1) % cluster.len();
+            cluster.wait_replicated().await.expect("the standbys catch up");
+            match trial % 2 {
+                0 => cluster.kill(old).await.expect("SIGKILL is sent"),
+                _ => cluster.stop(old, Shutdown::Fast).await.expect("the primary stops"),
+            }
+            cluster.promote(new).await.expect("the standby is promoted");
+            let promoted = Instant::now();
+            while write(&pool).await.is_err() {
+                assert!(promoted.elapsed() < LIMIT, "no write succeeds");
+            }
+            cluster.reattach(old).await.expect("the former primary follows the new one");
+            until(LIMIT, "three Pods serve", || in_state(&pool, State::Healthy) == 3 && fenced(&pool) == 0).await;
+            assert_eq!(drain(&mut events, "endpoint_fenced").await, Vec::<String>::new());
         }
-        cluster.promote(new).await.expect("the standby is promoted");
-        let promoted = Instant::now();
-        while write(&pool).await.is_err() {
-            assert!(promoted.elapsed() < LIMIT, "no write succeeds");
-        }
-        cluster.reattach(old).await.expect("the former primary follows the new one");
-        until(LIMIT, "three Pods serve", || in_state(&pool, State::Healthy) == 3 && fenced(&pool) == 0).await;
-        reported.extend(drain(&mut events, "endpoint_fenced").await);
     }
-    println!("{} failovers and as many switchovers: {} fences reported", trials / 2, reported.len());
-    assert_eq!(reported, Vec::<String>::new());
-    drop(pool);
+    println!("{trials} failovers and as many switchovers: no fence reported");
     cluster.shutdown().await.expect("the cluster shuts down");
 }
 
