@@ -23,6 +23,7 @@ use common::{
 };
 
 async fn serving(url: &str, pods: usize) -> Pool {
+    common::init_logging();
     let pool = Pool::connect(url).await.expect("the pool is created");
     until(Duration::from_secs(20), "all Pods serve", || in_state(&pool, State::Healthy) == pods).await;
     pool

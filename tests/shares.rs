@@ -3,12 +3,13 @@
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-use podpool::{Config, Endpoint, Pool, State, Target, testkit::Cluster};
-use tokio::time::{MissedTickBehavior, interval};
+use podpool::{Config, Endpoint, Pool, State, Target, discovery::Fixed, testkit::Cluster};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 mod common;
 use common::{
@@ -20,6 +21,8 @@ use common::{
 };
 
 const LONG: Duration = Duration::from_secs(20);
+/// Maximum mean time by which a Pod is farther away than another one to count as one millisecond farther away.
+const MAX_FARTHER: Duration = Duration::from_micros(1500);
 
 fn build(cluster: &Cluster, parameters: &str) -> Pool {
     let config: Config = format!("{}{parameters}", cluster.url()).parse().expect("the URL parses");
@@ -194,21 +197,63 @@ async fn restart(cluster: &Cluster) -> f64 {
 async fn a_pod_one_millisecond_farther_away_keeps_a_share() {
     let cluster = Cluster::start(3).await.expect("the cluster starts");
     let proxy = Distance::start(cluster.pod(1).address(), Duration::from_millis(1));
-    let far = proxy.address().ip();
-    let published =
-        [cluster.pod(0).endpoint().clone(), Endpoint::new(proxy.address()), cluster.pod(2).endpoint().clone()];
+    let (near, far) = (cluster.pod(0).endpoint().clone(), Endpoint::new(proxy.address()));
+    let published = [near.clone(), far.clone(), cluster.pod(2).endpoint().clone()];
     cluster.dns().set_pods(cluster.service(), published).expect("DNS is updated");
     for (statement, range) in [("SELECT pg_sleep(0.001)", 0.15..=0.33), ("SELECT 1", 0.10..=0.33)] {
-        let mut shares = Vec::new();
-        for _ in 0..trials::count(1) {
+        let (mut shares, mut too_far) = (Vec::new(), Vec::new());
+        while shares.len() < trials::count(1) {
             let pool = build(&cluster, "");
             until(LONG, "three healthy Pods", || in_state(&pool, State::Healthy) == 3).await;
-            // The share is equal until there are enough statements to compare the Pods.
-            paced_with(statement, &pool, Target::Any, 400, 800).await;
-            let reads = count(&paced_with(statement, &pool, Target::Any, 400, 2000).await);
-            shares.push(reads[&far] as f64 / 2000.0);
+            let requests = async {
+                // The share is equal until there are enough statements to compare the Pods.
+                paced_with(statement, &pool, Target::Any, 400, 800).await;
+                count(&paced_with(statement, &pool, Target::Any, 400, 2000).await)
+            };
+            let (reads, farther) = while_measured(&cluster, &near, &far, requests).await;
+            // A busy machine runs the proxy's threads late.
+            if farther > MAX_FARTHER {
+                too_far.push(farther);
+                assert!(too_far.len() < 5 * trials::count(1), "the Pod was farther away: {too_far:.1?}");
+                continue;
+            }
+            shares.push(reads[&far.address().ip()] as f64 / 2000.0);
         }
+        println!("{statement}: {} trials repeated, because the Pod was farther away: {too_far:.1?}", too_far.len());
         assert_shares(range, &format!("{statement}: share of the Pod that is 1 ms farther away"), &shares);
     }
     cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+/// Runs `requests`. Returns their result, and by how much a statement on the far Pod took longer than one on the near
+/// Pod on average in this time, measured by connections of its own.
+async fn while_measured<T>(
+    cluster: &Cluster,
+    near: &Endpoint,
+    far: &Endpoint,
+    requests: impl Future<Output = T>,
+) -> (T, Duration) {
+    let config = || cluster.url().parse::<Config>().expect("the URL parses");
+    let pools = [near, far].map(|pod| {
+        let resolver = Fixed::new([pod.clone()]);
+        Pool::builder(config()).resolver(resolver).build().expect("the pool is created")
+    });
+    let (mut took, mut count) = ([Duration::ZERO; 2], 0);
+    let measure = async {
+        loop {
+            for (pool, took) in pools.iter().zip(&mut took) {
+                let client = pool.get().await.expect("checkout succeeds");
+                let began = Instant::now();
+                client.simple_query("SELECT 1").await.expect("the statement succeeds");
+                *took += began.elapsed();
+            }
+            count += 1;
+            sleep(Duration::from_millis(20)).await; // paces the statements
+        }
+    };
+    let result = tokio::select! {
+        result = requests => result,
+        () = measure => unreachable!("the measurement does not end"),
+    };
+    (result, took[1].saturating_sub(took[0]) / count)
 }
