@@ -1,5 +1,5 @@
-//! Tests the behaviors in which the supported versions of PostgreSQL differ, as listed in `docs/testing.md`, and that the
-//! pool works with each of them. `make matrix` runs these tests against every version.
+//! Tests the behaviors in which the supported versions of PostgreSQL differ, as listed in `docs/testing.md`, and that
+//! the pool works with each of them. `make matrix` runs these tests against every version.
 
 use std::{
     io::{self, Write},

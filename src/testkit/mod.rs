@@ -32,9 +32,9 @@
 //! The testkit requires PostgreSQL's server programs `initdb` and `postgres`, version 13 or newer. It looks for them in
 //! the directory of [`ClusterBuilder::programs`], else in the directory of the environment variable `PG_BIN`, else on
 //! `PATH` and in the directories where packages install PostgreSQL. If `pg_basebackup` or `pg_rewind` is missing, the
-//! testkit copies the primary's files with PostgreSQL's low-level backup functions. Linux needs nothing else. On macOS, the Pods' addresses must
-//! first be added to the loopback interface. The error text contains the command. [`PatroniCluster`] also requires
-//! Patroni and etcd.
+//! testkit copies the primary's files with PostgreSQL's low-level backup functions. Linux needs nothing else. On macOS,
+//! the Pods' addresses must first be added to the loopback interface. The error text contains the command.
+//! [`PatroniCluster`] also requires `pg_basebackup`, Patroni and etcd.
 //!
 //! # Addresses and names
 //!

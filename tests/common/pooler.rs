@@ -1,4 +1,4 @@
-//! A proxy in front of a real server that behaves like a connection pooler: it does not forward `in_hot_standby`, and it
+//! A proxy in front of a real server that behaves like a connection pooler: it does not forward `in_hot_standby`, and
 //! can send errors of its own.
 
 use std::{

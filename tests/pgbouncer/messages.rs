@@ -1,5 +1,5 @@
-//! Tests that the pool handles the errors that PgBouncer 1.18 to 1.25 sends, by a proxy that encodes them as PgBouncer's
-//! source does. Packages of current versions are not available everywhere, and some errors are hard to provoke.
+//! Tests that the pool handles the errors that PgBouncer 1.18 to 1.25 sends, by a proxy that encodes them as
+//! PgBouncer's source does. Not every system has packages of current versions, and some errors are hard to provoke.
 
 use std::time::Duration;
 
