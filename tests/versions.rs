@@ -19,7 +19,7 @@ use tokio::{
 };
 
 mod common;
-use common::{ejections::ejections, until};
+use common::{ejections::ejections as ejections_of, until};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -61,7 +61,7 @@ impl Write for Log {
     }
 }
 
-fn pool(url: &str) -> Pool {
+fn pool_of(url: &str) -> Pool {
     let config: Config = url.parse().expect("the URL parses");
     Pool::builder(config).build().expect("the pool is created")
 }
@@ -111,7 +111,7 @@ async fn the_health_check_gets_all_facts() {
     cluster.wait_replicated().await.expect("the standby catches up");
 
     for (ordinal, role) in [(0, Role::Primary), (1, Role::Standby)] {
-        let pool = pool(&format!("{}?probe_interval=100ms", cluster.pod_url(ordinal)));
+        let pool = pool_of(&format!("{}?probe_interval=100ms", cluster.pod_url(ordinal)));
         until(LONG, "the server's state is known", || {
             pool.status().endpoints.first().is_some_and(|pod| {
                 pod.state == State::Healthy
@@ -120,7 +120,7 @@ async fn the_health_check_gets_all_facts() {
         })
         .await;
     }
-    let pool = pool(&format!("{}&probe_interval=100ms", cluster.url()));
+    let pool = pool_of(&format!("{}&probe_interval=100ms", cluster.url()));
     until(LONG, "the lag is known", || pool.status().endpoints.iter().any(|pod| pod.lag_bytes.is_some())).await;
 
     let log = String::from_utf8(log.0.lock().expect("no thread has panicked").clone()).expect("the log is text");
@@ -133,12 +133,16 @@ async fn the_health_check_gets_all_facts() {
 async fn session_timeouts_do_not_eject_the_pod() {
     let builder = Cluster::builder().pods(1).setting("idle_session_timeout", "700ms");
     let cluster = builder.start().await.expect("the cluster starts");
-    let pool = pool(&format!("{}&pool_size=6&min_idle=6&probe_interval=10s", cluster.url()));
+    let pool = pool_of(&format!("{}&pool_size=6&min_idle=6&probe_interval=10s", cluster.url()));
     pool.wait_ready(Target::Primary, LONG).await.expect("the primary becomes ready");
     until(LONG, "the Pod is healthy", || pool.status().endpoints[0].state == State::Healthy).await;
-    let ejections = ejections(&pool);
+    let ejections = ejections_of(&pool);
     until(LONG, "the server has ended 20 sessions", || pool.status().counters.closed >= 20).await;
+    assert_eq!(*ejections.lock().expect("no thread has panicked"), Vec::<String>::new());
 
+    // The sessions of this pool do not end while they are idle.
+    let pool = pool_of(&format!("{}&options=-c%20idle_session_timeout%3D0", cluster.url()));
+    let ejections = ejections_of(&pool);
     let client = pool.get().await.expect("checkout succeeds");
     let begin = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '50ms'";
     client.batch_execute(begin).await.expect("the transaction begins");
@@ -165,7 +169,7 @@ async fn errors_have_the_same_sqlstates_in_all_versions() {
     let admin = cluster.client(0).await.expect("the connection opens");
     admin.batch_execute("CREATE TABLE t (n int PRIMARY KEY)").await.expect("the table is created");
     cluster.wait_replicated().await.expect("the standby catches up");
-    let pool = pool(&cluster.url());
+    let pool = pool_of(&cluster.url());
 
     let standby = pool.get_for(Target::Standby).await.expect("checkout succeeds");
     let error = standby.batch_execute("CREATE TABLE u ()").await.expect_err("the standby is read-only");
