@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
-.PHONY: help demo facts failover-table loom outcomes peers package screenshots test trials soak fuzz bench bench-once lint
+.PHONY: help demo facts failover-table loom matrix outcomes peers package screenshots test trials soak fuzz bench bench-once lint
 .PHONY: components fuzzer programs
 
 # Every benchmark in benches/: each file, and each folder with a main.rs and no Cargo.toml.
@@ -69,6 +69,9 @@ outcomes: export PODPOOL_CASES := 40000
 outcomes: programs ## Compare the reported outcomes of 20,000 writes under faults with the rows on the servers
 	cargo test --all-features --test outcomes -- --nocapture --test-threads 1
 	cargo test --all-features --lib work_is_never_judged -- --nocapture
+
+matrix: ## Run tests against PostgreSQL 14, 15, 16, 17 and 18; print one row per version; needs npm
+	@scripts/matrix
 
 bench: programs ## Run every benchmark
 	$(if $(BENCHES),cargo bench --all-features $(BENCHES:%=--bench %),@echo "no benchmarks")

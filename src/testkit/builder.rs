@@ -23,6 +23,7 @@ pub struct ClusterBuilder {
     pub(super) client_ca: Option<String>,
     pub(super) hba: Option<String>,
     pub(super) directory: Option<PathBuf>,
+    pub(super) programs: Option<PathBuf>,
 }
 
 impl ClusterBuilder {
@@ -43,6 +44,7 @@ impl ClusterBuilder {
             client_ca: None,
             hba: None,
             directory: None,
+            programs: None,
         }
     }
 
@@ -147,6 +149,16 @@ impl ClusterBuilder {
     /// Otherwise, the default is the system's directory for temporary files.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
+        self
+    }
+
+    /// Sets the directory of PostgreSQL's server programs, so that one test can run servers of several versions. The
+    /// account that runs the servers must be able to run the programs.
+    ///
+    /// Default: the directory in the environment variable `PG_BIN`, or the first one that is found (see
+    /// [the module](crate::testkit#requirements)).
+    pub fn programs(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.programs = Some(directory.into());
         self
     }
 

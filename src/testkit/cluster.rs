@@ -133,7 +133,7 @@ impl Cluster {
         &self.config.database
     }
 
-    /// Returns the major version of the installed PostgreSQL, such as 17.
+    /// Returns the major version of the servers, such as 17.
     #[must_use]
     pub fn postgres_version(&self) -> u32 {
         self.config.programs.major()
@@ -227,7 +227,7 @@ impl Cluster {
 
     pub(super) async fn build(builder: ClusterBuilder) -> Result<Self, Error> {
         let account = Account::find()?;
-        let programs = Programs::find(account).await?;
+        let programs = Programs::find(builder.programs.as_deref(), account).await?;
         let addresses: Vec<_> = (0..builder.pods).map(|i| address(FIRST_ADDRESS + i as u32)).collect();
         for address in &addresses {
             check_address(*address)?;

@@ -137,10 +137,10 @@ impl fmt::Display for Error {
             Self::Program { program, status, output } => write!(f, "{program} failed ({status}): {}", output.trim()),
             Self::ProgramsMissing { searched } => {
                 f.write_str(
-                    "PostgreSQL's server programs (initdb, postgres, pg_basebackup) are not installed; install them \
-                     with `apt-get install postgresql` (Debian, Ubuntu), `dnf install postgresql-server` (Fedora), \
-                     `apk add postgresql` (Alpine) or `brew install postgresql@17` (macOS), or set PG_BIN to their \
-                     directory; searched",
+                    "PostgreSQL's server programs (initdb and postgres; for Patroni, pg_basebackup) are not installed; \
+                     install them with `apt-get install postgresql` (Debian, Ubuntu), `dnf install postgresql-server` \
+                     (Fedora), `apk add postgresql` (Alpine) or `brew install postgresql@17` (macOS), or set PG_BIN to \
+                     their directory; searched",
                 )?;
                 for (i, directory) in searched.iter().enumerate() {
                     write!(f, "{} {}", if i == 0 { "" } else { "," }, directory.display())?;

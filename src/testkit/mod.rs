@@ -29,11 +29,12 @@
 //!
 //! # Requirements
 //!
-//! The testkit requires PostgreSQL's server programs, version 13 or newer. If the environment variable `PG_BIN` is set,
-//! the testkit looks for the programs in that directory only. If the variable is not set, the testkit searches `PATH`
-//! and the directories where packages install PostgreSQL. Linux needs nothing else. On macOS, the Pods' addresses must
-//! first be added to the loopback interface. The error text contains the command. [`PatroniCluster`] also requires
-//! Patroni and etcd.
+//! The testkit requires PostgreSQL's server programs `initdb` and `postgres`, version 13 or newer. It looks for them in
+//! the directory of [`ClusterBuilder::programs`], else in the directory of the environment variable `PG_BIN`, else on
+//! `PATH` and in the directories where packages install PostgreSQL. If `pg_basebackup` or `pg_rewind` is missing, the
+//! testkit copies the primary's files with PostgreSQL's low-level backup functions. Linux needs nothing else. On macOS,
+//! the Pods' addresses must first be added to the loopback interface. The error text contains the command.
+//! [`PatroniCluster`] also requires `pg_basebackup`, Patroni and etcd.
 //!
 //! # Addresses and names
 //!
@@ -48,6 +49,7 @@
 //! while a Pod is [throttled](Cluster::throttle), the Pod's empty control group remains until a Pod is throttled again.
 
 mod account;
+mod base_backup;
 mod builder;
 mod certificate;
 mod cluster;

@@ -8,7 +8,10 @@ use std::{
 use super::{Account, Error, command};
 
 /// The programs that a cluster requires.
-const REQUIRED: [&str; 3] = ["initdb", "postgres", "pg_basebackup"];
+const REQUIRED: [&str; 2] = ["initdb", "postgres"];
+
+/// The program that copies a primary. Some packages, which contain only a server, lack it.
+pub(super) const BASE_BACKUP: &str = "pg_basebackup";
 
 /// Minimum major version: the first one that applies a new `primary_conninfo` without a restart.
 const MIN_MAJOR: u32 = 13;
@@ -32,13 +35,11 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Finds the programs: in `PG_BIN` if it is set, otherwise on `PATH`, then in the directories of packages, newest
-    /// version first.
-    pub(super) async fn find(account: Option<Account>) -> Result<Self, Error> {
-        let searched = candidates();
-        let Some(directory) =
-            searched.iter().find(|directory| REQUIRED.iter().all(|name| directory.join(name).is_file()))
-        else {
+    /// Finds the programs: in `directory` or `PG_BIN` if set, otherwise on `PATH`, then in the directories of packages,
+    /// newest version first. Directories that contain `pg_basebackup` too are preferred.
+    pub(super) async fn find(directory: Option<&Path>, account: Option<Account>) -> Result<Self, Error> {
+        let searched = directory.map_or_else(candidates, |directory| vec![directory.to_path_buf()]);
+        let Some(directory) = choose(&searched) else {
             return Err(Error::ProgramsMissing { searched });
         };
         let program = directory.join("postgres");
@@ -57,9 +58,22 @@ impl Programs {
         self.path(name).is_file()
     }
 
+    /// Returns an error unless this program exists.
+    pub(super) fn require(&self, name: &str) -> Result<(), Error> {
+        if self.has(name) { Ok(()) } else { Err(Error::ProgramsMissing { searched: vec![self.directory.clone()] }) }
+    }
+
     pub(super) fn major(&self) -> u32 {
         self.major
     }
+}
+
+/// Returns the first directory that contains the programs, if possible one that contains `pg_basebackup` too.
+fn choose(directories: &[PathBuf]) -> Option<&PathBuf> {
+    let has_required = |directory: &&PathBuf| REQUIRED.iter().all(|name| directory.join(name).is_file());
+    let mut usable = directories.iter().filter(has_required);
+    let first = usable.clone().next();
+    usable.find(|directory| directory.join(BASE_BACKUP).is_file()).or(first)
 }
 
 fn candidates() -> Vec<PathBuf> {
@@ -114,6 +128,23 @@ mod tests {
         assert_eq!(major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
         assert_eq!(major("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(major("postgres (EnterpriseDB) 9"), None);
+    }
+
+    #[test]
+    fn prefers_a_directory_with_pg_basebackup_but_does_not_require_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let directories = ["client", "server", "all"].map(|name| parent.path().join(name));
+        let programs: [&[&str]; 3] =
+            [&["pg_basebackup"], &["initdb", "postgres"], &["initdb", "postgres", BASE_BACKUP]];
+        for (directory, programs) in directories.iter().zip(programs) {
+            fs::create_dir(directory).unwrap();
+            for program in programs {
+                fs::write(directory.join(program), "").unwrap();
+            }
+        }
+        assert_eq!(choose(&directories[..1]), None);
+        assert_eq!(choose(&directories[..2]), Some(&directories[1]));
+        assert_eq!(choose(&directories), Some(&directories[2]));
     }
 
     #[test]

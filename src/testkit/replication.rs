@@ -5,7 +5,10 @@ use std::{fs, sync::Arc};
 use tokio::time::sleep;
 use tracing::debug;
 
-use super::{Error, cluster_config::ClusterConfig, command, processes::POLL_INTERVAL, server::Server};
+use super::{
+    Error, base_backup, cluster_config::ClusterConfig, command, processes::POLL_INTERVAL, programs::BASE_BACKUP,
+    server::Server,
+};
 use crate::time::{Duration, Instant};
 
 /// Promotes a running standby and returns when it accepts writes.
@@ -26,9 +29,12 @@ pub(super) async fn copy(config: &ClusterConfig, server: &Server, primary: &Serv
     if data.exists() {
         fs::remove_dir_all(&data).map_err(|source| Error::io(format!("remove {}", data.display()), source))?;
     }
-    let mut copy = config.program("pg_basebackup");
+    if !config.programs.has(BASE_BACKUP) {
+        return base_backup::copy(primary, data, config.account, config.programs.major()).await;
+    }
+    let mut copy = config.program(BASE_BACKUP);
     copy.args(["--checkpoint=fast", "--wal-method=stream", "--no-sync", "--no-manifest", "--no-password"]);
-    copy.arg("--pgdata").arg(data).arg("--dbname").arg(config.conninfo(primary.address(), "pg_basebackup"));
+    copy.arg("--pgdata").arg(data).arg("--dbname").arg(config.conninfo(primary.address(), BASE_BACKUP));
     command::output(&mut copy).await?;
     Ok(())
 }

@@ -6,6 +6,7 @@ pub mod distance;
 pub mod ejections;
 pub mod load;
 pub mod paced;
+pub mod pooler;
 pub mod programs;
 pub mod trials;
 

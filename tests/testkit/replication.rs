@@ -1,6 +1,12 @@
 //! Tests promoting a standby, reattaching a former primary, and moving a Pod to a new address.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::IpAddr,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::PathBuf,
+};
 
 use podpool::testkit::{Cluster, Error};
 
@@ -42,6 +48,38 @@ async fn a_former_primary_is_reattached_after_a_promotion() -> Outcome {
     }
     assert!(matches!(cluster.reattach(0).await, Err(Error::WrongState { .. })));
     assert!(matches!(cluster.promote(0).await, Err(Error::WrongState { .. })));
+    Ok(())
+}
+
+#[tokio::test]
+async fn standbys_are_copied_without_pg_basebackup_and_pg_rewind() -> Outcome {
+    let complete = Cluster::start(1).await?;
+    let sql = "SELECT setting FROM pg_config WHERE name = 'BINDIR'";
+    let installed: PathBuf = complete.client(0).await?.query_one(sql, &[]).await?.get::<_, &str>(0).into();
+    // The servers' account cannot enter a temporary directory of this process, but can enter the cluster's directory.
+    let programs = complete.directory().join("programs");
+    fs::create_dir(&programs)?;
+    fs::set_permissions(&programs, fs::Permissions::from_mode(0o755))?;
+    for name in ["initdb", "postgres"] {
+        symlink(installed.join(name), programs.join(name))?;
+    }
+
+    let cluster = Cluster::builder().programs(&programs).pods(2).start().await?;
+    application(&cluster, 0).await?.batch_execute("CREATE TABLE t (n int); INSERT INTO t VALUES (1)").await?;
+    cluster.scale(3).await?;
+    cluster.wait_replicated().await?;
+    assert_eq!(numbers(&cluster, 1).await?, [1]);
+    assert_eq!(numbers(&cluster, 2).await?, [1]);
+
+    // The former primary accepts a write that no other Pod has.
+    cluster.promote(1).await?;
+    application(&cluster, 0).await?.batch_execute("INSERT INTO t VALUES (2)").await?;
+    application(&cluster, 1).await?.batch_execute("INSERT INTO t VALUES (3)").await?;
+    cluster.reattach(0).await?;
+    cluster.wait_replicated().await?;
+    for ordinal in 0..3 {
+        assert_eq!(numbers(&cluster, ordinal).await?, [1, 3]);
+    }
     Ok(())
 }
 

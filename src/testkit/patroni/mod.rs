@@ -24,6 +24,7 @@ use super::{
     cluster_config::{ClusterConfig, identifier, quoted, url_encoded},
     ports::PodPort,
     processes::POLL_INTERVAL,
+    programs::BASE_BACKUP,
     watcher::Watcher,
 };
 use crate::time::{Duration, Instant};
@@ -84,7 +85,8 @@ impl PatroniCluster {
     async fn create(etcd: &Path, patroni: &Path) -> Result<Self, Error> {
         let ClusterBuilder { name, service, zone, ttl, user, password, database, .. } = Cluster::builder();
         let account = Account::find()?;
-        let programs = Programs::find(account).await?;
+        let programs = Programs::find(None, account).await?;
+        programs.require(BASE_BACKUP)?;
         // The last address is etcd's. 127.0.0.1 holds the ports.
         let addresses: Vec<_> = (0..=PODS).map(|i| Ipv4Addr::new(127, 0, 0, 2 + i as u8)).collect();
         let dns = Arc::new(DnsServer::start(&zone).await?);

@@ -1,5 +1,6 @@
 //! Tests pools behind a real PgBouncer. In session mode, every feature works. In transaction mode, `query_typed` and
-//! simple queries work. PgBouncer does not report the server's role, so the pool queries it.
+//! simple queries work, and named statements since PgBouncer 1.21. PgBouncer does not report the server's role, so the
+//! pool queries it.
 
 use std::{
     fs,
@@ -11,12 +12,15 @@ use std::{
 };
 
 use podpool::{
-    Client, Config, Event, Pool, Role, State, Target,
+    Class, Client, Config, Event, Pool, Role, State, Target, classify,
     testkit::Cluster,
     tokio_postgres::{NoTls, SimpleQueryMessage, types::Type},
 };
 
+#[path = "../common/mod.rs"]
 mod common;
+mod messages;
+
 use common::{programs::programs, until};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -102,6 +106,15 @@ impl Drop for Bouncer {
             eprintln!("cannot kill PgBouncer's process {}: {error}", self.child.id());
         }
     }
+}
+
+/// Returns the major and the minor version of PgBouncer: (1, 25) from `PgBouncer 1.25.2`.
+fn version(program: &Path) -> (u32, u32) {
+    let output = Command::new(program).arg("--version").output().expect("PgBouncer prints its version");
+    let text = String::from_utf8(output.stdout).expect("the version is text");
+    let number = text.lines().next().and_then(|line| line.strip_prefix("PgBouncer ")).expect("the version is first");
+    let mut parts = number.split('.').map(|part| part.parse().expect("the version consists of numbers"));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 fn write(path: &Path, text: &str) {
@@ -236,6 +249,66 @@ async fn transaction_mode_supports_query_typed_and_simple_queries() {
     assert_probes_pass(&pool, Role::Primary).await;
     assert_transactions_are_rolled_back(&bouncer.pool("pool_size=1")).await;
     drop(pool);
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+/// Since version 1.21, PgBouncer prepares a named statement on each server session that executes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transaction_mode_supports_named_statements_since_1_21() {
+    let Some([program]) = programs(["pgbouncer"]) else { return };
+    let version = version(&program);
+    if version < (1, 21) {
+        println!("skipped: expected PgBouncer 1.21 or newer, found {version:?}");
+        return;
+    }
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let bouncer = Bouncer::start(&program, &cluster, 0, "transaction\nmax_prepared_statements = 200", 2).await;
+    let pool = bouncer.pool("pool_size=6");
+    let tasks: Vec<_> = (0..6)
+        .map(|task| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                for number in 0..50 {
+                    let client = pool.get().await.expect("checkout succeeds");
+                    // Each task has statements of its own and one in common with the others.
+                    for sql in ["SELECT $1::int4 * 2".to_owned(), format!("SELECT $1::int4 * 2 -- {task}")] {
+                        let statement = client.prepare_cached(&sql).await.expect("the statement is prepared");
+                        let row = client.query_one(&statement, &[&number]).await.expect("the query returns a row");
+                        assert_eq!(row.get::<_, i32>(0), number * 2);
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("the task does not panic");
+    }
+    let counters = pool.status().counters;
+    assert_eq!((counters.open_failed, counters.discarded), (0, 0), "{counters:?}");
+
+    // A schema change makes the plans of PgBouncer's statements outdated. PgBouncer does not prepare them again before
+    // `RECONNECT`, whatever a client does, because it identifies statements by their text.
+    let pool = bouncer.pool("pool_size=1");
+    let client = pool.get().await.expect("checkout succeeds");
+    client.batch_execute("CREATE TABLE t (n int)").await.expect("the table is created");
+    let sql = "SELECT * FROM t";
+    let statement = client.prepare_cached(sql).await.expect("the statement is prepared");
+    client.query(&statement, &[]).await.expect("the query succeeds");
+    client.batch_execute("ALTER TABLE t ADD COLUMN m int").await.expect("the column is added");
+    let error = client.query(&statement, &[]).await.expect_err("the plan is outdated");
+    assert_eq!(classify(&error).class, Class::StalePlan, "{error}");
+    drop((statement, client));
+    let repeated = pool
+        .retry(Target::Any, async |client: Client| {
+            let statement = client.prepare_cached(sql).await?;
+            client.query(&statement, &[]).await
+        })
+        .await;
+    let error = repeated.expect_err("the plan is still outdated");
+    assert!(error.to_string().contains("cached plan must not change result type"), "{error}");
+    let client = pool.get().await.expect("checkout succeeds");
+    client.query_typed(sql, &[]).await.expect("a statement without a name is planned again");
+    drop((client, pool));
     cluster.shutdown().await.expect("the cluster shuts down");
 }
 
