@@ -1,4 +1,5 @@
-//! Tests the Job that creates the certificates: runs its scripts, with the installed openssl and a stand-in for kubectl.
+//! Tests the Job that creates the certificates: runs its scripts, with the installed openssl and a stand-in for
+//! kubectl.
 
 use std::{
     collections::BTreeMap,
