@@ -1,9 +1,10 @@
 //! Custom discovery: read the Pods from a file, which a sidecar or a test replaces when the Pods change.
 //!
-//! `DATABASE_URL=postgres://user:password@any-name/database cargo run --example custom_resolver -- PODS`
+//! `DATABASE_URL="postgres://user:password@a-name/database?sslmode=verify-full&sslrootcert=ca.crt" \
+//!     cargo run --example custom_resolver -- PODS`
 //!
 //! Each line of the file `PODS` is a name and an address: `postgresql-sfs-0 10.0.0.7:5432`. The host of the URL is not
-//! resolved. It appears only in logs and errors.
+//! resolved, but the servers' certificate must contain it.
 
 use std::{future::Future, path::PathBuf, pin::Pin, time::Duration};
 

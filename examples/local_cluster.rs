@@ -3,13 +3,19 @@
 //! `cargo run --features testkit --example local_cluster -- 3` prints the `DATABASE_URL` for an application, then
 //! executes commands (`help` lists them) until `quit`, Ctrl-C or SIGTERM. On a terminal, Ctrl-D also ends the program.
 //! All servers stop when the program ends.
+//!
+//! The servers have a certificate of an authority that is created for this run, and the URL contains
+//! `sslmode=verify-full` and the path of the authority's certificate. As in most clusters without further
+//! configuration, the servers also accept plain text.
 
 use std::{
+    fs,
     io::{IsTerminal, stdin},
     thread,
 };
 
 use podpool::testkit::{Cluster, Shutdown};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -17,6 +23,9 @@ use tokio::{
 };
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// The Service name, which the servers' certificate contains.
+const SERVICE: &str = "postgresql-svc.k8s-training.svc.cluster.local";
 
 const HELP: &str = "\
   status            list the Pods: name, address, role, state, process id, in DNS or not
@@ -48,15 +57,20 @@ async fn main() -> Outcome<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let begun = Instant::now();
+    let Certificates { authority, server, key } = Certificates::create()?;
+    let directory = tempfile::tempdir()?;
+    let ca = directory.path().join("ca.crt");
+    fs::write(&ca, authority)?;
+    let builder = Cluster::builder().pods(pods).service(SERVICE).certificate(server, key);
     let cluster = tokio::select! {
-        cluster = Cluster::start(pods) => cluster?,
+        cluster = builder.start() => cluster?,
         // Returning drops the startup's future, which stops the servers that have already started.
         _ = interrupt.recv() => return Ok(()),
         _ = terminate.recv() => return Ok(()),
     };
     println!("started {pods} Pods of PostgreSQL {} in {:.1?}", cluster.postgres_version(), begun.elapsed());
     status(&cluster);
-    println!("DATABASE_URL={}", cluster.url());
+    println!("DATABASE_URL={}&sslmode=verify-full&sslrootcert={}", cluster.url(), ca.display());
     tokio::select! {
         result = execute_commands(&cluster) => result?,
         _ = interrupt.recv() => {}
@@ -64,6 +78,29 @@ async fn main() -> Outcome<()> {
     }
     cluster.shutdown().await?;
     Ok(())
+}
+
+/// The certificate of an authority, and a certificate and private key for all servers, in PEM format.
+struct Certificates {
+    authority: String,
+    server: String,
+    key: String,
+}
+
+impl Certificates {
+    fn create() -> Result<Self, rcgen::Error> {
+        let mut authority = CertificateParams::default();
+        authority.distinguished_name.push(DnType::CommonName, "authority of the local cluster");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let authority_key = KeyPair::generate()?;
+        let certificate = authority.self_signed(&authority_key)?.pem();
+        let issuer = Issuer::new(authority, authority_key);
+        let key = KeyPair::generate()?;
+        // The wildcard is for `ssl_verify_name=pod`.
+        let server = CertificateParams::new([SERVICE.to_owned(), format!("*.{SERVICE}")])?;
+        let server = server.signed_by(&key, &issuer)?.pem();
+        Ok(Self { authority: certificate, server, key: key.serialize_pem() })
+    }
 }
 
 /// Executes the commands from standard input until `quit`.

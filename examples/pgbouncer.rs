@@ -1,7 +1,8 @@
 //! PgBouncer between the pool and the servers, for applications with more clients than the servers have connections.
 //!
-//! `DATABASE_URL=postgres://user:password@pgbouncer-svc.k8s-training.svc.cluster.local:6432/database \
-//!     cargo run --example pgbouncer`, where the host is a headless Service of PgBouncers in `pool_mode=transaction`.
+//! `DATABASE_URL="postgres://user:password@pgbouncer-svc.k8s-training.svc.cluster.local:6432/database\
+//!     ?sslmode=verify-full&sslrootcert=ca.crt" cargo run --example pgbouncer`, where the host is a headless Service of
+//! PgBouncers in `pool_mode=transaction`.
 //!
 //! In this mode, each transaction may run on a different server connection, so no session state may outlive a
 //! transaction:

@@ -1,7 +1,7 @@
 //! A first query: print the server version, the Pod that responded, and the time.
 //!
-//! `DATABASE_URL=postgres://user:password@postgresql-svc.k8s-training.svc.cluster.local/database \
-//!     cargo run --example quickstart`
+//! `DATABASE_URL="postgres://user:password@postgresql-svc.k8s-training.svc.cluster.local/database\
+//!     ?sslmode=verify-full&sslrootcert=ca.crt" cargo run --example quickstart`
 
 use podpool::{Pool, Target};
 

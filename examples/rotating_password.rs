@@ -1,8 +1,9 @@
 //! Password rotation while the pool is in use. Open connections stay open, new ones use the new password, and no
 //! request fails.
 //!
-//! `DATABASE_URL=postgres://user@postgresql-svc.k8s-training.svc.cluster.local/database PGPASSWORD=… \
-//!     cargo run --example rotating_password` changes the password of the user, and changes it back.
+//! `DATABASE_URL="postgres://user@postgresql-svc.k8s-training.svc.cluster.local/database\
+//!     ?sslmode=verify-full&sslrootcert=ca.crt" PGPASSWORD=… cargo run --example rotating_password` changes the
+//! password of the user, and changes it back.
 //!
 //! In this program, a variable takes the place of a vault or a token service. A password in a file, such as a mounted
 //! Secret, needs no code: set `password_file=/run/secrets/password` in the URL. The pool re-reads the file for each new

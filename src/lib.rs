@@ -9,7 +9,9 @@
 //! use podpool::Pool;
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let pool = Pool::connect("postgres://app:secret@postgresql-svc.k8s-training.svc.cluster.local/shop").await?;
+//! let url = "postgres://app@postgresql-svc.k8s-training.svc.cluster.local/shop\
+//!     ?password_file=/run/secrets/postgresql/password&sslmode=verify-full&sslrootcert=/run/secrets/tls/ca.crt";
+//! let pool = Pool::connect(url).await?;
 //! let client = pool.get().await?;
 //! let version: String = client.query_one("SELECT version()", &[]).await?.get(0);
 //! println!("{} runs {version}", client.endpoint());

@@ -323,7 +323,7 @@ async fn local_cluster_example_executes_and_repeats_commands() {
     let text = String::from_utf8(output.stdout).expect("the output is UTF-8");
     println!("{text}");
     assert!(output.status.success(), "{}", output.status);
-    assert!(text.contains("DATABASE_URL=postgres://"));
+    assert!(text.contains("DATABASE_URL=postgres://") && text.contains("&sslmode=verify-full&sslrootcert=/"));
     // Three commands succeed: `kill 1`, `start 1`, and `!1`, which repeats `kill 1`.
     assert_eq!(text.matches("done in ").count(), 3);
     assert!(text.contains("   1  kill 1\n   2  help\n   3  nonsense\n   4  history\n"));

@@ -11,13 +11,20 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use podpool::{Applied, Pool};
 
-use crate::{drain::Drain, endpoints, events, failure::Failure, metrics, query, ready, write};
+use crate::{
+    drain::Drain,
+    endpoints, events,
+    failure::Failure,
+    limit::{Limit, limit},
+    metrics, query, ready, write,
+};
 
 /// The state that request handlers share.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) pool: Pool,
     pub(crate) drain: Arc<Drain>,
+    pub(crate) limit: Arc<Limit>,
     pub(crate) metrics: PrometheusHandle,
 }
 
@@ -43,9 +50,12 @@ impl App {
 
 pub(crate) fn router(app: App) -> Router {
     Router::new()
-        .route("/", get(page))
         .route("/query", get(query::query))
         .route("/write", post(write::write))
+        // The limit applies to the routes above. The other ones do not use the database, and monitoring needs them
+        // during an overload.
+        .route_layer(from_fn_with_state(app.clone(), limit))
+        .route("/", get(page))
         .route("/endpoints", get(endpoints::endpoints))
         .route("/events", get(events::events))
         .route("/metrics", get(metrics::metrics))

@@ -15,7 +15,7 @@ use podpool::{Event, Lagged, Pool};
 use serde_json::{Value, json};
 use tokio::select;
 
-use crate::{app::App, endpoints::address};
+use crate::{app::App, endpoints::address, text::first_line};
 
 /// Streams the pool's events from the time of the request until the shutdown, as server-sent events. Each event is one
 /// JSON object.
@@ -42,7 +42,7 @@ fn object(pool: &Pool, event: Result<Event, Lagged>) -> Value {
             return json!({ "event": "lagged", "at_ms": at_ms, "lost": lagged.lost, "text": lagged.to_string() });
         }
     };
-    let mut object = json!({ "event": event.name(), "at_ms": at_ms, "text": event.to_string() });
+    let mut object = json!({ "event": event.name(), "at_ms": at_ms, "text": first_line(&event.to_string()) });
     if let Some(endpoint) = event.endpoint() {
         object["addr"] = address(pool, endpoint).into();
         object["pod"] = endpoint.name().into();
@@ -51,13 +51,15 @@ fn object(pool: &Pool, event: Result<Event, Lagged>) -> Value {
         Event::StateChanged { from, to, cause, .. } => {
             object["from"] = (*from).into();
             object["to"] = (*to).into();
-            object["cause"] = cause.as_deref().into();
+            object["cause"] = cause.as_deref().map(first_line).into();
         }
         Event::RoleChanged { from, to, .. } => {
             object["from"] = from.as_str().into();
             object["to"] = to.as_str().into();
         }
-        Event::EndpointFenced { cause, .. } | Event::ResolveFailed { cause } => object["cause"] = (&**cause).into(),
+        Event::EndpointFenced { cause, .. } | Event::ResolveFailed { cause } => {
+            object["cause"] = first_line(cause).into()
+        }
         _ => {}
     }
     object

@@ -2,11 +2,16 @@ use std::{error::Error, time::Duration};
 
 use axum::{
     Json,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use podpool::{Applied, Kind, tokio_postgres::error::SqlState};
 use serde_json::json;
+
+use crate::text::{for_clients, is_from_server, with_causes};
+
+/// Value of the `Retry-After` header of a request that was rejected because of too many requests, in seconds.
+const RETRY_AFTER: u32 = 1;
 
 /// The reason for a failed request.
 pub(crate) enum Failure {
@@ -16,6 +21,8 @@ pub(crate) enum Failure {
     Database(podpool::Error),
     /// The database did not respond within the time limit.
     Timeout { limit: Duration, applied: Applied },
+    /// The service is processing the maximum number of requests.
+    Overload { max: u32 },
     /// A row with the id of the write already exists, and this request did not insert it.
     Duplicate(podpool::Error),
 }
@@ -35,11 +42,23 @@ impl Failure {
     }
 
     fn respond(&self, read: bool) -> Response {
+        if let Self::Database(error) | Self::Duplicate(error) = self
+            && is_from_server(error)
+        {
+            // The server's message, DETAIL and HINT, which the response omits. `?` escapes line breaks.
+            tracing::warn!(error = ?with_causes(error), "a server rejected a request");
+        }
         let (kind, applied, error) = match self {
             Self::Request { status, error } => return (*status, Json(json!({ "error": error }))).into_response(),
-            Self::Database(error) => (error.kind(), error.applied(), with_causes(error)),
+            Self::Database(error) => (error.kind(), error.applied(), for_clients(error)),
             Self::Timeout { limit, applied } => {
                 (Kind::Timeout, *applied, format!("the database did not respond within {limit:?}"))
+            }
+            Self::Overload { max } => {
+                let error = format!("this service is processing {max} requests, which is its limit; try again later");
+                let body = json!({ "error": error, "kind": Kind::Other.as_str(), "applied": Applied::No.as_str() });
+                let headers = [(header::RETRY_AFTER, RETRY_AFTER.to_string())];
+                return (StatusCode::SERVICE_UNAVAILABLE, headers, Json(body)).into_response();
             }
             // This request wrote nothing, but `applied` is not `no`, because `no` promises that the id is not in the
             // database. Usually, the row is from an earlier request of the same client, whose response was lost or
@@ -47,7 +66,7 @@ impl Failure {
             // unknown outcome is not retried. The status is not 200, because 200 promises that this request's insert
             // was committed.
             Self::Duplicate(error) => {
-                let error = format!("another request has already inserted this id: {}", with_causes(error));
+                let error = format!("another request has already inserted this id: {}", for_clients(error));
                 (Kind::Query, Applied::Unknown, error)
             }
         };
@@ -77,16 +96,4 @@ impl IntoResponse for ReadFailure {
 pub(crate) fn is_duplicate(error: &podpool::Error) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref::<podpool::tokio_postgres::Error>());
     cause.and_then(|cause| cause.code()) == Some(&SqlState::UNIQUE_VIOLATION)
-}
-
-/// Returns the message of an error, followed by the messages of its sources.
-pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -1,27 +1,34 @@
 //! An HTTP service that uses the pool, as a template for new services.
 //!
-//! Run it with `DATABASE_URL=postgres://user:password@postgresql-svc.k8s-training.svc.cluster.local/database \
+//! Run it with `DATABASE_URL="postgres://user@postgresql-svc.k8s-training.svc.cluster.local/database\
+//!     ?password_file=/run/secrets/password&sslmode=verify-full&sslrootcert=ca.crt" \
 //!     cargo run --features metrics --example microservice` and open <http://127.0.0.1:8080/>.
 //!
-//! `LISTEN_ADDR` sets the address of the HTTP server, and `RUST_LOG` the log filter. The service starts even if the
-//! name servers and all Pods are down. After SIGTERM or Ctrl-C it shuts down gracefully: `/readyz` returns 503, running
-//! requests finish, and the pool closes.
+//! `LISTEN_ADDR` sets the address of the HTTP server, and `RUST_LOG` the log filter. `MAX_REQUESTS` (1,000 by default)
+//! limits the number of requests to `/query` and `/write` that run at the same time: further ones get the status 503
+//! with a `Retry-After` header. Responses contain no text from a server, only its SQLSTATE: the log contains the rest.
+//!
+//! The service starts even if the name servers and all Pods are down. After SIGTERM or Ctrl-C it shuts down gracefully:
+//! `/readyz` returns 503, running requests finish, and the pool closes.
 
 mod app;
 mod drain;
 mod endpoints;
 mod events;
 mod failure;
+mod limit;
 mod metrics;
 mod query;
 mod ready;
 mod settings;
+mod text;
 mod write;
 
 use std::{error::Error, process::ExitCode, sync::Arc};
 
 use app::App;
 use drain::Drain;
+use limit::Limit;
 use podpool::Pool;
 use settings::Settings;
 use tokio::{
@@ -35,7 +42,7 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("microservice: {}", failure::with_causes(&*error));
+            eprintln!("microservice: {}", text::with_causes(&*error));
             ExitCode::FAILURE
         }
     }
@@ -52,6 +59,7 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     // usable, `/readyz` returns 503.
     let pool = Pool::builder(settings.database).build()?;
     let drain = Arc::new(Drain::new());
+    let limit = Arc::new(Limit::new(settings.max_requests));
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| format!("{}: {error}", settings.listen))?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
 
@@ -61,7 +69,7 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
             _ = interrupt.recv() => {}
         }
     };
-    let router = app::router(App { pool: pool.clone(), drain: drain.clone(), metrics });
+    let router = app::router(App { pool: pool.clone(), drain: drain.clone(), limit, metrics });
     let serving = axum::serve(listener, router).with_graceful_shutdown(drain.clone().run(shutdown));
     select! {
         served = async { serving.await } => served?,

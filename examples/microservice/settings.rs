@@ -7,8 +7,13 @@ use tracing_subscriber::EnvFilter;
 pub(crate) struct Settings {
     pub(crate) database: Config,
     pub(crate) listen: SocketAddr,
+    pub(crate) max_requests: u32,
     log: EnvFilter,
 }
+
+/// Default of `MAX_REQUESTS`. Far above the number of connections to the database that such a service needs, but low
+/// enough that the waiting requests fit into the memory of a small container.
+const MAX_REQUESTS: u32 = 1_000;
 
 impl Settings {
     pub(crate) fn from_environment() -> Result<Self, Box<dyn Error + Send + Sync>> {
@@ -18,9 +23,17 @@ impl Settings {
         let database = url.parse().map_err(|error| format!("DATABASE_URL: {error}"))?;
         let listen = variable("LISTEN_ADDR")?.unwrap_or_else(|| "127.0.0.1:8080".to_owned());
         let listen = listen.parse().map_err(|_| format!("LISTEN_ADDR: `{listen}` is not an IP address with a port"))?;
+        let max_requests = match variable("MAX_REQUESTS")? {
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|max| *max > 0)
+                .ok_or_else(|| format!("MAX_REQUESTS: expected an integer from 1 to {}, got `{text}`", u32::MAX))?,
+            None => MAX_REQUESTS,
+        };
         let filter = variable("RUST_LOG")?.unwrap_or_else(|| "info".to_owned());
         let log = EnvFilter::try_new(filter).map_err(|error| format!("RUST_LOG: {error}"))?;
-        Ok(Self { database, listen, log })
+        Ok(Self { database, listen, max_requests, log })
     }
 
     /// Starts logging to standard error, with colors if it is a terminal.

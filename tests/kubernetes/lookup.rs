@@ -14,16 +14,33 @@ pub(crate) const SERVICE: &str = "postgresql-svc";
 pub(crate) const SET: &str = "postgresql-sfs";
 pub(crate) const PORT: &str = "postgresql-port";
 pub(crate) const MICROSERVICE: &str = "microservice";
+/// The Job that creates the certificates, and its ConfigMap, ServiceAccount, Role and RoleBinding.
+pub(crate) const JOB: &str = "postgresql-certificates";
+/// The Secret with the servers' certificate and its key, and the Secret with those of the authority.
+pub(crate) const CERTIFICATE: &str = "postgresql-tls";
+pub(crate) const AUTHORITY: &str = "postgresql-ca";
+/// The ConfigMap of the database Pods.
+pub(crate) const CONFIG: &str = "postgresql-config";
 
-/// Returns the Pod template of a StatefulSet or Deployment.
+/// Returns the fully qualified name of the database Service.
+pub(crate) fn service_name() -> String {
+    format!("{SERVICE}.{NAMESPACE}.svc.cluster.local")
+}
+
+/// Returns the Pod template of a StatefulSet, Deployment or Job.
 pub(crate) fn template<'a>(manifests: &'a Manifests, name: &str) -> &'a PodTemplateSpec {
     manifests.pods().get(name).copied().unwrap_or_else(|| panic!("no workload named {name}"))
 }
 
-/// Returns the only container of a Pod.
+/// Returns the main container of a Pod, which is the first one.
 pub(crate) fn container(template: &PodTemplateSpec) -> &Container {
-    let [container] = &spec(template).containers[..] else { panic!("expected one container") };
-    container
+    spec(template).containers.first().expect("the Pod has a container")
+}
+
+/// Returns all containers of a Pod.
+pub(crate) fn containers(template: &PodTemplateSpec) -> impl Iterator<Item = &Container> {
+    let pod = spec(template);
+    pod.init_containers.iter().flatten().chain(&pod.containers)
 }
 
 /// Returns a reference to the port with this name.

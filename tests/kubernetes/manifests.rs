@@ -8,7 +8,8 @@ use podpool::{
 
 use crate::{
     lookup::{
-        MICROSERVICE, NAMESPACE, PORT, SERVICE, SET, container, includes, port, selects, template, value, variable,
+        CERTIFICATE, CONFIG, MICROSERVICE, NAMESPACE, PORT, SERVICE, SET, container, containers, includes, port,
+        selects, service_name, template, value,
     },
     read::{Manifests, spec},
 };
@@ -93,27 +94,30 @@ fn mounted_volumes_and_referenced_keys_exist() {
             if let Some(source) = &volume.config_map {
                 assert!(manifests.config_maps.contains_key(&source.name), "{name}: ConfigMap {}", source.name);
             }
-            if let Some(source) = &volume.secret {
-                assert!(manifests.secrets.contains_key(source.secret_name.as_ref().unwrap()), "{name}: {source:?}");
+            let Some(source) = &volume.secret else { continue };
+            let secret = source.secret_name.as_ref().unwrap();
+            let keys: Vec<&str> = match manifests.secrets.get(secret) {
+                Some(secret) => secret.string_data.as_ref().unwrap().keys().map(|key| &**key).collect(),
+                // Created by the Job or by cert-manager.
+                None if secret == CERTIFICATE => vec!["ca.crt", "tls.crt", "tls.key"],
+                None => panic!("{name}: no Secret {secret}"),
+            };
+            for item in source.items.iter().flatten() {
+                assert!(keys.contains(&&*item.key), "{name}: no {} in {secret}", item.key);
             }
         }
-        for container in pod.containers.iter().chain(pod.init_containers.iter().flatten()) {
+        for container in containers(template) {
             for mount in container.volume_mounts.iter().flatten() {
                 assert!(volumes.contains(&mount.name), "{name}: {} mounts {}", container.name, mount.name);
-            }
-            for variable in container.env.iter().flatten() {
-                let source = variable.value_from.as_ref().and_then(|source| source.secret_key_ref.as_ref());
-                let Some(source) = source else { continue };
-                let secret = manifests.secrets[&source.name].string_data.as_ref().unwrap();
-                assert!(secret.contains_key(&source.key), "{name}: no {} in {}", source.key, source.name);
+                // Kubernetes does not update files that are mounted with `subPath`.
+                assert!(mount.sub_path.is_none() && mount.sub_path_expr.is_none(), "{name}: {}", mount.name);
             }
         }
     }
     // Every file in the ConfigMap and every key in the Secret is used, and every file and key that is used exists.
-    let (config, secrets) = (&manifests.config_maps["postgresql-config"], &manifests.secrets["postgresql-secret"]);
+    let (config, secrets) = (&manifests.config_maps[CONFIG], &manifests.secrets["postgresql-secret"]);
     let (config, secrets) = (config.data.as_ref().unwrap(), secrets.string_data.as_ref().unwrap());
-    let pod = spec(template(&manifests, SET));
-    let set = pod.containers.iter().chain(pod.init_containers.iter().flatten());
+    let set = containers(template(&manifests, SET));
     let words = set.flat_map(|container| container.command.iter().flatten()).map(String::as_str);
     let text = words.chain(config.values().map(|text| &**text)).collect::<Vec<_>>().join("\n");
     let after = |prefix: &str| -> Vec<String> {
@@ -138,23 +142,14 @@ fn mounted_volumes_and_referenced_keys_exist() {
 fn database_url_matches_the_service_and_the_database_user() {
     let manifests = Manifests::read();
     let microservice = container(template(&manifests, MICROSERVICE));
-    let password = variable(microservice, "APP_PASSWORD").value_from.as_ref().and_then(|v| v.secret_key_ref.as_ref());
-    let password = password.expect("the password is from a Secret");
-    let password = &manifests.secrets[&password.name].string_data.as_ref().unwrap()[&password.key];
-    let config: Config =
-        value(microservice, "DATABASE_URL").replace("$(APP_PASSWORD)", password).parse().expect("the URL parses");
+    let config: Config = value(microservice, "DATABASE_URL").parse().expect("the URL parses");
+    assert!(config.validate().is_ok());
     let set = container(template(&manifests, SET));
     let Host::Service(host) = config.host() else { panic!("{:?}", config.host()) };
-    assert_eq!(host.as_str(), format!("{SERVICE}.{NAMESPACE}.svc.cluster.local"));
-    assert_eq!(value(set, "SERVICE"), SERVICE);
+    assert_eq!(host.as_str(), service_name());
+    assert_eq!(value(set, "SERVICE"), service_name());
     assert_eq!(*config.discovery(), Discovery::Srv { port_name: PORT.to_owned() });
     assert_eq!((config.user(), config.dbname()), (value(set, "APP_USER"), value(set, "APP_DATABASE")));
-    assert!(config.password().is_some());
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
-    assert!(
-        !password.is_empty() && password.chars().all(plain),
-        "the password has characters that need percent-encoding in a URL"
-    );
 }
 
 #[test]
@@ -170,6 +165,6 @@ fn database_containers_share_variables_and_volumes() {
     let mounts = server.volume_mounts.as_ref().unwrap();
     let data = mounts.iter().find(|mount| mount.name == "data").expect("the volume is mounted").mount_path.clone();
     assert!(value(server, "PGDATA").starts_with(&(data.clone() + "/")));
-    let conf = &manifests.config_maps["postgresql-config"].data.as_ref().unwrap()["postgresql.conf"];
+    let conf = manifests.config(CONFIG, "postgresql.conf");
     assert!(conf.contains(&format!("include_if_exists = '{data}/primary.conf'")));
 }

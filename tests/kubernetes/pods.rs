@@ -6,7 +6,9 @@ use k8s_openapi::api::core::v1::{Container, Probe};
 use podpool::config::Limits;
 
 use crate::{
-    lookup::{MICROSERVICE, NAMESPACE, PORT, SET, container, grace_period, named, port, pre_stop, template, value},
+    lookup::{
+        MICROSERVICE, NAMESPACE, PORT, SET, container, containers, grace_period, named, port, pre_stop, template, value,
+    },
     read::{FOLDER, Manifests, spec},
 };
 
@@ -89,7 +91,7 @@ fn pods_meet_the_restricted_security_standard() {
         assert_ne!(security.run_as_user.expect("the Pod has a user"), 0, "{name}");
         assert_eq!(security.seccomp_profile.as_ref().unwrap().type_, "RuntimeDefault", "{name}");
         assert_eq!(pod.automount_service_account_token, Some(false), "{name}");
-        for container in pod.containers.iter().chain(pod.init_containers.iter().flatten()) {
+        for container in containers(template) {
             let security = container.security_context.as_ref().expect("the container has a security context");
             assert_eq!(security.allow_privilege_escalation, Some(false), "{name}");
             assert_eq!(security.read_only_root_filesystem, Some(true), "{name}");

@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    lookup::{MICROSERVICE, SET, port, selects, template},
+    lookup::{JOB, MICROSERVICE, SET, port, selects, template},
     read::{Manifests, labels, spec},
 };
 
@@ -59,12 +59,14 @@ impl Traffic<'_> {
 }
 
 fn reaches(peers: &[NetworkPolicyPeer], pod: &PodTemplateSpec) -> bool {
-    peers.iter().any(|peer| match (&peer.pod_selector, &peer.namespace_selector) {
-        (Some(selector), None) => selects(selector, pod),
-        // An empty namespace selector matches every namespace.
-        (None, Some(namespaces)) => *namespaces == LabelSelector::default(),
-        _ => false,
-    })
+    // A rule without peers applies to all destinations or sources.
+    peers.is_empty()
+        || peers.iter().any(|peer| match (&peer.pod_selector, &peer.namespace_selector) {
+            (Some(selector), None) => selects(selector, pod),
+            // An empty namespace selector matches every namespace.
+            (None, Some(namespaces)) => *namespaces == LabelSelector::default(),
+            _ => false,
+        })
 }
 
 fn opens(ports: &[NetworkPolicyPort], pod: &PodTemplateSpec, number: i32) -> bool {
@@ -81,6 +83,11 @@ fn network_policies_allow_only_the_required_traffic() {
     assert_eq!(both(microservice, set, 5432), (true, true));
     assert_eq!(both(set, set, 5432), (true, true));
     assert_eq!(both(microservice, set, 5433), (false, false));
+    // The Job connects only to the API server, which is not a Pod of this namespace.
+    let job = template(&manifests, JOB);
+    assert_eq!(both(job, set, 5432), (false, false));
+    assert_eq!(both(microservice, job, 443), (false, false));
+    assert!(traffic.egress_allows(job, job, 443) && traffic.egress_allows(job, job, 6443));
     assert_eq!(
         both(set, microservice, 8080),
         (false, true),

@@ -6,9 +6,11 @@ use k8s_openapi::{
     Metadata, Resource,
     api::{
         apps::v1::{Deployment, StatefulSet},
-        core::v1::{ConfigMap, Namespace, PodSpec, PodTemplateSpec, Secret, Service},
+        batch::v1::Job,
+        core::v1::{ConfigMap, Namespace, PodSpec, PodTemplateSpec, Secret, Service, ServiceAccount},
         networking::v1::NetworkPolicy,
         policy::v1::PodDisruptionBudget,
+        rbac::v1::{Role, RoleBinding},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -17,6 +19,10 @@ use serde_json::Value;
 
 /// The folder with the manifests.
 pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/kubernetes");
+
+/// The two alternatives to create the certificates, in the folder `certificates`.
+const OPENSSL_JOB: &str = "certificates/openssl-job.yaml";
+pub(crate) const CERT_MANAGER: &str = "certificates/cert-manager.yaml";
 
 /// The objects in the manifests, by name.
 #[derive(Default)]
@@ -29,26 +35,27 @@ pub(crate) struct Manifests {
     pub(crate) deployments: BTreeMap<String, Deployment>,
     pub(crate) budgets: BTreeMap<String, PodDisruptionBudget>,
     pub(crate) policies: BTreeMap<String, NetworkPolicy>,
+    pub(crate) jobs: BTreeMap<String, Job>,
+    pub(crate) accounts: BTreeMap<String, ServiceAccount>,
+    pub(crate) roles: BTreeMap<String, Role>,
+    pub(crate) role_bindings: BTreeMap<String, RoleBinding>,
     /// Kind and namespace of every object.
     pub(crate) all: Vec<(String, Option<String>)>,
 }
 
 impl Manifests {
-    /// Reads all manifests. Panics if an object has a kind that this function does not handle, or a field that does not
-    /// exist in Kubernetes.
+    /// Reads all manifests, with the Job that creates the certificates. Panics if an object has a kind that this
+    /// function does not handle, or a field that does not exist in Kubernetes.
     pub(crate) fn read() -> Self {
         let mut files: Vec<_> =
             fs::read_dir(FOLDER).expect("the folder is readable").map(|entry| entry.unwrap().path()).collect();
         files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
         files.sort();
         assert!(!files.is_empty());
+        files.push(Path::new(FOLDER).join(OPENSSL_JOB));
         let mut manifests = Self::default();
         for file in files {
-            let text = fs::read_to_string(&file).expect("the file is readable");
-            let documents: Vec<Value> =
-                serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-            assert!(!documents.is_empty(), "{}: no documents", file.display());
-            for document in documents {
+            for document in documents(&file) {
                 manifests.add(&file, document);
             }
         }
@@ -61,22 +68,42 @@ impl Manifests {
         match &*kind {
             "ConfigMap" => insert(&mut self.config_maps, file, document),
             "Deployment" => insert(&mut self.deployments, file, document),
+            "Job" => insert(&mut self.jobs, file, document),
             "Namespace" => insert(&mut self.namespaces, file, document),
             "NetworkPolicy" => insert(&mut self.policies, file, document),
             "PodDisruptionBudget" => insert(&mut self.budgets, file, document),
+            "Role" => insert(&mut self.roles, file, document),
+            "RoleBinding" => insert(&mut self.role_bindings, file, document),
             "Secret" => insert(&mut self.secrets, file, document),
             "Service" => insert(&mut self.services, file, document),
+            "ServiceAccount" => insert(&mut self.accounts, file, document),
             "StatefulSet" => insert(&mut self.stateful_sets, file, document),
             _ => panic!("{}: this test does not handle the kind `{kind}`", file.display()),
         }
     }
 
-    /// Returns the Pod template of every StatefulSet and Deployment by its name.
+    /// Returns the Pod template of every StatefulSet, Deployment and Job by its name.
     pub(crate) fn pods(&self) -> BTreeMap<&str, &PodTemplateSpec> {
         let sets = self.stateful_sets.iter().map(|(name, set)| (&**name, &set.spec.as_ref().unwrap().template));
         let deployments = self.deployments.iter().map(|(name, it)| (&**name, &it.spec.as_ref().unwrap().template));
-        sets.chain(deployments).collect()
+        let jobs = self.jobs.iter().map(|(name, job)| (&**name, &job.spec.as_ref().unwrap().template));
+        sets.chain(deployments).chain(jobs).collect()
     }
+
+    /// Returns the contents of a file in a ConfigMap.
+    pub(crate) fn config(&self, config_map: &str, file: &str) -> &str {
+        let files = self.config_maps[config_map].data.as_ref().expect("the ConfigMap has files");
+        files.get(file).unwrap_or_else(|| panic!("{config_map} has no file {file}"))
+    }
+}
+
+/// Parses a file with one or more YAML documents.
+pub(crate) fn documents(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).expect("the file is readable");
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    assert!(!documents.is_empty(), "{}: no documents", file.display());
+    documents
 }
 
 pub(crate) fn spec(template: &PodTemplateSpec) -> &PodSpec {

@@ -4,6 +4,7 @@
 #
 # replication.rs runs this script in `unshare --mount --net --pid`, with the directory $WORK:
 #   config/ secrets/   the ConfigMap and the Secret, one file per key
+#   tls/ tls.new/      the Secret with the certificate before and after its renewal
 #   environment        the variables of the containers, as `export` lines that use $POD_NAME
 #   command            the command line of the server, with one word per line
 set -euo pipefail
@@ -24,7 +25,7 @@ resolve() {
     {
         echo '127.0.0.1 localhost'
         for ((pod = 0; pod < pods; pod++)); do
-            echo "$(address $pod) postgresql-sfs-$pod.postgresql-svc ${ready[$pod]:+postgresql-svc}"
+            echo "$(address $pod) postgresql-sfs-$pod.$SERVICE ${ready[$pod]:+$SERVICE}"
         done
     } >"$WORK/hosts"
 }
@@ -39,9 +40,10 @@ in_pod() { # in_pod POD COMMAND…
         mkdir /var/lib/postgresql/data
         mount --bind "$WORK/volume$POD" /var/lib/postgresql/data
         mount -t tmpfs -o mode=755 tmpfs /run
-        mkdir -p /run/secrets/postgresql
-        mkdir -m 777 /run/postgresql
+        mkdir -p /run/secrets/postgresql "$TLS" /run/postgresql
+        mount --bind "$WORK/socket$POD" /run/postgresql
         mount --bind "$WORK/secrets" /run/secrets/postgresql
+        mount --bind "$WORK/tls" "$TLS"
         POD_NAME=postgresql-sfs-$POD
         . "$WORK/environment"
         shift
@@ -82,14 +84,34 @@ stop() { # stop POD SIGNAL
     wait "${running[$1]}" || true
 }
 
-sql() { # sql POD STATEMENT: execute it as the application's user
-    PGPASSWORD=$(cat "$WORK/secrets/app-password") PGCONNECT_TIMEOUT=5 psql --no-psqlrc -qAtX --host="$(address "$1")" \
-        --username="$APP_USER" --dbname="$APP_DATABASE" --set=ON_ERROR_STOP=1 --command="$2"
+# Prints a connection string for a Pod, as the application's user and with the verification of the Service's name. A
+# later parameter replaces an earlier one.
+conninfo() { # conninfo POD PARAMETER…
+    local pod=$1
+    shift
+    echo "host=$SERVICE hostaddr=$(address "$pod") user=$APP_USER dbname=$APP_DATABASE connect_timeout=5" \
+        "sslmode=verify-full sslrootcert=$WORK/tls/ca.crt $*"
 }
 
-super() { # super POD STATEMENT: execute it as the superuser
-    PGPASSWORD=$(cat "$WORK/secrets/postgres-password") PGCONNECT_TIMEOUT=5 psql --no-psqlrc -qAtX \
-        --host="$(address "$1")" --username=$user --dbname=postgres --set=ON_ERROR_STOP=1 --command="$2"
+sql() { # sql POD STATEMENT: execute it as the application's user
+    PGPASSWORD=$(cat "$WORK/secrets/app-password") psql -qAtX --dbname="$(conninfo "$1")" --set=ON_ERROR_STOP=1 \
+        --command="$2"
+}
+
+super() { # super POD STATEMENT: execute it as the superuser, who can only use the socket
+    in_pod "$1" psql -qAtX --host=/run/postgresql --username=$user --dbname=postgres --set=ON_ERROR_STOP=1 \
+        --command="$2"
+}
+
+refused() { # refused PROPERTY SECRET MESSAGE POD PARAMETER…: the connection fails with this message
+    local property=$1 secret=$2 message=$3
+    shift 3
+    if PGPASSWORD=$(cat "$WORK/secrets/$secret") psql -qAtX --dbname="$(conninfo "$@")" --command='SELECT 1' \
+        >"$WORK/refused" 2>&1; then
+        fail "accepted: $property"
+    fi
+    grep -q "$message" "$WORK/refused" || fail "$property: $(cat "$WORK/refused")"
+    echo "ok: $property"
 }
 
 within() { # within SECONDS PROPERTY COMMAND…: wait until the command prints yes
@@ -112,6 +134,10 @@ is_standby() { [ "$(super "$1" 'SELECT pg_is_in_recovery()')" = t ] || fail "Pod
 
 POD_NAME=
 . "$WORK/environment"
+if [ "$(id -u)" != 0 ]; then
+    # The servers run as a user with another name, which `peer` rejects.
+    sed -i 's/^\(local .*\) peer$/\1 trust/' "$WORK/config/pg_hba.conf"
+fi
 ip link set lo up
 echo 'multi on' >"$WORK/host.conf"
 resolve
@@ -132,6 +158,23 @@ within 20 'Pod 0 streams to Pod 2' streams 0 2
 sql 0 "INSERT INTO tb_writes VALUES ('first')"
 within 20 'Pod 1 has the row that was written on Pod 0' has 1 first
 within 20 'Pod 2 has the row that was written on Pod 0' has 2 first
+
+# All connections over the network use TLS, and each user can only use its own database.
+encrypted() { sql 0 "SELECT 'yes' FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl AND version >= 'TLSv1.2'"; }
+streams_encrypted() { super 0 "SELECT 'yes' FROM pg_stat_replication JOIN pg_stat_ssl USING (pid)
+    HAVING count(*) = 2 AND bool_and(ssl)"; }
+within 5 'the application connects with TLS' encrypted
+within 5 'both standbys receive the log with TLS' streams_encrypted
+rejects='pg_hba.conf rejects connection'
+refused 'the application cannot connect without TLS' app-password "$rejects.*no encryption" 0 sslmode=disable
+refused 'the application cannot use another database' app-password "$rejects.*SSL encryption" 0 dbname=postgres
+refused 'the superuser cannot connect over the network' postgres-password "$rejects" 0 user=$user dbname=postgres
+refused 'the replication user cannot use the database of the application' replication-password "$rejects" \
+    0 user=replicator
+refused 'the replication user cannot connect without TLS' replication-password \
+    'no pg_hba.conf entry for replication connection.*no encryption' 0 user=replicator replication=true sslmode=disable
+refused 'a wrong password is rejected' replication-password 'password authentication failed' 0
+refused 'a certificate for another name is rejected' app-password 'does not match host name' 0 host=other.example
 
 # 2. Pods that restart after a crash keep their roles.
 stop 1 QUIT
@@ -185,6 +228,24 @@ start 0
 is_standby 0
 within 30 'Pod 0 copies the primary after it lost its volume' streams 1 0
 within 20 'the copy has all rows' has 0 third
+
+# The certificate is renewed: the server uses the new one without a restart.
+serial() { openssl x509 -noout -serial -in "$1"; }
+served() {
+    openssl s_client -starttls postgres -connect "$(address 1):5432" </dev/null 2>/dev/null | openssl x509 -noout -serial
+}
+serves_the_new_one() { [ "$(served)" = "$(serial "$WORK/tls.new/tls.crt")" ] && echo yes; }
+[ "$(served)" = "$(serial "$WORK/tls/tls.crt")" ] || fail 'the server does not use the certificate'
+in_pod 1 bash -c 'echo $$ >/var/lib/postgresql/data/reload.pid; exec bash /etc/postgresql/reload.sh' \
+    >>"$(log 1)" 2>&1 &
+reloader=$!
+reloaded() { grep -q '^reload: reloading' "$(log 1)" && echo yes; }
+within 10 'the configuration is reloaded when the script starts' reloaded
+cp -p "$WORK/tls.new"/* "$WORK/tls/"
+within 20 'the server uses the renewed certificate' serves_the_new_one
+[ "$(grep -c '^reload: reloading' "$(log 1)")" = 2 ] || fail 'the configuration was not reloaded exactly twice'
+kill -TERM "$(cat "$WORK/volume1/reload.pid")"
+wait $reloader || fail 'the script does not end with success on SIGTERM'
 
 # 6. Pod 0 loses its volume while the primary is down: it waits for the primary and does not create a database.
 stop 0 INT

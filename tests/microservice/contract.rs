@@ -6,8 +6,9 @@ use podpool::testkit::{Cluster, PodRole};
 use tokio_postgres::Client;
 
 use crate::{
+    common::until,
     exposition,
-    service::{Response, Service, fields, request},
+    service::{LIMIT, Response, Service, fields, request},
 };
 
 /// Creates the table that `/write` inserts into. Returns a client that is connected to the primary.
@@ -99,7 +100,25 @@ async fn writes(service: &Service, cluster: &Cluster, primary: &Client) {
     let rejected = service.request("POST", "/write", r#"{"id":"rejected","run":"rejected"}"#).await;
     assert_eq!(rejected.failure(), ("query", "no"), "{rejected:?}");
     assert_eq!(count_rows(primary, "rejected").await, 0);
+    omits_server_messages(service, &again, &rejected).await;
     println!("20 of 20 writes applied once; duplicate: unknown; 1 of 8 concurrent writes applied; rejected: no");
+}
+
+/// Checks that failed writes report the SQLSTATE, and that the server's messages, which contain the rejected row, are
+/// only in the log.
+async fn omits_server_messages(service: &Service, duplicate: &Response, rejected: &Response) {
+    for (response, sqlstate, logged) in [
+        (duplicate, "23505", ["DETAIL: Key (id)=(write-0 ", "tb_writes_pkey"]),
+        (rejected, "23514", ["DETAIL: Failing row contains (rejected, rejected)", "tb_writes_run_check"]),
+    ] {
+        assert!(response.text("error").ends_with(&format!("the server reported SQLSTATE {sqlstate}")), "{response:?}");
+        for text in ["DETAIL", "Key (", "Failing row", "tb_writes", "violates"] {
+            assert!(!response.text("error").contains(text), "the response contains {text:?}: {response:?}");
+        }
+        for text in logged {
+            until(LIMIT, "the log contains the server's message", || service.output().contains(text)).await;
+        }
+    }
 }
 
 async fn rejects_bad_requests(service: &Service) {
@@ -137,6 +156,8 @@ async fn rejects_bad_requests(service: &Service) {
         assert!(!response.text("error").is_empty());
     }
     println!("{} bad requests were rejected", requests.len());
+    let beyond = service.get("/query?sleep_ms=60001").await;
+    assert_eq!(beyond.text("error"), "sleep_ms: expected an integer from 0 to 60000, got \"60001\"");
 }
 
 async fn reports_the_pods(service: &Service, cluster: &Cluster) {

@@ -12,6 +12,7 @@ mod service;
 mod stream;
 
 mod contract;
+mod limit;
 mod outage;
 mod page;
 mod settings;

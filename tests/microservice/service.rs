@@ -66,7 +66,7 @@ pub(crate) fn fields(object: &Value) -> Vec<&str> {
 /// itself may have inherited.
 pub(crate) fn command(variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program::path());
-    for name in ["DATABASE_URL", "LISTEN_ADDR", "RUST_LOG", "NO_COLOR"] {
+    for name in ["DATABASE_URL", "LISTEN_ADDR", "MAX_REQUESTS", "RUST_LOG", "NO_COLOR"] {
         command.env_remove(name);
     }
     command.envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -77,8 +77,14 @@ pub(crate) fn command(variables: &[(&str, &str)]) -> Command {
 impl Service {
     /// Starts the program on an unused port and waits until it accepts connections, which it does even if no Pod is up.
     pub(crate) async fn start(url: &str) -> Self {
+        Self::start_with(url, &[]).await
+    }
+
+    /// Like [`start`](Self::start), with further environment variables.
+    pub(crate) async fn start_with(url: &str, others: &[(&str, &str)]) -> Self {
         let log = "microservice=trace,podpool=trace,tokio_postgres=debug";
         let variables = [("DATABASE_URL", url), ("LISTEN_ADDR", "127.0.0.1:0"), ("RUST_LOG", log)];
+        let variables = [&variables, others].concat();
         let mut child = command(&variables).spawn().expect("the program starts");
         let output = Arc::new(Mutex::new(String::new()));
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
@@ -176,7 +182,7 @@ impl Service {
         assert_no_password(&output, cluster);
     }
 
-    fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.output.lock().expect("no reader has panicked").clone()
     }
 }

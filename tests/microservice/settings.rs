@@ -15,6 +15,8 @@ async fn reports_invalid_environment_variables() {
         (vec![("DATABASE_URL", "postgres://user:hun/ter2@host:0/db")], "DATABASE_URL: parameter `"),
         (vec![("DATABASE_URL", valid), ("LISTEN_ADDR", "nowhere")], "LISTEN_ADDR: `nowhere`"),
         (vec![("DATABASE_URL", valid), ("LISTEN_ADDR", "192.0.2.1:80")], "192.0.2.1:80"),
+        (vec![("DATABASE_URL", valid), ("MAX_REQUESTS", "0")], "expected an integer from 1 to 4294967295, got `0`"),
+        (vec![("DATABASE_URL", valid), ("MAX_REQUESTS", "many")], "MAX_REQUESTS: expected an integer from 1 to"),
         (vec![("DATABASE_URL", valid), ("RUST_LOG", "podpool=loud")], "RUST_LOG: "),
     ] {
         let output = timeout(LIMIT, command(&variables).output()).await.expect("the program exits in time");
