@@ -15,6 +15,9 @@ pub enum Reset {
     /// behind.
     #[default]
     None,
+    /// As [`Discard`](Self::Discard), but only if the caller may have changed session state. An unchanged session costs
+    /// nothing. Best effort: state that a function has changed may be missed.
+    Auto,
     /// Session state is reset before the next caller gets the connection, as by `DISCARD ALL` (PostgreSQL manual,
     /// "DISCARD"), except that the driver's prepared statements are kept. A background task performs the reset, which
     /// takes one round trip. During the reset, the connection cannot be checked out. A connection on which the caller
@@ -28,6 +31,7 @@ impl Reset {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Auto => "auto",
             Self::Discard => "discard",
         }
     }
@@ -43,10 +47,10 @@ impl FromStr for Reset {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        [Self::None, Self::Discard]
+        [Self::None, Self::Auto, Self::Discard]
             .into_iter()
             .find(|reset| reset.as_str() == text)
-            .ok_or_else(|| ConfigError::new("reset", "`none` or `discard`").got(message::excerpt(text)))
+            .ok_or_else(|| ConfigError::new("reset", "`none`, `auto` or `discard`").got(message::excerpt(text)))
     }
 }
 
@@ -56,7 +60,7 @@ mod tests {
 
     #[test]
     fn parses_only_its_keywords() {
-        for reset in [Reset::None, Reset::Discard] {
+        for reset in [Reset::None, Reset::Auto, Reset::Discard] {
             assert_eq!(reset.as_str().parse(), Ok(reset));
         }
         assert_eq!("all".parse::<Reset>().unwrap_err().parameter(), "reset");
