@@ -3,7 +3,7 @@
 //! Only Query and Parse contain a statement's text. A prepared statement can be executed again in a later checkout, so
 //! the names of prepared statements whose text has an effect are kept until they are closed.
 
-use super::session_text::{PartialSearch, TextEffect, effect_of_query, effect_of_statement};
+use super::session_text::{PartialSearch, TextEffect, effect_of};
 
 /// Maximum number of names that are kept. With more, every execution counts as a change.
 const MAX_NAMES: usize = 64;
@@ -64,9 +64,9 @@ impl SessionStatements {
     /// Applies a message that was received as a whole. Returns the effect of a Query.
     pub(super) fn apply(&mut self, kind: u8, body: &[u8]) -> TextEffect {
         match kind {
-            b'Q' => return self.query(effect_of_query(body)),
+            b'Q' => return self.query(effect_of(body)),
             b'P' => match split_text(body) {
-                Some((name, text)) => self.prepare(name, effect_of_statement(text)),
+                Some((name, text)) => self.prepare(name, effect_of(text)),
                 None => self.changed = true, // not a valid message
             },
             _ => self.apply_name(kind, body),
@@ -124,7 +124,7 @@ impl SessionStatements {
             // The name of the portal, and the name of the statement.
             let name = split_text(body).and_then(|(_, rest)| split_text(rest));
             self.bound = match name {
-                Some((name, _)) => self.effect_of(name),
+                Some((name, _)) => self.effect_of_named(name),
                 None => TextEffect::Changes,
             };
             self.changed |= self.bound == TextEffect::Changes;
@@ -133,7 +133,7 @@ impl SessionStatements {
         }
     }
 
-    fn effect_of(&self, name: &[u8]) -> TextEffect {
+    fn effect_of_named(&self, name: &[u8]) -> TextEffect {
         let mut effects = self.named.iter().filter(|(named, _)| **named == *name).map(|&(_, effect)| effect);
         match effects.next() {
             Some(effect) if effects.all(|other| other == effect) => effect,

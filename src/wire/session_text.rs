@@ -16,8 +16,8 @@ pub(super) enum TextEffect {
     /// The text contains none of the words.
     #[default]
     None,
-    /// The statement is a `SET LOCAL` or a `SET TRANSACTION`, whose effect ends with the transaction. Its command tag
-    /// is `SET`, like that of a `SET` for the session.
+    /// The text contains none of the words, and each `SET` in it is a `SET LOCAL` or a `SET TRANSACTION`, whose effect
+    /// ends with the transaction. The command tag is `SET`, like that of a `SET` for the session.
     LocalSet,
     /// The text contains one of the words.
     Changes,
@@ -139,39 +139,48 @@ fn is_local_call(arguments: &[u8]) -> bool {
     is_local() == Some(true)
 }
 
-/// Returns true if the text starts with `SET LOCAL` or `SET TRANSACTION`, and a name. `SET local.name` sets a parameter
-/// for the session.
-fn starts_with_local_set(text: &[u8]) -> bool {
-    fn word<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
-        let rest = &text[starts_with(text, word).then_some(word.len())?..];
-        rest.first()?.is_ascii_whitespace().then(|| rest.trim_ascii_start())
+/// Returns true if the text contains the word `SET`, and each such word begins a `SET LOCAL` or a `SET TRANSACTION`. Then
+/// each completed `SET` was one of these. Only texts that start with a `SET` or with the start of a transaction are
+/// searched.
+fn has_only_local_sets(text: &[u8]) -> bool {
+    let starts = [&b"SET"[..], b"BEGIN", b"START"];
+    if !starts.iter().any(|start| starts_with(text.trim_ascii_start(), start)) {
+        return false;
     }
-    let rest =
-        word(text.trim_ascii_start(), b"SET").and_then(|rest| word(rest, b"LOCAL").or(word(rest, b"TRANSACTION")));
-    rest.and_then(|rest| rest.first()).is_some_and(|&byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'"'))
+    let (mut at, mut found) = (0, false);
+    while let Some(start) = text[at..].iter().position(|&byte| is_word_byte(byte)) {
+        let start = at + start;
+        at = start + text[start..].iter().position(|&byte| !is_word_byte(byte)).unwrap_or(text.len() - start);
+        if text[start..at].eq_ignore_ascii_case(b"SET") {
+            if !is_local_set(&text[at..]) {
+                return false;
+            }
+            found = true;
+        }
+    }
+    found
 }
 
-/// Returns the effect of the text of a Query message, which may contain several statements.
-pub(super) fn effect_of_query(text: &[u8]) -> TextEffect {
-    let is_single = || {
-        let text = text.strip_suffix(b"\0").unwrap_or(text).trim_ascii_end();
-        !text.strip_suffix(b";").unwrap_or(text).contains(&b';')
-    };
-    effect_of(text, is_single)
+/// Returns true if `rest`, the text after `SET`, starts with `LOCAL` or `TRANSACTION`, and a name. `SET local.name` sets
+/// a parameter for the session.
+fn is_local_set(rest: &[u8]) -> bool {
+    fn after_space(text: &[u8]) -> Option<&[u8]> {
+        text.first()?.is_ascii_whitespace().then(|| text.trim_ascii_start())
+    }
+    let name = after_space(rest).and_then(|rest| {
+        let words = [&b"LOCAL"[..], b"TRANSACTION"];
+        let word = words.into_iter().find(|word| starts_with(rest, word))?;
+        after_space(&rest[word.len()..])
+    });
+    name.and_then(|name| name.first()).is_some_and(|&byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'"'))
 }
 
-/// Returns the effect of the text of a Parse message, which contains one statement. Bytes may follow after the text.
-pub(super) fn effect_of_statement(text: &[u8]) -> TextEffect {
-    effect_of(text, || true)
-}
-
-fn effect_of(text: &[u8], is_single: impl FnOnce() -> bool) -> TextEffect {
-    if text.len() > MAX_SEARCHED {
+/// Returns the effect of a text, which may consist of several statements.
+pub(super) fn effect_of(text: &[u8]) -> TextEffect {
+    if text.len() > MAX_SEARCHED || contains_word(text, true) {
         TextEffect::Changes
-    } else if starts_with_local_set(text) && is_single() {
+    } else if has_only_local_sets(text) {
         TextEffect::LocalSet
-    } else if contains_word(text, true) {
-        TextEffect::Changes
     } else {
         TextEffect::None
     }

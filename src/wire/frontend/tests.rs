@@ -192,6 +192,7 @@ mod session {
             (query("SET work_mem = '1MB'"), false),
             (query("SET TRANSACTION READ ONLY;"), true),
             (query("SET LOCAL work_mem = '1MB'; SET work_mem = '2MB'"), false),
+            (query("BEGIN; SET LOCAL work_mem = '1MB'; SET LOCAL lock_timeout = 0"), true),
             (prepare("s1", "SET LOCAL work_mem = '1MB'"), false),
             (prepare("s2", "SET work_mem = '1MB'"), false),
             (execute("s1"), true),

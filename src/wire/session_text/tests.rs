@@ -63,7 +63,7 @@ fn finds_the_listed_words_only() {
         // A `SET` is recognized by its command tag, unless its effect ends with the transaction.
         ("SET work_mem = '1MB'", None),
         ("SET LOCAL work_mem = '1MB'", LocalSet),
-        (" \n set\tlocal \"my\".own TO 'a temp value';\n", LocalSet),
+        (" \n set\tlocal \"my\".own TO 'a; value';\n", LocalSet),
         ("SET TRANSACTION READ ONLY", LocalSet),
         ("SET LOCAL ROLE other", LocalSet),
         ("SET local.own = 1", None),
@@ -72,21 +72,28 @@ fn finds_the_listed_words_only() {
         ("SET SESSION work_mem = '1MB'", None),
         ("SET transaction_isolation = 'serializable'", None),
         ("SET LOCAL work_mem = '1MB'; SET work_mem = '2MB'", None),
-        ("SET LOCAL my.own = ';'", None),
+        ("SET LOCAL my.own = 'a temp value'", Changes),
+        ("SET LOCAL a = 1; SET LOCAL b = 2", LocalSet),
+        ("begin; set local a = 1; SELECT 1; commit", LocalSet),
+        ("START TRANSACTION; SET TRANSACTION READ ONLY", LocalSet),
+        ("BEGIN; SET LOCAL a = 1; UPDATE t SET a = 1", None),
+        ("BEGIN; SET LOCAL a = '; SET b'", None),
+        ("BEGIN; /* SET LOCAL a */ SET b = 1", None),
+        ("BEGIN; SET/**/LOCAL a = 1", None),
+        ("BEGIN; SELECT 1", None),
+        ("SET LOCAL a = 1; RESET b", LocalSet),
         ("SET LOCAL", None),
         ("SET", None),
         ("/* SET LOCAL a */ SET work_mem = '1MB'", None),
     ];
     for (text, expected) in cases {
-        assert_eq!(effect_of_query(text.as_bytes()), expected, "{text}");
-        assert_eq!(effect_of_query(format!("{text}\0").as_bytes()), expected, "{text}");
-        if !text.contains(';') {
-            assert_eq!(effect_of_statement(format!("{text}\0\0\x01\0\0\0\x3b").as_bytes()), expected, "{text}");
-        }
+        assert_eq!(effect_of(text.as_bytes()), expected, "{text}");
+        assert_eq!(effect_of(format!("{text}\0").as_bytes()), expected, "{text}");
+        assert_eq!(effect_of(format!("{text}\0\0\x01\0\0\0\x3b").as_bytes()), expected, "{text}");
         // Padding moves the words to each position in a block.
         for padding in 0..2 * BLOCK {
             let padded = format!("{}{text}{}", " ".repeat(padding), " ".repeat(padding % 7));
-            assert_eq!(effect_of_query(padded.as_bytes()), expected, "{padded}");
+            assert_eq!(effect_of(padded.as_bytes()), expected, "{padded}");
             let in_parts = effect_of_parts(padded.as_bytes(), &[padding + 1, 3]);
             assert!(in_parts == TextEffect::Changes || expected != TextEffect::Changes, "{padded}");
         }
@@ -96,10 +103,10 @@ fn finds_the_listed_words_only() {
 #[test]
 fn counts_a_text_that_is_too_long_as_a_change() {
     let text = vec![b' '; MAX_SEARCHED];
-    assert_eq!(effect_of_query(&text), TextEffect::None);
+    assert_eq!(effect_of(&text), TextEffect::None);
     assert_eq!(effect_of_parts(&text, &[1000]), TextEffect::None);
     let text = vec![b' '; MAX_SEARCHED + 1];
-    assert_eq!(effect_of_query(&text), TextEffect::Changes);
+    assert_eq!(effect_of(&text), TextEffect::Changes);
     assert_eq!(effect_of_parts(&text, &[1000]), TextEffect::Changes);
 }
 
@@ -125,8 +132,7 @@ proptest! {
     ) {
         let word = any_case(word, upper);
         let text = [before.as_bytes(), separators.0.as_bytes(), &word, separators.1.as_bytes(), after.as_bytes()].concat();
-        prop_assert_eq!(effect_of_query(&text), TextEffect::Changes);
-        prop_assert_eq!(effect_of_statement(&text), TextEffect::Changes);
+        prop_assert_eq!(effect_of(&text), TextEffect::Changes);
         prop_assert_eq!(effect_of_parts(&text, &parts), TextEffect::Changes);
         for split in 0..=text.len() {
             let mut search = PartialSearch::new();
