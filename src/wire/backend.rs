@@ -1,8 +1,8 @@
 //! Parses the messages that the server sends: every header, and only those parts of the bodies that the pool needs.
 //! These parts are the status of ReadyForQuery, the severity and SQLSTATE of ErrorResponse, the parameters that show a
-//! server's role, and the tags of commands that deallocate prepared statements or change session state. A message that exceeds a
-//! [limit](super::message_limits) ends the parsing with an error. [`frontend`](super::frontend) parses the messages to
-//! the server.
+//! server's role, and the tags of commands that deallocate prepared statements or change session state. A message that
+//! exceeds a [limit](super::message_limits) ends the parsing with an error. [`frontend`](super::frontend) parses the
+//! messages to the server.
 //!
 //! # Crates considered
 //!

@@ -6,7 +6,10 @@ use std::{
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
 };
 
-use super::message_limits::{MAX_PARAMETER_NAME, MAX_PARAMETERS, Violation};
+use super::{
+    message_limits::{MAX_PARAMETER_NAME, MAX_PARAMETERS, Violation},
+    record::{Record, SessionChange},
+};
 
 /// The parameters that the server has reported.
 #[derive(Debug, Default)]
@@ -54,20 +57,21 @@ impl ReportedParameters {
         Ok(())
     }
 
-    /// Returns true if a parameter was reported since the last call.
+    /// Records at a ReadyForQuery whether the session has changed parameters. The values after the startup, and after
+    /// the pool has used the session for itself, are those of an unchanged session. Called before the record gets the
+    /// status of this ReadyForQuery.
     #[inline]
-    pub(super) fn take_reported(&mut self) -> bool {
-        std::mem::take(&mut self.reported)
-    }
-
-    /// Returns true if a parameter has another value than in a session without changes.
-    pub(super) fn differ(&self) -> bool {
-        self.values.values().any(|value| value.current != value.initial)
-    }
-
-    /// Makes the current values those of a session without changes.
-    pub(super) fn set_initial(&mut self) {
-        self.values.values_mut().for_each(|value| value.initial = value.current);
+    pub(super) fn compare(&mut self, record: &Record) {
+        let is_unchanged = record.is_used_by_pool() || record.status() == 0;
+        if is_unchanged {
+            self.values.values_mut().for_each(|value| value.initial = value.current);
+        }
+        if std::mem::take(&mut self.reported) || is_unchanged {
+            match self.values.values().any(|value| value.current != value.initial) {
+                true => record.add_session_change(SessionChange::Parameter),
+                false => record.remove_parameter_change(),
+            }
+        }
     }
 }
 
@@ -77,23 +81,25 @@ mod tests {
 
     #[test]
     fn compares_values_with_those_of_an_unchanged_session() {
-        let mut parameters = ReportedParameters::default();
-        for body in ["TimeZone\0UTC\0", "in_hot_standby\0on\0"] {
+        let (mut parameters, record) = (ReportedParameters::default(), Record::default());
+        record.track_session_changes();
+        let mut changed_after = |body: &str| {
             parameters.add(body.as_bytes()).unwrap();
-        }
-        parameters.set_initial();
-        assert!(parameters.take_reported() && !parameters.take_reported() && !parameters.differ());
-        parameters.add(b"in_hot_standby\0off\0").unwrap();
-        assert!(!parameters.take_reported() && !parameters.differ());
-        parameters.add(b"TimeZone\0Europe/Paris\0").unwrap();
-        assert!(parameters.take_reported() && parameters.differ());
-        parameters.add(b"TimeZone\0UTC\0").unwrap();
-        assert!(!parameters.differ(), "the transaction that has changed it was rolled back");
-        parameters.add(b"TimeZone\0Europe/Paris\0").unwrap();
-        parameters.set_initial();
-        assert!(!parameters.differ());
-        // A parameter that is first reported later. Its value before is unknown.
-        parameters.add(b"search_path\0public\0").unwrap();
-        assert!(!parameters.differ());
+            parameters.compare(&record);
+            record.set_status(b'I');
+            record.session_change() == Some(SessionChange::Parameter)
+        };
+        assert!(!changed_after("TimeZone\0UTC\0"), "the startup");
+        assert!(!changed_after("in_hot_standby\0on\0"));
+        assert!(!changed_after("in_hot_standby\0off\0"));
+        assert!(changed_after("TimeZone\0Europe/Paris\0"));
+        assert!(!changed_after("TimeZone\0UTC\0"), "the transaction that has changed it was rolled back");
+        assert!(!changed_after("DateStyle\0ISO\0"), "its value before is unknown");
+        assert!(changed_after("DateStyle\0German\0"));
+        record.begin_reset();
+        changed_after("DateStyle\0SQL\0");
+        record.end_reset();
+        assert!(!changed_after("DateStyle\0SQL\0"), "the value after a reset");
+        assert!(changed_after("DateStyle\0German\0"));
     }
 }

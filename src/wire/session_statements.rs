@@ -92,8 +92,8 @@ impl SessionStatements {
         } else if let Some((name, _)) = split_text(start) {
             self.prepare(name, effect);
         } else {
-            // The name is too long to be kept.
-            self.changed |= effect == TextEffect::Changes;
+            // The name is too long to be kept, or the message is not valid.
+            self.changed = true;
             self.overflowed |= effect == TextEffect::Changes;
         }
     }
@@ -111,6 +111,9 @@ impl SessionStatements {
         if effect == TextEffect::None {
             return;
         }
+        if self.named.len() == MAX_NAMES && effect == TextEffect::Changes {
+            self.named.retain(|&(_, kept)| kept == TextEffect::Changes);
+        }
         if self.named.len() < MAX_NAMES {
             self.named.push((name.into(), effect));
         } else {
@@ -125,7 +128,11 @@ impl SessionStatements {
             let name = split_text(body).and_then(|(_, rest)| split_text(rest));
             self.bound = match name {
                 Some((name, _)) => self.effect_of_named(name),
-                None => TextEffect::Changes,
+                // The name is too long, or the message is not valid.
+                None if self.overflowed || self.named.iter().any(|&(_, kept)| kept == TextEffect::Changes) => {
+                    TextEffect::Changes
+                }
+                None => TextEffect::None,
             };
             self.changed |= self.bound == TextEffect::Changes;
         } else if let Some((name, _)) = body.strip_prefix(b"S").and_then(split_text) {

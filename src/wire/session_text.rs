@@ -139,9 +139,9 @@ fn is_local_call(arguments: &[u8]) -> bool {
     is_local() == Some(true)
 }
 
-/// Returns true if the text contains the word `SET`, and each such word begins a `SET LOCAL` or a `SET TRANSACTION`. Then
-/// each completed `SET` was one of these. Only texts that start with a `SET` or with the start of a transaction are
-/// searched.
+/// Returns true if the text contains the word `SET`, and each such word begins a `SET LOCAL` or a `SET TRANSACTION`, so
+/// that each completed `SET` was one of these. Only texts that start with a `SET` or with the start of a transaction
+/// are searched.
 fn has_only_local_sets(text: &[u8]) -> bool {
     let starts = [&b"SET"[..], b"BEGIN", b"START"];
     if !starts.iter().any(|start| starts_with(text.trim_ascii_start(), start)) {
@@ -161,8 +161,8 @@ fn has_only_local_sets(text: &[u8]) -> bool {
     found
 }
 
-/// Returns true if `rest`, the text after `SET`, starts with `LOCAL` or `TRANSACTION`, and a name. `SET local.name` sets
-/// a parameter for the session.
+/// Returns true if `rest`, the text after `SET`, starts with `LOCAL` or `TRANSACTION`, and a name. `SET local.name`
+/// sets a parameter for the session.
 fn is_local_set(rest: &[u8]) -> bool {
     fn after_space(text: &[u8]) -> Option<&[u8]> {
         text.first()?.is_ascii_whitespace().then(|| text.trim_ascii_start())

@@ -28,7 +28,6 @@ use super::{
     message_limits::{ConnectionState, Violation},
     outcome::WorkMark,
     record::{IDLE, Record, SessionChange, StaleStatements},
-    reported_parameters::ReportedParameters,
     tls::Io,
 };
 use crate::time::Instant;
@@ -184,7 +183,7 @@ impl Tap {
                         record.outcome.set_work(WorkMark::new(frontend.executed(), self.committed));
                     }
                 }
-                observe_parameters(backend.parameters(), record);
+                backend.parameters().compare(record);
                 record.set_status(status);
                 record.set_copying(false);
                 record.count_outcome(std::mem::take(failed));
@@ -326,22 +325,6 @@ enum Action {
     Pass,
     /// Remove the message from the stream.
     Remove,
-}
-
-/// Compares the parameters that the server has reported up to a ReadyForQuery with those of an unchanged session: the
-/// parameters after the startup, or after the pool has used the session for itself.
-#[inline]
-fn observe_parameters(parameters: &mut ReportedParameters, record: &Record) {
-    let is_initial = record.is_used_by_pool() || record.status() == 0;
-    if is_initial {
-        parameters.set_initial();
-    }
-    if parameters.take_reported() || is_initial {
-        match parameters.differ() {
-            true => record.add_session_change(SessionChange::Parameter),
-            false => record.remove_parameter_change(),
-        }
-    }
 }
 
 /// Returns true if an error comes from the state of the server, not from the statement: insufficient resources, system

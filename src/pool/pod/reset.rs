@@ -19,8 +19,8 @@
 //! [`Reset::Discard`] discards the same state as `DISCARD ALL` (PostgreSQL manual, "DISCARD"), except for the driver's
 //! prepared statements. Statements prepared with SQL's `PREPARE` are looked up and deallocated one by one.
 //!
-//! With [`Reset::Auto`], the same reset runs if the tap has recorded a change of session state since the last reset. The
-//! tap does not record the requests of the reset itself.
+//! With [`Reset::Auto`], the same reset runs if the tap has recorded a change of session state since the last reset.
+//! The tap does not record the requests of the reset itself.
 
 use tokio::time::timeout;
 

@@ -131,7 +131,8 @@ proptest! {
         parts in prop::collection::vec(1..40usize, 1..20),
     ) {
         let word = any_case(word, upper);
-        let text = [before.as_bytes(), separators.0.as_bytes(), &word, separators.1.as_bytes(), after.as_bytes()].concat();
+        let (before, after) = (before + &separators.0, separators.1 + &after);
+        let text = [before.as_bytes(), &word, after.as_bytes()].concat();
         prop_assert_eq!(effect_of(&text), TextEffect::Changes);
         prop_assert_eq!(effect_of_parts(&text, &parts), TextEffect::Changes);
         for split in 0..=text.len() {
