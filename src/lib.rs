@@ -87,11 +87,12 @@
 //! # What the pool does not do
 //!
 //! - It does not promote Pods. That is the task of an operator; the pool detects the new primary.
-//! - It does not parse SQL. The [`Target`] of a checkout decides whether a primary or a standby gets the work.
+//! - It does not route by SQL. The [`Target`] of a checkout decides whether a primary or a standby gets the work.
 //! - It balances checkouts, not statements. A connection that is held for an hour stays on one Pod for an hour.
 //! - It does not guarantee that a standby has replayed the caller's own writes. Read them with [`Target::Primary`].
-//! - It does not reset session state by default: `SET`, `LISTEN`, advisory locks and temporary tables stay on the
-//!   connection. An open transaction is rolled back.
+//! - It does not guarantee by default that session state is reset. A returned connection is reset if the pool notices
+//!   that `SET`, `LISTEN`, temporary tables or advisory locks may have changed its session; a function can hide such a
+//!   change. `reset=discard` resets the session after each use. An open transaction is always rolled back.
 //! - It cannot balance load behind a Service with a cluster IP: the name resolves to a single address, so the pool
 //!   finds only one Pod.
 //!

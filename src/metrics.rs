@@ -145,7 +145,7 @@ metrics! {
         "Connections that had to be recycled, because they were returned with an open transaction or an unfinished \
          statement.";
     Counter CONNECTIONS_RESET = "podpool_connections_reset_total" [],
-        "Connections whose session was reset after use (`reset=discard`).";
+        "Connections whose session was reset after use (`reset=auto` or `reset=discard`).";
     Counter STATEMENT_CACHES_CLEARED = "podpool_statement_caches_cleared_total" [],
         "Connections whose prepared statement cache was cleared, because it was too large or a statement was outdated.";
     Counter EJECTIONS = "podpool_ejections_total" ["cause"],

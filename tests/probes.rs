@@ -139,7 +139,7 @@ async fn a_probe_session_exists_only_while_no_pooled_connection_is_idle() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn session_settings_of_callers_do_not_fail_probes() {
     let cluster = Cluster::start(1).await.expect("the cluster starts");
-    let pool = healthy(&cluster, "&probe_interval=50ms&pool_size=1").await;
+    let pool = healthy(&cluster, "&probe_interval=50ms&pool_size=1&reset=none").await;
     let superuser = cluster.client(0).await.expect("the superuser connects");
     until_no_probe_session(&superuser).await;
     let client = pool.get().await.expect("checkout succeeds");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 pub use simulated::SimulatedClient;
 
+pub use crate::wire::bench::StatementTap;
 use crate::{
     balance::{Chooser, Policy, select, select_fast},
     config::{LagFallback, Target},

@@ -1,8 +1,8 @@
 //! Parses the messages that the server sends: every header, and only those parts of the bodies that the pool needs.
 //! These parts are the status of ReadyForQuery, the severity and SQLSTATE of ErrorResponse, the parameters that show a
-//! server's role, and the tags of commands that deallocate prepared statements. A message that exceeds a
-//! [limit](super::message_limits) ends the parsing with an error. [`frontend`](super::frontend) parses the messages to
-//! the server.
+//! server's role, and the tags of commands that deallocate prepared statements or change session state. A message that
+//! exceeds a [limit](super::message_limits) ends the parsing with an error. [`frontend`](super::frontend) parses the
+//! messages to the server.
 //!
 //! # Crates considered
 //!
@@ -18,10 +18,11 @@
 
 use super::{
     message_limits::{
-        ConnectionState, MAX_AUTHENTICATION, ParameterNames, Violation, check_authentication, check_message_length,
+        ConnectionState, MAX_AUTHENTICATION, Violation, check_authentication, check_message_length,
         check_response_length,
     },
     outcome::ReceivedError,
+    reported_parameters::ReportedParameters,
 };
 
 /// Maximum number of bytes of a message body that are kept for parsing. This is enough: an ErrorResponse starts with
@@ -46,6 +47,10 @@ pub(super) enum BackendMessage {
     Error([u8; 5]),
     /// CommandComplete of `DEALLOCATE ALL` or `DISCARD ALL`: the session has no prepared statements any more.
     Deallocated,
+    /// CommandComplete of `SET`, which may be a `SET LOCAL`.
+    Set,
+    /// CommandComplete of another statement that may have changed session state.
+    ChangedSession,
     /// ParameterStatus of `in_hot_standby`.
     HotStandby(bool),
     /// ParameterStatus of `default_transaction_read_only`.
@@ -100,13 +105,13 @@ pub(super) struct BackendReader {
     response: Response,
     /// The last ErrorResponse.
     error: Option<ReceivedError>,
-    parameters: ParameterNames,
+    parameters: ReportedParameters,
 }
 
 impl BackendReader {
     /// Creates a parser that starts with the first message of a connection.
     pub(super) fn new() -> Self {
-        let (kept, parameters) = (Vec::with_capacity(KEPT), ParameterNames::default());
+        let (kept, parameters) = (Vec::with_capacity(KEPT), ReportedParameters::default());
         let response = Response::default();
         Self { header: [0; 5], header_len: 0, body_left: 0, kept, response_len: 0, response, error: None, parameters }
     }
@@ -196,6 +201,12 @@ impl BackendReader {
         std::mem::take(&mut self.response)
     }
 
+    /// Returns the parameters that the server has reported.
+    #[inline]
+    pub(super) fn parameters(&mut self) -> &mut ReportedParameters {
+        &mut self.parameters
+    }
+
     /// Returns the last ErrorResponse.
     pub(super) fn take_error(&mut self) -> Option<ReceivedError> {
         self.error.take()
@@ -221,7 +232,7 @@ impl BackendReader {
             }
             b'C' => {
                 self.response.complete(body);
-                matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0").then_some(BackendMessage::Deallocated)
+                command(body)
             }
             // FunctionCallResponse, and PortalSuspended: the statement may have had effects.
             b'V' | b's' => {
@@ -244,6 +255,19 @@ impl BackendReader {
             }
             _ => None,
         })
+    }
+}
+
+/// Parses the tag of a CommandComplete. A `DO` can contain any other statement.
+#[inline]
+fn command(tag: &[u8]) -> Option<BackendMessage> {
+    match tag {
+        b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => Some(BackendMessage::Deallocated),
+        b"SET\0" => Some(BackendMessage::Set),
+        b"RESET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"DO\0" => {
+            Some(BackendMessage::ChangedSession)
+        }
+        _ => None,
     }
 }
 

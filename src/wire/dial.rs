@@ -29,7 +29,7 @@ use super::{
     tls::{Connector, Encryption, Established, Io, Tls},
 };
 use crate::{
-    config::{Config, ssl::ChannelBinding},
+    config::{Config, Reset, ssl::ChannelBinding},
     endpoint::{Endpoint, Role},
     error::{BoxError, ConfigError, Phase},
     event::Emitter,
@@ -46,6 +46,8 @@ pub(crate) struct Dialer {
     timeout: Duration,
     /// The `application_name` of connections that only probes use.
     probe_name: String,
+    /// True if the changes of session state on each connection are recorded.
+    tracks_sessions: bool,
 }
 
 /// One dial.
@@ -111,7 +113,8 @@ impl Dialer {
             keepalive_count: limits.keepalives_count,
         };
         let probe_name = probe_name(config.application_name());
-        Ok(Self { postgres, source, socket, tls, timeout: limits.connect_timeout, probe_name })
+        let tracks_sessions = limits.reset == Reset::Auto;
+        Ok(Self { postgres, source, socket, tls, timeout: limits.connect_timeout, probe_name, tracks_sessions })
     }
 
     /// Opens a connection and starts its driver on the current runtime. Evidence about the Pod's health and role goes
@@ -202,6 +205,9 @@ impl Dialer {
     ) -> Result<Dialled, DialError> {
         let endpoint = request.endpoint;
         let record = Arc::new(Record::default());
+        if self.tracks_sessions {
+            record.track_session_changes();
+        }
         let socket = self.stage(Phase::Tcp, request, &record, self.tcp(endpoint.address())).await?;
         let secure = async {
             let secured = self.tls.secure(socket, endpoint, encryption, || record.count_read()).await;
@@ -336,9 +342,10 @@ impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // `postgres` and `source` may hold passwords. Both redact passwords, but they are omitted as an additional
         // precaution.
-        let Self { postgres: _, source: _, socket, tls, timeout, probe_name } = self;
+        let Self { postgres: _, source: _, socket, tls, timeout, probe_name, tracks_sessions } = self;
         let mut out = f.debug_struct("Dialer");
         out.field("socket", socket).field("tls", tls).field("timeout", timeout).field("probe_name", probe_name);
+        out.field("tracks_sessions", tracks_sessions);
         out.finish_non_exhaustive()
     }
 }

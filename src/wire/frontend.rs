@@ -1,13 +1,14 @@
 //! Parses the headers of the messages that the driver sends (PostgreSQL manual, "Message Formats"). Counts the requests
 //! (the messages that the server answers with a ReadyForQuery), and the statements that the driver prepares and
-//! executes. Keeps the kind of each outstanding request. A write may end in the middle of a message.
+//! executes. Keeps the kind of each outstanding request, and, if that is required, finds the statements that may change
+//! session state. A write may end in the middle of a message.
 //!
 //! [`backend`](super::backend) parses the messages from the server. Its documentation explains why no existing parser
 //! is used.
 
 use std::collections::VecDeque;
 
-use super::type_lookup::TypeLookups;
+use super::{session_statements::SessionStatements, session_text::TextEffect, type_lookup::TypeLookups};
 
 /// The kind of a request, which determines the response that the tap expects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,6 +21,8 @@ pub(super) enum RequestKind {
     CopyEnd,
     /// The execution of a statement with which the driver looks up a type.
     TypeLookup,
+    /// The execution of `SET LOCAL` or `SET TRANSACTION`, and of nothing else.
+    LocalSet,
 }
 
 /// Maximum number of bytes of a message body that are kept for parsing. The driver's type look-ups are shorter.
@@ -42,6 +45,8 @@ pub(super) struct FrontendReader {
     /// Number of statements so far that were sent to be executed, except for type look-ups.
     executed: u32,
     lookups: TypeLookups,
+    /// The statements that may change session state. `None` if they need not be found.
+    session: Option<SessionStatements>,
     /// True if the messages since the last request bind a type look-up.
     binds_lookup: bool,
     /// True if the messages since the last request bind or execute any other statement.
@@ -70,6 +75,7 @@ impl FrontendReader {
             parsed: 0,
             executed: 0,
             lookups: TypeLookups::default(),
+            session: None,
             binds_lookup: false,
             binds_other: false,
             requests: 0,
@@ -78,6 +84,17 @@ impl FrontendReader {
             copy_ends: 0,
             next_sync: RequestKind::Sync,
         }
+    }
+
+    /// Makes the parser find the statements that may change session state.
+    pub(super) fn track_session_changes(&mut self) {
+        self.session = Some(SessionStatements::new());
+    }
+
+    /// Returns true if a statement that may change session state was sent since the last call.
+    #[inline]
+    pub(super) fn take_session_changed(&mut self) -> bool {
+        self.session.as_mut().is_some_and(SessionStatements::take_changed)
     }
 
     /// Parses bytes that the socket has accepted. Returns the number of requests whose header is completed by these
@@ -91,9 +108,15 @@ impl FrontendReader {
                 bytes = rest;
                 if let Some(kept) = &mut self.kept {
                     kept.extend_from_slice(&part[..part.len().min(KEPT - kept.len())]);
+                    if let Some(session) = &mut self.session {
+                        session.add_part(self.header[0], part);
+                    }
                     if self.body_left == 0 {
                         let body = self.kept.take().unwrap_or_default();
                         self.parse(self.header[0], &body);
+                        if let Some(session) = &mut self.session {
+                            session.end_parts(self.header[0], &body);
+                        }
                     }
                 }
                 continue;
@@ -121,15 +144,33 @@ impl FrontendReader {
             let [kind, length @ ..] = header;
             self.observe(kind);
             self.body_left = (u32::from_be_bytes(length) as usize).saturating_sub(4);
-            if !self.startup && (kind == b'P' || kind == b'B' && !self.lookups.is_empty()) {
+            if !self.startup && self.needs_body(kind) {
                 match bytes.get(..self.body_left) {
-                    Some(body) => self.parse(kind, &body[..body.len().min(KEPT)]),
+                    Some(body) => {
+                        self.parse(kind, &body[..body.len().min(KEPT)]);
+                        self.apply_to_session(kind, body);
+                    }
                     None => (self.header, self.kept) = (header, Some(Vec::new())),
                 }
             }
             self.startup = false;
         }
         u32::try_from(self.requests - before).unwrap_or(u32::MAX)
+    }
+
+    #[inline]
+    fn needs_body(&self, kind: u8) -> bool {
+        kind == b'P'
+            || kind == b'B' && !self.lookups.is_empty()
+            || self.session.as_ref().is_some_and(|session| session.needs_body(kind))
+    }
+
+    fn apply_to_session(&mut self, kind: u8, body: &[u8]) {
+        if let Some(session) = &mut self.session
+            && session.apply(kind, body) == TextEffect::LocalSet
+        {
+            self.special.push_back((self.requests, RequestKind::LocalSet));
+        }
     }
 
     /// Applies the header of a message.
@@ -139,12 +180,17 @@ impl FrontendReader {
         match kind {
             _ if self.startup => self.requests += 1,
             b'Q' | b'F' => {
+                if let Some(session) = self.session.as_mut().filter(|_| kind == b'F') {
+                    session.call_function();
+                }
                 self.executed = self.executed.wrapping_add(1);
                 self.end_request();
             }
             b'S' => {
+                let local_sets = self.session.as_mut().is_some_and(SessionStatements::end_request);
                 let kind = match self.next_sync {
                     RequestKind::Ordinary if self.binds_only_lookups() => RequestKind::TypeLookup,
+                    RequestKind::Ordinary if local_sets => RequestKind::LocalSet,
                     kind => kind,
                 };
                 self.end_request();
@@ -158,6 +204,11 @@ impl FrontendReader {
             b'P' | b'B' | b'D' | b'E' | b'C' => {
                 self.parsed += u64::from(kind == b'P');
                 self.next_sync = RequestKind::Ordinary;
+                match (kind, &mut self.session) {
+                    (b'B', Some(session)) => session.bind_other(),
+                    (b'E', Some(session)) => session.execute(),
+                    _ => {}
+                }
                 match kind {
                     b'B' => self.binds_other |= self.lookups.is_empty(),
                     b'E' if !self.binds_only_lookups() => {
@@ -180,8 +231,11 @@ impl FrontendReader {
         self.binds_lookup && !self.binds_other
     }
 
-    /// Parses the body of a Parse or Bind message. `body` is at most [`KEPT`] bytes long.
+    /// Parses the body of a Parse or Bind message, to find type look-ups. `body` is at most [`KEPT`] bytes long.
     fn parse(&mut self, kind: u8, body: &[u8]) {
+        if !matches!(kind, b'P' | b'B') {
+            return;
+        }
         let mut texts = body.split(|&byte| byte == 0);
         let (Some(first), Some(second)) = (texts.next(), texts.next()) else {
             self.binds_other = true;
@@ -223,6 +277,11 @@ impl FrontendReader {
         }
     }
 
+    /// Returns true if the oldest outstanding request executes `SET LOCAL` or `SET TRANSACTION`, and nothing else.
+    pub(super) fn awaits_local_set(&self) -> bool {
+        self.special.front() == Some(&(self.completed + 1, RequestKind::LocalSet))
+    }
+
     /// Returns the number of requests that the server has not completed.
     #[inline]
     pub(super) fn outstanding(&self) -> u32 {
@@ -242,98 +301,4 @@ impl FrontendReader {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::wire::type_lookup::TEXTS;
-
-    fn message(kind: u8, body: usize) -> Vec<u8> {
-        let mut message = vec![kind];
-        message.extend(u32::try_from(body + 4).unwrap().to_be_bytes());
-        message.resize(message.len() + body, b'S');
-        message
-    }
-
-    proptest! {
-        #[test]
-        fn counts_the_same_requests_however_the_writes_are_split(
-            messages in prop::collection::vec((prop::sample::select(&b"QSFPBEDCHXdcfp"[..]), 0..40usize), 0..30),
-            cuts in prop::collection::vec(1..50usize, 1..200),
-        ) {
-            let mut bytes = message(0, 10).split_off(1); // the startup message
-            let (mut expected, mut parsed, mut executed) = (1, 0, 0);
-            for (kind, body) in messages {
-                expected += u32::from(b"QSF".contains(&kind));
-                parsed += u64::from(kind == b'P');
-                executed += u32::from(b"QEF".contains(&kind));
-                bytes.extend(message(kind, body));
-            }
-            let mut frontend = FrontendReader::new();
-            let (mut rest, mut counted) = (&bytes[..], 0);
-            for cut in cuts.into_iter().cycle() {
-                let (head, tail) = rest.split_at(cut.min(rest.len()));
-                counted += frontend.feed(head);
-                rest = tail;
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            prop_assert_eq!((counted, frontend.parsed(), frontend.executed()), (expected, parsed, executed));
-        }
-
-        #[test]
-        fn finds_the_same_kinds_of_requests_however_the_writes_are_split(
-            cuts in prop::collection::vec(1..50usize, 1..200),
-            text in prop::sample::select(&TEXTS[..]),
-        ) {
-            let with_body = |kind, body: &[u8]| {
-                let mut message = message(kind, body.len());
-                message.truncate(5);
-                message.extend(body);
-                message
-            };
-            let prepare = |name: &str, text: &str| with_body(b'P', format!("{name}\0{text}\0\0\0").as_bytes());
-            let bind = |name: &str| with_body(b'B', format!("\0{name}\0\0\0\0\0\0\0").as_bytes());
-            let [sync, execute, query] = [message(b'S', 0), message(b'E', 5), message(b'Q', 9)];
-            let requests = [
-                (RequestKind::Ordinary, vec![message(0, 10).split_off(1)]), // the startup message
-                (RequestKind::Ordinary, vec![prepare("s1", text), sync.clone()]),
-                (RequestKind::Ordinary, vec![prepare("s2", &format!("{text} AND f()")), sync.clone()]),
-                (RequestKind::TypeLookup, vec![bind("s1"), execute.clone(), sync.clone()]),
-                (RequestKind::Ordinary, vec![bind("s2"), execute.clone(), sync.clone()]),
-                (RequestKind::Ordinary, vec![bind("s1"), bind("s2"), execute.clone(), sync.clone()]),
-                (RequestKind::Ordinary, vec![query]),
-                (RequestKind::CopyEnd, vec![message(b'd', 30), message(b'c', 0), sync.clone()]),
-                (RequestKind::Sync, vec![sync.clone()]),
-                (RequestKind::Ordinary, vec![execute, sync]),
-            ];
-            let bytes = requests.iter().flat_map(|(_, messages)| messages.concat()).collect::<Vec<_>>();
-            let (mut frontend, mut rest) = (FrontendReader::new(), &bytes[..]);
-            for cut in cuts.into_iter().cycle() {
-                let (head, tail) = rest.split_at(cut.min(rest.len()));
-                frontend.feed(head);
-                rest = tail;
-                if rest.is_empty() {
-                    break;
-                }
-            }
-            for (expected, _) in requests {
-                prop_assert_eq!(frontend.complete(), Some(expected));
-            }
-            prop_assert_eq!((frontend.complete(), frontend.outstanding()), (None, 0));
-            prop_assert!(!frontend.awaits_copy_end());
-            prop_assert_eq!(frontend.executed(), 4);
-        }
-
-        #[test]
-        fn does_not_panic_on_arbitrary_bytes(
-            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20),
-        ) {
-            let mut frontend = FrontendReader::new();
-            for chunk in chunks {
-                frontend.feed(&chunk);
-            }
-        }
-    }
-}
+mod tests;

@@ -38,12 +38,16 @@ fn pieces(bytes: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[u8]>)> {
 }
 
 /// Feeds the parser of the driver's messages. Asserts that the number of requests does not depend on how the bytes are
-/// split into writes.
+/// split into writes, and that a change of session state is found in each case.
 pub fn requests(bytes: &[u8]) {
     let Some((whole, pieces)) = pieces(bytes) else { return };
-    let mut frontend = FrontendReader::new();
-    let counted: u32 = pieces.map(|piece| frontend.feed(piece)).sum();
-    assert_eq!(counted, FrontendReader::new().feed(whole), "the split changes the number of requests");
+    let [mut in_pieces, mut at_once] = [(); 2].map(|()| FrontendReader::new());
+    in_pieces.track_session_changes();
+    at_once.track_session_changes();
+    let counted: u32 = pieces.map(|piece| in_pieces.feed(piece)).sum();
+    assert_eq!(counted, at_once.feed(whole), "the split changes the number of requests");
+    let (in_pieces, at_once) = (in_pieces.take_session_changed(), at_once.take_session_changed());
+    assert!(in_pieces || !at_once, "the split hides a change of session state");
     assert!(counted as usize <= whole.len() / 4, "more requests than headers fit into the bytes");
 }
 
@@ -162,6 +166,7 @@ pub fn tap(bytes: &[u8]) {
         script = rest;
     }
     let (server, sent) = Server::new(&from_server, u8::MAX);
+    record.track_session_changes();
     let mut tap = Tap::new(Box::new(server), record.clone(), no_observer());
     let mut cx = Context::from_waker(Waker::noop());
     let (mut written, mut requests, mut frontend) = (0, 0, FrontendReader::new());

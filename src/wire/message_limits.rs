@@ -14,7 +14,7 @@
 //! | one message of data for a caller | [`MAX_DATA_MESSAGE`] | PostgreSQL's largest allocation (`memutils.h`) |
 //! | parameters, and the name of each | [`MAX_PARAMETERS`], [`MAX_PARAMETER_NAME`] | |
 
-use std::{collections::HashSet, error, fmt};
+use std::{error, fmt};
 
 /// Maximum size in bytes of one response, up to its ReadyForQuery, on a connection that is not available to callers
 /// yet.
@@ -37,7 +37,7 @@ const _: () =
 /// Maximum number of parameters that a server may report. PostgreSQL reports about fifteen.
 pub(super) const MAX_PARAMETERS: usize = 128;
 /// Maximum length of a parameter's name, in bytes.
-const MAX_PARAMETER_NAME: usize = 127;
+pub(super) const MAX_PARAMETER_NAME: usize = 127;
 
 /// The type of AuthenticationSASLContinue (PostgreSQL manual, "Message Formats").
 const SASL_CONTINUE: [u8; 4] = 11u32.to_be_bytes();
@@ -128,25 +128,4 @@ pub(super) fn check_authentication(body: &[u8]) -> Result<(), Violation> {
         }
     }
     Ok(())
-}
-
-/// The names of the parameters that the server has reported.
-#[derive(Debug, Default)]
-pub(super) struct ParameterNames(HashSet<Box<[u8]>>);
-
-impl ParameterNames {
-    /// Adds the name in a ParameterStatus. `body` may be truncated after [`MAX_PARAMETER_NAME`] bytes.
-    pub(super) fn add(&mut self, body: &[u8]) -> Result<(), Violation> {
-        let name = body.split(|&byte| byte == 0).next().unwrap_or_default();
-        if name.len() > MAX_PARAMETER_NAME {
-            return Err(Violation::ParameterNameLength);
-        }
-        if !self.0.contains(name) {
-            if self.0.len() == MAX_PARAMETERS {
-                return Err(Violation::Parameters);
-            }
-            self.0.insert(name.into());
-        }
-        Ok(())
-    }
 }

@@ -15,6 +15,8 @@
 //! [`connection_observer`].
 
 mod backend;
+#[cfg(feature = "bench")]
+pub(crate) mod bench;
 mod cancel;
 pub(crate) mod classify;
 pub(crate) mod connection_observer;
@@ -28,8 +30,11 @@ pub(crate) mod fuzz;
 mod message_limits;
 pub(crate) mod outcome;
 pub(crate) mod record;
+mod reported_parameters;
 pub(crate) mod reset;
 pub(crate) mod server_facts;
+mod session_statements;
+mod session_text;
 mod stale_statements;
 mod tap;
 #[cfg(test)]

@@ -22,6 +22,7 @@
 //! While `POLLING` and `WOKEN` are both clear, the driver has taken and counted every request of the returning thread:
 //! a request that is still in the channel has set `WOKEN`, or the poll that will take it has not ended.
 
+mod cleanup;
 mod latency;
 mod owner;
 
@@ -29,7 +30,7 @@ use std::pin::pin;
 
 use tokio::sync::Notify;
 
-pub(crate) use self::owner::RecordOwner;
+pub(crate) use self::{cleanup::SessionChange, owner::RecordOwner};
 use super::outcome::Outcome;
 pub(crate) use super::stale_statements::StaleStatements;
 use crate::{
@@ -107,8 +108,8 @@ pub(crate) struct Record {
     read_only: AtomicBool,
     /// Total number of Parse messages written: one for each statement, named or unnamed, that the driver prepares.
     parsed: AtomicU64,
-    /// A [`StaleStatements`], or 0 for none.
-    stale_statements: AtomicU8,
+    /// The reasons why the connection needs a cleanup before its next use; see [`cleanup`].
+    cleanup: AtomicU8,
     /// The part of the state that shows whether work may have been applied.
     pub(crate) outcome: Outcome,
 }
@@ -319,26 +320,6 @@ impl Record {
 
     pub(super) fn set_parsed(&self, parsed: u64) {
         self.parsed.store(parsed, Ordering::Relaxed);
-    }
-
-    /// Returns true if the cached prepared statements are stale.
-    #[inline]
-    pub(crate) fn has_stale_statements(&self) -> bool {
-        self.stale_statements.load(Ordering::Relaxed) != 0
-    }
-
-    /// Returns the reason why the cached prepared statements are stale, and clears it.
-    pub(crate) fn take_stale_statements(&self) -> Option<StaleStatements> {
-        match self.stale_statements.swap(0, Ordering::Relaxed) {
-            0 => None,
-            1 => Some(StaleStatements::Outdated),
-            _ => Some(StaleStatements::Missing),
-        }
-    }
-
-    /// Marks the cached prepared statements as stale. `Missing` takes precedence over `Outdated`.
-    pub(super) fn set_stale_statements(&self, reason: StaleStatements) {
-        self.stale_statements.fetch_max(reason as u8, Ordering::Relaxed);
     }
 
     pub(super) fn set_status(&self, status: u8) {

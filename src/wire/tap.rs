@@ -27,7 +27,7 @@ use super::{
     frontend::{FrontendReader, RequestKind},
     message_limits::{ConnectionState, Violation},
     outcome::WorkMark,
-    record::{IDLE, Record, StaleStatements},
+    record::{IDLE, Record, SessionChange, StaleStatements},
     tls::Io,
 };
 use crate::time::Instant;
@@ -68,11 +68,15 @@ pub(crate) struct Tap {
 impl Tap {
     /// Creates a tap for a connection on which nothing has been sent yet.
     pub(crate) fn new(inner: Box<dyn Io>, record: Arc<Record>, observer: ConnectionObserver) -> Self {
+        let mut frontend = FrontendReader::new();
+        if record.tracks_session_changes() {
+            frontend.track_session_changes();
+        }
         Self {
             inner,
             record,
             observer,
-            frontend: FrontendReader::new(),
+            frontend,
             backend: BackendReader::new(),
             held: Vec::new(),
             passable: 0,
@@ -93,6 +97,9 @@ impl Tap {
             self.record.count_sent();
         }
         self.record.set_parsed(self.frontend.parsed());
+        if self.frontend.take_session_changed() {
+            self.record.add_session_change(SessionChange::Text);
+        }
         self.record_work();
         if requests > 0 {
             let outstanding = self.frontend.outstanding();
@@ -176,6 +183,7 @@ impl Tap {
                         record.outcome.set_work(WorkMark::new(frontend.executed(), self.committed));
                     }
                 }
+                backend.parameters().compare(record);
                 record.set_status(status);
                 record.set_copying(false);
                 record.count_outcome(std::mem::take(failed));
@@ -222,6 +230,8 @@ impl Tap {
                 frontend.forget_lookups();
                 record.set_stale_statements(StaleStatements::Outdated);
             }
+            BackendMessage::Set if frontend.awaits_local_set() => {}
+            BackendMessage::Set | BackendMessage::ChangedSession => record.add_session_change(SessionChange::Command),
             BackendMessage::HotStandby(standby) => {
                 self.in_hot_standby = standby;
                 record.set_reported_standby(standby);

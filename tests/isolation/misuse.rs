@@ -89,7 +89,7 @@ async fn idle_standby_sessions_serve_writes_after_promotion() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_session_does_not_block_writers() {
     let cluster = Cluster::start(1).await.expect("the cluster starts");
-    let pool = pool(&cluster, "pool_size=2");
+    let pool = pool(&cluster, "pool_size=2&reset=none");
     let (one, other) = (pool.get_for(Target::ReadWrite).await, pool.get_for(Target::ReadWrite).await);
     let (one, other) = (one.expect("checkout succeeds"), other.expect("checkout succeeds"));
     one.batch_execute("SET default_transaction_read_only = on").await.expect("the setting is changed");

@@ -78,7 +78,7 @@ pub struct Limits {
     /// with more prepared statements, its statement cache is cleared. 0 to 1,000,000; default
     /// [`STATEMENT_CACHE_SIZE`](Self::STATEMENT_CACHE_SIZE), 256.
     pub statement_cache_size: usize,
-    /// Handling of session state when a connection is returned. [`Reset::None`] by default.
+    /// Handling of session state when a connection is returned. [`Reset::Auto`] by default.
     pub reset: Reset,
     /// Minimum number of idle connections to each Pod. 0 to `pool_size`; default [`MIN_IDLE`](Self::MIN_IDLE), 1.
     pub min_idle: usize,

@@ -27,10 +27,10 @@ use crate::{
 /// background: the pool waits 100 ms for an in-flight statement to finish, then cancels the statement on the server,
 /// and rolls back an open transaction. If the connection is still not clean after that, it is closed.
 ///
-/// Session state that outlives a transaction is kept, unless [`Reset`](crate::config::Reset) is configured. Each
-/// connection caches the statements of `prepare_cached`. The cache is cleared if the connection is returned with more
-/// than `statement_cache_size` statements (256 by default), or after the server has reported that a cached statement is
-/// stale or missing.
+/// Session state that outlives a transaction is reset in the background if the pool notices that the caller may have
+/// changed it; see [`Reset`](crate::config::Reset). Each connection caches the statements of `prepare_cached`. The
+/// cache is cleared if the connection is returned with more than `statement_cache_size` statements (256 by default), or
+/// after the server has reported that a cached statement is stale or missing.
 pub struct Client {
     /// The pooled connection. `None` only after a method that ends the guard has taken the connection.
     object: Option<Object<Box<Conn>>>,

@@ -18,6 +18,9 @@
 //!
 //! [`Reset::Discard`] discards the same state as `DISCARD ALL` (PostgreSQL manual, "DISCARD"), except for the driver's
 //! prepared statements. Statements prepared with SQL's `PREPARE` are looked up and deallocated one by one.
+//!
+//! With [`Reset::Auto`], the same reset runs if the tap has recorded a change of session state since the last reset.
+//! The tap does not record the requests of the reset itself.
 
 use tokio::time::timeout;
 
@@ -30,11 +33,12 @@ use crate::{
 /// Returns true if a clean connection needs a check of its statement cache or a session reset.
 #[inline]
 pub(crate) fn is_due(conn: &Conn) -> bool {
-    conn.record.parsed() > conn.cache_fits_until || conn.record.has_stale_statements() || needs_session_reset(conn)
+    conn.record.parsed() > conn.cache_fits_until || conn.record.needs_cleanup() || was_used_with_discard(conn)
 }
 
+/// Returns true if a request was sent since the last reset, and the session is reset after each use.
 #[inline]
-fn needs_session_reset(conn: &Conn) -> bool {
+fn was_used_with_discard(conn: &Conn) -> bool {
     conn.pod().shared().limits.reset == Reset::Discard && conn.record.sent() != conn.sent_at_reset
 }
 
@@ -48,7 +52,10 @@ pub(crate) async fn reset(conn: &mut Conn) -> bool {
     let record = &conn.record;
     let work = async {
         let mut done = Ok(());
-        if needs_session_reset(conn) {
+        let change = record.session_change();
+        if change.is_some() || was_used_with_discard(conn) {
+            tracing::debug!(endpoint = %conn.pod().endpoint, ?change, "resetting the session of a returned connection");
+            record.begin_reset();
             done = reset::discard(&conn.wrapper).await;
             count(&conn.pod().shared().counters.reset);
         }
@@ -65,6 +72,7 @@ pub(crate) async fn reset(conn: &mut Conn) -> bool {
         Err(_) => return false,
     }
     conn.sent_at_reset = conn.record.sent();
+    conn.record.end_reset();
     conn.record.is_clean()
 }
 

@@ -1,0 +1,103 @@
+//! The reasons why a connection needs a cleanup before the next caller uses it: stale prepared statements, and changes
+//! of session state. They are bits of one value, so that a single load shows that there are none.
+
+use super::{Record, StaleStatements};
+use crate::sync::Ordering;
+
+const OUTDATED: u8 = StaleStatements::Outdated as u8;
+const MISSING: u8 = StaleStatements::Missing as u8;
+/// All bits of [`SessionChange`].
+const SESSION: u8 = SessionChange::Parameter as u8 | SessionChange::Command as u8 | SessionChange::Text as u8;
+/// The session is being reset. The requests of the reset are no changes.
+const RESETTING: u8 = 64;
+/// Changes of session state are recorded.
+const TRACKED: u8 = 128;
+const _: () = assert!((OUTDATED | MISSING) & SESSION == 0 && (OUTDATED | MISSING | SESSION) < RESETTING);
+
+/// An observation that shows that session state may have changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SessionChange {
+    /// A parameter that the server reports has another value than after the startup.
+    Parameter = 4,
+    /// A command such as `SET` was completed.
+    Command = 8,
+    /// The text of a statement contains a word such as `TEMP`.
+    Text = 16,
+}
+
+// Orderings are relaxed; see the documentation of the parent module.
+impl Record {
+    #[inline]
+    fn cleanup(&self) -> u8 {
+        self.cleanup.load(Ordering::Relaxed)
+    }
+
+    /// Returns true if cached prepared statements are stale, or if session state may have changed.
+    #[inline]
+    pub(crate) fn needs_cleanup(&self) -> bool {
+        self.cleanup() & (OUTDATED | MISSING | SESSION) != 0
+    }
+
+    /// Returns the reason why the cached prepared statements are stale, and clears it.
+    pub(crate) fn take_stale_statements(&self) -> Option<StaleStatements> {
+        let flags = self.cleanup.fetch_and(!(OUTDATED | MISSING), Ordering::Relaxed);
+        if flags & MISSING != 0 {
+            Some(StaleStatements::Missing)
+        } else {
+            (flags & OUTDATED != 0).then_some(StaleStatements::Outdated)
+        }
+    }
+
+    /// Marks the cached prepared statements as stale. `Missing` takes precedence over `Outdated`.
+    pub(in crate::wire) fn set_stale_statements(&self, reason: StaleStatements) {
+        self.cleanup.fetch_or(reason as u8, Ordering::Relaxed);
+    }
+
+    /// Makes the tap record changes of session state. Called before the tap is created.
+    pub(in crate::wire) fn track_session_changes(&self) {
+        self.cleanup.fetch_or(TRACKED, Ordering::Relaxed);
+    }
+
+    /// Returns true if the tap records changes of session state.
+    #[inline]
+    pub(in crate::wire) fn tracks_session_changes(&self) -> bool {
+        self.cleanup() & TRACKED != 0
+    }
+
+    /// Returns true while the pool uses the connection for itself. Its requests are no changes of session state.
+    pub(in crate::wire) fn is_used_by_pool(&self) -> bool {
+        self.cleanup() & RESETTING != 0 || self.is_probing()
+    }
+
+    /// Records a change, except while the pool uses the connection for itself.
+    pub(in crate::wire) fn add_session_change(&self, change: SessionChange) {
+        if self.cleanup() & (TRACKED | change as u8) == TRACKED && !self.is_used_by_pool() {
+            self.cleanup.fetch_or(change as u8, Ordering::Relaxed);
+        }
+    }
+
+    /// Removes the change of parameters, because they have their original values again.
+    pub(in crate::wire) fn remove_parameter_change(&self) {
+        if self.cleanup() & SessionChange::Parameter as u8 != 0 {
+            self.cleanup.fetch_and(!(SessionChange::Parameter as u8), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns an observation that shows that session state may have changed since the last reset.
+    pub(crate) fn session_change(&self) -> Option<SessionChange> {
+        let flags = self.cleanup();
+        let changes = [SessionChange::Command, SessionChange::Text, SessionChange::Parameter];
+        changes.into_iter().find(|&change| flags & change as u8 != 0)
+    }
+
+    /// Marks the beginning of a session reset. The connection must be clean. Relaxed ordering is enough, because the
+    /// first request of the reset reaches the driver through a channel, which orders both.
+    pub(crate) fn begin_reset(&self) {
+        self.cleanup.fetch_or(RESETTING, Ordering::Relaxed);
+    }
+
+    /// Marks the end of a session reset: all earlier changes are undone. The connection must be clean.
+    pub(crate) fn end_reset(&self) {
+        self.cleanup.fetch_and(!(RESETTING | SESSION), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,105 @@
+//! The parameters that the server reports (PostgreSQL manual, "Asynchronous Operations"), and whether the session has
+//! changed them.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
+};
+
+use super::{
+    message_limits::{MAX_PARAMETER_NAME, MAX_PARAMETERS, Violation},
+    record::{Record, SessionChange},
+};
+
+/// The parameters that the server has reported.
+#[derive(Debug, Default)]
+pub(super) struct ReportedParameters {
+    values: HashMap<Box<[u8]>, Value>,
+    /// True if a parameter was reported since the last call of `take_reported`.
+    reported: bool,
+}
+
+/// The hashes of the values of a parameter.
+#[derive(Debug)]
+struct Value {
+    /// The value that the parameter has in a session without changes.
+    initial: u64,
+    current: u64,
+}
+
+/// The parameter that shows the server's role. The session cannot change it.
+const HOT_STANDBY: &[u8] = b"in_hot_standby";
+
+impl ReportedParameters {
+    /// Applies the body of a ParameterStatus, which may be truncated after more than [`MAX_PARAMETER_NAME`] bytes.
+    pub(super) fn add(&mut self, body: &[u8]) -> Result<(), Violation> {
+        let name = body.split(|&byte| byte == 0).next().unwrap_or_default();
+        if name.len() > MAX_PARAMETER_NAME {
+            return Err(Violation::ParameterNameLength);
+        }
+        if name == HOT_STANDBY {
+            // Counts as a name, but its value is not compared.
+            return self.set(name, 0);
+        }
+        self.reported = true;
+        self.set(name, BuildHasherDefault::<DefaultHasher>::default().hash_one(body))
+    }
+
+    fn set(&mut self, name: &[u8], current: u64) -> Result<(), Violation> {
+        if let Some(value) = self.values.get_mut(name) {
+            value.current = current;
+            return Ok(());
+        }
+        if self.values.len() == MAX_PARAMETERS {
+            return Err(Violation::Parameters);
+        }
+        self.values.insert(name.into(), Value { initial: current, current });
+        Ok(())
+    }
+
+    /// Records at a ReadyForQuery whether the session has changed parameters. The values after the startup, and after
+    /// the pool has used the session for itself, are those of an unchanged session. Called before the record gets the
+    /// status of this ReadyForQuery.
+    #[inline]
+    pub(super) fn compare(&mut self, record: &Record) {
+        let is_unchanged = record.is_used_by_pool() || record.status() == 0;
+        if is_unchanged {
+            self.values.values_mut().for_each(|value| value.initial = value.current);
+        }
+        if std::mem::take(&mut self.reported) || is_unchanged {
+            match self.values.values().any(|value| value.current != value.initial) {
+                true => record.add_session_change(SessionChange::Parameter),
+                false => record.remove_parameter_change(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compares_values_with_those_of_an_unchanged_session() {
+        let (mut parameters, record) = (ReportedParameters::default(), Record::default());
+        record.track_session_changes();
+        let mut changed_after = |body: &str| {
+            parameters.add(body.as_bytes()).unwrap();
+            parameters.compare(&record);
+            record.set_status(b'I');
+            record.session_change() == Some(SessionChange::Parameter)
+        };
+        assert!(!changed_after("TimeZone\0UTC\0"), "the startup");
+        assert!(!changed_after("in_hot_standby\0on\0"));
+        assert!(!changed_after("in_hot_standby\0off\0"));
+        assert!(changed_after("TimeZone\0Europe/Paris\0"));
+        assert!(!changed_after("TimeZone\0UTC\0"), "the transaction that has changed it was rolled back");
+        assert!(!changed_after("DateStyle\0ISO\0"), "its value before is unknown");
+        assert!(changed_after("DateStyle\0German\0"));
+        record.begin_reset();
+        changed_after("DateStyle\0SQL\0");
+        record.end_reset();
+        assert!(!changed_after("DateStyle\0SQL\0"), "the value after a reset");
+        assert!(changed_after("DateStyle\0German\0"));
+    }
+}
