@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::ChannelBinding;
 
 use super::{
+    auth::Gate,
     backend::{BackendMessage, BackendReader},
     connection_observer::ConnectionObserver,
     credentials::{Login, Source},
@@ -26,7 +27,7 @@ use super::{
     record::Record,
     server_facts::{self, FactQuery},
     tap::Tap,
-    tls::Io,
+    tls::{Io, TlsSession},
 };
 use crate::{config::Config, error::Phase, event::Emitter};
 
@@ -135,6 +136,10 @@ impl AsyncWrite for Server {
 }
 
 impl Io for Server {
+    fn tls(&self) -> Option<TlsSession> {
+        None
+    }
+
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
@@ -162,7 +167,7 @@ pub fn tap(bytes: &[u8]) {
         script = rest;
     }
     let (server, sent) = Server::new(&from_server, u8::MAX);
-    let mut tap = Tap::new(Box::new(server), record.clone(), no_observer());
+    let mut tap = Tap::new(Box::new(server), record.clone(), no_observer(), Gate::new(None, None));
     let mut cx = Context::from_waker(Waker::noop());
     let (mut written, mut requests, mut frontend) = (0, 0, FrontendReader::new());
     for (is_server, length) in turns {
@@ -214,7 +219,7 @@ pub fn dial(bytes: &[u8]) {
         let record = Arc::new(Record::default());
         let login = Login { user: "user".into(), password: Some("password".into()) };
         runtime.block_on(async {
-            match dialer.start(Box::new(server), false, &login, None, record.clone(), no_observer()).await {
+            match dialer.start(Box::new(server), &login, None, record.clone(), no_observer()).await {
                 Ok(dialled) => drop(
                     server_facts::probe(
                         server_facts::Session { client: &dialled.client, record: &dialled.record, pooled: false },

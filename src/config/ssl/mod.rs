@@ -205,6 +205,11 @@ impl Ssl {
         self
     }
 
+    /// Returns true if a mode is set, also implicitly by `sslrootcert=system`.
+    pub(super) fn has_mode(&self) -> bool {
+        self.mode.is_some() || self.root_cert == Some(RootCert::System)
+    }
+
     /// Returns the mode, or the default mode for this `sslrootcert` if none is set.
     #[must_use]
     pub fn mode(&self) -> SslMode {

@@ -9,6 +9,7 @@ mod io;
 mod plan;
 #[cfg(feature = "rustls")]
 mod rustls;
+mod session;
 
 use std::{fmt, sync::Arc};
 
@@ -18,11 +19,14 @@ use tokio::{
 };
 pub(crate) use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
-pub(super) use self::io::{Established, Io};
 pub(crate) use self::{
     connector::Connector,
     failure::{TlsFailure, find_tls_error},
     plan::{Encryption, Plan},
+};
+pub(super) use self::{
+    io::{Established, Io},
+    session::TlsSession,
 };
 use crate::{
     config::{
