@@ -15,7 +15,7 @@ use super::{
     message_limits::Violation,
     tls::{self, TlsFailure},
 };
-use crate::error::{BoxError, Chain, Phase};
+use crate::error::{BoxError, Chain, Phase, TlsError, TlsReason};
 
 /// The error of a failed dial.
 #[derive(Debug)]
@@ -83,6 +83,11 @@ impl DialError {
     /// Returns true if the pool has refused an authentication request of the server.
     pub(super) fn has_refused_request(&self) -> bool {
         self.cause.is::<AuthError>()
+    }
+
+    /// Returns true if the server does not offer TLS.
+    pub(super) fn found_no_tls(&self) -> bool {
+        self.cause.downcast_ref::<TlsError>().is_some_and(|error| error.reason() == TlsReason::NotOffered)
     }
 
     /// Adds the error of the first attempt to this error, which comes from the second attempt in the other TLS mode.

@@ -43,7 +43,7 @@
 //! - X.509 version 1 certificates and encrypted private keys are not supported.
 //! - In the modes `allow` and `prefer`, a connection that is rejected during startup is retried with or without TLS
 //!   only for SQLSTATE 28000, which means that `pg_hba.conf` has no entry for this kind of connection. libpq retries
-//!   after every rejection.
+//!   after every rejection. With `allow`, TLS is also tried after a refused authentication request in plain text.
 //! - With `sslrootcert=system`, the trust store is read only once, when the pool is built.
 //!
 //! # Verified name

@@ -47,6 +47,11 @@ impl AuthError {
         Self { method, refusal, first_attempt: None }
     }
 
+    #[cfg(test)]
+    pub(crate) fn unencrypted_password() -> Self {
+        Self::new(AuthMethod::Password, AuthRefusal::Unencrypted)
+    }
+
     /// Adds the error of a first attempt in the other TLS mode.
     pub(in crate::wire) fn with_first_attempt(self, error: String) -> Self {
         Self { first_attempt: Some(error), ..self }
@@ -70,8 +75,8 @@ impl fmt::Display for AuthError {
         let method = self.method;
         f.write_str(match method {
             _ if self.refusal == AuthRefusal::Unproven => {
-                "the server accepted the login before the end of the SCRAM exchange, so it has not proved that it knows \
-                 the password"
+                "the server accepted the login before the end of the SCRAM exchange, so it has not proved that it \
+                 knows the password"
             }
             AuthMethod::None => "the server requested no authentication (`none`)",
             AuthMethod::Password => "the server requested the password in clear text (`password`)",

@@ -128,8 +128,8 @@ impl Gate {
         self.awaits_mechanism
     }
 
-    /// Reads from the driver's response to a request for SASL whether the driver uses channel binding. The driver writes
-    /// the whole SASLInitialResponse at once: a header of five bytes, and the name of the mechanism.
+    /// Reads from the driver's response to a request for SASL whether the driver uses channel binding. The driver
+    /// writes the whole SASLInitialResponse in one call: a header of five bytes, the name of the mechanism, and data.
     pub(in crate::wire) fn observe_response(&mut self, message: &[u8]) {
         self.awaits_mechanism = false;
         let mechanism = message.get(5..).and_then(|body| body.split(|&byte| byte == 0).next());

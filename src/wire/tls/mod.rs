@@ -30,7 +30,7 @@ pub(super) use self::{
 };
 use crate::{
     config::{
-        Config, Host, SslMode,
+        Config, Host, Security, SslMode,
         ssl::{SslNegotiation, VerifiedName},
     },
     endpoint::Endpoint,
@@ -207,6 +207,11 @@ async fn request_tls(socket: &mut TcpStream) -> Result<bool, TlsFailure> {
 
 /// Rejects parameters that have no effect with a custom connector.
 fn reject_ignored_parameters(config: &Config) -> Result<(), ConfigError> {
+    if config.security() == Security::Strict {
+        let reason = "`strict` requires that podpool verifies certificates, but the builder's `tls_connector` replaces \
+                      this verification; remove one of them";
+        return Err(ConfigError::conflicting("security", reason));
+    }
     let ssl = config.ssl();
     let mode = ssl.mode();
     let set = [
