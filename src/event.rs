@@ -112,7 +112,8 @@ pub enum Event {
         endpoint: Endpoint,
     },
     /// New connections to a Pod are protected differently than before: by another certificate, cipher suite, TLS
-    /// version or authentication method. No aspect is weaker than before. Not emitted for the first connection to a Pod.
+    /// version or authentication method. No aspect is weaker than before. Not emitted for the first connection to a
+    /// Pod.
     SecurityChanged {
         /// The Pod.
         endpoint: Endpoint,
@@ -165,8 +166,8 @@ pub enum Event {
         cause: Arc<str>,
     },
     /// Logins to a Pod fail: the server rejects the user or the database, the pool refuses the server's authentication
-    /// request, or no credentials are available. Open connections stay in use. Further failures of the same kind emit no
-    /// event until a connection to the Pod has been opened successfully.
+    /// request, or no credentials are available. Open connections stay in use. Further failures of the same kind emit
+    /// no event until a connection to the Pod has been opened successfully.
     LoginFailed {
         /// The Pod.
         endpoint: Endpoint,
