@@ -111,6 +111,30 @@ pub enum Event {
         /// The Pod.
         endpoint: Endpoint,
     },
+    /// New connections to a Pod are protected differently than before: by another certificate, cipher suite, TLS
+    /// version or authentication method. No aspect is weaker than before. Not emitted for the first connection to a
+    /// Pod.
+    SecurityChanged {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The authentication method, channel binding, TLS version, cipher suite, and the verification and SHA-256
+        /// fingerprint of the server's certificate until now.
+        from: Arc<str>,
+        /// The same properties of the new connection.
+        to: Arc<str>,
+    },
+    /// New connections to a Pod are protected less than before: without TLS, without verification of the certificate,
+    /// with an older TLS version, with a weaker authentication method, or without channel binding. The configuration
+    /// permits this. If it is not intended, the server's configuration may be wrong, or an attacker may control the
+    /// network. `security=strict` prevents it.
+    SecurityDowngraded {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The protection until now, as in [`SecurityChanged`](Self::SecurityChanged).
+        from: Arc<str>,
+        /// The protection of the new connection.
+        to: Arc<str>,
+    },
     /// A standby exceeds `max_lag` or `max_lag_bytes`, or follows a former primary. It is not checked out.
     StandbyLate {
         /// The Pod.
@@ -141,9 +165,9 @@ pub enum Event {
         /// The number of connections that all clients together may open, and the server's number of slots.
         cause: Arc<str>,
     },
-    /// Logins to a Pod fail: the server rejects the user or the database, or no credentials are available. Open
-    /// connections stay in use. Further failures of the same kind emit no event until a connection to the Pod has been
-    /// opened successfully.
+    /// Logins to a Pod fail: the server rejects the user or the database, the pool refuses the server's authentication
+    /// request, or no credentials are available. Open connections stay in use. Further failures of the same kind emit
+    /// no event until a connection to the Pod has been opened successfully.
     LoginFailed {
         /// The Pod.
         endpoint: Endpoint,
@@ -220,6 +244,8 @@ names! {
     ResolveFailed "resolve_failed",
     ResolveRecovered "resolve_recovered",
     RoleChanged "role_changed",
+    SecurityChanged "security_changed",
+    SecurityDowngraded "security_downgraded",
     ServerOversubscribed "server_oversubscribed",
     StandbyCaughtUp "standby_caught_up",
     StandbyLate "standby_late",
@@ -242,6 +268,8 @@ impl Event {
             | Self::EndpointReturned { endpoint }
             | Self::EndpointDrained { endpoint }
             | Self::EndpointRemoved { endpoint }
+            | Self::SecurityChanged { endpoint, .. }
+            | Self::SecurityDowngraded { endpoint, .. }
             | Self::ServerOversubscribed { endpoint, .. }
             | Self::EndpointFenced { endpoint, .. }
             | Self::EndpointUnfenced { endpoint }
@@ -282,6 +310,9 @@ impl fmt::Display for Event {
             | Self::LoginFailed { cause, .. }
             | Self::TlsFailed { cause, .. }
             | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
+            Self::SecurityChanged { from, to, .. } | Self::SecurityDowngraded { from, to, .. } => {
+                write!(f, ": from {from} to {to}")
+            }
             Self::EndpointAlternative { used, .. } => write!(f, ": the same server is used at {used}"),
             Self::Panicked { source, cause } => write!(f, " {source}: {cause}"),
             Self::PassfileIgnored { path, cause } => write!(f, " {}: {cause}", path.display()),

@@ -199,5 +199,6 @@ pub use observer::Observer;
 pub use pool::{Builder, Client, CounterStatus, EndpointStatus, Pool, RETRIES, ResolveStatus, Status};
 pub use tokio_postgres;
 pub use wire::{
-    CancelToken, Class, Credentials, CredentialsError, CredentialsRequest, ProvideCredentials, Verdict, classify,
+    AuthError, AuthRefusal, CancelToken, Class, Credentials, CredentialsError, CredentialsRequest, ProvideCredentials,
+    Verdict, classify,
 };

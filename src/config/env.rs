@@ -82,6 +82,7 @@ mod tests {
                 ("PGCONNECT_TIMEOUT", "7"),
                 ("PGTARGETSESSIONATTRS", "read-write"),
                 ("PGSSLMODE", "disable"),
+                ("PGREQUIREAUTH", "!password,!md5"),
             ],
         );
         let config = config.unwrap();
@@ -92,6 +93,7 @@ mod tests {
         assert_eq!((config.application_name(), config.options()), (Some("web"), Some("-c a=b")));
         assert_eq!(config.limits().connect_timeout.as_secs(), 7);
         assert_eq!((config.target(), config.ssl_mode().as_str()), (Target::ReadWrite, "disable"));
+        assert_eq!(config.require_auth().unwrap().to_string(), "!password,!md5");
     }
 
     #[test]
@@ -136,7 +138,7 @@ mod tests {
                 "hostaddr",
                 "unsupported parameter `hostaddr` (from `PGHOSTADDR`): the pool looks up",
             ),
-            ([("PGREQUIREAUTH", "scram-sha-256"), ("PGHOST", "db")], "require_auth", "(from `PGREQUIREAUTH`)"),
+            ([("PGREQUIREAUTH", "scram"), ("PGHOST", "db")], "require_auth", "(from `PGREQUIREAUTH`)"),
         ] {
             let error = read("", &variables).unwrap_err();
             assert_eq!(error.parameter(), parameter);

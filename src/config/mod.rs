@@ -24,6 +24,7 @@
 #![doc = include_str!("parameters.md")]
 
 mod absent_pods;
+mod auth_method;
 #[cfg(feature = "serde")]
 mod deserialize;
 mod discovery;
@@ -39,8 +40,10 @@ mod parameter;
 mod percent;
 pub(crate) mod pgpass;
 mod policy_name;
+mod require_auth;
 mod reset;
 mod secret;
+mod security;
 mod service_name;
 mod setters;
 mod setting;
@@ -57,13 +60,16 @@ use std::{
 };
 
 pub use absent_pods::AbsentPods;
+pub use auth_method::AuthMethod;
 pub use discovery::Discovery;
 pub use host::Host;
 pub use lag_fallback::LagFallback;
 pub use limits::Limits;
 pub use policy_name::PolicyName;
+pub use require_auth::RequireAuth;
 pub use reset::Reset;
 pub use secret::Secret;
+pub use security::Security;
 pub use service_name::ServiceName;
 pub use ssl::{Ssl, SslMode};
 pub use target::Target;
@@ -90,6 +96,8 @@ pub struct Config {
     application_name: Option<String>,
     options: Option<String>,
     ssl: Ssl,
+    require_auth: Option<RequireAuth>,
+    security: Security,
     target: Target,
     policy: PolicyName,
     discovery: Discovery,
@@ -125,6 +133,8 @@ impl Config {
             application_name: None,
             options: None,
             ssl: Ssl::default(),
+            require_auth: None,
+            security: Security::default(),
             target: Target::default(),
             policy: PolicyName::default(),
             discovery: Discovery::default(),
@@ -179,6 +189,8 @@ impl Config {
         self.discovery.validate()?;
         nameservers::validate(&self.nameservers)?;
         self.limits.validate()?;
+        self.security.check(self)?;
+        self.check_auth()?;
         self.ssl.validate()
     }
 
@@ -186,6 +198,17 @@ impl Config {
     fn check_password_sources(&self) -> Result<(), ConfigError> {
         if self.password.is_some() && self.password_file.is_some() {
             return Err(ConfigError::conflicting("password_file", "`password` is set too; remove one of them"));
+        }
+        Ok(())
+    }
+
+    /// Rejects a `require_auth` with which no login can succeed.
+    fn check_auth(&self) -> Result<(), ConfigError> {
+        let Some(list) = self.require_auth else { return Ok(()) };
+        list.validate()?;
+        if self.ssl.channel_binding() == ssl::ChannelBinding::Require && !list.allows(AuthMethod::ScramSha256) {
+            let expected = "a list that allows `scram-sha-256`, because `channel_binding=require` is set";
+            return Err(ConfigError::new("require_auth", expected).got(list.to_string()));
         }
         Ok(())
     }
@@ -254,6 +277,18 @@ impl Config {
     /// Returns all TLS parameters.
     pub fn ssl(&self) -> &Ssl {
         &self.ssl
+    }
+
+    /// Returns the authentication methods that a server may request, if `require_auth` is set.
+    #[must_use]
+    pub fn require_auth(&self) -> Option<RequireAuth> {
+        self.require_auth
+    }
+
+    /// Returns the minimum protection of connections.
+    #[must_use]
+    pub fn security(&self) -> Security {
+        self.security
     }
 
     /// Returns the target for checkouts that do not specify one.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{Config, Discovery, Limits, PolicyName, Secret, Ssl, SslMode, Target};
+use super::{Config, Discovery, Limits, PolicyName, RequireAuth, Secret, Security, Ssl, SslMode, Target};
 
 impl Config {
     /// Sets the port of the Pods. Not used with `discovery=srv`, because SRV records contain the port. Default: 5432.
@@ -64,7 +64,19 @@ impl Config {
 
     /// Sets all TLS parameters. Default: [`Ssl::default`].
     pub fn with_ssl(mut self, ssl: Ssl) -> Self {
-        self.ssl = ssl;
+        self.ssl = self.security.apply(ssl);
+        self
+    }
+
+    /// Sets the authentication methods that a server may request: `require_auth`. Default: see [`RequireAuth`].
+    pub fn with_require_auth(mut self, methods: RequireAuth) -> Self {
+        self.require_auth = Some(methods);
+        self
+    }
+
+    /// Sets the minimum protection of connections: `security`. Default: [`Security::Default`].
+    pub fn with_security(mut self, security: Security) -> Self {
+        (self.security, self.ssl) = (security, security.apply(self.ssl));
         self
     }
 

@@ -105,6 +105,8 @@ impl Settings {
             (parameter.set)(&mut config, Value { name, text: value })?;
         }
         config.check_password_sources()?;
+        config.ssl = config.security.apply(config.ssl);
+        config.security.check(&config)?;
         config.limits.validate()?;
         Ok(config)
     }

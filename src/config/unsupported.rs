@@ -68,12 +68,6 @@ pub(super) const UNSUPPORTED: &[Unsupported] = &[
         reason: "the pool does not open replication connections; remove it",
     },
     Unsupported {
-        name: "require_auth",
-        variable: Some("PGREQUIREAUTH"),
-        accepted: &[],
-        reason: "the authentication methods cannot be restricted; remove it",
-    },
-    Unsupported {
         name: "requirepeer",
         variable: Some("PGREQUIREPEER"),
         accepted: &[],

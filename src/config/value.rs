@@ -56,6 +56,11 @@ impl Value<'_> {
         self.text.parse()
     }
 
+    /// Parses a keyword or a list, or returns `None` if the text is empty.
+    pub(super) fn optional<T: FromStr<Err = ConfigError>>(self) -> Result<Option<T>, ConfigError> {
+        Some(self.text).filter(|text| !text.is_empty()).map(str::parse).transpose()
+    }
+
     /// Parses a duration. A number without a unit is in seconds.
     pub(super) fn seconds(self) -> Result<Duration, ConfigError> {
         duration::parse(self.name, self.text, DefaultUnit::Seconds)

@@ -4,7 +4,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// The server rejected the login (SQLSTATE class 28), or no credentials were available.
+    /// The server rejected the login (SQLSTATE class 28) or requested an authentication method that is not allowed, or
+    /// no credentials were available.
     Auth,
     /// A parameter is missing, unknown, out of range or in conflict with another.
     Config,

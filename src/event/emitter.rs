@@ -119,6 +119,7 @@ fn log(event: &Event) {
         | Event::Panicked { .. }
         | Event::PassfileIgnored { .. }
         | Event::ResolveFailed { .. }
+        | Event::SecurityDowngraded { .. }
         | Event::StandbyLate { .. }
         | Event::TlsFailed { .. } => line!(warn),
         Event::StateChanged { to, .. } if *to == "ejected" => line!(warn),

@@ -17,6 +17,7 @@
 //!   values.
 
 use super::{
+    auth::AuthRequest,
     message_limits::{
         ConnectionState, MAX_AUTHENTICATION, Violation, check_authentication, check_message_length,
         check_response_length,
@@ -55,6 +56,8 @@ pub(super) enum BackendMessage {
     HotStandby(bool),
     /// ParameterStatus of `default_transaction_read_only`.
     ReadOnly(bool),
+    /// An Authentication message.
+    Authentication(AuthRequest),
 }
 
 /// The messages of a response that show whether something may have been committed.
@@ -251,7 +254,7 @@ impl BackendReader {
             }
             b'R' => {
                 check_authentication(body)?;
-                None
+                AuthRequest::parse(body).map(BackendMessage::Authentication)
             }
             _ => None,
         })

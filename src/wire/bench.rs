@@ -10,7 +10,13 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::ChannelBinding;
 
-use super::{connection_observer::ConnectionObserver, record::Record, tap::Tap, tls::Io};
+use super::{
+    auth::Gate,
+    connection_observer::ConnectionObserver,
+    record::Record,
+    tap::Tap,
+    tls::{Io, TlsSession},
+};
 
 /// A stream that accepts all bytes, and from which the same response can be read after each write.
 struct Loopback {
@@ -44,6 +50,10 @@ impl AsyncWrite for Loopback {
 }
 
 impl Io for Loopback {
+    fn tls(&self) -> Option<TlsSession> {
+        None
+    }
+
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
@@ -65,8 +75,8 @@ impl StatementTap {
         }
         record.set_in_service();
         let loopback = Loopback { response: response.into(), readable: false };
-        let mut this =
-            Self { tap: Tap::new(Box::new(loopback), record.clone(), ConnectionObserver::new(|_| {})), record };
+        let (observer, gate) = (ConnectionObserver::new(|_| {}), Gate::new(None, None));
+        let mut this = Self { tap: Tap::new(Box::new(loopback), record.clone(), observer, gate), record };
         this.send(&[0, 0, 0, 8, 0, 3, 0, 0]); // the startup message
         this
     }

@@ -14,8 +14,8 @@ use crate::error::Applied;
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Class {
-    /// The server rejected the user (SQLSTATE class 28) or the database (3D000). Retries fail with the same error on
-    /// every Pod.
+    /// The server rejected the user (SQLSTATE class 28) or the database (3D000), or requested an authentication method
+    /// that is not allowed. Retries fail with the same error on every Pod.
     Access,
     /// The connection is gone: closed, broken, or ended by the server with a FATAL error.
     Connection,

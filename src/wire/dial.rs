@@ -20,16 +20,18 @@ use tokio_postgres::{
 
 pub(crate) use super::dial_error::DialError;
 use super::{
+    auth::Gate,
     classify::Class,
     connection_observer::ConnectionObserver,
     credentials::{Login, Source},
     driver::Driver,
+    login_security::LoginSecurity,
     record::{Record, RecordOwner},
     tap::Tap,
     tls::{Connector, Encryption, Established, Io, Tls},
 };
 use crate::{
-    config::{Config, Reset, ssl::ChannelBinding},
+    config::{Config, RequireAuth, Reset, ssl::ChannelBinding},
     endpoint::{Endpoint, Role},
     error::{BoxError, ConfigError, Phase},
     event::Emitter,
@@ -43,6 +45,8 @@ pub(crate) struct Dialer {
     source: Source,
     pub(super) socket: SocketOptions,
     pub(super) tls: Tls,
+    /// The authentication methods that a server may request, if the configuration restricts them.
+    allowed_auth: Option<RequireAuth>,
     timeout: Duration,
     /// The `application_name` of connections that only probes use.
     probe_name: String,
@@ -79,8 +83,7 @@ pub(crate) struct Dialled {
     pub(crate) client: Client,
     /// The handle of the driver task. Aborting it closes the connection immediately.
     pub(crate) driver: AbortHandle,
-    /// True if the connection uses TLS.
-    pub(crate) encrypted: bool,
+    pub(crate) security: LoginSecurity,
 }
 
 impl Dialer {
@@ -114,7 +117,8 @@ impl Dialer {
         };
         let probe_name = probe_name(config.application_name());
         let tracks_sessions = limits.reset == Reset::Auto;
-        Ok(Self { postgres, source, socket, tls, timeout: limits.connect_timeout, probe_name, tracks_sessions })
+        let (allowed_auth, timeout) = (config.allowed_auth(), limits.connect_timeout);
+        Ok(Self { postgres, source, socket, tls, allowed_auth, timeout, probe_name, tracks_sessions })
     }
 
     /// Opens a connection and starts its driver on the current runtime. Evidence about the Pod's health and role goes
@@ -190,7 +194,10 @@ impl Dialer {
                 let endpoint = request.endpoint;
                 tracing::debug!(%endpoint, error = %first.chain(), "retrying the dial with the other TLS mode");
                 let second = self.attempt(request, login, fallback).await;
-                second.map_err(|second| second.with_first_attempt(first))
+                second.map_err(|second| match first.has_refused_request() && second.found_no_tls() {
+                    true => first,
+                    false => second.with_first_attempt(first),
+                })
             }
             (result, _) => result,
         }
@@ -215,13 +222,17 @@ impl Dialer {
         };
         let (stream, encrypted) = self.stage(Phase::Tls, request, &record, secure).await?;
         let name = request.for_probe.then_some(self.probe_name.as_str());
-        let start = self.start(stream, encrypted, login, name, record.clone(), request.observer.clone());
-        self.stage(Phase::Startup, request, &record, start).await.map_err(|mut error| {
+        let start = self.start(stream, login, name, record.clone(), request.observer.clone());
+        let dialled = self.stage(Phase::Startup, request, &record, start).await.map_err(|mut error| {
             // `pg_hba.conf` may have an entry that matches this connection only in the other TLS mode. `open` retries
             // only if `sslmode` permits that mode.
             error.try_other_tls_mode |= error.has_no_hba_entry() && (encrypted || encryption == Encryption::Plain);
+            // With TLS, the server may be verified.
+            error.try_other_tls_mode |= error.has_refused_request() && encryption == Encryption::Plain;
             error.with_login_details(&self.source, login, endpoint.address().port())
-        })
+        })?;
+        tracing::debug!(%endpoint, security = %dialled.security, "logged in");
+        Ok(dialled)
     }
 
     /// Runs one phase of a dial, and fails at the deadline.
@@ -248,7 +259,6 @@ impl Dialer {
     pub(super) async fn start(
         &self,
         stream: Box<dyn Io>,
-        encrypted: bool,
         login: &Login,
         name: Option<&str>,
         record: Arc<Record>,
@@ -262,17 +272,25 @@ impl Dialer {
         if let Some(password) = &login.password {
             postgres.password(password.expose());
         }
-        if encrypted {
+        let session = stream.tls();
+        if session.is_some() {
             // The TLS handshake is already done. `Direct` makes the driver skip SSLRequest, and `Established` returns
             // the stream unchanged.
             postgres.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
         } else {
             postgres.ssl_mode(SslMode::Disable);
         }
-        let tap = Tap::new(stream, record.clone(), observer.clone());
+        let gate = Gate::new(self.allowed_auth, session.as_ref());
+        let accepted = gate.accepted();
+        let tap = Tap::new(stream, record.clone(), observer.clone(), gate);
         let (client, connection) = postgres.connect_raw(tap, Established).await.map_err(DialError::startup)?;
+        let Some(authentication) = accepted.get() else {
+            // This branch is unreachable, because the driver waits for AuthenticationOk.
+            return Err(DialError::new(Phase::Startup, Class::NotReady, "the server did not accept the login".into()));
+        };
+        let security = LoginSecurity::new(*authentication, session);
         let driver = tokio::spawn(Driver::new(connection, record.clone(), observer)).abort_handle();
-        let dialled = Dialled { record: RecordOwner::new(record), client, driver, encrypted };
+        let dialled = Dialled { record: RecordOwner::new(record), client, driver, security };
         if dialled.record.role() == Role::Unknown {
             dialled.query_role().await.map_err(DialError::startup)?;
         }
@@ -342,10 +360,10 @@ impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // `postgres` and `source` may hold passwords. Both redact passwords, but they are omitted as an additional
         // precaution.
-        let Self { postgres: _, source: _, socket, tls, timeout, probe_name, tracks_sessions } = self;
+        let Self { postgres: _, source: _, socket, tls, allowed_auth, timeout, probe_name, tracks_sessions } = self;
         let mut out = f.debug_struct("Dialer");
-        out.field("socket", socket).field("tls", tls).field("timeout", timeout).field("probe_name", probe_name);
-        out.field("tracks_sessions", tracks_sessions);
+        out.field("socket", socket).field("tls", tls).field("allowed_auth", allowed_auth).field("timeout", timeout);
+        out.field("probe_name", probe_name).field("tracks_sessions", tracks_sessions);
         out.finish_non_exhaustive()
     }
 }

@@ -9,11 +9,13 @@ use std::{
 use tokio_postgres::error::SqlState;
 
 use super::{
+    auth::AuthError,
     classify::{Class, class, classify},
     credentials::{CredentialsError, Login, Source},
+    message_limits::Violation,
     tls::{self, TlsFailure},
 };
-use crate::error::{BoxError, Chain, Phase};
+use crate::error::{BoxError, Chain, Phase, TlsError, TlsReason};
 
 /// The error of a failed dial.
 #[derive(Debug)]
@@ -47,6 +49,9 @@ impl DialError {
         if let Some(alert) = tls::find_tls_error(&error) {
             return Self { try_other_tls_mode: true, ..Self::new(Phase::Tls, Class::Tls, alert.into()) };
         }
+        if let Some(refusal) = refused_request(&error) {
+            return Self::new(Phase::Startup, Class::Access, refusal.into());
+        }
         // The class `Connection` means that an open connection was lost. A connection that ends during startup was
         // never open.
         let class = match error.code() {
@@ -75,10 +80,25 @@ impl DialError {
         error.and_then(tokio_postgres::Error::code) == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
     }
 
+    /// Returns true if the pool has refused an authentication request of the server.
+    pub(super) fn has_refused_request(&self) -> bool {
+        self.cause.is::<AuthError>()
+    }
+
+    /// Returns true if the server does not offer TLS.
+    pub(super) fn found_no_tls(&self) -> bool {
+        self.cause.downcast_ref::<TlsError>().is_some_and(|error| error.reason() == TlsReason::NotOffered)
+    }
+
     /// Adds the error of the first attempt to this error, which comes from the second attempt in the other TLS mode.
     pub(super) fn with_first_attempt(self, first: Self) -> Self {
-        let cause = BothTlsModes { first: first.chain(), second: self.cause };
-        Self { cause: cause.into(), ..self }
+        let first = first.chain();
+        let cause = match self.cause.downcast::<AuthError>() {
+            // The type of the error is kept for the caller.
+            Ok(refusal) => refusal.with_first_attempt(first).into(),
+            Err(second) => BothTlsModes { first, second }.into(),
+        };
+        Self { cause, ..self }
     }
 
     /// Returns the text of this error and all its causes, in one line.
@@ -121,6 +141,15 @@ impl DialError {
     /// Returns the cause of the error, without the phase.
     pub(crate) fn into_cause(self) -> BoxError {
         self.cause
+    }
+}
+
+/// Returns the authentication request that the tap has refused, if this is the reason why the driver's read has failed.
+fn refused_request(error: &tokio_postgres::Error) -> Option<AuthError> {
+    let cause = error.source()?.downcast_ref::<io::Error>()?.get_ref()?;
+    match cause.downcast_ref::<Violation>()? {
+        Violation::Authentication(refusal) => Some(refusal.clone()),
+        _ => None,
     }
 }
 

@@ -64,8 +64,9 @@ pub(super) struct FrontendReader {
 }
 
 impl FrontendReader {
-    /// Creates a parser that starts with the startup message of a connection.
-    pub(super) fn new() -> Self {
+    /// Creates a parser that starts with the startup message of a connection. If `tracks_session` is true, it finds the
+    /// statements that may change session state.
+    pub(super) fn new(tracks_session: bool) -> Self {
         Self {
             startup: true,
             header: [0; 5],
@@ -75,7 +76,7 @@ impl FrontendReader {
             parsed: 0,
             executed: 0,
             lookups: TypeLookups::default(),
-            session: None,
+            session: tracks_session.then(SessionStatements::new),
             binds_lookup: false,
             binds_other: false,
             requests: 0,
@@ -84,11 +85,6 @@ impl FrontendReader {
             copy_ends: 0,
             next_sync: RequestKind::Sync,
         }
-    }
-
-    /// Makes the parser find the statements that may change session state.
-    pub(super) fn track_session_changes(&mut self) {
-        self.session = Some(SessionStatements::new());
     }
 
     /// Returns true if a statement that may change session state was sent since the last call.

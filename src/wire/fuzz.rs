@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::ChannelBinding;
 
 use super::{
+    auth::Gate,
     backend::{BackendMessage, BackendReader},
     connection_observer::ConnectionObserver,
     credentials::{Login, Source},
@@ -26,7 +27,7 @@ use super::{
     record::Record,
     server_facts::{self, FactQuery},
     tap::Tap,
-    tls::Io,
+    tls::{Io, TlsSession},
 };
 use crate::{config::Config, error::Phase, event::Emitter};
 
@@ -41,9 +42,7 @@ fn pieces(bytes: &[u8]) -> Option<(&[u8], impl Iterator<Item = &[u8]>)> {
 /// split into writes, and that a change of session state is found in each case.
 pub fn requests(bytes: &[u8]) {
     let Some((whole, pieces)) = pieces(bytes) else { return };
-    let [mut in_pieces, mut at_once] = [(); 2].map(|()| FrontendReader::new());
-    in_pieces.track_session_changes();
-    at_once.track_session_changes();
+    let [mut in_pieces, mut at_once] = [(); 2].map(|()| FrontendReader::new(true));
     let counted: u32 = pieces.map(|piece| in_pieces.feed(piece)).sum();
     assert_eq!(counted, at_once.feed(whole), "the split changes the number of requests");
     let (in_pieces, at_once) = (in_pieces.take_session_changed(), at_once.take_session_changed());
@@ -139,6 +138,10 @@ impl AsyncWrite for Server {
 }
 
 impl Io for Server {
+    fn tls(&self) -> Option<TlsSession> {
+        None
+    }
+
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
@@ -167,9 +170,9 @@ pub fn tap(bytes: &[u8]) {
     }
     let (server, sent) = Server::new(&from_server, u8::MAX);
     record.track_session_changes();
-    let mut tap = Tap::new(Box::new(server), record.clone(), no_observer());
+    let mut tap = Tap::new(Box::new(server), record.clone(), no_observer(), Gate::new(None, None));
     let mut cx = Context::from_waker(Waker::noop());
-    let (mut written, mut requests, mut frontend) = (0, 0, FrontendReader::new());
+    let (mut written, mut requests, mut frontend) = (0, 0, FrontendReader::new(true));
     for (is_server, length) in turns {
         if is_server {
             let mut buffer = vec![0; length];
@@ -219,7 +222,7 @@ pub fn dial(bytes: &[u8]) {
         let record = Arc::new(Record::default());
         let login = Login { user: "user".into(), password: Some("password".into()) };
         runtime.block_on(async {
-            match dialer.start(Box::new(server), false, &login, None, record.clone(), no_observer()).await {
+            match dialer.start(Box::new(server), &login, None, record.clone(), no_observer()).await {
                 Ok(dialled) => drop(
                     server_facts::probe(
                         server_facts::Session { client: &dialled.client, record: &dialled.record, pooled: false },

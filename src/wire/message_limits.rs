@@ -16,6 +16,8 @@
 
 use std::{error, fmt};
 
+use super::auth::AuthError;
+
 /// Maximum size in bytes of one response, up to its ReadyForQuery, on a connection that is not available to callers
 /// yet.
 pub(super) const MAX_RESPONSE: usize = 256 << 10;
@@ -51,9 +53,11 @@ pub(super) struct ConnectionState {
     pub(super) awaiting_response: bool,
 }
 
-/// A limit that the server exceeded, or a message that answers no request.
+/// A limit that the server exceeded, a message that answers no request, or a refused authentication request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Violation {
+    /// An authentication request that the driver must not answer.
+    Authentication(AuthError),
     MessageLength {
         kind: u8,
         length: usize,
@@ -69,12 +73,13 @@ pub(super) enum Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::StrayReady {
-            return f.write_str("the server sent a ReadyForQuery that answers no request");
-        }
-        f.write_str("the server exceeded a protocol limit: ")?;
         match self {
-            Self::StrayReady => Ok(()),
+            Self::Authentication(error) => return error.fmt(f),
+            Self::StrayReady => return f.write_str("the server sent a ReadyForQuery that answers no request"),
+            _ => f.write_str("the server exceeded a protocol limit: ")?,
+        }
+        match self {
+            Self::Authentication(_) | Self::StrayReady => Ok(()),
             Self::MessageLength { kind, length, limit } => {
                 let kind = kind.escape_ascii();
                 write!(f, "message `{kind}` of {length} bytes, limit {limit} bytes")

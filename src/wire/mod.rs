@@ -14,6 +14,7 @@
 //! record when the connection is returned. Events to which the pool must react earlier go to the
 //! [`connection_observer`].
 
+mod auth;
 mod backend;
 #[cfg(feature = "bench")]
 pub(crate) mod bench;
@@ -27,6 +28,7 @@ mod driver;
 mod frontend;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+pub(crate) mod login_security;
 mod message_limits;
 pub(crate) mod outcome;
 pub(crate) mod record;
@@ -42,6 +44,7 @@ mod tests;
 pub(crate) mod tls;
 mod type_lookup;
 
+pub use auth::{AuthError, AuthRefusal};
 pub use cancel::CancelToken;
 pub use classify::{Class, Verdict, classify};
 pub use credentials::{Credentials, CredentialsError, CredentialsRequest, ProvideCredentials};

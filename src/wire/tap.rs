@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::{
+    auth::Gate,
     backend::{BackendMessage, BackendReader},
     classify::has_unknown_outcome,
     connection_observer::{ConnectionObserver, Evidence},
@@ -39,6 +40,8 @@ pub(crate) struct Tap {
     observer: ConnectionObserver,
     frontend: FrontendReader,
     backend: BackendReader,
+    /// Checks the authentication requests before the driver receives them.
+    gate: Gate,
     /// Bytes that were read while the end of a COPY was outstanding, and that the driver has not received.
     held: Vec<u8>,
     /// Number of bytes at the start of `held` that the driver can receive. The others may be the start of a
@@ -67,17 +70,15 @@ pub(crate) struct Tap {
 
 impl Tap {
     /// Creates a tap for a connection on which nothing has been sent yet.
-    pub(crate) fn new(inner: Box<dyn Io>, record: Arc<Record>, observer: ConnectionObserver) -> Self {
-        let mut frontend = FrontendReader::new();
-        if record.tracks_session_changes() {
-            frontend.track_session_changes();
-        }
+    pub(super) fn new(inner: Box<dyn Io>, record: Arc<Record>, observer: ConnectionObserver, gate: Gate) -> Self {
+        let frontend = FrontendReader::new(record.tracks_session_changes());
         Self {
             inner,
             record,
             observer,
             frontend,
             backend: BackendReader::new(),
+            gate,
             held: Vec::new(),
             passable: 0,
             first_request_at: None,
@@ -237,6 +238,9 @@ impl Tap {
                 record.set_reported_standby(standby);
                 observer.report(Evidence::Role(record.role()));
             }
+            BackendMessage::Authentication(request) => {
+                self.gate.check(request).map_err(Violation::Authentication)?;
+            }
             // This change is not reported to the observer, because the session itself may have changed the parameter.
             BackendMessage::ReadOnly(read_only) => record.set_read_only(read_only),
         }
@@ -354,6 +358,9 @@ impl AsyncRead for Tap {
 
 impl AsyncWrite for Tap {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.gate.awaits_mechanism() {
+            self.gate.observe_response(buf);
+        }
         let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.record.set_write_blocked(poll.is_pending());
         match &poll {

@@ -87,8 +87,8 @@ async fn writes_resume_after_a_restore_of_an_older_timeline() {
     assert_within(RESTORED_WITHIN, "restore of an older timeline: writes resume after the Pods have started", times);
 }
 
-/// Replaces all Pods at timeline 4 by copies at timeline 3. Returns the time from the start of the last Pod to the first
-/// write.
+/// Replaces all Pods at timeline 4 by copies at timeline 3. Returns the time from the start of the last Pod to the
+/// first write.
 async fn restore() -> Duration {
     let cluster = cluster().await;
     let data = |ordinal: usize| cluster.directory().join(cluster.pod(ordinal).name()).join("data");

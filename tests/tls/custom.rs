@@ -2,7 +2,10 @@
 
 use podpool::{
     Kind, Pool,
-    config::ssl::{ChannelBinding, Ssl, SslMode},
+    config::{
+        Security,
+        ssl::{ChannelBinding, Ssl, SslMode},
+    },
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -34,5 +37,8 @@ async fn a_custom_connector_supports_channel_binding() {
             "the error does not name `{parameter}`: {error}"
         );
     }
+    let strict = config(&cluster, Ssl::default()).with_security(Security::Strict);
+    let error = Pool::builder(strict).tls_connector(connector()).build().expect_err("the connector is not strict");
+    assert!(error.to_string().contains("conflicting parameter `security`"), "unexpected error: {error}");
     cluster.shutdown().await.expect("the cluster shuts down");
 }

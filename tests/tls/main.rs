@@ -1,5 +1,6 @@
 //! Tests TLS connections to real servers.
 //!
+//! - [`logins`]: the authentication methods that a server may request, and events about the protection of logins.
 //! - [`modes`]: every `sslmode` against servers that require, allow or lack TLS, or that require a client certificate.
 //! - [`names`]: certificates for the Service's name, for the Pod's own name, and for another name.
 //! - [`refusals`]: server certificates with the wrong name, from an unknown authority, expired, or not yet valid.
@@ -12,6 +13,8 @@ mod authority;
 mod common;
 mod custom;
 
+mod login_server;
+mod logins;
 mod modes;
 mod names;
 mod proxies;

@@ -43,7 +43,7 @@
 //! - X.509 version 1 certificates and encrypted private keys are not supported.
 //! - In the modes `allow` and `prefer`, a connection that is rejected during startup is retried with or without TLS
 //!   only for SQLSTATE 28000, which means that `pg_hba.conf` has no entry for this kind of connection. libpq retries
-//!   after every rejection.
+//!   after every rejection. With `allow`, TLS is also tried after a refused authentication request in plain text.
 //! - With `sslrootcert=system`, the trust store is read only once, when the pool is built.
 //!
 //! # Verified name
@@ -203,6 +203,11 @@ impl Ssl {
     pub fn with_verified_name(mut self, name: VerifiedName) -> Self {
         self.verified_name = name;
         self
+    }
+
+    /// Returns true if a mode is set, also implicitly by `sslrootcert=system`.
+    pub(super) fn has_mode(&self) -> bool {
+        self.mode.is_some() || self.root_cert == Some(RootCert::System)
     }
 
     /// Returns the mode, or the default mode for this `sslrootcert` if none is set.

@@ -61,7 +61,7 @@ impl Conn {
         generation: u64,
         expires_at: u64,
     ) -> Box<Self> {
-        let Dialled { client, record, driver, encrypted } = dialled;
+        let Dialled { client, record, driver, security } = dialled;
         let idle_since = permit.shared().clock.now();
         // The wrapper aborts its task when it is dropped, but the driver must still send Terminate. The wrapper
         // therefore gets a dummy task, and the driver's own task ends after it has sent Terminate.
@@ -73,7 +73,7 @@ impl Conn {
             wrapper,
             driver,
             dialer,
-            encrypted,
+            encrypted: security.is_encrypted(),
             expires_at,
             generation,
             idle_since,

@@ -73,6 +73,7 @@ async fn run(permit: Permit, opening: Opening) {
         Ok(dialled) => {
             count(&shared.counters.opened);
             dialled.record.set_in_service();
+            pod.record_login(dialled.security, began);
             shared.record_metrics(|metrics| metrics.connected(began.elapsed()));
             let lifetime = shortened(shared.limits.max_lifetime, random());
             let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);

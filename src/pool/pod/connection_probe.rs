@@ -276,7 +276,7 @@ async fn dial(pod: &Arc<Pod>, unanswered: bool) -> Result<Dialled, Probed> {
             break dialled;
         }
     };
-    dialled.map_err(|error| {
+    dialled.inspect(|dialled| pod.record_login(dialled.security, began)).map_err(|error| {
         // The server may be too busy to accept a connection in time, although it responds on others.
         let timed_out = is_connected && began.elapsed() >= limit;
         let responds = pod.connections.totals().reads != reads || !error.unresponsive;
@@ -300,10 +300,15 @@ async fn test_dial(pod: &Arc<Pod>) -> TestDial {
     let Some(dialer) = shared.dialer.get() else { return TestDial::Accepted };
     // The connection reports no evidence, because its end proves nothing.
     let observer = ConnectionObserver::new(|_| {});
+    let began = Instant::now();
     match dialer.dial_for_probe(&pod.endpoint, observer, shared.limits.connect_timeout).await {
+        Ok(dialled) => {
+            pod.record_login(dialled.security, began);
+            TestDial::Accepted
+        }
         Err(error) if error.is_refusal() => TestDial::Refused(to_attempt(pod, error).1),
         Err(error) if error.unresponsive => TestDial::TimedOut,
-        Ok(_) | Err(_) => TestDial::Accepted,
+        Err(_) => TestDial::Accepted,
     }
 }
 

@@ -4,7 +4,7 @@ use super::{fleet::Fleet, jitter::jittered};
 use crate::{
     error::Attempt,
     time::{Duration, Instant},
-    wire::Class,
+    wire::{AuthError, Class},
 };
 
 /// Backoff after the first failed dial. Doubles with each further failure.
@@ -18,8 +18,9 @@ const JITTER: f64 = 0.25;
 #[derive(Debug, Default)]
 pub(crate) struct LastFailure {
     last: Option<(Class, Attempt)>,
-    /// The class of the last refusal for which an event was emitted.
-    reported: Option<Class>,
+    /// The class of the last refusal for which an event was emitted, and whether the pool itself has refused the
+    /// server's authentication request.
+    reported: Option<(Class, bool)>,
     backoff: Duration,
     /// Time of the failure that started the current backoff.
     failed_at: Option<Instant>,
@@ -43,7 +44,7 @@ impl LastFailure {
         fleet: Fleet,
         unit: f64,
     ) -> bool {
-        let is_new = self.report_refusal(class);
+        let is_new = self.report_refusal(class, &attempt);
         self.last = Some((class, attempt));
         if self.failed_at.is_none_or(|failed_at| failed_at < started) {
             self.backoff = (self.backoff * 2).clamp(BACKOFF_MIN, BACKOFF_MAX).max(fleet.dial_interval());
@@ -61,16 +62,17 @@ impl LastFailure {
 
     /// Records a failed probe. Returns true if the failure is a [new refusal](Self::report_refusal).
     pub(crate) fn probe_failed(&mut self, class: Class, attempt: Attempt) -> bool {
-        let is_new = self.report_refusal(class);
+        let is_new = self.report_refusal(class, &attempt);
         self.last = Some((class, attempt));
         is_new
     }
 
-    /// Marks a refusal of all new connections as reported. Returns true if `class` is a refusal for a reason other than
+    /// Marks a refusal of all new connections as reported. Returns true if this is a refusal for a reason other than
     /// the last reported one.
-    fn report_refusal(&mut self, class: Class) -> bool {
+    fn report_refusal(&mut self, class: Class, attempt: &Attempt) -> bool {
         let refused = matches!(class, Class::Access | Class::Credentials | Class::Tls);
-        refused && self.reported.replace(class) != Some(class)
+        let reason = (class, attempt.cause().is_some_and(|cause| cause.is::<AuthError>()));
+        refused && self.reported.replace(reason) != Some(reason)
     }
 
     /// Records a passed probe. The last refusal stays marked as reported, because the probe's connection may have been
@@ -158,6 +160,17 @@ mod tests {
             failure.dial_failed(class, attempt, now, now, Fleet::new(None), 0.5);
             failure.probe_passed();
             assert_eq!(failure.not_before(now).is_some(), continues, "{class:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_authentication_request_is_reported_after_a_rejected_password() {
+        let endpoint = Endpoint::new(([127, 0, 0, 1], 5432).into());
+        let rejected = || endpoint.attempt(Phase::Startup, "SQLSTATE 28P01");
+        let refused = || endpoint.attempt(Phase::Startup, AuthError::unencrypted_password());
+        let mut failure = LastFailure::default();
+        for (attempt, is_new) in [(rejected(), true), (rejected(), false), (refused(), true), (refused(), false)] {
+            assert_eq!(failure.probe_failed(Class::Access, attempt), is_new);
         }
     }
 

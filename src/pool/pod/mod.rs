@@ -30,6 +30,7 @@ pub(crate) mod fleet;
 pub(crate) mod jitter;
 pub(crate) mod lag_gauge;
 pub(crate) mod last_failure;
+mod login_history;
 pub(crate) mod message;
 #[cfg(feature = "metrics")]
 pub(crate) mod metrics;
@@ -62,6 +63,7 @@ use self::{
     conn::Conn,
     lag_gauge::LagGauge,
     last_failure::LastFailure,
+    login_history::LoginHistory,
     metrics::UseTimes,
     open_connections::OpenConnections,
     pending_pings::PendingPings,
@@ -100,6 +102,7 @@ pub(crate) struct Pod {
     pub(crate) lag: LagGauge,
     generation: AtomicU64,
     pub(crate) last_failure: Mutex<LastFailure>,
+    logins: LoginHistory,
     /// Makes the prober probe immediately.
     pub(crate) probe_wanted: Notify,
     /// Makes the next probe open a new connection, because settings may have changed since the last one was opened.
@@ -127,6 +130,7 @@ impl Pod {
             lag: LagGauge::default(),
             generation: AtomicU64::new(0),
             last_failure: Mutex::default(),
+            logins: LoginHistory::default(),
             probe_wanted: Notify::new(),
             probe_afresh: AtomicBool::new(false),
             connections: OpenConnections::default(),

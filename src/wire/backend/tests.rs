@@ -48,6 +48,7 @@ fn conversation() -> (Vec<u8>, Vec<BackendMessage>) {
     fatal.extend(b"\0\0");
     bytes.extend(message(b'E', &fatal));
     let messages = vec![
+        BackendMessage::Authentication(AuthRequest::Accepted),
         BackendMessage::HotStandby(true),
         BackendMessage::ReadOnly(false),
         BackendMessage::Ready(b'I'),

@@ -24,7 +24,7 @@ proptest! {
             executed += u32::from(b"QEF".contains(&kind));
             bytes.extend(message(kind, body));
         }
-        let mut frontend = FrontendReader::new();
+        let mut frontend = FrontendReader::new(false);
         let (mut rest, mut counted) = (&bytes[..], 0);
         for cut in cuts.into_iter().cycle() {
             let (head, tail) = rest.split_at(cut.min(rest.len()));
@@ -64,7 +64,7 @@ proptest! {
             (RequestKind::Ordinary, vec![execute, sync]),
         ];
         let bytes = requests.iter().flat_map(|(_, messages)| messages.concat()).collect::<Vec<_>>();
-        let (mut frontend, mut rest) = (FrontendReader::new(), &bytes[..]);
+        let (mut frontend, mut rest) = (FrontendReader::new(false), &bytes[..]);
         for cut in cuts.into_iter().cycle() {
             let (head, tail) = rest.split_at(cut.min(rest.len()));
             frontend.feed(head);
@@ -85,7 +85,7 @@ proptest! {
     fn does_not_panic_on_arbitrary_bytes(
         chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..20),
     ) {
-        let mut frontend = FrontendReader::new();
+        let mut frontend = FrontendReader::new(false);
         for chunk in chunks {
             frontend.feed(&chunk);
         }
@@ -121,8 +121,7 @@ mod session {
 
     /// Returns a parser after the startup, which finds changes of session state.
     fn frontend() -> FrontendReader {
-        let mut frontend = FrontendReader::new();
-        frontend.track_session_changes();
+        let mut frontend = FrontendReader::new(true);
         frontend.feed(&message(0, 10)[1..]);
         frontend.complete();
         frontend
@@ -221,7 +220,7 @@ mod session {
 
     #[test]
     fn ignores_the_texts_unless_changes_are_tracked() {
-        let mut frontend = FrontendReader::new();
+        let mut frontend = FrontendReader::new(false);
         frontend.feed(&message(0, 10)[1..]);
         frontend.feed(&[query("CREATE TEMP TABLE a ()"), query("SET LOCAL a = 1")].concat());
         assert!(!frontend.take_session_changed() && !frontend.awaits_local_set());

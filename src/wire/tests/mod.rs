@@ -15,15 +15,20 @@ use tokio_postgres::{Client, Config, config::SslMode, tls::ChannelBinding};
 
 use self::server::{Fault, Session};
 use super::{
+    auth::Gate,
     connection_observer::{ConnectionObserver, Evidence},
     driver::Driver,
     record::{Record, RecordOwner},
     tap::Tap,
-    tls::{Established, Io},
+    tls::{Established, Io, TlsSession},
 };
 use crate::sync::{Mutex, lock};
 
 impl Io for DuplexStream {
+    fn tls(&self) -> Option<TlsSession> {
+        None
+    }
+
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
@@ -49,7 +54,7 @@ impl Connection {
             let evidence = evidence.clone();
             ConnectionObserver::new(move |observed| lock(&evidence).push(observed))
         };
-        let tap = Tap::new(Box::new(stream), record.clone(), observer.clone());
+        let tap = Tap::new(Box::new(stream), record.clone(), observer.clone(), Gate::new(None, None));
         let mut config = Config::new();
         config.user("user").ssl_mode(SslMode::Disable);
         let (client, connection) = config.connect_raw(tap, Established).await.expect("the startup succeeds");

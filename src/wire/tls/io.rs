@@ -14,13 +14,22 @@ use tokio::{
 };
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
+use super::session::TlsSession;
+
 /// A TCP socket, or a TLS session on top of a TCP socket.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Returns the TLS session, or `None` for a stream without TLS.
+    fn tls(&self) -> Option<TlsSession>;
+
     /// Returns the data for channel binding, which ties the authentication to the TLS session.
     fn channel_binding(&self) -> ChannelBinding;
 }
 
 impl Io for TcpStream {
+    fn tls(&self) -> Option<TlsSession> {
+        None
+    }
+
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
     }
@@ -49,6 +58,10 @@ impl<S: TlsStream + Unpin> TlsConnect<S> for Established {
 pub(super) struct CustomStream<S>(pub(super) S);
 
 impl<S: TlsStream + Send + Unpin> Io for CustomStream<S> {
+    fn tls(&self) -> Option<TlsSession> {
+        Some(TlsSession { verified: true, version: None, cipher: None, fingerprint: None })
+    }
+
     fn channel_binding(&self) -> ChannelBinding {
         self.0.channel_binding()
     }

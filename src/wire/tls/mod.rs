@@ -9,6 +9,7 @@ mod io;
 mod plan;
 #[cfg(feature = "rustls")]
 mod rustls;
+mod session;
 
 use std::{fmt, sync::Arc};
 
@@ -18,15 +19,18 @@ use tokio::{
 };
 pub(crate) use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
-pub(super) use self::io::{Established, Io};
 pub(crate) use self::{
     connector::Connector,
     failure::{TlsFailure, find_tls_error},
     plan::{Encryption, Plan},
 };
+pub(super) use self::{
+    io::{Established, Io},
+    session::TlsSession,
+};
 use crate::{
     config::{
-        Config, Host, SslMode,
+        Config, Host, Security, SslMode,
         ssl::{SslNegotiation, VerifiedName},
     },
     endpoint::Endpoint,
@@ -203,6 +207,11 @@ async fn request_tls(socket: &mut TcpStream) -> Result<bool, TlsFailure> {
 
 /// Rejects parameters that have no effect with a custom connector.
 fn reject_ignored_parameters(config: &Config) -> Result<(), ConfigError> {
+    if config.security() == Security::Strict {
+        let reason = "`strict` requires that podpool verifies certificates, but the builder's `tls_connector` replaces \
+                      this verification; remove one of them";
+        return Err(ConfigError::conflicting("security", reason));
+    }
     let ssl = config.ssl();
     let mode = ssl.mode();
     let set = [

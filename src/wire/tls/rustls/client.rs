@@ -28,16 +28,20 @@ pub(super) struct Settings {
     pub(super) system: Option<Arc<Roots>>,
 }
 
+/// A configuration for handshakes.
+pub(super) struct Configured {
+    pub(super) client: Arc<ClientConfig>,
+    /// True if the server's certificate is verified.
+    pub(super) verifies: bool,
+}
+
 /// Parses the contents of the files and builds a configuration.
-pub(super) fn configure(
-    settings: &Settings,
-    files: &Files,
-    contents: Contents,
-) -> Result<Arc<ClientConfig>, FileError> {
+pub(super) fn configure(settings: &Settings, files: &Files, contents: Contents) -> Result<Arc<Configured>, FileError> {
     let roots = match (&files.root, &contents.root) {
         (Root::File(path), Some(bytes)) => Some(Arc::new(authorities(path, bytes)?)),
         _ => settings.system.clone(),
     };
+    let verifies = roots.is_some();
     let provider = Arc::new(ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let verifier = Arc::new(Verifier { roots, verify_name: settings.verify_name, algorithms });
@@ -63,7 +67,7 @@ pub(super) fn configure(
     // Session resumption is disabled. The Pods usually share one server name, so rustls would offer the session ticket
     // of one Pod to the others. PostgreSQL does not resume sessions anyway.
     config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    Ok(Arc::new(Configured { client: Arc::new(config), verifies }))
 }
 
 /// Parses the certificates of the trusted certificate authorities.

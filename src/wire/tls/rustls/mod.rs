@@ -19,15 +19,13 @@ use std::{
 };
 
 use tokio::{net::TcpStream, task::spawn_blocking};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, pki_types::ServerName},
-};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 pub(super) use self::error::to_tls_error;
 use self::{
-    client::{ALPN, Settings, configure},
+    client::{ALPN, Configured, Settings, configure},
     files::{FileError, Files, Fingerprint, Root},
+    session::Session,
     trust::Roots,
 };
 use super::{
@@ -53,7 +51,7 @@ struct Inner {
     /// `sslnegotiation=direct`.
     direct: bool,
     files: Files,
-    config: Mutex<Arc<ClientConfig>>,
+    config: Mutex<Arc<Configured>>,
     reader: Mutex<Reader>,
     events: Arc<Emitter>,
 }
@@ -114,7 +112,7 @@ impl Inner {
 
     /// Reads the certificate files, and re-reads them after a delay if they are invalid. Returns `None` if the files
     /// have not changed, or if their error was already reported.
-    fn read(&self, reader: &mut Reader) -> Option<(Fingerprint, Result<Arc<ClientConfig>, FileError>)> {
+    fn read(&self, reader: &mut Reader) -> Option<(Fingerprint, Result<Arc<Configured>, FileError>)> {
         let mut read = || {
             let (print, contents) = self.files.read();
             if print == reader.used {
@@ -137,7 +135,7 @@ impl Inner {
 
     async fn handshake(&self, name: ServerName<'static>, socket: TcpStream) -> Result<Box<dyn Io>, BoxError> {
         let config = lock(&self.config).clone();
-        let stream = TlsConnector::from(config).connect(name, socket).await?;
+        let stream = TlsConnector::from(config.client.clone()).connect(name, socket).await?;
         if self.direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
             // A session without ALPN is rejected, as in libpq, because the peer could be a server of another protocol
             // (a cross-protocol attack).
@@ -145,7 +143,7 @@ impl Inner {
                            requires";
             return Err(TlsError::new(TlsReason::Protocol, message).into());
         }
-        Ok(Box::new(stream))
+        Ok(Box::new(Session { stream, verified: config.verifies }))
     }
 }
 

@@ -1,9 +1,18 @@
-//! Channel binding for rustls sessions.
+//! The stream of a rustls session, its properties, and its channel binding.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 use tokio_postgres::tls::ChannelBinding;
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{client::TlsStream, rustls::ProtocolVersion};
 use x509_cert::{
     Certificate,
     der::{
@@ -12,15 +21,64 @@ use x509_cert::{
     },
 };
 
-use crate::wire::tls::io::Io;
+use crate::wire::tls::{io::Io, session::TlsSession};
 
-impl Io for TlsStream<TcpStream> {
+/// A TLS session.
+pub(super) struct Session {
+    pub(super) stream: TlsStream<TcpStream>,
+    /// True if the server's certificate was verified.
+    pub(super) verified: bool,
+}
+
+impl Session {
+    /// Returns the server's certificate in DER.
+    fn certificate(&self) -> Option<&[u8]> {
+        self.stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(AsRef::as_ref)
+    }
+}
+
+impl Io for Session {
+    fn tls(&self) -> Option<TlsSession> {
+        let connection = self.stream.get_ref().1;
+        // The names are those of `pg_stat_ssl`.
+        let version = connection.protocol_version().and_then(|version| match version {
+            ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+            ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+            _ => None,
+        });
+        let cipher = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        let fingerprint = self.certificate().map(|certificate| Sha256::digest(certificate).into());
+        Some(TlsSession { verified: self.verified, version, cipher, fingerprint })
+    }
+
     fn channel_binding(&self) -> ChannelBinding {
-        let leaf = self.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        match leaf.and_then(|leaf| server_end_point(leaf)) {
+        match self.certificate().and_then(server_end_point) {
             Some(hash) => ChannelBinding::tls_server_end_point(hash),
             None => ChannelBinding::none(),
         }
+    }
+}
+
+impl AsyncRead for Session {
+    #[inline]
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Session {
+    #[inline]
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
