@@ -17,7 +17,8 @@
 //! The feature `rustls` (enabled by default) provides TLS 1.2 and 1.3 with rustls and `ring`, and the feature
 //! `aws-lc-rs` with rustls and `aws-lc-rs`. Any other TLS library with a `MakeTlsConnect` can be used through
 //! [`Builder::tls_connector`](crate::Builder::tls_connector). Without these features and without a custom connector,
-//! the modes `disable`, `allow` and `prefer` connect in plain text, and building a pool with any other mode is an error.
+//! the modes `disable`, `allow` and `prefer` connect in plain text, and building a pool with any other mode is an
+//! error.
 //!
 //! # Modes
 //!

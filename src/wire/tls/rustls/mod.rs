@@ -234,3 +234,6 @@ impl fmt::Debug for Rustls {
         f.debug_struct("Rustls").field("ssl", &self.0.ssl).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,8 @@ fn decrypt(path: &Path, pem: &[u8], password: Option<&Secret>) -> Result<Private
     use pkcs8::{EncryptedPrivateKeyInfoRef, Error, SecretDocument, pkcs5};
 
     const PASSWORD: &str = "the password of the encrypted private key";
+    const UNKNOWN: &str = "its encryption is obsolete or unknown; convert it with \
+                           `openssl pkcs8 -topk8 -v2 aes-256-cbc -in OLD -out NEW`";
     let Some(password) = password else {
         return Err(FileError::new("sslpassword", path, PASSWORD, "no password is set"));
     };
@@ -56,16 +58,13 @@ fn decrypt(path: &Path, pem: &[u8], password: Option<&Secret>) -> Result<Private
     let block = block.ok_or_else(|| rejected("it is truncated, or not text"))?;
     let (_, document) = SecretDocument::from_pem(block).map_err(|_| rejected("not a valid PEM key"))?;
     let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes());
-    let encrypted = encrypted.map_err(|_| rejected("not a valid encrypted key, or encrypted in an unknown way"))?;
+    let encrypted = encrypted.map_err(|_| rejected(UNKNOWN))?;
     let decrypted = encrypted.decrypt(password.expose()).map_err(|error| match error {
         // A wrong password is detected by the padding or, if that happens to be valid, by the structure of the key.
         Error::EncryptedPrivateKey(pkcs5::Error::DecryptFailed) | Error::Asn1(_) => {
             FileError::new("sslpassword", path, PASSWORD, "the password is wrong, or the key is damaged")
         }
-        _ => rejected(
-            "its encryption is obsolete or unknown; convert it with \
-             `openssl pkcs8 -topk8 -v2 aes-256-cbc -in OLD -out NEW`",
-        ),
+        _ => rejected(UNKNOWN),
     })?;
     Ok(PrivateKeyDer::Pkcs8(decrypted.as_bytes().to_vec().into()))
 }
