@@ -37,6 +37,10 @@ pub mod observability {}
 #[doc = include_str!("../docs/operators.md")]
 pub mod operators {}
 
+/// Every parameter, and every setting of libpq, with the differences between the two.
+#[doc = include_str!("../docs/parameters.md")]
+pub mod parameters {}
+
 /// Use with PgBouncer, and the features that work through it.
 #[doc = include_str!("../docs/pgbouncer.md")]
 pub mod pgbouncer {}

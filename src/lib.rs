@@ -148,6 +148,9 @@
 //!
 //! | feature | effect | default |
 //! |---|---|---|
+//! | `aws-lc-rs` | TLS by rustls with `aws-lc-rs` instead of `ring`, see [TLS](guide::tls#cryptography) | no |
+//! | `encrypted-keys` | encrypted private keys of client certificates: `sslpassword` | no |
+//! | `keylog` | writes the secrets of TLS sessions to a file, for debugging: `sslkeylogfile` | no |
 //! | `metrics` | exports metrics to the recorder of the `metrics` facade, see [`metrics`] | no |
 //! | `rustls` | TLS by rustls with `ring`, see [`config::ssl`] | yes |
 //! | `serde` | deserializes [`Config`] from configuration files | no |
@@ -156,7 +159,7 @@
 //! # Guide
 //!
 //! The module [`guide`] contains the pages of the repository's folder `docs/`: [architecture](guide::architecture),
-//! [failure modes](guide::failure_modes), [tuning](guide::tuning), [TLS](guide::tls),
+//! [failure modes](guide::failure_modes), [parameters](guide::parameters), [tuning](guide::tuning), [TLS](guide::tls),
 //! [credentials](guide::credentials), [observability](guide::observability), [Postgres operators](guide::operators),
 //! [PgBouncer](guide::pgbouncer), [limits](guide::limits), [benchmarks](guide::benchmarks),
 //! [comparison](guide::comparison), and [migration](guide::moving) from deadpool-postgres, bb8, sqlx or pgxpool.

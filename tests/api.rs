@@ -122,7 +122,7 @@ async fn pool_accepts_a_custom_tls_connector() {
     let config = || "postgres://app@127.0.0.1/shop?sslmode=require".parse::<Config>().expect("the URL parses");
     let pool: Pool = Pool::builder(config()).tls_connector(CustomConnector).build().expect("the pool is created");
     drop(pool);
-    #[cfg(not(feature = "rustls"))]
+    #[cfg(not(feature = "_tls"))]
     {
         let error = Pool::builder(config()).build().expect_err("TLS is not compiled in");
         assert_eq!(error.kind(), podpool::Kind::Config);

@@ -7,7 +7,7 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{parameter::PARAMETERS, setting::Settings, unsupported::UNSUPPORTED};
+use super::{known, parameter::PARAMETERS, setting::Settings};
 use crate::error::ConfigError;
 
 /// Returns the value of one of this process's environment variables.
@@ -22,10 +22,9 @@ pub(super) fn add_defaults(
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<(), ConfigError> {
     let read = |name: &str| variable(name).filter(|value| !value.is_empty());
-    for unsupported in UNSUPPORTED {
-        if let Some((name, value)) = unsupported.variable.and_then(|name| Some((name, read(name)?))) {
-            let checked = unsupported.check(&value.to_string_lossy());
-            checked.map_err(|error| error.with_variable(Some(name)))?;
+    for (name, known) in known::unimplemented_variables() {
+        if let Some(value) = read(name) {
+            known.check(&value.to_string_lossy()).map_err(|error| error.with_variable(Some(name)))?;
         }
     }
     for parameter in PARAMETERS {

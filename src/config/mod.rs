@@ -32,6 +32,7 @@ mod duration;
 mod env;
 mod host;
 mod keyword_value;
+mod known;
 mod lag_fallback;
 mod limits;
 mod message;
@@ -50,7 +51,6 @@ mod setting;
 pub mod ssl;
 mod target;
 mod text;
-mod unsupported;
 mod url;
 mod value;
 

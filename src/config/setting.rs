@@ -4,9 +4,8 @@
 use zeroize::Zeroizing;
 
 use super::{
-    Config, Discovery, Host, message,
+    Config, Discovery, Host, known, message,
     parameter::{self, PARAMETERS},
-    unsupported::UNSUPPORTED,
     value::Value,
 };
 use crate::error::ConfigError;
@@ -49,12 +48,12 @@ impl Settings {
     /// contain part of a password.
     pub(super) fn add(&mut self, name: &str, value: Zeroizing<String>, sensitive: bool) -> Result<(), ConfigError> {
         if let Some(parameter) = parameter::find(name) {
-            self.push(parameter.name, value, sensitive || parameter.name == "password");
+            self.push(parameter.name, value, sensitive || known::is_secret(parameter.name));
             return Ok(());
         }
-        match UNSUPPORTED.iter().find(|unsupported| unsupported.name == name) {
-            Some(unsupported) if sensitive => unsupported.check(&value).map_err(ConfigError::redacted),
-            Some(unsupported) => unsupported.check(&value),
+        match known::find_unimplemented(name) {
+            Some(known) if sensitive => known.check(&value).map_err(ConfigError::redacted),
+            Some(known) => known.check(&value),
             None if sensitive => Err(unknown_after_password(name, self.password_syntax)),
             None => Err(unknown(name)),
         }
@@ -66,7 +65,7 @@ impl Settings {
         let alternative = (name == "password").then_some("password_file");
         if !self.contains(name) && !alternative.is_some_and(|name| self.contains(name)) {
             self.list.retain(|setting| setting.name != name); // Removes an empty value.
-            self.list.push(Setting { name, value, sensitive: name == "password", variable });
+            self.list.push(Setting { name, value, sensitive: known::is_secret(name), variable });
         }
     }
 

@@ -9,7 +9,7 @@
 //! - An error contains no name or value that follows `password=` in the query, because a raw `&` in the password may
 //!   have produced it.
 
-use super::{parameter, percent, setting::Settings};
+use super::{known, parameter, percent, setting::Settings};
 use crate::error::ConfigError;
 
 const PASSWORD_SYNTAX: &str =
@@ -126,7 +126,7 @@ fn parse_query(query: &str, settings: &mut Settings) -> Result<(), ConfigError> 
         if value.contains('=') && name != "url" {
             return Err(ConfigError::new(name, "a value without a raw `=` (percent-encode `=` as %3D)"));
         }
-        sensitive |= name == "password";
+        sensitive |= known::is_secret(&decoded);
         settings.add(&decoded, percent::decode(name, value)?, sensitive)?;
     }
     Ok(())

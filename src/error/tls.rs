@@ -31,6 +31,8 @@ pub enum TlsReason {
     Expired,
     /// The server does not offer TLS.
     NotOffered,
+    /// The server did not request a client certificate, which `sslcertmode=require` demands.
+    NotRequested,
     /// The server's certificate, or another certificate in its chain, is not valid yet.
     NotYetValid,
     /// Any other failure, which the source describes.
@@ -40,8 +42,14 @@ pub enum TlsReason {
     Protocol,
     /// The server ended the handshake with an alert: it requires a client certificate, or rejected the one it received.
     Refused,
+    /// The server's certificate, or another certificate in its chain, is on a certificate revocation list in `sslcrl`
+    /// or `sslcrldir`.
+    Revoked,
     /// The server's certificate is not signed by a trusted authority.
     UnknownAuthority,
+    /// The server's certificate may be revoked: `sslcrl` and `sslcrldir` contain no valid, current list of an authority
+    /// that signed it.
+    UnknownRevocation,
     /// The server's certificate is for a different name.
     WrongName,
 }
@@ -83,10 +91,13 @@ impl TlsReason {
             Self::BadCertificate => "bad_certificate",
             Self::Expired => "expired",
             Self::NotOffered => "not_offered",
+            Self::NotRequested => "not_requested",
             Self::NotYetValid => "not_yet_valid",
             Self::Other => "other",
             Self::Protocol => "protocol",
             Self::Refused => "refused",
+            Self::Revoked => "revoked",
+            Self::UnknownRevocation => "unknown_revocation",
             Self::UnknownAuthority => "unknown_authority",
             Self::WrongName => "wrong_name",
         }

@@ -4,7 +4,7 @@ use podpool::{
     Kind, Pool,
     config::{
         Security,
-        ssl::{ChannelBinding, Ssl, SslMode},
+        ssl::{ChannelBinding, Ssl, SslCertMode, SslMode, TlsVersion},
     },
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -29,6 +29,9 @@ async fn a_custom_connector_supports_channel_binding() {
         (Ssl::new(SslMode::Require).with_root_cert("/ca.crt"), "sslrootcert"),
         (Ssl::new(SslMode::Require).with_client_cert("/tls.crt", "/tls.key"), "sslcert"),
         (Ssl::new(SslMode::Require).with_sni(false), "sslsni"),
+        (Ssl::new(SslMode::Require).with_crl("/ca.crl"), "sslcrl"),
+        (Ssl::new(SslMode::Require).with_cert_mode(SslCertMode::Disable), "sslcertmode"),
+        (Ssl::new(SslMode::Require).with_max_protocol_version(TlsVersion::V1_2), "ssl_max_protocol_version"),
     ] {
         let error = built(ssl).expect_err(parameter);
         assert_eq!(error.kind(), Kind::Config);

@@ -4,6 +4,10 @@
 //! - [`modes`]: every `sslmode` against servers that require, allow or lack TLS, or that require a client certificate.
 //! - [`names`]: certificates for the Service's name, for the Pod's own name, and for another name.
 //! - [`refusals`]: server certificates with the wrong name, from an unknown authority, expired, or not yet valid.
+//! - [`revocation`]: certificate revocation lists.
+//! - [`versions`]: limits on the TLS version, and servers that support only obsolete versions.
+//! - [`keys`]: encrypted private keys, requests for client certificates, and the key log file.
+//! - [`pss`]: channel binding with certificates signed with RSASSA-PSS.
 //! - [`rotation`]: certificates and authorities that change under load, and invalid files.
 //! - [`proxies`]: a man-in-the-middle attack, cancel requests, and direct TLS negotiation.
 //! - [`custom`]: a TLS connector that the application supplies.
@@ -12,15 +16,18 @@ mod authority;
 #[path = "../common/mod.rs"]
 mod common;
 mod custom;
-
+mod keys;
 mod login_server;
 mod logins;
 mod modes;
 mod names;
 mod proxies;
 mod proxy;
+mod pss;
 mod refusals;
+mod revocation;
 mod rotation;
+mod versions;
 
 use std::path::Path;
 

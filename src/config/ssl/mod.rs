@@ -14,10 +14,11 @@
 //! # }
 //! ```
 //!
-//! The feature `rustls` (enabled by default) provides TLS 1.2 and 1.3 with rustls and `ring`. Any other TLS library
-//! with a `MakeTlsConnect` can be used through [`Builder::tls_connector`](crate::Builder::tls_connector). Without
-//! `rustls` and without a custom connector, the modes `disable`, `allow` and `prefer` connect in plain text, and
-//! building a pool with any other mode is an error.
+//! The feature `rustls` (enabled by default) provides TLS 1.2 and 1.3 with rustls and `ring`, and the feature
+//! `aws-lc-rs` with rustls and `aws-lc-rs`. Any other TLS library with a `MakeTlsConnect` can be used through
+//! [`Builder::tls_connector`](crate::Builder::tls_connector). Without these features and without a custom connector,
+//! the modes `disable`, `allow` and `prefer` connect in plain text, and building a pool with any other mode is an
+//! error.
 //!
 //! # Modes
 //!
@@ -33,14 +34,18 @@
 //!
 #![doc = include_str!("parameters.md")]
 //!
-//! All parameters except the last are libpq parameters. The differences from libpq are:
+//! All parameters except `ssl_verify_name` are libpq parameters. The differences from libpq are:
 //!
 //! - A configured file that is missing, not PEM or otherwise unusable is an error when the pool is built, even in modes
 //!   in which libpq ignores it. As in libpq, a key file that other users can read is rejected: the permissions must be
 //!   0600 or less, or 0640 or less for a file owned by root.
 //! - The verified name is compared only with the certificate's subject alternative names, never with its common name. A
 //!   wildcard matches exactly the first label.
-//! - X.509 version 1 certificates and encrypted private keys are not supported.
+//! - X.509 version 1 certificates are not supported. Encrypted private keys are supported in the format PKCS #8, with
+//!   the feature `encrypted-keys`.
+//! - A certificate revocation list is an error if certificates are not verified, because it would have no effect. The
+//!   authority's own certificate is not checked. Like OpenSSL, the pool rejects certificates of an authority whose list
+//!   is missing, and lists that have expired.
 //! - In the modes `allow` and `prefer`, a connection that is rejected during startup is retried with or without TLS
 //!   only for SQLSTATE 28000, which means that `pg_hba.conf` has no entry for this kind of connection. libpq retries
 //!   after every rejection. With `allow`, TLS is also tried after a refused authentication request in plain text.
@@ -109,21 +114,28 @@
 //!
 //! Mount the whole Secret rather than single files with `subPath`, because Kubernetes does not update `subPath` mounts.
 
+mod cert_mode;
 mod channel_binding;
+mod key_password;
 mod mode;
 mod negotiation;
 mod root_cert;
+mod setters;
+mod tls_version;
 mod verified_name;
 
 use std::path::{Path, PathBuf};
 
+pub use cert_mode::SslCertMode;
 pub use channel_binding::ChannelBinding;
+use key_password::KeyPassword;
 pub use mode::SslMode;
 pub use negotiation::SslNegotiation;
 pub use root_cert::RootCert;
+pub use tls_version::TlsVersion;
 pub use verified_name::VerifiedName;
 
-use super::message;
+use super::{Secret, message};
 use crate::error::ConfigError;
 
 /// The TLS parameters, described in the [module](self).
@@ -138,6 +150,13 @@ pub struct Ssl {
     negotiation: SslNegotiation,
     channel_binding: ChannelBinding,
     verified_name: VerifiedName,
+    crl: Option<PathBuf>,
+    crl_dir: Option<PathBuf>,
+    min_version: TlsVersion,
+    max_version: Option<TlsVersion>,
+    cert_mode: SslCertMode,
+    key_password: Option<KeyPassword>,
+    key_log_file: Option<PathBuf>,
 }
 
 /// Returns libpq's defaults.
@@ -152,6 +171,13 @@ impl Default for Ssl {
             negotiation: SslNegotiation::default(),
             channel_binding: ChannelBinding::default(),
             verified_name: VerifiedName::default(),
+            crl: None,
+            crl_dir: None,
+            min_version: TlsVersion::default(),
+            max_version: None,
+            cert_mode: SslCertMode::default(),
+            key_password: None,
+            key_log_file: None,
         }
     }
 }
@@ -160,49 +186,6 @@ impl Ssl {
     /// Creates TLS parameters with this mode and the defaults for everything else.
     pub fn new(mode: SslMode) -> Self {
         Self::default().with_mode(mode)
-    }
-
-    /// Sets `sslmode`. Default: `prefer`, or `verify-full` with `sslrootcert=system`.
-    pub fn with_mode(mut self, mode: SslMode) -> Self {
-        self.mode = Some(mode);
-        self
-    }
-
-    /// Sets `sslrootcert`: a file, or `system`. Default: `~/.postgresql/root.crt`, if it exists.
-    pub fn with_root_cert(mut self, root_cert: impl Into<RootCert>) -> Self {
-        self.root_cert = Some(root_cert.into());
-        self
-    }
-
-    /// Sets `sslcert` and `sslkey`, the files of the client certificate and its private key. Default:
-    /// `~/.postgresql/postgresql.crt` and `.key`, if the former exists.
-    pub fn with_client_cert(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        (self.cert, self.key) = (Some(cert.into()), Some(key.into()));
-        self
-    }
-
-    /// Enables or disables sending the verified name as SNI: `sslsni`. Default: enabled.
-    pub fn with_sni(mut self, sni: bool) -> Self {
-        self.sni = sni;
-        self
-    }
-
-    /// Sets `sslnegotiation`. Default: [`SslNegotiation::Postgres`].
-    pub fn with_negotiation(mut self, negotiation: SslNegotiation) -> Self {
-        self.negotiation = negotiation;
-        self
-    }
-
-    /// Sets `channel_binding`. Default: [`ChannelBinding::Prefer`].
-    pub fn with_channel_binding(mut self, channel_binding: ChannelBinding) -> Self {
-        self.channel_binding = channel_binding;
-        self
-    }
-
-    /// Sets the name that the server's certificate must contain: `ssl_verify_name`. Default: [`VerifiedName::Service`].
-    pub fn with_verified_name(mut self, name: VerifiedName) -> Self {
-        self.verified_name = name;
-        self
     }
 
     /// Returns true if a mode is set, also implicitly by `sslrootcert=system`.
@@ -263,6 +246,48 @@ impl Ssl {
         &self.verified_name
     }
 
+    /// Returns the path of the file of certificate revocation lists, if set.
+    #[must_use]
+    pub fn crl(&self) -> Option<&Path> {
+        self.crl.as_deref()
+    }
+
+    /// Returns the path of the directory of certificate revocation lists, if set.
+    #[must_use]
+    pub fn crl_dir(&self) -> Option<&Path> {
+        self.crl_dir.as_deref()
+    }
+
+    /// Returns the oldest TLS version that is used: `ssl_min_protocol_version`.
+    #[must_use]
+    pub fn min_protocol_version(&self) -> TlsVersion {
+        self.min_version
+    }
+
+    /// Returns the newest TLS version that is used: `ssl_max_protocol_version`. `None` if there is no limit.
+    #[must_use]
+    pub fn max_protocol_version(&self) -> Option<TlsVersion> {
+        self.max_version
+    }
+
+    /// Returns the use of the client certificate: `sslcertmode`.
+    #[must_use]
+    pub fn cert_mode(&self) -> SslCertMode {
+        self.cert_mode
+    }
+
+    /// Returns the password of the client's private key, if set.
+    #[must_use]
+    pub fn key_password(&self) -> Option<&Secret> {
+        self.key_password.as_ref().map(|password| &password.0)
+    }
+
+    /// Returns the path of the file to which the secrets of TLS sessions are written, if set.
+    #[must_use]
+    pub fn key_log_file(&self) -> Option<&Path> {
+        self.key_log_file.as_deref()
+    }
+
     /// Rejects conflicting parameters and empty paths.
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         let mode = self.mode();
@@ -281,10 +306,20 @@ impl Ssl {
                 "a mode other than `disable`, because `channel_binding=require` is set",
             ));
         }
+        if self.cert_mode == SslCertMode::Require && mode < SslMode::Require {
+            return got(ConfigError::new("sslmode", "`require` or stricter, because `sslcertmode=require` is set"));
+        }
+        if let Some(max) = self.max_version.filter(|max| *max < self.min_version) {
+            let expected = format!("`{max}` or older, because `ssl_max_protocol_version={max}` is set");
+            return Err(ConfigError::new("ssl_min_protocol_version", expected).got(self.min_version.as_str()));
+        }
         for (name, path) in [
             ("sslrootcert", self.root_cert.as_ref().and_then(RootCert::path)),
             ("sslcert", self.cert()),
             ("sslkey", self.key()),
+            ("sslcrl", self.crl()),
+            ("sslcrldir", self.crl_dir()),
+            ("sslkeylogfile", self.key_log_file()),
         ] {
             if path.is_some_and(|path| path.as_os_str().is_empty()) {
                 return Err(ConfigError::new(name, "a file path, got an empty one"));
@@ -298,11 +333,32 @@ impl Ssl {
         let path = || Some(value).filter(|path| !path.is_empty()).map(PathBuf::from);
         match name {
             "channel_binding" => self.channel_binding = value.parse()?,
+            "ssl_max_protocol_version" if value.is_empty() => self.max_version = None,
+            "ssl_max_protocol_version" => self.max_version = Some(TlsVersion::maximum(value)?),
+            "ssl_min_protocol_version" if value.is_empty() => self.min_version = TlsVersion::default(),
+            "ssl_min_protocol_version" => self.min_version = TlsVersion::minimum(value)?,
             "ssl_verify_name" => self.verified_name = value.parse()?,
             "sslcert" => self.cert = path(),
+            "sslcertmode" if value.is_empty() => self.cert_mode = SslCertMode::default(),
+            "sslcertmode" => self.cert_mode = value.parse()?,
+            "sslcrl" => self.crl = path(),
+            "sslcrldir" => self.crl_dir = path(),
             "sslkey" => self.key = path(),
+            "sslkeylogfile" if value.is_empty() || cfg!(feature = "keylog") => self.key_log_file = path(),
+            "sslkeylogfile" => {
+                let reason = "it is for debugging only, because the file reveals the secrets of all TLS sessions; \
+                              remove it, or enable podpool's feature `keylog`";
+                return Err(ConfigError::unsupported("sslkeylogfile", reason).got(message::excerpt(value)));
+            }
             "sslmode" => self.mode = Some(value.parse()?),
             "sslnegotiation" => self.negotiation = value.parse()?,
+            "sslpassword" if value.is_empty() => self.key_password = None,
+            "sslpassword" if cfg!(feature = "encrypted-keys") => self.key_password = Some(KeyPassword(value.into())),
+            "sslpassword" => {
+                let reason = "encrypted private keys are not implemented without podpool's feature `encrypted-keys`; \
+                              enable it, or use an unencrypted key";
+                return Err(ConfigError::unsupported("sslpassword", reason));
+            }
             "sslrootcert" => self.root_cert = Some(value).filter(|value| !value.is_empty()).map(RootCert::from),
             "sslsni" => {
                 self.sni = match value {
@@ -318,70 +374,4 @@ impl Ssl {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-
-    fn rejected(query: &str) -> ConfigError {
-        let parsed = format!("postgres://app@svc/shop?{query}").parse::<Config>();
-        parsed.and_then(|config| config.validate()).expect_err(query)
-    }
-
-    #[test]
-    fn parses_every_tls_parameter() {
-        let config: Config = "postgres://app@svc/shop?sslmode=verify-ca&sslrootcert=/tls/ca.crt&sslcert=/tls/tls.crt\
-             &sslkey=/tls/tls.key&sslsni=0&sslnegotiation=direct&channel_binding=require&ssl_verify_name=pod"
-            .parse()
-            .unwrap();
-        config.validate().unwrap();
-        let same = Ssl::new(SslMode::VerifyCa)
-            .with_root_cert("/tls/ca.crt")
-            .with_client_cert("/tls/tls.crt", "/tls/tls.key")
-            .with_sni(false)
-            .with_negotiation(SslNegotiation::Direct)
-            .with_channel_binding(ChannelBinding::Require)
-            .with_verified_name(VerifiedName::Pod);
-        assert_eq!(config.ssl(), &same);
-    }
-
-    #[test]
-    fn uses_libpq_defaults_for_missing_and_empty_values() {
-        for query in ["", "?sslrootcert=&sslcert=&sslkey="] {
-            let config: Config = format!("postgres://app@svc/shop{query}").parse().unwrap();
-            assert_eq!(config.ssl(), &Ssl::default());
-            assert_eq!(config.ssl_mode(), SslMode::Prefer);
-            assert!(config.ssl().sni());
-        }
-    }
-
-    #[test]
-    fn the_system_trust_store_requires_verify_full() {
-        let config: Config = "postgres://app@svc/shop?sslrootcert=system".parse().unwrap();
-        assert_eq!(config.ssl_mode(), SslMode::VerifyFull);
-        for mode in ["disable", "allow", "prefer", "require", "verify-ca"] {
-            let error = rejected(&format!("sslrootcert=system&sslmode={mode}"));
-            assert_eq!((error.parameter(), error.received()), ("sslmode", Some(mode)));
-        }
-    }
-
-    #[test]
-    fn rejects_conflicting_parameters_and_unknown_keywords() {
-        for (query, parameter, expected) in [
-            ("sslnegotiation=direct", "sslmode", "`require` or stricter"),
-            ("sslnegotiation=direct&sslmode=prefer", "sslmode", "`require` or stricter"),
-            ("channel_binding=require&sslmode=disable", "sslmode", "other than `disable`"),
-            ("channel_binding=yes", "channel_binding", "one of `disable`"),
-            ("sslnegotiation=tls", "sslnegotiation", "one of `direct`"),
-            ("sslsni=yes", "sslsni", "`1` or `0`"),
-            ("ssl_verify_name=-", "ssl_verify_name", "`service`, `pod`"),
-            ("sslrootcrt=/x", "sslrootcrt", "the closest known parameter is `sslrootcert`"),
-        ] {
-            let error = rejected(query);
-            assert_eq!(error.parameter(), parameter, "{error}");
-            assert!(error.to_string().contains(expected), "{error}");
-        }
-        for name in ["service", "pod", "db.example.org"] {
-            assert_eq!(name.parse::<VerifiedName>().unwrap().to_string(), name);
-        }
-    }
-}
+mod tests;

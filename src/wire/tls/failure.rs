@@ -59,9 +59,9 @@ fn classify(error: BoxError) -> (Class, BoxError) {
 /// connector or from one that was passed to the builder. The error can also occur during startup, after the handshake:
 /// in TLS 1.3, the server verifies the client's certificate when the handshake is already complete for the client.
 pub(crate) fn find_tls_error(error: &(dyn error::Error + 'static)) -> Option<TlsError> {
-    #[cfg(feature = "rustls")]
+    #[cfg(feature = "_tls")]
     return chain(error).find_map(super::rustls::to_tls_error);
-    #[cfg(not(feature = "rustls"))]
+    #[cfg(not(feature = "_tls"))]
     {
         let _ = error;
         None

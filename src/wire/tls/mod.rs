@@ -7,7 +7,7 @@ mod connector;
 mod failure;
 mod io;
 mod plan;
-#[cfg(feature = "rustls")]
+#[cfg(feature = "_tls")]
 mod rustls;
 mod session;
 
@@ -31,7 +31,7 @@ pub(super) use self::{
 use crate::{
     config::{
         Config, Host, Security, SslMode,
-        ssl::{SslNegotiation, VerifiedName},
+        ssl::{SslCertMode, SslNegotiation, TlsVersion, VerifiedName},
     },
     endpoint::Endpoint,
     error::{ConfigError, TlsError, TlsReason},
@@ -51,7 +51,7 @@ pub(crate) struct Tls {
     name: Option<Box<str>>,
     connector: Option<Arc<dyn Connector>>,
     events: Arc<Emitter>,
-    #[cfg(feature = "rustls")]
+    #[cfg(feature = "_tls")]
     files: Option<Arc<rustls::Rustls>>,
 }
 
@@ -81,7 +81,7 @@ impl Tls {
             (VerifiedName::Service, Host::Address(address)) => Some(address.to_string().into()),
         };
         let direct = ssl.negotiation() == SslNegotiation::Direct;
-        #[cfg(feature = "rustls")]
+        #[cfg(feature = "_tls")]
         {
             let uses_rustls = custom.is_none() && mode != SslMode::Disable;
             let files = if uses_rustls { Some(Arc::new(rustls::Rustls::new(ssl, events.clone())?)) } else { None };
@@ -101,7 +101,7 @@ impl Tls {
                 files,
             })
         }
-        #[cfg(not(feature = "rustls"))]
+        #[cfg(not(feature = "_tls"))]
         {
             match &custom {
                 Some(_) => reject_ignored_parameters(config)?,
@@ -170,9 +170,9 @@ impl Tls {
     /// Returns a function that re-reads the certificate files, or `None` if the configuration uses no files. The
     /// function blocks.
     pub(crate) fn refresher(&self) -> Option<impl FnOnce() + Send + 'static> {
-        #[cfg(feature = "rustls")]
+        #[cfg(feature = "_tls")]
         return self.files.clone().filter(|files| files.has_files()).map(|files| move || files.refresh());
-        #[cfg(not(feature = "rustls"))]
+        #[cfg(not(feature = "_tls"))]
         None::<fn()>
     }
 
@@ -220,13 +220,20 @@ fn reject_ignored_parameters(config: &Config) -> Result<(), ConfigError> {
         ("sslcert", ssl.cert().is_some()),
         ("sslkey", ssl.key().is_some()),
         ("sslsni", !ssl.sni()),
+        ("sslcrl", ssl.crl().is_some()),
+        ("sslcrldir", ssl.crl_dir().is_some()),
+        ("sslcertmode", ssl.cert_mode() != SslCertMode::default()),
+        ("sslpassword", ssl.key_password().is_some()),
+        ("sslkeylogfile", ssl.key_log_file().is_some()),
+        ("ssl_min_protocol_version", ssl.min_protocol_version() != TlsVersion::default()),
+        ("ssl_max_protocol_version", ssl.max_protocol_version().is_some()),
     ];
     let Some((name, _)) = set.into_iter().find(|(_, set)| *set) else { return Ok(()) };
     if name == "sslmode" {
         let expected = "`require` or a weaker mode, because the builder's `tls_connector` verifies certificates";
         return Err(ConfigError::new(name, expected).got(mode.as_str()));
     }
-    let reason = "the builder's `tls_connector` controls certificates and SNI; remove the parameter";
+    let reason = "the builder's `tls_connector` controls certificates, TLS versions and SNI; remove the parameter";
     Err(ConfigError::conflicting(name, reason))
 }
 

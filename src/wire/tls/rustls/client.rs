@@ -3,16 +3,19 @@
 use std::{path::Path, sync::Arc};
 
 use tokio_rustls::rustls::{
-    self, ClientConfig,
-    client::Resumption,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    self, ClientConfig, KeyLog, SupportedProtocolVersion,
+    client::{Resumption, WebPkiServerVerifier},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject},
+    version,
 };
 
 use super::{
     files::{Contents, FileError, Files, Root},
+    private_key, provider,
     trust::{Roots, Verifier},
 };
+use crate::config::{Secret, ssl::TlsVersion};
 
 /// The ALPN protocol of PostgreSQL, as registered with IANA. libpq always offers it; servers require it with
 /// `sslnegotiation=direct`.
@@ -26,6 +29,21 @@ pub(super) struct Settings {
     pub(super) sni: bool,
     /// The CA certificates from the system trust store, if they are trusted.
     pub(super) system: Option<Arc<Roots>>,
+    /// The oldest and the newest TLS version.
+    pub(super) versions: (TlsVersion, Option<TlsVersion>),
+    /// The password of the client's private key.
+    pub(super) key_password: Option<Secret>,
+    /// Receives the secrets of each TLS session.
+    pub(super) key_log: Option<Arc<dyn KeyLog>>,
+}
+
+/// Returns the TLS versions to offer.
+fn versions((min, max): (TlsVersion, Option<TlsVersion>)) -> Vec<&'static SupportedProtocolVersion> {
+    [(TlsVersion::V1_2, &version::TLS12), (TlsVersion::V1_3, &version::TLS13)]
+        .into_iter()
+        .filter(|(version, _)| min <= *version && max.is_none_or(|max| *version <= max))
+        .map(|(_, supported)| supported)
+        .collect()
 }
 
 /// A configuration for handshakes.
@@ -42,26 +60,28 @@ pub(super) fn configure(settings: &Settings, files: &Files, contents: Contents) 
         _ => settings.system.clone(),
     };
     let verifies = roots.is_some();
-    let provider = Arc::new(ring::default_provider());
+    let provider = Arc::new(provider::default_provider());
     let algorithms = provider.signature_verification_algorithms;
-    let verifier = Arc::new(Verifier { roots, verify_name: settings.verify_name, algorithms });
+    let revocation = revocation(roots.as_deref(), &provider, files, &contents)?;
+    let verifier = Arc::new(Verifier { roots, revocation, verify_name: settings.verify_name, algorithms });
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring has cipher suites for TLS 1.2 and 1.3")
+        .with_protocol_versions(&versions(settings.versions))
+        .expect("the provider has cipher suites for TLS 1.2 and 1.3, and `Ssl::validate` rejects an empty range")
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match (&files.client, contents.client) {
         (Some((cert, key)), Some((chain, secret))) => {
             let hint = "the client's PEM certificate";
             let chain = certificates(&chain).map_err(|reason| FileError::new("sslcert", cert, hint, reason))?;
-            let hint = "the unencrypted private key of the client's certificate";
-            let rejected = |reason: &dyn std::fmt::Display| FileError::new("sslkey", key, hint, reason);
-            // The parser's error is omitted, because it could contain a part of the private key.
-            let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|_| rejected(&"not a valid PEM key"))?;
-            builder.with_client_auth_cert(chain, secret).map_err(|reason| rejected(&reason))?
+            let secret = private_key::parse(key, &secret, settings.key_password.as_ref())?;
+            let rejected = |reason| FileError::new("sslkey", key, private_key::EXPECTED, reason);
+            builder.with_client_auth_cert(chain, secret).map_err(rejected)?
         }
         _ => builder.with_no_client_auth(),
     };
+    if let Some(key_log) = &settings.key_log {
+        config.key_log = key_log.clone();
+    }
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_sni = settings.sni;
     // Session resumption is disabled. The Pods usually share one server name, so rustls would offer the session ticket
@@ -77,6 +97,41 @@ fn authorities(path: &Path, bytes: &[u8]) -> Result<Roots, FileError> {
     };
     let certificates = certificates(bytes).map_err(|reason| rejected(&reason))?;
     Roots::new(certificates).map_err(|reason| rejected(&reason))
+}
+
+/// Returns a verifier that checks the revocation of each certificate in a chain, or `None` if there are no certificate
+/// revocation lists. As with libpq and OpenSSL, a certificate is rejected if the list of its issuer is missing or has
+/// expired.
+fn revocation(
+    roots: Option<&Roots>,
+    provider: &Arc<CryptoProvider>,
+    files: &Files,
+    contents: &Contents,
+) -> Result<Option<Arc<WebPkiServerVerifier>>, FileError> {
+    let mut lists = Vec::new();
+    for (source, contents) in files.crls.iter().zip(&contents.crls) {
+        if roots.is_none() {
+            return Err(source.error("certificates are not verified, because `sslrootcert` is neither set nor found"));
+        }
+        let before = lists.len();
+        for bytes in contents {
+            for list in CertificateRevocationListDer::pem_slice_iter(bytes) {
+                let list = list.map_err(|_| source.error("not valid PEM, or truncated"))?;
+                lists.push((source, list));
+            }
+        }
+        if lists.len() == before {
+            return Err(source.error("it contains no certificate revocation list"));
+        }
+    }
+    let (Some(roots), Some((first, _))) = (roots, lists.first()) else { return Ok(None) };
+    let first = *first;
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots.store(), provider.clone())
+        .with_crls(lists.into_iter().map(|(_, list)| list))
+        .enforce_revocation_expiration()
+        .build()
+        .map_err(|reason| first.error(reason))?;
+    Ok(Some(verifier))
 }
 
 /// Parses a PEM file with at least one certificate.
@@ -100,13 +155,21 @@ mod tests {
     use super::*;
 
     fn files() -> Files {
-        Files { root: Root::File("/tls/ca.crt".into()), client: Some(("/tls/tls.crt".into(), "/tls/tls.key".into())) }
+        let client = Some(("/tls/tls.crt".into(), "/tls/tls.key".into()));
+        Files { root: Root::File("/tls/ca.crt".into()), client, crls: Vec::new() }
     }
 
     fn configured(root: &str, cert: &str, key: &str) -> Result<(), String> {
-        let settings = Settings { verify_name: true, sni: true, system: None };
+        let settings = Settings {
+            verify_name: true,
+            sni: true,
+            system: None,
+            versions: (TlsVersion::V1_2, None),
+            key_password: None,
+            key_log: None,
+        };
         let client = Some((cert.as_bytes().to_vec(), Zeroizing::new(key.as_bytes().to_vec())));
-        let contents = Contents { root: Some(root.as_bytes().to_vec()), client };
+        let contents = Contents { root: Some(root.as_bytes().to_vec()), client, crls: Vec::new() };
         configure(&settings, &files(), contents).map(drop).map_err(|error| error.to_string())
     }
 
@@ -135,8 +198,8 @@ mod tests {
                 &key,
                 "sslcert: expected the client's PEM certificate at /tls/tls.crt: the file contains no certificate",
             ),
-            (&cert, &cert, &cert, "sslkey: expected the unencrypted private key of the client's certificate at"),
-            (&cert, &cert, &other, "sslkey: expected the unencrypted private key of the client's certificate at"),
+            (&cert, &cert, &cert, "sslkey: expected the private key of the client's certificate at"),
+            (&cert, &cert, &other, "sslkey: expected the private key of the client's certificate at"),
             (&cert, &cert, "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n", "sslkey"),
         ] {
             let error = configured(root, chain, secret).unwrap_err();

@@ -2,7 +2,7 @@
 
 use std::error;
 
-use tokio_rustls::rustls::{AlertDescription, CertificateError, Error};
+use tokio_rustls::rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 use crate::error::{TlsError, TlsReason};
 
@@ -16,8 +16,20 @@ pub(crate) fn to_tls_error(error: &(dyn error::Error + 'static)) -> Option<TlsEr
 fn explain(error: &Error) -> (TlsReason, &'static str) {
     match error {
         Error::InvalidCertificate(error) => certificate(error),
-        Error::AlertReceived(alert) => self::alert(*alert),
         Error::NoCertificatesPresented => (TlsReason::BadCertificate, "the server presented no certificate"),
+        Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::Tls12NotOffered,
+        )
+        | Error::AlertReceived(AlertDescription::ProtocolVersion) => (
+            TlsReason::Protocol,
+            "the server supports no TLS version that `ssl_min_protocol_version` and `ssl_max_protocol_version` allow \
+             (by default TLS 1.2 and 1.3)",
+        ),
+        Error::InvalidCertRevocationList(_) => {
+            (TlsReason::UnknownRevocation, "a certificate revocation list (`sslcrl`, `sslcrldir`) is invalid")
+        }
         Error::InvalidMessage(_)
         | Error::InappropriateMessage { .. }
         | Error::InappropriateHandshakeMessage { .. }
@@ -26,6 +38,7 @@ fn explain(error: &Error) -> (TlsReason, &'static str) {
         | Error::PeerSentOversizedRecord
         | Error::NoApplicationProtocol
         | Error::DecryptError => (TlsReason::Protocol, "the server sent invalid or unsupported TLS messages"),
+        Error::AlertReceived(alert) => self::alert(*alert),
         _ => (TlsReason::Other, "the TLS handshake failed"),
     }
 }
@@ -44,6 +57,17 @@ fn certificate(error: &CertificateError) -> (TlsReason, &'static str) {
         // A bad signature results from an untrusted authority that has the same name as a trusted one.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             (TlsReason::UnknownAuthority, "the server's certificate is not signed by a trusted authority")
+        }
+        CertificateError::Revoked => (
+            TlsReason::Revoked,
+            "the server's certificate, or another one in its chain, is revoked by a list in `sslcrl` or `sslcrldir`",
+        ),
+        CertificateError::UnknownRevocationStatus => (
+            TlsReason::UnknownRevocation,
+            "`sslcrl` and `sslcrldir` contain no list of an authority that signed the server's certificate",
+        ),
+        CertificateError::ExpiredRevocationList | CertificateError::ExpiredRevocationListContext { .. } => {
+            (TlsReason::UnknownRevocation, "the certificate revocation list in `sslcrl` or `sslcrldir` has expired")
         }
         _ => (TlsReason::BadCertificate, "the server's certificate is invalid"),
     }
@@ -96,6 +120,9 @@ mod tests {
             (CertificateError::BadSignature, TlsReason::UnknownAuthority),
             (CertificateError::BadEncoding, TlsReason::BadCertificate),
             (CertificateError::InvalidPurpose, TlsReason::BadCertificate),
+            (CertificateError::Revoked, TlsReason::Revoked),
+            (CertificateError::UnknownRevocationStatus, TlsReason::UnknownRevocation),
+            (CertificateError::ExpiredRevocationList, TlsReason::UnknownRevocation),
         ] {
             assert_eq!(explain(&Error::InvalidCertificate(error)).0, reason);
         }

@@ -1,7 +1,7 @@
 //! Locates and reads the certificate files.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -10,12 +10,14 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
-    config::ssl::{RootCert, Ssl, SslMode},
+    config::ssl::{RootCert, Ssl, SslCertMode, SslMode},
     error::ConfigError,
 };
 
 /// Maximum size of a certificate or key file, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
+/// Maximum total size of the files in a directory of certificate revocation lists, in bytes.
+const MAX_DIRECTORY_BYTES: usize = 16 * 1024 * 1024;
 
 /// The paths of the certificate files.
 #[derive(Clone, Debug)]
@@ -23,6 +25,8 @@ pub(super) struct Files {
     pub(super) root: Root,
     /// The client's certificate and its key.
     pub(super) client: Option<(PathBuf, PathBuf)>,
+    /// The sources of certificate revocation lists.
+    pub(super) crls: Vec<CrlSource>,
 }
 
 /// The source of the trusted certificate authorities.
@@ -34,10 +38,32 @@ pub(super) enum Root {
     System,
 }
 
+/// A file or directory of certificate revocation lists.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum CrlSource {
+    File(PathBuf),
+    Directory(PathBuf),
+}
+
+impl CrlSource {
+    /// Returns the error for this source.
+    pub(super) fn error(&self, reason: impl std::fmt::Display) -> FileError {
+        match self {
+            Self::File(path) => FileError::new("sslcrl", path, "PEM certificate revocation lists", reason),
+            Self::Directory(path) => {
+                let hint = "a directory of files with PEM certificate revocation lists";
+                FileError::new("sslcrldir", path, hint, reason)
+            }
+        }
+    }
+}
+
 /// The contents of the certificate files. Does not implement `Debug`, because the contents include a private key.
 pub(super) struct Contents {
     pub(super) root: Option<Vec<u8>>,
     pub(super) client: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    /// The contents of the files of each [`CrlSource`].
+    pub(super) crls: Vec<Vec<Vec<u8>>>,
 }
 
 /// The digests of the certificate files, or the error of reading them. Used to detect changes without a copy of the
@@ -71,16 +97,17 @@ impl From<FileError> for ConfigError {
 }
 
 impl Files {
-    /// Returns the configured files. For parameters that are not set, returns the files that currently exist in libpq's
-    /// directory (PostgreSQL manual, "SSL Client File Usage").
-    pub(super) fn find(ssl: &Ssl) -> Self {
-        let directory = directory();
-        let default = |name: &str| directory.as_ref().map(|directory| directory.join(name));
+    /// Returns the configured files. For parameters that are not set, returns the files that currently exist in
+    /// libpq's directory (PostgreSQL manual, "SSL Client File Usage"), and those that were found there before: a file
+    /// that disappears is an error, because ignoring it could weaken the verification.
+    pub(super) fn find(ssl: &Ssl, directory: Option<&Path>, previous: Option<&Self>) -> Self {
+        let default = |name: &str| directory.map(|directory| directory.join(name));
         let existing = |name: &str| default(name).filter(|path| path.exists());
-        let root = match ssl.root_cert() {
-            Some(RootCert::System) => Root::System,
-            Some(RootCert::File(path)) => Root::File(path.clone()),
-            None => match existing("root.crt") {
+        let root = match (ssl.root_cert(), previous.map(|previous| &previous.root)) {
+            (Some(RootCert::System), _) => Root::System,
+            (Some(RootCert::File(path)), _) => Root::File(path.clone()),
+            (None, Some(previous @ Root::File(_))) => previous.clone(),
+            (None, _) => match existing("root.crt") {
                 Some(path) => Root::File(path),
                 // The file does not exist. Its path is returned anyway, so that the error of reading the file names the
                 // path.
@@ -88,21 +115,37 @@ impl Files {
                 None => Root::Unverified,
             },
         };
-        let named = ssl.cert().is_some() || ssl.key().is_some();
-        let cert = ssl
-            .cert()
-            .map(Path::to_path_buf)
-            .or_else(|| if named { default("postgresql.crt") } else { existing("postgresql.crt") });
-        let client = cert.map(|cert| {
-            let key = ssl.key().map(Path::to_path_buf).or_else(|| default("postgresql.key"));
-            (cert, key.unwrap_or_default())
-        });
-        Self { root, client }
+        let client = Self::find_client(ssl, &default).or_else(|| previous.and_then(|previous| previous.client.clone()));
+        let mut crls: Vec<_> = ssl.crl().map(|path| CrlSource::File(path.into())).into_iter().collect();
+        crls.extend(ssl.crl_dir().map(|path| CrlSource::Directory(path.into())));
+        if crls.is_empty() && root != Root::Unverified {
+            crls.extend(existing("root.crl").map(CrlSource::File));
+            if let (true, Some(previous)) = (crls.is_empty(), previous) {
+                crls.clone_from(&previous.crls);
+            }
+        }
+        Self { root, client, crls }
     }
 
-    /// Returns true if the configuration uses no certificate files, so there is nothing to reload.
+    /// Returns the configured client certificate and key, or those that exist in libpq's directory.
+    fn find_client(ssl: &Ssl, default: &dyn Fn(&str) -> Option<PathBuf>) -> Option<(PathBuf, PathBuf)> {
+        let named = ssl.cert().is_some() || ssl.key().is_some() || ssl.cert_mode() == SslCertMode::Require;
+        let cert = match ssl.cert() {
+            _ if ssl.cert_mode() == SslCertMode::Disable => None,
+            Some(cert) => Some(cert.to_path_buf()),
+            // The certificate is required. If the file does not exist, the error of reading it names its path.
+            None if named => Some(default("postgresql.crt").unwrap_or_default()),
+            None => default("postgresql.crt").filter(|path| path.exists()),
+        };
+        cert.map(|cert| {
+            let key = ssl.key().map(Path::to_path_buf).or_else(|| default("postgresql.key"));
+            (cert, key.unwrap_or_default())
+        })
+    }
+
+    /// Returns true if the configuration uses no certificate files.
     pub(super) fn is_empty(&self) -> bool {
-        !matches!(self.root, Root::File(_)) && self.client.is_none()
+        !matches!(self.root, Root::File(_)) && self.client.is_none() && self.crls.is_empty()
     }
 
     /// Reads the files. Blocks.
@@ -138,8 +181,41 @@ impl Files {
             }
             None => None,
         };
-        Ok(Contents { root, client })
+        let mut crls = Vec::new();
+        for source in &self.crls {
+            let files = crl_files(source).map_err(|reason| source.error(reason))?;
+            for bytes in &files {
+                add(bytes);
+            }
+            crls.push(files);
+        }
+        Ok(Contents { root, client, crls })
     }
+}
+
+/// Reads the file, or every regular file of the directory except hidden ones, in the order of their names. OpenSSL
+/// reads only the files whose names are hash values, such as `5ed36f99.r0`, and ignores the others in silence.
+fn crl_files(source: &CrlSource) -> io::Result<Vec<Vec<u8>>> {
+    let directory = match source {
+        CrlSource::File(path) => return Ok(vec![read(path, false)?.to_vec()]),
+        CrlSource::Directory(directory) => directory,
+    };
+    let mut paths: Vec<_> = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
+    paths.sort();
+    let mut files = Vec::new();
+    let mut total = 0;
+    for path in paths {
+        if path.is_file() {
+            let bytes = read(&path, false).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+            total += bytes.len();
+            if total > MAX_DIRECTORY_BYTES {
+                return Err(io::Error::other(format!("larger than {MAX_DIRECTORY_BYTES} bytes")));
+            }
+            files.push(bytes.to_vec());
+        }
+    }
+    Ok(files)
 }
 
 fn read(path: &Path, secret: bool) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -181,7 +257,7 @@ fn check_access(_: &std::fs::Metadata) -> io::Result<()> {
 }
 
 /// Returns the directory in which libpq looks for files that are not configured.
-fn directory() -> Option<PathBuf> {
+pub(super) fn directory() -> Option<PathBuf> {
     if cfg!(windows) {
         std::env::var_os("APPDATA").map(|parent| Path::new(&parent).join("postgresql"))
     } else {
@@ -224,17 +300,61 @@ mod tests {
     }
 
     #[test]
+    fn default_files_are_used_when_they_appear_and_required_from_then_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let find = |ssl: &Ssl, previous: Option<&Files>| Files::find(ssl, Some(directory.path()), previous);
+        let ssl = Ssl::new(SslMode::Require);
+        let empty = find(&ssl, None);
+        assert!(empty.is_empty());
+        fs::write(path("root.crl"), "list").unwrap();
+        assert!(find(&ssl, Some(&empty)).is_empty(), "certificates are not verified, so the list is not used");
+        for name in ["root.crt", "postgresql.crt"] {
+            fs::write(path(name), name).unwrap();
+        }
+        let found = find(&ssl, Some(&empty));
+        assert_eq!(found.root, Root::File(path("root.crt")));
+        assert_eq!(found.client, Some((path("postgresql.crt"), path("postgresql.key"))));
+        assert_eq!(found.crls, [CrlSource::File(path("root.crl"))]);
+        for name in ["root.crt", "root.crl", "postgresql.crt"] {
+            fs::remove_file(path(name)).unwrap();
+        }
+        let kept = find(&ssl, Some(&found));
+        assert_eq!((&kept.root, &kept.client, &kept.crls), (&found.root, &found.client, &found.crls));
+        assert!(kept.read().1.is_err());
+
+        let disabled = find(&ssl.clone().with_cert_mode(SslCertMode::Disable).with_client_cert("/a", "/b"), None);
+        assert_eq!(disabled.client, None);
+        let required = find(&ssl.with_cert_mode(SslCertMode::Require), None);
+        assert_eq!(required.client, Some((path("postgresql.crt"), path("postgresql.key"))));
+    }
+
+    #[test]
+    fn reads_every_visible_file_of_a_directory_of_revocation_lists() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in [("b.crl", "2"), ("5ed36f99.r0", "1"), (".hidden", "3")] {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        fs::create_dir(directory.path().join("more")).unwrap();
+        let ssl = Ssl::new(SslMode::VerifyCa).with_root_cert("/nowhere").with_crl_dir(directory.path());
+        let source = &Files::find(&ssl, None, None).crls[0];
+        assert_eq!(crl_files(source).unwrap(), [b"1".to_vec(), b"2".to_vec()]);
+        let error = ConfigError::from(source.error("x"));
+        assert_eq!(error.parameter(), "sslcrldir");
+    }
+
+    #[test]
     fn errors_name_the_parameter_and_the_path() {
         let ssl = Ssl::new(SslMode::VerifyFull).with_root_cert("/nowhere/ca.crt");
-        let (print, result) = Files::find(&ssl).read();
+        let (print, result) = Files::find(&ssl, None, None).read();
         let error = ConfigError::from(result.err().unwrap());
         assert_eq!(error.parameter(), "sslrootcert");
         assert!(error.problem().contains("/nowhere/ca.crt: No such file"), "{error}");
-        assert_eq!(print, Files::find(&ssl).read().0, "the same error has the same fingerprint");
+        assert_eq!(print, Files::find(&ssl, None, None).read().0, "the same error has the same fingerprint");
 
         let directory = tempfile::tempdir().unwrap();
         let ssl = Ssl::new(SslMode::Require).with_client_cert(directory.path(), "/nowhere/tls.key");
-        let error = ConfigError::from(Files::find(&ssl).read().1.err().unwrap());
+        let error = ConfigError::from(Files::find(&ssl, None, None).read().1.err().unwrap());
         assert_eq!(error.parameter(), "sslcert");
         assert!(error.problem().contains("not a regular file"), "{error}");
     }

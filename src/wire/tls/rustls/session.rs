@@ -16,9 +16,11 @@ use tokio_rustls::{client::TlsStream, rustls::ProtocolVersion};
 use x509_cert::{
     Certificate,
     der::{
-        Decode,
+        Decode, SliceReader, TagNumber,
+        asn1::ContextSpecific,
         oid::{ObjectIdentifier, db::rfc5912},
     },
+    spki::AlgorithmIdentifierRef,
 };
 
 use crate::wire::tls::{io::Io, session::TlsSession};
@@ -83,27 +85,43 @@ impl AsyncWrite for Session {
 }
 
 /// Returns the channel binding `tls-server-end-point` (RFC 5929, section 4.1): the server's certificate, hashed with
-/// the hash function of its signature, or with SHA-256 in place of MD5 and SHA-1. Returns `None` for signatures without
-/// a separate hash function, such as Ed25519.
+/// the hash function of its signature, or with SHA-256 in place of MD5 and SHA-1. For RSASSA-PSS, this is the hash
+/// function in the parameters, as in OpenSSL's `X509_get_signature_info`, which PostgreSQL calls. Returns `None` for
+/// signatures without a separate hash function, such as Ed25519.
 fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let parsed = Certificate::from_der(certificate).ok()?;
-    match parsed.signature_algorithm().oid {
+    let algorithm = parsed.signature_algorithm();
+    let oid = match algorithm.oid {
+        rfc5912::ID_RSASSA_PSS => pss_hash(algorithm.parameters.as_ref()?.value())?,
+        oid => oid,
+    };
+    match oid {
         rfc5912::MD_5_WITH_RSA_ENCRYPTION
         | rfc5912::SHA_1_WITH_RSA_ENCRYPTION
         | ECDSA_WITH_SHA_1
+        | rfc5912::ID_SHA_1
+        | rfc5912::ID_SHA_256
         | rfc5912::SHA_256_WITH_RSA_ENCRYPTION
         | rfc5912::ECDSA_WITH_SHA_256 => Some(Sha256::digest(certificate).to_vec()),
-        rfc5912::SHA_224_WITH_RSA_ENCRYPTION | rfc5912::ECDSA_WITH_SHA_224 => {
+        rfc5912::SHA_224_WITH_RSA_ENCRYPTION | rfc5912::ECDSA_WITH_SHA_224 | rfc5912::ID_SHA_224 => {
             Some(Sha224::digest(certificate).to_vec())
         }
-        rfc5912::SHA_384_WITH_RSA_ENCRYPTION | rfc5912::ECDSA_WITH_SHA_384 => {
+        rfc5912::SHA_384_WITH_RSA_ENCRYPTION | rfc5912::ECDSA_WITH_SHA_384 | rfc5912::ID_SHA_384 => {
             Some(Sha384::digest(certificate).to_vec())
         }
-        rfc5912::SHA_512_WITH_RSA_ENCRYPTION | rfc5912::ECDSA_WITH_SHA_512 => {
+        rfc5912::SHA_512_WITH_RSA_ENCRYPTION | rfc5912::ECDSA_WITH_SHA_512 | rfc5912::ID_SHA_512 => {
             Some(Sha512::digest(certificate).to_vec())
         }
         _ => None,
     }
+}
+
+/// Returns the hash function of an RSASSA-PSS signature, which its parameters contain (RFC 4055, section 3.1).
+fn pss_hash(parameters: &[u8]) -> Option<ObjectIdentifier> {
+    let mut reader = SliceReader::new(parameters).ok()?;
+    let hash = ContextSpecific::<AlgorithmIdentifierRef<'_>>::decode_explicit(&mut reader, TagNumber(0)).ok()?;
+    // The default is SHA-1.
+    Some(hash.map_or(rfc5912::ID_SHA_1, |hash| hash.value.oid))
 }
 
 /// `ecdsa-with-SHA1` (RFC 3279, section 2.2.3).
@@ -127,5 +145,20 @@ mod tests {
         assert_eq!(signed_with(&rcgen::PKCS_ECDSA_P384_SHA384), Some(48));
         assert_eq!(signed_with(&rcgen::PKCS_ED25519), None);
         assert_eq!(server_end_point(b"no certificate"), None);
+    }
+
+    #[test]
+    fn reads_the_hash_from_the_parameters_of_a_pss_signature() {
+        let parameters = |oid: &[u8]| {
+            let algorithm = [&[0x30, oid.len() as u8 + 2, 0x06, oid.len() as u8], oid].concat();
+            [&[0xa0, algorithm.len() as u8], algorithm.as_slice()].concat()
+        };
+        // 2.16.840.1.101.3.4.2.n
+        let sha2 = |n: u8| parameters(&[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, n]);
+        assert_eq!(pss_hash(&sha2(1)), Some(rfc5912::ID_SHA_256));
+        assert_eq!(pss_hash(&sha2(2)), Some(rfc5912::ID_SHA_384));
+        assert_eq!(pss_hash(&sha2(3)), Some(rfc5912::ID_SHA_512));
+        assert_eq!(pss_hash(&[]), Some(rfc5912::ID_SHA_1), "the default");
+        assert_eq!(pss_hash(&[0xa0, 0x09]), None, "truncated");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_rustls::rustls::{
     CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
+        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor, verify_server_name,
     },
@@ -17,7 +18,7 @@ use x509_cert::{Certificate, der::Decode};
 /// The trusted authorities.
 #[derive(Debug)]
 pub(super) struct Roots {
-    store: RootCertStore,
+    store: Arc<RootCertStore>,
     /// The certificates of the trusted authorities, for servers that present such a certificate as their own.
     certificates: Vec<CertificateDer<'static>>,
 }
@@ -28,14 +29,18 @@ impl Roots {
         for certificate in &certificates {
             store.add(certificate.clone())?;
         }
-        Ok(Self { store, certificates })
+        Ok(Self { store: store.into(), certificates })
     }
 
     /// Creates a store and skips certificates that cannot be parsed, because a system trust store may contain some.
     pub(super) fn parsable(certificates: Vec<CertificateDer<'static>>) -> Self {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(certificates.iter().cloned());
-        Self { store, certificates }
+        Self { store: store.into(), certificates }
+    }
+
+    pub(super) fn store(&self) -> Arc<RootCertStore> {
+        self.store.clone()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -48,6 +53,8 @@ impl Roots {
 pub(super) struct Verifier {
     /// The trusted authorities; `None` if certificates are not verified.
     pub(super) roots: Option<Arc<Roots>>,
+    /// Verifies the chain and checks the revocation of its certificates; `None` without certificate revocation lists.
+    pub(super) revocation: Option<Arc<WebPkiServerVerifier>>,
     /// True if the verification includes the server's name.
     pub(super) verify_name: bool,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
@@ -70,9 +77,21 @@ impl ServerCertVerifier for Verifier {
             // `openssl req -x509` sets.
             check_validity(end_entity, now)?;
         } else {
-            let algorithms = self.algorithms.all;
-            let signed =
-                verify_server_cert_signed_by_trust_anchor(&parsed, &roots.store, intermediates, now, algorithms);
+            let signed = match &self.revocation {
+                // This verifier checks the name last, so the chain and its revocation are valid if only the name is
+                // wrong. Whether the name matters is decided below.
+                Some(verifier) => match verifier.verify_server_cert(end_entity, intermediates, server_name, &[], now) {
+                    Ok(_)
+                    | Err(Error::InvalidCertificate(
+                        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                    )) => Ok(()),
+                    Err(error) => Err(error),
+                },
+                None => {
+                    let algorithms = self.algorithms.all;
+                    verify_server_cert_signed_by_trust_anchor(&parsed, &roots.store, intermediates, now, algorithms)
+                }
+            };
             // An unknown self-signed certificate is reported as having an unknown issuer, even if it has other faults
             // too.
             signed.map_err(
