@@ -45,10 +45,6 @@ pub mod parameters {}
 #[doc = include_str!("../docs/pgbouncer.md")]
 pub mod pgbouncer {}
 
-/// Tests against several versions of PostgreSQL, and the differences between these versions.
-#[doc = include_str!("../docs/testing.md")]
-pub mod testing {}
-
 /// TLS modes, host names behind a Service, client certificates, and verification.
 #[doc = include_str!("../docs/tls.md")]
 pub mod tls {}
