@@ -164,9 +164,15 @@ impl Member {
         self.is_sound() && !self.is_detached() && !self.is_alternative()
     }
 
+    /// Makes the next check of the Pod a probe, so that it reports its facts.
+    pub(crate) fn query_at_next_check(&self) {
+        self.condition.request_query();
+    }
+
     /// Updates the state by which the prober chooses between Syncs and probes.
     pub(crate) fn update_condition(&self) {
         let is_settled = !self.role_unverified && !self.suspicion.is_suspect();
+        self.condition.set_primary(self.role == Role::Primary && is_settled);
         self.condition
             .set_awaits_promotion(self.is_sound() && self.role == Role::Standby && !self.is_late() && is_settled);
     }

@@ -21,6 +21,7 @@ mod absence;
 mod action;
 mod fleet;
 mod invariants;
+mod search;
 mod simulation;
 mod world;
 
