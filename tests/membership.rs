@@ -25,6 +25,7 @@ mod common;
 use common::{in_state, until};
 
 const SOON: Duration = Duration::from_secs(15);
+const MINUTE: Duration = Duration::from_secs(60);
 /// Maximum time between two successful requests while a healthy Pod is absent. Twice the required 500 ms.
 const GAP: Duration = Duration::from_secs(1);
 /// Maximum time until a role is available after DNS names a Pod that has it. Twice the required 1.5 s.
@@ -190,6 +191,49 @@ async fn a_standby_that_is_absent_for_a_moment_keeps_its_connections() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_standbys_serve_reads_while_no_standby_is_named() {
     flap(&[1, 2], Target::Standby, |pod| pod.retained && pod.is_usable()).await;
+}
+
+/// The pool remembers the requested targets, however rarely callers request them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_writes_once_a_minute_keeps_the_primary_while_it_is_absent_from_dns() {
+    let cluster = start().await;
+    create_table(&cluster).await;
+    let pool = pool(&cluster, "&pool_size=1").await;
+    request(&pool, Target::ReadWrite).await.expect("the first write succeeds");
+    let wrote = Instant::now();
+    let (before, counters) = (sessions(&cluster).await, pool.status().counters);
+    cluster.unpublish(0).expect("the Pod is removed from DNS");
+    let primary = || status(&pool, &cluster, 0).expect("the Pod is still known");
+    until(SOON, "the primary is retained", || primary().retained).await;
+    until(MINUTE * 2, "a minute passes", || {
+        let pod = primary();
+        assert!(pod.retained && pod.is_usable(), "{pod:?}");
+        wrote.elapsed() >= MINUTE
+    })
+    .await;
+    let mut took = Vec::new();
+    for published in [false, true] {
+        if published {
+            cluster.publish(0).expect("the Pod is added to DNS");
+            until(SOON, "the primary is an ordinary member", || !primary().retained && primary().is_usable()).await;
+        }
+        let began = Instant::now();
+        request(&pool, Target::ReadWrite).await.expect("the write succeeds");
+        took.push(began.elapsed());
+    }
+    let after = pool.status().counters;
+    println!(
+        "primary absent for {:.1?}: writes took {took:.1?}, {} connections opened, {} closed",
+        wrote.elapsed(),
+        after.opened - counters.opened,
+        after.closed - counters.closed
+    );
+    assert!(took.iter().all(|took| *took < GAP), "writes took {took:?}");
+    assert_eq!((after.opened, after.closed), (counters.opened, counters.closed), "connections opened and closed");
+    let lost: Vec<_> = before.difference(&sessions(&cluster).await).copied().collect();
+    assert_eq!(lost, [], "sessions that ended");
+    drop(pool);
+    cluster.shutdown().await.expect("the cluster shuts down");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
