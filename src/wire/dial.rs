@@ -46,7 +46,14 @@ pub(crate) struct Dialer {
     timeout: Duration,
     /// The `application_name` of connections that only probes use.
     probe_name: String,
+    /// Opens the streams of connections to simulated servers.
+    #[cfg(test)]
+    simulated: std::sync::OnceLock<Box<OpenStream>>,
 }
+
+/// Opens a stream to a simulated server.
+#[cfg(test)]
+type OpenStream = dyn Fn(&Endpoint) -> tokio::io::DuplexStream + Send + Sync;
 
 /// One dial.
 struct Request<'a> {
@@ -111,7 +118,22 @@ impl Dialer {
             keepalive_count: limits.keepalives_count,
         };
         let probe_name = probe_name(config.application_name());
-        Ok(Self { postgres, source, socket, tls, timeout: limits.connect_timeout, probe_name })
+        Ok(Self {
+            postgres,
+            source,
+            socket,
+            tls,
+            timeout: limits.connect_timeout,
+            probe_name,
+            #[cfg(test)]
+            simulated: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// Replaces TCP connections with streams to simulated servers.
+    #[cfg(all(test, not(podpool_loom)))]
+    pub(crate) fn simulate(&self, open: impl Fn(&Endpoint) -> tokio::io::DuplexStream + Send + Sync + 'static) {
+        assert!(self.simulated.set(Box::new(open)).is_ok(), "the servers are already simulated");
     }
 
     /// Opens a connection and starts its driver on the current runtime. Evidence about the Pod's health and role goes
@@ -202,6 +224,13 @@ impl Dialer {
     ) -> Result<Dialled, DialError> {
         let endpoint = request.endpoint;
         let record = Arc::new(Record::default());
+        #[cfg(test)]
+        if let Some(open) = self.simulated.get() {
+            let name = request.for_probe.then_some(self.probe_name.as_str());
+            let stream = Box::new(open(endpoint));
+            let start = self.start(stream, false, login, name, record.clone(), request.observer.clone());
+            return self.stage(Phase::Startup, request, &record, start).await;
+        }
         let socket = self.stage(Phase::Tcp, request, &record, self.tcp(endpoint.address())).await?;
         let secure = async {
             let secured = self.tls.secure(socket, endpoint, encryption, || record.count_read()).await;
@@ -336,7 +365,16 @@ impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // `postgres` and `source` may hold passwords. Both redact passwords, but they are omitted as an additional
         // precaution.
-        let Self { postgres: _, source: _, socket, tls, timeout, probe_name } = self;
+        let Self {
+            postgres: _,
+            source: _,
+            socket,
+            tls,
+            timeout,
+            probe_name,
+            #[cfg(test)]
+                simulated: _,
+        } = self;
         let mut out = f.debug_struct("Dialer");
         out.field("socket", socket).field("tls", tls).field("timeout", timeout).field("probe_name", probe_name);
         out.finish_non_exhaustive()

@@ -19,6 +19,7 @@
 
 mod absence;
 mod action;
+mod backends;
 mod fleet;
 mod invariants;
 mod search;
