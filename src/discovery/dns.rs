@@ -80,6 +80,12 @@ impl Dns {
         stats.packets = lock(&self.rate_limit).total();
         stats
     }
+
+    /// Returns the send times of all packets since the last call.
+    #[cfg(test)]
+    pub(super) fn take_sent(&self) -> Vec<crate::time::Instant> {
+        std::mem::take(&mut lock(&self.rate_limit).log)
+    }
 }
 
 fn parse(parameter: &'static str, text: &str, expected: &'static str) -> Result<Name, ConfigError> {

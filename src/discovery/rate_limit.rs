@@ -36,31 +36,46 @@ const REPEAT_WINDOW: Duration = Duration::from_secs(10);
 /// name server that was queried and has not responded.
 #[derive(Debug, Default)]
 pub(crate) struct RateLimit {
-    /// Send times of the packets in the window, oldest first.
-    sent: VecDeque<Instant>,
+    /// The packets in the window, oldest first.
+    counted: VecDeque<Counted>,
     /// Recent packets, each as a hash of its bytes. The bytes begin with a random 16-bit id, so two queries within
     /// [`REPEAT_WINDOW`] rarely have equal packets. If they do, the second packet counts as a retransmission and waits
     /// while the window is full.
     seen: VecDeque<(Instant, u64)>,
     /// Time at which the most recently delayed first packet may be sent.
     claimed: Option<Instant>,
+    /// True if the last reservation was made while lookups fail.
+    throttled: bool,
     total: u64,
+    /// Send times of all packets.
+    #[cfg(test)]
+    pub(super) log: Vec<Instant>,
+}
+
+/// A packet that counts toward the limit.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    /// Time at which the packet was sent, or at which its place was reserved.
+    at: Instant,
+    sent: bool,
 }
 
 impl RateLimit {
-    /// Counts the first packet of a query, which the caller sends now.
+    /// Reserves a place for the first packet of a query, which the caller sends next. The packet counts from now on
+    /// until it is sent, and then from that time: a busy process may need a while to open the socket.
     ///
     /// If `throttled` and the window is full, does not count the packet and returns the time at which the window has
     /// space.
     pub(crate) fn reserve(&mut self, now: Instant, throttled: bool) -> Result<(), Instant> {
         self.expire(now);
+        self.throttled = throttled;
         match self.full_until() {
             Some(free_at) if throttled => {
                 self.claimed = Some(free_at);
                 Err(free_at)
             }
             _ => {
-                self.sent.push_back(now);
+                self.counted.push_back(Counted { at: now, sent: false });
                 Ok(())
             }
         }
@@ -73,13 +88,14 @@ impl RateLimit {
     }
 
     fn full_until(&self) -> Option<Instant> {
-        self.sent.len().checked_sub(MAX_PACKETS).map(|last| self.sent[last] + WINDOW)
+        self.counted.len().checked_sub(MAX_PACKETS).map(|last| self.counted[last].at + WINDOW)
     }
 
     /// Admits a packet that is about to be sent, or returns the time at which to try again.
     ///
-    /// The first packet of a query is always admitted, because [`reserve`](Self::reserve) has counted it. A
-    /// retransmission is counted here, and admitted only if the window has space and no first packet has priority.
+    /// The first packet of a query is admitted, because [`reserve`](Self::reserve) has counted it. If its place has
+    /// expired before it is sent, and lookups fail, it waits for space in the window. A retransmission is counted here,
+    /// and admitted only if the window has space and no first packet has priority.
     pub(crate) fn admit(&mut self, now: Instant, packet: &[u8]) -> Result<(), Instant> {
         self.expire(now);
         let mut hasher = DefaultHasher::new();
@@ -90,11 +106,18 @@ impl RateLimit {
             if let Some(free_at) = yield_until.max(self.full_until()) {
                 return Err(free_at);
             }
-            self.sent.push_back(now);
         } else {
+            match (self.counted.iter().position(|packet| !packet.sent), self.full_until()) {
+                (Some(place), _) => _ = self.counted.remove(place),
+                (None, Some(free_at)) if self.throttled => return Err(free_at),
+                (None, _) => {}
+            }
             self.seen.push_back((now, hash));
         }
+        self.counted.push_back(Counted { at: now, sent: true });
         self.total += 1;
+        #[cfg(test)]
+        self.log.push(now);
         Ok(())
     }
 
@@ -104,8 +127,8 @@ impl RateLimit {
     }
 
     fn expire(&mut self, now: Instant) {
-        while self.sent.front().is_some_and(|sent| *sent + WINDOW <= now) {
-            self.sent.pop_front();
+        while self.counted.front().is_some_and(|packet| packet.at + WINDOW <= now) {
+            self.counted.pop_front();
         }
         while self.seen.front().is_some_and(|(at, _)| *at + REPEAT_WINDOW <= now) {
             self.seen.pop_front();
@@ -129,6 +152,34 @@ mod tests {
         assert_eq!(rate_limit.admit(now + Duration::from_millis(333), &[3]), Err(now + WINDOW));
         assert_eq!(rate_limit.admit(now + WINDOW, &[3]), Ok(()));
         assert_eq!(rate_limit.total(), 11);
+    }
+
+    #[test]
+    fn a_first_packet_counts_from_the_time_at_which_it_is_sent() {
+        let (mut rate_limit, now) = (RateLimit::default(), Instant::now());
+        let after = |millis| now + Duration::from_millis(millis);
+        for _ in 0..4 {
+            assert_eq!(rate_limit.reserve(now, true), Ok(()));
+        }
+        for packet in 0..4u8 {
+            assert_eq!(rate_limit.admit(after(300), &[packet]), Ok(()));
+        }
+        assert_eq!(rate_limit.reserve(after(1000), true), Err(after(1300)));
+        assert_eq!(rate_limit.reserve(after(1300), true), Ok(()));
+        assert_eq!(rate_limit.admit(after(1300), &[4]), Ok(()));
+    }
+
+    #[test]
+    fn a_first_packet_waits_if_its_place_has_expired_while_lookups_fail() {
+        let (mut rate_limit, now) = (RateLimit::default(), Instant::now());
+        let after = |millis| now + Duration::from_millis(millis);
+        assert_eq!(rate_limit.reserve(now, true), Ok(()));
+        for packet in 0..4u8 {
+            assert_eq!(rate_limit.reserve(after(1100), true), Ok(()));
+            assert_eq!(rate_limit.admit(after(1100), &[packet]), Ok(()));
+        }
+        assert_eq!(rate_limit.admit(after(1200), &[4]), Err(after(2100)));
+        assert_eq!(rate_limit.admit(after(2100), &[4]), Ok(()));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub struct ClusterBuilder {
     pub(super) password: String,
     pub(super) database: String,
     pub(super) settings: Vec<(String, String)>,
+    pub(super) environment: Vec<(usize, String, String)>,
     pub(super) certificate: Option<Certificate>,
     pub(super) client_ca: Option<String>,
     pub(super) hba: Option<String>,
@@ -40,6 +41,7 @@ impl ClusterBuilder {
             password: "p@ss:w/rd%".to_owned(),
             database: "database".to_owned(),
             settings: Vec::new(),
+            environment: Vec::new(),
             certificate: None,
             client_ca: None,
             hba: None,
@@ -120,6 +122,12 @@ impl ClusterBuilder {
         self
     }
 
+    /// Sets an environment variable of one Pod's server, such as `LD_PRELOAD`.
+    pub fn environment(mut self, ordinal: usize, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.environment.push((ordinal, name.into(), value.into()));
+        self
+    }
+
     /// Makes every server offer TLS with this certificate chain (leaf first) and key, both PEM. By default the servers
     /// have no TLS. [`Cluster::set_certificate`] changes the certificate of one server.
     pub fn certificate(mut self, certificate: impl Into<String>, key: impl Into<String>) -> Self {
@@ -194,6 +202,11 @@ impl ClusterBuilder {
         for (name, value) in &self.settings {
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.') || value.contains('\n') {
                 return refuse("setting", "the name of a PostgreSQL parameter, and a value on one line");
+            }
+        }
+        for (ordinal, name, value) in &self.environment {
+            if *ordinal >= self.pods || name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                return refuse("environment", "the ordinal of a Pod, a name without `=`, and no zero bytes");
             }
         }
         Ok(())

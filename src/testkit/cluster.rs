@@ -238,6 +238,8 @@ impl Cluster {
         dns.set_pods(&builder.service, [])?;
         let watcher = Watcher::start(builder.directory.as_deref(), account)?;
         let port = PodPort::reserve(&addresses).map_err(|source| Error::io("find a free port for the Pods", source))?;
+        let pod = |ordinal: usize| format!("{}-{ordinal}", builder.name);
+        let environment = builder.environment.into_iter().map(|(ordinal, name, value)| (pod(ordinal), name, value));
         let config = Arc::new(ClusterConfig {
             programs,
             account,
@@ -251,6 +253,7 @@ impl Cluster {
             client_ca: builder.client_ca,
             hba: builder.hba,
             settings: builder.settings,
+            environment: environment.collect(),
         });
         let first = SocketAddr::from((addresses[0], config.port));
         let primary = Server::new(Arc::clone(&config), format!("{}-0", builder.name), first, PodRole::Primary)?;

@@ -42,6 +42,8 @@ pub(super) struct ClusterConfig {
     pub(super) hba: Option<String>,
     /// Parameters for `postgresql.conf`. Written last, so that they override the testkit's parameters.
     pub(super) settings: Vec<(String, String)>,
+    /// Environment variables of the servers, each with the Pod's name.
+    pub(super) environment: Vec<(String, String, String)>,
 }
 
 impl ClusterConfig {

@@ -190,6 +190,8 @@ impl Server {
         let mut command = self.config.program("postgres");
         command.current_dir(&self.directory).arg("-D").arg(self.data());
         command.arg("-c").arg(format!("config_file={}", self.directory.join("postgresql.conf").display()));
+        let environment = self.config.environment.iter().filter(|(pod, ..)| *pod == self.name);
+        command.envs(environment.map(|(_, name, value)| (name, value)));
         command.stdout(log.try_clone().map_err(failed)?).stderr(log);
         lock(&self.inner).postmaster = Some(command.spawn().map_err(failed)?);
         self.wait_ready().await

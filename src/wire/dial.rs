@@ -7,12 +7,7 @@
 
 use std::{fmt, future::Future, net::SocketAddr, sync::Arc};
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    task::AbortHandle,
-    time::timeout_at,
-};
+use tokio::{net::TcpStream, task::AbortHandle, time::timeout_at};
 use tokio_postgres::{
     Client, SimpleQueryMessage,
     config::{self, SslMode, SslNegotiation},
@@ -27,6 +22,7 @@ use super::{
     driver::Driver,
     login_security::LoginSecurity,
     record::{Record, RecordOwner},
+    socket_options::SocketOptions,
     tap::Tap,
     tls::{Connector, Encryption, Established, Io, Tls},
 };
@@ -52,7 +48,14 @@ pub(crate) struct Dialer {
     probe_name: String,
     /// True if the changes of session state on each connection are recorded.
     tracks_sessions: bool,
+    /// Opens the streams of connections to simulated servers.
+    #[cfg(test)]
+    simulated: std::sync::OnceLock<Box<OpenStream>>,
 }
+
+/// Opens a stream to a simulated server.
+#[cfg(test)]
+type OpenStream = dyn Fn(&Endpoint) -> tokio::io::DuplexStream + Send + Sync;
 
 /// One dial.
 struct Request<'a> {
@@ -63,15 +66,6 @@ struct Request<'a> {
     deadline: Instant,
     /// True if only probes use the connection.
     for_probe: bool,
-}
-
-/// TCP options that make the operating system detect a dead peer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SocketOptions {
-    user_timeout: Duration,
-    keepalive_idle: Duration,
-    keepalive_interval: Duration,
-    keepalive_count: u32,
 }
 
 /// An open, authenticated connection, whose driver is running.
@@ -109,16 +103,28 @@ impl Dialer {
         });
         let tls = Tls::new(config, connector, events)?;
         let limits = config.limits();
-        let socket = SocketOptions {
-            user_timeout: limits.tcp_user_timeout,
-            keepalive_idle: limits.keepalives_idle,
-            keepalive_interval: limits.keepalives_interval,
-            keepalive_count: limits.keepalives_count,
-        };
+        let socket = SocketOptions::new(limits);
         let probe_name = probe_name(config.application_name());
         let tracks_sessions = limits.reset == Reset::Auto;
         let (allowed_auth, timeout) = (config.allowed_auth(), limits.connect_timeout);
-        Ok(Self { postgres, source, socket, tls, allowed_auth, timeout, probe_name, tracks_sessions })
+        Ok(Self {
+            postgres,
+            source,
+            socket,
+            tls,
+            allowed_auth,
+            timeout,
+            probe_name,
+            tracks_sessions,
+            #[cfg(test)]
+            simulated: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// Replaces TCP connections with streams to simulated servers.
+    #[cfg(all(test, not(podpool_loom)))]
+    pub(crate) fn simulate(&self, open: impl Fn(&Endpoint) -> tokio::io::DuplexStream + Send + Sync + 'static) {
+        assert!(self.simulated.set(Box::new(open)).is_ok(), "the servers are already simulated");
     }
 
     /// Opens a connection and starts its driver on the current runtime. Evidence about the Pod's health and role goes
@@ -214,6 +220,13 @@ impl Dialer {
         let record = Arc::new(Record::default());
         if self.tracks_sessions {
             record.track_session_changes();
+        }
+        #[cfg(test)]
+        if let Some(open) = self.simulated.get() {
+            let name = request.for_probe.then_some(self.probe_name.as_str());
+            let stream = Box::new(open(endpoint));
+            let start = self.start(stream, login, name, record.clone(), request.observer.clone());
+            return self.stage(Phase::Startup, request, &record, start).await;
         }
         let socket = self.stage(Phase::Tcp, request, &record, self.tcp(endpoint.address())).await?;
         let secure = async {
@@ -326,41 +339,10 @@ impl Dialled {
     }
 }
 
-impl SocketOptions {
-    /// Connects a socket with these options.
-    pub(super) async fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_nodelay(true)?;
-        // Zero means the operating system's default, as in libpq (PostgreSQL manual, "Parameter Key Words").
-        let mut keepalive = TcpKeepalive::new();
-        if !self.keepalive_idle.is_zero() {
-            keepalive = keepalive.with_time(self.keepalive_idle);
-        }
-        #[cfg(not(target_os = "openbsd"))]
-        {
-            if !self.keepalive_interval.is_zero() {
-                keepalive = keepalive.with_interval(self.keepalive_interval);
-            }
-            if self.keepalive_count > 0 {
-                keepalive = keepalive.with_retries(self.keepalive_count);
-            }
-        }
-        let options = SockRef::from(&socket);
-        options.set_keepalive(true)?;
-        options.set_tcp_keepalive(&keepalive)?;
-        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-        if !self.user_timeout.is_zero() {
-            options.set_tcp_user_timeout(Some(self.user_timeout))?;
-        }
-        socket.connect(address).await
-    }
-}
-
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `postgres` and `source` may hold passwords. Both redact passwords, but they are omitted as an additional
-        // precaution.
-        let Self { postgres: _, source: _, socket, tls, allowed_auth, timeout, probe_name, tracks_sessions } = self;
+        // `postgres` and `source` may hold passwords, and are omitted although they redact passwords.
+        let Self { socket, tls, allowed_auth, timeout, probe_name, tracks_sessions, .. } = self;
         let mut out = f.debug_struct("Dialer");
         out.field("socket", socket).field("tls", tls).field("allowed_auth", allowed_auth).field("timeout", timeout);
         out.field("probe_name", probe_name).field("tracks_sessions", tracks_sessions);

@@ -37,6 +37,7 @@ pub(crate) mod reset;
 pub(crate) mod server_facts;
 mod session_statements;
 mod session_text;
+mod socket_options;
 mod stale_statements;
 mod tap;
 #[cfg(test)]

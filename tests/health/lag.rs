@@ -44,10 +44,10 @@ fn one_probe(pool: &Pool) -> Duration {
 }
 
 /// A task that inserts a row on the primary ten times per second. Dropping this stops the task.
-struct Writing(tokio::task::JoinHandle<()>);
+pub struct Writing(tokio::task::JoinHandle<()>);
 
 impl Writing {
-    async fn start(cluster: &Cluster) -> Self {
+    pub async fn start(cluster: &Cluster) -> Self {
         let primary = cluster.primary().expect("the cluster has a primary");
         let primary = cluster.client(primary).await.expect("the superuser connects");
         primary.batch_execute("CREATE TABLE IF NOT EXISTS written (n int)").await.expect("the table is created");
@@ -77,7 +77,7 @@ async fn events_of(events: &mut Events, name: &str) -> Vec<String> {
 }
 
 /// Resumes WAL replay on a standby if `on` is set, and pauses it otherwise.
-async fn set_replay(cluster: &Cluster, ordinal: usize, on: bool) {
+pub async fn set_replay(cluster: &Cluster, ordinal: usize, on: bool) {
     let superuser = cluster.client(ordinal).await.expect("the superuser connects");
     let call = if on { "SELECT pg_wal_replay_resume()" } else { "SELECT pg_wal_replay_pause()" };
     superuser.batch_execute(call).await.expect("replay is paused or resumed");

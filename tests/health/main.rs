@@ -8,6 +8,7 @@
 //! - [`fencing`]: a restore of an older timeline, a former primary that runs next to the new one, the absence of
 //!   reports in ordinary failovers, and servers that refuse parts of the health check.
 //! - [`lag`]: a standby whose replay is paused, an idle or dead primary, and standbys that all lag.
+//! - [`clocks`]: standbys whose clocks are behind and ahead.
 //! - [`throttled`]: a standby that is throttled to a tenth of its processor time.
 //! - [`shutdown`]: the last checkout after a fast shutdown, and the end of a smart shutdown after removal from DNS.
 //! - [`shares`]: the distribution of requests across the remaining Pods after a Pod is killed.
@@ -24,6 +25,7 @@ mod namespace;
 mod proxy;
 mod setup;
 
+mod clocks;
 mod dropped_packets;
 mod failover;
 mod faults;

@@ -198,8 +198,18 @@ async fn answer(stream: &mut TcpStream, counts: &Counts) -> io::Result<()> {
     // True if the last message was a Sync.
     let mut synced = false;
     loop {
-        while counts.stops_reading.load(Ordering::SeqCst) {
+        // A message may arrive after the server was told to stop reading, so `stops_reading` is read after that. At the
+        // end of the stream, `peek` returns immediately too.
+        let mut first = [0];
+        tokio::select! {
+            arrived = stream.peek(&mut first) => {
+                arrived?;
+            }
+            () = counts.goes_down() => return Ok(()),
+        }
+        if counts.stops_reading.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(10)).await;
+            continue;
         }
         let kind = tokio::select! {
             kind = read_message(stream) => kind?,

@@ -25,9 +25,10 @@ use common::{
     trials::{self, assert_within},
     until,
 };
-use requests::Requests;
+use requests::{Requests, request};
 
 const SOON: Duration = Duration::from_secs(15);
+const MINUTE: Duration = Duration::from_secs(60);
 /// Maximum time between two successful requests while a healthy Pod is absent.
 const GAP: Duration = Duration::from_millis(500);
 /// Maximum time until a role is available after DNS names a Pod that has it.
@@ -183,6 +184,61 @@ async fn a_standby_that_is_absent_for_a_moment_keeps_its_connections() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_standbys_serve_reads_while_no_standby_is_named() {
     flap(&[1, 2], Target::Standby, |pod| pod.retained && pod.is_usable()).await;
+}
+
+/// The pool remembers the requested targets, however rarely callers request them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_writes_once_a_minute_keeps_the_primary_while_it_is_absent_from_dns() {
+    let cluster = start().await;
+    create_table(&cluster).await;
+    let mut times = Vec::new();
+    for fault in 0..faults() {
+        times.extend(absence_between_writes(&cluster, fault).await);
+    }
+    assert_within(GAP, "primary absent for a minute: duration of a write, once a minute", times);
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+/// Removes the primary from DNS for a minute in which each pool writes at the beginning and at the end. Returns the
+/// durations of the last write in the absence and of one after it.
+async fn absence_between_writes(cluster: &Cluster, fault: usize) -> Vec<Duration> {
+    let name = format!("rare{fault}");
+    let pools = pools(cluster, &format!("pool_size=1&application_name={name}")).await;
+    for pool in &pools {
+        request(pool, Target::ReadWrite).await.expect("the first write succeeds");
+    }
+    let wrote = Instant::now();
+    let counters =
+        || pools.iter().map(|pool| pool.status().counters).map(|counters| (counters.opened, counters.closed));
+    let (before, opened_and_closed) = (sessions(cluster, &name).await, counters().collect::<Vec<_>>());
+    cluster.unpublish(0).expect("the Pod is removed from DNS");
+    let retained = |pool| status(pool, cluster, 0).is_some_and(|pod| pod.retained && pod.is_usable());
+    until(SOON, "the primary is retained", || pools.iter().all(retained)).await;
+    until(MINUTE * 2, "a minute passes", || {
+        assert!(pools.iter().all(retained), "the primary is not retained");
+        wrote.elapsed() >= MINUTE
+    })
+    .await;
+    let mut times = Vec::new();
+    for published in [false, true] {
+        if published {
+            cluster.publish(0).expect("the Pod is added to DNS");
+            let ordinary = |pool| status(pool, cluster, 0).is_some_and(|pod| !pod.retained && pod.is_usable());
+            until(SOON, "the primary is an ordinary member", || pools.iter().all(ordinary)).await;
+        }
+        for pool in &pools {
+            let began = Instant::now();
+            request(pool, Target::ReadWrite).await.expect("the write succeeds");
+            times.push(began.elapsed());
+        }
+    }
+    assert_eq!(counters().collect::<Vec<_>>(), opened_and_closed, "connections opened and closed");
+    let lost: Vec<_> = before.difference(&sessions(cluster, &name).await).copied().collect();
+    assert_eq!(lost, [], "sessions that ended");
+    for pool in pools {
+        pool.close().await;
+    }
+    times
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,7 +60,7 @@ impl Requests {
     }
 }
 
-async fn request(pool: &Pool, target: Target) -> Result<(), String> {
+pub(crate) async fn request(pool: &Pool, target: Target) -> Result<(), String> {
     let client = pool.get_for(target).await.map_err(|error| format!("{error:?}"))?;
     let statement = match target {
         Target::ReadWrite => "INSERT INTO membership DEFAULT VALUES",

@@ -164,9 +164,15 @@ impl Member {
         self.is_sound() && !self.is_detached() && !self.is_alternative()
     }
 
+    /// Makes the next check of the Pod a probe, so that it reports its facts.
+    pub(crate) fn query_at_next_check(&self) {
+        self.condition.request_query();
+    }
+
     /// Updates the state by which the prober chooses between Syncs and probes.
     pub(crate) fn update_condition(&self) {
         let is_settled = !self.role_unverified && !self.suspicion.is_suspect();
+        self.condition.set_primary(self.role == Role::Primary && is_settled);
         self.condition
             .set_awaits_promotion(self.is_sound() && self.role == Role::Standby && !self.is_late() && is_settled);
     }
@@ -192,6 +198,11 @@ impl Member {
     /// primary.
     pub(crate) fn is_late(&self) -> bool {
         self.role == Role::Standby && (self.lag.late || self.lag.upstream_lost || self.follows_former)
+    }
+
+    fn has_lag_limit(&self) -> bool {
+        let limits = &self.pod.shared().limits;
+        limits.max_lag.is_some() || limits.max_lag_bytes.is_some()
     }
 
     /// Returns the reason why a standby is late.
@@ -317,6 +328,7 @@ impl MemberInfo for Member {
             read_only: self.read_only,
             fenced: self.fence.is_some() || self.is_detached() || self.is_alternative(),
             late: self.is_late(),
+            last_resort: self.follows_former && !self.has_lag_limit(),
             suspect: self.suspicion.is_suspect(),
             role_only: self.usage != Usage::Full,
         }

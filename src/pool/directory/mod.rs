@@ -219,7 +219,7 @@ impl Directory {
             Message::DialFailed { .. } => {}
             Message::TestRefused { pod, attempt } => self.on_test_refused(pod, attempt, now),
             Message::TargetsRequested { targets } => self.on_targets_requested(targets),
-            Message::Starving { targets } => self.on_starving(targets),
+            Message::Starving { targets } => self.on_starving(targets, now),
             Message::ForgetHistory => self.forget_history(now),
         }
     }

@@ -280,10 +280,10 @@ impl Directory {
         if !std::mem::take(&mut self.reconsider) {
             return;
         }
-        let upstreams = self.upstreams();
+        let upstreams = self.upstreams(now);
         let fleet = self.inner.shared.fleet;
         let Some(subset) = &mut self.subset else { return };
-        let (tried_for, max_full_for) = (subset.search.tried_for(fleet), subset.search.max_full_for(fleet));
+        let (tried_for, max_full_for) = (subset.search.tried_for(fleet, now), subset.search.max_full_for(fleet, now));
         // Absent Pods are neither chosen nor replaced: they stay members until they are drained.
         let (absent, named): (Vec<_>, Vec<_>) =
             subset.named.iter().partition(|named| self.members.get(&named.endpoint).is_some_and(Member::is_absent));
@@ -302,29 +302,32 @@ impl Directory {
         subset.absent = absent.len();
         let (size, _) = subset.sizes();
         choose(&mut ranked, size);
-        if subset.search.is_starving(Target::WRITES) {
-            for (named, ranked) in named.iter().zip(&mut ranked) {
-                if upstreams.iter().any(|upstream| upstream.is(&named.endpoint)) {
-                    let at = subset.search.hint_usable_at(fleet, named.unit(), now);
-                    // Until then, the search passes over the Pod, because all clients may know the hint.
-                    (ranked.hinted, ranked.tried) = (at <= now, ranked.tried || at > now);
-                    Some(at).filter(|at| *at > now).into_iter().for_each(&mut choose_again);
-                }
-            }
+        let is_hinted = |pod: &Endpoint| upstreams.iter().any(|upstream| upstream.is(pod));
+        subset.search.retain_hints(is_hinted);
+        for (named, ranked) in named.iter().zip(&mut ranked).filter(|(named, _)| is_hinted(&named.endpoint)) {
+            let at = subset.search.hint_usable_at(&named.endpoint, fleet, named.unit(), now);
+            // Until then, the search passes over the Pod, because all clients may know the hint.
+            (ranked.hinted, ranked.tried) = (at <= now, ranked.tried || at > now);
+            Some(at).filter(|at| *at > now).into_iter().for_each(&mut choose_again);
         }
+        subset.search.kept_until(now).into_iter().for_each(&mut choose_again);
         let mut searching = false;
         for (bit, role) in [(Target::WRITES, Role::Primary), (Target::READS, Role::Standby)] {
             if subset.roles() & bit == 0 {
                 continue;
             }
             let permitted = subset.search.permitted(bit, subset.for_lag & bit != 0, now);
-            if let Coverage::Missing(added) = cover_role(&mut ranked, role, permitted)
-                && permitted != Search::Off
-            {
-                searching = true;
-                subset.search.stepped(added, named.len(), fleet, now).into_iter().for_each(&mut choose_again);
-                let tried_until = named.iter().filter_map(|named| named.passed_at.map(|at| at + tried_for));
-                tried_until.filter(|&at| at > now).for_each(&mut choose_again);
+            match cover_role(&mut ranked, role, permitted) {
+                Coverage::Covered => subset.search.found(bit),
+                Coverage::Missing(_) if permitted == Search::Off => {}
+                Coverage::Missing(added) => {
+                    searching = true;
+                    subset.search.stepped(added, named.len(), fleet, now).into_iter().for_each(&mut choose_again);
+                    let tried_until = named.iter().filter_map(|named| named.passed_at.map(|at| at + tried_for));
+                    tried_until.filter(|&at| at > now).for_each(&mut choose_again);
+                    let query_at = subset.search.query_standby(bit, self.members.all(), now);
+                    query_at.into_iter().for_each(&mut choose_again);
+                }
             }
             // Only the search for the primary uses hints.
             ranked.iter_mut().for_each(|ranked| ranked.hinted = false);

@@ -121,12 +121,24 @@ impl fmt::Debug for ProbeFactory {
 #[derive(Debug, Default)]
 pub(crate) struct Condition {
     healthy: AtomicBool,
+    primary: AtomicBool,
     awaits_promotion: AtomicBool,
+    query_requested: AtomicBool,
 }
 
 impl Condition {
     pub(crate) fn set_healthy(&self, healthy: bool) {
         self.healthy.store(healthy, Ordering::Relaxed);
+    }
+
+    /// Sets whether the Pod is a primary, which needs no check for a promotion.
+    pub(crate) fn set_primary(&self, primary: bool) {
+        self.primary.store(primary, Ordering::Relaxed);
+    }
+
+    /// Makes the next check during urgent probing a probe instead of a Sync.
+    pub(crate) fn request_query(&self) {
+        self.query_requested.store(true, Ordering::Relaxed);
     }
 
     /// Sets whether only a promotion can change the targets (requested roles) that the Pod serves. If so, a Sync
@@ -139,8 +151,16 @@ impl Condition {
         self.healthy.load(Ordering::Relaxed)
     }
 
+    fn is_primary(&self) -> bool {
+        self.primary.load(Ordering::Relaxed)
+    }
+
     fn awaits_promotion(&self) -> bool {
         self.awaits_promotion.load(Ordering::Relaxed)
+    }
+
+    fn take_query_request(&self) -> bool {
+        self.query_requested.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -224,7 +244,10 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
             () = sleep_until(sync_at) => {
                 prober.release(pod);
                 let is_urgent = urgent.is_some();
-                if is_urgent && syncs || !is_urgent && shared.is_writing() {
+                if is_urgent && condition.take_query_request() {
+                    return;
+                }
+                if is_urgent && syncs || !is_urgent && shared.is_writing() && !condition.is_primary() {
                     let result = select! {
                         result = prober.watch_for_promotion(pod) => result,
                         // For example, the Pod has not responded to callers for some time.

@@ -100,6 +100,26 @@ fn an_absent_pod_is_used_when_the_last_named_pod_of_its_role_fails() {
 }
 
 #[test]
+fn the_primary_of_a_service_that_writes_once_a_minute_is_retained() {
+    run(Limits::default(), async |mut simulation| {
+        // The only request before the absence.
+        simulation.inner.shared.request_target(Target::ReadWrite);
+        simulation.resolve(0b110, Duration::from_secs(10)).await;
+        for _ in 0..3 {
+            for _ in 0..60 {
+                assert_eq!(simulation.pods()[0], (0, Some(Standing::Retained)));
+                simulation.pass(Duration::from_secs(1)).await.expect("the invariants hold");
+            }
+            simulation.inner.shared.request_target(Target::ReadWrite);
+            let view = simulation.inner.published.load();
+            assert_eq!(view.snapshot.candidates(Target::ReadWrite.index()).len(), 1, "{view:?}");
+        }
+        simulation.resolve(0b111, Duration::from_secs(4)).await;
+        assert_eq!(simulation.pods(), [(0, None), (1, None), (2, None)]);
+    });
+}
+
+#[test]
 fn an_absent_pod_of_a_subset_is_used_in_addition_until_it_is_drained() {
     run(Limits { subset_size: Some(2), ..Limits::default() }, async |mut simulation| {
         let all = (1 << PODS) - 1;

@@ -19,8 +19,10 @@
 
 mod absence;
 mod action;
+mod backends;
 mod fleet;
 mod invariants;
+mod search;
 mod simulation;
 mod world;
 

@@ -109,6 +109,7 @@ impl PatroniCluster {
             client_ca: None,
             hba: None,
             settings: Vec::new(),
+            environment: Vec::new(),
         });
         let clients = SocketAddr::from((addresses[PODS], api));
         let etcd = Etcd::new(&config, etcd, [clients, SocketAddr::from((addresses[PODS], port))])?;
