@@ -12,7 +12,8 @@ const SESSION: u8 = SessionChange::Parameter as u8 | SessionChange::Command as u
 const RESETTING: u8 = 64;
 /// Changes of session state are recorded.
 const TRACKED: u8 = 128;
-const _: () = assert!((OUTDATED | MISSING) & SESSION == 0 && (OUTDATED | MISSING | SESSION) < RESETTING);
+const STALE: u8 = OUTDATED | MISSING;
+const _: () = assert!(STALE & SESSION == 0 && (STALE | SESSION) & (RESETTING | TRACKED) == 0);
 
 /// An observation that shows that session state may have changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,12 +36,12 @@ impl Record {
     /// Returns true if cached prepared statements are stale, or if session state may have changed.
     #[inline]
     pub(crate) fn needs_cleanup(&self) -> bool {
-        self.cleanup() & (OUTDATED | MISSING | SESSION) != 0
+        self.cleanup() & (STALE | SESSION) != 0
     }
 
     /// Returns the reason why the cached prepared statements are stale, and clears it.
     pub(crate) fn take_stale_statements(&self) -> Option<StaleStatements> {
-        let flags = self.cleanup.fetch_and(!(OUTDATED | MISSING), Ordering::Relaxed);
+        let flags = self.cleanup.fetch_and(!STALE, Ordering::Relaxed);
         if flags & MISSING != 0 {
             Some(StaleStatements::Missing)
         } else {
