@@ -200,8 +200,11 @@ async fn answer(stream: &mut TcpStream, counts: &Counts) -> io::Result<()> {
     loop {
         // A message may arrive after the server was told to stop reading, so `stops_reading` is read after that. At the
         // end of the stream, `peek` returns immediately too.
+        let mut first = [0];
         tokio::select! {
-            arrived = stream.peek(&mut [0]) => _ = arrived?,
+            arrived = stream.peek(&mut first) => {
+                arrived?;
+            }
             () = counts.goes_down() => return Ok(()),
         }
         if counts.stops_reading.load(Ordering::SeqCst) {
