@@ -195,8 +195,9 @@ impl Fleet {
     pub(super) async fn pass(&mut self, time: Duration) {
         let began = Instant::now();
         while began.elapsed() < time {
-            let is_waiting =
-                self.callers_leave_after.is_none_or(|stay| began.elapsed().as_millis() / stay.as_millis() % 2 == 0);
+            let is_waiting = self
+                .callers_leave_after
+                .is_none_or(|stay| (began.elapsed().as_millis() / stay.as_millis()).is_multiple_of(2));
             for ((_, inner), resumed) in self.pools.iter().zip(&mut self.resumed) {
                 let serves = can_write(inner);
                 let starving = !serves && is_waiting;
