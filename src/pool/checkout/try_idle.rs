@@ -35,14 +35,14 @@ impl Inner {
     pub(crate) fn try_checkout(&self, target: Target) -> Option<Client> {
         let waiting = self.shared.waiters.waiting();
         let clock = self.shared.clock.now();
-        let mut missed = None;
+        let mut missed_slot = None;
         let take = |pod: &Arc<Pod>| {
             if pod.has_pending_ping() || waiting != 0 && pod.slot.serves(waiting) {
                 return None;
             }
             let taken = pod.try_take();
             if taken.is_none() {
-                missed = Some(pod.clone());
+                missed_slot = Some(pod.slot.number());
             }
             taken
         };
@@ -55,19 +55,21 @@ impl Inner {
                 |View { snapshot, .. }, rng| select_fast(snapshot, target.index(), policy, rng, take),
             )
         });
-        first_choice.or_else(|| self.search(target, missed))
+        first_choice.or_else(|| self.search(target, missed_slot))
     }
 
     /// Refreshes this thread's copy of the view and tries all candidates in the policy's order. Pods with an overdue
     /// ping come last.
     ///
-    /// If the first choice has no idle connection but another Pod has one, records a [miss](Pod::miss) for the first
-    /// choice. If no Pod has an idle connection, the caller becomes a waiter, and the opener opens a connection for it.
+    /// `missed_slot` is the slot number of a Pod that was chosen before but had no idle connection. If the first choice
+    /// has no idle connection but another Pod has one, records a [miss](Pod::miss) for the first choice. If no Pod has
+    /// an idle connection, the caller becomes a waiter, and the opener opens a connection for it.
     #[inline(never)]
-    fn search(&self, target: Target, missed: Option<Arc<Pod>>) -> Option<Client> {
-        let mut missed = missed;
+    fn search(&self, target: Target, missed_slot: Option<u32>) -> Option<Client> {
+        let mut missed: Option<Arc<Pod>> = None;
         self.verify_clock();
         let found = ThreadCache::with(&LOCAL, &END, &self.published, |View { snapshot, .. }, rng, scratch| {
+            missed = missed_slot.and_then(|slot| snapshot.find(slot)).cloned();
             let waiting = self.shared.waiters.waiting();
             let skipped = Cell::new(false);
             let take_responsive = |pod: &Arc<Pod>| {
