@@ -61,7 +61,7 @@ trials: programs ## Repeat the tests with promised bounds twenty times each, on 
 	ABSENT_SECONDS=60 cargo test --all-features --test membership absent -- --nocapture --test-threads 1
 	cargo test --all-features --test evidence --test frozen_primary --test starved_client --test shares \
 	    --test dual_stack -- --nocapture --test-threads 1
-	cargo test --all-features --test health fencing -- --nocapture --test-threads 1
+	cargo test --all-features --test health -- --nocapture --test-threads 1 fencing clocks
 	cargo test --all-features --test patroni -- --nocapture --test-threads 1
 
 outcomes: export PODPOOL_WRITES := 20000
