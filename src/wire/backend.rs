@@ -261,13 +261,13 @@ impl BackendReader {
     }
 }
 
-/// Parses the tag of a CommandComplete. A `DO` can contain any other statement.
+/// Parses the tag of a CommandComplete. A `DO` or `CALL` can execute any other statement.
 #[inline]
 fn command(tag: &[u8]) -> Option<BackendMessage> {
     match tag {
         b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => Some(BackendMessage::Deallocated),
         b"SET\0" => Some(BackendMessage::Set),
-        b"RESET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"DO\0" => {
+        b"RESET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"DO\0" | b"CALL\0" => {
             Some(BackendMessage::ChangedSession)
         }
         _ => None,

@@ -3,7 +3,7 @@
 //! Only Query and Parse contain a statement's text. A prepared statement can be executed again in a later checkout, so
 //! the names of prepared statements whose text has an effect are kept until they are closed.
 
-use super::session_text::{PartialSearch, TextEffect, effect_of};
+use super::session_text::{PartialSearch, TextEffect, effect_of, may_run_block};
 
 /// Maximum number of names that are kept. With more, every execution counts as a change.
 const MAX_NAMES: usize = 64;
@@ -87,10 +87,11 @@ impl SessionStatements {
             b'Q' | b'P' => std::mem::replace(&mut self.search, PartialSearch::new()).finish(),
             _ => return self.apply_name(kind, start),
         };
+        let with_block = |text| if may_run_block(text) { TextEffect::Changes } else { effect };
         if kind == b'Q' {
-            self.query(effect);
-        } else if let Some((name, _)) = split_text(start) {
-            self.prepare(name, effect);
+            self.query(with_block(start));
+        } else if let Some((name, text)) = split_text(start) {
+            self.prepare(name, with_block(text));
         } else {
             // The name is too long to be kept, or the message is not valid.
             self.changed = true;
