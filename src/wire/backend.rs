@@ -65,6 +65,8 @@ pub(super) enum BackendMessage {
 pub(super) struct Response {
     /// True if the server has sent a message before the ReadyForQuery, except for asynchronous ones.
     pub(super) has_messages: bool,
+    /// True if the server has prepared a statement (ParseComplete).
+    pub(super) has_parsed: bool,
     /// Number of CommandCompletes of statements that commit a transaction, or prepare it for a commit.
     pub(super) commits: u32,
     /// Number of CommandCompletes of `SELECT`.
@@ -236,6 +238,10 @@ impl BackendReader {
             b'C' => {
                 self.response.complete(body);
                 command(body)
+            }
+            b'1' => {
+                self.response.has_parsed = true;
+                None
             }
             // FunctionCallResponse, and PortalSuspended: the statement may have had effects.
             b'V' | b's' => {
