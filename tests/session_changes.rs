@@ -20,6 +20,9 @@ async fn start(pods: usize) -> Cluster {
         );
         admin.batch_execute(&sql).await.expect("the function is created");
     }
+    let sql = "CREATE PROCEDURE change() LANGUAGE plpgsql AS \
+               $$BEGIN PERFORM hidden('secret'); COMMIT; RAISE 'failed'; END$$";
+    admin.batch_execute(sql).await.expect("the procedure is created");
     cluster.wait_replicated().await.expect("the standbys replay the functions");
     cluster
 }
@@ -158,26 +161,28 @@ async fn work_without_changes(client: &mut Client, case: usize) -> Result<(), po
             let statement = client.prepare_cached("SELECT x FROM t WHERE x = $1").await?;
             client.query(&statement, &[&1]).await?;
         }
-        3 => client.batch_execute("NOTIFY mine; UNLISTEN mine; SHOW work_mem; EXPLAIN SELECT 1").await?,
+        // The name of a column.
+        3 => drop(client.query_typed("SELECT temp FROM (SELECT 1 AS temp) AS readings", &[]).await?),
+        4 => client.batch_execute("NOTIFY mine; UNLISTEN mine; SHOW work_mem; EXPLAIN SELECT 1").await?,
         // Changes that end with the transaction, committed or rolled back.
-        4..=9 => {
+        5..=10 => {
             let transaction = client.transaction().await?;
             match case {
-                4 => {
+                5 => {
                     let sql = "SET LOCAL work_mem = '123MB'; SET LOCAL my.own = 'local'";
                     transaction.batch_execute(sql).await?;
                 }
-                5 => drop(transaction.execute("SET LOCAL TIME ZONE 'Asia/Tokyo'", &[]).await?),
-                6 => drop(transaction.execute("SET TRANSACTION READ ONLY", &[]).await?),
-                7 => {
+                6 => drop(transaction.execute("SET LOCAL TIME ZONE 'Asia/Tokyo'", &[]).await?),
+                7 => drop(transaction.execute("SET TRANSACTION READ ONLY", &[]).await?),
+                8 => {
                     let statement = transaction.prepare_cached("SELECT set_config('my.own', $1, true)").await?;
                     transaction.query(&statement, &[&"local"]).await?;
                 }
-                8 => drop(transaction.query("SELECT pg_advisory_xact_lock(1)", &[]).await?),
+                9 => drop(transaction.query("SELECT pg_advisory_xact_lock(1)", &[]).await?),
                 _ => drop(transaction.query("SELECT reported('Asia/Tokyo')", &[]).await?),
             }
             // A function has changed the time zone of the session, so that transaction is rolled back.
-            if case != 9 {
+            if case != 10 {
                 transaction.commit().await?;
             }
         }
@@ -197,7 +202,7 @@ async fn unchanged_sessions_are_not_reset() {
         let hidden = text(&check_out(&pool).await, "SELECT hidden('kept')").await;
         assert_eq!(hidden, "kept");
         for round in 0..3 {
-            for case in 0..=10 {
+            for case in 0..=11 {
                 let mut client = check_out(&pool).await;
                 work_without_changes(&mut client, case).await.unwrap_or_else(|error| panic!("case {case}: {error}"));
                 drop(client);
@@ -207,7 +212,7 @@ async fn unchanged_sessions_are_not_reset() {
                 let prepared = "SELECT count(*)::text FROM pg_prepared_statements WHERE name <> '' AND NOT from_sql";
                 let expected = match (round, case) {
                     (0, 0 | 1) => "0",
-                    (0, 2..=6) => "1",
+                    (0, 2..=7) => "1",
                     _ => "2",
                 };
                 assert_eq!(text(&client, prepared).await, expected, "case {case}");
@@ -249,6 +254,54 @@ async fn cached_statements_change_the_session_in_later_checkouts_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_statements_cause_no_later_reset() {
+    let cluster = start(1).await;
+    let pool = one_connection(&cluster, 0, "auto").await;
+    let client = check_out(&pool).await;
+    for number in 0..1100 {
+        let sql = format!("SELECT set_config('my.own', missing{number}, false)");
+        client.prepare(&sql).await.expect_err("the column is missing");
+    }
+    drop(client);
+    for _ in 0..5 {
+        idle(&pool).await;
+        let client = check_out(&pool).await;
+        client.query("SELECT x FROM t", &[]).await.expect("the statement succeeds");
+        text(&client, "SELECT 'text'").await;
+    }
+    idle(&pool).await;
+    let counters = pool.status().counters;
+    assert_eq!((counters.reset, counters.opened, counters.discarded), (1, 1, 0), "{counters:?}");
+    drop(pool);
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_that_commit_and_then_fail_are_followed_by_a_reset() {
+    let cluster = start(1).await;
+    let pool = one_connection(&cluster, 0, "auto").await;
+    let before = state(&check_out(&pool).await).await;
+    let block = "DO $$BEGIN SET my.own = 'secret'; COMMIT; RAISE 'failed'; END$$";
+    for (number, sql) in ["CALL change()", block].into_iter().enumerate() {
+        for (protocol, prepared) in [false, true].into_iter().enumerate() {
+            let client = check_out(&pool).await;
+            if prepared {
+                client.execute(sql, &[]).await.expect_err("the block fails");
+            } else {
+                client.batch_execute(sql).await.expect_err("the block fails");
+            }
+            assert!(state(&client).await.contains("my.own=secret"), "{sql}");
+            drop(client);
+            assert_eq!(state(&check_out(&pool).await).await, before, "{sql}");
+            idle(&pool).await;
+            assert_eq!(pool.status().counters.reset, (2 * number + protocol) as u64 + 1, "{sql}");
+        }
+    }
+    drop(pool);
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transactions_that_set_parameters_are_followed_by_a_reset() {
     let cluster = start(1).await;
     let pool = one_connection(&cluster, 0, "auto").await;
@@ -267,7 +320,7 @@ async fn transactions_that_set_parameters_are_followed_by_a_reset() {
         idle(&pool).await;
         assert_eq!(pool.status().counters.reset, number as u64 + 1, "{sql}");
     }
-    // A change of the server's configuration costs at most one reset. Later values are compared with the new ones.
+    // A change of the server's configuration costs at most one connection. Later values are compared with the new ones.
     let admin = cluster.client(0).await.expect("the superuser connects");
     admin.batch_execute("ALTER SYSTEM SET TimeZone = 'Asia/Tokyo'").await.expect("the setting is valid");
     admin.batch_execute("SELECT pg_reload_conf()").await.expect("the configuration is loaded");
@@ -281,8 +334,8 @@ async fn transactions_that_set_parameters_are_followed_by_a_reset() {
         check_out(&pool).await.batch_execute("BEGIN; SET LOCAL TimeZone = 'UTC'").await.expect("the setting is valid");
     }
     idle(&pool).await;
-    let resets = pool.status().counters.reset;
-    assert!(resets <= 3 + 1, "{resets}");
+    let counters = pool.status().counters;
+    assert!(counters.reset == 3 && counters.opened <= 2, "{counters:?}");
     drop(pool);
     cluster.shutdown().await.expect("the cluster shuts down");
 }

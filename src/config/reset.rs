@@ -20,20 +20,25 @@ pub enum Reset {
     ///
     /// - A parameter that the server reports, such as `TimeZone` or `application_name`, has a new value (PostgreSQL
     ///   manual, "Asynchronous Operations").
-    /// - The command tag of a completed statement is `SET`, `RESET`, `LISTEN`, `PREPARE`, `DECLARE CURSOR`, `LOAD` or
-    ///   `DO`, even if its transaction is rolled back later. A `SET LOCAL` or `SET TRANSACTION` does not count if its
-    ///   text begins with `SET`, `BEGIN` or `START`, and contains no other `SET`.
-    /// - The text of a statement, including comments and literals, contains `TEMP`, `TEMPORARY`, `pg_temp`,
-    ///   `set_config`, `pg_advisory_lock`, `pg_try_advisory_lock` or their variants as a word, or is longer than
-    ///   256 KiB. `set_config(name, value, true)` does not count if `name` and `value` are literals or parameters.
+    /// - The command tag of a completed statement is `SET`, `RESET`, `LISTEN`, `PREPARE`, `DECLARE CURSOR`, `LOAD`,
+    ///   `DO` or `CALL`, even if its transaction is rolled back later. A `SET LOCAL` or `SET TRANSACTION` does not
+    ///   count if its text begins with `SET`, `BEGIN` or `START`, and contains no other `SET`.
+    /// - The text of a statement begins with `DO` or `CALL`, even if the statement fails.
+    /// - The text of a statement, including comments and literals, contains `TEMP` or `TEMPORARY` beside `CREATE` or
+    ///   `INTO`, `pg_temp`, `set_config`, `pg_advisory_lock`, `pg_try_advisory_lock` or their variants as a word, or is
+    ///   longer than 256 KiB. `set_config(name, value, true)` does not count if `name` and `value` are literals or
+    ///   parameters.
     ///
-    /// The pool does not notice a change by a function whose call shows none of this, nor `nextval`.
+    /// The pool does not notice a change by a function whose call shows none of this, nor `UPDATE pg_settings`, nor
+    /// `nextval`. If the reset leaves a reported parameter with another value than after the startup, as behind a
+    /// connection pooler, or after 1,024 different prepared statements with such texts, the connection is closed
+    /// instead.
     #[default]
     Auto,
     /// Session state is reset before the next caller gets the connection, as by `DISCARD ALL` (PostgreSQL manual,
-    /// "DISCARD"), except that the driver's prepared statements are kept. A background task performs the reset, which
-    /// takes one round trip. During the reset, the connection cannot be checked out. A connection on which the caller
-    /// sent nothing is not reset. If the reset fails, the connection is closed.
+    /// "DISCARD"), except that the driver's prepared statements and cached plans are kept. A background task performs
+    /// the reset, which takes one round trip. During the reset, the connection cannot be checked out. A connection on
+    /// which the caller sent nothing is not reset. If the reset fails, the connection is closed.
     Discard,
 }
 

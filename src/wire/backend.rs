@@ -65,6 +65,8 @@ pub(super) enum BackendMessage {
 pub(super) struct Response {
     /// True if the server has sent a message before the ReadyForQuery, except for asynchronous ones.
     pub(super) has_messages: bool,
+    /// True if the server has prepared a statement (ParseComplete).
+    pub(super) has_parsed: bool,
     /// Number of CommandCompletes of statements that commit a transaction, or prepare it for a commit.
     pub(super) commits: u32,
     /// Number of CommandCompletes of `SELECT`.
@@ -237,6 +239,10 @@ impl BackendReader {
                 self.response.complete(body);
                 command(body)
             }
+            b'1' => {
+                self.response.has_parsed = true;
+                None
+            }
             // FunctionCallResponse, and PortalSuspended: the statement may have had effects.
             b'V' | b's' => {
                 self.response.others += 1;
@@ -261,13 +267,13 @@ impl BackendReader {
     }
 }
 
-/// Parses the tag of a CommandComplete. A `DO` can contain any other statement.
+/// Parses the tag of a CommandComplete. A `DO` or `CALL` can execute any other statement.
 #[inline]
 fn command(tag: &[u8]) -> Option<BackendMessage> {
     match tag {
         b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => Some(BackendMessage::Deallocated),
         b"SET\0" => Some(BackendMessage::Set),
-        b"RESET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"DO\0" => {
+        b"RESET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"DO\0" | b"CALL\0" => {
             Some(BackendMessage::ChangedSession)
         }
         _ => None,

@@ -8,7 +8,9 @@
 
 use std::collections::VecDeque;
 
-use super::{session_statements::SessionStatements, session_text::TextEffect, type_lookup::TypeLookups};
+use super::{
+    record::SessionChange, session_statements::SessionStatements, session_text::TextEffect, type_lookup::TypeLookups,
+};
 
 /// The kind of a request, which determines the response that the tap expects.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,10 +89,17 @@ impl FrontendReader {
         }
     }
 
-    /// Returns true if a statement that may change session state was sent since the last call.
+    /// Returns the change of session state that was observed since the last call.
     #[inline]
-    pub(super) fn take_session_changed(&mut self) -> bool {
-        self.session.as_mut().is_some_and(SessionStatements::take_changed)
+    pub(super) fn take_session_change(&mut self) -> Option<SessionChange> {
+        self.session.as_mut().and_then(SessionStatements::take_change)
+    }
+
+    /// Applies that the request that was completed last has prepared no statement.
+    pub(super) fn forget_refused_statements(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.forget(self.completed);
+        }
     }
 
     /// Parses bytes that the socket has accepted. Returns the number of requests whose header is completed by these
@@ -111,7 +120,7 @@ impl FrontendReader {
                         let body = self.kept.take().unwrap_or_default();
                         self.parse(self.header[0], &body);
                         if let Some(session) = &mut self.session {
-                            session.end_parts(self.header[0], &body);
+                            session.end_parts(self.header[0], &body, self.requests + 1);
                         }
                     }
                 }
@@ -163,7 +172,7 @@ impl FrontendReader {
 
     fn apply_to_session(&mut self, kind: u8, body: &[u8]) {
         if let Some(session) = &mut self.session
-            && session.apply(kind, body) == TextEffect::LocalSet
+            && session.apply(kind, body, self.requests + 1) == TextEffect::LocalSet
         {
             self.special.push_back((self.requests, RequestKind::LocalSet));
         }

@@ -355,7 +355,7 @@ impl Record {
     }
 
     pub(super) fn count_outcome(&self, failed: bool) {
-        if self.is_probing() {
+        if self.is_used_by_pool() {
             return;
         }
         if failed {

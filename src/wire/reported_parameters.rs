@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     message_limits::{MAX_PARAMETER_NAME, MAX_PARAMETERS, Violation},
-    record::{Record, SessionChange},
+    record::Record,
 };
 
 /// The parameters that the server has reported.
@@ -58,19 +58,16 @@ impl ReportedParameters {
     }
 
     /// Records at a ReadyForQuery whether the session has changed parameters. The values after the startup, and after
-    /// the pool has used the session for itself, are those of an unchanged session. Called before the record gets the
-    /// status of this ReadyForQuery.
+    /// a probe, are those of an unchanged session. Those after a reset may not be: behind a connection pooler, it
+    /// restores the values of the pooler's login. Called before the record gets the status of this ReadyForQuery.
     #[inline]
     pub(super) fn compare(&mut self, record: &Record) {
-        let is_unchanged = record.is_used_by_pool() || record.status() == 0;
+        let is_unchanged = record.is_probing() || record.status() == 0;
         if is_unchanged {
             self.values.values_mut().for_each(|value| value.initial = value.current);
         }
         if std::mem::take(&mut self.reported) || is_unchanged {
-            match self.values.values().any(|value| value.current != value.initial) {
-                true => record.add_session_change(SessionChange::Parameter),
-                false => record.remove_parameter_change(),
-            }
+            record.set_parameter_change(self.values.values().any(|value| value.current != value.initial));
         }
     }
 }
@@ -78,6 +75,7 @@ impl ReportedParameters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::record::SessionChange;
 
     #[test]
     fn compares_values_with_those_of_an_unchanged_session() {
@@ -97,9 +95,12 @@ mod tests {
         assert!(!changed_after("DateStyle\0ISO\0"), "its value before is unknown");
         assert!(changed_after("DateStyle\0German\0"));
         record.begin_reset();
-        changed_after("DateStyle\0SQL\0");
+        assert!(!changed_after("DateStyle\0ISO\0"), "the reset restores the value");
+        assert!(changed_after("TimeZone\0Asia/Tokyo\0"), "the reset restores the value of a pooler's login");
         record.end_reset();
-        assert!(!changed_after("DateStyle\0SQL\0"), "the value after a reset");
-        assert!(changed_after("DateStyle\0German\0"));
+        record.set_probing(true);
+        assert!(!changed_after("TimeZone\0Asia/Tokyo\0"), "the server's configuration has changed");
+        record.set_probing(false);
+        assert!(changed_after("TimeZone\0UTC\0"));
     }
 }

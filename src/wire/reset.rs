@@ -2,9 +2,10 @@
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-/// The statements that `DISCARD ALL` runs, except for `DEALLOCATE ALL`. Among them, `SET SESSION AUTHORIZATION` must
-/// come before `RESET ROLE`, because the former also sets the role. The final `SELECT` lists the statements that were
-/// prepared with SQL's `PREPARE`.
+/// The statements that `DISCARD ALL` runs, except for `DEALLOCATE ALL` and `DISCARD PLANS`, which isolates nothing and
+/// makes every cached statement be planned again. Among them, `SET SESSION AUTHORIZATION` must come before `RESET
+/// ROLE`, because the former also sets the role. The final `SELECT` lists the statements that were prepared with SQL's
+/// `PREPARE`.
 const DISCARD: &str = "\
 CLOSE ALL; \
 SET SESSION AUTHORIZATION DEFAULT; \
@@ -12,7 +13,6 @@ RESET ROLE; \
 RESET ALL; \
 UNLISTEN *; \
 SELECT pg_catalog.pg_advisory_unlock_all(); \
-DISCARD PLANS; \
 DISCARD TEMP; \
 DISCARD SEQUENCES; \
 SELECT pg_catalog.quote_ident(name) AS prepared FROM pg_catalog.pg_prepared_statements WHERE from_sql";

@@ -3,17 +3,22 @@
 //! Only Query and Parse contain a statement's text. A prepared statement can be executed again in a later checkout, so
 //! the names of prepared statements whose text has an effect are kept until they are closed.
 
-use super::session_text::{PartialSearch, TextEffect, effect_of};
+use std::collections::HashMap;
 
-/// Maximum number of names that are kept. With more, every execution counts as a change.
-const MAX_NAMES: usize = 64;
+use super::{
+    record::SessionChange,
+    session_text::{PartialSearch, TextEffect, effect_of, may_run_block},
+};
+
+/// Maximum number of names that are kept. With more, the connection is closed when it is returned.
+pub(super) const MAX_NAMES: usize = 1024;
 
 /// The statements of one connection that may change session state.
 #[derive(Debug)]
 pub(super) struct SessionStatements {
     /// The names of the prepared statements whose text has an effect.
-    named: Vec<(Box<[u8]>, TextEffect)>,
-    /// True if there were more than [`MAX_NAMES`] names.
+    named: HashMap<Box<[u8]>, Named>,
+    /// True if a name whose statement may change session state could not be kept.
     overflowed: bool,
     /// The search of the text of a message that arrives in several parts.
     search: PartialSearch,
@@ -23,6 +28,14 @@ pub(super) struct SessionStatements {
     bound: TextEffect,
     /// The kind of the statements that were executed since the last request.
     executed: Executed,
+}
+
+/// A prepared statement whose text has an effect.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    effect: TextEffect,
+    /// The number of the request that prepares the statement.
+    request: u64,
 }
 
 /// The kind of the statements that the messages since the last request execute.
@@ -42,7 +55,7 @@ fn split_text(body: &[u8]) -> Option<(&[u8], &[u8])> {
 impl SessionStatements {
     pub(super) fn new() -> Self {
         Self {
-            named: Vec::new(),
+            named: HashMap::new(),
             overflowed: false,
             search: PartialSearch::new(),
             changed: false,
@@ -56,17 +69,18 @@ impl SessionStatements {
     pub(super) fn needs_body(&self, kind: u8) -> bool {
         match kind {
             b'Q' | b'P' => true,
-            b'B' | b'C' => !self.named.is_empty() || self.overflowed,
+            b'B' | b'C' => !self.named.is_empty(),
             _ => false,
         }
     }
 
-    /// Applies a message that was received as a whole. Returns the effect of a Query.
-    pub(super) fn apply(&mut self, kind: u8, body: &[u8]) -> TextEffect {
+    /// Applies a message that was received as a whole. `request` is the number of its request if it is a Parse. Returns
+    /// the effect of a Query.
+    pub(super) fn apply(&mut self, kind: u8, body: &[u8], request: u64) -> TextEffect {
         match kind {
             b'Q' => return self.query(effect_of(body)),
             b'P' => match split_text(body) {
-                Some((name, text)) => self.prepare(name, effect_of(text)),
+                Some((name, text)) => self.prepare(name, Named { effect: effect_of(text), request }),
                 None => self.changed = true, // not a valid message
             },
             _ => self.apply_name(kind, body),
@@ -82,15 +96,16 @@ impl SessionStatements {
     }
 
     /// Applies a message that has arrived in several parts. `start` is the start of the body.
-    pub(super) fn end_parts(&mut self, kind: u8, start: &[u8]) {
+    pub(super) fn end_parts(&mut self, kind: u8, start: &[u8], request: u64) {
         let effect = match kind {
             b'Q' | b'P' => std::mem::replace(&mut self.search, PartialSearch::new()).finish(),
             _ => return self.apply_name(kind, start),
         };
+        let with_block = |text| if may_run_block(text) { TextEffect::Changes } else { effect };
         if kind == b'Q' {
-            self.query(effect);
-        } else if let Some((name, _)) = split_text(start) {
-            self.prepare(name, effect);
+            self.query(with_block(start));
+        } else if let Some((name, text)) = split_text(start) {
+            self.prepare(name, Named { effect: with_block(text), request });
         } else {
             // The name is too long to be kept, or the message is not valid.
             self.changed = true;
@@ -103,22 +118,31 @@ impl SessionStatements {
         effect
     }
 
-    fn prepare(&mut self, name: &[u8], effect: TextEffect) {
-        self.changed |= effect == TextEffect::Changes;
+    fn prepare(&mut self, name: &[u8], new: Named) {
+        self.changed |= new.effect == TextEffect::Changes;
         // If a statement of this name exists, the server refuses the new one and keeps the existing one, except for the
         // unnamed statement, which it replaces.
-        self.named.retain(|(named, kept)| **named != *name || *kept == TextEffect::Changes && !name.is_empty());
-        if effect == TextEffect::None {
+        match self.named.get_mut(name).filter(|_| !name.is_empty()) {
+            Some(named) if named.effect == TextEffect::Changes || named.effect == new.effect => return,
+            Some(named) if new.effect == TextEffect::Changes => return named.effect = new.effect,
+            _ => drop(self.named.remove(name)),
+        }
+        if new.effect == TextEffect::None {
             return;
         }
-        if self.named.len() == MAX_NAMES && effect == TextEffect::Changes {
-            self.named.retain(|&(_, kept)| kept == TextEffect::Changes);
+        if new.effect == TextEffect::Changes && self.named.len() == MAX_NAMES {
+            self.named.retain(|_, named| named.effect == TextEffect::Changes);
         }
         if self.named.len() < MAX_NAMES {
-            self.named.push((name.into(), effect));
+            self.named.insert(name.into(), new);
         } else {
-            self.overflowed |= effect == TextEffect::Changes;
+            self.overflowed |= new.effect == TextEffect::Changes;
         }
+    }
+
+    /// Forgets the statements that a request was to prepare, because the server has refused them.
+    pub(super) fn forget(&mut self, request: u64) {
+        self.named.retain(|_, named| named.request != request);
     }
 
     /// Applies a Bind or a Close. `body` may be truncated.
@@ -127,25 +151,14 @@ impl SessionStatements {
             // The name of the portal, and the name of the statement.
             let name = split_text(body).and_then(|(_, rest)| split_text(rest));
             self.bound = match name {
-                Some((name, _)) => self.effect_of_named(name),
+                Some((name, _)) => self.named.get(name).map_or(TextEffect::None, |named| named.effect),
                 // The name is too long, or the message is not valid.
-                None if self.overflowed || self.named.iter().any(|&(_, kept)| kept == TextEffect::Changes) => {
-                    TextEffect::Changes
-                }
+                None if self.named.values().any(|named| named.effect == TextEffect::Changes) => TextEffect::Changes,
                 None => TextEffect::None,
             };
             self.changed |= self.bound == TextEffect::Changes;
         } else if let Some((name, _)) = body.strip_prefix(b"S").and_then(split_text) {
-            self.named.retain(|(named, _)| **named != *name);
-        }
-    }
-
-    fn effect_of_named(&self, name: &[u8]) -> TextEffect {
-        let mut effects = self.named.iter().filter(|(named, _)| **named == *name).map(|&(_, effect)| effect);
-        match effects.next() {
-            Some(effect) if effects.all(|other| other == effect) => effect,
-            None if !self.overflowed => TextEffect::None,
-            _ => TextEffect::Changes,
+            self.named.remove(name);
         }
     }
 
@@ -177,9 +190,13 @@ impl SessionStatements {
         self.changed = true;
     }
 
-    /// Returns true if a statement that may change session state was sent since the last call.
+    /// Returns the change of session state that was observed since the last call.
     #[inline]
-    pub(super) fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
+    pub(super) fn take_change(&mut self) -> Option<SessionChange> {
+        let changed = std::mem::take(&mut self.changed);
+        if std::mem::take(&mut self.overflowed) {
+            return Some(SessionChange::Unknown);
+        }
+        changed.then_some(SessionChange::Text)
     }
 }

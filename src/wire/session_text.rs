@@ -1,5 +1,9 @@
 //! Searches the texts of statements for words that may change session state, and that no response of the server shows:
-//! temporary objects (`TEMP`, `TEMPORARY`, `pg_temp`), `set_config`, and session-level advisory locks.
+//! temporary objects (`TEMP`, `TEMPORARY`, `pg_temp`), `set_config`, and session-level advisory locks. `TEMP` and
+//! `TEMPORARY` are frequent names of columns, so they count only beside `CREATE` or `INTO`.
+//!
+//! A `CALL` or `DO` as the only statement can commit a change and then fail, so that its command tag does not show the
+//! change. It is recognized as the first word of a text.
 //!
 //! A word is a maximal sequence of letters, digits, underscores and bytes of non-ASCII characters, in any letter case.
 //! `template` is therefore no match, nor is `pg_advisory_xact_lock`. Quotes and comments are not parsed, so a word in a
@@ -28,8 +32,8 @@ const MAX_SEARCHED: usize = 256 << 10;
 
 /// The words, in lower case.
 const WORDS: [&[u8]; 8] = [
-    b"temp",
-    b"temporary",
+    TEMPORARY[0],
+    TEMPORARY[1],
     PG_TEMP,
     SET_CONFIG,
     b"pg_advisory_lock",
@@ -37,6 +41,9 @@ const WORDS: [&[u8]; 8] = [
     b"pg_try_advisory_lock",
     b"pg_try_advisory_lock_shared",
 ];
+const TEMPORARY: [&[u8]; 2] = [b"temp", b"temporary"];
+/// The words of which each statement that creates a temporary object contains one.
+const CREATE: [&[u8]; 2] = [b"create", b"into"];
 const PG_TEMP: &[u8] = b"pg_temp";
 const SET_CONFIG: &[u8] = b"set_config";
 
@@ -61,20 +68,39 @@ fn is_pair(first: u8, second: u8) -> bool {
     (first == b'm') & (second == b'p') | (second == UNDERSCORE) & ((first == b't') | (first == b'y'))
 }
 
+fn is_one_of(word: &[u8], words: &[&[u8]]) -> bool {
+    words.iter().any(|listed| listed.eq_ignore_ascii_case(word))
+}
+
+/// Returns true if the text contains the word `CREATE` or `INTO`.
+fn may_create(text: &[u8]) -> bool {
+    text.split(|&byte| !is_word_byte(byte)).any(|word| is_one_of(word, &CREATE))
+}
+
 fn is_listed(word: &[u8]) -> bool {
     // The temporary schema of a session also has a name with a number, such as `pg_temp_3`.
     let is_temp_schema = || word.len() > PG_TEMP.len() && word[PG_TEMP.len()] == b'_' && starts_with(word, PG_TEMP);
-    WORDS.iter().any(|listed| listed.eq_ignore_ascii_case(word)) || is_temp_schema()
+    is_one_of(word, &WORDS) || is_temp_schema()
 }
 
 fn starts_with(text: &[u8], word: &[u8]) -> bool {
     text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
 }
 
-/// Returns true if the text contains a listed word. Calls of `set_config` with local effect are no match if `whole` is
+/// The listed words in a text.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Found {
+    Nothing,
+    /// `TEMP` or `TEMPORARY`, and no other word.
+    Temporary,
+    Other,
+}
+
+/// Returns which listed words the text contains. Calls of `set_config` with local effect are no match if `whole` is
 /// true.
-fn contains_word(text: &[u8], whole: bool) -> bool {
+fn find_words(text: &[u8], whole: bool) -> Found {
     let pairs = text.len().saturating_sub(1);
+    let mut found = Found::Nothing;
     let (mut start, mut word_end) = (0, 0);
     while start < pairs {
         let end = (start + BLOCK).min(pairs);
@@ -90,15 +116,17 @@ fn contains_word(text: &[u8], whole: bool) -> bool {
                     word_end = at + text[at..].iter().position(|&byte| !is_word_byte(byte)).unwrap_or(text.len() - at);
                     let word = &text[word_start..word_end];
                     let is_local = || SET_CONFIG.eq_ignore_ascii_case(word) && is_local_call(&text[word_end..]);
-                    if is_listed(word) && !(whole && is_local()) {
-                        return true;
+                    if is_one_of(word, &TEMPORARY) {
+                        found = Found::Temporary;
+                    } else if is_listed(word) && !(whole && is_local()) {
+                        return Found::Other;
                     }
                 }
             }
         }
         start = end;
     }
-    false
+    found
 }
 
 #[inline]
@@ -175,9 +203,55 @@ fn is_local_set(rest: &[u8]) -> bool {
     name.and_then(|name| name.first()).is_some_and(|&byte| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'"'))
 }
 
+/// Returns the first word of a text, after spaces, comments and empty statements. Returns `None` if the text ends
+/// before the end of this word.
+fn first_word(mut text: &[u8]) -> Option<&[u8]> {
+    loop {
+        text = &text[text.iter().position(|byte| !matches!(byte, b' ' | b'\t'..=b'\r' | b';'))?..];
+        text = if text.starts_with(b"--") {
+            &text[text.iter().position(|byte| matches!(byte, b'\n' | b'\r'))?..]
+        } else if text.starts_with(b"/*") {
+            after_comment(text)?
+        } else {
+            return Some(&text[..text.iter().position(|&byte| !is_word_byte(byte))?]);
+        };
+    }
+}
+
+/// Returns the text after the comment at its start, which may contain comments.
+fn after_comment(mut text: &[u8]) -> Option<&[u8]> {
+    let mut depth = 0_usize;
+    loop {
+        let length;
+        (depth, length) = match text.get(..2)? {
+            b"/*" => (depth + 1, 2),
+            b"*/" => (depth - 1, 2),
+            _ => (depth, 1),
+        };
+        text = &text[length..];
+        if depth == 0 {
+            return Some(text);
+        }
+    }
+}
+
+fn is_block(word: &[u8]) -> bool {
+    is_one_of(word, &[b"call", b"do"])
+}
+
+/// Returns true if the text whose start this is may be a `CALL` or a `DO`.
+pub(super) fn may_run_block(start: &[u8]) -> bool {
+    first_word(start).is_none_or(is_block)
+}
+
 /// Returns the effect of a text, which may consist of several statements.
 pub(super) fn effect_of(text: &[u8]) -> TextEffect {
-    if text.len() > MAX_SEARCHED || contains_word(text, true) {
+    let changes = || match find_words(text, true) {
+        Found::Nothing => false,
+        Found::Temporary => may_create(text),
+        Found::Other => true,
+    };
+    if text.len() > MAX_SEARCHED || first_word(text).is_some_and(is_block) || changes() {
         TextEffect::Changes
     } else if has_only_local_sets(text) {
         TextEffect::LocalSet
@@ -186,7 +260,8 @@ pub(super) fn effect_of(text: &[u8]) -> TextEffect {
     }
 }
 
-/// A search of a text that arrives in several parts. Statements with local effect are not recognized as such.
+/// A search for the words in a text that arrives in several parts. Statements with local effect are not recognized as
+/// such.
 #[derive(Debug)]
 pub(super) struct PartialSearch {
     /// The start of the word at the end of the parts so far.
@@ -194,11 +269,15 @@ pub(super) struct PartialSearch {
     word_len: usize,
     searched: usize,
     found: bool,
+    /// True if a part contains `TEMP` or `TEMPORARY`.
+    temporary: bool,
+    /// True if a part contains `CREATE` or `INTO`.
+    creates: bool,
 }
 
 impl PartialSearch {
     pub(super) fn new() -> Self {
-        Self { word: [0; LONGEST + 1], word_len: 0, searched: 0, found: false }
+        Self { word: [0; LONGEST + 1], word_len: 0, searched: 0, found: false, temporary: false, creates: false }
     }
 
     pub(super) fn add(&mut self, mut part: &[u8]) {
@@ -217,14 +296,14 @@ impl PartialSearch {
             self.end_word();
         }
         let last = part.iter().rposition(|&byte| !is_word_byte(byte)).map_or(0, |at| at + 1);
-        self.found |= contains_word(&part[..last], false);
+        self.search(&part[..last]);
         self.extend_word(&part[last..]);
     }
 
     /// Returns the effect of the whole text.
     pub(super) fn finish(&mut self) -> TextEffect {
         self.end_word();
-        if self.found { TextEffect::Changes } else { TextEffect::None }
+        if self.found || self.temporary && self.creates { TextEffect::Changes } else { TextEffect::None }
     }
 
     /// Adds bytes to the word at the end. A word that is too long is truncated after more bytes than the longest listed
@@ -236,8 +315,19 @@ impl PartialSearch {
     }
 
     fn end_word(&mut self) {
-        self.found |= is_listed(&self.word[..self.word_len]);
+        let word = self.word;
+        self.search(&word[..self.word_len]);
         self.word_len = 0;
+    }
+
+    /// Searches words that end with the text.
+    fn search(&mut self, text: &[u8]) {
+        match find_words(text, false) {
+            Found::Nothing => {}
+            Found::Temporary => self.temporary = true,
+            Found::Other => self.found = true,
+        }
+        self.creates = self.creates || may_create(text);
     }
 }
 

@@ -98,8 +98,8 @@ impl Tap {
             self.record.count_sent();
         }
         self.record.set_parsed(self.frontend.parsed());
-        if self.frontend.take_session_changed() {
-            self.record.add_session_change(SessionChange::Text);
+        if let Some(change) = self.frontend.take_session_change() {
+            self.record.add_session_change(change);
         }
         self.record_work();
         if requests > 0 {
@@ -176,7 +176,9 @@ impl Tap {
                     // then, it sends one more ReadyForQuery or not, so the session must not be used any more.
                     self.fatal_received = true;
                 }
-                *error_received = false;
+                if std::mem::take(error_received) && !response.has_parsed {
+                    frontend.forget_refused_statements();
+                }
                 if kind != Some(RequestKind::TypeLookup) {
                     let commits = response.commits(status == IDLE, self.in_hot_standby);
                     if commits > 0 {

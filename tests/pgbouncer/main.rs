@@ -208,13 +208,46 @@ async fn session_mode_supports_all_session_state() {
     cluster.shutdown().await.expect("the cluster shuts down");
 }
 
+/// A reset restores the parameters of PgBouncer's login, instead of those of the pool's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn session_mode_keeps_the_startup_parameters_with_automatic_resets() {
+    let Some([program]) = programs(["pgbouncer"]) else { return };
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let bouncer = Bouncer::start(&program, &cluster, 0, "session", 20).await;
+    for (reset, name_after_reset) in [("auto", "shop"), ("discard", "")] {
+        let pool = bouncer.pool(&format!("pool_size=1&application_name=shop&reset={reset}"));
+        for round in 0..3 {
+            let client = pool.get().await.expect("checkout succeeds");
+            let name = if round == 0 { "shop" } else { name_after_reset };
+            for (parameter, expected) in [("application_name", name), ("work_mem", "4MB"), ("client_encoding", "UTF8")]
+            {
+                let messages =
+                    client.simple_query(&format!("SHOW {parameter}")).await.expect("the query returns a row");
+                let value = messages.iter().find_map(|message| match message {
+                    SimpleQueryMessage::Row(row) => row.get(0),
+                    _ => None,
+                });
+                assert_eq!(value, Some(expected), "{parameter}, reset={reset}, round {round}");
+            }
+            client.batch_execute("SET work_mem = '123MB'").await.expect("the setting is changed");
+        }
+        let counters = pool.status().counters;
+        if reset == "auto" {
+            assert!(counters.reset == 0 && counters.opened >= 3, "the connections are closed: {counters:?}");
+        } else {
+            assert!(counters.reset >= 2 && counters.opened == 1, "{counters:?}");
+        }
+    }
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transaction_mode_supports_query_typed_and_simple_queries() {
     let Some([program]) = programs(["pgbouncer"]) else { return };
     let cluster = Cluster::start(1).await.expect("the cluster starts");
     // The pool's eight connections and its probe connection share three server connections.
     let bouncer = Bouncer::start(&program, &cluster, 0, "transaction", 3).await;
-    let pool = bouncer.pool("probe_interval=100ms");
+    let pool = bouncer.pool("probe_interval=100ms&reset=none");
     pool.wait_ready(Target::Primary, LONG).await.expect("the primary becomes ready");
 
     let tasks: Vec<_> = (0..8)
@@ -247,7 +280,7 @@ async fn transaction_mode_supports_query_typed_and_simple_queries() {
     assert!(status.endpoints[0].open > 3, "expected more connections than server connections: {status:?}");
     assert_eq!((status.counters.open_failed, status.counters.discarded), (0, 0), "{:?}", status.counters);
     assert_probes_pass(&pool, Role::Primary).await;
-    assert_transactions_are_rolled_back(&bouncer.pool("pool_size=1")).await;
+    assert_transactions_are_rolled_back(&bouncer.pool("pool_size=1&reset=none")).await;
     drop(pool);
     cluster.shutdown().await.expect("the cluster shuts down");
 }
@@ -263,7 +296,7 @@ async fn transaction_mode_supports_named_statements_since_1_21() {
     }
     let cluster = Cluster::start(1).await.expect("the cluster starts");
     let bouncer = Bouncer::start(&program, &cluster, 0, "transaction\nmax_prepared_statements = 200", 2).await;
-    let pool = bouncer.pool("pool_size=6");
+    let pool = bouncer.pool("pool_size=6&reset=none");
     let tasks: Vec<_> = (0..6)
         .map(|task| {
             let pool = pool.clone();

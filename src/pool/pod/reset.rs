@@ -17,17 +17,23 @@
 //! # Session reset
 //!
 //! [`Reset::Discard`] discards the same state as `DISCARD ALL` (PostgreSQL manual, "DISCARD"), except for the driver's
-//! prepared statements. Statements prepared with SQL's `PREPARE` are looked up and deallocated one by one.
+//! prepared statements and for cached plans. Statements prepared with SQL's `PREPARE` are looked up and deallocated one
+//! by one.
 //!
 //! With [`Reset::Auto`], the same reset runs if the tap has recorded a change of session state since the last reset.
-//! The tap does not record the requests of the reset itself.
+//! The tap does not record the requests of the reset itself. The connection is closed if the tap can no longer
+//! recognize all changes, or if the reset leaves a reported parameter with another value than after the startup: behind
+//! a connection pooler, `RESET ALL` restores the values of the pooler's login.
 
 use tokio::time::timeout;
 
 use super::{conn::Conn, shared::count};
 use crate::{
     config::{Limits, Reset},
-    wire::{record::StaleStatements, reset},
+    wire::{
+        record::{SessionChange, StaleStatements},
+        reset,
+    },
 };
 
 /// Returns true if a clean connection needs a check of its statement cache or a session reset.
@@ -50,14 +56,18 @@ pub(crate) async fn reset(conn: &mut Conn) -> bool {
         return false;
     }
     let record = &conn.record;
+    let change = record.session_change();
+    if change == Some(SessionChange::Unknown) {
+        return false;
+    }
+    let resets = change.is_some() || was_used_with_discard(conn);
+    let endpoint = &conn.pod().endpoint;
     let work = async {
         let mut done = Ok(());
-        let change = record.session_change();
-        if change.is_some() || was_used_with_discard(conn) {
-            tracing::debug!(endpoint = %conn.pod().endpoint, ?change, "resetting the session of a returned connection");
+        if resets {
+            tracing::debug!(%endpoint, ?change, "resetting the session of a returned connection");
             record.begin_reset();
             done = reset::discard(&conn.wrapper).await;
-            count(&conn.pod().shared().counters.reset);
         }
         record.wait_until_idle().await;
         done
@@ -65,11 +75,20 @@ pub(crate) async fn reset(conn: &mut Conn) -> bool {
     match timeout(Limits::RECYCLE_TIMEOUT, work).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            let endpoint = &conn.pod().endpoint;
             tracing::warn!(%endpoint, %error, "connection closed: its session could not be reset");
             return false;
         }
-        Err(_) => return false,
+        Err(_) => {
+            tracing::warn!(%endpoint, "connection closed: its cleanup did not end in time");
+            return false;
+        }
+    }
+    if resets && record.has_changed_parameter() {
+        tracing::debug!(%endpoint, "connection closed: its parameters differ from those after the startup");
+        return false;
+    }
+    if resets {
+        count(&conn.pod().shared().counters.reset);
     }
     conn.sent_at_reset = conn.record.sent();
     conn.record.end_reset();

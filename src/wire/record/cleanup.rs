@@ -7,7 +7,10 @@ use crate::sync::Ordering;
 const OUTDATED: u8 = StaleStatements::Outdated as u8;
 const MISSING: u8 = StaleStatements::Missing as u8;
 /// All bits of [`SessionChange`].
-const SESSION: u8 = SessionChange::Parameter as u8 | SessionChange::Command as u8 | SessionChange::Text as u8;
+const SESSION: u8 = SessionChange::Parameter as u8
+    | SessionChange::Command as u8
+    | SessionChange::Text as u8
+    | SessionChange::Unknown as u8;
 /// The session is being reset. The requests of the reset are no changes.
 const RESETTING: u8 = 64;
 /// Changes of session state are recorded.
@@ -24,6 +27,8 @@ pub(crate) enum SessionChange {
     Command = 8,
     /// The text of a statement contains a word such as `TEMP`.
     Text = 16,
+    /// There are too many prepared statements that may change the session to recognize later executions.
+    Unknown = 32,
 }
 
 // Orderings are relaxed; see the documentation of the parent module.
@@ -77,17 +82,26 @@ impl Record {
         }
     }
 
-    /// Removes the change of parameters, because they have their original values again.
-    pub(in crate::wire) fn remove_parameter_change(&self) {
-        if self.cleanup() & SessionChange::Parameter as u8 != 0 {
-            self.cleanup.fetch_and(!(SessionChange::Parameter as u8), Ordering::Relaxed);
+    /// Records whether parameters differ from their original values, also during a reset.
+    pub(in crate::wire) fn set_parameter_change(&self, changed: bool) {
+        let bit = SessionChange::Parameter as u8;
+        match (self.cleanup() & (TRACKED | bit), changed) {
+            (TRACKED, true) => drop(self.cleanup.fetch_or(bit, Ordering::Relaxed)),
+            (flags, false) if flags & bit != 0 => drop(self.cleanup.fetch_and(!bit, Ordering::Relaxed)),
+            _ => {}
         }
+    }
+
+    /// Returns true if a reported parameter differs from its original value.
+    pub(crate) fn has_changed_parameter(&self) -> bool {
+        self.cleanup() & SessionChange::Parameter as u8 != 0
     }
 
     /// Returns an observation that shows that session state may have changed since the last reset.
     pub(crate) fn session_change(&self) -> Option<SessionChange> {
         let flags = self.cleanup();
-        let changes = [SessionChange::Command, SessionChange::Text, SessionChange::Parameter];
+        use SessionChange::{Command, Parameter, Text, Unknown};
+        let changes = [Unknown, Command, Text, Parameter];
         changes.into_iter().find(|&change| flags & change as u8 != 0)
     }
 

@@ -42,7 +42,7 @@ impl Record {
 
     /// Counts a completed request. `executed` is true if the request executed a statement.
     pub(in crate::wire) fn count_answered(&self, took: Duration, executed: bool) {
-        if self.is_probing() {
+        if self.is_used_by_pool() {
             return;
         }
         self.answered.store(self.answered() + 1, Ordering::Relaxed);

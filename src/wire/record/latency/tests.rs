@@ -20,3 +20,22 @@ fn the_first_requests_of_a_connection_and_pings_do_not_count_as_latency() {
     assert_eq!(record.warm(), (2, Duration::from_millis(3)));
     assert_eq!(record.warm_any(), (1, Duration::from_millis(1)));
 }
+
+#[test]
+fn requests_of_the_pool_do_not_count() {
+    let record = Record::default();
+    (0..=COLD).for_each(|_| record.count_answered(Duration::from_millis(1), true));
+    let pool_requests = || {
+        record.count_answered(Duration::from_secs(1), true);
+        record.count_outcome(true);
+        (record.answered(), record.warm(), record.failed())
+    };
+    let before = (COLD + 1, (1, Duration::from_millis(1)), (0, 0));
+    record.set_probing(true);
+    assert_eq!(pool_requests(), before, "a probe");
+    record.set_probing(false);
+    record.begin_reset();
+    assert_eq!(pool_requests(), before, "a reset");
+    record.end_reset();
+    assert_ne!(pool_requests(), before);
+}

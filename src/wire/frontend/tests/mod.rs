@@ -94,6 +94,7 @@ proptest! {
 
 mod session {
     use super::*;
+    use crate::wire::session_statements::MAX_NAMES;
 
     fn with_body(kind: u8, body: &[u8]) -> Vec<u8> {
         let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
@@ -166,21 +167,66 @@ mod session {
                 let (first, second) = messages.split_at(split.min(messages.len()));
                 frontend.feed(first);
                 frontend.feed(second);
-                assert_eq!(frontend.take_session_changed(), *expected, "step {number}, split at {split}");
-                assert!(!frontend.take_session_changed());
+                assert_eq!(frontend.take_session_change().is_some(), *expected, "step {number}, split at {split}");
+                assert!(frontend.take_session_change().is_none());
             }
         }
     }
 
     #[test]
-    fn counts_every_execution_as_a_change_if_there_are_too_many_names() {
+    fn reports_that_later_executions_cannot_be_recognized_if_there_are_too_many_names() {
         let mut frontend = frontend();
-        for number in 0..100 {
+        for number in 0..MAX_NAMES {
             frontend.feed(&prepare(&format!("s{number}"), SET_CONFIG));
+            assert_eq!(frontend.take_session_change(), Some(SessionChange::Text));
         }
-        frontend.take_session_changed();
         frontend.feed(&execute("s99"));
-        assert!(frontend.take_session_changed());
+        assert_eq!(frontend.take_session_change(), Some(SessionChange::Text));
+        // The unnamed statement and other statements are recognized.
+        for messages in [prepare("", "SELECT 1"), execute(""), prepare("harmless", "SELECT 1"), execute("harmless")] {
+            frontend.feed(&messages);
+            assert_eq!(frontend.take_session_change(), None);
+        }
+        frontend.feed(&prepare("next", SET_CONFIG));
+        assert_eq!(frontend.take_session_change(), Some(SessionChange::Unknown));
+    }
+
+    #[test]
+    fn forgets_the_statements_that_the_server_has_refused() {
+        let mut frontend = frontend();
+        for number in 0..2 * MAX_NAMES {
+            frontend.feed(&prepare(&format!("s{number}"), SET_CONFIG));
+            assert_eq!(frontend.take_session_change(), Some(SessionChange::Text));
+            frontend.complete();
+            frontend.forget_refused_statements();
+        }
+        // Pipelined requests: only the second is refused.
+        frontend.feed(&[prepare("a", SET_CONFIG), prepare("b", SET_CONFIG), prepare("c", SET_CONFIG)].concat());
+        frontend.complete();
+        frontend.complete();
+        frontend.forget_refused_statements();
+        frontend.complete();
+        // The server refuses the second statement of a name, and keeps the first.
+        frontend.feed(&prepare("a", SET_CONFIG));
+        frontend.complete();
+        frontend.forget_refused_statements();
+        frontend.take_session_change();
+        for (name, expected) in [("a", true), ("b", false), ("c", true), ("s1", false)] {
+            frontend.feed(&execute(name));
+            assert_eq!(frontend.take_session_change().is_some(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn recognizes_blocks_however_the_writes_are_split() {
+        for messages in [query("/**/CALL p()"), prepare("s1", " do $$BEGIN COMMIT; END$$"), query("Do 'x'")] {
+            for split in 0..messages.len() {
+                let mut frontend = frontend();
+                frontend.feed(&messages[..split]);
+                frontend.feed(&messages[split..]);
+                assert_eq!(frontend.take_session_change(), Some(SessionChange::Text), "split at {split}");
+            }
+        }
     }
 
     #[test]
@@ -208,7 +254,7 @@ mod session {
             assert_eq!(frontend.awaits_local_set(), *local, "step {number}");
             let kind = frontend.complete();
             assert_eq!(kind == Some(RequestKind::LocalSet), *local, "step {number}");
-            assert!(!frontend.take_session_changed() && frontend.outstanding() == 0);
+            assert!(frontend.take_session_change().is_none() && frontend.outstanding() == 0);
         }
         // Pipelined requests: only the oldest counts.
         frontend.feed(&query("SET work_mem = '1MB'"));
@@ -223,6 +269,6 @@ mod session {
         let mut frontend = FrontendReader::new(false);
         frontend.feed(&message(0, 10)[1..]);
         frontend.feed(&[query("CREATE TEMP TABLE a ()"), query("SET LOCAL a = 1")].concat());
-        assert!(!frontend.take_session_changed() && !frontend.awaits_local_set());
+        assert!(frontend.take_session_change().is_none() && !frontend.awaits_local_set());
     }
 }
