@@ -2,7 +2,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::{AuthError, AuthRefusal};
 use crate::{
-    config::{AuthMethod, RequireAuth},
+    config::{AuthMethod, RequireAuth, Security},
     wire::tls::TlsSession,
 };
 
@@ -65,6 +65,8 @@ pub(in crate::wire) struct Authentication {
 pub(in crate::wire) struct Gate {
     /// The methods that the configuration allows. `None` if it does not restrict them.
     allowed: Option<RequireAuth>,
+    /// The parameter that has set `allowed`, if it is not `require_auth`.
+    security: Security,
     /// The reason for which passwords must not be sent to the server. `None` if the server is verified.
     exposed: Option<AuthRefusal>,
     /// The method that the server has requested, and the driver's use of channel binding.
@@ -79,13 +81,13 @@ pub(in crate::wire) struct Gate {
 
 impl Gate {
     /// Creates a gate for a connection on which nothing has been received. `tls` is `None` on a connection without TLS.
-    pub(in crate::wire) fn new(allowed: Option<RequireAuth>, tls: Option<&TlsSession>) -> Self {
+    pub(in crate::wire) fn new(allowed: Option<RequireAuth>, security: Security, tls: Option<&TlsSession>) -> Self {
         let exposed = match tls {
             None => Some(AuthRefusal::Unencrypted),
             Some(session) => (!session.verified).then_some(AuthRefusal::Unverified),
         };
         let accepted = Arc::default();
-        Self { allowed, exposed, requested: None, awaits_mechanism: false, proven: false, accepted }
+        Self { allowed, security, exposed, requested: None, awaits_mechanism: false, proven: false, accepted }
     }
 
     /// Returns the cell that contains the authentication of the connection once the server has accepted the login.
@@ -141,7 +143,7 @@ impl Gate {
     fn accept(&mut self) -> Result<(), AuthError> {
         let authentication = match self.requested {
             Some(requested) if requested.method == AuthMethod::ScramSha256 && !self.proven => {
-                return Err(AuthError::new(requested.method, AuthRefusal::Unproven));
+                return Err(AuthError::new(requested.method, AuthRefusal::Unproven, self.allowed));
             }
             Some(requested) => requested,
             None => {
@@ -155,9 +157,12 @@ impl Gate {
     }
 
     fn check_method(&self, method: AuthMethod) -> Result<(), AuthError> {
-        let refused = |refusal| Err(AuthError::new(method, refusal));
+        let refused = |refusal| Err(AuthError::new(method, refusal, self.allowed));
         if let Some(allowed) = self.allowed.filter(|allowed| !allowed.allows(method)) {
-            return refused(AuthRefusal::NotAllowed(allowed));
+            return refused(match self.security {
+                Security::Strict => AuthRefusal::NotStrict,
+                Security::Default => AuthRefusal::NotAllowed(allowed),
+            });
         }
         match (method, self.exposed) {
             (AuthMethod::Gss | AuthMethod::Sspi | AuthMethod::Oauth, _) => refused(AuthRefusal::NotImplemented),
@@ -181,7 +186,7 @@ mod tests {
 
     fn gate(allowed: &str, tls: Option<&TlsSession>) -> Gate {
         let allowed = (!allowed.is_empty()).then(|| allowed.parse().unwrap());
-        Gate::new(allowed, tls)
+        Gate::new(allowed, Security::Default, tls)
     }
 
     fn refusal(allowed: &str, tls: Option<&TlsSession>, requests: &[AuthRequest]) -> Option<AuthRefusal> {
@@ -226,6 +231,31 @@ mod tests {
         }
         assert!(matches!(refusal("!none", None, &[AuthRequest::Accepted]), Some(AuthRefusal::NotAllowed(_))));
         assert_eq!(refusal("none", None, &[AuthRequest::Accepted]), None);
+    }
+
+    #[test]
+    fn the_remedy_keeps_scram_unless_it_is_forbidden() {
+        for (allowed, request, remedy) in [
+            ("", AuthRequest::Md5, "`require_auth=scram-sha-256,md5`"),
+            ("", AuthRequest::Password, "`require_auth=scram-sha-256,password`"),
+            ("!none", AuthRequest::Md5, "`require_auth=scram-sha-256,md5`"),
+            ("!scram-sha-256", AuthRequest::Md5, "`require_auth=md5`"),
+        ] {
+            for tls in [None, Some(&UNVERIFIED)] {
+                let error = gate(allowed, tls).check(request).unwrap_err().to_string();
+                assert!(error.contains(remedy), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn errors_name_the_parameter_that_forbids_the_method() {
+        let strict = Some(RequireAuth::only([AuthMethod::ScramSha256]));
+        let error = Gate::new(strict, Security::Strict, Some(&VERIFIED)).check(AuthRequest::Md5).unwrap_err();
+        assert_eq!(error.refusal(), AuthRefusal::NotStrict);
+        assert!(error.to_string().ends_with("but `security=strict` allows only `scram-sha-256`"), "{error}");
+        let error = gate("scram-sha-256", Some(&VERIFIED)).check(AuthRequest::Md5).unwrap_err();
+        assert!(error.to_string().ends_with("but `require_auth=scram-sha-256` does not allow it"), "{error}");
     }
 
     #[test]
