@@ -202,10 +202,7 @@ impl Dialer {
                 let endpoint = request.endpoint;
                 tracing::debug!(%endpoint, error = %first.chain(), "retrying the dial with the other TLS mode");
                 let second = self.attempt(request, login, fallback).await;
-                second.map_err(|second| match first.has_refused_request() && second.found_no_tls() {
-                    true => first,
-                    false => second.with_first_attempt(first),
-                })
+                second.map_err(|second| second.with_first_attempt(first))
             }
             (result, _) => result,
         }

@@ -172,6 +172,20 @@ async fn a_certificate_of_another_server_is_verified_only_by_an_explicit_verify_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_request_is_the_cause_if_the_attempt_with_tls_is_rejected() {
+    let tls = server_config(&Authority::new("ours").issue(&[SERVICE]), &["postgresql"]);
+    for code in ["28000", "28P01", "57P03"] {
+        let server = LoginServer::start(Request::ClearTextOrReject(code), Some(tls.clone())).await;
+        let pool = pool_for(&server, Ssl::new(SslMode::Allow), "");
+        let error = refusal(&pool.get().await.expect_err(code));
+        assert_eq!((error.method(), error.refusal()), (AuthMethod::Password, AuthRefusal::Unencrypted), "{error}");
+        assert!(error.to_string().contains(code), "the error of the second attempt is missing: {error}");
+        drop(pool);
+        assert_nothing_received(&server, code).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_authentication_gets_no_password_and_is_refused_if_one_is_required() {
     for mode in [SslMode::Disable, SslMode::Allow, SslMode::Prefer] {
         for require_auth in ["", "none", "none,scram-sha-256", "!password"] {

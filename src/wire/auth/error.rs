@@ -22,8 +22,8 @@ pub struct AuthError {
     refusal: AuthRefusal,
     /// True if the configuration allows SCRAM, so that a remedy must keep it.
     allows_scram: bool,
-    /// The error of a first attempt in the other TLS mode.
-    first_attempt: Option<String>,
+    /// The error of the attempt in the other TLS mode.
+    other_attempt: Option<String>,
 }
 
 /// The reason for an [`AuthError`].
@@ -49,7 +49,7 @@ pub enum AuthRefusal {
 impl AuthError {
     pub(super) fn new(method: AuthMethod, refusal: AuthRefusal, allowed: Option<RequireAuth>) -> Self {
         let allows_scram = allowed.is_none_or(|allowed| allowed.allows(AuthMethod::ScramSha256));
-        Self { method, refusal, allows_scram, first_attempt: None }
+        Self { method, refusal, allows_scram, other_attempt: None }
     }
 
     #[cfg(test)]
@@ -57,9 +57,9 @@ impl AuthError {
         Self::new(AuthMethod::Password, AuthRefusal::Unencrypted, None)
     }
 
-    /// Adds the error of a first attempt in the other TLS mode.
-    pub(in crate::wire) fn with_first_attempt(self, error: String) -> Self {
-        Self { first_attempt: Some(error), ..self }
+    /// Adds the error of the attempt in the other TLS mode.
+    pub(in crate::wire) fn with_other_attempt(self, error: String) -> Self {
+        Self { other_attempt: Some(error), ..self }
     }
 
     /// Returns the method that the server has requested.
@@ -96,7 +96,8 @@ impl fmt::Display for AuthError {
         match self.refusal {
             AuthRefusal::Unencrypted => write!(
                 f,
-                " on a connection without TLS; use `sslmode=verify-full`, or set `require_auth={kept}{method}` to allow it"
+                " on a connection without TLS; use `sslmode=verify-full`, or set \
+                 `require_auth={kept}{method}` to allow it"
             ),
             AuthRefusal::Unverified => write!(
                 f,
@@ -108,8 +109,8 @@ impl fmt::Display for AuthError {
             AuthRefusal::NotImplemented => f.write_str(", which is not implemented"),
             AuthRefusal::Unproven => Ok(()),
         }?;
-        match &self.first_attempt {
-            Some(error) => write!(f, " (a first attempt in the other TLS mode {error})"),
+        match &self.other_attempt {
+            Some(error) => write!(f, " (the attempt in the other TLS mode {error})"),
             None => Ok(()),
         }
     }
