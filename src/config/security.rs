@@ -58,8 +58,7 @@ impl Security {
             return conflict("channel_binding", "`prefer` or `require`", ssl.channel_binding().to_string());
         }
         if ssl.key_log_file().is_some() {
-            let reason = "`security=strict` is set, but the file receives the secrets of all TLS sessions; remove one of \
-                          them";
+            let reason = "`security=strict` is set, but the file receives the TLS secrets; remove one of them";
             return Err(ConfigError::conflicting("sslkeylogfile", reason));
         }
         match config.require_auth {
