@@ -3,6 +3,7 @@
 mod applied;
 mod copy;
 mod evidence;
+mod login;
 mod server;
 
 use std::{collections::BTreeSet, sync::Arc};
