@@ -217,31 +217,3 @@ impl error::Error for Rejected {
         Some(&*self.source)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_request_stays_the_cause_if_the_attempt_with_tls_fails() {
-        let refused = || DialError::new(Phase::Startup, Class::Access, AuthError::unencrypted_password().into());
-        let no_response = DialError {
-            unresponsive: true,
-            ..DialError::new(Phase::Startup, Class::NotReady, "no response within 2s".into())
-        };
-        let rejected = DialError {
-            login_rejected: true,
-            ..DialError::new(Phase::Startup, Class::Access, "SQLSTATE 28000".into())
-        };
-        for second in [no_response, rejected] {
-            let (text, login_rejected) = (second.chain(), second.login_rejected);
-            let error = second.with_first_attempt(refused());
-            assert!(error.has_refused_request() && !error.unresponsive, "{error:?}");
-            assert_eq!(
-                (error.phase, error.class, error.login_rejected),
-                (Phase::Startup, Class::Access, login_rejected)
-            );
-            assert!(error.cause.to_string().contains(&text), "{}", error.cause);
-        }
-    }
-}

@@ -3,6 +3,7 @@
 mod applied;
 mod copy;
 mod evidence;
+mod gate;
 mod login;
 mod server;
 
