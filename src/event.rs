@@ -113,7 +113,8 @@ pub enum Event {
     },
     /// New connections to a Pod are protected differently than before: by another certificate, cipher suite, TLS
     /// version or authentication method. No aspect is weaker than before. Not emitted for the first connection to a
-    /// Pod.
+    /// Pod. Not repeated for the same protection until 8 others were reported, because one address may lead to several
+    /// servers.
     SecurityChanged {
         /// The Pod.
         endpoint: Endpoint,
@@ -126,7 +127,10 @@ pub enum Event {
     /// New connections to a Pod are protected less than before: without TLS, without verification of the certificate,
     /// with an older TLS version, with a weaker authentication method, or without channel binding. The configuration
     /// permits this. If it is not intended, the server's configuration may be wrong, or an attacker may control the
-    /// network. `security=strict` prevents it.
+    /// network. Not repeated, like [`SecurityChanged`](Self::SecurityChanged).
+    ///
+    /// `security=strict` prevents the loss of TLS, of verification and of SCRAM, `channel_binding=require` that of
+    /// channel binding, and `ssl_min_protocol_version=TLSv1.3` an older TLS version.
     SecurityDowngraded {
         /// The Pod.
         endpoint: Endpoint,

@@ -127,5 +127,9 @@ async fn pool_accepts_a_custom_tls_connector() {
         let error = Pool::builder(config()).build().expect_err("TLS is not compiled in");
         assert_eq!(error.kind(), podpool::Kind::Config);
         assert!(error.to_string().contains("feature `rustls`"), "{error}");
+        let strict = "postgres://app@127.0.0.1/shop?security=strict".parse::<Config>().expect("the URL parses");
+        let error = Pool::builder(strict).build().expect_err("TLS is not compiled in").to_string();
+        assert!(error.contains("security") && error.contains("feature `rustls`"), "{error}");
+        assert!(!error.contains("sslmode") && !error.contains("tls_connector"), "{error}");
     }
 }

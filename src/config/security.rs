@@ -19,7 +19,8 @@ pub enum Security {
     ///   the verified name.
     /// - `require_auth=scram-sha-256`: no other authentication method, with channel binding if the server offers it.
     ///
-    /// Parameters that are not set get these values. A parameter that is set to another value is an error.
+    /// Parameters that are not set get these values. A parameter that is set to another value is an error,
+    /// and so is `sslkeylogfile`.
     Strict,
 }
 
@@ -55,6 +56,10 @@ impl Security {
         }
         if ssl.channel_binding() == ChannelBinding::Disable {
             return conflict("channel_binding", "`prefer` or `require`", ssl.channel_binding().to_string());
+        }
+        if ssl.key_log_file().is_some() {
+            let reason = "`security=strict` is set, but the file receives the TLS secrets; remove one of them";
+            return Err(ConfigError::conflicting("sslkeylogfile", reason));
         }
         match config.require_auth {
             Some(list) if AuthMethod::ALL.into_iter().any(|method| list.allows(method) != SCRAM.contains(&method)) => {
@@ -141,6 +146,15 @@ mod tests {
         let config = Config::new("db").unwrap().with_user("app").with_security(Security::Strict);
         let error = config.with_ssl_mode(SslMode::Require).validate().unwrap_err();
         assert_eq!(error.parameter(), "sslmode");
+    }
+
+    #[test]
+    fn strict_rejects_a_file_of_tls_secrets() {
+        let config =
+            Config::new("db").unwrap().with_user("app").with_ssl(Ssl::default().with_key_log_file("/tmp/keys"));
+        let error = config.with_security(Security::Strict).validate().unwrap_err();
+        assert_eq!(error.parameter(), "sslkeylogfile");
+        assert!(error.to_string().contains("`security=strict`"), "{error}");
     }
 
     #[test]

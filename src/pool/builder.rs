@@ -123,9 +123,10 @@ impl Builder {
     /// `postgres_native_tls::MakeTlsConnector`.
     ///
     /// The configured `sslmode` (`disable`, `allow`, `prefer` or `require`) determines whether TLS is used. The
-    /// connector is responsible for verifying certificates, so [`build`](Builder::build) rejects `verify-ca`,
-    /// `verify-full`, `sslrootcert`, `sslcert`, `sslkey` and `sslsni=0`. The connector receives the [name to
-    /// verify](crate::config::ssl::VerifiedName) and a socket that is connected to the Pod.
+    /// connector must verify certificates: its sessions always count as verified, so passwords are sent over them. The
+    /// connector receives the [name to verify](crate::config::ssl::VerifiedName) and a socket that is connected to the
+    /// Pod. [`build`](Builder::build) rejects `security=strict`, `verify-ca`, `verify-full`, and all parameters about
+    /// certificates, keys, revocation lists, TLS versions, SNI (`sslsni=0`) and `sslkeylogfile`.
     pub fn tls_connector<M>(mut self, connector: M) -> Self
     where
         M: MakeTlsConnect<TcpStream> + Clone + Send + Sync + 'static,

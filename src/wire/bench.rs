@@ -17,6 +17,7 @@ use super::{
     tap::Tap,
     tls::{Io, TlsSession},
 };
+use crate::config::Security;
 
 /// A stream that accepts all bytes, and from which the same response can be read after each write.
 struct Loopback {
@@ -75,7 +76,7 @@ impl StatementTap {
         }
         record.set_in_service();
         let loopback = Loopback { response: response.into(), readable: false };
-        let (observer, gate) = (ConnectionObserver::new(|_| {}), Gate::new(None, None));
+        let (observer, gate) = (ConnectionObserver::new(|_| {}), Gate::new(None, Security::Default, None));
         let mut this = Self { tap: Tap::new(Box::new(loopback), record.clone(), observer, gate), record };
         this.send(&[0, 0, 0, 8, 0, 3, 0, 0]); // the startup message
         this

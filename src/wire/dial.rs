@@ -27,7 +27,7 @@ use super::{
     tls::{Connector, Encryption, Established, Io, Tls},
 };
 use crate::{
-    config::{Config, RequireAuth, Reset, ssl::ChannelBinding},
+    config::{Config, RequireAuth, Reset, Security, ssl::ChannelBinding},
     endpoint::{Endpoint, Role},
     error::{BoxError, ConfigError, Phase},
     event::Emitter,
@@ -43,6 +43,7 @@ pub(crate) struct Dialer {
     pub(super) tls: Tls,
     /// The authentication methods that a server may request, if the configuration restricts them.
     allowed_auth: Option<RequireAuth>,
+    security: Security,
     timeout: Duration,
     /// The `application_name` of connections that only probes use.
     probe_name: String,
@@ -113,6 +114,7 @@ impl Dialer {
             socket,
             tls,
             allowed_auth,
+            security: config.security(),
             timeout,
             probe_name,
             tracks_sessions,
@@ -200,10 +202,7 @@ impl Dialer {
                 let endpoint = request.endpoint;
                 tracing::debug!(%endpoint, error = %first.chain(), "retrying the dial with the other TLS mode");
                 let second = self.attempt(request, login, fallback).await;
-                second.map_err(|second| match first.has_refused_request() && second.found_no_tls() {
-                    true => first,
-                    false => second.with_first_attempt(first),
-                })
+                second.map_err(|second| second.with_first_attempt(first))
             }
             (result, _) => result,
         }
@@ -293,7 +292,7 @@ impl Dialer {
         } else {
             postgres.ssl_mode(SslMode::Disable);
         }
-        let gate = Gate::new(self.allowed_auth, session.as_ref());
+        let gate = Gate::new(self.allowed_auth, self.security, session.as_ref());
         let accepted = gate.accepted();
         let tap = Tap::new(stream, record.clone(), observer.clone(), gate);
         let (client, connection) = postgres.connect_raw(tap, Established).await.map_err(DialError::startup)?;

@@ -90,13 +90,25 @@ impl DialError {
         self.cause.downcast_ref::<TlsError>().is_some_and(|error| error.reason() == TlsReason::NotOffered)
     }
 
-    /// Adds the error of the first attempt to this error, which comes from the second attempt in the other TLS mode.
+    /// Adds the error of the first attempt to this error, which comes from the second attempt in the other TLS mode. If
+    /// one attempt has refused a request of the server, its `AuthError` is kept for the caller as the cause.
     pub(super) fn with_first_attempt(self, first: Self) -> Self {
+        if first.has_refused_request() && !self.has_refused_request() {
+            if self.found_no_tls() {
+                return first;
+            }
+            // The credentials are re-read if the second attempt has rejected them.
+            let login_rejected = self.login_rejected;
+            return Self { login_rejected, ..first.with_other_attempt(self.chain()) };
+        }
         let first = first.chain();
+        self.with_other_attempt(first)
+    }
+
+    fn with_other_attempt(self, error: String) -> Self {
         let cause = match self.cause.downcast::<AuthError>() {
-            // The type of the error is kept for the caller.
-            Ok(refusal) => refusal.with_first_attempt(first).into(),
-            Err(second) => BothTlsModes { first, second }.into(),
+            Ok(refusal) => refusal.with_other_attempt(error).into(),
+            Err(second) => BothTlsModes { first: error, second }.into(),
         };
         Self { cause, ..self }
     }

@@ -29,7 +29,11 @@ use super::{
     tap::Tap,
     tls::{Io, TlsSession},
 };
-use crate::{config::Config, error::Phase, event::Emitter};
+use crate::{
+    config::{Config, Security},
+    error::Phase,
+    event::Emitter,
+};
 
 /// Returns the bytes after the first byte, once as a whole and once in pieces. The first byte is the length of each
 /// piece.
@@ -170,7 +174,7 @@ pub fn tap(bytes: &[u8]) {
     }
     let (server, sent) = Server::new(&from_server, u8::MAX);
     record.track_session_changes();
-    let mut tap = Tap::new(Box::new(server), record.clone(), no_observer(), Gate::new(None, None));
+    let mut tap = Tap::new(Box::new(server), record.clone(), no_observer(), Gate::new(None, Security::Default, None));
     let mut cx = Context::from_waker(Waker::noop());
     let (mut written, mut requests, mut frontend) = (0, 0, FrontendReader::new(true));
     for (is_server, length) in turns {

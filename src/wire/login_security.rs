@@ -18,6 +18,13 @@ impl LoginSecurity {
         Self { authentication, tls }
     }
 
+    /// Returns the protection of a verified TLS session with this method and certificate.
+    #[cfg(test)]
+    pub(crate) fn sample(method: AuthMethod, certificate: u8) -> Self {
+        let tls = TlsSession { verified: true, version: None, cipher: None, fingerprint: Some([certificate; 32]) };
+        Self::new(Authentication { method, channel_binding: false }, Some(tls))
+    }
+
     /// Returns true if the connection uses TLS.
     pub(crate) fn is_encrypted(&self) -> bool {
         self.tls.is_some()

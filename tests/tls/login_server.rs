@@ -20,6 +20,8 @@ use crate::proxy::SSL_REQUEST;
 pub(crate) enum Request {
     /// The password in clear text.
     ClearText,
+    /// The password in clear text without TLS. With TLS, the server rejects the login with this SQLSTATE.
+    ClearTextOrReject(&'static str),
     /// The password hashed with MD5.
     Md5,
     /// None: the server accepts the login immediately.
@@ -137,7 +139,10 @@ async fn log_in(
     };
     client
         .write_all(&match request {
-            Request::ClearText => message(b'R', &3u32.to_be_bytes()),
+            Request::ClearTextOrReject(code) if encrypted => {
+                message(b'E', format!("SFATAL\0VFATAL\0C{code}\0Mno pg_hba.conf entry\0\0").as_bytes())
+            }
+            Request::ClearText | Request::ClearTextOrReject(_) => message(b'R', &3u32.to_be_bytes()),
             Request::Md5 => message(b'R', b"\0\0\0\x05salt"),
             Request::Nothing => accepted(),
             Request::UnprovenScram(0) => [message(b'R', b"\0\0\0\x0aSCRAM-SHA-256\0\0"), accepted()].concat(),

@@ -30,8 +30,12 @@ const MD5_RESPONSE: &str = "md5";
 
 /// Returns a pool for the server with these parameters.
 fn pool_for(server: &LoginServer, ssl: Ssl, require_auth: &str) -> Pool {
+    pool_with_host(SERVICE, server, ssl, require_auth)
+}
+
+fn pool_with_host(host: &str, server: &LoginServer, ssl: Ssl, require_auth: &str) -> Pool {
     let config: Config =
-        format!("host={SERVICE} user=app require_auth='{require_auth}'").parse().expect("the configuration parses");
+        format!("host={host} user=app require_auth='{require_auth}'").parse().expect("the configuration parses");
     let config = config.with_password(PASSWORD).with_ssl(ssl);
     let resolver = Fixed::new([Endpoint::new(server.address)]);
     Pool::builder(config).resolver(resolver).build().expect("the pool is created")
@@ -134,6 +138,51 @@ async fn only_a_verified_server_gets_a_password_unless_the_method_is_named() {
         }
     }
     println!("{refused} combinations refused with 0 credential bytes, {sent} sent");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_another_server_is_verified_only_by_an_explicit_verify_ca() {
+    use SslMode::{Allow, Prefer, Require, VerifyCa};
+    let ours = Authority::new("ours");
+    let files = tempfile::tempdir().expect("the temporary directory is created");
+    let root = files.path().join("ca.crt");
+    write(&root, ours.certificate());
+    // The host, a name of the server's certificate, and the modes in which the session is verified.
+    for (name, issued, verified) in [
+        (SERVICE, "other.example", &[VerifyCa][..]),
+        (SERVICE, SERVICE, &[Allow, Prefer, Require, VerifyCa]),
+        ("127.0.0.1", "127.0.0.2", &[VerifyCa]),
+        ("127.0.0.1", "127.0.0.1", &[Allow, Prefer, Require, VerifyCa]),
+    ] {
+        let tls = server_config(&ours.issue(&[issued]), &["postgresql"]);
+        for mode in [Allow, Prefer, Require, VerifyCa] {
+            let case = format!("{mode}, expected {name}, got {issued}");
+            let server = LoginServer::start(Request::ClearText, Some(tls.clone())).await;
+            let pool = pool_with_host(name, &server, Ssl::new(mode).with_root_cert(&*root), "");
+            if verified.contains(&mode) {
+                assert_eq!(credentials(&server).await.credentials[0], format!("{PASSWORD}\0").as_bytes(), "{case}");
+            } else {
+                let error = refusal(&pool.get().await.expect_err(&case));
+                assert_eq!(error.refusal(), AuthRefusal::Unverified, "{case}: {error}");
+                drop(pool);
+                assert_nothing_received(&server, &case).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_request_is_the_cause_if_the_attempt_with_tls_is_rejected() {
+    let tls = server_config(&Authority::new("ours").issue(&[SERVICE]), &["postgresql"]);
+    for code in ["28000", "28P01", "57P03"] {
+        let server = LoginServer::start(Request::ClearTextOrReject(code), Some(tls.clone())).await;
+        let pool = pool_for(&server, Ssl::new(SslMode::Allow), "");
+        let error = refusal(&pool.get().await.expect_err(code));
+        assert_eq!((error.method(), error.refusal()), (AuthMethod::Password, AuthRefusal::Unencrypted), "{error}");
+        assert!(error.to_string().contains(code), "the error of the second attempt is missing: {error}");
+        drop(pool);
+        assert_nothing_received(&server, code).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

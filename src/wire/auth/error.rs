@@ -20,8 +20,10 @@ use crate::config::{AuthMethod, RequireAuth};
 pub struct AuthError {
     method: AuthMethod,
     refusal: AuthRefusal,
-    /// The error of a first attempt in the other TLS mode.
-    first_attempt: Option<String>,
+    /// True if the configuration allows SCRAM, so that a remedy must keep it.
+    allows_scram: bool,
+    /// The error of the attempt in the other TLS mode.
+    other_attempt: Option<String>,
 }
 
 /// The reason for an [`AuthError`].
@@ -33,8 +35,10 @@ pub enum AuthRefusal {
     /// The connection uses TLS, but the server's certificate was not verified, and `require_auth` does not name the
     /// method.
     Unverified,
-    /// `require_auth` or `security=strict` does not allow the method. Contains the allowed methods.
+    /// `require_auth` does not allow the method. Contains the allowed methods.
     NotAllowed(RequireAuth),
+    /// `security=strict` does not allow the method.
+    NotStrict,
     /// The server has accepted the login before the end of the SCRAM exchange, so it has not proved that it knows the
     /// password.
     Unproven,
@@ -43,18 +47,19 @@ pub enum AuthRefusal {
 }
 
 impl AuthError {
-    pub(super) fn new(method: AuthMethod, refusal: AuthRefusal) -> Self {
-        Self { method, refusal, first_attempt: None }
+    pub(super) fn new(method: AuthMethod, refusal: AuthRefusal, allowed: Option<RequireAuth>) -> Self {
+        let allows_scram = allowed.is_none_or(|allowed| allowed.allows(AuthMethod::ScramSha256));
+        Self { method, refusal, allows_scram, other_attempt: None }
     }
 
     #[cfg(test)]
     pub(crate) fn unencrypted_password() -> Self {
-        Self::new(AuthMethod::Password, AuthRefusal::Unencrypted)
+        Self::new(AuthMethod::Password, AuthRefusal::Unencrypted, None)
     }
 
-    /// Adds the error of a first attempt in the other TLS mode.
-    pub(in crate::wire) fn with_first_attempt(self, error: String) -> Self {
-        Self { first_attempt: Some(error), ..self }
+    /// Adds the error of the attempt in the other TLS mode.
+    pub(in crate::wire) fn with_other_attempt(self, error: String) -> Self {
+        Self { other_attempt: Some(error), ..self }
     }
 
     /// Returns the method that the server has requested.
@@ -86,22 +91,26 @@ impl fmt::Display for AuthError {
             AuthMethod::ScramSha256 => "the server requested SCRAM authentication (`scram-sha-256`)",
             AuthMethod::Oauth => "the server requested a SASL mechanism other than SCRAM (such as `oauth`)",
         })?;
+        // A list with only this method would forbid SCRAM.
+        let kept = if self.allows_scram { "scram-sha-256," } else { "" };
         match self.refusal {
             AuthRefusal::Unencrypted => write!(
                 f,
-                " on a connection without TLS; use `sslmode=verify-full`, or set `require_auth={method}` to allow it"
+                " on a connection without TLS; use `sslmode=verify-full`, or set \
+                 `require_auth={kept}{method}` to allow it"
             ),
             AuthRefusal::Unverified => write!(
                 f,
                 " on a connection whose certificate is not verified; use `sslmode=verify-full`, or set \
-                 `require_auth={method}` to allow it"
+                 `require_auth={kept}{method}` to allow it"
             ),
             AuthRefusal::NotAllowed(allowed) => write!(f, ", but `require_auth={allowed}` does not allow it"),
+            AuthRefusal::NotStrict => f.write_str(", but `security=strict` allows only `scram-sha-256`"),
             AuthRefusal::NotImplemented => f.write_str(", which is not implemented"),
             AuthRefusal::Unproven => Ok(()),
         }?;
-        match &self.first_attempt {
-            Some(error) => write!(f, " (a first attempt in the other TLS mode {error})"),
+        match &self.other_attempt {
+            Some(error) => write!(f, " (the attempt in the other TLS mode {error})"),
             None => Ok(()),
         }
     }

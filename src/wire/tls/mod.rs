@@ -105,6 +105,10 @@ impl Tls {
         {
             match &custom {
                 Some(_) => reject_ignored_parameters(config)?,
+                None if config.security() == Security::Strict => {
+                    let expected = "`default`, because TLS is not available (enable podpool's feature `rustls`)";
+                    return Err(ConfigError::new("security", expected).got("strict"));
+                }
                 None if mode >= SslMode::Require => {
                     let expected = "`disable`, `allow` or `prefer`, because TLS is not available (enable podpool's \
                                     feature `rustls`, or pass a `tls_connector` to the builder)";

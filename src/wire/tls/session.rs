@@ -1,7 +1,8 @@
 /// The properties of a TLS session. A connector that was passed to the builder reports none of the optional ones.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct TlsSession {
-    /// True if the server's certificate was verified, or if the connector was passed to the builder.
+    /// True if the server's certificate and, except with `verify-ca`, its name were verified, or if the connector was
+    /// passed to the builder.
     pub(crate) verified: bool,
     /// The protocol version, such as `TLSv1.3`.
     pub(crate) version: Option<&'static str>,

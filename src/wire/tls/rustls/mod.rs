@@ -36,7 +36,7 @@ use self::{
     client::{ALPN, Configured, Settings, configure},
     files::{FileError, Files, Fingerprint, Root},
     session::Session,
-    trust::Roots,
+    trust::{Roots, is_for},
 };
 use super::{
     connector::{Connector, Handshake},
@@ -166,14 +166,14 @@ impl Inner {
         let config = lock(&self.config).clone();
         let stream = if self.ssl.cert_mode() == SslCertMode::Require {
             let (config, request) = CertRequest::watch(&config.client);
-            let stream = TlsConnector::from(config).connect(name, socket).await?;
+            let stream = TlsConnector::from(config).connect(name.clone(), socket).await?;
             if !request.received() {
                 let message = "the server did not request a client certificate, which `sslcertmode=require` demands";
                 return Err(TlsError::new(TlsReason::NotRequested, message).into());
             }
             stream
         } else {
-            TlsConnector::from(config.client.clone()).connect(name, socket).await?
+            TlsConnector::from(config.client.clone()).connect(name.clone(), socket).await?
         };
         let direct = self.ssl.negotiation() == SslNegotiation::Direct;
         if direct && stream.get_ref().1.alpn_protocol() != Some(ALPN) {
@@ -183,7 +183,13 @@ impl Inner {
                            requires";
             return Err(TlsError::new(TlsReason::Protocol, message).into());
         }
-        Ok(Box::new(Session { stream, verified: config.verifies }))
+        let mut session = Session { stream, verified: config.verifies };
+        if self.ssl.mode() < SslMode::VerifyCa {
+            // The handshake has not verified the name. The user has not chosen to trust every certificate of the
+            // authority, so a session with another server's certificate does not count as verified.
+            session.verified &= session.certificate().is_some_and(|certificate| is_for(certificate, &name));
+        }
+        Ok(Box::new(session))
     }
 }
 

@@ -12,7 +12,10 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_postgres::tls::ChannelBinding;
-use tokio_rustls::{client::TlsStream, rustls::ProtocolVersion};
+use tokio_rustls::{
+    client::TlsStream,
+    rustls::{ProtocolVersion, pki_types::CertificateDer},
+};
 use x509_cert::{
     Certificate,
     der::{
@@ -28,14 +31,14 @@ use crate::wire::tls::{io::Io, session::TlsSession};
 /// A TLS session.
 pub(super) struct Session {
     pub(super) stream: TlsStream<TcpStream>,
-    /// True if the server's certificate was verified.
+    /// True if the server's certificate was verified. Includes the name, except with `verify-ca`.
     pub(super) verified: bool,
 }
 
 impl Session {
     /// Returns the server's certificate in DER.
-    fn certificate(&self) -> Option<&[u8]> {
-        self.stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(AsRef::as_ref)
+    pub(super) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.stream.get_ref().1.peer_certificates().and_then(<[_]>::first)
     }
 }
 
@@ -54,7 +57,7 @@ impl Io for Session {
     }
 
     fn channel_binding(&self) -> ChannelBinding {
-        match self.certificate().and_then(server_end_point) {
+        match self.certificate().and_then(|certificate| server_end_point(certificate)) {
             Some(hash) => ChannelBinding::tls_server_end_point(hash),
             None => ChannelBinding::none(),
         }

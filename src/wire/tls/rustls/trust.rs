@@ -127,6 +127,11 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// Returns true if the certificate contains this name or IP address.
+pub(super) fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
+    ParsedCertificate::try_from(certificate).is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok())
+}
+
 fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
     let parsed = Certificate::from_der(certificate);
     parsed.is_ok_and(|parsed| parsed.tbs_certificate().issuer() == parsed.tbs_certificate().subject())
