@@ -149,6 +149,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "keylog")]
     fn strict_rejects_a_file_of_tls_secrets() {
         let config =
             Config::new("db").unwrap().with_user("app").with_ssl(Ssl::default().with_key_log_file("/tmp/keys"));

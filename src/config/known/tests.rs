@@ -63,11 +63,8 @@ fn value(name: &str) -> &'static str {
 
 /// Returns true if this build lacks the feature that the parameter requires.
 fn lacks_feature(name: &str) -> bool {
-    match name {
-        "sslkeylogfile" => cfg!(not(feature = "keylog")),
-        "sslpassword" => cfg!(not(feature = "encrypted-keys")),
-        _ => false,
-    }
+    name == "sslkeylogfile" && cfg!(not(feature = "keylog"))
+        || name == "sslpassword" && cfg!(not(feature = "encrypted-keys"))
 }
 
 /// Parses a parameter from a URL, a keyword/value string and, if it has one, its environment variable.
