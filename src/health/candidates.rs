@@ -19,12 +19,8 @@ pub(crate) struct Eligibility {
     /// [`fencing`](super::fencing)), it is detached (see [`absence`](super::absence)), or another address of the same
     /// Pod is used (see [`alternative`](super::alternative)).
     pub(crate) fenced: bool,
-    /// True if the Pod is a standby that is too far behind its primary (see [`lag`](super::lag)) or follows a former
-    /// one.
+    /// True if the Pod is a standby that is too far behind its primary; see [`lag`](super::lag).
     pub(crate) late: bool,
-    /// True for a late standby that serves while no other Pod does: it is late only because it follows a former
-    /// primary, and no limit of the replication lag is configured, so the application accepts data of any age.
-    pub(crate) last_resort: bool,
     /// True if a session of the Pod has ended and the Pod has not responded since then; see
     /// [`suspicion`](super::suspicion). Other Pods are preferred.
     pub(crate) suspect: bool,
@@ -105,16 +101,7 @@ impl Eligibility {
     /// Returns the properties of a Pod to which no restriction applies.
     #[cfg(any(feature = "bench", test))]
     pub(crate) fn unrestricted(state: State, role: Role) -> Self {
-        Self {
-            state,
-            role,
-            read_only: false,
-            fenced: false,
-            late: false,
-            last_resort: false,
-            suspect: false,
-            role_only: false,
-        }
+        Self { state, role, read_only: false, fenced: false, late: false, suspect: false, role_only: false }
     }
 
     fn kind(&self) -> u8 {
@@ -145,19 +132,12 @@ fn wanted(target: Target, present: u8) -> u8 {
 /// while it has not passed a probe yet, is draining, is fenced, or is too far behind its primary. [`Target::accepts`]
 /// and [`Target::prefers`] select the candidates for each target. A Pod that is used only for its role is a candidate
 /// for targets that need this role, and for other targets only if they have no other candidate. The same holds for a
-/// suspect Pod and all targets. While no Pod is a candidate, late standbys that are a
-/// [last resort](Eligibility::last_resort) are the candidates. If a target excludes the writable primary, no standby
-/// is usable, and at least one standby is too far behind, `fallback` decides whether the primary serves the target
-/// instead.
+/// suspect Pod and all targets. If a target excludes the writable primary, no standby is usable, and at least one
+/// standby is too far behind, `fallback` decides whether the primary serves the target instead.
 pub(crate) fn candidates(pods: &[Eligibility], fallback: LagFallback) -> Lists {
     let panic = !pods.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
     let usable = if panic { State::Ejected } else { State::Healthy };
-    let usable = |pod: &Eligibility| pod.state == usable && !pod.fenced;
-    let only_last_resort = !pods.iter().any(|pod| usable(pod) && !pod.late);
-    let serving = || {
-        let serves = |pod: &Eligibility| usable(pod) && (!pod.late || pod.last_resort && only_last_resort);
-        (0..).zip(pods).filter(move |(_, pod)| serves(pod))
-    };
+    let serving = || (0..).zip(pods).filter(|(_, pod)| pod.state == usable && !pod.fenced && !pod.late);
     let present = serving().fold(0, |kinds, (_, pod)| kinds | pod.kind());
     let primary_replaces_standbys = fallback == LagFallback::Primary
         && present & (STANDBY | STANDBY << ROLE_ONLY) == 0
@@ -245,30 +225,6 @@ mod tests {
         assert_eq!(of(&candidates(&one_not_late, LagFallback::Primary), Target::Standby), [1]);
         let lists = candidates(&[fenced], LagFallback::Fail);
         assert!(of(&lists, Target::Any).is_empty(), "a fenced Pod is not used even if it is the only one");
-    }
-
-    #[test]
-    fn standbys_of_a_former_primary_serve_only_while_no_other_pod_does() {
-        let former = Eligibility { fenced: true, ..pod(State::Healthy, Role::Primary) };
-        let follower = Eligibility { late: true, last_resort: true, ..pod(State::Healthy, Role::Standby) };
-        let lagging = Eligibility { last_resort: false, ..follower };
-        let gone = pod(State::Ejected, Role::Primary);
-        let reads = [Target::Any, Target::PreferPrimary, Target::PreferStandby, Target::Standby, Target::ReadOnly];
-        for fallback in [LagFallback::Fail, LagFallback::Primary] {
-            let lists = candidates(&[former, follower, lagging, gone], fallback);
-            for target in reads {
-                assert_eq!(of(&lists, target), [1], "{target}");
-            }
-            assert!(of(&lists, Target::Primary).is_empty() && of(&lists, Target::ReadWrite).is_empty());
-            assert!(!lists.panic);
-        }
-        // The promoted Pod serves.
-        let lists = candidates(&[former, follower, pod(State::Healthy, Role::Primary)], LagFallback::Fail);
-        assert_eq!((of(&lists, Target::Any), of(&lists, Target::PreferStandby)), (&[2][..], &[2][..]));
-        assert!(of(&lists, Target::Standby).is_empty());
-        // A configured limit applies.
-        let lists = candidates(&[former, lagging], LagFallback::Fail);
-        assert!(of(&lists, Target::Any).is_empty());
     }
 
     #[test]

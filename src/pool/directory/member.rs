@@ -200,11 +200,6 @@ impl Member {
         self.role == Role::Standby && (self.lag.late || self.lag.upstream_lost || self.follows_former)
     }
 
-    fn has_lag_limit(&self) -> bool {
-        let limits = &self.pod.shared().limits;
-        limits.max_lag.is_some() || limits.max_lag_bytes.is_some()
-    }
-
     /// Returns the reason why a standby is late.
     pub(crate) fn cause_of_lateness(&self) -> String {
         let facts = self.last_probe.map(|probe| probe.facts).unwrap_or_default();
@@ -328,7 +323,6 @@ impl MemberInfo for Member {
             read_only: self.read_only,
             fenced: self.fence.is_some() || self.is_detached() || self.is_alternative(),
             late: self.is_late(),
-            last_resort: self.follows_former && !self.has_lag_limit(),
             suspect: self.suspicion.is_suspect(),
             role_only: self.usage != Usage::Full,
         }
