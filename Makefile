@@ -58,7 +58,8 @@ failover-table: programs ## Inject each fault on real servers; print its effect 
 trials: export PODPOOL_TRIALS := 20
 trials: programs ## Repeat the tests with promised bounds twenty times each, on real servers; print the times (two hours)
 	ABSENT_SECONDS=10 cargo test --all-features --test membership -- --nocapture --test-threads 1
-	ABSENT_SECONDS=60 cargo test --all-features --test membership absent -- --nocapture --test-threads 1
+	ABSENT_SECONDS=60 cargo test --all-features --test membership -- --nocapture --test-threads 1 \
+	    the_only_primary a_standby_that all_standbys
 	cargo test --all-features --test evidence --test frozen_primary --test starved_client --test shares \
 	    --test dual_stack -- --nocapture --test-threads 1
 	cargo test --all-features --test health -- --nocapture --test-threads 1 fencing clocks

@@ -244,7 +244,8 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
             () = sleep_until(sync_at) => {
                 prober.release(pod);
                 let is_urgent = urgent.is_some();
-                if is_urgent && condition.take_query_request() {
+                // A query never opens a connection: the dials of a fleet are limited.
+                if !prober.dials(pod) && condition.take_query_request() {
                     return;
                 }
                 if is_urgent && syncs || !is_urgent && shared.is_writing() && !condition.is_primary() {
