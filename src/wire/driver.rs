@@ -64,6 +64,7 @@ impl Driver {
         match self.waker.take() {
             Some(kept) if kept.0.task.will_wake(task) => kept,
             _ => {
+                self.record.set_waker(task.clone());
                 let recording = Arc::new(RecordingWaker { record: self.record.clone(), task: task.clone() });
                 (recording.clone(), Waker::from(recording))
             }

@@ -26,7 +26,7 @@ mod cleanup;
 mod latency;
 mod owner;
 
-use std::pin::pin;
+use std::{pin::pin, task::Waker};
 
 use tokio::sync::Notify;
 
@@ -35,7 +35,7 @@ use super::outcome::Outcome;
 pub(crate) use super::stale_statements::StaleStatements;
 use crate::{
     endpoint::Role,
-    sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock},
 };
 
 /// The driver is being polled.
@@ -73,6 +73,8 @@ pub(crate) struct Record {
     lost: AtomicBool,
     /// True if the pool has dropped the connection.
     released: AtomicBool,
+    /// Wakes the driver's task.
+    waker: Mutex<Option<Waker>>,
     /// True if the connection is available to callers, whose queries may have large responses.
     in_service: AtomicBool,
     /// Total number of requests written.
@@ -216,8 +218,19 @@ impl Record {
         self.released.load(Ordering::Acquire)
     }
 
+    /// Marks the connection as released, and wakes the driver. A driver whose write is blocked would otherwise not
+    /// notice that its client is gone, and would not close the socket in time.
     pub(super) fn release(&self) {
         self.released.store(true, Ordering::Release);
+        let waker = lock(&self.waker).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Stores the waker of the driver's task, before the driver checks whether the connection is released.
+    pub(super) fn set_waker(&self, waker: Waker) {
+        *lock(&self.waker) = Some(waker);
     }
 
     /// Returns true if the connection is available to callers.
