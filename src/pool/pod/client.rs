@@ -11,7 +11,7 @@ use crate::{
     endpoint::{Endpoint, Role},
     sync::{Arc, Ordering},
     time::Instant,
-    wire::{CancelToken, Verdict, record::Record},
+    wire::{CancelToken, Verdict, outcome::WorkMark, record::Record},
 };
 
 /// A connection to one Pod, checked out until the guard is dropped.
@@ -162,6 +162,11 @@ impl Client {
         &self.conn().record
     }
 
+    /// Returns the mark of the current checkout.
+    pub(super) fn work_since(&self) -> WorkMark {
+        self.conn().work_since()
+    }
+
     #[inline]
     pub(crate) fn pod(&self) -> &Pod {
         self.conn().pod()
@@ -257,10 +262,11 @@ fn return_to_pool(mut object: Object<Box<Conn>>) {
 
 #[cold]
 fn put_in_deposit(mut object: Object<Box<Conn>>) {
-    if let Some(deposit) = object.deposit.take()
-        && let Some(object) = deposit.put(object)
-    {
-        return_to_pool(object);
+    let Some(deposit) = object.deposit.take() else { return };
+    let (record, runtime) = (object.record.shared(), object.pod().shared().runtime.clone());
+    match deposit.put(object) {
+        Some(object) => return_to_pool(object),
+        None => deposit.settle_later(record, &runtime),
     }
 }
 

@@ -1,14 +1,18 @@
 //! A place for the outcome of a caller's work that has dropped its connection, so that the outcome can be judged
 //! before the connection is recycled or another caller uses it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, mem, sync::Arc};
 
 use deadpool::unmanaged::Object;
+use tokio::runtime::Handle;
 
 use super::{client::Client, conn::Conn};
 use crate::{
     sync::{Mutex, lock},
-    wire::outcome::{Settled, WorkMark},
+    wire::{
+        outcome::{Settled, WorkMark},
+        record::Record,
+    },
 };
 
 /// A place for the outcome of the work on one connection. If it is dropped, a connection in it is returned to its pool.
@@ -46,9 +50,36 @@ impl Deposit {
         object
     }
 
+    /// Returns a deposited connection to its pool when all responses have arrived, because the work may be waiting for
+    /// another connection. Does nothing after the deposit has been dropped.
+    pub(super) fn settle_later(self: &Arc<Self>, record: Arc<Record>, runtime: &Handle) {
+        let deposit = Arc::downgrade(self);
+        drop(runtime.spawn(async move {
+            record.wait_until_idle().await;
+            if let Some(deposit) = deposit.upgrade() {
+                deposit.settle();
+            }
+        }));
+    }
+
+    fn settle(&self) {
+        let mut dropped = lock(&self.0);
+        let Dropped::Unsettled(client) = &*dropped else { return };
+        let (record, since) = (client.record(), client.work_since());
+        let settled = match record.has_ended() {
+            true => Dropped::Ended(since),
+            false if record.is_clean() => Dropped::Settled(record.settle(since)),
+            false => return,
+        };
+        let client = mem::replace(&mut *dropped, settled);
+        // Unlocks the deposit before the connection is returned to its pool.
+        drop(dropped);
+        drop(client);
+    }
+
     /// Takes the outcome.
     pub(crate) fn take(&self) -> Dropped {
-        std::mem::replace(&mut *lock(&self.0), Dropped::No)
+        mem::replace(&mut *lock(&self.0), Dropped::No)
     }
 }
 
