@@ -1,9 +1,8 @@
 //! Tests Pods that leave DNS and return: a healthy Pod that is absent for a moment keeps its connections, the last Pod
 //! of a role stays in use, and a Pod whose server shuts down is drained.
 //!
-//! The environment variable `ABSENT_SECONDS` sets how long Pods are absent. The default is 6 s. `PODPOOL_TRIALS` sets
-//! the number of trials. Up to five pools observe the same fault. Each of them is a trial, because each has its own
-//! lookups.
+//! The environment variable `ABSENT_SECONDS` sets how long Pods are absent (default 6). `PODPOOL_TRIALS` sets the number
+//! of trials. Up to five pools observe the same fault. Each of them is a trial, because each has its own lookups.
 
 use std::{
     collections::BTreeSet,

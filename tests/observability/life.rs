@@ -283,6 +283,11 @@ fn check_metrics(snapshotter: &Snapshotter) {
         let first = labels_by_name.entry(name.clone()).or_insert_with(|| labels.clone());
         assert_eq!(*first, labels, "two series of {name} have different labels");
     }
+    // Each event has a label value of its own, and other tests wait for these events.
+    missing.retain(|(name, label)| {
+        let is_other = |event: &str| OTHER_TESTS.iter().any(|(other, ..)| *other == event);
+        name != "podpool_events_total" || !label.as_ref().is_some_and(|(_, event)| is_other(event))
+    });
     assert!(missing.is_empty(), "docs/failure-modes.md refers to metrics that were not exported: {missing:?}");
     for metric in metrics::ALL {
         let name = metric.name;
