@@ -9,6 +9,16 @@ pub fn count(default: usize) -> usize {
     env::var("PODPOOL_TRIALS").map_or(default, |trials| trials.parse().expect("PODPOOL_TRIALS is a number"))
 }
 
+/// Returns the number of pools that observe each fault: up to five. Each is a trial, because it has its own lookups.
+pub fn observers() -> usize {
+    count(1).clamp(1, 5)
+}
+
+/// Returns the number of faults for the number of trials.
+pub fn faults() -> usize {
+    count(1).div_ceil(observers())
+}
+
 /// Prints the times of a scenario, and asserts that they are within the limit: the 95th percentile of at least twenty
 /// trials within `limit`, fewer trials within twice `limit`.
 pub fn assert_within(limit: Duration, scenario: &str, times: Vec<Duration>) {

@@ -1,8 +1,7 @@
 //! Tests Pods that leave DNS and return: a healthy Pod that is absent for a moment keeps its connections, the last Pod
 //! of a role stays in use, and a Pod whose server shuts down is drained.
 //!
-//! The environment variable `ABSENT_SECONDS` sets how long Pods are absent (default 6). `PODPOOL_TRIALS` sets the number
-//! of trials. Up to five pools observe the same fault. Each of them is a trial, because each has its own lookups.
+//! The environment variable `ABSENT_SECONDS` sets how long Pods are absent. The default is 6 s.
 
 use std::{
     collections::BTreeSet,
@@ -35,16 +34,6 @@ const FOLLOW: Duration = Duration::from_millis(1500);
 /// Maximum time from the return of the last connection to the end of a smart shutdown.
 const SERVER_END: Duration = Duration::from_secs(5);
 
-/// Returns the number of pools that observe each fault.
-fn observers() -> usize {
-    trials::count(1).min(5)
-}
-
-/// Returns the number of faults.
-fn faults() -> usize {
-    trials::count(1).div_ceil(observers())
-}
-
 fn absent_for() -> Duration {
     let seconds = std::env::var("ABSENT_SECONDS").map(|text| text.parse().expect("ABSENT_SECONDS is a number"));
     Duration::from_secs(seconds.unwrap_or(6))
@@ -72,7 +61,7 @@ fn status(pool: &Pool, cluster: &Cluster, ordinal: usize) -> Option<EndpointStat
 /// Creates the pools that observe a fault.
 async fn pools(cluster: &Cluster, parameters: &str) -> Vec<Pool> {
     let mut pools = Vec::new();
-    for _ in 0..observers() {
+    for _ in 0..trials::observers() {
         pools.push(pool(cluster, parameters).await);
     }
     pools
@@ -103,7 +92,7 @@ async fn flap(ordinals: &[usize], target: Target, expect: impl Fn(&EndpointStatu
     let cluster = start().await;
     create_table(&cluster).await;
     let mut gaps = Vec::new();
-    for fault in 0..faults() {
+    for fault in 0..trials::faults() {
         gaps.extend(absence(&cluster, fault, ordinals, target, &expect).await);
     }
     let scenario = format!("Pods {ordinals:?} absent for {:.1?}: longest gap between {target} requests", absent_for());
@@ -191,7 +180,7 @@ async fn a_service_that_writes_once_a_minute_keeps_the_primary_while_it_is_absen
     let cluster = start().await;
     create_table(&cluster).await;
     let mut times = [Vec::new(), Vec::new()];
-    for fault in 0..faults() {
+    for fault in 0..trials::faults() {
         let [during, after] = absence_between_writes(&cluster, fault).await;
         times[0].extend(during);
         times[1].extend(after);
@@ -249,7 +238,7 @@ async fn a_terminating_primary_serves_until_its_server_stops() {
     let cluster = start().await;
     create_table(&cluster).await;
     let mut delays = Vec::new();
-    for _ in 0..faults() {
+    for _ in 0..trials::faults() {
         let pools = pools(&cluster, "acquire_timeout=20s").await;
         let requests: Vec<_> = pools.iter().map(|pool| Requests::start(pool, Target::ReadWrite)).collect();
         let succeeded = |since| requests.iter().all(|requests| requests.succeeded_since(since).is_some());
@@ -286,11 +275,11 @@ async fn a_terminating_primary_serves_until_its_server_stops() {
 async fn callers_that_wait_at_a_cold_start_are_served_soon_after_dns_names_a_pod() {
     let cluster = start().await;
     let mut delays = [Vec::new(), Vec::new()];
-    for _ in 0..faults() {
+    for _ in 0..trials::faults() {
         (0..3).for_each(|ordinal| cluster.unpublish(ordinal).expect("the Pod is removed from DNS"));
         let config = || format!("{}&acquire_timeout=60s", cluster.url()).parse().expect("the URL parses");
         let pools: Vec<_> =
-            (0..observers()).map(|_| Pool::builder(config()).build().expect("the pool is created")).collect();
+            (0..trials::observers()).map(|_| Pool::builder(config()).build().expect("the pool is created")).collect();
         let wait = |target: Target| {
             let wait = |pool: Pool| async move {
                 drop(pool.get_for(target).await.expect("checkout succeeds"));
