@@ -230,9 +230,11 @@ pub(crate) struct ConnHandle {
 }
 
 impl ConnHandle {
-    /// Returns a cancel token if the connection is waiting for a response.
-    pub(crate) fn cancel_token_if_busy(&self) -> Option<CancelToken> {
-        (!self.record.has_ended() && self.record.outstanding() > 0).then(|| self.token.clone())
+    /// Returns a cancel token if the connection is in use or waiting for a response. A caller may send the next
+    /// statement at any moment, and without one, a cancel request has no effect.
+    pub(crate) fn cancel_token_if_in_use(&self) -> Option<CancelToken> {
+        let in_use = !self.record.is_released() || self.record.outstanding() > 0;
+        (in_use && !self.record.has_ended()).then(|| self.token.clone())
     }
 
     /// Returns the time since a check by the upkeep task last found a new request on the connection.

@@ -116,9 +116,9 @@ impl OpenConnections {
         })
     }
 
-    /// Returns a cancel token for each connection that is waiting for a response.
+    /// Returns a cancel token for each connection that is in use or waiting for a response.
     pub(crate) fn cancel_tokens(&self) -> Vec<CancelToken> {
-        lock(&self.0).handles.iter().filter_map(ConnHandle::cancel_token_if_busy).collect()
+        lock(&self.0).handles.iter().filter_map(ConnHandle::cancel_token_if_in_use).collect()
     }
 
     /// Closes the sockets of all connections, whether checked out or not. Returns the number of connections that the
