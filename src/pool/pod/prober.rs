@@ -42,8 +42,8 @@ pub(crate) const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
 /// mainly through probes.
 pub(crate) const SLOW_INTERVAL: Duration = Duration::from_secs(2);
 /// Interval between two bare Syncs to a standby while the application writes. If the former primary was not stopped,
-/// the response is the first sign of the promotion. From 500 clients, a standby receives 770 Syncs per second.
-const PROMOTION_INTERVAL: Duration = Duration::from_millis(650);
+/// the response is the first sign of the promotion. From 500 clients, a standby receives 750 Syncs per second.
+const PROMOTION_INTERVAL: Duration = Duration::from_millis(670);
 /// Jitter of a probe interval, as a fraction in either direction. Spreads the probes of many clients over time.
 const JITTER: f64 = 0.2;
 
