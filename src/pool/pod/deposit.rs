@@ -30,6 +30,17 @@ pub(crate) enum Dropped {
     Ended(WorkMark),
 }
 
+impl Dropped {
+    /// Returns the outcome of the work that began at the mark, or `None` while responses are outstanding or a
+    /// transaction is open.
+    fn known(record: &Record, since: WorkMark) -> Option<Self> {
+        if record.has_ended() {
+            return Some(Self::Ended(since));
+        }
+        record.is_clean().then(|| Self::Settled(record.settle(since)))
+    }
+}
+
 impl Deposit {
     /// Creates an empty deposit.
     pub(crate) fn new() -> Arc<Self> {
@@ -38,13 +49,9 @@ impl Deposit {
 
     /// Deposits a connection that is being returned. Gives it back if it need not wait for its outcome.
     pub(super) fn put(&self, object: Object<Box<Conn>>) -> Option<Object<Box<Conn>>> {
-        let since = object.work_since();
-        let (dropped, object) = if object.record.has_ended() {
-            (Dropped::Ended(since), Some(object))
-        } else if object.record.is_clean() {
-            (Dropped::Settled(object.record.settle(since)), Some(object))
-        } else {
-            (Dropped::Unsettled(Client::new(object)), None)
+        let (dropped, object) = match Dropped::known(&object.record, object.work_since()) {
+            Some(dropped) => (dropped, Some(object)),
+            None => (Dropped::Unsettled(Client::new(object)), None),
         };
         *lock(&self.0) = dropped;
         object
@@ -65,13 +72,8 @@ impl Deposit {
     fn settle(&self) {
         let mut dropped = lock(&self.0);
         let Dropped::Unsettled(client) = &*dropped else { return };
-        let (record, since) = (client.record(), client.work_since());
-        let settled = match record.has_ended() {
-            true => Dropped::Ended(since),
-            false if record.is_clean() => Dropped::Settled(record.settle(since)),
-            false => return,
-        };
-        let client = mem::replace(&mut *dropped, settled);
+        let Some(known) = Dropped::known(client.record(), client.work_since()) else { return };
+        let client = mem::replace(&mut *dropped, known);
         // Unlocks the deposit before the connection is returned to its pool.
         drop(dropped);
         drop(client);
