@@ -56,7 +56,7 @@ failover-table: programs ## Inject each fault on real servers; print its effect 
 	@scripts/failover-table
 
 trials: export PODPOOL_TRIALS := 20
-trials: programs ## Repeat the tests with promised bounds twenty times each, on real servers; print the times (two hours)
+trials: programs ## Repeat the tests with promised bounds twenty times each, on real servers; print the times
 	ABSENT_SECONDS=10 cargo test --all-features --test membership -- --nocapture --test-threads 1
 	ABSENT_SECONDS=60 cargo test --all-features --test membership -- --nocapture --test-threads 1 \
 	    the_only_primary a_standby_that all_standbys

@@ -19,7 +19,7 @@ pub enum Reset {
     /// unchanged session adds nothing to a checkout. These observations lead to a reset:
     ///
     /// - A parameter that the server reports, such as `TimeZone` or `application_name`, has a new value (PostgreSQL
-    ///   manual, "Asynchronous Operations").
+    ///   manual, "Asynchronous Operations"). Only the first 128 bytes of the name and the value are compared.
     /// - The command tag of a completed statement is `SET`, `RESET`, `LISTEN`, `PREPARE`, `DECLARE CURSOR`, `LOAD`,
     ///   `DO` or `CALL`, even if its transaction is rolled back later. A `SET LOCAL` or `SET TRANSACTION` does not
     ///   count if its text begins with `SET`, `BEGIN` or `START`, and contains no other `SET`.
