@@ -84,6 +84,9 @@ pub(crate) struct Lag {
     pub(crate) late: bool,
     /// True if no primary serves, and the standby has received no WAL for longer than the limit.
     pub(crate) upstream_lost: bool,
+    /// Time after which the lag exceeds the limit if the standby replays nothing more. `None` if the standby is late
+    /// already, or if it lacks only WAL that is newer than [`GRACE`].
+    pub(crate) exceeds_in: Option<Duration>,
 }
 
 /// Estimates the age of a standby's data at the time `at`, from the positions of its primary, oldest first.
@@ -115,12 +118,14 @@ pub(crate) fn judge(limit: Limit, standby: &Standby, primary: &[Reading], advanc
     if primary.is_empty() {
         let gap = advanced.map_or(0, |advanced| advanced.saturating_sub(position));
         let upstream_lost = !standby.receiving && limit.time.is_some_and(|limit| standby.disconnected_for > limit);
-        return Lag { late: before.late || over(gap), upstream_lost, ..before };
+        return Lag { late: before.late || over(gap), upstream_lost, exceeds_in: None, ..before };
     }
     // Returns the readings of the primary that were received at least `age` before the standby was queried.
     let sent = standby.reading.sent;
     let known = |age: Duration| &primary[..primary.partition_point(|primary| primary.received + age <= sent)];
-    let [.., newest] = known(Duration::ZERO) else { return Lag { upstream_lost: false, ..before } };
+    let [.., newest] = known(Duration::ZERO) else {
+        return Lag { upstream_lost: false, exceeds_in: None, ..before };
+    };
     let bytes = newest.position.saturating_sub(position);
     let time = age(known(Duration::ZERO), standby, sent);
     let lacks_old = match known(GRACE) {
@@ -132,7 +137,8 @@ pub(crate) fn judge(limit: Limit, standby: &Standby, primary: &[Reading], advanc
     let late_in_time = lacks_old && limit.time.is_some_and(|limit| time > limit);
     let disconnected = !standby.receiving;
     let late = limit.is_set() && (disconnected || over(bytes) || late_in_time);
-    Lag { bytes: Some(bytes), time: Some(time), disconnected, late, upstream_lost: false }
+    let exceeds_in = limit.time.filter(|_| lacks_old && !late).map(|limit| limit.saturating_sub(time));
+    Lag { bytes: Some(bytes), time: Some(time), disconnected, late, upstream_lost: false, exceeds_in }
 }
 
 #[cfg(test)]

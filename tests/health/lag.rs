@@ -125,6 +125,10 @@ async fn a_lagging_standby_receives_no_reads_after_the_next_probe() {
     let cluster = Cluster::start(VICTIMS + 2).await.expect("the cluster starts");
     let pool = limited(&cluster, "").await;
     let load = Paced::start(&pool, Target::Standby);
+    // The primary does not write at a constant rate between two probes.
+    let superuser = cluster.client(0).await.expect("the superuser connects");
+    let burst = "CREATE TABLE burst AS SELECT generate_series(1, 200000) AS n";
+    superuser.batch_execute(burst).await.expect("the table is filled");
     let writing = Writing::start(&cluster).await;
     let pauses: Vec<Pause> = join_all((1..=VICTIMS).map(|standby| pause_repeatedly(&cluster, &pool, &load, standby)))
         .await
@@ -161,7 +165,7 @@ async fn a_lagging_standby_receives_no_reads_after_the_next_probe() {
     assert!(out.len() >= 20, "too few pauses: {}", out.len());
     assert!(out.at(0.95) < bound, "late standbys were detected after more than {bound:.2?}: {out}");
     assert!(back.at(0.95) < one_probe(&pool) * 2, "standbys served again too late: {back}");
-    drop((writing, pool));
+    drop((superuser, writing, pool));
     cluster.shutdown().await.expect("the cluster shuts down");
 }
 

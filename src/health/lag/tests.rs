@@ -70,6 +70,18 @@ fn a_standby_behind_the_oldest_reading_is_as_old_as_its_last_commit() {
 }
 
 #[test]
+fn a_standby_that_lacks_old_wal_is_due_to_exceed_the_limit() {
+    let now = Instant::now() + SECOND * 100;
+    let limit = Limit { bytes: None, ..LIMIT };
+    let judge = |position| judge(limit, &standby(position, now, 0), &steady(now), None, Lag::default());
+    assert_eq!(judge(52_000).exceeds_in, Some(SECOND * 2));
+    assert_eq!(judge(45_000).exceeds_in, None, "late already");
+    assert_eq!(judge(55_500).exceeds_in, None, "lacks only WAL that was written after the last reading but one");
+    let unlimited = super::judge(Limit::default(), &standby(52_000, now, 0), &steady(now), None, Lag::default());
+    assert_eq!(unlimited.exceeds_in, None);
+}
+
+#[test]
 fn a_disconnected_standby_is_late_after_the_limit_even_without_a_primary() {
     let now = Instant::now();
     let gone = |seconds| Standby { receiving: false, disconnected_for: SECOND * seconds, ..standby(5000, now, 0) };

@@ -135,6 +135,7 @@ impl Directory {
         let advanced = standbys.map(|standby| standby.reading.position).max();
         let limits = &self.inner.shared.limits;
         let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
+        let probe_interval = limits.probe_interval;
         let readings = std::mem::take(&mut self.readings);
         // Lag cannot be measured against a stale position of the primary, so the primary is probed now.
         let outdated = readings.last().is_none_or(|reading| reading.received + lag::GRACE < standby.reading.sent);
@@ -144,6 +145,11 @@ impl Directory {
         if let Some(member) = self.find(serial) {
             member.lag = lag::judge(limit, &standby, &readings, advanced, member.lag);
             member.pod.lag.set(&member.lag);
+            // The lag is an estimate between two positions of the primary, so a standby that has stopped may seem to be
+            // within the limit until the next periodic probe after that.
+            if let Some(exceeds_in) = member.lag.exceeds_in.filter(|time| *time < probe_interval) {
+                probe_after(&member.pod, exceeds_in.max(lag::GRACE));
+            }
         }
         self.readings = readings;
         self.report_lateness(Instant::now());
@@ -193,16 +199,17 @@ impl Directory {
         self.readings.extend(reading);
         let suspects = |member: &&Member| member.standby().is_some_and(|it| limit.may_be_exceeded(&it, &self.readings));
         for member in self.members.all().iter().filter(suspects) {
-            probe_after_grace(&member.pod);
+            // WAL that the standby has not replayed by then counts as lag.
+            probe_after(&member.pod, lag::GRACE);
         }
     }
 }
 
-/// Probes a standby after the grace period, because WAL that the standby has not replayed by then counts as lag.
-fn probe_after_grace(pod: &Arc<Pod>) {
+/// Probes a Pod after `delay`.
+fn probe_after(pod: &Arc<Pod>, delay: Duration) {
     let weak = Arc::downgrade(pod);
     drop(pod.shared().runtime.spawn(async move {
-        sleep(lag::GRACE).await;
+        sleep(delay).await;
         if let Some(pod) = weak.upgrade() {
             pod.probe_wanted.notify_one();
         }
