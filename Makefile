@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
-.PHONY: help demo facts failover-table loom matrix outcomes peers package screenshots test trials soak fuzz bench bench-once lint
+.PHONY: help demo facts failover-table fips loom matrix outcomes peers package screenshots test trials soak fuzz bench bench-once lint
 .PHONY: components fuzzer programs
 
 # Every benchmark in benches/: each file, and each folder with a main.rs and no Cargo.toml.
@@ -70,6 +70,13 @@ outcomes: export PODPOOL_CASES := 40000
 outcomes: programs ## Compare the reported outcomes of 20,000 writes under faults with the rows on the servers
 	cargo test --all-features --test outcomes -- --nocapture --test-threads 1
 	cargo test --all-features --lib work_is_never_judged -- --nocapture
+
+fips: programs ## Build an application with the validated module of aws-lc-rs and connect it; needs cmake and Go
+	@for program in cmake go; do \
+	    command -v $$program >/dev/null || { echo "error: $$program is missing; aws-lc-fips-sys needs it" >&2; exit 1; }; \
+	done
+	cargo run --locked --manifest-path tests/fips/Cargo.toml
+	cargo run --locked --manifest-path tests/fips/Cargo.toml --no-default-features
 
 matrix: ## Run tests against PostgreSQL 14, 15, 16, 17 and 18; print one row per version; needs npm
 	@scripts/matrix
