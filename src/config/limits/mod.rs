@@ -80,13 +80,14 @@ pub struct Limits {
     pub statement_cache_size: usize,
     /// Handling of session state when a connection is returned. [`Reset::Auto`] by default.
     pub reset: Reset,
-    /// Minimum number of idle connections to each Pod. 0 to `pool_size`; default [`MIN_IDLE`](Self::MIN_IDLE), 1.
+    /// Minimum number of open connections to each Pod, which stay open even if no caller uses them. More are opened
+    /// when callers need them. 0 to `pool_size`; default [`MIN_IDLE`](Self::MIN_IDLE), 1.
     pub min_idle: usize,
     /// Maximum age of a connection. The maximum age of each connection is shortened by a random 0 to 10 %, so that
     /// connections that were opened together are not closed together. 1 s to 365 d; default
     /// [`MAX_LIFETIME`](Self::MAX_LIFETIME), 30 min.
     pub max_lifetime: Duration,
-    /// Time after which an idle connection in excess of `min_idle` is closed. 1 s to 365 d; default
+    /// Time after which an idle connection is closed if more than `min_idle` are open. 1 s to 365 d; default
     /// [`IDLE_TIMEOUT`](Self::IDLE_TIMEOUT), 10 min.
     pub idle_timeout: Duration,
     /// Idle time after which a connection is pinged before it is checked out. 0 to 1 h; default

@@ -1,4 +1,4 @@
-//! The opener: the only task that opens connections, for waiting callers and to keep `min_idle` connections idle.
+//! The opener: the only task that opens connections, for waiting callers and to keep `min_idle` connections open.
 //!
 //! These events wake the task: a new waiter that a new connection could serve, a checkout that found no idle connection
 //! to its Pod, the end of a dial, a released connection permit, a probe that failed permanently, a new division of
@@ -107,18 +107,19 @@ fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
     let permits = pod.permits();
     let openings = pod.openings();
     // Only a Pod that is healthy, not suspect, not fenced, not detached, not drained and used for callers is kept at
-    // `min_idle` idle connections. The probe of a suspect Pod shows whether its server still accepts connections; many
+    // `min_idle` open connections. The probe of a suspect Pod shows whether its server still accepts connections; many
     // clients may have lost their connections to it at the same moment.
     let in_use = health.is_usable() && !health.suspect && health.warm && !pod.slot.is_closed();
-    let missed = usize::from(pod.take_missed() && permits > 0);
+    let missed = pod.take_missed() && permits > 0;
     // After a failed dial, connections are opened only for waiters while there are any. The server may have no free
     // connection slots, and connections opened ahead of demand would take slots from other clients.
     let is_pressed = is_failing && pod.slot.serves(pod.shared().waiters.waiting());
-    let lacking = if in_use { pod.shared().limits.min_idle.saturating_sub(pod.idle()) } else { 0 };
+    let lacking = if in_use { pod.shared().limits.min_idle.saturating_sub(pod.open()) } else { 0 };
     PodState {
         targets: pod.slot.targets(),
         permits,
-        deficit: if is_pressed { 0 } else { lacking.max(missed) },
+        lacking: if is_pressed { 0 } else { lacking },
+        missed: missed && !is_pressed,
         openings,
         borrowed: pod.borrowed_since(),
         not_before: pings_pending_since.map(|since| since + ping::OPEN_AFTER).into_iter().chain(backoff).max(),

@@ -5,7 +5,7 @@
 //! waiter. An opening needs a free permit of the Pod and of the pool, must stay within the limits on concurrent
 //! handshakes, and must not start during the Pod's backoff. An opening older than [`SLOW`] no longer covers a waiter:
 //! the waiter gets a second opening, to another Pod if possible. A Pod also has a *deficit*: the number of connections
-//! that it lacks to reach `min_idle` idle connections, or 1 if a checkout chose the Pod and found no idle connection.
+//! that it lacks to have `min_idle` open connections, or 1 if a checkout chose the Pod and found no idle connection.
 //!
 //! With `N` = waiters + deficits, a plan adds at most `N` openings. It never raises the total above `2 N`, which counts
 //! only openings to Pods that can serve a waiter or have a deficit: slow dials to other Pods delay no waiter.
@@ -30,8 +30,12 @@ pub(crate) struct PodState {
     /// Time since which a probe uses an idle connection. Until the probe is slow, the connection covers a waiter like
     /// an opening, because it will be idle again.
     pub(crate) borrowed: Option<Instant>,
-    /// Number of connections to open in addition to those that are opened for waiters.
-    pub(crate) deficit: usize,
+    /// Number of connections that the Pod lacks to have `min_idle` open ones. Connections that are opened for waiters
+    /// count.
+    pub(crate) lacking: usize,
+    /// True if a checkout chose the Pod and found no idle connection. One connection is opened in addition to those
+    /// that are opened for waiters.
+    pub(crate) missed: bool,
     /// Earliest time of the next dial: the end of the backoff, or the end of the grace period that follows an overdue
     /// ping.
     pub(crate) not_before: Option<Instant>,
@@ -44,7 +48,11 @@ impl PodState {
     /// Returns true if a connection to the Pod is needed: the Pod can serve one of the `waiting` classes, or has a
     /// deficit.
     fn is_wanted(&self, waiting: u32) -> bool {
-        self.targets & waiting != 0 || self.deficit > 0
+        self.targets & waiting != 0 || self.deficit() > 0
+    }
+
+    fn deficit(&self) -> usize {
+        self.lacking.max(usize::from(self.missed))
     }
 
     /// Returns the start times of the openings, and of the probe that uses an idle connection.
@@ -111,7 +119,7 @@ pub(crate) fn plan(
     let waiting = (0..CLASSES).filter(|class| waiters[*class] > 0).fold(0, |mask, class| mask | 1 << class);
     let is_wanted = |pod: &&PodState| pod.is_wanted(waiting);
     let wanted_under_way: usize = pods.iter().filter(is_wanted).map(|pod| pod.openings.len()).sum();
-    let wanted: usize = waiters.iter().sum::<usize>() + pods.iter().map(|pod| pod.deficit).sum::<usize>();
+    let wanted: usize = waiters.iter().sum::<usize>() + pods.iter().map(PodState::deficit).sum::<usize>();
     let mut planner = Planner {
         now,
         pods,
@@ -171,10 +179,11 @@ impl Planner<'_> {
 
     /// Opens the connections that Pods lack, round-robin: one connection per Pod and round.
     fn cover_deficits(&mut self) {
-        let mut deficits: Vec<_> = self.pods.iter().map(|pod| pod.deficit).collect();
-        for (deficit, young) in deficits.iter_mut().zip(&self.young) {
-            *deficit = deficit.saturating_sub(*young);
-        }
+        let deficit = |(pod, state): (usize, &PodState)| {
+            let missed = usize::from(state.missed).saturating_sub(self.young[pod]);
+            missed.max(state.lacking.saturating_sub(self.total[pod]))
+        };
+        let mut deficits: Vec<_> = self.pods.iter().enumerate().map(deficit).collect();
         loop {
             let mut opened = false;
             for (pod, deficit) in deficits.iter_mut().enumerate() {

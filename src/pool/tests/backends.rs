@@ -26,7 +26,7 @@ use crate::{
 /// Time after which all connections have been opened.
 const SETTLED: Duration = Duration::from_secs(20);
 /// Time for which the sessions are counted.
-const WATCHED: Duration = Duration::from_secs(20);
+const WATCHED: Duration = Duration::from_secs(40);
 
 /// The open sessions of one server.
 #[derive(Clone, Copy, Debug, Default)]
@@ -142,6 +142,16 @@ async fn serve(mut stream: DuplexStream, servers: Servers, pod: usize) -> io::Re
     }
 }
 
+/// Runs one caller: on average one statement per second, one after the other.
+async fn call(pool: Pool, target: Target, seed: usize) {
+    let mut random = fastrand::Rng::with_seed(seed as u64);
+    loop {
+        sleep(Duration::from_secs(1).mul_f64(-random.f64().max(1e-9).ln())).await;
+        let client = pool.get_for(target).await.expect("a connection");
+        client.simple_query("SELECT 1").await.expect("the statement succeeds");
+    }
+}
+
 /// Starts a client whose callers have requested these targets. The callers hold no connections, but if they have
 /// requested a primary, they write.
 fn start(client: usize, limits: Limits, servers: &Servers, targets: &'static [Target]) -> Pool {
@@ -174,12 +184,15 @@ fn start(client: usize, limits: Limits, servers: &Servers, targets: &'static [Ta
 }
 
 /// Asserts that the sessions on each server, those of probes included, stay within 1.05 times the number of clients
-/// times `min_idle`.
-fn assert_bounded(name: &str, limits: Limits, targets: &'static [Target]) {
+/// times `min_idle`. If `with_callers` is true, each client has one caller for each target.
+fn assert_bounded(name: &str, limits: Limits, targets: &'static [Target], with_callers: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(async {
         let (servers, clients) = (Servers::default(), clients());
         let pools: Vec<_> = (0..clients).map(|client| start(client, limits, &servers, targets)).collect();
+        let calls = pools.iter().flat_map(|pool| targets.iter().map(move |target| (pool.clone(), *target)));
+        let calls = calls.enumerate().filter(|_| with_callers);
+        let callers: Vec<_> = calls.map(|(i, (pool, target))| tokio::spawn(call(pool, target, i))).collect();
         sleep(SETTLED).await;
         let watched = Instant::now();
         let (mut most, mut probes, mut least) = (0, 0, usize::MAX);
@@ -202,6 +215,7 @@ fn assert_bounded(name: &str, limits: Limits, targets: &'static [Target]) {
         );
         assert!(scaled(most) as f64 <= limit, "{most} sessions from {clients} clients");
         assert!(least > 0, "no client is connected");
+        callers.iter().for_each(tokio::task::JoinHandle::abort);
         drop(pools);
     });
 }
@@ -210,12 +224,33 @@ fn assert_bounded(name: &str, limits: Limits, targets: &'static [Target]) {
 fn clients_of_all_pods_keep_min_idle_sessions_on_each() {
     for min_idle in [1, 2] {
         let limits = Limits { min_idle, ..Limits::default() };
-        assert_bounded("all Pods", limits, &[Target::ReadWrite, Target::Any]);
+        assert_bounded("all Pods", limits, &[Target::ReadWrite, Target::Any], false);
     }
+}
+
+#[test]
+fn clients_whose_statements_do_not_overlap_keep_min_idle_sessions_on_each_pod() {
+    assert_bounded(
+        "all Pods, a reader and a writer per client",
+        Limits::default(),
+        &[Target::ReadWrite, Target::Standby],
+        true,
+    );
 }
 
 #[test]
 fn clients_that_measure_lag_keep_one_session_on_a_primary_outside_their_subset() {
     let limits = Limits { subset_size: Some(3), max_lag: Some(Duration::from_secs(10)), ..Limits::default() };
-    assert_bounded("subset of 3 with `max_lag`, without writers", limits, &[Target::Any]);
+    assert_bounded("subset of 3 with `max_lag`, without writers", limits, &[Target::Any], false);
+}
+
+#[test]
+fn clients_that_write_keep_min_idle_sessions_on_a_primary_outside_their_subset() {
+    let limits = Limits { subset_size: Some(3), ..Limits::default() };
+    assert_bounded(
+        "subset of 3, a reader and a writer per client",
+        limits,
+        &[Target::ReadWrite, Target::Standby],
+        true,
+    );
 }

@@ -137,7 +137,8 @@ impl World {
             permits: pod.size.get().saturating_sub(pod.open.get()),
             openings: pod.dials.borrow().iter().map(|(start, _)| *start).collect(),
             borrowed: None,
-            deficit: 0,
+            lacking: 0,
+            missed: false,
             not_before: pod.failure.borrow().not_before(self.now),
             unresponsive: false,
         };

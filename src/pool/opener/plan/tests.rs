@@ -100,11 +100,21 @@ fn prefers_pods_without_an_overdue_ping() {
 fn covers_deficits_after_waiters() {
     let now = Instant::now();
     let mut pods = [pod(&[Target::Any], 8), pod(&[Target::Any], 8), pod(&[Target::Any], 8)];
-    pods.iter_mut().for_each(|pod| pod.deficit = 1);
+    pods.iter_mut().for_each(|pod| pod.missed = true);
     let limits = Limits { total: 3, ..LIMITS };
     assert_eq!(first(now, &pods, &[(Target::Any, 1)], limits).open, [0, 0, 1]);
     pods[2].openings = vec![now];
     assert_eq!(first(now, &pods, &[], LIMITS).open, [0, 1]);
+}
+
+#[test]
+fn connections_for_waiters_count_towards_the_minimum() {
+    let now = Instant::now();
+    let mut pods = [pod(&[Target::Any], 8), pod(&[Target::Any], 8)];
+    pods.iter_mut().for_each(|pod| pod.lacking = 1);
+    assert_eq!(first(now, &pods, &[(Target::Any, 1)], LIMITS).open, [0, 1]);
+    pods[0].openings = vec![now];
+    assert_eq!(first(now, &pods, &[(Target::Any, 1)], LIMITS).open, [1]);
 }
 
 #[test]
@@ -125,9 +135,10 @@ fn slow_openings_to_pods_that_serve_no_waiter_delay_no_waiter() {
     assert_eq!(first(now, &pods, &[(Target::Primary, 1)], LIMITS).open, [3]);
 }
 
-fn pods() -> impl Strategy<Value = Vec<(u32, usize, Vec<u64>, usize, bool, bool)>> {
+fn pods() -> impl Strategy<Value = Vec<(u32, usize, Vec<u64>, (usize, bool), bool, bool)>> {
     let openings = prop::collection::vec(0u64..500, 0..3);
-    prop::collection::vec((0..=Target::ALL_BITS, 0usize..6, openings, 0usize..3, any::<bool>(), any::<bool>()), 0..6)
+    let deficit = (0usize..3, any::<bool>());
+    prop::collection::vec((0..=Target::ALL_BITS, 0usize..6, openings, deficit, any::<bool>(), any::<bool>()), 0..6)
 }
 
 proptest! {
@@ -144,7 +155,8 @@ proptest! {
             permits,
             openings: ages.into_iter().map(|age| now - Duration::from_millis(age)).collect(),
             borrowed: None,
-            deficit,
+            lacking: deficit.0,
+            missed: deficit.1,
             not_before: in_backoff.then_some(now + SLOW),
             unresponsive,
         }).collect();
@@ -157,9 +169,9 @@ proptest! {
         let plan = plan(now, &pods, &waiters, limits, &mut choose);
         let young = |pod: &PodState| pod.openings.iter().filter(|start| **start + SLOW > now).count();
         let before: usize = pods.iter().map(|pod| pod.openings.len()).sum();
-        let wanted: usize = waiters.iter().sum::<usize>() + pods.iter().map(|pod| pod.deficit).sum::<usize>();
+        let wanted: usize = waiters.iter().sum::<usize>() + pods.iter().map(PodState::deficit).sum::<usize>();
         let waiting = (0..CLASSES).filter(|class| waiters[*class] > 0).fold(0, |mask, class| mask | 1 << class);
-        let is_wanted = |pod: &&PodState| pod.targets & waiting != 0 || pod.deficit > 0;
+        let is_wanted = |pod: &&PodState| pod.targets & waiting != 0 || pod.deficit() > 0;
         let wanted_before: usize = pods.iter().filter(is_wanted).map(|pod| pod.openings.len()).sum();
         if !plan.open.is_empty() {
             prop_assert!(wanted_before + plan.open.len() <= 2 * wanted, "{plan:?}");
