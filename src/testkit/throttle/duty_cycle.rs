@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
+    time::Instant,
 };
 
 use rustix::process::Signal;
@@ -65,21 +66,25 @@ impl DutyCycle {
         });
         let signaler = std::thread::spawn({
             let shared = shared.clone();
-            move || shared.run(CYCLE.mul_f64(share))
+            move || shared.run(share)
         });
         Self { shared, scanner: scanner.abort_handle(), signaler: Some(signaler) }
     }
 }
 
 impl Shared {
-    /// Runs cycles until `stop` is set. `running` is the part of each cycle in which the processes run.
-    fn run(&self, running: Duration) {
+    /// Runs cycles until `stop` is set. `share` is the part of each cycle in which the processes run. If this thread
+    /// wakes up late on a busy machine, the processes run for too long, so they are then stopped for longer.
+    fn run(&self, share: f64) {
+        let mut ran = CYCLE.mul_f64(share);
         // Relaxed: the flag orders no other memory access.
         while !self.stop.load(Ordering::Relaxed) {
             self.signal(Signal::STOP);
-            std::thread::sleep(CYCLE - running);
+            std::thread::sleep(ran.mul_f64(1.0 / share - 1.0));
             self.signal(Signal::CONT);
-            std::thread::sleep(running);
+            let resumed = Instant::now();
+            std::thread::sleep(CYCLE.mul_f64(share));
+            ran = resumed.elapsed();
         }
     }
 
