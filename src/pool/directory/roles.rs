@@ -13,6 +13,7 @@ use crate::{
         lag::{self, Limit, Reading},
     },
     pool::pod::Pod,
+    system::spawn_on,
     time::{Duration, Instant},
 };
 
@@ -201,7 +202,7 @@ impl Directory {
 /// Probes a standby after the grace period, because WAL that the standby has not replayed by then counts as lag.
 fn probe_after_grace(pod: &Arc<Pod>) {
     let weak = Arc::downgrade(pod);
-    drop(pod.shared().runtime.spawn(async move {
+    drop(spawn_on(&pod.shared().runtime, async move {
         sleep(lag::GRACE).await;
         if let Some(pod) = weak.upgrade() {
             pod.probe_wanted.notify_one();
