@@ -185,6 +185,7 @@ pub mod metrics;
 mod observer;
 mod pool;
 mod sync;
+mod system;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod time;
@@ -200,6 +201,8 @@ pub use event::{EVENT_CAPACITY, Event, Events, Lagged};
 pub use health::State;
 pub use observer::Observer;
 pub use pool::{Builder, Client, CounterStatus, EndpointStatus, Pool, RETRIES, ResolveStatus, Status};
+#[cfg(podpool_simulation)]
+pub use system::simulation;
 pub use tokio_postgres;
 pub use wire::{
     AuthError, AuthRefusal, CancelToken, Class, Credentials, CredentialsError, CredentialsRequest, ProvideCredentials,

@@ -21,11 +21,3 @@ pub(crate) use loom::sync::{
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
-
-/// Returns a number that is unique in this process and greater than all numbers returned before.
-pub(crate) fn unique() -> u64 {
-    // This atomic is the standard library's even in loom tests, because no memory ordering depends on the counter.
-    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-    // Relaxed: the counter guards no other data, and the modifications of a single atomic have a total order.
-    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-}

@@ -6,9 +6,7 @@
 //! [`Rng::below`] is used instead of `fastrand`'s own function, which rejects some numbers in a loop to avoid a bias
 //! that is far too small to matter here, and which panics if the bound is 0.
 
-use rand::{TryRng as _, rngs::SysRng};
-
-use crate::sync::unique;
+use crate::system::{random, unique};
 
 /// A small and fast random number generator. Not for cryptography.
 #[derive(Clone, Debug)]
@@ -23,9 +21,8 @@ impl Rng {
 
     /// Creates a generator with a seed from the operating system.
     pub(crate) fn from_os() -> Self {
-        // Does not use `rand::rng()`, whose thread-local state may already be destroyed while a thread exits. If the
-        // operating system provides no random numbers, a counter at least gives each generator a different seed.
-        Self::seeded(SysRng.try_next_u64().unwrap_or_else(|_| unique()))
+        // If the operating system provides no random numbers, a counter at least gives each generator a different seed.
+        Self::seeded(random::seed().unwrap_or_else(unique))
     }
 
     /// Returns a uniformly distributed number below `bound`, or 0 if `bound` is 0.

@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use hickory_resolver::proto::rr::{Name, RecordType};
-use tokio::{task::JoinSet, time::sleep_until};
+use tokio::time::sleep_until;
 
 use super::{
     error::ServerError,
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     endpoint::Endpoint,
+    system::JoinSet,
     time::{Duration, Instant},
 };
 

@@ -15,10 +15,7 @@ use hickory_resolver::{
     net::NetError,
     proto::rr::{Name, RecordType},
 };
-use tokio::{
-    task::JoinSet,
-    time::{sleep_until, timeout},
-};
+use tokio::time::{sleep_until, timeout};
 
 use super::{
     error::{ResolveErrorKind, ServerError},
@@ -30,6 +27,7 @@ use super::{
 };
 use crate::{
     sync::{Mutex, lock},
+    system::JoinSet,
     time::{Duration, Instant},
 };
 

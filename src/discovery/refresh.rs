@@ -22,6 +22,7 @@ use super::{
 use crate::{
     error::BoxError,
     sync::{Mutex, lock},
+    system::random,
     time::{Duration, Instant},
 };
 
@@ -162,7 +163,7 @@ impl LookupState {
         servers: &Arc<NameServers>,
     ) -> Result<bool, Vec<ServerError>> {
         let Some(domain) = &candidate.external_domain else { return Ok(false) };
-        let random = format!("podpool-{:016x}", rand::rng().random::<u64>());
+        let random = format!("podpool-{:016x}", random::rng().random::<u64>());
         let Ok(random) = domain.prepend_label(random) else { return Ok(false) };
         let (name, kind) = match &self.prefix {
             Some(prefix) => (prefix.clone().append_domain(&random).unwrap_or(random), RecordType::SRV),

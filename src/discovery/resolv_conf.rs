@@ -5,14 +5,15 @@
 //! and `RES_OPTIONS`.
 
 use std::{
-    fs, io,
+    io,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
 use hickory_resolver::proto::rr::Name;
+
+use crate::system::{fs, spawn_blocking};
 
 /// Maximum value of `ndots` (resolv.conf(5)).
 const MAX_NDOTS: usize = 15;
@@ -79,18 +80,10 @@ pub(super) struct WatchedFile {
     path: PathBuf,
     /// True if a file without name servers is unusable.
     needs_servers: bool,
-    stamp: Option<Stamp>,
+    stamp: Option<fs::Version>,
     conf: Option<Arc<ResolvConf>>,
     /// True if a warning was logged since the file was last usable. Limits the log to one warning per outage.
     warned: bool,
-}
-
-/// The metadata of a file. If the metadata differs from the stored metadata, the file has changed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    length: u64,
-    inode: u64,
 }
 
 impl WatchedFile {
@@ -101,8 +94,8 @@ impl WatchedFile {
     /// Returns the content of the file. Re-reads the file first if its metadata has changed. Fails only if the file was
     /// never usable.
     pub(super) async fn current(&mut self) -> io::Result<Arc<ResolvConf>> {
-        let (path, stamp) = (self.path.clone(), self.stamp.clone());
-        let read = tokio::task::spawn_blocking(move || read_if_changed(&path, stamp.as_ref())).await;
+        let (path, stamp) = (self.path.clone(), self.stamp);
+        let read = spawn_blocking(move || read_if_changed(&path, stamp.as_ref())).await;
         let error = match read.map_err(io::Error::other).and_then(|read| read) {
             Ok(None) => None,
             Ok(Some((stamp, bytes))) => {
@@ -137,26 +130,16 @@ impl WatchedFile {
     }
 }
 
-fn read_if_changed(path: &Path, known: Option<&Stamp>) -> io::Result<Option<(Stamp, Vec<u8>)>> {
+fn read_if_changed(path: &Path, known: Option<&fs::Version>) -> io::Result<Option<(fs::Version, Vec<u8>)>> {
     use io::Read as _;
 
-    let stamp = Stamp::of(&fs::metadata(path)?);
+    let stamp = fs::metadata(path)?.version;
     if known == Some(&stamp) {
         return Ok(None);
     }
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(Some((stamp, bytes)))
-}
-
-impl Stamp {
-    fn of(meta: &fs::Metadata) -> Self {
-        #[cfg(unix)]
-        let inode = std::os::unix::fs::MetadataExt::ino(meta);
-        #[cfg(not(unix))]
-        let inode = 0;
-        Self { modified: meta.modified().ok(), length: meta.len(), inode }
-    }
 }
 
 #[cfg(test)]

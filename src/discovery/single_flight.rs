@@ -26,7 +26,10 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
-use crate::sync::{Mutex, lock};
+use crate::{
+    sync::{Mutex, lock},
+    system::spawn,
+};
 
 /// An operation that runs at most once at a time. Callers that arrive during a run receive the result of that run.
 ///
@@ -74,7 +77,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
                 None => {
                     let (sender, result) = watch::channel(None);
                     let previous = current.task.take();
-                    let task = tokio::spawn(async move {
+                    let task = spawn(async move {
                         if let Some(previous) = previous {
                             // Wait only until the previous task has ended. The result of that task is not used here.
                             let _ = previous.await;

@@ -6,14 +6,14 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use hickory_resolver::proto::rr::{Name, RecordType};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::sync::Semaphore;
 
 use super::{
     error::ServerError,
     query::{Found, QueryContext},
     records::Service,
 };
-use crate::{endpoint::Endpoint, time::Duration};
+use crate::{endpoint::Endpoint, system::JoinSet, time::Duration};
 
 /// Maximum number of concurrent queries for the addresses of SRV targets.
 const MAX_CONCURRENT: usize = 16;

@@ -2,8 +2,8 @@
 //!
 //! They differ from hickory's tokio sockets in two ways:
 //!
-//! - Each UDP socket is connected to its name server. The kernel then drops packets from other sources, and reports a
-//!   closed port immediately (ICMP port unreachable becomes "connection refused") rather than after the full timeout.
+//! - Each UDP socket is connected to its name server. Packets from other sources are dropped, and a closed port is
+//!   reported immediately rather than after the full timeout.
 //! - Each UDP packet is sent only when the [`RateLimit`] admits it.
 
 use std::{
@@ -15,23 +15,23 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioHandle, TokioRuntimeProvider, TokioTime};
-use tokio::{
-    io::{Interest, ReadBuf},
-    net::UdpSocket,
-    time::{Sleep, sleep_until},
-};
+use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, Spawn, TokioTime, iocompat::AsyncIoTokioAsStd};
+use tokio::time::{Sleep, sleep_until, timeout};
 
 use super::rate_limit::RateLimit;
 use crate::{
     sync::{Mutex, lock},
+    system::{Datagram, JoinSet, SocketOptions, TcpStream, connect},
     time::{Duration, Instant},
 };
+
+/// Time limit for a TCP connection if hickory passes none.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A hickory runtime that opens the sockets for one name server.
 #[derive(Clone)]
 pub(super) struct Sockets {
-    tokio: TokioRuntimeProvider,
+    tasks: Tasks,
     rate_limit: Arc<Mutex<RateLimit>>,
     last_error: LastSocketError,
 }
@@ -42,28 +42,47 @@ pub(super) type LastSocketError = Arc<Mutex<Option<io::Error>>>;
 
 impl Sockets {
     pub(super) fn new(rate_limit: Arc<Mutex<RateLimit>>, last_error: LastSocketError) -> Self {
-        Self { tokio: TokioRuntimeProvider::new(), rate_limit, last_error }
+        Self { tasks: Tasks::default(), rate_limit, last_error }
+    }
+}
+
+/// The background tasks of the connections to one name server. They are aborted when the last copy is dropped.
+#[derive(Clone, Default)]
+pub(super) struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+impl Spawn for Tasks {
+    fn spawn_bg(&mut self, future: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = lock(&self.0);
+        tasks.spawn(future);
+        while tasks.try_join_next().is_some() {}
     }
 }
 
 impl RuntimeProvider for Sockets {
-    type Handle = TokioHandle;
+    type Handle = Tasks;
     type Timer = TokioTime;
     type Udp = ConnectedUdp;
-    type Tcp = <TokioRuntimeProvider as RuntimeProvider>::Tcp;
+    type Tcp = AsyncIoTokioAsStd<TcpStream>;
 
     fn create_handle(&self) -> Self::Handle {
-        self.tokio.create_handle()
+        self.tasks.clone()
     }
 
     fn connect_tcp(
         &self,
         server: SocketAddr,
         local: Option<SocketAddr>,
-        timeout: Option<Duration>,
+        limit: Option<Duration>,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Tcp>>>> {
-        let (last_error, connecting) = (self.last_error.clone(), self.tokio.connect_tcp(server, local, timeout));
-        Box::pin(async move { connecting.await.inspect_err(|error| record(&last_error, error)) })
+        let last_error = self.last_error.clone();
+        Box::pin(async move {
+            let options = SocketOptions { local, ..SocketOptions::default() };
+            let connected = match timeout(limit.unwrap_or(CONNECT_TIMEOUT), connect(server, &options)).await {
+                Ok(connected) => connected,
+                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "TCP connect timed out")),
+            };
+            connected.map(AsyncIoTokioAsStd).inspect_err(|error| record(&last_error, error))
+        })
     }
 
     fn bind_udp(
@@ -73,24 +92,20 @@ impl RuntimeProvider for Sockets {
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Udp>>>> {
         let (rate_limit, last_error) = (self.rate_limit.clone(), self.last_error.clone());
         Box::pin(async move {
-            let socket = UdpSocket::bind(local).await.inspect_err(|error| record(&last_error, error))?;
-            socket.connect(server).await.inspect_err(|error| record(&last_error, error))?;
-            let socket = Arc::new(socket);
-            let error = Mutex::new(Box::pin(socket_error(socket.clone())) as Pin<Box<_>>);
+            let opened = Datagram::bind_connected(local, server).await;
+            let socket = opened.inspect_err(|error| record(&last_error, error))?;
             let admission = Mutex::new(Admission::NotRequested);
-            Ok(ConnectedUdp { socket, server, rate_limit, last_error, error, admission })
+            Ok(ConnectedUdp { socket, server, rate_limit, last_error, admission })
         })
     }
 }
 
 /// A UDP socket that is connected to one name server. hickory opens a new socket for each packet.
 pub(super) struct ConnectedUdp {
-    socket: Arc<UdpSocket>,
+    socket: Datagram,
     server: SocketAddr,
     rate_limit: Arc<Mutex<RateLimit>>,
     last_error: LastSocketError,
-    /// Future that resolves to an error reported by ICMP. Waiting for readability alone does not detect such an error.
-    error: Mutex<Pin<Box<dyn Future<Output = io::Error> + Send>>>,
     admission: Mutex<Admission>,
 }
 
@@ -110,35 +125,12 @@ fn record(last_error: &LastSocketError, error: &io::Error) {
     *lock(last_error) = Some(copy);
 }
 
-/// Waits for the socket's first error, such as "connection refused" from a closed port.
-async fn socket_error(socket: Arc<UdpSocket>) -> io::Error {
-    loop {
-        let result = match socket.ready(Interest::ERROR).await {
-            Ok(_) => socket.try_io(Interest::ERROR, || match socket.take_error()? {
-                Some(error) => Ok(error),
-                None => Err(io::ErrorKind::WouldBlock.into()),
-            }),
-            Err(error) => return error,
-        };
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Ok(error) | Err(error) => return error,
-        }
-    }
-}
-
 impl DnsUdpSocket for ConnectedUdp {
     type Time = TokioTime;
 
     fn poll_recv_from(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<(usize, SocketAddr)>> {
-        let mut buf = ReadBuf::new(buf);
-        let failed = match self.socket.poll_recv(cx, &mut buf) {
-            Poll::Ready(Ok(())) => return Poll::Ready(Ok((buf.filled().len(), self.server))),
-            Poll::Ready(Err(error)) => error,
-            Poll::Pending => ready!(lock(&self.error).as_mut().poll(cx)),
-        };
-        record(&self.last_error, &failed);
-        Poll::Ready(Err(failed))
+        let received = ready!(self.socket.poll_recv(cx, buf)).inspect_err(|error| record(&self.last_error, error));
+        Poll::Ready(received.map(|length| (length, self.server)))
     }
 
     fn poll_send_to(&self, cx: &mut Context<'_>, packet: &[u8], _: SocketAddr) -> Poll<io::Result<usize>> {
@@ -160,6 +152,8 @@ impl DnsUdpSocket for ConnectedUdp {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UdpSocket;
+
     use super::*;
 
     #[tokio::test]

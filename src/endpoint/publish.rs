@@ -27,7 +27,10 @@
 //!   each thread has to store a handle too.
 //! * `tokio::sync::watch`: each read takes a shared lock, on which readers contend.
 
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock, unique};
+use crate::{
+    sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock},
+    system::unique,
+};
 
 /// A published value, which can be replaced.
 #[derive(Debug)]

@@ -9,7 +9,6 @@ use std::{
 };
 
 use tokio::{
-    net::TcpStream,
     runtime::Handle,
     sync::{Notify, Semaphore, mpsc},
 };
@@ -46,6 +45,7 @@ use crate::{
     health::local::LocalHealth,
     observer::{self, Observer},
     sync::Mutex,
+    system::{TcpStream, spawn_on, thread},
     time::Instant,
     unwind::PanicSource,
     wire::{
@@ -209,19 +209,19 @@ impl Builder {
             lookups: FrequentLookups::default(),
             connection_closed: Notify::new(),
         });
-        if runtime.metrics().num_workers() == 1 {
+        if thread::AVAILABLE && runtime.metrics().num_workers() == 1 {
             clock::ticker::register(&shared);
         }
         for observer in observers {
             // The observer's task ends when the event channel is closed.
-            drop(runtime.spawn(observer::run(observer, events.subscribe(), events.clone())));
+            drop(spawn_on(&runtime, observer::run(observer, events.subscribe(), events.clone())));
         }
         let inner = Arc::new(Inner::new(config, shared.clone(), chooser, resolver.clone(), View::empty()));
         let (close, closing) = mpsc::unbounded_channel();
         let directory = Directory::new(inner.clone(), subset);
         let tasks = Tasks {
-            alarms: runtime.spawn(alarms::run(alarms)).abort_handle(),
-            directory: runtime.spawn(directory.run(messages, closing)).abort_handle(),
+            alarms: spawn_on(&runtime, alarms::run(alarms)).abort_handle(),
+            directory: spawn_on(&runtime, directory.run(messages, closing)).abort_handle(),
             opener: supervise::spawn(&shared, PanicSource::Opener, {
                 let inner = inner.clone();
                 move || opener::run(inner.clone())

@@ -6,6 +6,7 @@ use tokio::{task::AbortHandle, time::sleep};
 
 use super::pod::shared::Shared;
 use crate::{
+    system::{random, spawn_on},
     time::{Duration, Instant},
     unwind::{PanicSource, catch_async},
 };
@@ -38,10 +39,10 @@ where
                 if started.elapsed() > STABLE_AFTER {
                     backoff = BACKOFF_MIN;
                 }
-                sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
+                sleep(backoff.mul_f64(random::range(0.5..1.0))).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
         }
     };
-    shared.runtime.spawn(supervised).abort_handle()
+    spawn_on(&shared.runtime, supervised).abort_handle()
 }

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     endpoint::Endpoint,
     error::{BoxError, Error, Kind, Phase},
+    system::{connect, spawn_on},
 };
 
 /// A handle that cancels the in-flight statement of one connection. It can be used from any task. The cancel request
@@ -49,7 +50,7 @@ impl CancelToken {
     /// [`Kind::Connect`] if the Pod cannot be reached, [`Kind::Tls`] if TLS fails, [`Kind::Timeout`] if the server does
     /// not accept the request in time, and [`Kind::Shutdown`] if the pool's runtime has shut down.
     pub async fn cancel(&self) -> Result<(), Error> {
-        match self.runtime.spawn(self.clone().request()).await {
+        match spawn_on(&self.runtime, self.clone().request()).await {
             Ok(result) => result,
             Err(error) => {
                 let message = "cannot cancel the statement: the pool's runtime has shut down";
@@ -73,7 +74,7 @@ impl CancelToken {
 
     async fn stages(&self, phase: &mut Phase) -> Result<(), BoxError> {
         let Dialer { socket, tls, .. } = &*self.dialer;
-        let socket = socket.connect(self.endpoint.address()).await?;
+        let socket = connect(self.endpoint.address(), socket).await?;
         // The request contains the connection's secret key, so it must not be sent in plain text if the connection was
         // encrypted.
         let encryption = if self.encrypted { Encryption::Required } else { Encryption::Plain };

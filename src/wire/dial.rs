@@ -7,7 +7,7 @@
 
 use std::{fmt, future::Future, net::SocketAddr, sync::Arc};
 
-use tokio::{net::TcpStream, task::AbortHandle, time::timeout_at};
+use tokio::{task::AbortHandle, time::timeout_at};
 use tokio_postgres::{
     Client, SimpleQueryMessage,
     config::{self, SslMode, SslNegotiation},
@@ -22,7 +22,7 @@ use super::{
     driver::Driver,
     login_security::LoginSecurity,
     record::{Record, RecordOwner},
-    socket_options::SocketOptions,
+    socket_options::socket_options,
     tap::Tap,
     tls::{Connector, Encryption, Established, Io, Tls},
 };
@@ -31,6 +31,7 @@ use crate::{
     endpoint::{Endpoint, Role},
     error::{BoxError, ConfigError, Phase},
     event::Emitter,
+    system::{SocketOptions, TcpStream, connect, spawn},
     time::{Duration, Instant},
 };
 
@@ -104,7 +105,7 @@ impl Dialer {
         });
         let tls = Tls::new(config, connector, events)?;
         let limits = config.limits();
-        let socket = SocketOptions::new(limits);
+        let socket = socket_options(limits);
         let probe_name = probe_name(config.application_name());
         let tracks_sessions = limits.reset == Reset::Auto;
         let (allowed_auth, timeout) = (config.allowed_auth(), limits.connect_timeout);
@@ -262,7 +263,7 @@ impl Dialer {
     }
 
     async fn tcp(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
-        let connected = self.socket.connect(address).await;
+        let connected = connect(address, &self.socket).await;
         connected.map_err(|error| DialError::new(Phase::Tcp, Class::NotReady, error.into()))
     }
 
@@ -301,7 +302,7 @@ impl Dialer {
             return Err(DialError::new(Phase::Startup, Class::NotReady, "the server did not accept the login".into()));
         };
         let security = LoginSecurity::new(*authentication, session);
-        let driver = tokio::spawn(Driver::new(connection, record.clone(), observer)).abort_handle();
+        let driver = spawn(Driver::new(connection, record.clone(), observer)).abort_handle();
         let dialled = Dialled { record: RecordOwner::new(record), client, driver, security };
         if dialled.record.role() == Role::Unknown {
             dialled.query_role().await.map_err(DialError::startup)?;

@@ -15,6 +15,7 @@ use tokio::time::timeout_at;
 use crate::{
     error::Phase,
     pool::pod::{Pod, client::Client, conn::Conn},
+    system::spawn_on,
     time::{Duration, Instant},
 };
 
@@ -52,7 +53,7 @@ pub(crate) fn finish_in_background(client: Client, limit: Instant) {
     let pod = object.pod().clone();
     pod.pending_pings.begin(Instant::now());
     let runtime = pod.shared().runtime.clone();
-    drop(runtime.spawn(run(PendingPing { pod, object: Some(object) }, limit)));
+    drop(spawn_on(&runtime, run(PendingPing { pod, object: Some(object) }, limit)));
 }
 
 async fn run(mut pending: PendingPing, limit: Instant) {

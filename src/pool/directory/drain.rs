@@ -23,6 +23,7 @@ use crate::{
         pod::{Pod, clock::TICK, prober::SUSPECT_INTERVAL},
         upkeep::watch::UnresponsiveDetector,
     },
+    system::{spawn, spawn_on},
     time::{Duration, Instant},
     wire::{CancelToken, connection_observer::ConnectionObserver},
 };
@@ -81,7 +82,7 @@ impl Drain {
         drop(member);
         pod.close();
         let unresponsive = Arc::new(AtomicBool::new(false));
-        let watcher = pod.shared().runtime.spawn(watch(pod.clone(), unresponsive.clone())).abort_handle();
+        let watcher = spawn_on(&pod.shared().runtime, watch(pod.clone(), unresponsive.clone())).abort_handle();
         self.pods.push(Draining { pod, deadline, unresponsive, watcher });
     }
 
@@ -104,7 +105,7 @@ impl Drain {
             if !drained && (now >= *deadline || unresponsive) {
                 if !unresponsive {
                     let tokens = pod.connections.cancel_tokens();
-                    cancelling.extend(tokens.into_iter().map(|token| tokio::spawn(cancel(token))));
+                    cancelling.extend(tokens.into_iter().map(|token| spawn(cancel(token))));
                 }
                 let connections = pod.connections.abort_all();
                 if connections > 0 {

@@ -13,6 +13,7 @@ use crate::{
         lag::{self, Limit, Reading},
     },
     pool::pod::Pod,
+    system::spawn_on,
     time::{Duration, Instant},
 };
 
@@ -208,7 +209,7 @@ impl Directory {
 /// Probes a Pod after `delay`.
 fn probe_after(pod: &Arc<Pod>, delay: Duration) {
     let weak = Arc::downgrade(pod);
-    drop(pod.shared().runtime.spawn(async move {
+    drop(spawn_on(&pod.shared().runtime, async move {
         sleep(delay).await;
         if let Some(pod) = weak.upgrade() {
             pod.probe_wanted.notify_one();

@@ -5,10 +5,7 @@
 //! keeps only the name and address, opens no connections and sends no probes. The algorithm is in
 //! [`balance::subset`](crate::balance::subset).
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::{
     Directory,
@@ -24,6 +21,7 @@ use crate::{
         connection_limit::{Demand, Division, max_pods},
         jitter::jittered,
     },
+    system::{random, unique},
     time::{Duration, Instant},
 };
 
@@ -83,7 +81,7 @@ impl Subset {
         }
         let ranking = match config.client_id() {
             Some(id) => Ranking::new(&id),
-            None => Ranking::new(&RandomState::new().hash_one(0)),
+            None => Ranking::new(&random::seed().unwrap_or_else(unique)),
         };
         Some(Self {
             ranking,

@@ -29,6 +29,7 @@ use tokio::{
 
 use crate::{
     sync::{Mutex, lock},
+    system::thread,
     time::Instant,
     unwind::catch,
 };
@@ -81,7 +82,7 @@ impl Alarms {
     }
 
     fn register(self: &Arc<Self>, at: Instant, waker: Waker) -> u64 {
-        let needs_watchdog = !self.drives_itself();
+        let needs_watchdog = thread::AVAILABLE && !self.drives_itself();
         let (number, is_first, watch) = {
             let mut state = lock(&self.state);
             state.next_number += 1;

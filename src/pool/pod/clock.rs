@@ -24,29 +24,28 @@ pub(crate) mod ticker;
 
 use std::{
     sync::{
-        Arc, LazyLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::{Wake, Waker},
 };
 
 use super::shared::Shared;
-use crate::time::{Duration, Instant, SystemInstant};
+use crate::{
+    system::clock,
+    time::{Duration, Instant},
+};
 
 /// Interval at which the upkeep task updates the clock, and thus the clock's resolution.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
-
-/// The start of the timeline of all coarse clocks in this process. With one timeline, a thread needs to remember only
-/// one verified time for all pools.
-#[allow(clippy::disallowed_methods, reason = "the start is used only as an offset; a paused clock does not apply")]
-static START: LazyLock<SystemInstant> = LazyLock::new(SystemInstant::now);
 
 /// A clock whose time is read with one atomic load.
 #[derive(Debug)]
 pub(crate) struct Clock {
     millis: AtomicU64,
     started: Instant,
-    /// The time at `started`, since the start of the timeline.
+    /// The time at `started`, on the timeline of all coarse clocks in this process. With one timeline, a thread needs
+    /// to remember only one verified time for all pools.
     offset: Duration,
     /// The time for which the machine had been suspended at `started`.
     suspended: Duration,
@@ -59,7 +58,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// Creates a clock that shows the current time.
     pub(crate) fn new() -> Self {
-        let offset = START.elapsed();
+        let offset = clock::since_start();
         Self {
             millis: AtomicU64::new(millis(offset)),
             started: Instant::now(),
@@ -112,22 +111,10 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// Returns the total time for which the machine has been suspended since it was booted.
-#[cfg(any(target_os = "linux", target_os = "android"))]
 fn suspended() -> Duration {
-    use nix::time::{ClockId, clock_gettime};
-
-    let read = |id| clock_gettime(id).map(Duration::from).unwrap_or_default();
-    // Read in this order, so that the difference is never negative.
-    let monotonic = read(ClockId::CLOCK_MONOTONIC);
-    let suspended = read(ClockId::CLOCK_BOOTTIME).saturating_sub(monotonic);
-    // The two clocks are read one after the other. A smaller difference is a delay between the two reads.
+    let suspended = clock::suspended();
+    // Two clocks are read one after the other. A smaller difference is a delay between the two reads.
     if suspended < TICK { Duration::ZERO } else { suspended }
-}
-
-/// Returns zero: on this operating system, the time of a suspension is unknown, or tokio's clock includes it.
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn suspended() -> Duration {
-    Duration::ZERO
 }
 
 /// The waker of the upkeep's timer. Updates the clock in the runtime's timer driver, and then wakes the upkeep.

@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 use super::{Pod, counters::Label, deposit::Deposit, metrics::UseTimer};
 use crate::{
     sync::{AtomicU64, Ordering},
+    system::spawn,
     wire::{
         CancelToken,
         dial::{Dialer, Dialled},
@@ -65,7 +66,7 @@ impl Conn {
         let idle_since = permit.shared().clock.now();
         // The wrapper aborts its task when it is dropped, but the driver must still send Terminate. The wrapper
         // therefore gets a dummy task, and the driver's own task ends after it has sent Terminate.
-        let wrapper = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
+        let wrapper = ClientWrapper::new(client, spawn(std::future::ready(())));
         let sent_at_reset = record.sent();
         let cache_fits_until = record.parsed() + permit.shared().limits.statement_cache_size as u64;
         Box::new(Self {

@@ -20,6 +20,7 @@ use crate::{
     error::{Attempt, Phase},
     event::Event,
     sync::lock,
+    system::spawn_on,
     time::{Duration, Instant},
     trace::{CONNECT, endpoint_span},
     wire::{Class, connection_observer::ConnectionObserver, dial::DialError},
@@ -58,7 +59,7 @@ pub(crate) fn open(pod: &Arc<Pod>) -> bool {
     }
     let Some(permit) = Permit::take(pod) else { return false };
     let opening = Opening::begin(pod);
-    drop(pod.shared().runtime.spawn(run(permit, opening)));
+    drop(spawn_on(&pod.shared().runtime, run(permit, opening)));
     true
 }
 

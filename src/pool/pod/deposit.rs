@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use super::{client::Client, conn::Conn};
 use crate::{
     sync::{Mutex, lock},
+    system::spawn_on,
     wire::{
         outcome::{Settled, WorkMark},
         record::Record,
@@ -61,7 +62,7 @@ impl Deposit {
     /// another connection. Does nothing after the deposit has been dropped.
     pub(super) fn settle_later(self: &Arc<Self>, record: Arc<Record>, runtime: &Handle) {
         let deposit = Arc::downgrade(self);
-        drop(runtime.spawn(async move {
+        drop(spawn_on(runtime, async move {
             record.wait_until_idle().await;
             if let Some(deposit) = deposit.upgrade() {
                 deposit.settle();

@@ -1,10 +1,10 @@
 //! Random variation of delays, so that many clients that wait for the same event do not act at the same moment.
 
-use crate::time::Duration;
+use crate::{system::random, time::Duration};
 
 /// Returns a random number from 0 to 1.
 pub(crate) fn random() -> f64 {
-    rand::random_range(0.0..1.0)
+    random::range(0.0..1.0)
 }
 
 /// Varies a duration by up to `fraction` of it in either direction. `unit` is a random number from 0 to 1.

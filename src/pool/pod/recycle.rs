@@ -12,7 +12,7 @@ use deadpool::unmanaged::Object;
 use tokio::time::timeout;
 
 use super::{Pod, conn::Conn, reset, shared::count};
-use crate::{config::Limits, time::Duration, wire::record::IDLE};
+use crate::{config::Limits, system::spawn_on, time::Duration, wire::record::IDLE};
 
 const QUIET: Duration = Limits::RECYCLE_GRACE;
 const CANCELLED: Duration = Limits::RECYCLE_TIMEOUT;
@@ -33,7 +33,7 @@ impl Drop for Recycling {
 pub(crate) fn recycle(object: Object<Box<Conn>>) {
     let runtime = object.pod().shared().runtime.clone();
     let recycling = Recycling(Some(object));
-    drop(runtime.spawn(run(recycling)));
+    drop(spawn_on(&runtime, run(recycling)));
 }
 
 async fn run(mut recycling: Recycling) {

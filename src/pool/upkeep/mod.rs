@@ -9,10 +9,7 @@ pub(crate) mod watch;
 
 use std::{future::poll_fn, sync::Arc, task::Context};
 
-use tokio::{
-    task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 
 use self::{latency::Latencies, watch::Watch};
 use super::{
@@ -22,7 +19,7 @@ use super::{
         clock::{RefreshOnWake, TICK},
     },
 };
-use crate::{balance::Rng, sync::lock, time::Instant};
+use crate::{balance::Rng, sync::lock, system::spawn_blocking, time::Instant};
 
 /// Every 10 ticks (1 s), idle connections are reaped and metrics are exported.
 const ROUND: u32 = 10;

@@ -15,6 +15,7 @@ use crate::{
         message::Message,
         shared::{Shared, count},
     },
+    system::random,
     time::{Duration, Instant},
     trace::{RESOLVE, SYSTEM, TARGET},
 };
@@ -46,11 +47,11 @@ pub(crate) async fn run(resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
         let mut next = match &result {
             Ok(resolution) => {
                 count(&shared.counters.resolve_ok);
-                schedule.after_success(now, resolution.valid_until, &mut rand::rng())
+                schedule.after_success(now, resolution.valid_until, &mut random::rng())
             }
             Err(_) => {
                 count(&shared.counters.resolve_failed);
-                schedule.after_failure(now, &mut rand::rng())
+                schedule.after_failure(now, &mut random::rng())
             }
         };
         let (next_lookup, reply) = oneshot::channel();
@@ -59,7 +60,7 @@ pub(crate) async fn run(resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
             next = next.min(earlier);
         }
         discard_notification(&shared.lookup_wanted).await;
-        let mut frequent = schedule.frequent(now, shared.lookups.since().unwrap_or(now), &mut rand::rng());
+        let mut frequent = schedule.frequent(now, shared.lookups.since().unwrap_or(now), &mut random::rng());
         loop {
             select! {
                 () = sleep_until(next) => break,

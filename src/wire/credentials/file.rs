@@ -1,12 +1,13 @@
 //! Reads files that contain passwords. The buffers with the contents are overwritten with zeros when they are dropped.
 
 use std::{
-    fs::{self, File, Metadata},
     io::{self, Read},
     path::Path,
 };
 
 use zeroize::Zeroizing;
+
+use crate::system::fs::{self, File, Metadata};
 
 /// Maximum size of a password file, in bytes. Authentication tokens have a few thousand bytes, and PostgreSQL accepts
 /// passwords of up to 65,535 bytes.
@@ -33,35 +34,30 @@ pub(super) fn read_passfile(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 
 /// Rejects files that are accessible to the group or to others (Unix only).
 fn check_private(metadata: &Metadata) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
+    match metadata.mode {
+        Some(mode) if mode & 0o077 != 0 => {
             let message = format!("its mode is {mode:04o}, but must be 0600 or stricter");
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
         }
+        _ => Ok(()),
     }
-    #[cfg(not(unix))]
-    let _ = metadata;
-    Ok(())
 }
 
 fn read(path: &Path, limit: u64, check: impl Fn(&Metadata) -> io::Result<()>) -> io::Result<Zeroizing<Vec<u8>>> {
     // The file type is checked before the file is opened, because opening a named pipe blocks until the pipe has a
     // writer.
-    if !fs::metadata(path)?.is_file() {
+    if !fs::metadata(path)?.is_file {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     check(&metadata)?;
-    if metadata.len() > limit {
+    if metadata.length > limit {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("longer than {limit} bytes")));
     }
     // The buffer is one byte longer than the file, to detect a file that grows. The buffer itself must not grow,
     // because a reallocation would leave a copy of the password in memory.
-    let mut bytes = Zeroizing::new(vec![0; usize::try_from(metadata.len()).unwrap_or(usize::MAX).saturating_add(1)]);
+    let mut bytes = Zeroizing::new(vec![0; usize::try_from(metadata.length).unwrap_or(usize::MAX).saturating_add(1)]);
     let mut filled = 0;
     while filled < bytes.len() {
         match file.read(&mut bytes[filled..]) {
@@ -80,6 +76,8 @@ fn read(path: &Path, limit: u64, check: impl Fn(&Metadata) -> io::Result<()>) ->
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn file(content: &[u8]) -> tempfile::NamedTempFile {

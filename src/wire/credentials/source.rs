@@ -12,6 +12,7 @@ use crate::{
     config::{Config, Host, Secret, pgpass},
     event::{Emitter, Event},
     sync::{Mutex, lock},
+    system::spawn_blocking,
     unwind::{Panic, PanicSource},
 };
 
@@ -167,7 +168,7 @@ async fn read_password_file(path: &Path) -> Result<Secret, CredentialsError> {
 /// Reads a file on a thread for blocking operations.
 async fn blocking<T: Send + 'static>(path: &Path, read: fn(&Path) -> io::Result<T>) -> io::Result<T> {
     let path = path.to_owned();
-    tokio::task::spawn_blocking(move || read(&path)).await.map_err(io::Error::other)?
+    spawn_blocking(move || read(&path)).await.map_err(io::Error::other)?
 }
 
 impl fmt::Debug for Source {

@@ -3,11 +3,10 @@
 
 use std::{future::Future, pin::Pin};
 
-use tokio::net::TcpStream;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use super::io::{CustomStream, Io};
-use crate::error::BoxError;
+use crate::{error::BoxError, system::TcpStream};
 
 /// The future of a TLS handshake.
 pub(crate) type Handshake = Pin<Box<dyn Future<Output = Result<Box<dyn Io>, BoxError>> + Send>>;

@@ -8,13 +8,11 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use super::session::TlsSession;
+use crate::system::TcpStream;
 
 /// A TCP socket, or a TLS session on top of a TCP socket.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {

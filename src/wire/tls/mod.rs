@@ -13,10 +13,7 @@ mod session;
 
 use std::{fmt, sync::Arc};
 
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 pub(crate) use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 pub(crate) use self::{
@@ -36,6 +33,7 @@ use crate::{
     endpoint::Endpoint,
     error::{ConfigError, TlsError, TlsReason},
     event::Emitter,
+    system::TcpStream,
     unwind::{PanicSource, catch_async},
 };
 

@@ -6,11 +6,13 @@
 use std::{
     ptr,
     sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak},
-    thread,
 };
 
 use super::Alarms;
-use crate::time::{Duration, SystemInstant as Instant};
+use crate::{
+    system::thread,
+    time::{Duration, SystemInstant as Instant},
+};
 
 #[derive(Debug, Default)]
 struct Watchdog {
@@ -35,7 +37,7 @@ fn watchdog() -> &'static Watchdog {
         Watchdog::default()
     });
     if is_new {
-        let started = thread::Builder::new().name("podpool-alarms".into()).spawn(run);
+        let started = thread::spawn("podpool-alarms", run);
         if let Err(error) = started {
             tracing::error!(
                 %error,

@@ -3,13 +3,10 @@
 //!
 //! The thread is started for the first such pool and ends when no such pool is left. It holds only weak references.
 
-use std::{
-    sync::{Arc, PoisonError, Weak},
-    thread,
-};
+use std::sync::{Arc, PoisonError, Weak};
 
 use super::TICK;
-use crate::pool::pod::shared::Shared;
+use crate::{pool::pod::shared::Shared, system::thread};
 
 /// The state of the thread. Uses the standard library's lock even under loom, because no loom model covers it.
 static TICKER: std::sync::Mutex<Ticker> = std::sync::Mutex::new(Ticker { pools: Vec::new(), is_running: false });
@@ -24,8 +21,8 @@ pub(crate) fn register(shared: &Arc<Shared>) {
     let mut ticker = TICKER.lock().unwrap_or_else(PoisonError::into_inner);
     ticker.pools.push(Arc::downgrade(shared));
     if !ticker.is_running {
-        match thread::Builder::new().name("podpool-clock".into()).spawn(run) {
-            Ok(_) => ticker.is_running = true,
+        match thread::spawn("podpool-clock", run) {
+            Ok(()) => ticker.is_running = true,
             Err(error) => tracing::warn!(
                 %error,
                 "cannot start thread podpool-clock: after a task has blocked the runtime, a checkout may return a \

@@ -1,7 +1,6 @@
 //! Locates and reads the certificate files.
 
 use std::{
-    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -12,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::{
     config::ssl::{RootCert, Ssl, SslCertMode, SslMode},
     error::ConfigError,
+    system::fs::{self, File, Metadata},
 };
 
 /// Maximum size of a certificate or key file, in bytes.
@@ -102,7 +102,7 @@ impl Files {
     /// that disappears is an error, because ignoring it could weaken the verification.
     pub(super) fn find(ssl: &Ssl, directory: Option<&Path>, previous: Option<&Self>) -> Self {
         let default = |name: &str| directory.map(|directory| directory.join(name));
-        let existing = |name: &str| default(name).filter(|path| path.exists());
+        let existing = |name: &str| default(name).filter(|path| fs::exists(path));
         let root = match (ssl.root_cert(), previous.map(|previous| &previous.root)) {
             (Some(RootCert::System), _) => Root::System,
             (Some(RootCert::File(path)), _) => Root::File(path.clone()),
@@ -135,7 +135,7 @@ impl Files {
             Some(cert) => Some(cert.to_path_buf()),
             // The certificate is required. If the file does not exist, the error of reading it names its path.
             None if named => Some(default("postgresql.crt").unwrap_or_default()),
-            None => default("postgresql.crt").filter(|path| path.exists()),
+            None => default("postgresql.crt").filter(|path| fs::exists(path)),
         };
         cert.map(|cert| {
             let key = ssl.key().map(Path::to_path_buf).or_else(|| default("postgresql.key"));
@@ -200,13 +200,13 @@ fn crl_files(source: &CrlSource) -> io::Result<Vec<Vec<u8>>> {
         CrlSource::File(path) => return Ok(vec![read(path, false)?.to_vec()]),
         CrlSource::Directory(directory) => directory,
     };
-    let mut paths: Vec<_> = fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    let mut paths = fs::entries(directory)?;
     paths.retain(|path| !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")));
     paths.sort();
     let mut files = Vec::new();
     let mut total = 0;
     for path in paths {
-        if path.is_file() {
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.is_file) {
             let bytes = read(&path, false).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
             total += bytes.len();
             if total > MAX_DIRECTORY_BYTES {
@@ -221,39 +221,32 @@ fn crl_files(source: &CrlSource) -> io::Result<Vec<Vec<u8>>> {
 fn read(path: &Path, secret: bool) -> io::Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
-    if !metadata.is_file() {
+    if !metadata.is_file {
         return Err(io::Error::other("not a regular file"));
     }
     if secret {
         check_access(&metadata)?;
     }
-    if metadata.len() > MAX_BYTES {
+    if metadata.length > MAX_BYTES {
         return Err(io::Error::other(format!("larger than {MAX_BYTES} bytes")));
     }
     // The buffer is allocated at full size. If it grew, a reallocation would leave a copy of its contents in memory
     // that is not overwritten.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
-    file.take(metadata.len()).read_to_end(&mut bytes)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(metadata.length as usize + 1));
+    file.take(metadata.length).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Applies libpq's rule for private keys: the file must be accessible only to its owner, or be owned by root and at
 /// most readable by its group.
-#[cfg(unix)]
-fn check_access(metadata: &std::fs::Metadata) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-
-    let (mode, owned_by_root) = (metadata.mode() & 0o777, metadata.uid() == 0);
-    let forbidden = if owned_by_root { 0o037 } else { 0o077 };
-    if mode & forbidden == 0 {
-        return Ok(());
+fn check_access(metadata: &Metadata) -> io::Result<()> {
+    let forbidden = if metadata.owner == Some(0) { 0o037 } else { 0o077 };
+    match metadata.mode {
+        Some(mode) if mode & forbidden != 0 => Err(io::Error::other(format!(
+            "its mode is {mode:04o}, but must be 0600 or stricter (0640 if owned by root)"
+        ))),
+        _ => Ok(()),
     }
-    Err(io::Error::other(format!("its mode is {mode:04o}, but must be 0600 or stricter (0640 if owned by root)")))
-}
-
-#[cfg(not(unix))]
-fn check_access(_: &std::fs::Metadata) -> io::Result<()> {
-    Ok(())
 }
 
 /// Returns the directory in which libpq looks for files that are not configured.
@@ -267,6 +260,8 @@ pub(super) fn directory() -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[cfg(unix)]

@@ -1,15 +1,14 @@
 //! Writes the secrets of each TLS session to the file `sslkeylogfile`, in the NSS key log format.
 
-use std::{
-    fs::{File, OpenOptions},
-    io::Write,
-    path::Path,
-};
+use std::{io::Write, path::Path};
 
 use tokio_rustls::rustls::KeyLog;
 
 use super::files::FileError;
-use crate::sync::{Mutex, lock};
+use crate::{
+    sync::{Mutex, lock},
+    system::fs::File,
+};
 
 /// A file that receives the secrets of TLS sessions.
 #[derive(Debug)]
@@ -18,11 +17,7 @@ pub(super) struct KeyLogFile(Mutex<File>);
 impl KeyLogFile {
     /// Opens the file for appending. A new file is accessible only to its owner.
     pub(super) fn open(path: &Path) -> Result<Self, FileError> {
-        let mut options = OpenOptions::new();
-        options.append(true).create(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let opened = options.open(path);
+        let opened = File::append_to(path);
         let file = opened.map_err(|reason| FileError::new("sslkeylogfile", path, "a writable file", reason))?;
         tracing::warn!(path = %path.display(), "the secrets of all TLS sessions are written to a file");
         Ok(Self(Mutex::new(file)))

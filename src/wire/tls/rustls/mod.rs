@@ -21,10 +21,8 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{Arc, TryLockError},
-    thread,
 };
 
-use tokio::{net::TcpStream, task::spawn_blocking};
 use tokio_rustls::{
     TlsConnector,
     rustls::{KeyLog, pki_types::ServerName},
@@ -47,6 +45,7 @@ use crate::{
     error::{BoxError, ConfigError, TlsError, TlsReason},
     event::{Emitter, Event},
     sync::{Mutex, lock},
+    system::{TcpStream, spawn_blocking, thread},
     time::Duration,
 };
 

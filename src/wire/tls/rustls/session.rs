@@ -7,10 +7,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha224, Sha256, Sha384, Sha512};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::ChannelBinding;
 use tokio_rustls::{
     client::TlsStream,
@@ -26,7 +23,10 @@ use x509_cert::{
     spki::AlgorithmIdentifierRef,
 };
 
-use crate::wire::tls::{io::Io, session::TlsSession};
+use crate::{
+    system::TcpStream,
+    wire::tls::{io::Io, session::TlsSession},
+};
 
 /// A TLS session.
 pub(super) struct Session {
