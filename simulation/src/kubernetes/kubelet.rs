@@ -51,6 +51,7 @@ impl<R: ContainerRuntime> Cluster<R> {
             return;
         }
         pod.info.addresses = self.addresses.take(&self.service.families);
+        pod.container.network.clone_from(&pod.info.addresses);
         let uid = pod.info.uid;
         self.launch(now, uid);
         self.trigger(now);
@@ -167,9 +168,11 @@ impl<R: ContainerRuntime> Cluster<R> {
 
     /// Removes the addresses of a Pod from its node.
     pub(super) fn released(&mut self, now: Instant, pod: Uid) {
-        let Some(pod) = self.pods.get(&pod).filter(|pod| !pod.info.addresses.is_empty()) else { return };
-        self.addresses.release(&pod.info.addresses);
-        self.runtime.remove(now, pod.info.uid);
+        let network = self.pods.get_mut(&pod).map(|pod| std::mem::take(&mut pod.container.network));
+        if let Some(network) = network.filter(|network| !network.is_empty()) {
+            self.addresses.release(&network);
+            self.runtime.remove(now, pod);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     cluster::Cluster,
     event::Event,
-    pod::{Deletion, Uid},
+    pod::{Deletion, Pod, Uid},
     runtime::ContainerRuntime,
     timers::Timer,
 };
@@ -97,6 +97,10 @@ impl<R: ContainerRuntime> Cluster<R> {
         let was_available = std::mem::replace(&mut self.is_available, is_available);
         if was_available || !is_available {
             return;
+        }
+        let forced = |pod: &&Pod| pod.deletion.is_some_and(|deletion| deletion.grace.is_zero());
+        for pod in self.pods.values().filter(forced) {
+            self.timers.set(now, Timer::Remove(pod.info.uid));
         }
         for (name, node) in self.nodes.clone() {
             if node.is_reporting {

@@ -55,6 +55,8 @@ pub struct Deletion {
 #[derive(Clone, Debug)]
 pub(super) struct Container {
     pub(super) state: State,
+    /// The addresses that the node has for the Pod. The API server may still have those of an earlier network.
+    pub(super) network: Vec<IpAddr>,
     /// Whether enough probes in a row have succeeded.
     pub(super) passes_probe: bool,
     /// Results of the probe in a row that contradict `passes_probe`.
@@ -83,6 +85,7 @@ impl Container {
     pub(super) fn new() -> Self {
         Self {
             state: State::Creating,
+            network: Vec::new(),
             passes_probe: false,
             contradictions: 0,
             held: None,

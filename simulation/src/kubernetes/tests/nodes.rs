@@ -8,7 +8,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    super::{Cluster, ClusterSettings, Event, Service, SharedCluster, StatefulSet},
+    super::{Cluster, ClusterSettings, Event, Reuse, Service, SharedCluster, StatefulSet},
     setup::{Runtime, World},
 };
 
@@ -86,6 +86,44 @@ fn a_node_that_lost_power_starts_its_pods_with_other_addresses() {
     let info = world.cluster.pod(pod).unwrap().info.clone();
     assert_ne!(info.addresses, before);
     assert_eq!(world.named(), ["db-0", "db-1", "db-2"]);
+}
+
+#[test]
+fn the_address_of_a_pod_whose_node_lost_power_can_belong_to_another_pod() {
+    let settings = ClusterSettings { reuse: Reuse::Lowest, ..ClusterSettings::default() };
+    let set = StatefulSet { pre_stop: secs(1), ..StatefulSet::new("db", 3) };
+    let mut world = World::new(settings, set, 1);
+    world.run(secs(60));
+    let addresses = |world: &World, pod| world.cluster.pod(pod).unwrap().info.addresses.clone();
+    let (pod, node) = (world.uid(0), world.cluster.ordinal(0).unwrap().info.node.clone());
+    let before = addresses(&world, pod);
+    world.cluster.crash_node(world.now, &node);
+    world.cluster.scale(world.now, 4).unwrap();
+    world.run(secs(10));
+    let fourth = world.uid(3);
+    assert_eq!(addresses(&world, fourth), before, "the new Pod has the address of the old one");
+    assert_eq!(addresses(&world, pod), before, "which the API server does not know yet");
+    world.cluster.delete_by_force(world.now, pod).unwrap();
+    world.cluster.return_node(world.now, &node);
+    world.run(secs(60));
+    let mut all: Vec<_> = world.cluster.pods().iter().flat_map(|pod| pod.info.addresses.clone()).collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 4, "each Pod has an address of its own");
+}
+
+#[test]
+fn a_deletion_by_force_that_the_api_server_interrupts_is_completed_afterwards() {
+    let (mut world, node) = world();
+    let old = world.uid(0);
+    world.cluster.lose_node(world.now, &node);
+    world.cluster.delete_by_force(world.now, old).unwrap();
+    world.cluster.set_available(world.now, false);
+    world.run(secs(10));
+    assert_eq!(world.uid(0), old);
+    world.cluster.set_available(world.now, true);
+    world.run(secs(60));
+    assert!(world.uid(0) != old && world.ready_ordinals() == [0, 1, 2]);
 }
 
 #[test]
