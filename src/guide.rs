@@ -52,3 +52,7 @@ pub mod tls {}
 /// Pool sizes, policies and timeouts, and how to stay within the servers' `max_connections`.
 #[doc = include_str!("../docs/tuning.md")]
 pub mod tuning {}
+
+/// The pool's decisions as JSON, for clients in other languages.
+#[doc = include_str!("../docs/vectors.md")]
+pub mod vectors {}

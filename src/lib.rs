@@ -162,7 +162,8 @@
 //! [failure modes](guide::failure_modes), [parameters](guide::parameters), [tuning](guide::tuning), [TLS](guide::tls),
 //! [credentials](guide::credentials), [observability](guide::observability), [Postgres operators](guide::operators),
 //! [PgBouncer](guide::pgbouncer), [limits](guide::limits), [benchmarks](guide::benchmarks),
-//! [comparison](guide::comparison), and [migration](guide::moving) from deadpool-postgres, bb8, sqlx or pgxpool.
+//! [comparison](guide::comparison), [conformance vectors](guide::vectors) for clients in other languages, and
+//! [migration](guide::moving) from deadpool-postgres, bb8, sqlx or pgxpool.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
 
@@ -188,6 +189,8 @@ mod sync;
 mod system;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+#[cfg(test)]
+mod tests;
 mod time;
 pub mod trace;
 mod unwind;

@@ -57,14 +57,14 @@
 //   sockets from `udp` that obey `rate_limit`. `records` filters the response.
 
 mod cluster_ip;
-mod confirm;
+pub(crate) mod confirm;
 mod dns;
 mod error;
 mod family;
 mod fixed;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
-mod losses;
+pub(crate) mod losses;
 mod nameservers;
 mod options;
 mod query;
