@@ -8,7 +8,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Instant,
 };
 
 use rustix::process::Signal;
@@ -20,7 +19,7 @@ use crate::{
         lock,
         processes::{self, Processes},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Length of one cycle. The processes run for a share of it and are stopped for the rest.

@@ -135,10 +135,13 @@ fn slow_openings_to_pods_that_serve_no_waiter_delay_no_waiter() {
     assert_eq!(first(now, &pods, &[(Target::Primary, 1)], LIMITS).open, [3]);
 }
 
-fn pods() -> impl Strategy<Value = Vec<(u32, usize, Vec<u64>, (usize, bool), bool, bool)>> {
+/// The targets, the permits, the ages of the openings in milliseconds, the number of lacking connections, and whether a
+/// checkout has missed the Pod, its backoff applies, and it is unresponsive.
+type RandomPod = (u32, usize, Vec<u64>, usize, [bool; 3]);
+
+fn pods() -> impl Strategy<Value = Vec<RandomPod>> {
     let openings = prop::collection::vec(0u64..500, 0..3);
-    let deficit = (0usize..3, any::<bool>());
-    prop::collection::vec((0..=Target::ALL_BITS, 0usize..6, openings, deficit, any::<bool>(), any::<bool>()), 0..6)
+    prop::collection::vec((0..=Target::ALL_BITS, 0usize..6, openings, 0usize..3, any::<[bool; 3]>()), 0..6)
 }
 
 proptest! {
@@ -150,13 +153,13 @@ proptest! {
         seed in any::<usize>(),
     ) {
         let now = Instant::now() + Duration::from_secs(10);
-        let pods: Vec<_> = pods.into_iter().map(|(targets, permits, ages, deficit, in_backoff, unresponsive)| PodState {
+        let pods: Vec<_> = pods.into_iter().map(|(targets, permits, ages, lacking, [missed, in_backoff, unresponsive])| PodState {
             targets,
             permits,
             openings: ages.into_iter().map(|age| now - Duration::from_millis(age)).collect(),
             borrowed: None,
-            lacking: deficit.0,
-            missed: deficit.1,
+            lacking,
+            missed,
             not_before: in_backoff.then_some(now + SLOW),
             unresponsive,
         }).collect();
