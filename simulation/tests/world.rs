@@ -1,5 +1,7 @@
 //! The world: hosts, clocks, random numbers and determinism.
 
+#![allow(clippy::disallowed_methods, reason = "the tests check the clocks of the standard library")]
+
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},

@@ -39,11 +39,11 @@ impl Core {
         let Packet { source, destination, content } = packet;
         let socket = self.udp.get_mut(&destination);
         match (socket, content) {
-            (Some(socket), Content::Udp(bytes)) => {
-                if socket.peer.is_none_or(|peer| peer == source) && socket.queue.len() < QUEUE {
-                    socket.queue.push_back((bytes, source));
-                    self.woken.extend(socket.waker.take());
-                }
+            (Some(socket), Content::Udp(bytes))
+                if socket.peer.is_none_or(|peer| peer == source) && socket.queue.len() < QUEUE =>
+            {
+                socket.queue.push_back((bytes, source));
+                self.woken.extend(socket.waker.take());
             }
             (Some(socket), Content::PortUnreachable) if socket.peer == Some(source) => {
                 socket.refused = true;

@@ -39,7 +39,7 @@ pub(super) fn stop() {
 
 /// Makes the clocks of this thread follow its runtime, whose clock must be paused.
 pub(super) fn run() {
-    STATE.set(State::Running { start: std::time::Instant::now() });
+    STATE.set(State::Running { start: Instant::now().into_std() });
 }
 
 /// Sets the skew of the wall clock, and returns the previous one.
@@ -63,7 +63,7 @@ fn elapsed(start: std::time::Instant) -> Duration {
 ///
 /// `time` must be valid for a write.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> i32 {
+unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> i32 {
     let elapsed = match STATE.get() {
         // SAFETY: the caller guarantees that `time` is valid for a write.
         State::Real => return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as i32 },

@@ -45,7 +45,7 @@ fn mix(mut value: u64) -> u64 {
 ///
 /// `buffer` must be valid for writes of `length` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: u32) -> isize {
+unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, flags: u32) -> isize {
     let Some(mut state) = STREAM.get() else {
         // SAFETY: the caller guarantees that the buffer is valid for writes of this length.
         return unsafe { libc::syscall(libc::SYS_getrandom, buffer, length, flags) as isize };
