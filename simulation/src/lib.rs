@@ -1,6 +1,20 @@
 //! A simulated world for podpool: network, name servers, Kubernetes and PostgreSQL servers are tasks on one runtime
 //! whose clock is paused. One seed determines every event.
 
+#[cfg(not(podpool_simulation))]
+compile_error!("run cargo in the directory of this package, so that it reads the flags in .cargo/config.toml");
+
+pub mod adversary;
 pub mod dns;
 pub mod kubernetes;
+pub mod minimal;
+pub mod network;
+pub mod operator;
+pub mod postgres;
+pub mod properties;
 mod random;
+pub mod report;
+pub mod shrink;
+mod signal;
+pub mod spawn;
+pub mod world;
