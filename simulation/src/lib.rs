@@ -1,2 +1,6 @@
 //! A simulated world for podpool: network, name servers, Kubernetes and PostgreSQL servers are tasks on one runtime
 //! whose clock is paused. One seed determines every event.
+
+pub mod operator;
+pub mod postgres;
+pub mod spawn;
