@@ -3,4 +3,5 @@
 
 pub mod operator;
 pub mod postgres;
+mod signal;
 pub mod spawn;

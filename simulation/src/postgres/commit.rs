@@ -61,7 +61,8 @@ impl Server {
                 Ok(Committed { serial, warning: Some(warning("01000", text)) })
             }
             Some(Interrupt::Terminate(_)) => {
-                let text = "canceling the wait for synchronous replication and terminating connection";
+                let text = "canceling the wait for synchronous replication and terminating connection due to \
+                            administrator command";
                 Err(warning("57P01", text))
             }
         }

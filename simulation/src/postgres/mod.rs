@@ -2,7 +2,7 @@
 //! behind it.
 //!
 //! A [`Cluster`] contains the servers of one database with their network and the authoritative [`History`] of commits
-//! and reads. A [`Server`] has a disk (log, timelines, settings) and a process. [`Server::serve`] executes the sessions.
+//! and reads. A [`Server`] has a disk (log, timelines, settings) and a process. [`Server::serve`] executes sessions.
 //! The log contains one record for each commit. A standby receives the records from its upstream server over
 //! [`Links`], writes them to its disk, confirms them, and replays them. Everything happens in the time of tokio's
 //! clock.
@@ -25,7 +25,7 @@ mod settings;
 mod sql;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::{
     cluster::{Cluster, Observer},

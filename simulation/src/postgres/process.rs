@@ -142,6 +142,11 @@ impl Server {
         self.replication_changed();
     }
 
+    /// Waits until a requested promotion has ended: the server is a primary, or its process has ended.
+    pub async fn wait_promoted(&self) {
+        self.wait_for(&self.lifecycle, |state| (!state.promoting).then_some(())).await;
+    }
+
     /// Ends one session with FATAL 57P01, as `pg_terminate_backend` does. Returns false if there is no such session.
     pub fn terminate(&self, pid: i32) -> bool {
         self.terminate_with(pid, Report::fatal("57P01", "terminating connection due to administrator command"))

@@ -7,8 +7,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::watch;
-
 use super::{
     cluster::Cluster,
     error::Report,
@@ -18,7 +16,10 @@ use super::{
     sql::{Parsed, parse},
     state::{Phase, State, Synchronous},
 };
-use crate::spawn::{Spawn, Spawner};
+use crate::{
+    signal::Signal,
+    spawn::{Spawn, Spawner},
+};
 
 /// A PostgreSQL server: a data directory, and the process that uses it.
 ///
@@ -29,12 +30,12 @@ pub struct Server {
     pub(super) cluster: Arc<Cluster>,
     host: Spawner,
     state: Mutex<State>,
-    /// Incremented when a session ends.
-    pub(super) departures: watch::Sender<u64>,
-    /// Incremented when the phase, the generation or a fault changes.
-    pub(super) lifecycle: watch::Sender<u64>,
-    /// Incremented when the log, a standby or the settings of replication change.
-    pub(super) replication: watch::Sender<u64>,
+    /// Raised when a session ends.
+    pub(super) departures: Signal,
+    /// Raised when the phase, the generation or a fault changes.
+    pub(super) lifecycle: Signal,
+    /// Raised when the log, a standby or the settings of replication change.
+    pub(super) replication: Signal,
     random: Mutex<fastrand::Rng>,
     /// The statements that were parsed before, by their text. Clients repeat a few statements very often.
     parsed: Mutex<BTreeMap<String, Arc<[Parsed]>>>,
@@ -70,6 +71,22 @@ pub struct Status {
     pub read_only: bool,
     /// Number of sessions.
     pub sessions: usize,
+    /// True if the server hangs.
+    pub hung: bool,
+}
+
+impl Status {
+    /// Returns true if the server is a primary that accepts sessions.
+    #[must_use]
+    pub fn is_primary(&self) -> bool {
+        self.phase == Phase::Running && !self.in_recovery
+    }
+
+    /// Returns true if the server is a standby that accepts sessions.
+    #[must_use]
+    pub fn is_standby(&self) -> bool {
+        self.phase == Phase::Running && self.in_recovery
+    }
 }
 
 impl Server {
@@ -86,9 +103,9 @@ impl Server {
             cluster: cluster.clone(),
             host: Spawner::new(host),
             state: Mutex::new(State::new(settings)),
-            departures: watch::Sender::new(0),
-            lifecycle: watch::Sender::new(0),
-            replication: watch::Sender::new(0),
+            departures: Signal::default(),
+            lifecycle: Signal::default(),
+            replication: Signal::default(),
             random: Mutex::new(fastrand::Rng::with_seed(seed)),
             parsed: Mutex::default(),
         });
@@ -125,6 +142,7 @@ impl Server {
             usable: state.usable,
             read_only: state.read_only,
             sessions: state.sessions.len(),
+            hung: state.hung,
         }
     }
 
@@ -139,6 +157,18 @@ impl Server {
     pub fn is_ready(&self) -> bool {
         let state = self.lock();
         state.phase == Phase::Running && !state.hung
+    }
+
+    /// Returns the number of changes so far of the process: its start, its end, its promotion, its phase, and whether it
+    /// hangs.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.lifecycle.count()
+    }
+
+    /// Waits until the number of changes of the process is not `seen`. Returns the number.
+    pub async fn changed(&self, seen: u64) -> u64 {
+        self.lifecycle.changed(seen).await
     }
 
     /// Changes the settings.
@@ -223,27 +253,21 @@ impl Server {
     }
 
     pub(super) fn lifecycle_changed(&self) {
-        self.lifecycle.send_modify(|count| *count += 1);
+        self.lifecycle.raise();
     }
 
     pub(super) fn replication_changed(&self) {
-        self.replication.send_modify(|count| *count += 1);
+        self.replication.raise();
     }
 
     /// Waits until `check` returns a value. Checks again whenever `signal` changes.
-    pub(super) async fn wait_for<T>(
-        &self,
-        signal: &watch::Sender<u64>,
-        mut check: impl FnMut(&mut State) -> Option<T>,
-    ) -> T {
-        let mut changes = signal.subscribe();
+    pub(super) async fn wait_for<T>(&self, signal: &Signal, mut check: impl FnMut(&mut State) -> Option<T>) -> T {
         loop {
-            changes.mark_unchanged();
+            let seen = signal.count();
             if let Some(value) = check(&mut self.lock()) {
                 return value;
             }
-            // The sender belongs to `self`, so the channel cannot be closed.
-            let _ = changes.changed().await;
+            signal.changed(seen).await;
         }
     }
 }

@@ -5,14 +5,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Prepared, Session, transaction::Block};
 use crate::postgres::{
     error::Report,
-    sql::{Discard, Operand, Parsed, Statement, Type, Value},
+    sql::{Discard, Operand, Parsed, Statement, Value},
 };
 
 /// The outcome of a statement.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// The columns and rows of a query.
-    pub(super) rows: Option<(Vec<(String, Type)>, Vec<Vec<Value>>)>,
+    /// The rows of a query.
+    pub(super) rows: Option<Vec<Vec<Value>>>,
     /// The command tag.
     pub(super) tag: String,
 }
@@ -41,6 +41,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
         let duration = self.server.lock().settings.statement;
         self.work(duration).await?;
         match statement {
+            Statement::Begin(Some(false)) if self.transaction.began_in_recovery() => Err(read_write_in_recovery()),
             Statement::Begin(mode) => Ok(self.begin_block(*mode)),
             Statement::Commit => self.commit_block().await,
             Statement::Rollback => Ok(self.roll_back_block()),
@@ -51,8 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
                     crate::postgres::sql::Query::Show(_) => "SHOW".into(),
                     _ => format!("SELECT {}", rows.len()),
                 };
-                let columns = query.columns().into_iter().map(|(name, kind)| (name.to_owned(), kind)).collect();
-                Ok(Outcome { rows: Some((columns, rows)), tag })
+                Ok(Outcome { rows: Some(rows), tag })
             }
             other => self.utility(other),
         }
@@ -115,8 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
             }
             Statement::SetTransaction(read_only) => {
                 if !read_only && self.transaction.began_in_recovery() {
-                    let text = "cannot set transaction read-write mode during recovery";
-                    return Err(Report::error("0A000", text));
+                    return Err(read_write_in_recovery());
                 }
                 self.transaction.read_only = *read_only;
                 "SET"
@@ -169,8 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
             }
             Statement::Discard(Discard::All) => {
                 if self.transaction.block != Block::None {
-                    let text = "DISCARD ALL cannot run inside a transaction block";
-                    return Err(Report::error("25001", text));
+                    return Err(discard_in_transaction());
                 }
                 self.parameters.session.clear();
                 self.prepared.clear();
@@ -192,6 +190,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
             | Statement::Rollback => return Err(Report::error("XX000", "unexpected statement")),
         }))
     }
+}
+
+/// Returns the error of a `DISCARD ALL` in a transaction.
+pub(super) fn discard_in_transaction() -> Report {
+    Report::error("25001", "DISCARD ALL cannot run inside a transaction block")
+}
+
+fn read_write_in_recovery() -> Report {
+    Report::error("0A000", "cannot set transaction read-write mode during recovery")
 }
 
 /// Returns the value of a constant or a parameter.

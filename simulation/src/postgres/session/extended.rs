@@ -105,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
             Some(pending) => pending,
             None => {
                 let outcome = self.execute(parsed, &portal.parameters).await?;
-                (outcome.rows.map(|(_, rows)| rows).unwrap_or_default().into_iter(), outcome.tag)
+                (outcome.rows.unwrap_or_default().into_iter(), outcome.tag)
             }
         };
         let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);

@@ -88,6 +88,6 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.server.lock().sessions.remove(&self.handle.pid);
-        self.server.departures.send_modify(|count| *count += 1);
+        self.server.departures.raise();
     }
 }

@@ -35,6 +35,10 @@ use super::{
     state::{End, Phase},
 };
 
+const CRASH_DETAIL: &str = "The postmaster has commanded this server process to roll back the current transaction and \
+                            exit, because another server process exited abnormally and possibly corrupted shared \
+                            memory.";
+
 /// A prepared statement.
 #[derive(Clone, Debug)]
 struct Prepared {
@@ -107,7 +111,7 @@ impl Server {
         match self.lock().end {
             End::BackendCrash => {
                 let text = "terminating connection because of crash of another server process";
-                Some(Report::warning("57P02", text))
+                Some(Report::warning("57P02", text).with_detail(CRASH_DETAIL))
             }
             End::Immediate => {
                 Some(Report::warning("57P01", "terminating connection due to immediate shutdown command"))

@@ -1,6 +1,6 @@
 //! The run-time parameters of a session, and the reports of those that the client must know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::postgres::{error::Report, protocol::Output, server::Server};
 
@@ -56,6 +56,8 @@ pub(super) struct Parameters {
     pub(super) session: Values,
     /// The values of `SET LOCAL`, until the end of the transaction.
     pub(super) local: Values,
+    /// The names with a dot that the session has set. They stay known, with an empty value, when they are reset.
+    placeholders: BTreeSet<String>,
     reported: BTreeMap<&'static str, String>,
 }
 
@@ -68,7 +70,8 @@ impl Parameters {
         superuser: bool,
     ) -> Result<Self, Report> {
         let (initial, session, local) = (Values::new(), Values::new(), Values::new());
-        let mut parameters = Self { initial, session, local, reported: BTreeMap::new() };
+        let (placeholders, reported) = (BTreeSet::new(), BTreeMap::new());
+        let mut parameters = Self { initial, session, local, placeholders, reported };
         let options = startup.iter().filter(|(name, _)| name == "options").flat_map(|(_, value)| options(value));
         let others = startup.iter().filter(|(name, _)| !matches!(name.as_str(), "database" | "options" | "user"));
         for (name, value) in others.cloned().chain(options) {
@@ -93,7 +96,10 @@ impl Parameters {
             "in_hot_standby" => Some(text(server.lock().in_recovery)),
             "max_connections" => Some(server.lock().settings.max_connections.to_string()),
             "default_transaction_read_only" if set.is_none() => Some(text(server.lock().read_only)),
-            _ => set.cloned().or_else(|| default(name).map(str::to_owned)),
+            _ => {
+                let placeholder = || self.placeholders.contains(name).then(String::new);
+                set.cloned().or_else(|| default(name).map(str::to_owned)).or_else(placeholder)
+            }
         }
     }
 
@@ -110,11 +116,18 @@ impl Parameters {
             return Err(Report::error("55P02", format!("parameter \"{name}\" cannot be changed")));
         }
         let value = value.map(|value| if default(&name) == Some("off") { boolean(value) } else { value });
+        if name.contains('.') {
+            self.placeholders.insert(name.clone());
+        }
         self.local.remove(&name);
         let values = if local { &mut self.local } else { &mut self.session };
         match (value, local) {
             (Some(value), _) => drop(values.insert(name, value)),
-            (None, true) => drop(values.extend(self.initial.get_key_value(&name).map(|(k, v)| (k.clone(), v.clone())))),
+            (None, true) => {
+                let initial = self.initial.get(&name).cloned();
+                let value = initial.unwrap_or_else(|| default(&name).unwrap_or_default().to_owned());
+                drop(values.insert(name, value));
+            }
             (None, false) => drop(values.remove(&name)),
         }
         Ok(())

@@ -91,7 +91,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
 
     /// Reports the failure of a request, which ends the session if it is not an ordinary error.
     pub(super) fn failed(&mut self, report: Report) -> Result<(), Ended> {
-        if report.code == "0A000" {
+        if report.code == "0A000" && report.message.starts_with("the simulated server") {
             self.server.event(format!("session {}: {report}", self.registration.handle().pid));
         }
         if report.severity != Severity::Error {

@@ -2,8 +2,12 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Ended, Session, transaction::Block};
-use crate::postgres::{error::Report, protocol::Fields};
+use super::{Ended, Session, execute::discard_in_transaction, transaction::Block};
+use crate::postgres::{
+    error::Report,
+    protocol::Fields,
+    sql::{Discard, Statement},
+};
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
     /// Executes a Query message.
@@ -26,9 +30,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
             self.wire.output.message(b'I', &[]);
         }
         for (index, parsed) in statements.iter().enumerate() {
+            self.check_block(Some(&parsed.statement))?;
+            if statements.len() > 1 && parsed.statement == Statement::Discard(Discard::All) {
+                // The statements of one text form a transaction, even without `BEGIN`.
+                return Err(discard_in_transaction());
+            }
+            if let Statement::Query(query) = &parsed.statement {
+                self.describe_rows(&query.columns(), &[]);
+            }
             let outcome = self.execute(parsed, &[]).await?;
-            if let Some((columns, rows)) = &outcome.rows {
-                self.describe_rows(columns, &[]);
+            if let Some(rows) = &outcome.rows {
                 for row in rows {
                     let row = row.iter().map(|value| value.encode(false)).collect::<Result<Vec<_>, _>>()?;
                     self.wire.output.row(&row);

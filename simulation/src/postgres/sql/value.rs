@@ -42,12 +42,12 @@ impl Type {
 
     /// Decodes a parameter.
     pub(in crate::postgres) fn decode(self, bytes: &[u8], binary: bool) -> Result<Value, Report> {
-        let decoded = if binary { self.from_binary(bytes) } else { self.from_text(bytes) };
+        let decoded = if binary { self.decode_binary(bytes) } else { self.decode_text(bytes) };
         let code = if binary { "22P03" } else { "22P02" };
         decoded.ok_or_else(|| Report::error(code, format!("invalid input for a parameter of type {self:?}")))
     }
 
-    fn from_binary(self, bytes: &[u8]) -> Option<Value> {
+    fn decode_binary(self, bytes: &[u8]) -> Option<Value> {
         match self {
             Self::Bool => Some(Value::Bool(*bytes.first()? != 0)),
             Self::Float8 => Some(Value::Float8(f64::from_be_bytes(bytes.try_into().ok()?))),
@@ -59,7 +59,7 @@ impl Type {
         }
     }
 
-    fn from_text(self, bytes: &[u8]) -> Option<Value> {
+    fn decode_text(self, bytes: &[u8]) -> Option<Value> {
         let text = std::str::from_utf8(bytes).ok()?.trim();
         match self {
             Self::Bool => Some(Value::Bool(matches!(text, "t" | "true" | "on" | "1"))),

@@ -22,11 +22,12 @@ use tokio_postgres::{
 use super::*;
 use crate::spawn::{Task, TokioSpawn};
 
-/// A network whose messages take 1 ms, and in which pairs of hosts can be disconnected: their messages wait until the
-/// partition heals.
+/// A network whose messages take 1 ms, and in which hosts, and pairs of hosts, can be disconnected: their messages wait
+/// until the partition heals.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     cut: Mutex<BTreeSet<(String, String)>>,
+    isolated: Mutex<BTreeSet<String>>,
     healed: tokio::sync::Notify,
 }
 
@@ -40,6 +41,20 @@ impl Network {
         drop(pairs);
         self.healed.notify_waiters();
     }
+
+    /// Disconnects a host from all others, or connects it again.
+    pub(crate) fn isolate(&self, host: &str, isolated: bool) {
+        let mut hosts = self.isolated.lock().unwrap();
+        let _ = if isolated { hosts.insert(host.to_owned()) } else { hosts.remove(host) };
+        drop(hosts);
+        self.healed.notify_waiters();
+    }
+
+    fn connects(&self, from: &str, to: &str) -> bool {
+        let isolated = self.isolated.lock().unwrap();
+        let cut = self.cut.lock().unwrap().contains(&(from.to_owned(), to.to_owned()));
+        !cut && !isolated.contains(from) && !isolated.contains(to)
+    }
 }
 
 impl Links for Network {
@@ -48,7 +63,7 @@ impl Links for Network {
             loop {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 let healed = self.healed.notified();
-                if !self.cut.lock().unwrap().contains(&(from.to_owned(), to.to_owned())) {
+                if self.connects(from, to) {
                     return true;
                 }
                 healed.await;

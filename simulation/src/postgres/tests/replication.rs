@@ -19,6 +19,8 @@ async fn standbys_replay_the_log_and_are_read_only() {
         assert_eq!(code(&connected.insert(2).await.unwrap_err()), ("25006", false));
         let error = connected.client.batch_execute("LISTEN news").await.unwrap_err();
         assert_eq!(code(&error), ("25006", false));
+        let error = connected.client.batch_execute("BEGIN READ WRITE").await.unwrap_err();
+        assert_eq!(code(&error), ("0A000", false));
         let error = connected.client.simple_query("SELECT pg_current_wal_lsn()").await.unwrap_err();
         assert_eq!(code(&error), ("55000", false));
         assert_eq!(connected.parameters().await("in_hot_standby").as_deref(), Some("on"));
