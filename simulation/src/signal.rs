@@ -41,7 +41,9 @@ impl Signal {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -55,10 +57,11 @@ mod tests {
                 order.lock().unwrap().push(index);
             });
         }
-        tokio::task::yield_now().await;
+        // Paused time advances when all tasks wait.
+        sleep(Duration::from_millis(1)).await;
         signal.raise();
         assert_eq!(signal.changed(0).await, 1);
-        tokio::task::yield_now().await;
+        sleep(Duration::from_millis(1)).await;
         assert_eq!(*order.lock().unwrap(), (0..100).collect::<Vec<_>>());
     }
 }

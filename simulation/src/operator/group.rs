@@ -13,7 +13,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 ///
-/// If a server fails meanwhile.
+/// Fails if a server fails during this.
 pub async fn bootstrap(servers: &[Arc<Server>]) -> Result<(), RejoinError> {
     let Some((primary, standbys)) = servers.split_first() else {
         return Ok(());
@@ -64,9 +64,7 @@ pub(super) async fn rejoin(server: &Arc<Server>, leader: &str, limit: Duration) 
         return;
     };
     let status = server.status();
-    let log = server.log();
-    let diverged = log.fork(&source.log()) != log.end();
-    if status.usable && !diverged {
+    if status.usable && !server.has_diverged_from(&source) {
         if status.upstream.as_deref() != Some(leader) || status.phase == Phase::Stopped {
             server.follow(Some(leader));
         }

@@ -37,7 +37,8 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(severity: Severity, code: &'static str, message: impl Into<String>) -> Self {
+    /// Creates a report without a secondary message.
+    pub fn new(severity: Severity, code: &'static str, message: impl Into<String>) -> Self {
         Self { severity, code, message: message.into(), detail: None }
     }
 

@@ -42,7 +42,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If the source fails during the copy, the data directory stays incomplete.
+    /// Fails if the source is not available. If it fails during the copy, the data directory stays incomplete.
     pub async fn rewind(&self, source: &str) -> Result<(), RejoinError> {
         if !self.lock().usable {
             return Err(RejoinError::Incomplete);
@@ -65,7 +65,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// If the source fails during the copy, the data directory stays incomplete.
+    /// Fails if the source is not available. If it fails during the copy, the data directory stays incomplete.
     pub async fn base_backup(&self, source: &str) -> Result<(), RejoinError> {
         self.reachable(source).await?;
         let duration = self.lock().settings.clone;

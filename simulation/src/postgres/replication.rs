@@ -114,7 +114,7 @@ impl Server {
         let Some((generation, host, port)) = peer.accept(self, connection) else {
             return Loss::Closed;
         };
-        if self.log().fork(&peer.log()) != self.log().end() {
+        if self.has_diverged_from(&peer) {
             return Loss::Diverged;
         }
         if let Err(loss) = self.transfer(upstream, self.name()).await {

@@ -152,6 +152,14 @@ impl Server {
         self.lock().log.clone()
     }
 
+    /// Returns true if the log has records that the log of `other` does not have. `other` must be another server.
+    #[must_use]
+    pub fn has_diverged_from(&self, other: &Self) -> bool {
+        let other = other.lock();
+        let own = self.lock();
+        own.log.fork(&other.log) != own.log.end()
+    }
+
     /// Returns true if a client that needs no login succeeds with `pg_isready`: the server accepts sessions.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -159,8 +167,8 @@ impl Server {
         state.phase == Phase::Running && !state.hung
     }
 
-    /// Returns the number of changes so far of the process: its start, its end, its promotion, its phase, and whether it
-    /// hangs.
+    /// Returns the number of changes of the process so far: its start, its end, its promotion, its phase, and whether
+    /// it hangs.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.lifecycle.count()

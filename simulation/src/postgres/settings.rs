@@ -31,7 +31,7 @@ impl fmt::Debug for User {
     }
 }
 
-/// The settings of a server. They take effect at the next use, except where a field says otherwise.
+/// The settings of a server. Changes take effect at the next use of a setting.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The version, such as `17.4`. Versions before 14 do not report `in_hot_standby`.

@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// If the store does not respond.
+/// Fails if the store does not respond.
 pub async fn switch_over(store: &dyn Store, from: &str, candidate: Option<&str>) -> Result<(), Unavailable> {
     update(store, from, |content| content.switchover = Some(candidate.unwrap_or_default().to_owned())).await
 }
@@ -24,7 +24,7 @@ pub async fn switch_over(store: &dyn Store, from: &str, candidate: Option<&str>)
 ///
 /// # Errors
 ///
-/// If the store does not respond.
+/// Fails if the store does not respond.
 pub async fn pause(store: &dyn Store, from: &str, paused: bool) -> Result<(), Unavailable> {
     update(store, from, |content| content.paused = paused).await
 }

@@ -59,7 +59,7 @@ pub(super) struct World {
     pub(super) reports: Mutex<BTreeMap<String, (bool, Role)>>,
     /// The Pods that were created again, in this order.
     pub(super) recreated: Mutex<Vec<String>>,
-    /// The ids that the client knows to be committed.
+    /// The ids whose commits were acknowledged to the client.
     pub(super) acknowledged: Mutex<Vec<i64>>,
 }
 

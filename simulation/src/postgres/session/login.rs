@@ -99,7 +99,7 @@ async fn startup<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Reads the parameters of a startup message. Reports the options and the minor version that the server does not know.
+/// Reads the parameters of a startup message. Reports the options and the minor version that the server does not support.
 fn parameters<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     mut fields: Fields<'_>,
@@ -115,7 +115,7 @@ fn parameters<S: AsyncRead + AsyncWrite + Unpin>(
         }
     }
     if version != PROTOCOL_3 || !unknown.is_empty() {
-        let mut body = [0_i32.to_be_bytes(), i32::try_from(unknown.len()).unwrap_or(0).to_be_bytes()].concat();
+        let mut body = [PROTOCOL_3.to_be_bytes(), i32::try_from(unknown.len()).unwrap_or(0).to_be_bytes()].concat();
         unknown.iter().for_each(|name| body.extend_from_slice(format!("{name}\0").as_bytes()));
         wire.output.message(b'v', &body);
     }

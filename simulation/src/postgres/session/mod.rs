@@ -51,7 +51,7 @@ struct Prepared {
 /// The end of a session.
 #[derive(Debug)]
 enum Ended {
-    /// The stream is broken or closed, or the client has said goodbye.
+    /// The stream is broken or closed, or the client has sent Terminate.
     Closed,
     /// The server ends the session with a last message.
     Report(Report),

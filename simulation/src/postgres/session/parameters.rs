@@ -1,4 +1,4 @@
-//! The run-time parameters of a session, and the reports of those that the client must know.
+//! The run-time parameters of a session, and the reports of some of them to the client.
 
 use std::collections::{BTreeMap, BTreeSet};
 

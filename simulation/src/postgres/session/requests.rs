@@ -10,7 +10,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     select,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{Ended, Interrupt, Session, login, transaction::Transaction};
@@ -20,12 +20,19 @@ use crate::postgres::{
     server::Server,
 };
 
+/// Time within which a login must end (`authentication_timeout`).
+const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(60);
+
 impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
     /// Runs a connection from its startup to its end.
     pub(super) async fn run(server: &'a Arc<Server>, wire: &'a mut Wire<S>) -> Ended {
-        let (registration, parameters) = match login::log_in(server, wire).await {
-            Ok(login) => login,
-            Err(ended) => return ended,
+        let (registration, parameters) = match timeout(AUTHENTICATION_TIMEOUT, login::log_in(server, wire)).await {
+            Ok(Ok(login)) => login,
+            Ok(Err(ended)) => return ended,
+            Err(_) => {
+                server.unhung().await;
+                return Ended::Closed;
+            }
         };
         let mut session = Session {
             server,

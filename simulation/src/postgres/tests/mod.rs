@@ -2,6 +2,7 @@
 
 mod login;
 mod protocol;
+mod raw;
 mod replication;
 mod shutdown;
 mod transactions;
