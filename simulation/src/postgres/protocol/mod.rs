@@ -1,0 +1,7 @@
+//! The messages of the protocol (PostgreSQL manual, "Message Formats"), without their meaning.
+
+mod fields;
+mod output;
+mod wire;
+
+pub(super) use self::{fields::Fields, output::Output, wire::Wire};
