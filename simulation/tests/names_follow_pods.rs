@@ -57,7 +57,7 @@ impl World {
         Self { now, cluster, names: NodeLocal::new(replicas, node_local, random(5)) }
     }
 
-    /// Runs the cluster for some time, and tells the name servers.
+    /// Runs the cluster for some time. The name servers observe its changes.
     fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
         while let Some(next) = self.cluster.next().filter(|next| *next <= end) {

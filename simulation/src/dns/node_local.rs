@@ -34,14 +34,15 @@ impl<S: NameServer> NodeLocal<S> {
         &mut self.upstream
     }
 
-    /// Asks upstream until an answer comes, and returns it with the time that it took.
+    /// Asks upstream until an answer comes, and returns it with the time that it took. Every attempt gets the answer of
+    /// `now`: the upstream's time must not run ahead of the world's.
     fn forward(&mut self, now: Instant, question: &[u8]) -> (Duration, Option<Message>) {
         let mut waited = Duration::ZERO;
         while waited < GIVES_UP {
             let mut forwarded = question.to_vec();
             let id = self.random.u16(..);
             forwarded[..2].copy_from_slice(&id.to_be_bytes());
-            let answers = self.upstream.answer(now + waited, &forwarded, Transport::Tcp);
+            let answers = self.upstream.answer(now, &forwarded, Transport::Tcp);
             let answer = answers
                 .into_iter()
                 .filter(|(delay, _)| *delay < ATTEMPT)

@@ -127,8 +127,8 @@ impl<R: ContainerRuntime> Cluster<R> {
         let Some(pod) = self.pods.get_mut(&pod).filter(|pod| pod.deletion.is_some() || pod.is_gone) else { return };
         let uid = pod.info.uid;
         let node = &self.nodes[&pod.info.node];
-        let can_learn = self.is_available && node.is_reporting;
-        if !can_learn || (pod.container.ending.is_some() && pod.container.state == State::Running) {
+        let is_connected = self.is_available && node.is_reporting;
+        if !is_connected || (pod.container.ending.is_some() && pod.container.state == State::Running) {
             return;
         }
         if pod.container.state == State::Running {
@@ -145,10 +145,23 @@ impl<R: ContainerRuntime> Cluster<R> {
         self.forget(uid);
     }
 
+    /// Shortens the end of a container whose Pod is deleted by force while it terminates.
+    pub(super) fn hasten(&mut self, now: Instant, pod: Uid) {
+        let can_hasten = |pod: &&Pod| pod.container.ending.is_some() && self.nodes[&pod.info.node].is_reporting;
+        let Some(pod) = self.pods.get(&pod).filter(can_hasten) else { return };
+        let (uid, run) = (pod.info.uid, pod.container.run);
+        match pod.container.is_stopping {
+            true => self.timers.set(now + SHORTEST_STOP, Timer::Kill(uid, run)),
+            false => self.timers.set(now + SHORTEST_GRACE, Timer::Stop(uid, run)),
+        }
+    }
+
     /// Sends the stop signal, after the preStop hook.
     pub(super) fn stop(&mut self, now: Instant, pod: Uid, run: u32) {
-        let Some(pod) = self.pods.get(&pod).filter(|pod| pod.container.run == run) else { return };
+        let is_current = |pod: &&mut Pod| pod.container.run == run && !pod.container.is_stopping;
+        let Some(pod) = self.pods.get_mut(&pod).filter(is_current) else { return };
         let Some(began) = pod.container.ending else { return };
+        pod.container.is_stopping = true;
         let rest = (began + grace(pod)).saturating_duration_since(now).max(SHORTEST_STOP);
         let info = pod.info.clone();
         self.timers.set(now + rest, Timer::Kill(info.uid, run));

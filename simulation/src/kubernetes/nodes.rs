@@ -85,7 +85,7 @@ impl<R: ContainerRuntime> Cluster<R> {
         self.trigger(now);
     }
 
-    /// Takes what a node and the API server have to tell each other after they were separated.
+    /// Applies what a node and the API server have missed of each other.
     pub(super) fn reconnect(&mut self, now: Instant, name: &str) {
         for pod in self.on_node(name) {
             self.report(now, pod);

@@ -40,6 +40,7 @@ impl<R: ContainerRuntime> Cluster<R> {
         let Some(object) = self.pods.get_mut(&pod).filter(|pod| !pod.is_gone) else { return Ok(()) };
         if let Some(deletion) = &mut object.deletion {
             deletion.grace = Duration::ZERO;
+            self.hasten(now, pod);
         }
         self.begin_deletion(now, pod, Deletion { grace: Duration::ZERO });
         // Late enough for the EndpointSlice controller to see the Pod as terminating, as recorded.

@@ -14,7 +14,7 @@ impl fmt::Display for Uid {
     }
 }
 
-/// What a container runtime learns about a Pod.
+/// The properties of a Pod that a container runtime receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodInfo {
     pub uid: Uid,
@@ -68,6 +68,8 @@ pub(super) struct Container {
     pub(super) back_off: BackOff,
     /// When the kubelet began to end the container.
     pub(super) ending: Option<Instant>,
+    /// Whether the stop signal was sent.
+    pub(super) is_stopping: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +94,7 @@ impl Container {
             run: 0,
             back_off: BackOff::default(),
             ending: None,
+            is_stopping: false,
         }
     }
 

@@ -20,7 +20,7 @@ pub(super) enum Timer {
     /// The process starts again. The number is that of the ended run.
     Restart(Uid, u32),
     Probe(Uid, u32),
-    /// The kubelet of a Pod learns of its deletion.
+    /// The kubelet of a Pod receives its deletion.
     End(Uid),
     /// The preStop hook is over.
     Stop(Uid, u32),

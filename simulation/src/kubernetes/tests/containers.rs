@@ -72,6 +72,21 @@ fn a_pod_that_is_deleted_by_force_is_replaced_before_its_process_ends() {
 }
 
 #[test]
+fn a_terminating_pod_that_is_deleted_by_force_ends_within_seconds() {
+    for (forced, signalled, killed) in [(2, 3, 5), (20, 15, 22)] {
+        let mut world = World::ready(set());
+        let (start, old) = (world.now, world.uid(0));
+        world.cluster.runtime().stops_after = None;
+        world.cluster.delete(start, old).unwrap();
+        world.run(secs(forced));
+        world.cluster.delete_by_force(world.now, old).unwrap();
+        world.run(secs(60));
+        assert_eq!(logged(&mut world, start, "Interrupt"), Some(secs(signalled)));
+        assert_eq!(logged(&mut world, start, "Kill"), Some(secs(killed)));
+    }
+}
+
+#[test]
 fn a_process_that_ends_is_restarted_in_place_with_back_off() {
     let mut world = World::ready(set());
     let pod = world.uid(0);

@@ -52,7 +52,7 @@ fn a_pod_of_a_lost_node_that_is_deleted_by_force_runs_twice_until_the_node_is_ba
     world.cluster.delete_by_force(world.now, old).unwrap();
     world.run(secs(600));
     assert_eq!(world.ready_ordinals(), [0, 1, 2]);
-    assert!(world.uid(0) != old && world.cluster.runtime().running.contains_key(&old), "nobody ends the old process");
+    assert!(world.uid(0) != old && world.cluster.runtime().running.contains_key(&old), "the old process runs on");
     assert_ne!(world.cluster.ordinal(0).unwrap().info.node, node);
     world.cluster.return_node(world.now, &node);
     world.run(secs(5));
