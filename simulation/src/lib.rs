@@ -1,2 +1,4 @@
 //! A simulated world for podpool: network, name servers, Kubernetes and PostgreSQL servers are tasks on one runtime
 //! whose clock is paused. One seed determines every event.
+
+pub mod adversary;
