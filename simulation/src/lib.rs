@@ -2,3 +2,4 @@
 //! whose clock is paused. One seed determines every event.
 
 pub mod adversary;
+pub mod properties;
