@@ -3,3 +3,5 @@
 
 pub mod adversary;
 pub mod properties;
+pub mod report;
+pub mod shrink;
