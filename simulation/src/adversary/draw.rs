@@ -1,0 +1,278 @@
+//! Draws plans: hosts, settings, load and faults from one seed.
+
+use std::time::Duration;
+
+use super::{
+    Fault, Host, Plan, Settings, Topology, Window,
+    fault::StopMode,
+    host::{Factor, Percent},
+    workload,
+};
+
+/// Time without faults at the start, in which the pools connect.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Shortest duration of a fault, in milliseconds.
+const SHORTEST: u64 = 50;
+/// Maximum number of faults in a plan.
+const MAX_FAULTS: usize = 12;
+/// The families of faults.
+const FAMILIES: &[&str] = &["network", "server", "operator", "dns", "kubernetes", "client", "clock", "secret"];
+
+/// The time frame of a plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Time within which all faults start and end. At least 3 s.
+    pub active: Duration,
+    /// Time after that without faults.
+    pub tail: Duration,
+}
+
+impl Default for Shape {
+    /// 30 s with faults and 45 s without. The tail exceeds the bounds within which a pool recovers with most settings
+    /// (`properties::bounds`).
+    fn default() -> Self {
+        Self { active: Duration::from_secs(30), tail: Duration::from_secs(45) }
+    }
+}
+
+impl Plan {
+    /// Draws a plan. The same seed and shape give the same plan.
+    ///
+    /// Each plan contains only some families of faults, because faults of one family often hide the consequences of
+    /// another one (swarm testing). One plan in twenty has no faults.
+    #[must_use]
+    pub fn draw(seed: u64, shape: Shape) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x0070_6f64_706f_6f6c);
+        let topology = Topology::draw(&mut random);
+        let settings = Settings::draw(&topology, &mut random);
+        let callers = workload::draw(&topology, &mut random);
+        let faults = faults(&topology, shape, &mut random);
+        Self { seed, active: shape.active, tail: shape.tail, topology, settings, callers, faults }
+    }
+}
+
+/// Draws the faults of a plan.
+fn faults(topology: &Topology, shape: Shape, random: &mut fastrand::Rng) -> Vec<Window> {
+    let mut families: Vec<_> = FAMILIES.iter().filter(|_| random.bool()).collect();
+    if families.is_empty() {
+        families.push(&FAMILIES[random.usize(..FAMILIES.len())]);
+    }
+    // Few faults are more frequent than many. Fewer ones fit into a shorter time.
+    let most = MAX_FAULTS.min(1 + shape.active.as_secs() as usize / 2);
+    let number = if random.u32(..20) == 0 { 0 } else { 1 + (random.f64().powi(2) * most as f64) as usize };
+    let mut windows: Vec<Window> = Vec::new();
+    for _ in 0..number {
+        let family = families[random.usize(..families.len())];
+        let fault = draw_of(family, topology, random);
+        let (start, end) = window(&fault, &windows, shape, random);
+        windows.push(Window { start, end, fault });
+    }
+    windows.sort_by_key(|window| window.start);
+    windows
+}
+
+/// Draws the window of a fault. A third of the faults start close to an edge of another fault's window, because
+/// defects often need two faults within a short time.
+fn window(fault: &Fault, others: &[Window], shape: Shape, random: &mut fastrand::Rng) -> (Duration, Duration) {
+    let (first, end) = (WARM_UP.as_millis() as u64, shape.active.as_millis() as u64);
+    let last = end.saturating_sub(SHORTEST).max(first);
+    let start = if !others.is_empty() && random.u32(..3) == 0 {
+        let other = &others[random.usize(..others.len())];
+        let edge = if random.bool() { other.start } else { other.end };
+        (edge.as_millis() as u64 + random.u64(..1000)).saturating_sub(500).clamp(first, last)
+    } else {
+        random.u64(first..=last)
+    };
+    // Log-uniform up to 13 s.
+    let length = (SHORTEST as f64 * 256_f64.powf(random.f64())) as u64;
+    let end = if is_momentary(fault) { start } else { (start + length).min(end) };
+    (Duration::from_millis(start), Duration::from_millis(end))
+}
+
+/// Returns true if the fault happens at one moment.
+fn is_momentary(fault: &Fault) -> bool {
+    use Fault::*;
+    matches!(
+        fault,
+        Reset { .. }
+            | Terminate { .. }
+            | Failover {}
+            | Switchover {}
+            | RollingUpdate {}
+            | Delete { .. }
+            | ForceDelete { .. }
+            | Move { .. }
+            | CertificateRenewed { .. }
+    )
+}
+
+/// Draws a fault of a family.
+fn draw_of(family: &str, topology: &Topology, random: &mut fastrand::Rng) -> Fault {
+    let pod = Host::Pod(random.u32(..topology.pods));
+    let client = Host::Client(random.u32(..topology.clients));
+    let server = random.bool().then(|| Host::NameServer(random.u32(..topology.name_servers)));
+    let share = Percent([5, 20, 50, 100, 100][random.usize(..5)]);
+    let both = random.bool();
+    match family {
+        "network" => {
+            let (from, to) = pair(topology, random);
+            let by = Duration::from_millis([5, 20, 100, 300, 1000][random.usize(..5)]);
+            let jitter = Duration::from_millis([0, 1, 10, 100][random.usize(..4)]);
+            match random.u32(..6) {
+                0 => Fault::Loss { from, to, both, share: Percent([1, 5, 20, 50][random.usize(..4)]) },
+                1 => Fault::Delay { from, to, both, by, jitter },
+                2 | 3 => Fault::Partition { from, to, both },
+                4 => Fault::HalfOpen { from, to },
+                _ => Fault::Reset { from, to },
+            }
+        }
+        "server" => match random.u32(..11) {
+            0 | 1 => Fault::Crash { pod },
+            2 => Fault::PowerLoss { pod },
+            3 => Fault::Hang { pod },
+            4 => Fault::Slow { pod, by: Factor([2, 5, 20, 100][random.usize(..4)]) },
+            5 | 6 => Fault::Stop { pod, mode: StopMode::ALL[random.usize(..StopMode::ALL.len())] },
+            7 => Fault::Full { pod },
+            8 => Fault::ReadOnly { pod },
+            9 => Fault::ReplayPaused { pod },
+            _ => Fault::Terminate { pod, share },
+        },
+        "operator" => match random.u32(..7) {
+            0 | 1 => Fault::Failover {},
+            2 => Fault::Switchover {},
+            3 => Fault::RollingUpdate {},
+            4 => Fault::Scale { to: (topology.pods + random.u32(..=3)).saturating_sub(1).clamp(1, 20) },
+            5 => Fault::LeaseStoreLost {},
+            _ => Fault::OperatorPaused {},
+        },
+        "dns" => match random.u32(..7) {
+            0 => Fault::ServFail { server, share },
+            1 => Fault::NxDomain { server, share },
+            2 => Fault::Stale { server },
+            3 => Fault::Truncated { server, share },
+            4 => Fault::Silent { server, share },
+            5 => Fault::Late { server, by: Duration::from_millis([10, 200, 1000, 3000][random.usize(..4)]) },
+            _ => Fault::Wrong { server, share },
+        },
+        "kubernetes" => match random.u32(..7) {
+            0 | 1 => Fault::Unready { pod },
+            2 => Fault::Delete { pod },
+            3 => Fault::ForceDelete { pod },
+            4 => Fault::Move { pod },
+            5 => Fault::NodeLost { node: random.u32(..topology.nodes) },
+            _ => Fault::ApiServerLost {},
+        },
+        "client" => Fault::ClientPaused { client },
+        "clock" => {
+            let host = if random.bool() { client } else { pod };
+            let by = Duration::from_millis([100, 2000, 60_000, 3_600_000][random.usize(..4)]);
+            Fault::Skew { host, by, ahead: both }
+        }
+        _ => {
+            let password =
+                [Fault::PasswordRotated {}, Fault::PasswordRejected { pod }, Fault::PasswordFileMissing { client }];
+            let tls = [Fault::CertificateExpired { pod }, Fault::CertificateRenewed { pod }];
+            let password = password.into_iter().filter(|_| topology.password);
+            let mut faults: Vec<_> = password.chain(tls.into_iter().filter(|_| topology.tls)).collect();
+            // Servers without passwords and without TLS have no secrets.
+            if faults.is_empty() {
+                Fault::ClientPaused { client }
+            } else {
+                faults.swap_remove(random.usize(..faults.len()))
+            }
+        }
+    }
+}
+
+/// Draws two hosts whose packets a fault of the network affects.
+fn pair(topology: &Topology, random: &mut fastrand::Rng) -> (Host, Host) {
+    let pod = |random: &mut fastrand::Rng| Host::Pod(random.u32(..topology.pods));
+    let client = Host::Client(random.u32(..topology.clients));
+    let other = match random.u32(..10) {
+        0..=5 => pod(random),
+        6 => Host::NameServer(random.u32(..topology.name_servers)),
+        7 => return (Host::Operator, pod(random)),
+        _ if topology.pods > 1 => {
+            let one = random.u32(..topology.pods);
+            let other = (one + random.u32(1..topology.pods)) % topology.pods;
+            return (Host::Pod(one), Host::Pod(other));
+        }
+        _ => pod(random),
+    };
+    if random.bool() { (client, other) } else { (other, client) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn drawn() -> impl Iterator<Item = Plan> {
+        (0..3_000).map(|seed| Plan::draw(seed, Shape::default()))
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_plan() {
+        for seed in 0..100 {
+            assert_eq!(Plan::draw(seed, Shape::default()), Plan::draw(seed, Shape::default()));
+            assert_ne!(Plan::draw(seed, Shape::default()), Plan::draw(seed + 1, Shape::default()));
+        }
+    }
+
+    #[test]
+    fn every_plan_is_valid() {
+        for plan in drawn() {
+            assert_eq!(plan.check(), Ok(()), "{plan}");
+        }
+    }
+
+    #[test]
+    fn every_fault_is_drawn() {
+        let names: BTreeSet<_> = drawn().flat_map(|plan| plan.faults).map(|window| window.fault.name()).collect();
+        let missing: Vec<_> = Fault::NAMES.iter().filter(|name| !names.contains(*name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn faults_start_after_the_warm_up_and_end_before_the_tail() {
+        let windows: Vec<_> = drawn().flat_map(|plan| plan.faults).collect();
+        assert!(windows.iter().all(|window| window.start >= WARM_UP && window.start <= window.end));
+        assert!(windows.iter().all(|window| window.end <= Shape::default().active));
+        let shortest = Duration::from_millis(SHORTEST);
+        let is_long_enough = |window: &Window| is_momentary(&window.fault) || window.end - window.start >= shortest;
+        assert!(windows.iter().all(is_long_enough));
+    }
+
+    #[test]
+    fn secrets_fail_only_where_they_are_used() {
+        for plan in drawn() {
+            for fault in plan.faults.iter().map(|window| window.fault.name()) {
+                assert!(plan.topology.password || !fault.starts_with("secret.password"), "{plan}");
+                assert!(plan.topology.tls || !fault.starts_with("secret.certificate"), "{plan}");
+            }
+        }
+    }
+
+    #[test]
+    fn partitions_affect_every_kind_of_pair_in_both_directions() {
+        let kind = |host: &Host| std::mem::discriminant(host);
+        let mut kinds = Vec::new();
+        for window in drawn().flat_map(|plan| plan.faults) {
+            if let Fault::Partition { from, to, .. } = window.fault
+                && !kinds.contains(&(kind(&from), kind(&to)))
+            {
+                kinds.push((kind(&from), kind(&to)));
+            }
+        }
+        // Client and Pod, client and name server in either direction; operator to Pod; Pod to Pod.
+        assert_eq!(kinds.len(), 6);
+    }
+
+    #[test]
+    fn some_plans_have_no_faults_and_some_many() {
+        let numbers: Vec<_> = drawn().map(|plan| plan.faults.len()).collect();
+        assert!(numbers.contains(&0));
+        assert!(numbers.contains(&MAX_FAULTS));
+    }
+}

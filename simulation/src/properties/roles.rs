@@ -1,0 +1,126 @@
+//! The role of the server that serves a call.
+//!
+//! A checkout verifies the role that the server last reported on the connection. The server may have changed its role
+//! since then; the next probe reports it. Therefore a server with the wrong role is permitted for the time of a probe.
+//! With `lag_fallback=primary`, the primary may replace standbys for the targets `standby` and `read-only`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    bounds,
+    history::{Event, History, Instance, Role},
+    pauses::Pauses,
+    violation::{Violation, Violations},
+};
+use crate::adversary::{LagFallback, Target};
+
+/// The roles of the servers over time.
+pub(super) struct Roles(BTreeMap<Instance, Vec<(Duration, Option<Role>)>>);
+
+impl Roles {
+    pub(super) fn of(history: &History) -> Self {
+        let mut roles: BTreeMap<Instance, Vec<_>> = BTreeMap::new();
+        for record in &history.records {
+            if let Event::Role { on, role } = record.event {
+                roles.entry(on).or_default().push((record.at, role));
+            }
+        }
+        Self(roles)
+    }
+
+    /// Returns the role of a server at a time. None if it is unknown, or if the server does not run.
+    pub(super) fn at(&self, on: Instance, at: Duration) -> Option<Role> {
+        let changes = self.0.get(&on)?;
+        changes.iter().rev().find(|(since, _)| *since <= at)?.1
+    }
+
+    /// Returns the roles of a server from one time to another. None in the list means unknown or not running.
+    pub(super) fn between(&self, on: Instance, from: Duration, to: Duration) -> Vec<Option<Role>> {
+        let changes = self.0.get(&on).map_or(&[][..], Vec::as_slice);
+        let within = changes.iter().filter(|(at, _)| from < *at && *at <= to).map(|(_, role)| *role);
+        [self.at(on, from)].into_iter().chain(within).collect()
+    }
+
+    /// Returns the servers that have a role at a time.
+    pub(super) fn running(&self, at: Duration) -> impl Iterator<Item = (Instance, Role)> {
+        self.0.keys().filter_map(move |on| Some((*on, self.at(*on, at)?)))
+    }
+}
+
+pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
+    let mut violations = Violations::of(name);
+    let (roles, calls, pauses) = (Roles::of(history), history.calls(), Pauses::of(history));
+    let settings = &history.plan.settings;
+    let window = bounds::probed(settings);
+    for record in &history.records {
+        let Event::CheckedOut { call, on, role, .. } = record.event else { continue };
+        let Some(call) = calls.get(&call) else { continue };
+        let target = call.target;
+        if settings.lag_fallback == LagFallback::Primary && matches!(target, Target::Standby | Target::ReadOnly) {
+            continue;
+        }
+        let is_wrong = |role: Role| !role.fits(target);
+        let text = |which: &str| {
+            format!("call {} with target {} received a connection to {on}, {which}", call.id.0, target.as_str())
+        };
+        if role.is_some_and(is_wrong) {
+            violations.add(record.at, text("whose reported role does not fit"));
+            continue;
+        }
+        let from = record.at.saturating_sub(window);
+        // A stopped client learns nothing. Its first calls afterwards may precede the probes.
+        let was_running = pauses.is_running(call.client, from, record.at);
+        let past = roles.between(on, from, record.at);
+        if was_running && past.iter().all(|role| role.is_some_and(is_wrong)) {
+            violations.add(record.at, text(&format!("whose role has not fitted for {} ms", window.as_millis())));
+        }
+    }
+    violations.found()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::properties::testing::{POD, began, down, history, out, out_as, paused, role, texts};
+
+    fn found(events: impl IntoIterator<Item = (u64, Event)>) -> Vec<String> {
+        texts(check("roles", &history(events)))
+    }
+
+    #[test]
+    fn the_reported_role_must_fit() {
+        let events = |target, role| [(0, began(1, target)), (1, out_as(1, POD, role))];
+        assert_eq!(found(events(Target::Standby, Role::STANDBY)), [""; 0]);
+        assert_eq!(found(events(Target::PreferStandby, Role::PRIMARY)), [""; 0]);
+        let expected = "call 1 with target standby received a connection to pod-0, whose reported role does not fit";
+        assert_eq!(found(events(Target::Standby, Role::PRIMARY)), [expected]);
+        let read_only = Role { read_only: true, ..Role::PRIMARY };
+        assert_eq!(found(events(Target::ReadOnly, read_only)), [""; 0]);
+        assert_eq!(found(events(Target::ReadWrite, read_only)).len(), 1);
+    }
+
+    #[test]
+    fn a_server_may_have_a_new_role_for_the_time_of_a_probe() {
+        let events = |at| [(0, role(POD, Role::STANDBY)), (1000, role(POD, Role::PRIMARY)), (at, out(1, POD))];
+        let found = |at| found([(0, began(1, Target::Standby))].into_iter().chain(events(at)));
+        assert_eq!(found(5_000), [""; 0]);
+        assert_eq!(found(13_000).len(), 1);
+    }
+
+    #[test]
+    fn unknown_roles_and_stopped_clients_are_not_judged() {
+        let call = (0, began(1, Target::Standby));
+        assert_eq!(found([call.clone(), (20_000, out(1, POD))]), [""; 0]);
+        let restarted = [(0, role(POD, Role::PRIMARY)), (19_000, down(POD)), (19_500, role(POD, Role::PRIMARY))];
+        assert_eq!(found([call.clone()].into_iter().chain(restarted).chain([(20_000, out(1, POD))])), [""; 0]);
+        let stopped = [(0, role(POD, Role::PRIMARY)), (11_000, paused(true)), (19_999, paused(false))];
+        assert_eq!(found([call].into_iter().chain(stopped).chain([(20_000, out(1, POD))])), [""; 0]);
+    }
+
+    #[test]
+    fn the_primary_may_replace_late_standbys_if_the_settings_say_so() {
+        let mut history = history([(0, began(1, Target::Standby)), (1, out_as(1, POD, Role::PRIMARY))]);
+        history.plan.settings.lag_fallback = LagFallback::Primary;
+        assert_eq!(texts(check("roles", &history)), [""; 0]);
+    }
+}
