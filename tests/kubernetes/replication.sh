@@ -244,8 +244,8 @@ within 10 'the configuration is reloaded when the script starts' reloaded
 cp -p "$WORK/tls.new"/* "$WORK/tls/"
 within 20 'the server uses the renewed certificate' serves_the_new_one
 [ "$(grep -c '^reload: reloading' "$(log 1)")" = 2 ] || fail 'the configuration was not reloaded exactly twice'
-kill -TERM "$(cat "$WORK/volume1/reload.pid")"
-wait $reloader || fail 'the script does not end with success on SIGTERM'
+kill -INT "$(cat "$WORK/volume1/reload.pid")"
+wait $reloader || fail 'the script does not end with success on the stop signal of the image'
 
 # 6. Pod 0 loses its volume while the primary is down: it waits for the primary and does not create a database.
 stop 0 INT
