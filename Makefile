@@ -4,11 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
-<<<<<<< HEAD
-.PHONY: help demo facts failover-table fips loom matrix outcomes peers package screenshots test trials soak fuzz bench bench-once lint
-=======
-.PHONY: help control-plane demo facts failover-table kubernetes loom matrix outcomes peers package screenshots test trials soak fuzz bench bench-once lint
->>>>>>> control
+.PHONY: help control-plane demo facts failover-table fips kubernetes loom matrix outcomes peers package screenshots
+.PHONY: test trials soak fuzz bench bench-once lint
 .PHONY: components fuzzer programs
 
 # Every benchmark in benches/: each file, and each folder with a main.rs and no Cargo.toml.
@@ -75,14 +72,13 @@ outcomes: programs ## Compare the reported outcomes of 20,000 writes under fault
 	cargo test --all-features --test outcomes -- --nocapture --test-threads 1
 	cargo test --all-features --lib work_is_never_judged -- --nocapture
 
-<<<<<<< HEAD
 fips: programs ## Build an application with the validated module of aws-lc-rs and connect it; needs cmake and Go
 	@for program in cmake go; do \
 	    command -v $$program >/dev/null || { echo "error: $$program is missing; aws-lc-fips-sys needs it" >&2; exit 1; }; \
 	done
 	cargo run --locked --manifest-path tests/fips/Cargo.toml
 	cargo run --locked --manifest-path tests/fips/Cargo.toml --no-default-features
-=======
+
 control-plane: ## Build etcd, kube-apiserver, kube-controller-manager and CoreDNS; needs Go, takes ten minutes
 	scripts/control-plane
 
@@ -92,7 +88,6 @@ SHORT := cold_start::cold_start primary::container_crash standby::container_cras
 SCENARIOS ?=
 kubernetes: control-plane programs ## Run the manifests on a real control plane with 150 requests per second; needs root
 	cargo test --all-features --test control_plane -- --ignored --nocapture --test-threads 1 $(SCENARIOS)
->>>>>>> control
 
 matrix: ## Run tests against PostgreSQL 14, 15, 16, 17 and 18; print one row per version; needs npm
 	@scripts/matrix

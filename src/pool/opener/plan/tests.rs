@@ -153,7 +153,7 @@ proptest! {
         seed in any::<usize>(),
     ) {
         let now = Instant::now() + Duration::from_secs(10);
-        let pods: Vec<_> = pods.into_iter().map(|(targets, permits, ages, lacking, [missed, in_backoff, unresponsive])| PodState {
+        let state = |(targets, permits, ages, lacking, [missed, in_backoff, unresponsive]): RandomPod| PodState {
             targets,
             permits,
             openings: ages.into_iter().map(|age| now - Duration::from_millis(age)).collect(),
@@ -162,7 +162,8 @@ proptest! {
             missed,
             not_before: in_backoff.then_some(now + SLOW),
             unresponsive,
-        }).collect();
+        };
+        let pods: Vec<_> = pods.into_iter().map(state).collect();
         let limits = Limits { per_pod, total, permits };
         let mut seed = seed;
         let mut choose = |pods: &[usize]| {
