@@ -99,7 +99,8 @@ async fn startup<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Reads the parameters of a startup message. Reports the options and the minor version that the server does not support.
+/// Reads the parameters of a startup message. Reports the options and the minor version that the server does not
+/// support.
 fn parameters<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     mut fields: Fields<'_>,
