@@ -18,7 +18,9 @@ const FAILURE_TTL: u32 = 5;
 /// The longest times that answers are kept, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheSettings {
+    /// Limit of answers with records.
     pub success: u32,
+    /// Limit of NXDOMAIN and of answers without records.
     pub denial: u32,
 }
 

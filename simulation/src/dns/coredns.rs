@@ -30,6 +30,7 @@ pub struct CoreDnsSettings {
     pub latency: RangeInclusive<Duration>,
     /// The serial of the SOA record at `epoch`: it is the Unix time of the last change.
     pub serial: u32,
+    /// The time at which the serial is `serial`.
     pub epoch: Instant,
 }
 

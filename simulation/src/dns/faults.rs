@@ -22,8 +22,11 @@ pub enum Fault {
     Malformed,
     /// Answers that the name does not exist, although it does.
     NxDomain,
+    /// Answers REFUSED.
     Refused,
+    /// Answers SERVFAIL.
     ServFail,
+    /// Sends nothing.
     Silent,
     /// Sends an answer with another id, and then the right one.
     Spoofed,
@@ -36,6 +39,7 @@ pub enum Fault {
 /// A fault of some questions.
 #[derive(Clone, Debug)]
 pub struct Rule {
+    /// What happens to the questions that the rule hits.
     pub fault: Fault,
     /// How many of 1,000 questions it hits.
     pub per_mille: u32,

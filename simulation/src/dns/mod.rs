@@ -31,7 +31,9 @@ mod tests;
 /// How a question arrives. The answer to a question over UDP is truncated to the size that the client accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
+    /// In one datagram, which may be lost.
     Udp,
+    /// On a connection, with any length.
     Tcp,
 }
 

@@ -14,6 +14,7 @@ use super::{
 pub enum Event {
     /// A Service is new or has changed.
     Service(Service),
+    /// A write of an EndpointSlice.
     Slice(SliceEvent),
     /// A step in the life of a Pod.
     Pod(PodInfo, PodEvent),
@@ -24,6 +25,7 @@ pub enum Event {
 /// A step in the life of a Pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodEvent {
+    /// The StatefulSet controller creates the Pod.
     Created,
     /// The process starts, for the first time or again, at these addresses.
     Started(Vec<IpAddr>),
@@ -31,6 +33,7 @@ pub enum PodEvent {
     Ready(bool),
     /// A deletion begins.
     Deleted,
+    /// The kubelet sends a signal to the process.
     Signalled(Signal),
     /// The process has ended.
     Exited,

@@ -17,9 +17,13 @@ impl fmt::Display for Uid {
 /// The properties of a Pod that a container runtime receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodInfo {
+    /// The identity of this Pod, not of its name.
     pub uid: Uid,
+    /// The name of the StatefulSet, a dash, and the ordinal.
     pub name: String,
+    /// The place in the StatefulSet, from 0.
     pub ordinal: u32,
+    /// The node that runs the Pod.
     pub node: String,
     /// One address for each IP family of the Service, in its order.
     pub addresses: Vec<IpAddr>,
@@ -32,6 +36,7 @@ pub struct PodInfo {
 /// A Pod.
 #[derive(Clone, Debug)]
 pub struct Pod {
+    /// The properties that do not depend on its health.
     pub info: PodInfo,
     /// The condition `Ready`, as the API server has it.
     pub ready: bool,

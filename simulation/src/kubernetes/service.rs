@@ -5,7 +5,9 @@ use std::net::IpAddr;
 /// An IP family of a Service. Each has EndpointSlices of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
+    /// IPv4.
     V4,
+    /// IPv6.
     V6,
 }
 
@@ -19,7 +21,9 @@ impl Family {
 /// A named TCP port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
+    /// The name of the port in SRV records.
     pub name: String,
+    /// The number of the port.
     pub number: u16,
 }
 
@@ -35,9 +39,13 @@ pub enum ServiceKind {
 /// A Service and the settings that determine its EndpointSlices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
+    /// The namespace of the Service and of its Pods.
     pub namespace: String,
+    /// The first label of the DNS name.
     pub name: String,
+    /// Whether the Service has virtual addresses.
     pub kind: ServiceKind,
+    /// The ports of every endpoint.
     pub ports: Vec<Port>,
     /// The IP families, in the order of preference.
     pub families: Vec<Family>,

@@ -9,6 +9,7 @@ use super::addresses::Reuse;
 pub struct ReadinessProbe {
     /// Time from the start of the process to the first probe.
     pub initial_delay: Duration,
+    /// Time between two probes.
     pub period: Duration,
     /// Probes in a row that must fail before the Pod is not ready.
     pub failure_threshold: u32,
@@ -19,6 +20,7 @@ pub struct ReadinessProbe {
 /// Settings of a cluster. The default delays are the recorded ones, where the recording has them.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
+    /// The names of the nodes.
     pub nodes: Vec<String>,
     /// Endpoints of one EndpointSlice at most.
     pub endpoints_per_slice: usize,

@@ -19,20 +19,28 @@ pub struct Conditions {
 /// One address of one Pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
+    /// The address of the Pod.
     pub address: IpAddr,
+    /// The conditions of the Pod.
     pub conditions: Conditions,
     /// The Pod's host name below the Service's name. Pods of a StatefulSet have one.
     pub hostname: Option<String>,
+    /// The node that runs the Pod.
     pub node: String,
+    /// The name of the Pod.
     pub pod: String,
 }
 
 /// A part of a Service's endpoints of one IP family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSlice {
+    /// The namespace of the Service.
     pub namespace: String,
+    /// The name of the Service.
     pub service: String,
+    /// The name of the slice, which the controller generates.
     pub name: String,
+    /// The family of all addresses.
     pub family: Family,
     /// In the order in which the controller added them.
     pub endpoints: Vec<Endpoint>,
@@ -45,7 +53,9 @@ pub struct EndpointSlice {
 /// An event of a watch on EndpointSlices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SliceEvent {
+    /// A new slice.
     Added(EndpointSlice),
+    /// The new state of a slice.
     Modified(EndpointSlice),
     /// The last state of a slice that is gone.
     Deleted(EndpointSlice),
@@ -67,5 +77,6 @@ pub enum Change {
     Service(Service),
     /// The Service of this namespace and name is gone.
     ServiceDeleted(String, String),
+    /// A write of an EndpointSlice.
     Slice(SliceEvent),
 }

@@ -11,15 +11,20 @@ use super::{
 /// Whether Pods are created and deleted one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
+    /// A Pod is created or deleted once its predecessors are ready.
     OrderedReady,
+    /// All Pods are created or deleted at once.
     Parallel,
 }
 
 /// A StatefulSet and the parts of its template that matter here.
 #[derive(Clone, Debug)]
 pub struct StatefulSet {
+    /// The name of the StatefulSet.
     pub name: String,
+    /// The number of Pods.
     pub replicas: u32,
+    /// The order of creation and deletion.
     pub policy: Policy,
     /// Pods of lower ordinals are not updated.
     pub partition: u32,
@@ -33,6 +38,7 @@ pub struct StatefulSet {
     pub pre_stop: Duration,
     /// The stop signal of the image.
     pub stop: Signal,
+    /// The readiness probe of the container.
     pub probe: ReadinessProbe,
 }
 
