@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
-.PHONY: help demo facts failover-table loom matrix outcomes peers package screenshots test trials soak fuzz bench bench-once lint
+.PHONY: help control-plane demo facts failover-table kubernetes loom matrix outcomes peers package screenshots test trials soak fuzz bench bench-once lint
 .PHONY: components fuzzer programs
 
 # Every benchmark in benches/: each file, and each folder with a main.rs and no Cargo.toml.
@@ -70,6 +70,16 @@ outcomes: export PODPOOL_CASES := 40000
 outcomes: programs ## Compare the reported outcomes of 20,000 writes under faults with the rows on the servers
 	cargo test --all-features --test outcomes -- --nocapture --test-threads 1
 	cargo test --all-features --lib work_is_never_judged -- --nocapture
+
+control-plane: ## Build etcd, kube-apiserver, kube-controller-manager and CoreDNS; needs Go, takes ten minutes
+	scripts/control-plane
+
+# The six shortest scenarios: make kubernetes SCENARIOS="$(SHORT)"
+SHORT := cold_start::cold_start primary::container_crash standby::container_crash standby::forced_delete \
+	outages::coredns promotion::by_hand
+SCENARIOS ?=
+kubernetes: control-plane programs ## Run the manifests on a real control plane with 150 requests per second; needs root
+	cargo test --all-features --test control_plane -- --ignored --nocapture --test-threads 1 $(SCENARIOS)
 
 matrix: ## Run tests against PostgreSQL 14, 15, 16, 17 and 18; print one row per version; needs npm
 	@scripts/matrix
