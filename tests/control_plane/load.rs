@@ -35,7 +35,6 @@ pub(crate) struct Record {
     pub(crate) kind: Kind,
     /// The id of the row that a write inserts.
     pub(crate) id: String,
-    pub(crate) started: Instant,
     pub(crate) done: Instant,
     pub(crate) outcome: Outcome,
 }
@@ -130,7 +129,6 @@ impl Load {
 
 /// Sends a request.
 async fn request(kind: Kind, id: String, address: SocketAddr, idle: Idle) -> Record {
-    let started = Instant::now();
     let (method, path, body) = match kind {
         Kind::Write => ("POST", "/write", json!({ "id": id, "run": "load" }).to_string()),
         Kind::Any => ("GET", "/query?target=any", String::new()),
@@ -150,7 +148,7 @@ async fn request(kind: Kind, id: String, address: SocketAddr, idle: Idle) -> Rec
         Ok((status, body)) => outcome(status, &serde_json::from_str(&body).unwrap_or(Value::Null)),
         Err(error) => Outcome::Broken(error.to_string()),
     };
-    Record { kind, id, started, done: Instant::now(), outcome }
+    Record { kind, id, done: Instant::now(), outcome }
 }
 
 fn outcome(status: u16, body: &Value) -> Outcome {

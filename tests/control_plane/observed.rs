@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    iter,
     net::Ipv4Addr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -134,9 +135,9 @@ impl Observed {
     /// Returns the first time at which the condition holds, at or after `from`.
     pub(crate) fn first(&self, from: Instant, condition: impl Fn(&View) -> bool) -> Option<Instant> {
         let views = self.views();
-        let initial = views.iter().rfind(|(at, _)| *at <= from).map(|(_, view)| (from, view.clone()));
+        let initial = views.iter().rfind(|(at, _)| *at <= from).map_or_else(View::default, |(_, view)| view.clone());
         let later = views.into_iter().filter(|(at, _)| *at > from);
-        initial.into_iter().chain(later).find(|(_, view)| condition(view)).map(|(at, _)| at)
+        iter::once((from, initial)).chain(later).find(|(_, view)| condition(view)).map(|(at, _)| at)
     }
 
     /// Returns the periods after `from` in which no responding server has the property, each until DNS has the address
