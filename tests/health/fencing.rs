@@ -94,6 +94,8 @@ async fn restore() -> Duration {
     let data = |ordinal: usize| cluster.directory().join(cluster.pod(ordinal).name()).join("data");
     // Two promotions begin timeline 3.
     for (new, old) in [(1, 0), (0, 1)] {
+        // The new primary must have everything that the remaining standby has.
+        cluster.wait_replicated().await.expect("the standbys catch up");
         cluster.stop(old, Shutdown::Fast).await.expect("the primary stops");
         cluster.promote(new).await.expect("the standby is promoted");
         cluster.reattach(old).await.expect("the former primary follows the new one");
