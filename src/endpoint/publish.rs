@@ -29,7 +29,7 @@
 
 use crate::{
     sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, lock},
-    system::unique,
+    system::{count_retired, retired, unique},
 };
 
 /// A published value, which can be replaced.
@@ -43,11 +43,6 @@ struct Cell<T> {
     /// True after the publisher was dropped. Threads no longer need their copies then.
     retired: AtomicBool,
 }
-
-/// The number of publishers that were dropped in this process. When the number changes, each thread drops its copies of
-/// their values.
-// This is the standard library's atomic even under loom, because a stale read only delays the drop of a copy.
-static RETIRED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
 #[cfg(feature = "bench")]
 impl<T> Clone for Published<T> {
@@ -92,9 +87,10 @@ impl<T> Published<T> {
 
     /// Ends the publication: every thread drops its copy at its next read of any published value.
     pub(crate) fn retire(&self) {
-        // Relaxed: `RETIRED` is incremented afterwards with release, which pairs with the acquire in `Copies::purge`.
+        // Relaxed: the number of retired values is incremented afterwards with release, which pairs with the acquire in
+        // `Copies::purge`.
         self.0.retired.store(true, Ordering::Relaxed);
-        RETIRED.fetch_add(1, std::sync::atomic::Ordering::Release);
+        count_retired();
     }
 
     fn copy(&self) -> Cached<T> {
@@ -115,7 +111,8 @@ pub(crate) struct Copies<T> {
     others: Vec<Cached<T>>,
     /// The index in `others` that was overwritten last.
     next: usize,
-    /// The number of retired values at the last purge.
+    /// The number of values that were retired in this process at the last purge. When the number changes, the copies of
+    /// retired values are dropped.
     retired: u64,
 }
 
@@ -136,7 +133,7 @@ impl<T> Copies<T> {
     #[inline(always)]
     pub(crate) fn current(&self, version: u64) -> Option<&T> {
         // Relaxed: a stale read only delays the purge.
-        let retired = RETIRED.load(std::sync::atomic::Ordering::Relaxed);
+        let retired = retired(std::sync::atomic::Ordering::Relaxed);
         match &self.last {
             Some(cached) if cached.version == version && self.retired == retired => Some(&cached.value),
             _ => None,
@@ -185,11 +182,11 @@ impl<T> Copies<T> {
     /// Drops the copies of retired values.
     fn purge(&mut self) {
         // Acquire pairs with the release in `retire`: the `retired` flags of all counted values are visible.
-        let retired = RETIRED.load(std::sync::atomic::Ordering::Acquire);
+        let retired = retired(std::sync::atomic::Ordering::Acquire);
         if std::mem::replace(&mut self.retired, retired) == retired {
             return;
         }
-        // Relaxed: the acquire load of `RETIRED` orders this load.
+        // Relaxed: the acquire load of the number orders this load.
         let is_retired = |cached: &mut Cached<T>| cached.cell.retired.load(Ordering::Relaxed);
         let mut dropped: Vec<_> = self.others.extract_if(.., is_retired).collect();
         dropped.extend(self.last.take_if(is_retired));

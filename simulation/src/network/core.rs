@@ -57,6 +57,8 @@ pub(super) struct HostState {
 #[derive(Debug, Default)]
 pub(super) struct Listener {
     pub(super) host: usize,
+    /// The number of the listener, which is never used again.
+    pub(super) number: u64,
     /// The numbers of the endpoints whose handshake is complete.
     pub(super) ready: VecDeque<u64>,
     pub(super) waker: Option<Waker>,

@@ -75,7 +75,7 @@ impl Network {
         TcpStream::connect(self.clone(), node.0, peer, options)
     }
 
-    /// Opens a listening TCP socket.
+    /// Opens a listening TCP socket on one of the host's addresses.
     pub fn listen(&self, node: Node, local: SocketAddr) -> io::Result<TcpListener> {
         TcpListener::bind(self, node.0, local)
     }
@@ -136,6 +136,23 @@ impl Network {
             let listeners: Vec<_> = core.listeners.extract_if(.., |_, listener| listener.host == node.0).collect();
             let sockets: Vec<_> = core.udp.extract_if(.., |_, socket| socket.host == node.0).collect();
             (endpoints, listeners, sockets)
+        });
+        // Dropped after the lock has been released, because the sockets contain wakers.
+        drop(removed);
+    }
+
+    /// Closes all sockets of a host, like the kernel when a process ends.
+    pub fn close_sockets(&self, node: Node) {
+        let removed = self.with(|core| {
+            let now = Instant::now();
+            let listeners = core.listeners.iter().filter(|(_, listener)| listener.host == node.0);
+            let listeners: Vec<_> = listeners.map(|(local, _)| *local).collect();
+            let listeners: Vec<_> = listeners.into_iter().map(|local| core.close_listener(local, now)).collect();
+            let endpoints = core.endpoints.iter().filter(|(_, endpoint)| endpoint.host == node.0);
+            let endpoints: Vec<_> = endpoints.map(|(number, _)| *number).collect();
+            endpoints.into_iter().for_each(|number| core.close(number, now));
+            let sockets: Vec<_> = core.udp.extract_if(.., |_, socket| socket.host == node.0).collect();
+            (listeners, sockets)
         });
         // Dropped after the lock has been released, because the sockets contain wakers.
         drop(removed);

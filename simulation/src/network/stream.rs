@@ -152,6 +152,7 @@ impl Drop for TcpStream {
 #[derive(Debug)]
 pub struct TcpListener {
     network: Network,
+    number: u64,
     local: SocketAddr,
 }
 
@@ -164,8 +165,9 @@ impl TcpListener {
             if core.listeners.contains_key(&local) {
                 return Err(Failure::AddressInUse.into());
             }
-            core.listeners.insert(local, Listener { host, ..Listener::default() });
-            Ok(Self { network: network.clone(), local })
+            let number = core.number();
+            core.listeners.insert(local, Listener { host, number, ..Listener::default() });
+            Ok(Self { network: network.clone(), number, local })
         })
     }
 
@@ -181,7 +183,8 @@ impl TcpListener {
 
     fn poll_accept(&self, cx: &Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         self.network.with(|core| {
-            let Some(listener) = core.listeners.get_mut(&self.local) else {
+            let listener = core.listeners.get_mut(&self.local).filter(|listener| listener.number == self.number);
+            let Some(listener) = listener else {
                 return Poll::Ready(Err(Failure::AddressNotAvailable.into()));
             };
             while let Some(number) = listener.ready.pop_front() {
@@ -202,11 +205,8 @@ impl TcpListener {
 impl Drop for TcpListener {
     fn drop(&mut self) {
         let removed = self.network.with(|core| {
-            let removed = core.listeners.remove(&self.local);
-            for number in removed.iter().flat_map(|listener| &listener.ready) {
-                core.reset(*number, Instant::now());
-            }
-            removed
+            let is_open = core.listeners.get(&self.local).is_some_and(|listener| listener.number == self.number);
+            is_open.then(|| core.close_listener(self.local, Instant::now()))
         });
         drop(removed);
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::time::Instant;
 
 use super::{
-    core::{Core, Event},
+    core::{Core, Event, Listener},
     endpoint::{Endpoint, Owner, Phase},
     failure::Failure,
     options::{FIN_TIMEOUT, Options, RECEIVE_BUFFER, SEGMENT},
@@ -52,6 +52,11 @@ impl Core {
         match endpoint.phase {
             Phase::Connecting if segment.syn && segment.ack == Some(1) => endpoint.phase = Phase::Open,
             Phase::Accepting if segment.ack.is_some_and(|ack| ack >= 1) => endpoint.phase = Phase::Open,
+            Phase::Connecting if segment.ack.is_some() => {
+                // The peer still has a former connection between these addresses.
+                let reply = Segment { rst: true, number: segment.ack.unwrap_or(0), ..Segment::default() };
+                return self.send_segment(number, reply, now);
+            }
             Phase::Connecting | Phase::Failed(_) => return,
             Phase::Accepting | Phase::Open => {}
         }
@@ -64,10 +69,13 @@ impl Core {
         }
         let Some(endpoint) = self.endpoints.get_mut(&number) else { return };
         if segment.syn {
-            // Acknowledges the SYN with ACK, again if it is repeated. A repeated SYN is answered by the retransmission.
-            return if segment.ack.is_some() {
-                self.acknowledge(number, now)
-            };
+            // Acknowledges the SYN with ACK, again if it is repeated. A SYN on an open connection comes from a peer
+            // that has forgotten it, which answers the acknowledgement with RST. A repeated SYN is answered by the
+            // retransmission.
+            if segment.ack.is_some() || was_open {
+                self.acknowledge(number, now);
+            }
+            return;
         }
         if segment.data.is_empty() && !segment.fin {
             // A segment before the expected number is a keepalive probe.
@@ -257,9 +265,21 @@ impl Core {
         self.transmit(number, now);
     }
 
+    /// Closes a listening socket and ends the connections that were not accepted.
+    pub(super) fn close_listener(&mut self, local: SocketAddr, now: Instant) -> Option<Listener> {
+        let removed = self.listeners.remove(&local);
+        for number in removed.iter().flat_map(|listener| &listener.ready) {
+            self.reset(*number, now);
+        }
+        removed
+    }
+
     /// Closes a socket, as the drop of a socket does. Unread data makes the kernel send RST.
     pub(super) fn close(&mut self, number: u64, now: Instant) {
         let Some(endpoint) = self.endpoints.get_mut(&number) else { return };
+        if endpoint.owner != Owner::Application {
+            return;
+        }
         endpoint.owner = Owner::Kernel;
         match endpoint.phase {
             Phase::Open if endpoint.received.is_empty() => {

@@ -145,6 +145,7 @@ impl Host {
     pub fn kill(&self) {
         let killed = self.machine.slot().take();
         if let Some(process) = killed {
+            self.machine.network.close_sockets(self.machine.node);
             process.kill();
         }
     }
@@ -196,7 +197,7 @@ impl Host {
         self.machine.network.connect(self.machine.node, peer, options).await
     }
 
-    /// Opens a listening TCP socket.
+    /// Opens a listening TCP socket on one of the host's addresses.
     pub fn listen(&self, local: SocketAddr) -> io::Result<TcpListener> {
         self.machine.network.listen(self.machine.node, local)
     }

@@ -158,6 +158,29 @@ fn a_killed_process_closes_its_connections_and_its_port() {
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         pair.start_echo();
         echo(&mut pair.connect(TcpOptions::default()).await, b"after").await;
+        // A new process can open the same port immediately.
+        pair.server.kill();
+        pair.start_echo();
+        echo(&mut pair.connect(TcpOptions::default()).await, b"after the second kill").await;
+    });
+}
+
+#[test]
+fn a_client_that_has_crashed_can_use_its_port_again_although_the_server_has_the_former_connection() {
+    World::run(12, async |world| {
+        let pair = Pair::new(world);
+        pair.start_echo();
+        let options = TcpOptions { local: Some(([10, 0, 0, 1], 4000).into()), ..TcpOptions::default() };
+        let mut former = pair.connect(options).await;
+        echo(&mut former, b"before").await;
+        pair.client.crash();
+        pair.client.boot();
+        let start = Instant::now();
+        let mut stream = pair.connect(options).await;
+        // The second SYN, after 1 s, finds no former connection.
+        assert!((SECOND..SECOND * 11 / 10).contains(&start.elapsed()), "{:?}", start.elapsed());
+        echo(&mut stream, b"after").await;
+        assert!(former.write_u8(0).await.is_err());
     });
 }
 

@@ -3,17 +3,13 @@
 pub(crate) mod clock;
 pub(crate) mod fs;
 mod net;
+mod process;
 pub(crate) mod random;
 mod task;
 pub(crate) mod thread;
 
 pub(crate) use self::{
     net::{Datagram, TcpStream, connect},
+    process::{count_retired, retired, unique},
     task::{JoinSet, spawn, spawn_blocking, spawn_on},
 };
-use super::simulation::world;
-
-/// Returns a number that is unique in the world and greater than all numbers returned before.
-pub(crate) fn unique() -> u64 {
-    world().unique()
-}
