@@ -1,7 +1,7 @@
 use std::{
     fs,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::Path,
     time::SystemTime,
 };
 
@@ -37,7 +37,7 @@ pub(crate) fn metadata(path: &Path) -> io::Result<Metadata> {
 
 /// Returns the paths of the entries of a directory, in no particular order.
 #[cfg(feature = "_tls")]
-pub(crate) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn entries(directory: &Path) -> io::Result<Vec<std::path::PathBuf>> {
     fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
 }
 
