@@ -43,7 +43,7 @@ pub(crate) struct PodHealth {
     pub(crate) late: bool,
     /// True if a session of the Pod has ended and the Pod has not responded since then. Other Pods are preferred.
     pub(crate) suspect: bool,
-    /// True if `min_idle` connections to the Pod are kept idle. False if the client uses the Pod only to measure
+    /// True if `min_idle` connections to the Pod are kept open. False if the client uses the Pod only to measure
     /// replication lag, and for an alternative address.
     pub(crate) warm: bool,
     /// Maximum number of connections that the server allows for this login role and database, over all clients

@@ -46,7 +46,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
         latencies.tick(&view, &mut rng, Instant::now());
         if tick % ROUND == 0 {
             view.pods().for_each(|(pod, health)| reap(pod, health.warm));
-            // Reaping may have left a Pod with fewer idle connections than `min_idle`, so the opener is woken.
+            // Reaping may have left a Pod with fewer than `min_idle` open connections, so the opener is woken.
             inner.shared.waiters.wake_opener();
             inner.export();
         }
