@@ -1,6 +1,13 @@
 //! A client: a host with a pool, an observer of its events, and samples of its state.
 
-use std::{collections::BTreeSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use podpool::{
     Config, Endpoint, Event as PoolEvent, Observer, Pool, Role as PoolRole, State,
@@ -59,8 +66,8 @@ impl Client {
             (0..plan.topology.name_servers).map(|server| format!("nameserver {}\n", name_servers::address(server)));
         host.write_file("/etc/resolv.conf", servers.chain(["options ndots:5\n".to_owned()]).collect::<String>());
         host.write_file_with_mode(PASSWORD_FILE, PASSWORD, 0o600);
-        let recorder = pods.recorder.clone();
-        let observer = Observe { client: number, host: host.clone(), recorder: recorder.clone() };
+        let (standings, recorder) = (BTreeMap::new(), pods.recorder.clone());
+        let observer = Observe { client: number, host: host.clone(), recorder: recorder.clone(), standings };
         let pool = host.enter(|| {
             let config = config(&plan.settings, number);
             let names = dns(&config, &plan.settings);
@@ -185,16 +192,35 @@ struct Observe {
     client: u32,
     host: Host,
     recorder: Recorder,
+    /// The use of each address of each Pod.
+    standings: BTreeMap<Instance, BTreeMap<SocketAddr, Standing>>,
+}
+
+/// Returns a number that is the smaller, the more a Pod is used.
+fn rank(standing: Standing) -> u32 {
+    match standing {
+        Standing::Member => 0,
+        Standing::Retained => 1,
+        Standing::Detached => 2,
+        Standing::Drained => 3,
+    }
 }
 
 impl Observe {
-    fn of(&self, event: &PoolEvent) -> Option<Event> {
+    fn of(&mut self, event: &PoolEvent) -> Option<Event> {
         let client = self.client;
         if matches!(event, PoolEvent::FencingHistoryForgotten { .. }) {
             return Some(Event::Forgot { client });
         }
-        let on = self.recorder.pod_at(event.endpoint().map(Endpoint::address)?.ip())?;
-        let standing = |standing| Some(Event::Standing { client, on, standing });
+        let address = event.endpoint().map(Endpoint::address)?;
+        let on = self.recorder.pod_at(address.ip())?;
+        let mut standing = |standing| {
+            let addresses = self.standings.entry(on).or_default();
+            addresses.insert(address, standing);
+            // The Pod is used while one of its addresses is.
+            let best = addresses.values().copied().min_by_key(|standing| rank(*standing))?;
+            Some(Event::Standing { client, on, standing: best })
+        };
         match event {
             PoolEvent::EndpointAdded { .. } | PoolEvent::EndpointReturned { .. } => standing(Standing::Member),
             PoolEvent::EndpointRetained { .. } => standing(Standing::Retained),
