@@ -110,7 +110,7 @@ impl Client {
                 timeline: pod.timeline,
                 open: pod.open as u32,
                 idle: pod.idle as u32,
-                in_use: pod.in_use as u32,
+                in_use: pod.in_use as u32 + self.recorder.uncounted(self.number, on, pod.endpoint.address()),
                 waiting: pod.waiting as u32,
                 sessions: self.sessions_on(on),
             });
@@ -214,6 +214,9 @@ impl Observe {
         }
         let address = event.endpoint().map(Endpoint::address)?;
         let on = self.recorder.pod_at(address.ip())?;
+        if matches!(event, PoolEvent::EndpointDrained { .. }) {
+            self.recorder.drained(client, address);
+        }
         let mut standing = |standing| {
             let addresses = self.standings.entry(on).or_default();
             addresses.insert(address, standing);

@@ -65,7 +65,7 @@ impl ServerHistory<'_> {
             let Some(call) = read.comment.as_deref().and_then(call) else { continue };
             let Some(pod) = pods::ordinal(&read.server) else { continue };
             let is_visible = |write: &&Write| write.timeline <= read.timeline && write.position <= read.position;
-            let first = writes.partition_point(|write| is_visible(&write));
+            let first = writes.partition_point(is_visible);
             let lacks = earliest.get(first).copied().flatten().filter(|acknowledged| *acknowledged <= read.at);
             let at = self.since_start(read.at);
             let on = self.recorder.instance_at(pod, at);

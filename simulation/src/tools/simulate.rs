@@ -65,6 +65,7 @@ impl Totals {
 
 /// Runs the plans of the seeds from `first` on, on all cores, and prints the violations.
 #[must_use]
+#[allow(clippy::disallowed_methods, reason = "the duration of the program is real, not simulated")]
 pub fn simulate(amount: Amount, first: u64) -> bool {
     let (began, next, totals) = (Instant::now(), AtomicU64::new(first), Mutex::new(Totals::default()));
     let work = || {
