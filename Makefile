@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
 .PHONY: help control-plane demo facts failover-table fips kubernetes loom matrix outcomes peers package screenshots
-.PHONY: test trials soak fuzz bench bench-once lint
+.PHONY: test trials simulate soak fuzz bench bench-once lint
 .PHONY: components fuzzer programs
 
 # Every benchmark in benches/: each file, and each folder with a main.rs and no Cargo.toml.
@@ -65,6 +65,11 @@ trials: programs ## Repeat the tests with promised bounds twenty times each, on 
 	    --test dual_stack -- --nocapture --test-threads 1
 	cargo test --all-features --test health -- --nocapture --test-threads 1 fencing clocks
 	cargo test --all-features --test patroni -- --nocapture --test-threads 1
+
+# SEEDS is a number of seeds, or of minutes such as 5m. SEED is one seed, which is shown with its trace.
+SEEDS ?= 100
+simulate: ## Simulate clients, servers and faults from seeds (SEEDS=100 or SEEDS=5m), or show one (SEED=7)
+	cd simulation && cargo run --release --locked -- $(if $(SEED),seed $(SEED),simulate $(SEEDS))
 
 outcomes: export PODPOOL_WRITES := 20000
 outcomes: export PODPOOL_CASES := 40000

@@ -5,7 +5,9 @@
 compile_error!("run cargo in the directory of this package, so that it reads the flags in .cargo/config.toml");
 
 pub mod adversary;
+#[allow(missing_docs, reason = "most fields and variants are described by the terms of Kubernetes and DNS")]
 pub mod dns;
+#[allow(missing_docs, reason = "most fields and variants are described by the terms of Kubernetes and DNS")]
 pub mod kubernetes;
 pub mod minimal;
 pub mod network;
@@ -14,7 +16,9 @@ pub mod postgres;
 pub mod properties;
 mod random;
 pub mod report;
+pub mod run;
 pub mod shrink;
 mod signal;
 pub mod spawn;
+pub mod tools;
 pub mod world;

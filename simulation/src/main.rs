@@ -1,44 +1,36 @@
-//! Runs one simulation and prints its trace: `podpool-simulation [SEED [SECONDS]]`.
-//!
-//! A pool with three Pods executes 20 statements per second. One Pod crashes after a third of the time, and starts
-//! again after two thirds.
+//! Runs simulations: many seeds on all cores, one seed with its trace, the corpus; shrinks a plan that fails.
 
-use std::{process::ExitCode, time::Duration};
+use std::{env, process::ExitCode};
 
-use podpool::Target;
-use podpool_simulation::{minimal::Scenario, world::World};
-use tokio::time::sleep;
+use podpool_simulation::tools::{self, Amount};
+
+const USAGE: &str = "usage: podpool-simulation simulate [COUNT | MINUTESm] [FIRST_SEED]
+       podpool-simulation seed SEED [HOST...]
+       podpool-simulation shrink SEED
+       podpool-simulation plan FILE
+       podpool-simulation corpus";
 
 fn main() -> ExitCode {
-    let numbers: Result<Vec<u64>, _> = std::env::args().skip(1).map(|argument| argument.parse()).collect();
-    let (seed, seconds) = match numbers.as_deref() {
-        Ok([]) => (1, 30),
-        Ok([seed]) => (*seed, 30),
-        Ok([seed, seconds]) => (*seed, *seconds),
-        _ => {
-            eprintln!("usage: podpool-simulation [SEED [SECONDS]]");
-            return ExitCode::FAILURE;
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let is_clean = match words.as_slice() {
+        ["simulate"] => Some(tools::simulate(Amount::Seeds(100), 0)),
+        ["simulate", amount] => amount.parse().ok().map(|amount| tools::simulate(amount, 0)),
+        ["simulate", amount, first] => {
+            amount.parse().ok().zip(first.parse().ok()).map(|(amount, first)| tools::simulate(amount, first))
         }
+        ["seed", seed, hosts @ ..] => seed.parse().ok().map(|seed| tools::show(&tools::plan(seed), hosts)),
+        ["shrink", seed] => seed.parse().ok().map(|seed| tools::shrink(&tools::plan(seed))),
+        ["plan", path] => Some(tools::show_file(path.as_ref())),
+        ["corpus"] => Some(tools::corpus()),
+        _ => None,
     };
-    print!("{}", simulate(seed, Duration::from_secs(seconds)));
-    ExitCode::SUCCESS
-}
-
-/// Returns the trace of one simulation.
-fn simulate(seed: u64, duration: Duration) -> String {
-    World::run(seed, async move |world| {
-        let scenario = Scenario::start(&world, 3);
-        let pool = scenario.pool("");
-        let pod = world.rng("crash").usize(..3);
-        let faults = async {
-            sleep(duration / 3).await;
-            scenario.pods[pod].event("crashes");
-            scenario.pods[pod].crash();
-            sleep(duration / 3).await;
-            scenario.pods[pod].event("starts");
-            scenario.boot(pod);
-        };
-        tokio::join!(scenario.workload(&pool, Target::Any, 20, duration), faults);
-        world.trace().to_string()
-    })
+    match is_clean {
+        Some(true) => ExitCode::SUCCESS,
+        Some(false) => ExitCode::FAILURE,
+        None => {
+            eprintln!("{USAGE}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -28,6 +28,8 @@ pub struct CoreDnsSettings {
     pub cache: Option<CacheSettings>,
     /// Time to process a question.
     pub latency: RangeInclusive<Duration>,
+    /// TTL of all records, and of negative answers, in seconds.
+    pub ttl: u32,
     /// The serial of the SOA record at `epoch`: it is the Unix time of the last change.
     pub serial: u32,
     /// The time at which the serial is `serial`.
@@ -38,7 +40,7 @@ impl CoreDnsSettings {
     /// Creates the settings of kubeadm's Corefile, in a world that begins at `epoch`.
     pub fn kubeadm(epoch: Instant) -> Self {
         let latency = Duration::from_micros(100)..=Duration::from_micros(1000);
-        Self { cache: None, latency, serial: 1_795_900_000, epoch }
+        Self { cache: None, latency, ttl: zone::TTL, serial: 1_795_900_000, epoch }
     }
 
     /// Creates the settings of a Corefile with `cache 30`, in a world that begins at `epoch`.
@@ -142,6 +144,8 @@ impl NameServer for CoreDns {
                     let age = changed.saturating_duration_since(self.settings.epoch).as_secs();
                     let serial = self.settings.serial.wrapping_add(age as u32);
                     zone::resolve(store, &question.query, serial, &mut self.random, &mut reply);
+                    let sections = [&mut reply.answers, &mut reply.authorities, &mut reply.additionals];
+                    sections.into_iter().flatten().for_each(|record| record.ttl = self.settings.ttl);
                 }
             }
             if let Some(cache) = &mut self.cache {

@@ -1,7 +1,7 @@
 //! The state of the network: hosts, links, sockets, and the packets on their way.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
     task::{Context, Waker},
     time::Duration,
@@ -30,6 +30,8 @@ pub(super) struct Core {
     pub(super) udp: BTreeMap<SocketAddr, UdpState>,
     pub(super) default_link: Link,
     pub(super) links: BTreeMap<(usize, usize), Link>,
+    /// The connections whose packets are all lost, by source and destination.
+    pub(super) severed: BTreeSet<(SocketAddr, SocketAddr)>,
     pub(super) rng: fastrand::Rng,
     /// Number of packets that were sent.
     pub(super) packets: u64,
@@ -82,6 +84,7 @@ impl Core {
             udp: BTreeMap::new(),
             default_link: Link::default(),
             links: BTreeMap::new(),
+            severed: BTreeSet::new(),
             rng: fastrand::Rng::with_seed(seed),
             packets: 0,
             events: BTreeMap::new(),
@@ -159,7 +162,9 @@ impl Core {
     /// Sends a packet. Returns its time of arrival unless it is lost. It arrives at `earliest` at the earliest.
     pub(super) fn send(&mut self, host: usize, packet: Packet, now: Instant, earliest: Instant) -> Option<Instant> {
         self.packets += 1;
-        if !self.hosts[host].is_up {
+        let is_severed =
+            matches!(packet.content, Content::Tcp(_)) && self.severed.contains(&(packet.source, packet.destination));
+        if !self.hosts[host].is_up || is_severed {
             return None;
         }
         let destination = *self.addresses.get(&packet.destination.ip())?;

@@ -124,6 +124,29 @@ impl Network {
         });
     }
 
+    /// Loses all further packets of the connections that two hosts have now. Returns these connections.
+    pub fn sever_connections(&self, a: Node, b: Node) -> Vec<(SocketAddr, SocketAddr)> {
+        self.with(|core| {
+            let owner = |address: SocketAddr| core.addresses.get(&address.ip()).copied();
+            let is_between = |endpoint: &&endpoint::Endpoint| {
+                owner(endpoint.remote).is_some_and(|peer| [(a.0, b.0), (b.0, a.0)].contains(&(endpoint.host, peer)))
+            };
+            let between = core.endpoints.values().filter(is_between);
+            let pairs: Vec<_> = between.map(|endpoint| (endpoint.local, endpoint.remote)).collect();
+            core.severed.extend(pairs.iter().flat_map(|(local, remote)| [(*local, *remote), (*remote, *local)]));
+            pairs
+        })
+    }
+
+    /// Delivers the packets of severed connections again.
+    pub fn restore_connections(&self, connections: &[(SocketAddr, SocketAddr)]) {
+        self.with(|core| {
+            core.severed.retain(|(one, other)| {
+                !connections.contains(&(*one, *other)) && !connections.contains(&(*other, *one))
+            });
+        });
+    }
+
     /// Stops a host without a trace on the network, like a loss of power: its connections are half-open from then on.
     /// While it is down, packets to it are lost.
     pub fn crash(&self, node: Node) {
@@ -172,6 +195,15 @@ impl Network {
     /// acknowledged that.
     pub fn endpoints(&self, node: Node) -> usize {
         self.with(|core| core.endpoints.values().filter(|endpoint| endpoint.host == node.0).count())
+    }
+
+    /// Returns the number of sockets that the process of a host has open, without listening ones.
+    pub fn sockets(&self, node: Node) -> usize {
+        self.with(|core| {
+            let is_open = |end: &&endpoint::Endpoint| end.host == node.0 && end.owner == endpoint::Owner::Application;
+            let connections = core.endpoints.values().filter(is_open).count();
+            connections + core.udp.values().filter(|socket| socket.host == node.0).count()
+        })
     }
 
     /// Calls a function with the state, and afterwards the wakers that the function has collected.

@@ -63,6 +63,21 @@ pub struct Read {
     pub comment: Option<String>,
 }
 
+/// The arrival of a statement with a comment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Arrival {
+    /// The server that executes the statement.
+    pub server: String,
+    /// The time of the arrival.
+    pub at: Instant,
+    /// The text of the comment with which the statement begins, without the delimiters.
+    pub comment: String,
+    /// True if a transaction block was open, or had failed, before the statement.
+    pub in_transaction: bool,
+    /// The value that the session has set for the parameter `podpool.marker`.
+    pub marker: Option<String>,
+}
+
 /// The commits and reads of a cluster, in the order of their execution.
 #[derive(Debug, Default)]
 pub struct History {
@@ -74,6 +89,7 @@ struct State {
     serial: u64,
     writes: Vec<Write>,
     reads: Vec<Read>,
+    arrivals: Vec<Arrival>,
 }
 
 impl History {
@@ -110,6 +126,16 @@ impl History {
 
     pub(super) fn read(&self, read: Read) {
         self.lock().reads.push(read);
+    }
+
+    pub(super) fn arrived(&self, arrival: Arrival) {
+        self.lock().arrivals.push(arrival);
+    }
+
+    /// Returns the arrivals of all statements with a comment, in their order.
+    #[must_use]
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.lock().arrivals.clone()
     }
 
     /// Returns all commits, in the order of their serial numbers.

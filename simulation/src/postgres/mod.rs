@@ -30,7 +30,7 @@ pub(crate) mod tests;
 pub use self::{
     cluster::{Cluster, Observer},
     error::{Report, Severity},
-    history::{Confirmation, History, Read, Write},
+    history::{Arrival, Confirmation, History, Read, Write},
     links::{Links, Perfect},
     log::{Content, Log, Record, Switch},
     lsn::{Lsn, Timeline},

@@ -164,6 +164,12 @@ impl Server {
         self.lock().sessions.keys().copied().collect()
     }
 
+    /// Returns the number of sessions of a user.
+    #[must_use]
+    pub fn sessions_of(&self, user: &str) -> usize {
+        self.lock().sessions.values().filter(|session| session.is_of(user)).count()
+    }
+
     /// Runs one process from its start until it has stopped.
     async fn run(self: &Arc<Self>) {
         let recovering = self.lock().phase == Phase::Recovering;

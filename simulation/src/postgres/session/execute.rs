@@ -1,12 +1,19 @@
 //! The execution of statements.
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
 use super::{Prepared, Session, transaction::Block};
 use crate::postgres::{
     error::Report,
+    history::Arrival,
     sql::{Discard, Operand, Parsed, Statement, Value},
 };
+
+/// The parameter with which a caller marks its session.
+const MARKER: &str = "podpool.marker";
 
 /// The outcome of a statement.
 #[derive(Debug)]
@@ -36,6 +43,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
     /// Executes one statement. Does not end an implicit transaction.
     pub(super) async fn execute(&mut self, parsed: &Parsed, parameters: &[Value]) -> Result<Outcome, Report> {
         let Parsed { statement, comment } = parsed;
+        if let Some(comment) = comment {
+            self.server.cluster.history.arrived(Arrival {
+                server: self.server.name().to_owned(),
+                at: Instant::now(),
+                comment: comment.clone(),
+                in_transaction: self.transaction.block != Block::None,
+                marker: self.parameters.session.get(MARKER).cloned(),
+            });
+        }
         self.check_block(Some(statement))?;
         self.begin();
         let duration = self.server.lock().settings.statement;

@@ -27,6 +27,11 @@ pub(in crate::postgres) struct Handle {
 }
 
 impl Handle {
+    /// Returns true if the session belongs to a user.
+    pub(in crate::postgres) fn is_of(&self, user: &str) -> bool {
+        self.user == user
+    }
+
     /// Interrupts the session. A cancellation does not replace a termination.
     pub(in crate::postgres) fn interrupt(&self, interrupt: Interrupt) {
         let mut pending = self.interrupt.lock().unwrap_or_else(PoisonError::into_inner);

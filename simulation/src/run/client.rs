@@ -1,0 +1,247 @@
+//! A client: a host with a pool, an observer of its events, and samples of its state.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use podpool::{
+    Config, Endpoint, Event as PoolEvent, Observer, Pool, Role as PoolRole, State,
+    config::Host as Target,
+    discovery::{Dns, DnsOptions, Resolution, Resolve, ResolveError},
+};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    name_servers::{self, SERVICE},
+    pods::Pods,
+    recorder::Recorder,
+};
+use crate::{
+    adversary::{Discovery, Plan, Settings},
+    postgres::Phase,
+    properties::{Event, Instance, PodSample, Stage, Standing},
+    world::{Host, World},
+};
+
+/// The file with the password of a client.
+pub(super) const PASSWORD_FILE: &str = "/etc/podpool/password";
+/// The password of every user at the start.
+pub(super) const PASSWORD: &str = "correct horse";
+/// The database.
+pub(super) const DATABASE: &str = "shop";
+/// Time between two samples.
+const SAMPLE: Duration = Duration::from_millis(250);
+
+/// A client. Clones refer to the same one.
+#[derive(Clone)]
+pub(super) struct Client {
+    pub(super) number: u32,
+    pub(super) host: Host,
+    pub(super) pool: Pool,
+    pub(super) recorder: Recorder,
+    pods: Arc<Pods>,
+}
+
+/// Returns the name of a client, which is also the name of its user.
+pub(super) fn name(number: u32) -> String {
+    format!("client-{number}")
+}
+
+impl Client {
+    /// Starts a client with its pool.
+    pub(super) fn start(world: &World, plan: &Plan, number: u32, pods: &Arc<Pods>) -> Self {
+        let part = number as u8 + 1;
+        let mut addresses = vec![[10, 0, 2, part].into()];
+        if plan.topology.dual_stack {
+            addresses.push([0xfd00, 0, 0, 0, 0, 0, 2, u16::from(part)].into());
+        }
+        let host = world.host(&name(number), &addresses);
+        pods.paths.set(&name(number), host.node(), super::paths::Presence::Running);
+        let servers =
+            (0..plan.topology.name_servers).map(|server| format!("nameserver {}\n", name_servers::address(server)));
+        host.write_file("/etc/resolv.conf", servers.chain(["options ndots:5\n".to_owned()]).collect::<String>());
+        host.write_file_with_mode(PASSWORD_FILE, PASSWORD, 0o600);
+        let (standings, recorder) = (BTreeMap::new(), pods.recorder.clone());
+        let observer = Observe { client: number, host: host.clone(), recorder: recorder.clone(), standings };
+        let pool = host.enter(|| {
+            let config = config(&plan.settings, number);
+            let names = dns(&config, &plan.settings);
+            let resolver = Record { names, client: number, recorder: recorder.clone() };
+            let pool = Pool::builder(config).observer(observer).resolver(resolver).build();
+            pool.expect("the plan has valid settings")
+        });
+        let client = Self { number, host, pool, recorder, pods: pods.clone() };
+        let sampled = client.clone();
+        client.host.run(async move { sampled.sample().await });
+        client
+    }
+
+    /// Samples the state of the pool until the task is dropped or the pool is closed.
+    async fn sample(self) {
+        let mut retained = BTreeSet::new();
+        while !self.pool.status().closed {
+            self.record_state(&mut retained);
+            sleep(SAMPLE).await;
+        }
+    }
+
+    fn record_state(&self, retained: &mut BTreeSet<Instance>) {
+        let mut samples = Vec::new();
+        let mut still = BTreeSet::new();
+        for pod in self.pool.status().endpoints {
+            let Some(on) = self.recorder.pod_at(pod.endpoint.address().ip()) else { continue };
+            if pod.retained {
+                still.insert(on);
+            }
+            samples.push(PodSample {
+                on,
+                healthy: pod.state == State::Healthy,
+                usable: pod.is_usable(),
+                standby: match pod.role {
+                    PoolRole::Primary => Some(false),
+                    PoolRole::Standby => Some(true),
+                    _ => None,
+                },
+                timeline: pod.timeline,
+                open: pod.open as u32,
+                idle: pod.idle as u32,
+                in_use: pod.in_use as u32 + self.recorder.uncounted(self.number, on, pod.endpoint.address()),
+                waiting: pod.waiting as u32,
+                sessions: self.sessions_on(on),
+            });
+        }
+        for on in still.difference(retained) {
+            self.recorder.record(Event::Standing { client: self.number, on: *on, standing: Standing::Retained });
+        }
+        *retained = still;
+        self.recorder.record(Event::Sampled { client: self.number, pods: samples });
+    }
+
+    fn sessions_on(&self, on: Instance) -> Option<u32> {
+        let pod = self.pods.get(on.pod).filter(|_| self.recorder.instance(on.pod) == on)?;
+        let is_running = pod.server.status().phase == Phase::Running;
+        is_running.then(|| pod.server.sessions_of(&name(self.number)) as u32)
+    }
+}
+
+/// Returns the configuration of a client's pool.
+fn config(settings: &Settings, number: u32) -> Config {
+    let (user, query) = (name(number), settings.query());
+    let text = format!("postgres://{user}@{SERVICE}/{DATABASE}?sslmode=disable&password_file={PASSWORD_FILE}&{query}");
+    text.trim_end_matches('&').parse().unwrap_or_else(|error| panic!("`{text}` is rejected: {error}"))
+}
+
+/// Returns the resolver that the pool would use without another one.
+fn dns(config: &Config, settings: &Settings) -> Dns {
+    let Target::Service(name) = config.host() else { unreachable!("the host is a name") };
+    let mut options = DnsOptions::new(name.clone(), config.port());
+    options.timeout = config.limits().dns_timeout;
+    options.hedge = config.limits().dns_hedge;
+    if settings.discovery == Discovery::Srv {
+        options.srv_port_name = Some(Settings::PORT_NAME.to_owned());
+    }
+    Dns::new(options).expect("a valid name")
+}
+
+/// A resolver that records its results.
+struct Record {
+    names: Dns,
+    client: u32,
+    recorder: Recorder,
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+impl Resolve for Record {
+    fn resolve(&self) -> Pin<Box<dyn Future<Output = Result<Resolution, ResolveError>> + Send + '_>> {
+        Box::pin(async move {
+            let began = Instant::now();
+            let result = self.names.resolve().await;
+            let client = self.client;
+            let answer = match &result {
+                Ok(found) => Some(found.endpoints.as_slice()),
+                Err(error) if error.is_negative() => Some(&[][..]),
+                Err(_) => None,
+            };
+            if let Some(endpoints) = answer {
+                let pods = endpoints.iter().filter_map(|endpoint| self.recorder.pod_at(endpoint.address().ip()));
+                self.recorder.record(Event::Resolved { client, pods: pods.collect() });
+            }
+            let took = began.elapsed();
+            self.recorder.record(Event::Finished { client, stage: Stage::Lookup, took });
+            result
+        })
+    }
+
+    fn source(&self) -> String {
+        self.names.source()
+    }
+}
+
+/// An observer that records the pool's events.
+struct Observe {
+    client: u32,
+    host: Host,
+    recorder: Recorder,
+    /// The use of each address of each Pod.
+    standings: BTreeMap<Instance, BTreeMap<SocketAddr, Standing>>,
+}
+
+/// Returns a number that is the smaller, the more a Pod is used.
+fn rank(standing: Standing) -> u32 {
+    match standing {
+        Standing::Member => 0,
+        Standing::Retained => 1,
+        Standing::Detached => 2,
+        Standing::Drained => 3,
+    }
+}
+
+impl Observe {
+    fn of(&mut self, event: &PoolEvent) -> Option<Event> {
+        let client = self.client;
+        if matches!(event, PoolEvent::FencingHistoryForgotten { .. }) {
+            return Some(Event::Forgot { client });
+        }
+        let address = event.endpoint().map(Endpoint::address)?;
+        let on = self.recorder.pod_at(address.ip())?;
+        if matches!(event, PoolEvent::EndpointDrained { .. }) {
+            self.recorder.drained(client, address);
+        }
+        let mut standing = |standing| {
+            let addresses = self.standings.entry(on).or_default();
+            addresses.insert(address, standing);
+            // The Pod is used while one of its addresses is.
+            let best = addresses.values().copied().min_by_key(|standing| rank(*standing))?;
+            Some(Event::Standing { client, on, standing: best })
+        };
+        match event {
+            PoolEvent::EndpointAdded { .. } | PoolEvent::EndpointReturned { .. } => standing(Standing::Member),
+            PoolEvent::EndpointRetained { .. } => standing(Standing::Retained),
+            PoolEvent::EndpointDetached { .. } => standing(Standing::Detached),
+            PoolEvent::EndpointDrained { .. } => standing(Standing::Drained),
+            PoolEvent::EndpointFenced { .. } => Some(Event::Fenced { client, on, fenced: true }),
+            PoolEvent::EndpointUnfenced { .. } => Some(Event::Fenced { client, on, fenced: false }),
+            PoolEvent::StateChanged { to: "ejected", .. } => Some(Event::Ejected { client, on }),
+            _ => None,
+        }
+    }
+}
+
+impl Observer for Observe {
+    fn event(&mut self, event: &PoolEvent) {
+        self.host.event(event);
+        if let Some(event) = self.of(event) {
+            self.recorder.record(event);
+        }
+    }
+}
