@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     Simulation,
-    client::{self, PASSWORD, PASSWORD_FILE},
+    client::{self, PASSWORD_FILE},
     name_servers::around,
     operators::HOST,
     paths::Effect,
@@ -314,6 +314,7 @@ async fn others(simulation: &Simulation, fault: &Fault, end: Instant) {
         Fault::PasswordRotated {} => {
             set_password(simulation, None, ROTATED);
             sleep_until(end).await;
+            simulation.password.set(ROTATED);
             simulation.clients.iter().for_each(|client| write_password(client, ROTATED));
         }
         Fault::PasswordRejected { pod: Host::Pod(ordinal) } => {
@@ -329,7 +330,7 @@ async fn others(simulation: &Simulation, fault: &Fault, end: Instant) {
             let client = &simulation.clients[*number as usize];
             client.host.remove_file(PASSWORD_FILE);
             sleep_until(end).await;
-            write_password(client, PASSWORD);
+            write_password(client, simulation.password.get());
         }
         _ => {}
     }

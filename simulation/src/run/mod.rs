@@ -73,6 +73,8 @@ struct Simulation {
     /// The names of the nodes.
     nodes: Vec<String>,
     clients: Vec<Client>,
+    /// The password that the files of the clients must have.
+    password: Cell<&'static str>,
 }
 
 /// Executes a plan on a thread of its own, and checks all properties.

@@ -1,6 +1,6 @@
 //! Builds the world of a plan: Kubernetes, the servers with their operator, and the name servers.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -57,7 +57,7 @@ pub(super) async fn build(world: &World, plan: &Plan) -> Simulation {
     let operator = Operator::new(world, plan, faults::most_pods(plan), &pods);
     operator.start(&pods).await;
     let (plan, world) = (plan.clone(), world.clone());
-    let simulation = Simulation { plan, world, pods, operator, names, nodes, clients: Vec::new() };
+    let simulation = Simulation { plan, world, pods, operator, names, nodes, clients: Vec::new(), password: Cell::new(PASSWORD) };
     let is_synchronous = || {
         let primary = simulation.pods.primary();
         let status = primary.map(|(_, pod)| pod.server.status());
