@@ -57,7 +57,8 @@ pub(super) async fn build(world: &World, plan: &Plan) -> Simulation {
     let operator = Operator::new(world, plan, faults::most_pods(plan), &pods);
     operator.start(&pods).await;
     let (plan, world) = (plan.clone(), world.clone());
-    let simulation = Simulation { plan, world, pods, operator, names, nodes, clients: Vec::new(), password: Cell::new(PASSWORD) };
+    let simulation =
+        Simulation { plan, world, pods, operator, names, nodes, clients: Vec::new(), password: Cell::new(PASSWORD) };
     let is_synchronous = || {
         let primary = simulation.pods.primary();
         let status = primary.map(|(_, pod)| pod.server.status());
