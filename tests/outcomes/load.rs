@@ -65,7 +65,12 @@ impl Load {
                         Err(error) if error.applied() == Applied::No => Reported::NotApplied(format!("{error:?}")),
                         Err(_) => Reported::Unknown,
                     };
+                    let failed = reported != Reported::Acknowledged;
                     all.lock().unwrap().insert(id, reported);
+                    if failed {
+                        // Checkouts fail immediately while no Pod has been healthy for some time.
+                        sleep(Duration::from_millis(10)).await;
+                    }
                 }
             });
         }
