@@ -6,7 +6,7 @@
 //! [`Rng::below`] is used instead of `fastrand`'s own function, which rejects some numbers in a loop to avoid a bias
 //! that is far too small to matter here, and which panics if the bound is 0.
 
-use crate::system::{random, unique};
+use crate::system::random;
 
 /// A small and fast random number generator. Not for cryptography.
 #[derive(Clone, Debug)]
@@ -21,8 +21,7 @@ impl Rng {
 
     /// Creates a generator with a seed from the operating system.
     pub(crate) fn from_os() -> Self {
-        // If the operating system provides no random numbers, a counter at least gives each generator a different seed.
-        Self::seeded(random::seed().unwrap_or_else(unique))
+        Self::seeded(random::seed())
     }
 
     /// Returns a uniformly distributed number below `bound`, or 0 if `bound` is 0.

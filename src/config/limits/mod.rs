@@ -87,7 +87,7 @@ pub struct Limits {
     /// connections that were opened together are not closed together. 1 s to 365 d; default
     /// [`MAX_LIFETIME`](Self::MAX_LIFETIME), 30 min.
     pub max_lifetime: Duration,
-    /// Time after which an idle connection is closed if more than `min_idle` are open. 1 s to 365 d; default
+    /// Time after which an idle connection is closed if more than `min_idle` are idle. 1 s to 365 d; default
     /// [`IDLE_TIMEOUT`](Self::IDLE_TIMEOUT), 10 min.
     pub idle_timeout: Duration,
     /// Idle time after which a connection is pinged before it is checked out. 0 to 1 h; default

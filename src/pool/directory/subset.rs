@@ -21,7 +21,7 @@ use crate::{
         connection_limit::{Demand, Division, max_pods},
         jitter::jittered,
     },
-    system::{random, unique},
+    system::random,
     time::{Duration, Instant},
 };
 
@@ -81,7 +81,7 @@ impl Subset {
         }
         let ranking = match config.client_id() {
             Some(id) => Ranking::new(&id),
-            None => Ranking::new(&random::seed().unwrap_or_else(unique)),
+            None => Ranking::new(&random::seed()),
         };
         Some(Self {
             ranking,

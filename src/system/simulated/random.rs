@@ -38,6 +38,6 @@ pub(crate) fn range(range: Range<f64>) -> f64 {
 }
 
 /// Returns a seed.
-pub(crate) fn seed() -> Option<u64> {
-    Some(world().random())
+pub(crate) fn seed() -> u64 {
+    world().random()
 }
