@@ -41,6 +41,8 @@ keywords! {
         Batch = "batch",
         /// Concurrent statements on one connection, through `retry_unapplied`.
         Pipelined = "pipelined",
+        /// A `COPY` that inserts two ids, through `retry_unapplied`.
+        Copy = "copy",
         /// A checkout with `get`, one statement that reads, and the return.
         Checkout = "checkout",
     }

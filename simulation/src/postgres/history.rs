@@ -74,6 +74,10 @@ pub struct Arrival {
     pub comment: String,
     /// True if a transaction block was open, or had failed, before the statement.
     pub in_transaction: bool,
+    /// True if the server still expected rows of a `COPY`.
+    pub in_copy: bool,
+    /// The end of the session's last statement before this one.
+    pub busy_until: Option<Instant>,
     /// The value that the session has set for the parameter `podpool.marker`.
     pub marker: Option<String>,
 }

@@ -1,6 +1,9 @@
 //! The callers: tasks of a client that call its pool again and again.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::pin, time::Duration};
+
+use bytes::Bytes;
+use futures_util::SinkExt as _;
 
 use podpool::{
     Applied as PoolApplied, Client as Connection, Error, Role as PoolRole, Target as PoolTarget, tokio_postgres,
@@ -67,7 +70,7 @@ impl Call {
         let count = match caller.work {
             Work::Read | Work::Checkout => 0,
             Work::Insert => 1,
-            Work::Transaction | Work::TwoInserts | Work::Batch | Work::Pipelined => 2,
+            Work::Transaction | Work::TwoInserts | Work::Batch | Work::Pipelined | Work::Copy => 2,
         };
         let (id, ids) = (recorder.next_call(), recorder.next_ids(count));
         let (work, target) = (caller.work, caller.target);
@@ -208,6 +211,13 @@ impl Held {
                 );
                 connection.batch_execute(&text).await?;
             }
+            Work::Copy => {
+                let text = format!("/*call {call}*/ COPY history (id) FROM STDIN");
+                let rows = connection.copy_in::<_, Bytes>(&text).await?;
+                let mut rows = pin!(rows);
+                rows.send(format!("{}\n{}\n", ids[0], ids[1]).into()).await?;
+                rows.finish().await?;
+            }
             Work::Pipelined => {
                 let one = format!("/*call {call}*/ INSERT INTO history (id) VALUES ({})", ids[0]);
                 let other = format!("/*call {call}*/ INSERT INTO history (id) VALUES ({})", ids[1]);
@@ -224,8 +234,17 @@ impl Held {
         let texts: Vec<String> = match leak {
             Leak::None => Vec::new(),
             Leak::Transaction => vec![format!("/*call {call}*/ BEGIN"), "SELECT max(id) FROM history".to_owned()],
-            // The server refuses `COPY`, which fails in the transaction.
-            Leak::Copy => vec![format!("/*call {call}*/ BEGIN"), "COPY history FROM STDIN".to_owned()],
+            Leak::Copy => {
+                let text = format!("/*call {call}*/ COPY history FROM STDIN");
+                if call % 2 == 0 {
+                    // The driver's function for `COPY`, dropped before the end of the rows. A server that refuses the
+                    // statement leaves nothing behind.
+                    drop(connection.copy_in::<_, Bytes>(&text).await);
+                    return;
+                }
+                // The driver expects no rows to be requested, and fails.
+                vec![text]
+            }
             Leak::Failed => vec![format!("/*call {call}*/ BEGIN"), "SELECT id FROM missing".to_owned()],
             Leak::Statement => vec![format!("/*call {call}*/ SELECT pg_sleep({LEFT_RUNNING})")],
             Leak::Session => vec![format!("/*call {call}*/ SET podpool.marker = '{call}'")],

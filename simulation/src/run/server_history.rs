@@ -83,12 +83,26 @@ impl ServerHistory<'_> {
                 arrivals.entry(call).or_default().push(arrival);
             }
         }
+        let mut returns: BTreeMap<CallId, Vec<Duration>> = BTreeMap::new();
+        for record in &*records {
+            if let Event::Returned { call } = record.event {
+                returns.entry(call).or_default().push(record.at);
+            }
+        }
         for Record { at, event } in records {
             let Event::CheckedOut { call, on, session, .. } = event else { continue };
+            // A later attempt of the call uses another session.
+            let returned = returns.get(call).into_iter().flatten().find(|returned| *returned >= at);
+            let held = |arrival: &&Arrival| {
+                let arrived = self.since_start(arrival.at);
+                arrived >= *at && returned.is_none_or(|returned| arrived <= *returned)
+            };
             let arrived = arrivals.get(call).into_iter().flatten();
             let mut first = arrived.filter(|arrival| pods::ordinal(&arrival.server) == Some(on.pod));
-            let Some(first) = first.find(|arrival| self.since_start(arrival.at) >= *at) else { continue };
+            let Some(first) = first.find(held) else { continue };
             session.in_transaction = first.in_transaction;
+            session.in_copy = first.in_copy;
+            session.is_running = first.busy_until.is_some_and(|until| self.since_start(until) > *at);
             session.marker = first.marker.as_deref().and_then(|marker| marker.parse().ok()).map(CallId);
         }
     }

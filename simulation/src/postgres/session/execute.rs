@@ -44,14 +44,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
     pub(super) async fn execute(&mut self, parsed: &Parsed, parameters: &[Value]) -> Result<Outcome, Report> {
         let Parsed { statement, comment } = parsed;
         if let Some(comment) = comment {
-            self.server.cluster.history.arrived(Arrival {
-                server: self.server.name().to_owned(),
-                at: Instant::now(),
-                comment: comment.clone(),
-                in_transaction: self.transaction.block != Block::None,
-                marker: self.parameters.session.get(MARKER).cloned(),
-            });
+            self.server.cluster.history.arrived(self.arrival(comment, Instant::now()));
         }
+        let outcome = self.run_statement(statement, comment.as_deref(), parameters).await;
+        self.busy_until = Some(Instant::now());
+        outcome
+    }
+
+    /// Returns the record of a statement that arrives at `now`.
+    pub(super) fn arrival(&self, comment: &str, now: Instant) -> Arrival {
+        Arrival {
+            server: self.server.name().to_owned(),
+            at: now,
+            comment: comment.to_owned(),
+            in_transaction: self.transaction.block != Block::None,
+            in_copy: false,
+            busy_until: self.busy_until,
+            marker: self.parameters.session.get(MARKER).cloned(),
+        }
+    }
+
+    async fn run_statement(
+        &mut self,
+        statement: &Statement,
+        comment: Option<&str>,
+        parameters: &[Value],
+    ) -> Result<Outcome, Report> {
         self.check_block(Some(statement))?;
         self.begin();
         let duration = self.server.lock().settings.statement;
@@ -61,9 +79,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
             Statement::Begin(mode) => Ok(self.begin_block(*mode)),
             Statement::Commit => self.commit_block().await,
             Statement::Rollback => Ok(self.roll_back_block()),
+            Statement::CopyIn => self.copy_in().await,
             Statement::Insert(ids) => self.insert(ids, parameters),
             Statement::Query(query) => {
-                let rows = self.evaluate(query, parameters, comment.as_deref()).await?;
+                let rows = self.evaluate(query, parameters, comment).await?;
                 let tag = match query {
                     crate::postgres::sql::Query::Show(_) => "SHOW".into(),
                     _ => format!("SELECT {}", rows.len()),
@@ -201,6 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
             Statement::CloseAll => "CLOSE CURSOR ALL",
             Statement::Begin(_)
             | Statement::Commit
+            | Statement::CopyIn
             | Statement::Insert(_)
             | Statement::Query(_)
             | Statement::Rollback => return Err(Report::error("XX000", "unexpected statement")),

@@ -3,6 +3,7 @@
 //! `login` performs the startup. `requests` reads the client's messages and dispatches them to `simple` and `extended`,
 //! which execute statements (`execute`, `evaluate`) in a transaction (`transaction`).
 
+mod copy;
 mod evaluate;
 mod execute;
 mod extended;
@@ -23,6 +24,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     select,
+    time::Instant,
 };
 
 pub(super) use self::handle::{Handle, Interrupt};
@@ -78,6 +80,8 @@ struct Session<'a, S> {
     unsent: Vec<u64>,
     /// True after an error in the extended protocol, until the next Sync.
     skips: bool,
+    /// The end of the last statement.
+    busy_until: Option<Instant>,
 }
 
 impl Server {

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Ended, Interrupt, Session, login, transaction::Transaction};
+use super::{Ended, Handle, Interrupt, Session, login, transaction::Transaction};
 use crate::postgres::{
     error::{Report, Severity},
     protocol::{Fields, Wire},
@@ -46,6 +46,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
             tables: BTreeSet::new(),
             unsent: Vec::new(),
             skips: false,
+            busy_until: None,
         };
         loop {
             if let Err(ended) = session.request().await {
@@ -132,20 +133,20 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Session<'a, S> {
 
     /// Waits for the time that a statement takes. Fails if the statement is cancelled or the session terminated.
     pub(super) async fn work(&self, duration: Duration) -> Result<(), Report> {
-        self.interruptible(sleep(duration)).await?;
+        interruptible(self.registration.handle(), sleep(duration)).await?;
         self.server.unhung().await;
         Ok(())
     }
+}
 
-    /// Waits for `work`, unless the statement is cancelled or the session terminated.
-    async fn interruptible<T>(&self, work: impl Future<Output = T>) -> Result<T, Report> {
-        select! {
-            biased;
-            interrupt = self.registration.handle().interrupted() => Err(match interrupt {
-                Interrupt::Cancel => Report::error("57014", "canceling statement due to user request"),
-                Interrupt::Terminate(report) => report,
-            }),
-            result = work => Ok(result),
-        }
+/// Waits for `work`, unless the statement is cancelled or the session terminated.
+pub(super) async fn interruptible<T>(session: &Handle, work: impl Future<Output = T>) -> Result<T, Report> {
+    select! {
+        biased;
+        interrupt = session.interrupted() => Err(match interrupt {
+            Interrupt::Cancel => Report::error("57014", "canceling statement due to user request"),
+            Interrupt::Terminate(report) => report,
+        }),
+        result = work => Ok(result),
     }
 }

@@ -11,5 +11,6 @@ pub(super) use self::{
     expression::{Expression, Operand},
     query::Query,
     statement::{Discard, Parsed, Statement, parse},
+    token::leading_comment,
     value::{Type, Value},
 };

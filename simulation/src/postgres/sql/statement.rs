@@ -24,6 +24,8 @@ pub(in crate::postgres) enum Statement {
     Begin(Option<bool>),
     CloseAll,
     Commit,
+    /// `COPY history FROM STDIN`.
+    CopyIn,
     /// `CREATE TEMP TABLE`, with the name of the table.
     CreateTemp(String),
     /// `DEALLOCATE`, with the name of the statement, or of all statements.
@@ -106,6 +108,7 @@ fn statement(tokens: &[Token]) -> Result<Statement, Report> {
         },
         ("commit" | "end", "" | "work" | "transaction") => Statement::Commit,
         ("rollback" | "abort", "" | "work" | "transaction") => Statement::Rollback,
+        ("copy", "history from stdin" | "history ( id ) from stdin") => Statement::CopyIn,
         ("set", "session authorization default") => {
             Statement::Set { name: "session_authorization".into(), value: None, local: false }
         }

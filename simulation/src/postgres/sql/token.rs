@@ -36,7 +36,7 @@ pub(super) fn canonical(tokens: &[Token]) -> String {
 }
 
 /// Returns the text of the comment at the beginning of a statement.
-pub(super) fn leading_comment(text: &str) -> Option<&str> {
+pub(in crate::postgres) fn leading_comment(text: &str) -> Option<&str> {
     text.trim_start().strip_prefix("/*")?.split_once("*/").map(|(comment, _)| comment.trim())
 }
 

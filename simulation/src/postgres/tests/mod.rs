@@ -1,5 +1,6 @@
 //! Tests of the simulated servers with tokio-postgres, over streams in memory and in paused time.
 
+mod copy;
 mod login;
 mod protocol;
 mod raw;
