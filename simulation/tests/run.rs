@@ -45,3 +45,28 @@ fn the_same_seed_gives_the_same_history() {
 fn the_corpus_violates_no_property() {
     assert!(tools::corpus());
 }
+
+#[test]
+fn an_expired_certificate_fails_only_new_sessions() {
+    let text = "podpool-plan 1
+seed 42
+active 10.000
+tail 20.000
+topology tls=yes
+caller work=insert every=50ms target=primary concurrency=2
+caller work=read every=50ms target=any
+fault 2.000..6.500 secret.certificate-expired pod=pod-1
+fault 3.000..3.000 server.terminate pod=pod-1 share=100%
+fault 4.000..4.000 secret.certificate-renewed pod=pod-2
+fault 5.000..5.000 server.terminate pod=pod-2 share=100%
+";
+    let finished = run(&text.parse().expect("a valid plan"));
+    assert_eq!(finished.violations, []);
+    let times = |text: &str| {
+        let events = finished.events.iter().filter(|event| event.text.contains(text));
+        events.map(|event| event.at.as_secs_f64()).collect::<Vec<_>>()
+    };
+    let rejected = times("the server's certificate has expired");
+    assert!(!rejected.is_empty() && rejected.iter().all(|at| (3.0..7.0).contains(at)), "{rejected:?}");
+    assert!(times("certificate verified").iter().any(|at| *at > 5.0));
+}

@@ -7,6 +7,7 @@
 //! [`Links`], writes them to its disk, confirms them, and replays them. Everything happens in the time of tokio's
 //! clock.
 
+mod certificate;
 mod cluster;
 mod commit;
 mod error;
@@ -28,6 +29,7 @@ mod state;
 pub(crate) mod tests;
 
 pub use self::{
+    certificate::{AUTHORITY, Certificate},
     cluster::{Cluster, Observer},
     error::{Report, Severity},
     history::{Arrival, Confirmation, History, Read, Write},

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use super::certificate::Certificate;
+
 /// The authentication of the sessions.
 #[derive(Clone, Debug, Default)]
 pub enum Authentication {
@@ -38,6 +40,8 @@ pub struct Settings {
     pub version: String,
     /// The authentication of the sessions.
     pub authentication: Authentication,
+    /// The certificate. Without one, the server refuses to encrypt connections.
+    pub certificate: Option<Certificate>,
     /// The databases. Empty if every database exists.
     pub databases: Vec<String>,
     /// Maximum number of sessions.
@@ -86,6 +90,7 @@ impl Default for Settings {
         Self {
             version: "17.4".into(),
             authentication: Authentication::Trust,
+            certificate: None,
             databases: Vec::new(),
             max_connections: 100,
             reserved_connections: 3,

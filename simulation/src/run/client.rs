@@ -23,13 +23,15 @@ use super::{
 };
 use crate::{
     adversary::{Discovery, Plan, Settings},
-    postgres::Phase,
+    postgres::{AUTHORITY, Phase},
     properties::{Event, Instance, PodSample, Stage, Standing},
     world::{Host, World},
 };
 
 /// The file with the password of a client.
 pub(super) const PASSWORD_FILE: &str = "/etc/podpool/password";
+/// The file with the authority that has signed the certificates of the servers.
+const AUTHORITY_FILE: &str = "/etc/podpool/authority.pem";
 /// The password of every user at the start.
 pub(super) const PASSWORD: &str = "correct horse";
 /// The database.
@@ -66,10 +68,11 @@ impl Client {
             (0..plan.topology.name_servers).map(|server| format!("nameserver {}\n", name_servers::address(server)));
         host.write_file("/etc/resolv.conf", servers.chain(["options ndots:5\n".to_owned()]).collect::<String>());
         host.write_file_with_mode(PASSWORD_FILE, PASSWORD, 0o600);
+        host.write_file(AUTHORITY_FILE, AUTHORITY);
         let (standings, recorder) = (BTreeMap::new(), pods.recorder.clone());
         let observer = Observe { client: number, host: host.clone(), recorder: recorder.clone(), standings };
         let pool = host.enter(|| {
-            let config = config(&plan.settings, number);
+            let config = config(plan, number);
             let names = dns(&config, &plan.settings);
             let resolver = Record { names, client: number, recorder: recorder.clone() };
             let pool = Pool::builder(config).observer(observer).resolver(resolver).build();
@@ -130,9 +133,13 @@ impl Client {
 }
 
 /// Returns the configuration of a client's pool.
-fn config(settings: &Settings, number: u32) -> Config {
-    let (user, query) = (name(number), settings.query());
-    let text = format!("postgres://{user}@{SERVICE}/{DATABASE}?sslmode=disable&password_file={PASSWORD_FILE}&{query}");
+fn config(plan: &Plan, number: u32) -> Config {
+    let (user, query) = (name(number), plan.settings.query());
+    let tls = match plan.topology.tls {
+        true => format!("sslmode=verify-full&sslrootcert={AUTHORITY_FILE}"),
+        false => "sslmode=disable".to_owned(),
+    };
+    let text = format!("postgres://{user}@{SERVICE}/{DATABASE}?{tls}&password_file={PASSWORD_FILE}&{query}");
     text.trim_end_matches('&').parse().unwrap_or_else(|error| panic!("`{text}` is rejected: {error}"))
 }
 

@@ -15,7 +15,7 @@ use crate::{
     adversary::{Fault, Host, Percent, StopMode, Window},
     dns::{self, Rule},
     network::Node,
-    postgres::{Authentication, Settings, Shutdown, User},
+    postgres::{Authentication, Certificate, Settings, Shutdown, User},
     properties::Event,
     spawn::Task,
 };
@@ -285,7 +285,7 @@ async fn kubernetes(simulation: &Simulation, fault: &Fault, end: Instant) {
     }
 }
 
-/// Applies faults of clients, clocks and secrets. Certificates are not modelled: the servers have no TLS.
+/// Applies faults of clients, clocks and secrets.
 async fn others(simulation: &Simulation, fault: &Fault, end: Instant) {
     let pods = &simulation.pods;
     match fault {
@@ -325,6 +325,17 @@ async fn others(simulation: &Simulation, fault: &Fault, end: Instant) {
             set_password(simulation, Some(*ordinal), OTHER);
             sleep_until(end).await;
             server.set(|settings| settings.authentication = former);
+        }
+        Fault::CertificateExpired { pod: Host::Pod(ordinal) } => {
+            let Some(server) = pods.get(*ordinal).map(|pod| pod.server.clone()) else { return };
+            let mut former = None;
+            server.set(|settings| former = settings.certificate.replace(Certificate::expired()));
+            sleep_until(end).await;
+            server.set(|settings| settings.certificate = former);
+        }
+        Fault::CertificateRenewed { pod: Host::Pod(ordinal) } => {
+            let Some(pod) = pods.get(*ordinal) else { return };
+            pod.server.set(|settings| settings.certificate = Some(Certificate::renewed()));
         }
         Fault::PasswordFileMissing { client: Host::Client(number) } => {
             let client = &simulation.clients[*number as usize];

@@ -22,7 +22,7 @@ use crate::{
     },
     network::Link,
     operator::bootstrap,
-    postgres::{Authentication, Cluster, Settings},
+    postgres::{Authentication, Certificate, Cluster, Settings},
     world::World,
 };
 
@@ -88,6 +88,7 @@ fn settings(topology: &Topology) -> Settings {
             true => faults::authentication(topology.clients, PASSWORD),
             false => Authentication::Trust,
         },
+        certificate: topology.tls.then(Certificate::first),
         databases: vec![super::client::DATABASE.to_owned()],
         max_connections: topology.max_connections as usize,
         read_all_stats: topology.read_all_stats,

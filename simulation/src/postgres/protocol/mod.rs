@@ -2,6 +2,7 @@
 
 mod fields;
 mod output;
+mod stream;
 mod wire;
 
 pub(super) use self::{fields::Fields, output::Output, wire::Wire};

@@ -4,7 +4,11 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::{super::error::Report, Output};
+use super::{
+    super::{certificate::Certificate, error::Report},
+    Output,
+    stream::Stream,
+};
 
 /// Maximum length of a message, against clients that send garbage.
 const MAX_LENGTH: usize = 1 << 24;
@@ -12,7 +16,7 @@ const MAX_LENGTH: usize = 1 << 24;
 /// The stream of one session, with its buffers.
 #[derive(Debug)]
 pub(in crate::postgres) struct Wire<S> {
-    stream: S,
+    stream: Stream<S>,
     input: Vec<u8>,
     pub(in crate::postgres) output: Output,
     /// True while a part of the output was written.
@@ -21,6 +25,7 @@ pub(in crate::postgres) struct Wire<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(in crate::postgres) fn new(stream: S) -> Self {
+        let stream = Stream::Plain(stream);
         Self { stream, input: Vec::new(), output: Output::default(), writing: false }
     }
 
@@ -70,6 +75,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             let _ = tokio::time::timeout(std::time::Duration::ZERO, self.flush()).await;
         }
         let _ = tokio::time::timeout(std::time::Duration::ZERO, self.stream.shutdown()).await;
+    }
+
+    /// Encrypts the stream with TLS. Fails if the client has sent more than the request for encryption.
+    pub(in crate::postgres) async fn encrypt(&mut self, certificate: &Certificate) -> io::Result<()> {
+        if !self.input.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "unencrypted data after the request for encryption",
+            ));
+        }
+        self.stream.encrypt(certificate).await
     }
 
     /// Sends a single byte, the response to a request for encryption.

@@ -81,7 +81,14 @@ async fn startup<S: AsyncRead + AsyncWrite + Unpin>(
         server.unhung().await;
         let mut fields = Fields(&body);
         match fields.i32().map_err(Ended::Report)? {
-            SSL_REQUEST | GSS_REQUEST => wire.raw(b'N').await?,
+            SSL_REQUEST => {
+                let certificate = server.lock().settings.certificate.clone();
+                wire.raw(if certificate.is_some() { b'S' } else { b'N' }).await?;
+                if let Some(certificate) = certificate {
+                    wire.encrypt(&certificate).await?;
+                }
+            }
+            GSS_REQUEST => wire.raw(b'N').await?,
             CANCEL_REQUEST => {
                 let (pid, key) = (fields.i32().map_err(Ended::Report)?, fields.i32().map_err(Ended::Report)?);
                 server.cancel(pid, key);
