@@ -3,11 +3,13 @@
 mod corpus;
 mod show;
 mod simulate;
+mod twice;
 
 pub use self::{
     corpus::corpus,
     show::{show, show_file, shrink},
     simulate::{Amount, simulate},
+    twice::twice,
 };
 use crate::adversary::{Plan, Shape};
 
