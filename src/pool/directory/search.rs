@@ -1,7 +1,7 @@
 //! The search for a Pod with a role that callers wait for and that no Pod of the client's subset has.
 //!
 //! A client searches only while a caller waits for the role and for [`KEPT_FOR`] after the last caller has left, or,
-//! less often, to measure replication lag. It first tries the Pod from which one of its standbys receives the log,
+//! less often, to measure replication lag or because a caller prefers the role (`prefer-primary`, `prefer-standby`). It first tries the Pod from which one of its standbys receives the log,
 //! because that is most likely the primary, and then the other Pods in its ranking. During the search for the primary,
 //! one of the standbys is queried for this Pod every second. In a large fleet, the steps are spread over time, so that
 //! the servers are not dialed by all clients at the same moment.
@@ -22,7 +22,7 @@ use crate::{
 /// While a caller waits for the role, a Pod is not tried again for this long after a passed probe. Longer in a large
 /// fleet.
 const TRIED_FOR: Duration = Duration::from_secs(1);
-/// The same while no caller waits and the role is needed only to measure replication lag.
+/// The same while no caller waits, and the role is needed to measure replication lag or because callers prefer it.
 const TRIED_FOR_LAG: Duration = Duration::from_secs(5);
 /// While a caller waits for the primary, a Pod that had no free connection slot is skipped for at most this long,
 /// because it may have been promoted. Longer in a large fleet.
@@ -81,11 +81,11 @@ impl RoleSearch {
         self.left.retain(|(left, _)| *left != bit);
     }
 
-    /// Returns the permitted part of the search for the role `bit`. `for_lag` is true if the role is needed to measure
-    /// replication lag.
-    pub(super) fn permitted(&self, bit: u8, for_lag: bool, now: Instant) -> Search {
+    /// Returns the permitted part of the search for the role `bit`. `in_background` is true if the role is needed even
+    /// while no caller waits for it.
+    pub(super) fn permitted(&self, bit: u8, in_background: bool, now: Instant) -> Search {
         match self.next_step {
-            _ if !self.is_wanted(bit, now) && !for_lag => Search::Off,
+            _ if !self.is_wanted(bit, now) && !in_background => Search::Off,
             Some(at) if at > now => Search::Wait,
             _ => Search::Continue,
         }

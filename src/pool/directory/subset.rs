@@ -50,6 +50,8 @@ pub(crate) struct Subset {
     absent: usize,
     /// Bit set of the [roles](Target::roles) that callers have requested.
     requested: u8,
+    /// Bit set of the [roles](Target::preferred_roles) that callers prefer. They never wait for these roles.
+    preferred: u8,
     /// [`Target::WRITES`] if a lag limit is configured: replication lag is measured against the primary, so the client
     /// uses a primary even if no caller has requested one.
     for_lag: u8,
@@ -91,6 +93,7 @@ impl Subset {
             named: Vec::new(),
             absent: 0,
             requested: config.target().roles(),
+            preferred: config.target().preferred_roles(),
             for_lag: if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() { Target::WRITES } else { 0 },
             search: RoleSearch::default(),
             choose_again_at: None,
@@ -239,8 +242,10 @@ impl Directory {
         self.requested_targets |= targets;
         self.review_absences = true;
         if let Some(subset) = &mut self.subset {
-            let requested = Target::ARRAY.into_iter().filter(|target| target.bit() & targets != 0);
-            subset.requested |= requested.fold(0, |roles, target| roles | target.roles());
+            for target in Target::ARRAY.into_iter().filter(|target| target.bit() & targets != 0) {
+                subset.requested |= target.roles();
+                subset.preferred |= target.preferred_roles();
+            }
             self.reconsider = true;
         }
     }
@@ -314,7 +319,8 @@ impl Directory {
             if subset.roles() & bit == 0 {
                 continue;
             }
-            let permitted = subset.search.permitted(bit, subset.for_lag & bit != 0, now);
+            let in_background = (subset.for_lag | subset.preferred) & bit != 0;
+            let permitted = subset.search.permitted(bit, in_background, now);
             match cover_role(&mut ranked, role, permitted) {
                 Coverage::Covered => subset.search.found(bit),
                 Coverage::Missing(_) if permitted == Search::Off => {}

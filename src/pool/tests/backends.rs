@@ -19,6 +19,7 @@ use super::fleet::{FLEET, PODS, clients, endpoint};
 use crate::{
     config::{Config, Limits, Target},
     discovery::{Resolution, Resolve, ResolveError},
+    endpoint::Role,
     pool::Pool,
     sync::lock,
 };
@@ -253,4 +254,28 @@ fn clients_that_write_keep_min_idle_sessions_on_a_primary_outside_their_subset()
         &[Target::ReadWrite, Target::Standby],
         true,
     );
+}
+
+/// Callers that prefer a role do not wait for it, because every Pod serves them.
+#[test]
+fn a_preferred_role_is_searched_outside_the_subset() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(async {
+        let limits = Limits { subset_size: Some(1), ..Limits::default() };
+        for (target, role) in [(Target::PreferPrimary, Role::Primary), (Target::PreferStandby, Role::Standby)] {
+            let mut longest = Duration::ZERO;
+            for client in 0..PODS {
+                let pool = start(client, limits, &Servers::default(), &[]);
+                // A caller that waited for the first connection would start a search.
+                sleep(SETTLED).await;
+                let began = Instant::now();
+                while pool.get_for(target).await.expect("a connection").role() != role {
+                    assert!(began.elapsed() < Duration::from_secs(60), "{target:?}, client {client}");
+                    sleep(Duration::from_millis(100)).await;
+                }
+                longest = longest.max(began.elapsed());
+            }
+            println!("{target:?}: the first call on a Pod of the preferred role comes after at most {longest:.1?}");
+        }
+    });
 }
