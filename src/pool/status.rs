@@ -44,7 +44,7 @@ pub struct EndpointStatus {
     /// The role that the Pod's server reported last.
     pub role: Role,
     /// The timeline of the Pod's write-ahead log, which increases with each promotion. For a standby, the highest
-    /// timeline that it is known to have. `None` if the server has not reported it.
+    /// timeline that it is known to have. `None` if the server has not reported it since its role changed.
     pub timeline: Option<u32>,
     /// Reason why the Pod is fenced. A fenced Pod is never checked out, whatever the target. `None` for a Pod that
     /// fails its probes.

@@ -179,10 +179,12 @@ impl Member {
 
     /// Returns the part of the member's state that is published in the view.
     pub(crate) fn pod_health(&self) -> PodHealth {
+        // The timeline that a server reported in another role may be a former one.
+        let reported = self.last_probe.filter(|probe| probe.facts.role == self.role);
         PodHealth {
             state: self.health.state(),
             role: self.role,
-            timeline: self.last_probe.and_then(|probe| probe.facts.timeline),
+            timeline: reported.and_then(|probe| probe.facts.timeline),
             fence: self.fence,
             fence_confirmed: self.fence_confirmed,
             late: self.is_late(),
