@@ -26,7 +26,8 @@ use crate::{
     time::{Duration, Instant},
 };
 
-/// Timeout of the PTR query that detects a ClusterIP. The lookup that sends this query waits for its response.
+/// Timeout of the PTR query that detects a ClusterIP. The lookup that sends this query waits for its response, but not
+/// longer than until its own deadline.
 const CLUSTER_IP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The last good records of one absolute name.
@@ -111,7 +112,7 @@ impl LookupState {
             None => self.try_candidates(&servers).await?,
         };
         self.warn_of_size(&name, found.left_out);
-        self.warn_of_cluster_ip(&name, &found, &servers).await;
+        self.warn_of_cluster_ip(&name, &found, &cx).await;
         // Sorting is cheap, because only IPv4-mapped addresses from AAAA records can be out of order.
         found.endpoints.sort_unstable();
         found.endpoints.dedup();
@@ -246,10 +247,11 @@ impl LookupState {
     /// Logs a warning if the only address of the name is the Service's ClusterIP. The PTR record for a Pod's address
     /// contains the Pod's name. The PTR record for a ClusterIP contains the Service's name (Kubernetes DNS
     /// specification, 2.3.3 and 2.4.3).
-    async fn warn_of_cluster_ip(&mut self, name: &Name, found: &Found, servers: &NameServers) {
+    async fn warn_of_cluster_ip(&mut self, name: &Name, found: &Found, cx: &QueryContext) {
         let sole = if self.prefix.is_none() { self.sole_address.observe(&found.endpoints) } else { None };
         let (Some(ip), Some(server)) = (sole, found.server) else { return };
-        let answer = servers.query_one(server, &Name::from(ip), RecordType::PTR, CLUSTER_IP_TIMEOUT).await;
+        let within = CLUSTER_IP_TIMEOUT.min(cx.deadline.saturating_duration_since(Instant::now()));
+        let answer = cx.servers.query_one(server, &Name::from(ip), RecordType::PTR, within).await;
         if answer.is_some_and(|answer| answer.pointers.contains(name)) {
             tracing::warn!(
                 %name,

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     bounds,
-    history::{Event, History, Instance, Role, Standing},
+    history::{Event, History, Instance, PodSample, Role, Standing},
     roles::Roles,
     violation::{Violation, Violations},
 };
@@ -111,6 +111,7 @@ struct Seen {
     at: Duration,
     standby: Option<bool>,
     timeline: Option<u32>,
+    healthy: bool,
 }
 
 /// Checks that a client that has seen a newer timeline does not check out a primary of an older one, unless the pool
@@ -124,6 +125,9 @@ pub(super) fn outdated(name: &'static str, history: &History) -> Vec<Violation> 
     let mut seen: BTreeMap<Member, Seen> = BTreeMap::new();
     // For each client, the newest timeline, and the time at which it was first seen.
     let mut newest: BTreeMap<u32, (u32, Duration)> = BTreeMap::new();
+    // Checkouts from Pods that failed their health check. Unless they pass it again before the next sample, the pool
+    // knew nothing newer of them.
+    let mut unhealthy: Vec<(Member, Duration, String)> = Vec::new();
     for record in &history.records {
         match &record.event {
             Event::Forgot { client } => {
@@ -131,9 +135,18 @@ pub(super) fn outdated(name: &'static str, history: &History) -> Vec<Violation> 
                 seen.retain(|(other, _), _| other != client);
             }
             Event::Sampled { client, pods } => {
+                let (of_client, rest) =
+                    std::mem::take(&mut unhealthy).into_iter().partition(|((it, _), ..)| it == client);
+                unhealthy = rest;
+                for ((_, on), at, text) in of_client {
+                    let still = |pod: &PodSample| pod.on == on && !pod.healthy;
+                    if pods.iter().any(still) {
+                        violations.add(at, text);
+                    }
+                }
                 for pod in pods {
-                    let (at, standby, timeline) = (record.at, pod.standby, pod.timeline);
-                    seen.insert((*client, pod.on), Seen { at, standby, timeline });
+                    let (at, standby, timeline, healthy) = (record.at, pod.standby, pod.timeline, pod.healthy);
+                    seen.insert((*client, pod.on), Seen { at, standby, timeline, healthy });
                     let known = newest.entry(*client).or_insert((0, record.at));
                     if let Some(timeline) = timeline.filter(|timeline| *timeline > known.0) {
                         *known = (timeline, record.at);
@@ -143,7 +156,8 @@ pub(super) fn outdated(name: &'static str, history: &History) -> Vec<Violation> 
             Event::CheckedOut { call, on, .. } => {
                 let Some(call) = calls.get(call) else { continue };
                 let Some((newest, since)) = newest.get(&call.client) else { continue };
-                let Some(Seen { at, standby: Some(false), timeline: Some(timeline) }) = seen.get(&(call.client, *on))
+                let member = (call.client, *on);
+                let Some(Seen { at, standby: Some(false), timeline: Some(timeline), healthy }) = seen.get(&member)
                 else {
                     continue;
                 };
@@ -152,7 +166,11 @@ pub(super) fn outdated(name: &'static str, history: &History) -> Vec<Violation> 
                 if timeline < newest && *since + bounds::HANDOVER < record.at && is_unchanged {
                     let (call, client) = (call.id.0, call.client);
                     let text = format!("call {call} received a connection to {on} with timeline {timeline}");
-                    violations.add(record.at, format!("{text}, but client {client} has seen {newest}"));
+                    let text = format!("{text}, but client {client} has seen {newest}");
+                    match healthy {
+                        true => violations.add(record.at, text),
+                        false => unhealthy.push((member, record.at, text)),
+                    }
                 }
             }
             _ => {}
@@ -238,6 +256,10 @@ mod tests {
         assert_eq!(found(&[(20, out(1, OTHER))]), [""; 0]);
         assert_eq!(found(&[(6, out(1, POD))]), [""; 0]);
         assert_eq!(found(&[(10, Event::Forgot { client: 0 }), (20, out(1, POD))]), [""; 0]);
+        // A Pod that passes its health check again has reported its timeline before it is used.
+        let failing = |at| (at, sampled(&[PodSample { healthy: false, ..primary(POD, 1) }, primary(OTHER, 2)]));
+        assert_eq!(found(&[failing(5), (20, out(1, POD)), failing(21)]), [expected]);
+        assert_eq!(found(&[failing(5), (20, out(1, POD)), (21, sampled(&[primary(POD, 3)]))]), [""; 0]);
         let demoted = (15, role(POD, Role::STANDBY));
         assert_eq!(found(&[demoted, (20, out(1, POD))]), [""; 0]);
     }
