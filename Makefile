@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
 .PHONY: help control-plane demo facts failover-table fips kubernetes loom matrix outcomes peers package screenshots
-.PHONY: test trials simulate soak fuzz bench bench-once lint
+.PHONY: test trials simulate simulation soak fuzz bench bench-once lint
 .PHONY: components fuzzer programs
 
 # Every benchmark in benches/: each file, and each folder with a main.rs and no Cargo.toml.
@@ -70,6 +70,14 @@ trials: programs ## Repeat the tests with promised bounds twenty times each, on 
 SEEDS ?= 100
 simulate: ## Simulate clients, servers and faults from seeds (SEEDS=100 or SEEDS=5m), or show one (SEED=7)
 	cd simulation && cargo run --release --locked -- $(if $(SEED),seed $(SEED),simulate $(SEEDS))
+
+simulation: ## Check and test the simulation; run its corpus, 250 fixed seeds, and 20 seeds twice
+	cd simulation && cargo fmt --check
+	cd simulation && cargo clippy --release --locked --all-targets -- -D warnings
+	cd simulation && cargo test --release --locked
+	cd simulation && cargo run --release --locked -- corpus
+	cd simulation && cargo run --release --locked -- simulate 250
+	cd simulation && cargo run --release --locked -- twice 20
 
 outcomes: export PODPOOL_WRITES := 20000
 outcomes: export PODPOOL_CASES := 40000

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::adversary::Settings;
+use crate::adversary::{Plan, Settings};
 
 /// Tolerance of every limit: timers have a resolution of 1 ms, and several of them may follow each other.
 pub const TOLERANCE: Duration = Duration::from_millis(50);
@@ -81,6 +81,15 @@ pub fn returned(settings: &Settings, ejections: u32) -> Duration {
     let doublings = ejections.saturating_sub(2).min(5);
     let backoff = if ejections < 2 { Duration::ZERO } else { (BACKOFF_MIN * (1 << doublings)).min(BACKOFF_MAX) };
     resolved(settings).max(backoff.mul_f64(JITTER) + probed(settings)) + probed(settings)
+}
+
+/// Returns true if every server has connection slots for all connections of all clients, of which each may also have a
+/// probe connection at the other address of a dual-stack Pod, and three for the operator.
+#[must_use]
+pub fn has_slots(plan: &Plan) -> bool {
+    let topology = &plan.topology;
+    let per_client = plan.settings.pool_size + 1 + u32::from(topology.dual_stack);
+    topology.clients * per_client + 3 <= topology.max_connections
 }
 
 /// Returns the time after which every caller is served: the primary and the standbys are found and probed.

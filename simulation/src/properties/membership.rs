@@ -28,7 +28,11 @@ pub(super) fn reported(name: &'static str, history: &History) -> Vec<Violation> 
     for record in &history.records {
         match record.event {
             Event::Standing { client, on, standing } => {
-                standings.insert((client, on), (record.at, standing));
+                let before = standings.insert((client, on), (record.at, standing));
+                if before.is_some_and(|(_, before)| before == Standing::Drained) {
+                    // The Pod was removed and has been added again.
+                    fences.remove(&(client, on));
+                }
             }
             Event::Fenced { client, on, fenced: true } => {
                 fences.entry((client, on)).or_insert(record.at);
@@ -212,6 +216,10 @@ mod tests {
         let mut lifted = events(200).to_vec();
         lifted.insert(2, (150, fenced(POD, false)));
         assert_eq!(found(lifted), [""; 0]);
+        let mut added_again = events(200).to_vec();
+        added_again.insert(2, (150, standing(POD, Standing::Drained)));
+        added_again.insert(3, (160, standing(POD, Standing::Member)));
+        assert_eq!(found(added_again), [""; 0]);
     }
 
     #[test]

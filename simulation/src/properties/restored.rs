@@ -20,7 +20,7 @@ const ENOUGH: u32 = 60;
 /// Checks that each Pod that DNS names is healthy and usable in the last sample of each client.
 pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
-    let Some(healed) = history.healed else { return violations.found() };
+    let Some(healed) = history.healed.filter(|_| bounds::has_slots(&history.plan)) else { return violations.found() };
     for (client, (at, pods)) in last_samples(history) {
         let named = last_answer(history, client);
         for pod in pods.iter().filter(|pod| !pod.usable && named.is_some_and(|named| named.contains(&pod.on))) {

@@ -47,8 +47,7 @@ fn can_serve_all(plan: &Plan) -> bool {
         .map_or(settings.pool_size, |limit| settings.pool_size.min(limit.saturating_sub(used) / used));
     let demand = |client| plan.callers.iter().filter(|caller| caller.client == client).map(demand).sum::<f64>();
     let has_connections = (0..topology.clients).all(|client| 2.0 * demand(client) <= f64::from(per_pod));
-    let has_slots = topology.clients * (settings.pool_size + 1) + 3 <= topology.max_connections;
-    has_time && has_connections && has_slots
+    has_time && has_connections && bounds::has_slots(plan)
 }
 
 /// Returns the number of connections that a caller occupies.

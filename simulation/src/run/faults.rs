@@ -4,26 +4,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{
-    Simulation,
-    client::{self, PASSWORD_FILE},
-    name_servers::around,
-    operators::HOST,
-    paths::Effect,
-};
+use super::{Simulation, name_servers::around, operators::HOST, paths::Effect, secrets};
 use crate::{
     adversary::{Fault, Host, Percent, StopMode, Window},
     dns::{self, Rule},
     network::Node,
-    postgres::{Authentication, Certificate, Settings, Shutdown, User},
+    postgres::{Settings, Shutdown},
     properties::Event,
     spawn::Task,
 };
-
-/// The password after its rotation.
-const ROTATED: &str = "battery staple";
-/// The password with which a server rejects the right one.
-const OTHER: &str = "another one";
 
 /// Applies a fault.
 pub(super) async fn apply(simulation: &Simulation, start: Instant, number: u64, window: Window) {
@@ -46,6 +35,7 @@ pub(super) async fn apply(simulation: &Simulation, start: Instant, number: u64, 
             "server" => server(simulation, &window.fault, end).await,
             "operator" => operator(simulation, &window.fault, end).await,
             "kubernetes" => kubernetes(simulation, &window.fault, end).await,
+            "secret" => secrets::apply(simulation, &window.fault, end).await,
             _ => others(simulation, &window.fault, end).await,
         },
     }
@@ -285,7 +275,7 @@ async fn kubernetes(simulation: &Simulation, fault: &Fault, end: Instant) {
     }
 }
 
-/// Applies faults of clients, clocks and secrets.
+/// Applies faults of clients and clocks.
 async fn others(simulation: &Simulation, fault: &Fault, end: Instant) {
     let pods = &simulation.pods;
     match fault {
@@ -311,59 +301,8 @@ async fn others(simulation: &Simulation, fault: &Fault, end: Instant) {
             sleep_until(end).await;
             pod.server.set(|settings| settings.clock_skew = 0);
         }
-        Fault::PasswordRotated {} => {
-            set_password(simulation, None, ROTATED);
-            sleep_until(end).await;
-            simulation.password.set(ROTATED);
-            simulation.clients.iter().for_each(|client| write_password(client, ROTATED));
-        }
-        Fault::PasswordRejected { pod: Host::Pod(ordinal) } => {
-            let before = pods.get(*ordinal).map(|pod| pod.server.clone());
-            let Some(server) = before else { return };
-            let mut former = Authentication::Trust;
-            server.set(|settings| former = settings.authentication.clone());
-            set_password(simulation, Some(*ordinal), OTHER);
-            sleep_until(end).await;
-            server.set(|settings| settings.authentication = former);
-        }
-        Fault::CertificateExpired { pod: Host::Pod(ordinal) } => {
-            let Some(server) = pods.get(*ordinal).map(|pod| pod.server.clone()) else { return };
-            let mut former = None;
-            server.set(|settings| former = settings.certificate.replace(Certificate::expired()));
-            sleep_until(end).await;
-            server.set(|settings| settings.certificate = former);
-        }
-        Fault::CertificateRenewed { pod: Host::Pod(ordinal) } => {
-            let Some(pod) = pods.get(*ordinal) else { return };
-            pod.server.set(|settings| settings.certificate = Some(Certificate::renewed()));
-        }
-        Fault::PasswordFileMissing { client: Host::Client(number) } => {
-            let client = &simulation.clients[*number as usize];
-            client.host.remove_file(PASSWORD_FILE);
-            sleep_until(end).await;
-            write_password(client, simulation.password.get());
-        }
         _ => {}
     }
-}
-
-fn write_password(client: &client::Client, password: &str) {
-    client.host.write_file_with_mode(PASSWORD_FILE, password, 0o600);
-}
-
-/// Changes the passwords of all users on one server, or on every one.
-fn set_password(simulation: &Simulation, only: Option<u32>, password: &str) {
-    let clients = simulation.plan.topology.clients;
-    let all = simulation.pods.all().into_iter().filter(|(ordinal, _)| only.is_none_or(|only| only == *ordinal));
-    for (_, pod) in all {
-        pod.server.set(|settings| settings.authentication = authentication(clients, password));
-    }
-}
-
-/// Returns the authentication of the users of all clients with this password.
-pub(super) fn authentication(clients: u32, password: &str) -> Authentication {
-    let user = |number| (client::name(number), User { password: password.to_owned(), ..User::default() });
-    Authentication::Scram((0..clients).map(user).collect())
 }
 
 /// Returns the largest number of Pods that the faults of a plan lead to.

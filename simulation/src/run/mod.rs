@@ -17,6 +17,7 @@ mod operators;
 mod paths;
 mod pods;
 mod recorder;
+mod secrets;
 mod server_history;
 mod setup;
 
@@ -27,7 +28,9 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use self::{client::Client, name_servers::Dns, operators::Operator, pods::Pods, server_history::ServerHistory};
+use self::{
+    client::Client, name_servers::Dns, operators::Operator, pods::Pods, secrets::Secrets, server_history::ServerHistory,
+};
 use crate::{
     adversary::Plan,
     properties::{self, Event, History, Violation},
@@ -73,8 +76,7 @@ struct Simulation {
     /// The names of the nodes.
     nodes: Vec<String>,
     clients: Vec<Client>,
-    /// The password that the files of the clients must have.
-    password: Cell<&'static str>,
+    secrets: Secrets,
 }
 
 /// Executes a plan on a thread of its own, and checks all properties.

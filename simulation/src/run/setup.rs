@@ -1,6 +1,6 @@
 //! Builds the world of a plan: Kubernetes, the servers with their operator, and the name servers.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -13,6 +13,7 @@ use super::{
     paths::Paths,
     pods::{Pods, Runtime},
     recorder::Recorder,
+    secrets::{self, Secrets},
 };
 use crate::{
     adversary::{self, Plan, Topology},
@@ -58,7 +59,7 @@ pub(super) async fn build(world: &World, plan: &Plan) -> Simulation {
     operator.start(&pods).await;
     let (plan, world) = (plan.clone(), world.clone());
     let simulation =
-        Simulation { plan, world, pods, operator, names, nodes, clients: Vec::new(), password: Cell::new(PASSWORD) };
+        Simulation { plan, world, pods, operator, names, nodes, clients: Vec::new(), secrets: Secrets::new() };
     let is_synchronous = || {
         let primary = simulation.pods.primary();
         let status = primary.map(|(_, pod)| pod.server.status());
@@ -85,7 +86,7 @@ fn settings(topology: &Topology) -> Settings {
     Settings {
         version,
         authentication: match topology.password {
-            true => faults::authentication(topology.clients, PASSWORD),
+            true => secrets::authentication(topology.clients, PASSWORD),
             false => Authentication::Trust,
         },
         certificate: topology.tls.then(Certificate::first),
