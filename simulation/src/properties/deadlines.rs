@@ -3,7 +3,7 @@
 //! `docs/parameters.md`: `acquire_timeout` limits a checkout with every dial and ping; the checkouts of one call of
 //! `retry` share one deadline. `connect_timeout` limits a dial, `dns_timeout` a lookup.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     bounds,
@@ -15,6 +15,10 @@ use super::{
 /// Time after its last use for which a failed call may wait for outstanding responses that decide its outcome.
 /// `config::Limits::RECYCLE_GRACE`.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// Time for which a lookup may wait before it sends its first packet if the lookup before it has failed.
+/// `config::Limits::dns_timeout`.
+const PACKET_LIMIT: Duration = Duration::from_secs(1);
 
 pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
@@ -47,11 +51,22 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
             }
         }
     }
+    // Whether the current lookup of a client has received an answer, and whether the one before it failed.
+    let mut lookups: BTreeMap<u32, (bool, bool)> = BTreeMap::new();
     for record in &history.records {
+        if let Event::Resolved { client, .. } = record.event {
+            lookups.entry(client).or_default().0 = true;
+        }
         let Event::Finished { client, stage, took } = record.event else { continue };
         let (limit, what) = match stage {
             Stage::Dial => (settings.connect_timeout, "dial"),
-            Stage::Lookup => (settings.dns_timeout, "lookup"),
+            Stage::Lookup => {
+                let lookup = lookups.entry(client).or_default();
+                let (is_answered, after_failure) = *lookup;
+                *lookup = (false, !is_answered);
+                let wait = if after_failure { PACKET_LIMIT } else { Duration::ZERO };
+                (settings.dns_timeout + wait, "lookup")
+            }
         };
         let took = pauses.running(client, record.at.saturating_sub(took), record.at);
         if took > limit + bounds::TOLERANCE {
@@ -70,7 +85,7 @@ mod tests {
         adversary::Target,
         properties::{
             history::Applied,
-            testing::{POD, began, done, failed, history, ms, out, paused, returned, sampled, texts},
+            testing::{POD, began, done, failed, history, ms, out, paused, resolved, returned, sampled, texts},
         },
     };
 
@@ -110,5 +125,10 @@ mod tests {
         let expected = "a dial of client 0 took 2100 ms, expected at most 2050 ms";
         assert_eq!(found(finished(Stage::Dial, 2_100)), [expected]);
         assert_eq!(found(finished(Stage::Lookup, 2_100)).len(), 1);
+        // A lookup after one that has failed may wait for the packet limit.
+        let lookup = |at, took| (at, Event::Finished { client: 0, stage: Stage::Lookup, took: ms(took) });
+        assert_eq!(found([lookup(2_000, 2_000), lookup(5_000, 3_000)]), [""; 0]);
+        assert_eq!(found([lookup(2_000, 2_000), lookup(5_100, 3_100)]).len(), 1);
+        assert_eq!(found([(1_900, resolved(&[POD])), lookup(2_000, 2_000), lookup(5_000, 3_000)]).len(), 1);
     }
 }

@@ -107,6 +107,8 @@ pub struct Limits {
     /// to 1 h; default [`REFRESH_MAX`](Self::REFRESH_MAX), 10 s.
     pub refresh_max: Duration,
     /// Time limit for resolving the Service name once. 1 ms to 1 min; default [`DNS_TIMEOUT`](Self::DNS_TIMEOUT), 2 s.
+    /// While lookups fail, at most four packets per second are sent. A lookup after a failed one waits for this limit
+    /// before its time limit begins, for at most 1 s.
     pub dns_timeout: Duration,
     /// Time without a response after which the next name server is also queried. 1 ms to 1 min; a value of
     /// `dns_timeout` or more disables such hedged queries; default [`DNS_HEDGE`](Self::DNS_HEDGE), 300 ms.
