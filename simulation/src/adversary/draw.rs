@@ -35,16 +35,34 @@ impl Default for Shape {
     }
 }
 
+impl Shape {
+    /// Returns the time frame of a plan that takes `total`, of at least 9 s: a third with faults.
+    #[must_use]
+    pub fn within(total: Duration) -> Self {
+        let active = total / 3;
+        Self { active, tail: total - active }
+    }
+
+    /// Returns true if the tail is too short to judge a recovery with most settings.
+    fn is_short(self) -> bool {
+        self.tail < Self::default().tail
+    }
+}
+
 impl Plan {
     /// Draws a plan. The same seed and shape give the same plan.
     ///
     /// Each plan contains only some families of faults, because faults of one family often hide the consequences of
-    /// another one (swarm testing). One plan in twenty has no faults.
+    /// another one (swarm testing). One plan in twenty has no faults. Half of the plans with a short tail have short
+    /// intervals, so that their recoveries can be judged.
     #[must_use]
     pub fn draw(seed: u64, shape: Shape) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0070_6f64_706f_6f6c);
         let topology = Topology::draw(&mut random);
-        let settings = Settings::draw(&topology, &mut random);
+        let mut settings = Settings::draw(&topology, &mut random);
+        if shape.is_short() && seed % 2 == 0 {
+            settings.shorten();
+        }
         let callers = workload::draw(&topology, &mut random);
         let faults = faults(&topology, shape, &mut random);
         Self { seed, active: shape.active, tail: shape.tail, topology, settings, callers, faults }
@@ -207,6 +225,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::properties::bounds;
 
     fn drawn() -> impl Iterator<Item = Plan> {
         (0..3_000).map(|seed| Plan::draw(seed, Shape::default()))
@@ -242,6 +261,20 @@ mod tests {
         let shortest = Duration::from_millis(SHORTEST);
         let is_long_enough = |window: &Window| is_momentary(&window.fault) || window.end - window.start >= shortest;
         assert!(windows.iter().all(is_long_enough));
+    }
+
+    #[test]
+    fn a_short_plan_judges_recoveries() {
+        let shape = Shape::within(Duration::from_secs(30));
+        assert_eq!(shape.active + shape.tail, Duration::from_secs(30));
+        let plans: Vec<_> = (0..1_000).map(|seed| Plan::draw(seed, shape)).collect();
+        let judged = plans.iter().filter(|plan| {
+            assert_eq!((plan.check(), plan.duration()), (Ok(()), Duration::from_secs(30)), "{plan}");
+            assert!(plan.faults.iter().all(|window| window.end <= shape.active), "{plan}");
+            plan.last_end() + bounds::served(&plan.settings) < plan.duration()
+        });
+        let judged = judged.count();
+        assert!(judged > 500, "{judged} of {}", plans.len());
     }
 
     #[test]

@@ -204,6 +204,17 @@ impl Settings {
         drawn.refresh_max = drawn.refresh_max.max(drawn.refresh_min);
         drawn
     }
+
+    /// Shortens the intervals and time limits on which the bounds of a recovery depend (`properties::bounds`).
+    pub(super) fn shorten(&mut self) {
+        let second = Duration::from_secs(1);
+        for time in
+            [&mut self.probe_interval, &mut self.probe_timeout, &mut self.dns_timeout, &mut self.connect_timeout]
+        {
+            *time = (*time).min(second);
+        }
+        self.refresh_max = self.refresh_max.min(2 * second).max(self.refresh_min);
+    }
 }
 
 #[cfg(test)]
