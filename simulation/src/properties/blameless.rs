@@ -1,19 +1,21 @@
-//! Faults that no server is to blame for: they eject no Pod, and faults of the name servers fail no call.
+//! Faults that no server is to blame for: they eject no Pod. Faults of the name servers fail no call, and ended sessions
+//! fail no read through `retry`.
 //!
 //! `docs/failure-modes.md`: of a client that is stopped, "timeouts during the pause are not counted against the Pods";
 //! of a Pod that leaves DNS, "none: the Pod stays in use until another Pod serves the role"; and of lookups that fail,
 //! that the pool keeps the last known Pods. `health/suspicion.rs`: "The end of one session is evidence about that
-//! session only".
+//! session only". `docs/failure-modes.md`, "`pg_terminate_backend` on every session": "no failed read".
 
 use std::collections::BTreeMap;
 
 use super::{
+    calls::Call,
     history::{Event, History, Instance, Outcome},
     roles::Roles,
     served,
     violation::{Violation, Violations},
 };
-use crate::adversary::{Fault, Plan};
+use crate::adversary::{Fault, Plan, Work};
 
 /// The sessions of each client that a fault has ended on each Pod.
 type Ended = BTreeMap<(u32, Instance), u32>;
@@ -24,7 +26,8 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     if plan.faults.iter().all(|window| ejects_nothing(&window.fault)) {
         ejections(history, &mut violations);
     }
-    if plan.faults.iter().all(|window| is_of_names(&window.fault)) && served::can_serve_all(plan) {
+    let is_harmless = |fault: &Fault| is_of_names(fault) || matches!(fault, Fault::Terminate { .. });
+    if plan.faults.iter().all(|window| is_harmless(&window.fault)) && served::can_serve_all(plan) {
         failures(plan, history, &mut violations);
     }
     violations.found()
@@ -59,15 +62,18 @@ fn ejections(history: &History, violations: &mut Violations) {
     }
 }
 
-/// Checks that no call fails that begins after the first fault, while a server of its target runs.
+/// Checks that no call fails that begins after the first fault, while a server of its target runs. If sessions are
+/// ended, only the reads through `retry` are judged.
 fn failures(plan: &Plan, history: &History, violations: &mut Violations) {
     let Some(first) = plan.faults.iter().map(|window| window.start).min() else { return };
+    let only_reads = plan.faults.iter().any(|window| !is_of_names(&window.fault));
     let roles = Roles::of(history);
-    for call in history.calls().values().filter(|call| call.began >= first) {
+    let is_judged = |call: &&Call| call.began >= first && (!only_reads || call.work == Work::Read);
+    for call in history.calls().values().filter(is_judged) {
         let Some((ended, Outcome::Failed { kind, .. })) = &call.ended else { continue };
         if roles.running(call.began).any(|(_, role)| role.fits(call.target)) {
             let (call, target) = (call.id.0, call.target.as_str());
-            let text = format!("call {call} with target {target} failed ({kind}), but only name servers have faults");
+            let text = format!("call {call} with target {target} failed ({kind}), but no server is faulty");
             violations.add(*ended, text);
         }
     }
@@ -79,7 +85,7 @@ mod tests {
     use crate::{
         adversary::{Host, Percent, Target, Window},
         properties::{
-            history::{Applied, Role},
+            history::{Applied, CallId, Role},
             testing::{POD, began, failed, history, ms, role, texts},
         },
     };
@@ -112,12 +118,24 @@ mod tests {
     }
 
     #[test]
+    fn ended_sessions_fail_no_read_through_retry() {
+        let call = |work| {
+            let (call, target, ids) = (CallId(1), Target::Primary, Vec::new());
+            let began = Event::Began { call, client: 0, caller: 0, work, target, ids };
+            let events = [(1, role(POD, Role::PRIMARY)), (2_000, began), (2_009, failed(1, "query", Applied::No))];
+            with(Fault::Terminate { pod: Host::Pod(0), share: Percent(100) }, events)
+        };
+        assert_eq!(call(Work::Read).len(), 1);
+        assert_eq!(call(Work::Insert), [""; 0]);
+    }
+
+    #[test]
     fn faults_of_name_servers_fail_no_call() {
         let call = |start| {
             let call = [(start, began(1, Target::Primary)), (start + 9, failed(1, "connect", Applied::No))];
             [(1, role(POD, Role::PRIMARY))].into_iter().chain(call)
         };
-        let text = "call 1 with target primary failed (connect), but only name servers have faults";
+        let text = "call 1 with target primary failed (connect), but no server is faulty";
         assert_eq!(with(Fault::Stale { server: None }, call(2_000)), [text]);
         assert_eq!(with(Fault::Stale { server: None }, call(1_999)), [""; 0]);
         assert_eq!(with(Fault::ReadOnly { pod: Host::Pod(0) }, call(2_000)), [""; 0]);
