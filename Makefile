@@ -4,8 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
-.PHONY: help control-plane demo facts failover-table fips kubernetes loom matrix outcomes peers package screenshots
-.PHONY: test trials simulate simulation soak fuzz bench bench-once lint
+.PHONY: help control-plane demo facts failover-table fips kubernetes loom matrix mutants outcomes peers package
+.PHONY: screenshots test trials simulate simulation soak fuzz bench bench-once lint
 .PHONY: components fuzzer programs
 
 # Every benchmark in benches/: each file, and each folder with a main.rs and no Cargo.toml.
@@ -78,6 +78,12 @@ simulation: ## Check and test the simulation; run its corpus, 250 fixed seeds, a
 	cd simulation && cargo run --release --locked -- corpus
 	cd simulation && cargo run --release --locked -- simulate 250
 	cd simulation && cargo run --release --locked -- twice 20
+
+mutants: ## Put defects into a copy of the library; check that the simulation finds 95 % of them; takes hours
+	@cargo mutants --version >/dev/null 2>&1 || { \
+	    echo "cargo-mutants is not installed; trying: cargo install cargo-mutants --locked"; \
+	    cargo install cargo-mutants --locked; }
+	simulation/mutants/run
 
 outcomes: export PODPOOL_WRITES := 20000
 outcomes: export PODPOOL_CASES := 40000

@@ -35,20 +35,80 @@ impl Default for Shape {
     }
 }
 
+impl Shape {
+    /// Returns the time frame of a plan that takes `total`, of at least 9 s: a third with faults.
+    #[must_use]
+    pub fn within(total: Duration) -> Self {
+        let active = total / 3;
+        Self { active, tail: total - active }
+    }
+
+    /// Returns the same total time with a tail that suffices only for a few checkouts.
+    fn with_long_faults(self) -> Self {
+        let tail = self.tail.min(Duration::from_secs(4));
+        Self { active: self.active + self.tail - tail, tail }
+    }
+
+    /// Returns true if the tail is too short to judge a recovery with most settings.
+    fn is_short(self) -> bool {
+        self.tail < Self::default().tail
+    }
+}
+
 impl Plan {
     /// Draws a plan. The same seed and shape give the same plan.
     ///
     /// Each plan contains only some families of faults, because faults of one family often hide the consequences of
     /// another one (swarm testing). One plan in twenty has no faults.
+    ///
+    /// With a short tail, three quarters of the plans have short intervals, so that their recoveries can be judged. A
+    /// third of these have one or two faults that last almost until the end, because slow processes such as the removal
+    /// of an absent Pod need a long fault. Settings that make a difference to the load and the faults are more frequent.
     #[must_use]
     pub fn draw(seed: u64, shape: Shape) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0070_6f64_706f_6f6c);
         let topology = Topology::draw(&mut random);
-        let settings = Settings::draw(&topology, &mut random);
+        let mut settings = Settings::draw(&topology, &mut random);
         let callers = workload::draw(&topology, &mut random);
-        let faults = faults(&topology, shape, &mut random);
-        Self { seed, active: shape.active, tail: shape.tail, topology, settings, callers, faults }
+        let is_long = shape.is_short() && seed % 4 == 1;
+        let used = if is_long { shape.with_long_faults() } else { shape };
+        let faults = match is_long {
+            true => long_faults(&topology, used, &mut random),
+            false => faults(&topology, used, &mut random),
+        };
+        if shape.is_short() && seed % 4 != 3 {
+            settings.shorten();
+            settings.suit(&callers, &faults);
+        }
+        Self { seed, active: used.active, tail: used.tail, topology, settings, callers, faults }
     }
+}
+
+/// Draws one or two faults that begin soon and last until the end of the active time.
+fn long_faults(topology: &Topology, shape: Shape, random: &mut fastrand::Rng) -> Vec<Window> {
+    let window = |fault: Fault, random: &mut fastrand::Rng| {
+        let start = WARM_UP + Duration::from_millis(random.u64(..2_000));
+        let end = if is_momentary(&fault) { start } else { shape.active };
+        Window { start, end, fault }
+    };
+    let draw = |random: &mut fastrand::Rng| {
+        // Families with more faults are more frequent.
+        let family = random.choice(["network", "server", "server", "operator", "dns", "kubernetes"]);
+        let family = if random.u32(..8) == 0 { random.choice(FAMILIES).copied() } else { family };
+        draw_of(family.unwrap_or_default(), topology, random)
+    };
+    let first = draw(random);
+    let mut windows = vec![window(first.clone(), random)];
+    if random.bool() {
+        let second = match first {
+            // A wrong clock must not hide the lag.
+            Fault::ReplayPaused { pod } => Fault::Skew { host: pod, by: Duration::from_secs(3600), ahead: false },
+            _ => draw(random),
+        };
+        windows.push(window(second, random));
+    }
+    windows.sort_by_key(|window| window.start);
+    windows
 }
 
 /// Draws the faults of a plan.
@@ -207,6 +267,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::properties::bounds;
 
     fn drawn() -> impl Iterator<Item = Plan> {
         (0..3_000).map(|seed| Plan::draw(seed, Shape::default()))
@@ -242,6 +303,21 @@ mod tests {
         let shortest = Duration::from_millis(SHORTEST);
         let is_long_enough = |window: &Window| is_momentary(&window.fault) || window.end - window.start >= shortest;
         assert!(windows.iter().all(is_long_enough));
+    }
+
+    #[test]
+    fn a_short_plan_judges_recoveries() {
+        let shape = Shape::within(Duration::from_secs(30));
+        assert_eq!(shape.active + shape.tail, Duration::from_secs(30));
+        let plans: Vec<_> = (0..1_000).map(|seed| Plan::draw(seed, shape)).collect();
+        let judged = plans.iter().filter(|plan| {
+            assert_eq!((plan.check(), plan.duration()), (Ok(()), Duration::from_secs(30)), "{plan}");
+            assert!(plan.faults.iter().all(|window| window.end <= plan.active), "{plan}");
+            plan.last_end() + bounds::served(&plan.settings) < plan.duration()
+        });
+        let judged = judged.count();
+        let long = plans.iter().filter(|plan| plan.faults.iter().any(|window| window.end > shape.active)).count();
+        assert!(judged > 400 && long > 150, "{judged} judged, {long} long, of {}", plans.len());
     }
 
     #[test]

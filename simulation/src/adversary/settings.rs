@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{
-    Topology,
+    Caller, Fault, Leak, Topology, Window,
     text::{keywords, record},
 };
 
@@ -203,6 +203,27 @@ impl Settings {
         drawn.min_idle = drawn.min_idle.min(drawn.pool_size);
         drawn.refresh_max = drawn.refresh_max.max(drawn.refresh_min);
         drawn
+    }
+
+    /// Changes the settings without which some load and some faults have no consequences.
+    pub(super) fn suit(&mut self, callers: &[Caller], faults: &[Window]) {
+        if callers.iter().any(|caller| caller.leak == Leak::Session) {
+            self.reset = Reset::Discard;
+        }
+        if faults.iter().any(|window| matches!(window.fault, Fault::ReplayPaused { .. })) {
+            self.max_lag.get_or_insert(Duration::from_secs(1));
+        }
+    }
+
+    /// Shortens the intervals and time limits on which the bounds of a recovery depend (`properties::bounds`).
+    pub(super) fn shorten(&mut self) {
+        let second = Duration::from_secs(1);
+        for time in
+            [&mut self.probe_interval, &mut self.probe_timeout, &mut self.dns_timeout, &mut self.connect_timeout]
+        {
+            *time = (*time).min(second);
+        }
+        self.refresh_max = self.refresh_max.min(2 * second).max(self.refresh_min);
     }
 }
 

@@ -164,6 +164,12 @@ impl Server {
         self.lock().sessions.keys().copied().collect()
     }
 
+    /// Returns true if a user has the session.
+    #[must_use]
+    pub fn is_session_of(&self, pid: i32, user: &str) -> bool {
+        self.lock().sessions.get(&pid).is_some_and(|session| session.is_of(user))
+    }
+
     /// Returns the number of sessions of a user.
     #[must_use]
     pub fn sessions_of(&self, user: &str) -> usize {

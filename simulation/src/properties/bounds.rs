@@ -27,6 +27,10 @@ pub const LAG_GRACE: Duration = Duration::from_secs(1);
 /// confirmed".
 pub const CONFIRM: Duration = Duration::from_secs(5);
 
+/// Time for which a lookup may wait before its time limit begins, while lookups fail. `discovery/rate_limit.rs`: "four
+/// in any one second".
+pub const THROTTLED: Duration = Duration::from_secs(1);
+
 /// Interval between two probes of a Pod that has failed one. `pool/pod/prober.rs`.
 const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
 /// Jitter of all intervals. `pool/pod/prober.rs`.

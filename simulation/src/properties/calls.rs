@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::history::{CallId, Event, History, Instance, Outcome};
-use crate::adversary::Target;
+use crate::adversary::{Target, Work};
 
 /// One call of a client's pool.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) id: CallId,
     pub(super) client: u32,
+    pub(super) work: Work,
     pub(super) target: Target,
     pub(super) ids: Vec<i64>,
     pub(super) began: Duration,
@@ -33,10 +34,10 @@ impl History {
         for record in &self.records {
             let at = record.at;
             match &record.event {
-                Event::Began { call, client, target, ids, .. } => {
-                    let (id, client, target, ids) = (*call, *client, *target, ids.clone());
+                Event::Began { call, client, work, target, ids, .. } => {
+                    let (id, client, work, target, ids) = (*call, *client, *work, *target, ids.clone());
                     let (began, checkouts, ended) = (at, Vec::new(), None);
-                    calls.insert(id, Call { id, client, target, ids, began, checkouts, ended });
+                    calls.insert(id, Call { id, client, work, target, ids, began, checkouts, ended });
                 }
                 Event::CheckedOut { call, on, .. } => {
                     if let Some(call) = calls.get_mut(call) {

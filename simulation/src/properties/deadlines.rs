@@ -1,7 +1,8 @@
 //! The time limits of calls, dials and lookups. Time for which the client was stopped does not count.
 //!
 //! `docs/parameters.md`: `acquire_timeout` limits a checkout with every dial and ping; the checkouts of one call of
-//! `retry` share one deadline. `connect_timeout` limits a dial, `dns_timeout` a lookup.
+//! `retry` share one deadline. `connect_timeout` limits a dial, `dns_timeout` a lookup. A lookup after one
+//! that has failed may have to wait for the packet limit first.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,10 +16,6 @@ use super::{
 /// Time after its last use for which a failed call may wait for outstanding responses that decide its outcome.
 /// `config::Limits::RECYCLE_GRACE`.
 const GRACE: Duration = Duration::from_millis(100);
-
-/// Time for which a lookup may wait before it sends its first packet if the lookup before it has failed.
-/// `config::Limits::dns_timeout`.
-const PACKET_LIMIT: Duration = Duration::from_secs(1);
 
 pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
@@ -64,7 +61,7 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
                 let lookup = lookups.entry(client).or_default();
                 let (is_answered, after_failure) = *lookup;
                 *lookup = (false, !is_answered);
-                let wait = if after_failure { PACKET_LIMIT } else { Duration::ZERO };
+                let wait = if after_failure { bounds::THROTTLED } else { Duration::ZERO };
                 (settings.dns_timeout + wait, "lookup")
             }
         };

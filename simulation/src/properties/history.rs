@@ -272,6 +272,15 @@ pub enum Event {
         /// The Pod.
         on: Instance,
     },
+    /// A fault ends sessions of a client.
+    Terminated {
+        /// The client.
+        client: u32,
+        /// The Pod.
+        on: Instance,
+        /// Number of sessions.
+        sessions: u32,
+    },
     /// A client forgets the timelines that it has seen.
     Forgot {
         /// The client.

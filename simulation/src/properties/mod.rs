@@ -3,6 +3,7 @@
 //! Each property is a function from a [`History`] to its violations. None is stricter than the documentation of
 //! podpool; the module of each property names the promise. [`bounds`] has the time limits with their sources.
 
+mod blameless;
 pub mod bounds;
 mod calls;
 mod counts;
@@ -55,6 +56,7 @@ impl Property {
         Self::new("sessions", "every connection is handed on in a clean state", sessions::check),
         Self::new("deadlines", "checkouts, dials and lookups end at their deadlines", deadlines::check),
         Self::new("stuck", "a request to a Pod that does not respond is aborted", stuck::check),
+        Self::new("blameless", "faults of names, clocks and clients eject no Pod and fail no call", blameless::check),
         Self::new("served", "every caller is served after the world is whole", served::check),
         Self::new("fair", "shares are fair after the world is whole", restored::fair),
         Self::new("restored", "no Pod is out after the world is whole", restored::check),

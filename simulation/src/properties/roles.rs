@@ -3,16 +3,22 @@
 //! A checkout verifies the role that the server last reported on the connection. The server may have changed its role
 //! since then; the next probe reports it. Therefore a server with the wrong role is permitted for the time of a probe.
 //! With `lag_fallback=primary`, the primary may replace standbys for the targets `standby` and `read-only`.
+//!
+//! `docs/failure-modes.md`: from PostgreSQL 14 on, "a connection reports a promotion with the response to its next
+//! statement", so `retry` repeats a read that a promoted server has executed.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     bounds,
-    history::{Event, History, Instance, Role},
+    history::{Event, History, Instance, Outcome, Role},
     pauses::Pauses,
     violation::{Violation, Violations},
 };
-use crate::adversary::{LagFallback, Target};
+use crate::adversary::{LagFallback, Target, Work};
+
+/// First major version of PostgreSQL that reports changes of the role.
+const REPORTS_ROLE: u32 = 14;
 
 /// The roles of the servers over time.
 pub(super) struct Roles(BTreeMap<Instance, Vec<(Duration, Option<Role>)>>);
@@ -75,13 +81,44 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
             violations.add(record.at, text(&format!("whose role has not fitted for {} ms", window.as_millis())));
         }
     }
+    reads(history, &roles, &mut violations);
     violations.found()
+}
+
+/// Checks that the result of a read through `retry` is not that of a server that had another role when it executed the
+/// read.
+fn reads(history: &History, roles: &Roles, violations: &mut Violations) {
+    let plan = &history.plan;
+    if plan.topology.postgres < REPORTS_ROLE || plan.settings.lag_fallback == LagFallback::Primary {
+        return;
+    }
+    let calls = history.calls();
+    for record in &history.records {
+        let Event::Read { call, on, .. } = record.event else { continue };
+        let Some(call) = calls.get(&call).filter(|call| call.work == Work::Read) else { continue };
+        let is_result = call.checkouts.last().is_some_and(|last| last.on == on && last.at <= record.at)
+            && matches!(call.ended, Some((_, Outcome::Done)));
+        let accepts_standbys = match call.target {
+            Target::Primary => false,
+            Target::Standby => true,
+            _ => continue,
+        };
+        let past = roles.between(on, record.at.saturating_sub(bounds::TOLERANCE), record.at);
+        if is_result && past.iter().all(|role| role.is_some_and(|role| role.standby != accepts_standbys)) {
+            let (call, target) = (call.id.0, call.target.as_str());
+            violations
+                .add(record.at, format!("call {call} with target {target} returned what {on} read in another role"));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::properties::testing::{POD, began, down, history, out, out_as, paused, role, texts};
+    use crate::properties::{
+        history::CallId,
+        testing::{POD, began, done, down, history, out, out_as, paused, role, texts},
+    };
 
     fn found(events: impl IntoIterator<Item = (u64, Event)>) -> Vec<String> {
         texts(check("roles", &history(events)))
@@ -115,6 +152,25 @@ mod tests {
         assert_eq!(found([call.clone()].into_iter().chain(restarted).chain([(20_000, out(1, POD))])), [""; 0]);
         let stopped = [(0, role(POD, Role::PRIMARY)), (11_000, paused(true)), (19_999, paused(false))];
         assert_eq!(found([call].into_iter().chain(stopped).chain([(20_000, out(1, POD))])), [""; 0]);
+    }
+
+    #[test]
+    fn a_read_of_a_promoted_server_is_repeated() {
+        let read = |at| {
+            let began = Event::Began {
+                call: CallId(1),
+                client: 0,
+                caller: 0,
+                work: Work::Read,
+                target: Target::Standby,
+                ids: Vec::new(),
+            };
+            let read = (at, Event::Read { call: CallId(1), on: POD, lacks_since: None });
+            let roles = [(0, role(POD, Role::STANDBY)), (1_000, role(POD, Role::PRIMARY))];
+            found(roles.into_iter().chain([(900, began), (900, out(1, POD)), read, (2_000, done(1))]))
+        };
+        assert_eq!(read(1_049), [""; 0]);
+        assert_eq!(read(1_051), ["call 1 with target standby returned what pod-0 read in another role"]);
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
 }
 
 /// Returns true if the settings permit that every caller is served.
-fn can_serve_all(plan: &Plan) -> bool {
+pub(super) fn can_serve_all(plan: &Plan) -> bool {
     let (settings, topology) = (&plan.settings, &plan.topology);
     // A dial takes about ten round trips with TLS and SCRAM, and the pool may have to dial twice.
     let dial = 20 * topology.round_trip + Duration::from_millis(100);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Simulation, name_servers::around, operators::HOST, paths::Effect, secrets};
+use super::{Simulation, client, name_servers::around, operators::HOST, paths::Effect, secrets};
 use crate::{
     adversary::{Fault, Host, Percent, StopMode, Window},
     dns::{self, Rule},
@@ -174,10 +174,15 @@ async fn server(simulation: &Simulation, fault: &Fault, end: Instant) {
         }
         Fault::Terminate { share: part, .. } => {
             let mut random = simulation.world.rng("terminated sessions");
-            for pid in server.pids() {
-                if random.f64() < share(*part) {
-                    server.terminate(pid);
-                }
+            let pids: Vec<_> = server.pids().into_iter().filter(|_| random.f64() < share(*part)).collect();
+            for client in 0..simulation.plan.topology.clients {
+                let user = client::name(client);
+                let sessions = pids.iter().filter(|pid| server.is_session_of(**pid, &user)).count() as u32;
+                let on = pods.recorder.instance(ordinal);
+                pods.recorder.record(Event::Terminated { client, on, sessions });
+            }
+            for pid in pids {
+                server.terminate(pid);
             }
         }
         _ => {}

@@ -6,14 +6,17 @@ use std::{
     str::FromStr,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use super::plan;
-use crate::run::{Finished, run};
+use super::Options;
+use crate::{
+    adversary::Plan,
+    run::{Finished, run},
+};
 
 /// The amount of simulations.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,13 +66,19 @@ impl Totals {
     }
 }
 
-/// Runs the plans of the seeds from `first` on, on all cores, and prints the violations.
+/// Runs the plans of the seeds from `first` on, on all cores, and prints the violations. The seeds are begun in their
+/// order and run to their end, so that with [`Options::stops`], the lowest seed with a violation is always the same.
 #[must_use]
 #[allow(clippy::disallowed_methods, reason = "the duration of the program is real, not simulated")]
-pub fn simulate(amount: Amount, first: u64) -> bool {
+pub fn simulate(amount: Amount, first: u64, options: &Options) -> bool {
     let (began, next, totals) = (Instant::now(), AtomicU64::new(first), Mutex::new(Totals::default()));
+    let has_failed = AtomicBool::new(false);
     let work = || {
         loop {
+            // Relaxed: only the flag itself is shared. A late value lets a thread run another seed.
+            if options.stops && has_failed.load(Ordering::Relaxed) {
+                return;
+            }
             // Relaxed: only the number itself is shared.
             let seed = next.fetch_add(1, Ordering::Relaxed);
             let is_over = match amount {
@@ -79,7 +88,12 @@ pub fn simulate(amount: Amount, first: u64) -> bool {
             if is_over {
                 return;
             }
-            let finished = catch_unwind(AssertUnwindSafe(|| run(&plan(seed))));
+            if options.skipped.contains(&seed) {
+                continue;
+            }
+            let finished = catch_unwind(AssertUnwindSafe(|| run(&Plan::draw(seed, options.shape))));
+            let failed = finished.as_ref().map_or(true, |finished| !finished.violations.is_empty());
+            has_failed.fetch_or(failed, Ordering::Relaxed);
             let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
             match finished {
                 Ok(finished) => {

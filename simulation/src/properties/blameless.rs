@@ -1,0 +1,143 @@
+//! Faults that no server is to blame for: they eject no Pod. Faults of the name servers fail no call, and ended sessions
+//! fail no read through `retry`.
+//!
+//! `docs/failure-modes.md`: of a client that is stopped, "timeouts during the pause are not counted against the Pods";
+//! of a Pod that leaves DNS, "none: the Pod stays in use until another Pod serves the role"; and of lookups that fail,
+//! that the pool keeps the last known Pods. `health/suspicion.rs`: "The end of one session is evidence about that
+//! session only". `docs/failure-modes.md`, "`pg_terminate_backend` on every session": "no failed read".
+
+use std::collections::BTreeMap;
+
+use super::{
+    calls::Call,
+    history::{Event, History, Instance, Outcome},
+    roles::Roles,
+    served,
+    violation::{Violation, Violations},
+};
+use crate::adversary::{Fault, Plan, Work};
+
+/// The sessions of each client that a fault has ended on each Pod.
+type Ended = BTreeMap<(u32, Instance), u32>;
+
+pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
+    let mut violations = Violations::of(name);
+    let plan = &history.plan;
+    if plan.faults.iter().all(|window| ejects_nothing(&window.fault)) {
+        ejections(history, &mut violations);
+    }
+    let is_harmless = |fault: &Fault| is_of_names(fault) || matches!(fault, Fault::Terminate { .. });
+    if plan.faults.iter().all(|window| is_harmless(&window.fault)) && served::can_serve_all(plan) {
+        failures(plan, history, &mut violations);
+    }
+    violations.found()
+}
+
+/// Returns true for a fault of the names.
+fn is_of_names(fault: &Fault) -> bool {
+    fault.family() == "dns"
+}
+
+/// Returns true for a fault in which every server serves every client that runs.
+fn ejects_nothing(fault: &Fault) -> bool {
+    use Fault::*;
+    is_of_names(fault) || matches!(fault, ClientPaused { .. } | Skew { .. } | Terminate { .. })
+}
+
+/// Checks that no client ejects a Pod, unless several of its sessions on the Pod have been ended.
+fn ejections(history: &History, violations: &mut Violations) {
+    let mut ended = Ended::new();
+    for record in &history.records {
+        match record.event {
+            Event::Terminated { client, on, sessions } => *ended.entry((client, on)).or_default() += sessions,
+            Event::Ejected { client, on } => {
+                let sessions = ended.get(&(client, on)).copied().unwrap_or_default();
+                if sessions < 2 {
+                    let text = format!("client {client} ejected {on}, of which {sessions} sessions have been ended");
+                    violations.add(record.at, text);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Checks that no call fails that begins after the first fault, while a server of its target runs. If sessions are
+/// ended, only the reads through `retry` are judged.
+fn failures(plan: &Plan, history: &History, violations: &mut Violations) {
+    let Some(first) = plan.faults.iter().map(|window| window.start).min() else { return };
+    let only_reads = plan.faults.iter().any(|window| !is_of_names(&window.fault));
+    let roles = Roles::of(history);
+    let is_judged = |call: &&Call| call.began >= first && (!only_reads || call.work == Work::Read);
+    for call in history.calls().values().filter(is_judged) {
+        let Some((ended, Outcome::Failed { kind, .. })) = &call.ended else { continue };
+        if roles.running(call.began).any(|(_, role)| role.fits(call.target)) {
+            let (call, target) = (call.id.0, call.target.as_str());
+            let text = format!("call {call} with target {target} failed ({kind}), but no server is faulty");
+            violations.add(*ended, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        adversary::{Host, Percent, Target, Window},
+        properties::{
+            history::{Applied, CallId, Role},
+            testing::{POD, began, failed, history, ms, role, texts},
+        },
+    };
+
+    fn with(fault: Fault, events: impl IntoIterator<Item = (u64, Event)>) -> Vec<String> {
+        let mut history = history(events);
+        history.plan.faults = vec![Window { start: ms(2_000), end: ms(9_000), fault }];
+        texts(check("blameless", &history))
+    }
+
+    fn ejected() -> (u64, Event) {
+        (3_000, Event::Ejected { client: 0, on: POD })
+    }
+
+    #[test]
+    fn a_stopped_client_ejects_no_pod() {
+        let text = "client 0 ejected pod-0, of which 0 sessions have been ended";
+        assert_eq!(with(Fault::ClientPaused { client: Host::Client(0) }, [ejected()]), [text]);
+        assert_eq!(with(Fault::Hang { pod: Host::Pod(0) }, [ejected()]), [""; 0]);
+    }
+
+    #[test]
+    fn one_ended_session_is_no_reason_to_eject() {
+        let ended = |sessions| {
+            let terminated = (2_500, Event::Terminated { client: 0, on: POD, sessions });
+            with(Fault::Terminate { pod: Host::Pod(0), share: Percent(20) }, [terminated, ejected()])
+        };
+        assert_eq!(ended(1), ["client 0 ejected pod-0, of which 1 sessions have been ended"]);
+        assert_eq!(ended(2), [""; 0]);
+    }
+
+    #[test]
+    fn ended_sessions_fail_no_read_through_retry() {
+        let call = |work| {
+            let (call, target, ids) = (CallId(1), Target::Primary, Vec::new());
+            let began = Event::Began { call, client: 0, caller: 0, work, target, ids };
+            let events = [(1, role(POD, Role::PRIMARY)), (2_000, began), (2_009, failed(1, "query", Applied::No))];
+            with(Fault::Terminate { pod: Host::Pod(0), share: Percent(100) }, events)
+        };
+        assert_eq!(call(Work::Read).len(), 1);
+        assert_eq!(call(Work::Insert), [""; 0]);
+    }
+
+    #[test]
+    fn faults_of_name_servers_fail_no_call() {
+        let call = |start| {
+            let call = [(start, began(1, Target::Primary)), (start + 9, failed(1, "connect", Applied::No))];
+            [(1, role(POD, Role::PRIMARY))].into_iter().chain(call)
+        };
+        let text = "call 1 with target primary failed (connect), but no server is faulty";
+        assert_eq!(with(Fault::Stale { server: None }, call(2_000)), [text]);
+        assert_eq!(with(Fault::Stale { server: None }, call(1_999)), [""; 0]);
+        assert_eq!(with(Fault::ReadOnly { pod: Host::Pod(0) }, call(2_000)), [""; 0]);
+    }
+}
