@@ -13,7 +13,7 @@ pub(crate) mod thread_cache;
 pub(crate) mod try_idle;
 pub(crate) mod wait;
 
-use std::{future::Future, pin::pin, sync::atomic::Ordering};
+use std::{future::Future, pin::pin};
 
 use tokio::select;
 use tracing::Instrument as _;
@@ -24,7 +24,7 @@ use super::{
     pod::{client::Client, shared::count},
 };
 use crate::{
-    config::{LagFallback, Target},
+    config::{LagFallback, Limits, Target},
     endpoint::Role,
     error::{Attempt, BoxError, Error, Phase},
     time::{Duration, Instant},
@@ -118,9 +118,7 @@ impl Inner {
             Some(Ok(())) => {
                 // The connection is closed because its server's role does not fit. If it were returned, this caller
                 // could get it again.
-                // The probe's session may have the old role or the old `default_transaction_read_only`.
-                client.pod().probe_afresh.store(true, Ordering::Relaxed); // read by the prober
-                client.pod().probe_wanted.notify_one();
+                ping::probe_misfit(client.pod());
                 client.retire();
                 Err(NotReady::Unusable(None))
             }
@@ -135,20 +133,16 @@ impl Inner {
             None if deadline < hedge_at => Err(NotReady::Unusable(None)),
             None => {
                 let attempt = attempt("no response to a ping yet".into());
-                ping::finish_in_background(client, sent + self.shared.limits.probe_timeout);
+                ping::finish_in_background(client, target, sent + self.shared.limits.probe_timeout);
                 Err(NotReady::PingPending(attempt))
             }
         }
     }
 
-    /// Returns true if the role that the server last reported fits the target. Also returns true if the primary may
-    /// replace lagging standbys (`lag_fallback=primary`), because then the list of candidates alone decides.
+    /// Returns true if the role that the server last reported fits the target; see [`fits`].
     #[inline]
     pub(crate) fn fits(&self, record: &Record, target: Target) -> bool {
-        // Checked first: if the target accepts every server, the connection's role need not be read.
-        target.accepts(Role::Unknown, false)
-            || self.shared.limits.lag_fallback == LagFallback::Primary && target.excludes_writable_primary()
-            || target.accepts(record.role(), record.read_only())
+        fits(&self.shared.limits, record, target)
     }
 
     /// Sleeps for `pause`. Works on any executor that the caller may use.
@@ -165,4 +159,14 @@ impl Inner {
             () = self.shared.alarms.at(limit) => None,
         }
     }
+}
+
+/// Returns true if the role that the server last reported fits the target. Also returns true if the primary may replace
+/// lagging standbys (`lag_fallback=primary`), because then the list of candidates alone decides.
+#[inline]
+fn fits(limits: &Limits, record: &Record, target: Target) -> bool {
+    // Checked first: if the target accepts every server, the connection's role need not be read.
+    target.accepts(Role::Unknown, false)
+        || limits.lag_fallback == LagFallback::Primary && target.excludes_writable_primary()
+        || target.accepts(record.role(), record.read_only())
 }

@@ -3,16 +3,18 @@
 //! A connection must respond to a ping before a caller gets it if it was idle for longer than `ping_after`, or if its
 //! server's last known role does not fit the caller's target (the requested role). If there is no response within
 //! [`HEDGE_AFTER`], the caller tries another Pod, and a background task keeps waiting for the response. If the response
-//! arrives, the connection is checked in and so goes to the oldest waiter that it can serve. If the ping times out, the
-//! connection is closed and the Pod is probed. Until then the Pod has a [pending ping](Pod::has_pending_ping), and
-//! callers prefer other Pods.
+//! arrives, the connection is checked in and so goes to the oldest waiter that it can serve, unless the role still does
+//! not fit. If the ping times out or the role does not fit, the connection is closed and the Pod is probed. Until then
+//! the Pod has a [pending ping](Pod::has_pending_ping), and callers prefer other Pods.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use deadpool::unmanaged::Object;
 use tokio::time::timeout_at;
 
+use super::fits;
 use crate::{
+    config::Target,
     error::Phase,
     pool::pod::{Pod, client::Client, conn::Conn},
     system::spawn_on,
@@ -47,16 +49,24 @@ impl Drop for PendingPing {
     }
 }
 
-/// Starts a task on the pool's runtime that waits until `limit` for the response to the ping sent on this connection.
-pub(crate) fn finish_in_background(client: Client, limit: Instant) {
+/// Requests a probe of a Pod after a response to a ping did not correct a role that does not fit. The probe uses a new
+/// session, because an older one may have the old role or the old `default_transaction_read_only`.
+pub(crate) fn probe_misfit(pod: &Pod) {
+    pod.probe_afresh.store(true, Ordering::Relaxed); // read by the prober
+    pod.probe_wanted.notify_one();
+}
+
+/// Starts a task on the pool's runtime that waits until `limit` for the response to the ping sent on this connection
+/// for a caller with this target.
+pub(crate) fn finish_in_background(client: Client, target: Target, limit: Instant) {
     let object = client.into_object();
     let pod = object.pod().clone();
     pod.pending_pings.begin(Instant::now());
     let runtime = pod.shared().runtime.clone();
-    drop(spawn_on(&runtime, run(PendingPing { pod, object: Some(object) }, limit)));
+    drop(spawn_on(&runtime, run(PendingPing { pod, object: Some(object) }, target, limit)));
 }
 
-async fn run(mut pending: PendingPing, limit: Instant) {
+async fn run(mut pending: PendingPing, target: Target, limit: Instant) {
     let PendingPing { pod, object: Some(object) } = &pending else { return };
     let finished = timeout_at(limit, object.record.wait_until_idle()).await.is_ok();
     if !finished {
@@ -66,6 +76,11 @@ async fn run(mut pending: PendingPing, limit: Instant) {
     if !finished || object.record.has_ended() {
         pod.probe_wanted.notify_one();
         return;
+    }
+    if !fits(&pod.shared().limits, &object.record, target) {
+        // Servers before PostgreSQL 14 report their role only when a connection is opened. If the connection were
+        // checked in, the caller would get it again and again.
+        return probe_misfit(pod);
     }
     let now = pod.shared().clock.now();
     let keep = object.record.is_clean() && object.is_reusable(now);

@@ -72,13 +72,13 @@ impl Drop for Counted {
     }
 }
 
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(body.len() + 4).expect("the message is short");
     [&[kind][..], &length.to_be_bytes(), body].concat()
 }
 
 /// Returns the response to the query for the server's state. Pod 0 is the primary.
-fn facts(pod: usize) -> Vec<u8> {
+pub(super) fn facts(pod: usize) -> Vec<u8> {
     let started = (pod + 1).to_string();
     let columns: [Option<&str>; 12] = match pod {
         0 => {
@@ -103,7 +103,12 @@ fn facts(pod: usize) -> Vec<u8> {
             [Some("t"), Some("7"), None, at, Some("t"), None, Some("9999"), one, one, at, Some(&started), upstream]
         }
     };
-    let mut description = 12u16.to_be_bytes().to_vec();
+    row(&columns)
+}
+
+/// Returns the response to a query that returns one row.
+pub(super) fn row(columns: &[Option<&str>]) -> Vec<u8> {
+    let mut description = u16::try_from(columns.len()).expect("few columns").to_be_bytes().to_vec();
     let mut row = description.clone();
     for column in columns {
         // A column without a name, of the type `text`: the other fields are those of an expression.

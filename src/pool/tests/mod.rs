@@ -22,6 +22,7 @@ mod action;
 mod backends;
 mod fleet;
 mod invariants;
+mod overdue_ping;
 mod search;
 mod simulation;
 mod world;
