@@ -1,4 +1,5 @@
-//! Tests `Pool::transaction`: which failures are repeated, and that no transaction is applied twice or reported wrongly.
+//! Tests `Pool::transaction`: which failures are repeated, and that no transaction is applied twice or reported
+//! wrongly.
 
 use std::{
     error::Error as _,
