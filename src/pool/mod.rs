@@ -18,6 +18,7 @@ mod status;
 mod supervise;
 #[cfg(all(test, not(podpool_loom)))]
 mod tests;
+mod transaction;
 mod upkeep;
 mod user_code;
 
@@ -27,17 +28,14 @@ pub use builder::Builder;
 pub use checkout::retry::RETRIES;
 pub use pod::client::Client;
 pub use status::{CounterStatus, EndpointStatus, ResolveStatus, Status};
+pub use transaction::{Transaction, TransactionOptions};
 
 use self::{checkout::retry::Repeat, owner::Owner, pod::message::Message};
 use crate::{
-    config::{Config, Target},
+    config::{Checkout, Config, Target},
     error::{BoxError, Error},
     event::Events,
-    time::Instant,
 };
-
-/// Timeout that replaces a requested timeout that is too long to be added to an [`Instant`]: one year.
-const FAR_FUTURE: Duration = Duration::from_secs(365 * 86_400);
 
 /// A health-checked, load-balanced pool of connections to every Pod behind one name.
 ///
@@ -124,16 +122,26 @@ impl Pool {
     ///   them refuses because of TLS. Returned immediately.
     /// - [`Kind::Shutdown`](crate::Kind::Shutdown): the pool is closed. Returned immediately.
     pub async fn get(&self) -> Result<Client, Error> {
-        self.get_for(self.0.inner.config.target()).await
+        self.0.inner.checkout(self.0.inner.config.target(), None).await
     }
 
-    /// Checks out a connection for this target. See [`get`](Pool::get).
+    /// Checks out a connection for this target, or with these options. See [`get`](Pool::get).
     ///
     /// # Errors
     ///
     /// Returns the errors of [`get`](Pool::get).
-    pub async fn get_for(&self, target: Target) -> Result<Client, Error> {
-        self.0.inner.checkout(target, None).await
+    pub async fn get_for(&self, checkout: impl Into<Checkout>) -> Result<Client, Error> {
+        self.0.inner.checkout_with(checkout.into(), None).await
+    }
+
+    /// Checks out a connection, and waits for it for at most `within`. See [`get`](Pool::get).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`get`](Pool::get), with `within` as the timeout. The call fails earlier if there has been
+    /// no healthy Pod for longer than `acquire_timeout`.
+    pub async fn get_within(&self, checkout: impl Into<Checkout>, within: Duration) -> Result<Client, Error> {
+        self.0.inner.checkout_with(checkout.into().deadline(within), None).await
     }
 
     /// Checks out a connection to the primary. See [`get`](Pool::get).
@@ -142,7 +150,7 @@ impl Pool {
     ///
     /// Returns the errors of [`get`](Pool::get).
     pub async fn primary(&self) -> Result<Client, Error> {
-        self.get_for(Target::Primary).await
+        self.0.inner.checkout(Target::Primary, None).await
     }
 
     /// Runs work that is **safe to repeat** (reads and idempotent writes). If the work's connection fails, retries the
@@ -159,7 +167,8 @@ impl Pool {
     /// extracts it.
     ///
     /// The work is retried at most [`RETRIES`] times. `acquire_timeout` (5 s by default) limits all checkouts and
-    /// pauses together, so no retry begins after it has passed. Running work is not interrupted.
+    /// pauses together, so no retry begins after it has passed. Running work is not interrupted. A
+    /// [`Checkout::deadline`] replaces `acquire_timeout` and covers the work too.
     ///
     /// If the future is dropped, the work is dropped with it. A statement that was already sent may have been applied.
     /// If the statement does not end within 100 ms, it is cancelled on the server.
@@ -168,14 +177,15 @@ impl Pool {
     ///
     /// - [`Kind::Query`](crate::Kind::Query) if the work failed. The error contains the work's last error and all
     ///   earlier attempts. [`applied`](Error::applied) returns whether the work may have been applied.
+    /// - [`Kind::Timeout`](crate::Kind::Timeout) if the deadline of the call passed while the work was running.
     /// - The errors of [`get`](Pool::get) if no connection could be checked out.
-    pub async fn retry<T, E, F, Fut>(&self, target: Target, work: F) -> Result<T, Error>
+    pub async fn retry<T, E, F, Fut>(&self, checkout: impl Into<Checkout>, work: F) -> Result<T, Error>
     where
         F: FnMut(Client) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: Into<BoxError>,
     {
-        self.0.inner.retry(target, Repeat::Always, work).await
+        self.0.inner.retry(checkout.into(), Repeat::Always, work).await
     }
 
     /// Runs work that is **not safe to repeat**, and retries it only if it is known not to have been applied: no
@@ -192,13 +202,70 @@ impl Pool {
     /// # Errors
     ///
     /// Returns the errors of [`retry`](Pool::retry).
-    pub async fn retry_unapplied<T, E, F, Fut>(&self, target: Target, work: F) -> Result<T, Error>
+    pub async fn retry_unapplied<T, E, F, Fut>(&self, checkout: impl Into<Checkout>, work: F) -> Result<T, Error>
     where
         F: FnMut(Client) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: Into<BoxError>,
     {
-        self.0.inner.retry(target, Repeat::Unapplied, work).await
+        self.0.inner.retry(checkout.into(), Repeat::Unapplied, work).await
+    }
+
+    /// Runs work in a transaction, and commits it. Repeats the transaction if it conflicts with another one or loses
+    /// its connection, but only if it certainly had no effect.
+    ///
+    /// The work receives the open [`Transaction`] by value, and must drop it before it returns. If the work returns
+    /// `Ok`, the pool commits the transaction, otherwise the pool rolls it back. The work runs again, in a new
+    /// transaction, in these cases:
+    ///
+    /// - The work or the `COMMIT` failed because of a serialization failure (SQLSTATE 40001) or a deadlock (40P01). The
+    ///   pause before each repetition is random, from 0 to at most 2 ms at first and 100 ms at last.
+    /// - The connection failed before the `COMMIT` was sent, the server refused writes, or a prepared statement [has a
+    ///   stale plan](crate::Class::StalePlan). This is repeated at most [`RETRIES`] times.
+    ///
+    /// A `COMMIT` whose response is lost is never repeated: the error has
+    /// [`Applied::Unknown`](crate::Applied::Unknown). `acquire_timeout` (5 s by default) limits all checkouts and
+    /// pauses together, so no repetition begins after it has passed. A [`Checkout::deadline`] replaces it and covers
+    /// the work too.
+    ///
+    /// Effects of the work outside of the transaction, such as messages that it sends, are repeated too. Any error that
+    /// does not lead to a repetition becomes the [source](std::error::Error::source) of the returned error, from which
+    /// [`Error::downcast`] extracts it.
+    ///
+    /// If the future is dropped, the transaction is rolled back, unless its `COMMIT` was already sent.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: podpool::Pool) -> Result<(), podpool::Error> {
+    /// use podpool::{TransactionOptions, tokio_postgres::IsolationLevel};
+    ///
+    /// let serializable = TransactionOptions::default().isolation_level(IsolationLevel::Serializable);
+    /// let left: i64 = pool
+    ///     .transaction(serializable, |transaction| async move {
+    ///         let take = "UPDATE stock SET left = left - 1 WHERE item = 'lamp' RETURNING left";
+    ///         transaction.query_one(take, &[]).await.map(|row| row.get(0))
+    ///     })
+    ///     .await?;
+    /// println!("{left} lamps left");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`Kind::Query`](crate::Kind::Query) if the transaction failed. The error contains the last error of the work
+    ///   or of the `COMMIT`, and up to [`RETRIES`] earlier attempts. [`applied`](Error::applied) is
+    ///   [`Applied::No`](crate::Applied::No) if the transaction was rolled back. It also is if the work returned `Ok`
+    ///   although one of its statements had failed, so that the server did not commit the transaction.
+    /// - [`Kind::Timeout`](crate::Kind::Timeout) if the deadline of the call passed while the transaction was open. It
+    ///   is rolled back, unless its `COMMIT` was already sent.
+    /// - The errors of [`get`](Pool::get) if no connection could be checked out.
+    pub async fn transaction<T, E, F, Fut>(&self, options: impl Into<TransactionOptions>, work: F) -> Result<T, Error>
+    where
+        F: FnMut(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: Into<BoxError>,
+    {
+        self.0.inner.transaction(options.into(), work).await
     }
 
     /// Waits for at most `within` until a connection for the target can be checked out. The connection is returned to
@@ -208,12 +275,8 @@ impl Pool {
     ///
     /// Returns the errors of [`get`](Pool::get), with `within` as the timeout. The call fails earlier if there has been
     /// no healthy Pod for longer than `acquire_timeout`.
-    pub async fn wait_ready(&self, target: Target, within: Duration) -> Result<(), Error> {
-        let now = Instant::now();
-        let deadline = now.checked_add(within).unwrap_or(now + FAR_FUTURE);
-        let client = self.0.inner.checkout(target, Some(deadline)).await?;
-        drop(client);
-        Ok(())
+    pub async fn wait_ready(&self, checkout: impl Into<Checkout>, within: Duration) -> Result<(), Error> {
+        self.get_within(checkout, within).await.map(drop)
     }
 
     /// Returns the state of every Pod and its connections, the state of name resolution, and the pool's counters.

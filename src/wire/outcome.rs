@@ -66,7 +66,8 @@ impl WorkMark {
         self.0 >> 32
     }
 
-    fn committed(self) -> u32 {
+    /// Returns the number of statements after which something may be committed. It may wrap around.
+    pub(crate) fn committed(self) -> u32 {
         (self.0 & u64::from(u32::MAX)) as u32
     }
 
@@ -105,6 +106,11 @@ impl Outcome {
 
     pub(super) fn set_last_error(&self, error: ReceivedError) {
         *lock(&self.last_error) = Some(error);
+    }
+
+    /// Returns the SQLSTATE of the last ErrorResponse.
+    pub(crate) fn last_sqlstate(&self) -> Option<String> {
+        lock(&self.last_error).as_ref().map(|error| String::from_utf8_lossy(&error.sqlstate).into_owned())
     }
 
     fn is_last_error(&self, error: &Error) -> bool {
@@ -173,6 +179,15 @@ impl Record {
         Verdict { applied: facts.applied(verdict.applied), ..verdict }
     }
 
+    /// Returns whether interrupted work that began at the mark may have been applied. `settled` is true if no response
+    /// is outstanding and no request can be sent any more.
+    pub(crate) fn judge_interrupted(&self, since: WorkMark, settled: bool) -> Applied {
+        let ended = self.has_ended();
+        let work = self.outcome.work();
+        let unapplied = work.executed() == since.executed() || !ended && work.committed() == since.committed();
+        if settled && unapplied { Applied::No } else { Applied::Unknown }
+    }
+
     /// Returns the final state of the work that began at the mark, on a connection that is clean and is about to be
     /// used by others.
     pub(crate) fn settle(&self, since: WorkMark) -> Settled {
@@ -189,6 +204,13 @@ pub(crate) struct Settled {
 }
 
 impl Settled {
+    /// Returns whether the interrupted work may have been applied.
+    pub(crate) fn judge_interrupted(&self) -> Applied {
+        let unapplied =
+            self.work.executed() == self.since.executed() || self.work.committed() == self.since.committed();
+        if unapplied { Applied::No } else { Applied::Unknown }
+    }
+
     /// Classifies an error of the work.
     pub(crate) fn judge(&self, error: &Error) -> Verdict {
         let verdict = classify(error);

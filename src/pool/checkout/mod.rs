@@ -2,7 +2,8 @@
 //!
 //! [`try_idle`] takes an idle connection without waiting. If there is none, the caller [waits](wait) in the wait queue.
 //! A connection is [pinged](ping) first if it was idle for longer than `ping_after`, or if its server's last known role
-//! does not fit the target. [`retry`] runs the caller's work on a connection and retries it on another.
+//! does not fit the target. [`retry`] runs the caller's work on a connection and retries it on another, and
+//! [`transaction`] runs it in a transaction.
 //! [`thread_cache`] holds each thread's copy of the published view, and [`error`] builds the error of a failed
 //! checkout.
 
@@ -10,6 +11,7 @@ pub(crate) mod error;
 pub(crate) mod ping;
 pub(crate) mod retry;
 pub(crate) mod thread_cache;
+mod transaction;
 pub(crate) mod try_idle;
 pub(crate) mod wait;
 
@@ -24,7 +26,7 @@ use super::{
     pod::{client::Client, shared::count},
 };
 use crate::{
-    config::{LagFallback, Limits, Target},
+    config::{Checkout, LagFallback, Limits, Target},
     endpoint::Role,
     error::{Attempt, BoxError, Error, Phase},
     time::{Duration, Instant},
@@ -39,6 +41,14 @@ enum NotReady {
     Unusable(Option<Attempt>),
     /// The Pod has not responded to the ping yet. A background task continues to wait for the response.
     PingPending(Attempt),
+}
+
+/// Timeout that replaces a requested timeout that is too long to be added to an [`Instant`]: one year.
+const FAR_FUTURE: Duration = Duration::from_secs(365 * 86_400);
+
+/// Returns the time at which a call that began at `began` must end.
+pub(crate) fn deadline_of(began: Instant, within: Duration) -> Instant {
+    began.checked_add(within).unwrap_or(began + FAR_FUTURE)
 }
 
 impl Inner {
@@ -143,6 +153,20 @@ impl Inner {
     #[inline]
     pub(crate) fn fits(&self, record: &Record, target: Target) -> bool {
         fits(&self.shared.limits, record, target)
+    }
+
+    /// Checks out a connection with the options of a call. A `deadline` replaces the one of the options.
+    pub(crate) async fn checkout_with(&self, options: Checkout, deadline: Option<Instant>) -> Result<Client, Error> {
+        let deadline = deadline.or_else(|| options.deadline.map(|within| deadline_of(Instant::now(), within)));
+        self.checkout(options.target, deadline).await
+    }
+
+    /// Returns the result of `work`, or drops the work and returns `None` at the time `limit`.
+    async fn until<T>(&self, limit: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+        match limit {
+            Some(limit) => self.within(limit, work).await,
+            None => Some(work.await),
+        }
     }
 
     /// Sleeps for `pause`. Works on any executor that the caller may use.
