@@ -77,10 +77,11 @@ pub enum Event {
     /// counts as failed, or the task resumes. Emitted at most once per second for each source; the metric
     /// `podpool_panics_total` counts every panic.
     Panicked {
-        /// The code that panicked. `credentials_provider`, `metrics_recorder`, `observer`, `policy`, `resolver` and
-        /// `tls_connector` are supplied by the application. The others are tasks of the pool: `directory` maintains the
-        /// set of Pods, `opener` opens connections, `prober` probes one Pod, `refresher` resolves the Service name, and
-        /// `upkeep` does periodic work. Observers receive no event about a panic of an observer.
+        /// The code that panicked. `after_checkin`, `after_connect`, `before_checkout`, `credentials_provider`,
+        /// `metrics_recorder`, `observer`, `policy`, `resolver` and `tls_connector` are supplied by the application.
+        /// The others are tasks of the pool: `directory` maintains the set of Pods, `opener` opens connections,
+        /// `prober` probes one Pod, `refresher` resolves the Service name, and `upkeep` does periodic work. Observers
+        /// receive no event about a panic of an observer.
         source: &'static str,
         /// The message of the panic.
         cause: Arc<str>,
@@ -178,6 +179,15 @@ pub enum Event {
         /// The phase, the error, and the SQLSTATE.
         cause: Arc<str>,
     },
+    /// The hook [`after_connect`](crate::Builder::after_connect) fails on new connections to a Pod, or after a reset of
+    /// a session. The connection is closed. Further failures emit no event until a connection to the Pod has been
+    /// opened successfully.
+    SetupFailed {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The phase and the error.
+        cause: Arc<str>,
+    },
     /// TLS handshakes with a Pod fail: the client rejects the server's certificate, the server rejects the client's, or
     /// the server does not support TLS although it is required. Open connections stay in use. Further failures of the
     /// same kind emit no event until a connection to the Pod has been opened successfully.
@@ -251,6 +261,7 @@ names! {
     SecurityChanged "security_changed",
     SecurityDowngraded "security_downgraded",
     ServerOversubscribed "server_oversubscribed",
+    SetupFailed "setup_failed",
     StandbyCaughtUp "standby_caught_up",
     StandbyLate "standby_late",
     StateChanged "state_changed",
@@ -280,6 +291,7 @@ impl Event {
             | Self::StandbyLate { endpoint, .. }
             | Self::StandbyCaughtUp { endpoint }
             | Self::LoginFailed { endpoint, .. }
+            | Self::SetupFailed { endpoint, .. }
             | Self::TlsFailed { endpoint, .. }
             | Self::StateChanged { endpoint, .. }
             | Self::RoleChanged { endpoint, .. } => Some(endpoint),
@@ -312,6 +324,7 @@ impl fmt::Display for Event {
             | Self::EndpointFenced { cause, .. }
             | Self::StandbyLate { cause, .. }
             | Self::LoginFailed { cause, .. }
+            | Self::SetupFailed { cause, .. }
             | Self::TlsFailed { cause, .. }
             | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
             Self::SecurityChanged { from, to, .. } | Self::SecurityDowngraded { from, to, .. } => {

@@ -31,6 +31,8 @@
 //! - [`ProvideCredentials`]: a source of passwords and tokens, called for each new connection.
 //! - [`Error`]: the kind of failure, every Pod that was tried, and whether the database may have [`Applied`] the work.
 //! - [`Status`], [`Events`]: a snapshot of the pool's state, and a stream of the changes to it.
+//! - [`Builder::after_connect`], [`Builder::before_checkout`], [`Builder::after_checkin`]: hooks that set up sessions
+//!   or reject connections.
 //! - [`balance::Policy`], [`discovery::Resolve`]: extension points for choosing Pods and for discovering them.
 //!
 //! # What the pool does
@@ -205,8 +207,8 @@ pub use event::{EVENT_CAPACITY, Event, Events, Lagged};
 pub use health::State;
 pub use observer::Observer;
 pub use pool::{
-    Builder, Client, CounterStatus, EndpointStatus, Pool, RETRIES, ResolveStatus, Status, Transaction,
-    TransactionOptions,
+    Builder, Client, CounterStatus, EndpointStatus, HookClient, HookFuture, Pool, RETRIES, ResolveStatus, Status,
+    Transaction, TransactionOptions,
 };
 #[cfg(podpool_simulation)]
 pub use system::simulation;

@@ -13,6 +13,9 @@ use std::{
 /// The code that panicked: an extension supplied by the application, or a task of the pool.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum PanicSource {
+    AfterCheckin,
+    AfterConnect,
+    BeforeCheckout,
     CredentialsProvider,
     Directory,
     MetricsRecorder,
@@ -28,7 +31,10 @@ pub(crate) enum PanicSource {
 
 impl PanicSource {
     /// All sources, each at the index of its discriminant.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 14] = [
+        Self::AfterCheckin,
+        Self::AfterConnect,
+        Self::BeforeCheckout,
         Self::CredentialsProvider,
         Self::Directory,
         Self::MetricsRecorder,
@@ -45,6 +51,9 @@ impl PanicSource {
     /// Returns the name of the source in events and metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::AfterCheckin => "after_checkin",
+            Self::AfterConnect => "after_connect",
+            Self::BeforeCheckout => "before_checkout",
             Self::CredentialsProvider => "credentials_provider",
             Self::Directory => "directory",
             Self::MetricsRecorder => "metrics_recorder",

@@ -191,6 +191,9 @@ impl Recorder for PanickingRecorder {
     }
 }
 
+/// The sources of panics in hooks.
+const HOOKS: [&str; 3] = ["after_connect", "before_checkout", "after_checkin"];
+
 /// Checks that the pool serves queries on the primary and on a standby.
 async fn assert_serves_both_roles(pool: &Pool) {
     for target in [Target::Primary, Target::Standby] {
@@ -202,7 +205,8 @@ async fn assert_serves_both_roles(pool: &Pool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pool_survives_panics_in_application_code() {
     let cluster = Cluster::start(2).await.expect("the cluster starts");
-    let [resolver, policy, observer, provider, recorder] = std::array::from_fn(|_| Arc::new(Fuse::default()));
+    let [resolver, policy, observer, provider, recorder, connected, checked_out, checked_in] =
+        std::array::from_fn(|_| Arc::new(Fuse::default()));
     let (observed, recorded) = (Arc::default(), Arc::default());
     metrics::set_global_recorder(PanickingRecorder(recorder.clone(), Arc::clone(&recorded)))
         .expect("the only recorder");
@@ -228,9 +232,30 @@ async fn the_pool_survives_panics_in_application_code() {
         .policy(FirstCandidate(policy.clone()))
         .observer(Watcher(observer.clone(), Arc::clone(&observed)))
         .credentials(credentials)
+        .after_connect({
+            let hook = connected.clone();
+            move |_| {
+                hook.burn();
+                Box::pin(async { Ok(()) })
+            }
+        })
+        .before_checkout({
+            let hook = checked_out.clone();
+            move |_| {
+                hook.burn();
+                Box::pin(async { Ok(()) })
+            }
+        })
+        .after_checkin({
+            let hook = checked_in.clone();
+            move |_| {
+                hook.burn();
+                Box::pin(async { Ok(()) })
+            }
+        })
         .build()
         .expect("the pool is created");
-    let fuses = [&resolver, &policy, &observer, &provider, &recorder];
+    let fuses = [&resolver, &policy, &observer, &provider, &recorder, &connected, &checked_out, &checked_in];
     pool.wait_ready(Target::Any, SOON).await.expect("a Pod becomes ready");
     until(SOON, "every extension has panicked once", || fuses.iter().all(|fuse| fuse.panics() >= 1)).await;
     until(SOON, "both Pods are healthy", || in_state(&pool, State::Healthy) == 2).await;
@@ -255,10 +280,11 @@ async fn the_pool_survives_panics_in_application_code() {
     };
     until(SOON, "metrics report panics of every extension", || {
         all(&recorded, &["resolver", "policy", "observer", "credentials_provider", "metrics_recorder"])
+            && all(&recorded, &HOOKS)
     })
     .await;
     until(SOON, "the observer receives the panics of all other extensions", || {
-        all(&observed, &["resolver", "policy", "credentials_provider", "metrics_recorder"])
+        all(&observed, &["resolver", "policy", "credentials_provider", "metrics_recorder"]) && all(&observed, &HOOKS)
     })
     .await;
     assert!(before.iter().all(|panics| *panics >= 2), "{before:?}");

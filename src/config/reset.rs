@@ -8,7 +8,8 @@ use crate::error::ConfigError;
 ///
 /// Session state outlives a transaction: settings (`SET`, `SET ROLE`, `set_config`), temporary objects, `LISTEN`,
 /// advisory locks, cursors `WITH HOLD`, statements created by SQL `PREPARE`, and the state of sequences (`currval`). In
-/// all modes, an open transaction is rolled back and an in-flight statement is canceled.
+/// all modes, an open transaction is rolled back and an in-flight statement is canceled. After each reset, the hook
+/// [`after_connect`](crate::Builder::after_connect) sets the session up again.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Reset {

@@ -120,6 +120,7 @@ fn log(event: &Event) {
         | Event::PassfileIgnored { .. }
         | Event::ResolveFailed { .. }
         | Event::SecurityDowngraded { .. }
+        | Event::SetupFailed { .. }
         | Event::StandbyLate { .. }
         | Event::TlsFailed { .. } => line!(warn),
         Event::StateChanged { to, .. } if *to == "ejected" => line!(warn),

@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     Pool,
     directory::{Directory, Subset},
+    hook::Hooks,
     inner::Inner,
     opener,
     owner::{Owner, Tasks},
@@ -67,6 +68,7 @@ pub struct Builder {
     probe_factory: ProbeFactory,
     connector: Option<Arc<dyn Connector>>,
     observers: Vec<Box<dyn Observer>>,
+    pub(super) hooks: Hooks,
 }
 
 impl Builder {
@@ -80,6 +82,7 @@ impl Builder {
             probe_factory: ProbeFactory::default(),
             connector: None,
             observers: Vec::new(),
+            hooks: Hooks::default(),
         }
     }
 
@@ -159,7 +162,7 @@ impl Builder {
     /// - `sslmode` requires TLS, and there is neither a connector nor the feature `rustls`.
     /// - No runtime is set, and `build` is called outside of a tokio runtime.
     pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, credentials, runtime, probe_factory, connector, observers } = self;
+        let Self { config, chooser, resolver, credentials, runtime, probe_factory, connector, observers, hooks } = self;
         config.validate()?;
         if credentials.is_some() {
             reject_passwords(&config)?;
@@ -198,6 +201,7 @@ impl Builder {
             writes_until: AtomicU64::new(0),
             ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
             events: events.clone(),
+            hooks,
             counters: Counters::default(),
             probe_handshakes: Semaphore::new(limits.handshakes),
             metrics: PoolMetrics::new(&config),
@@ -241,12 +245,13 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, chooser, resolver, credentials, runtime, probe_factory: _, connector, observers } = self;
+        let Self { config, chooser, resolver, credentials, runtime, probe_factory: _, connector, observers, hooks } =
+            self;
         let mut all = f.debug_struct("Builder");
         all.field("config", config).field("chooser", chooser).field("resolver", resolver);
         all.field("credentials", &credentials.is_some());
         all.field("runtime", runtime).field("tls_connector", &connector.is_some());
-        all.field("observers", &observers.len()).finish()
+        all.field("observers", &observers.len()).field("hooks", hooks).finish()
     }
 }
 

@@ -10,6 +10,7 @@
 mod builder;
 pub(crate) mod checkout;
 pub(crate) mod directory;
+pub(crate) mod hook;
 mod inner;
 mod opener;
 mod owner;
@@ -26,6 +27,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 pub use builder::Builder;
 pub use checkout::retry::RETRIES;
+pub use hook::{HookClient, HookFuture};
 pub use pod::client::Client;
 pub use status::{CounterStatus, EndpointStatus, ResolveStatus, Status};
 pub use transaction::{Transaction, TransactionOptions};

@@ -116,7 +116,8 @@ pub struct ResolveStatus {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct CounterStatus {
-    /// Checkouts that had to wait, because no connection was idle or because the idle connection needed a ping.
+    /// Checkouts that had to wait, because no connection was idle, because the idle connection needed a ping, or
+    /// because of the hook [`before_checkout`](crate::Builder::before_checkout).
     pub waits: u64,
     /// Checkouts that reached their deadline.
     pub timeouts: u64,

@@ -52,6 +52,8 @@ pub(super) enum BackendMessage {
     Set,
     /// CommandComplete of another statement that may have changed session state.
     ChangedSession,
+    /// CommandComplete of a statement that only undoes session state.
+    UndoneSession,
     /// ParameterStatus of `in_hot_standby`.
     HotStandby(bool),
     /// ParameterStatus of `default_transaction_read_only`.
@@ -275,6 +277,9 @@ fn command(tag: &[u8]) -> Option<BackendMessage> {
         b"SET\0" => Some(BackendMessage::Set),
         b"RESET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"DO\0" | b"CALL\0" => {
             Some(BackendMessage::ChangedSession)
+        }
+        b"DEALLOCATE\0" | b"DISCARD SEQUENCES\0" | b"DISCARD TEMP\0" | b"UNLISTEN\0" => {
+            Some(BackendMessage::UndoneSession)
         }
         _ => None,
     }

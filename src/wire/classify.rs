@@ -145,6 +145,12 @@ pub(crate) fn is_conflict_code(sqlstate: &str) -> bool {
     matches!(sqlstate, "40001" | "40P01")
 }
 
+/// Returns true if an error comes from the state of the server, not from the statement: insufficient resources, system
+/// error, configuration file error, or internal error (PostgreSQL manual, "PostgreSQL Error Codes").
+pub(super) fn is_server_fault(sqlstate: [u8; 5]) -> bool {
+    [b"53", b"58", b"F0", b"XX"].into_iter().any(|class| sqlstate.starts_with(class))
+}
+
 /// Returns true if the error is a failed attempt to open a TCP connection.
 pub(super) fn is_dial_error(error: &Error) -> bool {
     // The driver does not expose the kind of its errors. The text of each kind is constant.

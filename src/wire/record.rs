@@ -112,6 +112,10 @@ pub(crate) struct Record {
     parsed: AtomicU64,
     /// The reasons why the connection needs a cleanup before its next use; see [`cleanup`].
     cleanup: AtomicU8,
+    /// True while the application's hook `after_connect` sets up the session.
+    in_setup: AtomicBool,
+    /// True if a hook has set up the session, so that undoing session state may undo a part of the setup.
+    was_set_up: AtomicBool,
     /// The part of the state that shows whether work may have been applied.
     pub(crate) outcome: Outcome,
 }

@@ -22,7 +22,9 @@ pub(super) struct ReportedParameters {
 /// The hashes of the values of a parameter.
 #[derive(Debug)]
 struct Value {
-    /// The value that the parameter has in a session without changes.
+    /// The value after the startup.
+    startup: u64,
+    /// The value that the parameter has in a session without changes. Differs from `startup` if a hook has set it.
     initial: u64,
     current: u64,
 }
@@ -53,22 +55,37 @@ impl ReportedParameters {
         if self.values.len() == MAX_PARAMETERS {
             return Err(Violation::Parameters);
         }
-        self.values.insert(name.into(), Value { initial: current, current });
+        self.values.insert(name.into(), Value { startup: current, initial: current, current });
         Ok(())
     }
 
-    /// Records at a ReadyForQuery whether the session has changed parameters. The values after the startup, and after
-    /// a probe, are those of an unchanged session. Those after a reset may not be: behind a connection pooler, it
-    /// restores the values of the pooler's login. Called before the record gets the status of this ReadyForQuery.
+    /// Records at a ReadyForQuery whether the session has changed parameters. The values after the startup, after its
+    /// setup by a hook, and after a probe, are those of an unchanged session. Those after a reset may not be: behind a
+    /// connection pooler, it restores the values of the pooler's login. They are therefore compared with those after
+    /// the startup. Called before the record gets the status of this ReadyForQuery.
     #[inline]
     pub(super) fn compare(&mut self, record: &Record) {
-        let is_unchanged = record.is_probing() || record.status() == 0;
+        let is_resetting = record.is_resetting();
+        let is_unchanged = record.status() == 0 || record.is_probing() || record.is_in_setup();
         if is_unchanged {
-            self.values.values_mut().for_each(|value| value.initial = value.current);
+            let is_default = !record.is_in_setup();
+            self.values.values_mut().for_each(|value| value.adopt(is_default));
         }
-        if std::mem::take(&mut self.reported) || is_unchanged {
-            record.set_parameter_change(self.values.values().any(|value| value.current != value.initial));
+        if std::mem::take(&mut self.reported) || is_unchanged || is_resetting {
+            let differs = |value: &Value| value.current != if is_resetting { value.startup } else { value.initial };
+            record.set_parameter_change(self.values.values().any(differs));
         }
+    }
+}
+
+impl Value {
+    /// Makes the current value that of an unchanged session. If `is_default` is true and no hook has set the parameter,
+    /// a reset restores this value too: a new session has begun, or the server's configuration has changed.
+    fn adopt(&mut self, is_default: bool) {
+        if is_default && self.startup == self.initial {
+            self.startup = self.current;
+        }
+        self.initial = self.current;
     }
 }
 
@@ -102,5 +119,37 @@ mod tests {
         assert!(!changed_after("TimeZone\0Asia/Tokyo\0"), "the server's configuration has changed");
         record.set_probing(false);
         assert!(changed_after("TimeZone\0UTC\0"));
+    }
+    #[test]
+    fn the_values_that_a_hook_has_set_are_those_of_an_unchanged_session() {
+        let (mut parameters, record) = (ReportedParameters::default(), Record::default());
+        record.track_session_changes();
+        let mut changed_after = |body: &str| {
+            parameters.add(body.as_bytes()).unwrap();
+            parameters.compare(&record);
+            record.set_status(b'I');
+            record.session_change() == Some(SessionChange::Parameter)
+        };
+        assert!(!changed_after("TimeZone\0UTC\0"), "the startup");
+        record.begin_setup();
+        assert!(!changed_after("TimeZone\0Asia/Tokyo\0"), "the hook has set it");
+        record.end_setup();
+        assert!(changed_after("TimeZone\0UTC\0"), "a caller has changed it");
+        record.begin_reset();
+        assert!(!changed_after("in_hot_standby\0off\0"), "it already has the value that the reset restores");
+        record.begin_setup();
+        assert!(!changed_after("TimeZone\0Europe/Paris\0"), "the hook sets another value");
+        record.end_setup();
+        record.begin_reset();
+        assert!(changed_after("in_hot_standby\0off\0"), "the reset has not restored the value after the startup");
+        assert!(!changed_after("TimeZone\0UTC\0"));
+        record.begin_setup();
+        assert!(!changed_after("TimeZone\0Europe/Paris\0"));
+        record.end_setup();
+        record.set_probing(true);
+        assert!(!changed_after("TimeZone\0Europe/Paris\0"), "the server's configuration has changed");
+        record.set_probing(false);
+        record.begin_reset();
+        assert!(!changed_after("TimeZone\0UTC\0"), "the probe does not change the value that the reset restores");
     }
 }

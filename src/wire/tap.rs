@@ -23,7 +23,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsStream};
 use super::{
     auth::Gate,
     backend::{BackendMessage, BackendReader},
-    classify::has_unknown_outcome,
+    classify::{has_unknown_outcome, is_server_fault},
     connection_observer::{ConnectionObserver, Evidence},
     frontend::{FrontendReader, RequestKind},
     message_limits::{ConnectionState, Violation},
@@ -231,8 +231,9 @@ impl Tap {
             }
             BackendMessage::Deallocated => {
                 frontend.forget_lookups();
-                record.set_stale_statements(StaleStatements::Outdated);
+                record.set_deallocated();
             }
+            BackendMessage::UndoneSession => record.undo_session_state(),
             BackendMessage::Set if frontend.awaits_local_set() => {}
             BackendMessage::Set | BackendMessage::ChangedSession => record.add_session_change(SessionChange::Command),
             BackendMessage::HotStandby(standby) => {
@@ -331,12 +332,6 @@ enum Action {
     Pass,
     /// Remove the message from the stream.
     Remove,
-}
-
-/// Returns true if an error comes from the state of the server, not from the statement: insufficient resources, system
-/// error, configuration file error, or internal error (PostgreSQL manual, "PostgreSQL Error Codes").
-fn is_server_fault(sqlstate: [u8; 5]) -> bool {
-    [b"53", b"58", b"F0", b"XX"].into_iter().any(|class| sqlstate.starts_with(class))
 }
 
 impl AsyncRead for Tap {

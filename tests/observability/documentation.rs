@@ -16,7 +16,7 @@ const METRIC_PREFIXES: [&str; 2] = ["podpool_", "db_client_connection_"];
 
 /// Events that other tests cover, because they need special certificates, passwords or addresses. Each entry has the
 /// name of the event, the source of the other test, and the code in it that waits for the event.
-pub(crate) const OTHER_TESTS: [(&str, &str, &str); 11] = [
+pub(crate) const OTHER_TESTS: [(&str, &str, &str); 12] = [
     ("certificates_refused", include_str!("../tls/rotation.rs"), "wait_for(&mut events, \"certificates_refused\")"),
     ("certificates_reloaded", include_str!("../tls/rotation.rs"), "wait_for(&mut events, \"certificates_reloaded\")"),
     (
@@ -29,6 +29,7 @@ pub(crate) const OTHER_TESTS: [(&str, &str, &str); 11] = [
     ("panicked", include_str!("../panics.rs"), "Some(Ok(Event::Panicked { source: \"tls_connector\", .. }))"),
     ("passfile_ignored", include_str!("../credentials.rs"), "Event::PassfileIgnored"),
     ("security_downgraded", include_str!("../tls/logins.rs"), "wait_for(&mut events, \"security_downgraded\")"),
+    ("setup_failed", include_str!("../hooks.rs"), "Event::SetupFailed { endpoint, cause } =>"),
     ("standby_caught_up", include_str!("../health/lag.rs"), "events_of(&mut events, \"standby_caught_up\")"),
     ("standby_late", include_str!("../health/lag.rs"), "events_of(&mut events, \"standby_late\")"),
     ("tls_failed", include_str!("../tls/refusals.rs"), "if let Event::TlsFailed { endpoint, cause }"),

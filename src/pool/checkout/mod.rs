@@ -3,10 +3,11 @@
 //! [`try_idle`] takes an idle connection without waiting. If there is none, the caller [waits](wait) in the wait queue.
 //! A connection is [pinged](ping) first if it was idle for longer than `ping_after`, or if its server's last known role
 //! does not fit the target. [`retry`] runs the caller's work on a connection and retries it on another, and
-//! [`transaction`] runs it in a transaction.
+//! [`transaction`] runs it in a transaction. [`approve`] calls the application's hook, which can reject a connection.
 //! [`thread_cache`] holds each thread's copy of the published view, and [`error`] builds the error of a failed
 //! checkout.
 
+mod approve;
 pub(crate) mod error;
 pub(crate) mod ping;
 pub(crate) mod retry;
@@ -22,6 +23,7 @@ use tracing::Instrument as _;
 
 use self::wait::Wait;
 use super::{
+    hook,
     inner::Inner,
     pod::{client::Client, shared::count},
 };
@@ -58,7 +60,11 @@ impl Inner {
         let found = self.try_checkout(target);
         let now = self.shared.clock.now();
         let (mut client, ready_at) = match found {
-            Some(client) if client.is_fresh(now, self.shared.ping_after) && self.fits(client.record(), target) => {
+            Some(client)
+                if client.is_fresh(now, self.shared.ping_after)
+                    && self.fits(client.record(), target)
+                    && !self.shared.hooks.has(hook::Kind::BeforeCheckout) =>
+            {
                 (client, now)
             }
             // The slow path is boxed to keep this future small.
@@ -75,8 +81,8 @@ impl Inner {
         Ok(client)
     }
 
-    /// Checks out a connection on the slow path: waits in the queue, and pings connections that need a ping. `found` is
-    /// a connection that the fast path has already taken but that may need a ping.
+    /// Checks out a connection on the slow path: waits in the queue, pings connections that need a ping, and calls the
+    /// application's hook. `found` is a connection that the fast path has already taken but that may need a ping.
     async fn wait(
         &self,
         target: Target,
@@ -85,7 +91,7 @@ impl Inner {
         found: Option<Client>,
     ) -> Result<Client, Error> {
         count(&self.shared.counters.waits);
-        let mut pinged = Vec::new();
+        let mut failed = Vec::new();
         let mut wait = Wait { target, started, deadline, ticket: None, avoid_pending_pings: false };
         let mut found = found;
         loop {
@@ -93,15 +99,23 @@ impl Inner {
                 Some(client) => client,
                 None => match self.queue(&mut wait).await {
                     Ok(client) => client,
-                    Err(error) => return Err(error.with_earlier(pinged)),
+                    Err(error) => return Err(error.with_earlier(failed)),
                 },
             };
             match self.ready(client, target, deadline).await {
-                Ok(client) => return Ok(client),
-                Err(NotReady::Unusable(attempt)) => pinged.extend(attempt),
+                Ok(client) => match self.approve(client, deadline).await {
+                    Ok(client) => return Ok(client),
+                    Err(attempt) => {
+                        failed.push(attempt);
+                        if let Err(error) = Self::check_rejections(&failed) {
+                            return Err(error.with_attempts(failed).with_elapsed(started.elapsed()));
+                        }
+                    }
+                },
+                Err(NotReady::Unusable(attempt)) => failed.extend(attempt),
                 Err(NotReady::PingPending(attempt)) => {
                     wait.avoid_pending_pings = true;
-                    pinged.push(attempt);
+                    failed.push(attempt);
                 }
             }
         }

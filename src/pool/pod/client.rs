@@ -9,6 +9,7 @@ use tokio::select;
 use super::{Pod, conn::Conn, deposit::Deposit, recycle, reset};
 use crate::{
     endpoint::{Endpoint, Role},
+    pool::hook::{self, HookClient},
     sync::{Arc, Ordering},
     time::Instant,
     wire::{CancelToken, Verdict, outcome::WorkMark, record::Record},
@@ -211,6 +212,23 @@ impl Client {
         self.object.take().expect(TAKEN)
     }
 
+    /// Returns the session for a call of the application's hook.
+    pub(crate) fn for_hook(&self) -> HookClient<'_> {
+        self.conn().for_hook()
+    }
+
+    /// Closes the connection because the application's hook has rejected it. Cancels a statement of the hook first.
+    pub(crate) fn reject(mut self) {
+        let Some(mut object) = self.object.take() else { return };
+        object.end_use();
+        object.is_rejected = true;
+        if object.record.is_clean() || object.record.has_ended() {
+            Pod::close_checked_out(object);
+        } else {
+            recycle::recycle(object, false);
+        }
+    }
+
     /// Closes the connection instead of returning it to the pool.
     pub(crate) fn retire(mut self) {
         if let Some(mut object) = self.object.take() {
@@ -252,8 +270,8 @@ fn return_to_pool(mut object: Object<Box<Conn>>) {
         let now = conn.pod().shared().clock.now();
         if !conn.is_reusable(now) {
             Pod::close_checked_out(object);
-        } else if reset::is_due(conn) {
-            recycle::recycle(object);
+        } else if reset::is_due(conn) || was_used && conn.pod().shared().hooks.has(hook::Kind::AfterCheckin) {
+            recycle::recycle(object, was_used);
         } else {
             let idle_since = if was_used { now } else { conn.idle_since };
             Pod::check_in(object, idle_since);
@@ -261,7 +279,7 @@ fn return_to_pool(mut object: Object<Box<Conn>>) {
     } else if conn.record.has_ended() {
         Pod::close_checked_out(object);
     } else {
-        recycle::recycle(object);
+        recycle::recycle(object, was_used);
     }
 }
 

@@ -6,8 +6,9 @@ use std::{ops::Deref, sync::Arc};
 use deadpool_postgres::ClientWrapper;
 use tokio::task::AbortHandle;
 
-use super::{Pod, counters::Label, deposit::Deposit, metrics::UseTimer};
+use super::{Pod, counters::Label, deposit::Deposit, metrics::UseTimer, shared::count};
 use crate::{
+    pool::hook::HookClient,
     sync::{AtomicU64, Ordering},
     system::spawn,
     wire::{
@@ -48,6 +49,10 @@ pub(crate) struct Conn {
     pub(crate) work: AtomicU64,
     /// The place where the connection is deposited instead of being returned to the pool.
     pub(crate) deposit: Option<Arc<Deposit>>,
+    /// True if a hook of the application has rejected the connection, so that it is closed.
+    pub(crate) is_rejected: bool,
+    /// True once the connection is counted as opened. It is then also counted when it is closed.
+    is_counted: bool,
     /// Measures how long the current caller uses the connection.
     pub(crate) use_timer: UseTimer,
     /// Dropped last: the permit is released after the connection has been closed.
@@ -84,6 +89,8 @@ impl Conn {
             cleared_for_missing: false,
             work: AtomicU64::new(0),
             deposit: None,
+            is_rejected: false,
+            is_counted: false,
             use_timer: UseTimer::default(),
             permit,
         })
@@ -99,6 +106,17 @@ impl Conn {
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
         !self.record.has_ended() && self.generation == self.pod().generation()
+    }
+
+    /// Counts the connection as opened.
+    pub(crate) fn count_opened(&mut self) {
+        self.is_counted = true;
+        count(&self.pod().shared().counters.opened);
+    }
+
+    /// Returns the session for a call of the application's hook.
+    pub(crate) fn for_hook(&self) -> HookClient<'_> {
+        HookClient::pooled(&self.wrapper, &self.pod().endpoint, &self.record)
     }
 
     /// Returns a token that cancels the in-flight statement.
@@ -166,11 +184,14 @@ pub(crate) enum Reason {
     Idle,
     /// The connection reached `max_lifetime`.
     Lifetime,
+    /// A hook of the application has rejected the connection.
+    Rejected,
 }
 
 impl Label for Reason {
     #[cfg(any(feature = "metrics", test))]
-    const ALL: &[Self] = &[Self::Discarded, Self::Drained, Self::Ejected, Self::Ended, Self::Idle, Self::Lifetime];
+    const ALL: &[Self] =
+        &[Self::Discarded, Self::Drained, Self::Ejected, Self::Ended, Self::Idle, Self::Lifetime, Self::Rejected];
 
     fn index(self) -> usize {
         self as usize
@@ -185,6 +206,7 @@ impl Label for Reason {
             Self::Ended => "ended",
             Self::Idle => "idle",
             Self::Lifetime => "lifetime",
+            Self::Rejected => "rejected",
         }
     }
 }
@@ -195,7 +217,9 @@ impl Conn {
         let shared = self.pod().shared();
         let now = shared.clock.now();
         let idle = u128::from(now.saturating_sub(self.idle_since));
-        if self.record.has_ended() {
+        if self.is_rejected {
+            Reason::Rejected
+        } else if self.record.has_ended() {
             Reason::Ended
         } else if self.pod().slot.is_closed() {
             Reason::Drained
@@ -213,7 +237,9 @@ impl Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
-        self.pod().shared().counters.closed_for.increment(self.reason());
+        if self.is_counted {
+            self.pod().shared().counters.closed_for.increment(self.reason());
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Callers never dial. A cancelled checkout therefore wastes no handshake, and a new connection goes to the oldest
 //! waiter that it can serve. The [opener](crate::pool::opener) decides when to open a connection, and to which Pod. The
-//! background task holds a permit, dials, and adds the new connection to the Pod's idle connections or hands it to a
-//! waiter. A failed dial starts the Pod's backoff; see [`last_failure`](super::last_failure).
+//! background task holds a permit, dials, calls the application's hook `after_connect`, and adds the new connection to
+//! the Pod's idle connections or hands it to a waiter. A failed dial starts the Pod's backoff; see
+//! [`last_failure`](super::last_failure).
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::{
     conn::{Conn, Permit},
     jitter::random,
     message::Message,
-    shared::count,
+    setup,
 };
 use crate::{
     error::{Attempt, Phase},
@@ -72,15 +73,20 @@ async fn run(permit: Permit, opening: Opening) {
     let dial = dialer.dial(&pod.endpoint, connection_observer(&pod, generation));
     match dial.instrument(endpoint_span!(CONNECT, pod.endpoint)).await {
         Ok(dialled) => {
-            count(&shared.counters.opened);
             dialled.record.set_in_service();
             pod.record_login(dialled.security, began);
-            shared.record_metrics(|metrics| metrics.connected(began.elapsed()));
             let lifetime = shortened(shared.limits.max_lifetime, random());
             let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
             let expires_at = shared.clock.now().saturating_add(lifetime);
-            let conn = Conn::new(dialled, dialer.clone(), permit, generation, expires_at);
+            let mut conn = Conn::new(dialled, dialer.clone(), permit, generation, expires_at);
+            // Before the setup, so that a connection on which it hangs can be observed and closed.
             pod.connections.add(conn.handle());
+            if let Err(cause) = setup::set_up(&mut conn).await {
+                failed(&pod, Class::NotReady, pod.endpoint.attempt(Phase::AfterConnect, cause), began);
+                return drop((conn, opening)); // in this order: `conn` has the permit
+            }
+            conn.count_opened();
+            shared.record_metrics(|metrics| metrics.connected(began.elapsed()));
             if conn.is_current() {
                 lock(&pod.last_failure).clear();
                 pod.park(conn);
@@ -99,39 +105,46 @@ async fn run(permit: Permit, opening: Opening) {
             drop(opening);
         }
         Err(error) => {
-            shared.counters.failed_in.increment(error.phase);
             // Every dial ends by its deadline, so a dial that took this long has timed out.
             if began.elapsed() >= shared.limits.connect_timeout {
                 shared.counters.timed_out.increment(error.phase);
             }
             let inconclusive = error.unresponsive && shared.was_late_since(began);
             let (class, attempt) = to_attempt(&pod, error);
-            tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
             if inconclusive {
                 // The dial has timed out because this process was stopped or did not get enough CPU time. The opener
                 // dials again without a backoff.
-                return drop((permit, opening));
+                shared.counters.failed_in.increment(attempt.phase());
+                tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
+            } else {
+                failed(&pod, class, attempt, began);
             }
-            if lock(&pod.last_failure).dial_failed(
-                class,
-                attempt.clone(),
-                began,
-                Instant::now(),
-                shared.fleet,
-                random(),
-            ) {
-                emit_refusal(&pod, class, &attempt);
-            }
-            shared.send(Message::DialFailed { pod: pod.serial, class });
             drop((permit, opening)); // in this order: dropping `opening` wakes the opener, which needs the permit
         }
     }
 }
 
-/// Emits the event for a Pod that refuses all new connections, because of TLS or because of the login.
+/// Records and reports that a connection could not be opened, and starts the backoff of further dials.
+pub(crate) fn failed(pod: &Pod, class: Class, attempt: Attempt, began: Instant) {
+    let (shared, phase) = (pod.shared(), attempt.phase());
+    shared.counters.failed_in.increment(phase);
+    tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
+    let now = Instant::now();
+    if lock(&pod.last_failure).dial_failed(class, attempt.clone(), began, now, shared.fleet, random()) {
+        emit_refusal(pod, class, &attempt);
+    }
+    // A failed hook is no evidence against the Pod.
+    if phase != Phase::AfterConnect {
+        shared.send(Message::DialFailed { pod: pod.serial, class });
+    }
+}
+
+/// Emits the event for a Pod that refuses all new connections, because of TLS or because of the login, or whose new
+/// connections the hook `after_connect` refuses.
 pub(crate) fn emit_refusal(pod: &Pod, class: Class, attempt: &Attempt) {
     let (endpoint, cause) = (pod.endpoint.clone(), attempt.reason().into());
     pod.shared().events.emit(match class {
+        _ if attempt.phase() == Phase::AfterConnect => Event::SetupFailed { endpoint, cause },
         Class::Tls => Event::TlsFailed { endpoint, cause },
         _ => Event::LoginFailed { endpoint, cause },
     });

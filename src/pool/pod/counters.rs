@@ -23,7 +23,7 @@ pub(crate) trait Label: Copy + 'static {
 }
 
 /// Maximum number of values of a label. A test checks that every label stays within it.
-const VALUES: usize = 8;
+const VALUES: usize = 12;
 
 /// One counter for each value of the label `L`.
 pub(crate) struct LabelledCounter<L>([AtomicU64; VALUES], PhantomData<L>);

@@ -2,7 +2,7 @@
 
 use super::{fleet::Fleet, jitter::jittered};
 use crate::{
-    error::Attempt,
+    error::{Attempt, Phase},
     time::{Duration, Instant},
     wire::{AuthError, Class},
 };
@@ -67,19 +67,21 @@ impl LastFailure {
         is_new
     }
 
-    /// Marks a refusal of all new connections as reported. Returns true if this is a refusal for a reason other than
-    /// the last reported one.
-    fn report_refusal(&mut self, class: Class, attempt: &Attempt) -> bool {
-        let refused = matches!(class, Class::Access | Class::Credentials | Class::Tls);
+    /// Marks a refusal of all new connections as reported: by the server, or by the hook `after_connect`. Returns true
+    /// if this is a refusal for a reason other than the last reported one.
+    pub(crate) fn report_refusal(&mut self, class: Class, attempt: &Attempt) -> bool {
+        let refused = matches!(class, Class::Access | Class::Credentials | Class::Tls) || is_setup(attempt);
         let reason = (class, attempt.cause().is_some_and(|cause| cause.is::<AuthError>()));
         refused && self.reported.replace(reason) != Some(reason)
     }
 
     /// Records a passed probe. The last refusal stays marked as reported, because the probe's connection may have been
     /// opened before the refusal. For the same reason, a server without free connection slots passes probes, so the
-    /// backoff of its dials continues.
+    /// backoff of its dials continues. So does the one after a failure of the hook `after_connect`, which does not run
+    /// on the connections that only probes use.
     pub(crate) fn probe_passed(&mut self) {
-        if self.class() != Some(Class::Full) {
+        let is_setup = self.last.as_ref().is_some_and(|(_, attempt)| is_setup(attempt));
+        if self.class() != Some(Class::Full) && !is_setup {
             *self = Self { reported: self.reported, ..Self::default() };
         }
     }
@@ -110,10 +112,15 @@ impl LastFailure {
     }
 }
 
+/// Returns true if the hook `after_connect` has failed.
+fn is_setup(attempt: &Attempt) -> bool {
+    attempt.phase() == Phase::AfterConnect
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{endpoint::Endpoint, error::Phase};
+    use crate::endpoint::Endpoint;
 
     fn fail(failure: &mut LastFailure, started: Instant, now: Instant, unit: f64) -> Duration {
         let attempt = Endpoint::new(([127, 0, 0, 1], 5432).into()).attempt(Phase::Tcp, "refused");
@@ -152,14 +159,19 @@ mod tests {
     }
 
     #[test]
-    fn a_passed_probe_ends_the_backoff_unless_the_server_is_full() {
+    fn a_passed_probe_ends_the_backoff_unless_it_says_nothing_about_new_connections() {
         let now = Instant::now();
-        for (class, continues) in [(Class::NotReady, false), (Class::Full, true)] {
-            let attempt = Endpoint::new(([127, 0, 0, 1], 5432).into()).attempt(Phase::Startup, "refused");
+        let cases = [
+            (Class::NotReady, Phase::Startup, false),
+            (Class::Full, Phase::Startup, true),
+            (Class::NotReady, Phase::AfterConnect, true),
+        ];
+        for (class, phase, continues) in cases {
+            let attempt = Endpoint::new(([127, 0, 0, 1], 5432).into()).attempt(phase, "refused");
             let mut failure = LastFailure::default();
             failure.dial_failed(class, attempt, now, now, Fleet::new(None), 0.5);
             failure.probe_passed();
-            assert_eq!(failure.not_before(now).is_some(), continues, "{class:?}");
+            assert_eq!(failure.not_before(now).is_some(), continues, "{class:?}, {phase}");
         }
     }
 

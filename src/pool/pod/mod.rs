@@ -44,6 +44,7 @@ pub(crate) mod prober;
 pub(crate) mod recycle;
 pub(crate) mod reset;
 pub(crate) mod resolved;
+pub(crate) mod setup;
 pub(crate) mod shared;
 pub(crate) mod test_dials;
 pub(crate) mod urgent_probing;

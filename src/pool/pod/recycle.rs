@@ -5,34 +5,39 @@
 //! 1. Wait for the responses to all outstanding requests, up to [`QUIET`].
 //! 2. Cancel a statement that is still in flight, at most twice, and wait up to [`CANCELLED`] for it to end.
 //! 3. Roll back an open transaction.
-//! 4. Reset the session if needed; see [`reset`].
-//! 5. Check the connection in if it is clean, and close it if not.
+//! 4. Call the application's hook `after_checkin`, if a caller has used the connection. The hook can reject it.
+//! 5. Reset the session if needed; see [`reset`].
+//! 6. Check the connection in if it is clean, and close it if not.
 
 use deadpool::unmanaged::Object;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{Pod, conn::Conn, reset, shared::count};
-use crate::{config::Limits, error::Applied, system::spawn_on, time::Duration, wire::record::IDLE};
+use crate::{config::Limits, error::Applied, pool::hook::Kind, system::spawn_on, time::Duration, wire::record::IDLE};
 
 const QUIET: Duration = Limits::RECYCLE_GRACE;
 const CANCELLED: Duration = Limits::RECYCLE_TIMEOUT;
 
 /// A connection that is being recycled. If the recycling task is dropped, for example because the runtime shuts down,
 /// the connection is closed.
-struct Recycling(Option<Object<Box<Conn>>>);
+struct Recycling {
+    object: Option<Object<Box<Conn>>>,
+    /// True if a caller has used the connection.
+    was_used: bool,
+}
 
 impl Drop for Recycling {
     fn drop(&mut self) {
-        if let Some(object) = self.0.take() {
+        if let Some(object) = self.object.take() {
             Pod::close_checked_out(object);
         }
     }
 }
 
-/// Recycles a connection in a task on the pool's runtime.
-pub(crate) fn recycle(object: Object<Box<Conn>>) {
+/// Recycles a connection in a task on the pool's runtime. `was_used` is true if a caller has used the connection.
+pub(crate) fn recycle(object: Object<Box<Conn>>, was_used: bool) {
     let runtime = object.pod().shared().runtime.clone();
-    let recycling = Recycling(Some(object));
+    let recycling = Recycling { object: Some(object), was_used };
     drop(spawn_on(&runtime, run(recycling)));
 }
 
@@ -41,9 +46,9 @@ pub(crate) fn recycle(object: Object<Box<Conn>>) {
 pub(crate) fn interrupt(object: Object<Box<Conn>>) -> oneshot::Receiver<Applied> {
     let (outcome, receiver) = oneshot::channel();
     let runtime = object.pod().shared().runtime.clone();
-    let recycling = Recycling(Some(object));
+    let recycling = Recycling { object: Some(object), was_used: true };
     drop(spawn_on(&runtime, async move {
-        if let Some(object) = &recycling.0 {
+        if let Some(object) = &recycling.object {
             let settled = end_statement(object, Duration::ZERO).await;
             // The caller may have stopped waiting.
             let _ = outcome.send(object.record.judge_interrupted(object.work_since(), settled));
@@ -54,12 +59,15 @@ pub(crate) fn interrupt(object: Object<Box<Conn>>) -> oneshot::Receiver<Applied>
 }
 
 async fn run(mut recycling: Recycling) {
-    let Some(object) = recycling.0.as_mut() else { return };
+    let Some(object) = recycling.object.as_mut() else { return };
     if !object.record.is_clean() {
         count(&object.pod().shared().counters.recycled);
     }
     if !clean_up(object).await {
         tracing::debug!(endpoint = %object.pod().endpoint, "closed a returned connection that could not be cleaned up");
+        return;
+    }
+    if object.is_rejected || recycling.was_used && !is_approved(object).await {
         return;
     }
     if reset::is_due(object) && !reset::reset(object).await {
@@ -68,9 +76,28 @@ async fn run(mut recycling: Recycling) {
     }
     let now = object.pod().shared().clock.now();
     let keep = object.is_reusable(now);
-    if let Some(object) = recycling.0.take_if(|_| keep) {
+    if let Some(object) = recycling.object.take_if(|_| keep) {
         Pod::check_in(object, now);
     }
+}
+
+/// Calls the application's hook `after_checkin`, if there is one. Returns true if the connection may be used again.
+async fn is_approved(conn: &mut Conn) -> bool {
+    let (pod, kind) = (conn.pod().clone(), Kind::AfterCheckin);
+    let shared = pod.shared();
+    if !shared.hooks.has(kind) || !conn.is_current() || pod.slot.is_closed() {
+        return true; // a connection that is not current is closed below
+    }
+    let limit = shared.hook_timeout();
+    let called = shared.hooks.call(kind, conn.for_hook(), &shared.events);
+    let done = timeout(limit, called).await.unwrap_or_else(|_| {
+        shared.counters.timed_out.increment(kind.phase());
+        Err(kind.timed_out(limit))
+    });
+    let Err(error) = done else { return true };
+    tracing::debug!(endpoint = %pod.endpoint, %error, "connection closed: `after_checkin` has rejected it");
+    conn.is_rejected = true;
+    false
 }
 
 /// Ends an in-flight statement and an open transaction. Returns true if the connection is clean afterwards.

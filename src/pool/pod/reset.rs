@@ -24,13 +24,19 @@
 //! The tap does not record the requests of the reset itself. The connection is closed if the tap can no longer
 //! recognize all changes, or if the reset leaves a reported parameter with another value than after the startup: behind
 //! a connection pooler, `RESET ALL` restores the values of the pooler's login.
+//!
+//! After a reset, the application's hook `after_connect` sets up the session again. The connection is closed if the
+//! hook fails.
 
 use tokio::time::timeout;
 
-use super::{conn::Conn, shared::count};
+use super::{conn::Conn, connect, setup, shared::count};
 use crate::{
     config::{Limits, Reset},
+    error::Phase,
+    sync::lock,
     wire::{
+        Class,
         record::{SessionChange, StaleStatements},
         reset,
     },
@@ -85,6 +91,15 @@ pub(crate) async fn reset(conn: &mut Conn) -> bool {
     }
     if resets && record.has_changed_parameter() {
         tracing::debug!(%endpoint, "connection closed: its parameters differ from those after the startup");
+        return false;
+    }
+    if resets && let Err(cause) = setup::set_up(conn).await {
+        let pod = conn.pod();
+        let attempt = pod.endpoint.attempt(Phase::AfterConnect, cause);
+        tracing::debug!(attempt = %attempt, "connection closed: its session could not be set up again after a reset");
+        if lock(&pod.last_failure).report_refusal(Class::NotReady, &attempt) {
+            connect::emit_refusal(pod, Class::NotReady, &attempt);
+        }
         return false;
     }
     if resets {

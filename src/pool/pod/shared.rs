@@ -21,8 +21,9 @@ use crate::{
     error::Phase,
     event::Emitter,
     health::local::LocalHealth,
+    pool::hook::Hooks,
     sync::{Mutex, lock},
-    time::Instant,
+    time::{Duration, Instant},
     unwind::{PanicSource, catch},
     wire::dial::Dialer,
 };
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     /// Idle time in milliseconds after which a checkout pings a connection first.
     pub(crate) ping_after: u64,
     pub(crate) events: Arc<Emitter>,
+    pub(crate) hooks: Hooks,
     pub(crate) counters: Counters,
     /// Limits the concurrent handshakes of probe connections to all Pods. The opener limits the handshakes of pooled
     /// connections.
@@ -87,6 +89,11 @@ impl Shared {
     /// Sends a message to the directory task. Does nothing after the directory has ended.
     pub(crate) fn send(&self, message: Message) {
         drop(self.inbox.send(message));
+    }
+
+    /// Returns the maximum duration of a call of a hook.
+    pub(crate) fn hook_timeout(&self) -> Duration {
+        self.hooks.timeout.unwrap_or(self.limits.connect_timeout)
     }
 
     /// Returns true if this client was late since `began`, so that a timeout that has just fired proves nothing.

@@ -59,6 +59,19 @@ impl Record {
         self.cleanup.fetch_or(reason as u8, Ordering::Relaxed);
     }
 
+    /// Applies that the session has no prepared statements any more, which may also have undone a part of its setup.
+    pub(in crate::wire) fn set_deallocated(&self) {
+        self.set_stale_statements(StaleStatements::Outdated);
+        self.undo_session_state();
+    }
+
+    /// Applies that a command has undone session state. This is a change if a hook has set up the session.
+    pub(in crate::wire) fn undo_session_state(&self) {
+        if self.was_set_up.load(Ordering::Relaxed) {
+            self.add_session_change(SessionChange::Command);
+        }
+    }
+
     /// Makes the tap record changes of session state. Called before the tap is created.
     pub(in crate::wire) fn track_session_changes(&self) {
         self.cleanup.fetch_or(TRACKED, Ordering::Relaxed);
@@ -109,6 +122,32 @@ impl Record {
     /// first request of the reset reaches the driver through a channel, which orders both.
     pub(crate) fn begin_reset(&self) {
         self.cleanup.fetch_or(RESETTING, Ordering::Relaxed);
+    }
+
+    /// Returns true during a session reset, except while a hook sets up the session.
+    #[inline]
+    pub(in crate::wire) fn is_resetting(&self) -> bool {
+        self.cleanup() & RESETTING != 0 && !self.is_in_setup()
+    }
+
+    /// Marks the beginning of the setup of the session by a hook, during a reset or instead of one. The session as the
+    /// setup leaves it is an unchanged one.
+    pub(crate) fn begin_setup(&self) {
+        self.was_set_up.store(true, Ordering::Relaxed);
+        self.in_setup.store(true, Ordering::Relaxed);
+        self.begin_reset();
+    }
+
+    /// Marks the end of the setup, and of the reset. The connection must be clean.
+    pub(crate) fn end_setup(&self) {
+        self.in_setup.store(false, Ordering::Relaxed);
+        self.end_reset();
+    }
+
+    /// Returns true while a hook sets up the session.
+    #[inline]
+    pub(in crate::wire) fn is_in_setup(&self) -> bool {
+        self.in_setup.load(Ordering::Relaxed)
     }
 
     /// Marks the end of a session reset: all earlier changes are undone. The connection must be clean.
