@@ -43,8 +43,8 @@ pub struct DnsOptions {
     /// Port of the name servers in [`resolv_conf`](Self::resolv_conf), whose syntax has no ports. Default: 53.
     pub nameserver_port: u16,
     /// True to accept loopback addresses from every name server. If false, loopback addresses are accepted only from
-    /// [`hosts`](Self::hosts), for `localhost`, and from a name server that has a loopback address itself. In the response of any other name server, a loopback address
-    /// would point to the client's own machine. Default: false.
+    /// [`hosts`](Self::hosts), for `localhost`, and from a name server that has a loopback address itself. In the
+    /// response of any other name server, a loopback address would point to the client's own machine. Default: false.
     pub allow_loopback: bool,
     /// True to query the next name server after a negative response (NXDOMAIN or NODATA). Default: false, because a
     /// negative response is an answer, and the next name server may not serve the cluster's zone.

@@ -22,6 +22,9 @@ struct Inner {
     address: SocketAddr,
     /// Further addresses of the same server, in the order in which they are tried.
     alternatives: Box<[SocketAddr]>,
+    /// The index of the configured host that returned the address. Not part of the identity: two hosts may return the
+    /// same address, which is one endpoint.
+    host_entry: u16,
     weight: u16,
 }
 
@@ -32,7 +35,14 @@ impl Endpoint {
     /// Creates an endpoint without a name.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self(Arc::new(Inner { name: None, host: None, address, alternatives: Box::default(), weight: 1 }))
+        Self(Arc::new(Inner {
+            name: None,
+            host: None,
+            address,
+            alternatives: Box::default(),
+            host_entry: 0,
+            weight: 1,
+        }))
     }
 
     /// Creates an endpoint with a name. If the Pod comes from an SRV record, the name is the first label of the
@@ -69,6 +79,11 @@ impl Endpoint {
     #[must_use]
     pub fn with_weight(&self, weight: u16) -> Self {
         self.with(|inner| inner.weight = weight.clamp(1, Self::WEIGHT_MAX))
+    }
+
+    /// Returns a copy of this endpoint for another configured host.
+    pub(crate) fn with_host_entry(&self, index: u16) -> Self {
+        self.with(|inner| inner.host_entry = index)
     }
 
     fn with(&self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -108,6 +123,11 @@ impl Endpoint {
 
     pub(crate) fn shared_name(&self) -> Option<Arc<str>> {
         self.0.name.clone()
+    }
+
+    /// Returns the index of the configured host that returned the address.
+    pub(crate) fn host_entry(&self) -> usize {
+        self.0.host_entry.into()
     }
 
     /// Returns the further addresses of the same server, in the order in which they are tried.

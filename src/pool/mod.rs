@@ -14,6 +14,7 @@ mod inner;
 mod opener;
 mod owner;
 mod pod;
+mod resolvers;
 mod status;
 mod supervise;
 #[cfg(all(test, not(podpool_loom)))]

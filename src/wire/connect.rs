@@ -47,7 +47,7 @@ pub(super) async fn connect_any(endpoint: &Endpoint, options: &SocketOptions) ->
 /// error is of that kind.
 fn summary(failures: &[(SocketAddr, io::Error)]) -> io::Error {
     let kinds = || failures.iter().map(|(_, error)| error.kind());
-    let kind = kinds().find(|kind| *kind == io::ErrorKind::ConnectionRefused).or_else(|| kinds().last());
+    let kind = kinds().find(|kind| *kind == io::ErrorKind::ConnectionRefused).or_else(|| kinds().next_back());
     let texts: Vec<_> = failures.iter().map(|(address, error)| format!("{address}: {error}")).collect();
     io::Error::new(kind.unwrap_or(io::ErrorKind::Other), texts.join("; "))
 }

@@ -188,7 +188,7 @@ impl Dialer {
     /// Gets the credentials, and fails at the deadline. `rejected` is true if the server has just rejected the
     /// credentials from the previous call.
     async fn login(&self, request: &Request<'_>, rejected: bool) -> Result<Login, DialError> {
-        let login = self.source.login(request.endpoint.address(), rejected);
+        let login = self.source.login(request.endpoint, rejected);
         let cause: BoxError = match timeout_at(request.deadline, login).await {
             Ok(Ok(login)) => return Ok(login),
             Ok(Err(error)) => error.into(),
@@ -245,7 +245,7 @@ impl Dialer {
             error.try_other_tls_mode |= error.has_no_hba_entry() && (encrypted || encryption == Encryption::Plain);
             // With TLS, the server may be verified.
             error.try_other_tls_mode |= error.has_refused_request() && encryption == Encryption::Plain;
-            error.with_login_details(&self.source, login, endpoint.address().port())
+            error.with_login_details(&self.source, login, endpoint)
         })?;
         tracing::debug!(%endpoint, security = %dialled.security, "logged in");
         Ok(dialled)

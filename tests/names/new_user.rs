@@ -30,10 +30,12 @@ async fn run(url: &str) {
     assert_eq!(visits, 1, "{url}");
 }
 
-/// Returns the URL of a cluster with another host name, which this name server resolves.
-pub(crate) fn with_names(cluster: &Cluster, host: &str, dns: &FaultDns) -> String {
-    let own = cluster.dns().address().to_string();
-    cluster.url().replace(cluster.service(), host).replace(&own, &dns.address().to_string())
+/// Returns the URL of a cluster with other host names, which this name server resolves.
+pub(crate) fn with_names(cluster: &Cluster, hosts: &[&str], dns: &FaultDns) -> String {
+    let (own, port) = (cluster.dns().address().to_string(), cluster.port());
+    let hosts: Vec<_> = hosts.iter().map(|host| format!("{host}:{port}")).collect();
+    let url = cluster.url().replace(&format!("{}:{port}", cluster.service()), &hosts.join(","));
+    url.replace(&own, &dns.address().to_string())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,7 +54,18 @@ async fn a_single_label_with_two_addresses_names_two_servers() {
     let dns = FaultDns::start().await.expect("the name server starts");
     let addresses: Vec<_> = cluster.pods().iter().map(|pod| pod.address().ip().to_string()).collect();
     dns.set("db.", &addresses.iter().map(String::as_str).collect::<Vec<_>>());
-    run(&with_names(&cluster, "db", &dns)).await;
+    run(&with_names(&cluster, &["db"], &dns)).await;
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_hosts_names_a_primary_and_a_standby() {
+    let cluster = Cluster::start(2).await.expect("the cluster starts");
+    let dns = FaultDns::start().await.expect("the name server starts");
+    for (pod, name) in cluster.pods().iter().zip(["a.", "b."]) {
+        dns.set(name, &[&pod.address().ip().to_string()]);
+    }
+    run(&with_names(&cluster, &["a", "b"], &dns)).await;
     cluster.shutdown().await.expect("the cluster shuts down");
 }
 

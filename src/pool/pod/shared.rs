@@ -62,8 +62,8 @@ pub(crate) struct Shared {
     pub(crate) requested_targets: AtomicU32,
     /// The sending half of the directory's channel of messages.
     pub(crate) inbox: mpsc::UnboundedSender<Message>,
-    /// Makes the refresher task look up the Service name before its scheduled time, because a Pod has failed.
-    pub(crate) lookup_wanted: Notify,
+    /// Makes the refresher tasks look up their hosts before the scheduled time. One for each configured host.
+    pub(crate) lookup_wanted: Box<[Notify]>,
     /// The period of frequent lookups, while a Pod or a requested role is missing.
     pub(crate) lookups: FrequentLookups,
     /// Notified each time a connection has been closed.
@@ -87,6 +87,11 @@ impl Shared {
     /// Sends a message to the directory task. Does nothing after the directory has ended.
     pub(crate) fn send(&self, message: Message) {
         drop(self.inbox.send(message));
+    }
+
+    /// Makes all configured hosts be looked up now, because a Pod has failed or is missing.
+    pub(crate) fn look_up_now(&self) {
+        self.lookup_wanted.iter().for_each(Notify::notify_one);
     }
 
     /// Returns true if this client was late since `began`, so that a timeout that has just fired proves nothing.
