@@ -15,43 +15,13 @@ use podpool::{
     discovery::{Resolution, Resolve, ResolveError},
     testkit::Cluster,
 };
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 mod common;
-use common::{load::Load, trials, until};
+use common::{load::Load, relay::Relay, trials, until};
 
 const PODS: usize = 3;
 const SOON: Duration = Duration::from_secs(20);
-
-/// Forwards the connections to one address to a server, until it is dropped.
-struct Relay {
-    address: SocketAddr,
-    _connections: JoinSet<()>,
-}
-
-impl Relay {
-    async fn start(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await.expect("an IPv6 loopback address");
-        let address = listener.local_addr().expect("the socket has an address");
-        let mut connections = JoinSet::new();
-        connections.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((mut client, _)) = listener.accept().await {
-                connections.spawn(async move {
-                    let Ok(mut server) = TcpStream::connect(server).await else { return };
-                    let _ = (client.set_nodelay(true), server.set_nodelay(true));
-                    let _ = copy_bidirectional(&mut client, &mut server).await;
-                });
-            }
-        });
-        Self { address, _connections: connections }
-    }
-}
 
 /// A resolver whose answers the test sets.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +69,7 @@ async fn lose_each_family() {
     let ipv4: Vec<_> = cluster.pods().iter().map(|pod| pod.address()).collect();
     let mut relays = Vec::new();
     for server in &ipv4 {
-        relays.push(Relay::start(*server).await);
+        relays.push(Relay::start(Ipv6Addr::LOCALHOST, *server).await);
     }
     let ipv6: Vec<_> = relays.iter().map(|relay| relay.address).collect();
     let both = || ipv4.iter().chain(&ipv6).copied();

@@ -192,7 +192,7 @@ mod tests {
             (json!({ "host": "db", "pool_size": [4] }), "expected a string"),
             (json!({ "host": ["db"] }), "parameter `host`: expected a string or a whole number"),
             (json!({ "pool_size": 4 }), "got none"),
-            (json!({ "host": "db", "hostaddr": "10.0.0.1" }), "unsupported parameter `hostaddr`"),
+            (json!({ "host": "db", "service": "shop" }), "unsupported parameter `service`"),
             (json!({ "host": "db", "password": "x", "password_file": "y" }), "`password` is set too"),
             (json!(5), "a map of parameters, a URL or a keyword/value string"),
             (json!("postgres://db/?pool_size=x"), "a whole number"),

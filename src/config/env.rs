@@ -71,6 +71,7 @@ mod tests {
             "",
             &[
                 ("PGHOST", "db.svc"),
+                ("PGHOSTADDR", "10.0.0.1"),
                 ("PGPORT", "5433"),
                 ("PGUSER", "app"),
                 ("PGDATABASE", "shop"),
@@ -86,6 +87,7 @@ mod tests {
         );
         let config = config.unwrap();
         assert_eq!(config.host().to_string(), "db.svc");
+        assert_eq!(config.hosts()[0].address(), Some([10, 0, 0, 1].into()));
         assert_eq!((config.port(), config.user(), config.dbname()), (5433, "app", "shop"));
         assert_eq!(config.password().unwrap().expose(), "hunter2");
         assert_eq!(config.passfile(), Some(Path::new("/run/pgpass")));
@@ -133,9 +135,9 @@ mod tests {
             ([("PGCONNECT_TIMEOUT", "0"), ("PGHOST", "db")], "connect_timeout", "(from `PGCONNECT_TIMEOUT`)"),
             ([("PGHOST", "/tmp"), ("PGPORT", "")], "host", "(from `PGHOST`): expected the name"),
             (
-                [("PGHOSTADDR", "10.0.0.1"), ("PGHOST", "db")],
+                [("PGHOSTADDR", "db"), ("PGHOST", "db")],
                 "hostaddr",
-                "unsupported parameter `hostaddr` (from `PGHOSTADDR`): the pool looks up",
+                "parameter `hostaddr` (from `PGHOSTADDR`): expected the IP address of one server",
             ),
             ([("PGREQUIREAUTH", "scram"), ("PGHOST", "db")], "require_auth", "(from `PGREQUIREAUTH`)"),
         ] {

@@ -23,7 +23,7 @@ impl FromStr for Host {
             return Err(ConfigError::new("host", "the name of a headless Service or an IP address, got none"));
         }
         if text.contains(',') {
-            return reject("one host (the pool discovers every Pod behind the name of a headless Service)");
+            return reject("one host, not a list");
         }
         if text.starts_with(['/', '@']) {
             return reject("the name of a headless Service or an IP address, not a Unix socket path");

@@ -32,6 +32,7 @@ mod discovery;
 mod duration;
 mod env;
 mod host;
+mod host_entry;
 mod keyword_value;
 mod known;
 mod lag_fallback;
@@ -65,6 +66,7 @@ pub use auth_method::AuthMethod;
 pub use checkout::Checkout;
 pub use discovery::Discovery;
 pub use host::Host;
+pub use host_entry::HostEntry;
 pub use lag_fallback::LagFallback;
 pub use limits::Limits;
 pub use policy_name::PolicyName;
@@ -88,8 +90,8 @@ pub const DEFAULT_PORT: u16 = 5432;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Config {
-    host: Host,
-    port: u16,
+    /// At least one.
+    hosts: Vec<HostEntry>,
     user: String,
     password: Option<Secret>,
     password_file: Option<PathBuf>,
@@ -109,24 +111,24 @@ pub struct Config {
 }
 
 impl Config {
-    /// Creates a configuration with default values. `host` is the name of a headless Service or one IP address.
+    /// Creates a configuration with default values. `host` is the name of a headless Service, one IP address, or a
+    /// comma-separated list of them.
     ///
     /// # Errors
     ///
-    /// Returns an error if `host` is neither.
+    /// Returns an error if `host` is none of these.
     pub fn new(host: &str) -> Result<Self, ConfigError> {
-        host.parse().map(Self::for_host)
+        host_entry::parse(host, "", "").map(Self::for_hosts)
     }
 
-    fn for_host(host: Host) -> Self {
+    fn for_hosts(hosts: Vec<HostEntry>) -> Self {
         // The user is empty if the operating system has no user name for this process. `validate` rejects that.
-        Self::for_user(host, whoami::username().unwrap_or_default())
+        Self::for_user(hosts, whoami::username().unwrap_or_default())
     }
 
-    fn for_user(host: Host, user: String) -> Self {
+    fn for_user(hosts: Vec<HostEntry>, user: String) -> Self {
         Self {
-            host,
-            port: DEFAULT_PORT,
+            hosts,
             user,
             password: None,
             password_file: None,
@@ -173,27 +175,33 @@ impl Config {
             }
         }
         self.check_password_sources()?;
-        if self.port == 0 {
-            return Err(ConfigError::new("port", "a number from 1 to 65535").got("0"));
-        }
-        if let Host::Address(address) = &self.host {
-            let conflict = |name| {
-                let reason = format!("`{address}` is an IP address and needs no DNS lookup; remove `{name}`");
-                Err(ConfigError::conflicting(name, reason))
-            };
-            if self.discovery != Discovery::Dns {
-                return conflict("discovery");
-            }
-            if !self.nameservers.is_empty() {
-                return conflict("nameservers");
-            }
-        }
+        self.check_hosts()?;
         self.discovery.validate()?;
         nameservers::validate(&self.nameservers)?;
         self.limits.validate()?;
         self.security.check(self)?;
         self.check_auth()?;
         self.ssl.validate()
+    }
+
+    /// Rejects a port of 0, and parameters about DNS together with hosts that need no lookup.
+    fn check_hosts(&self) -> Result<(), ConfigError> {
+        if self.hosts.iter().any(|host| host.port == 0) {
+            return Err(ConfigError::new("port", "a number from 1 to 65535").got("0"));
+        }
+        let conflict = |name, host: &HostEntry| {
+            let address = host.address.map_or_else(|| host.host.to_string(), |address| address.to_string());
+            let reason = format!("`{address}` is an IP address and needs no DNS lookup; remove `{name}`");
+            Err(ConfigError::conflicting(name, reason))
+        };
+        let fixed = |host: &&HostEntry| host.fixed().is_some();
+        match self.hosts.iter().find(fixed) {
+            Some(host) if self.discovery != Discovery::Dns => conflict("discovery", host),
+            Some(host) if !self.nameservers.is_empty() && self.hosts.iter().all(|host| fixed(&host)) => {
+                conflict("nameservers", host)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Rejects `password` together with `password_file`, because neither takes precedence.
@@ -215,16 +223,23 @@ impl Config {
         Ok(())
     }
 
-    /// Returns the name of the headless Service, or the IP address.
+    /// Returns all hosts: usually one, the name of a headless Service.
     #[must_use]
-    pub fn host(&self) -> &Host {
-        &self.host
+    pub fn hosts(&self) -> &[HostEntry] {
+        &self.hosts
     }
 
-    /// Returns the port of the Pods. Not used with `discovery=srv`, because SRV records contain the port.
+    /// Returns the first of the [hosts](Self::hosts): the name of the headless Service, or the IP address.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.hosts[0].host
+    }
+
+    /// Returns the port of the first of the [hosts](Self::hosts). Not used with `discovery=srv`, because SRV records
+    /// contain the port.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.hosts[0].port
     }
 
     /// Returns the user name. Empty if none is set and the operating system has none for this process;

@@ -41,8 +41,8 @@ macro_rules! field {
     };
 }
 
-/// A parameter that `Settings::into_config` evaluates before the others: `host` and `user` because creating a
-/// [`Config`] requires them, `discovery` and `port_name` because they are valid only in combination.
+/// A parameter that `Settings::into_config` evaluates before the others: those of the hosts and `user` because creating
+/// a [`Config`] requires them, `discovery` and `port_name` because they are valid only in combination.
 const EVALUATED_FIRST: Set = |_, _| Ok(());
 /// A TLS parameter, which [`Ssl::set`](super::Ssl::set) parses.
 const TLS: Set = |config, value| config.ssl.set(value.name, value.text);
@@ -67,6 +67,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     own("handshakes", field!(limits.handshakes = Value::number)),
     own("handshakes_per_pod", field!(limits.handshakes_per_pod = Value::number)),
     libpq("host", Some("PGHOST"), EVALUATED_FIRST),
+    libpq("hostaddr", Some("PGHOSTADDR"), EVALUATED_FIRST),
     own("idle_timeout", field!(limits.idle_timeout = Value::seconds)),
     libpq("keepalives_count", None, field!(limits.keepalives_count = Value::number)),
     libpq("keepalives_idle", None, field!(limits.keepalives_idle = Value::seconds)),
@@ -88,7 +89,7 @@ pub(super) const PARAMETERS: &[Parameter] = &[
     own("ping_after", field!(limits.ping_after = Value::seconds)),
     own("policy", field!(policy = Value::keyword)),
     own("pool_size", field!(limits.pool_size = Value::number)),
-    libpq("port", Some("PGPORT"), field!(port = Value::port)),
+    libpq("port", Some("PGPORT"), EVALUATED_FIRST),
     own("port_name", EVALUATED_FIRST),
     own("probe_interval", field!(limits.probe_interval = Value::seconds)),
     own("probe_timeout", field!(limits.probe_timeout = Value::seconds)),

@@ -5,9 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use super::{Config, Discovery, Limits, PolicyName, RequireAuth, Secret, Security, Ssl, SslMode, Target};
 
 impl Config {
-    /// Sets the port of the Pods. Not used with `discovery=srv`, because SRV records contain the port. Default: 5432.
+    /// Sets the port of all hosts; a connection string can set one for each. Not used with `discovery=srv`, because
+    /// SRV records contain the port. Default: 5432.
     pub fn with_port(mut self, port: u16) -> Self {
-        self.port = port;
+        self.hosts.iter_mut().for_each(|host| host.port = port);
         self
     }
 

@@ -4,7 +4,7 @@
 use zeroize::Zeroizing;
 
 use super::{
-    Config, Discovery, Host, known, message,
+    Config, Discovery, host_entry, known, message,
     parameter::{self, PARAMETERS},
     value::Value,
 };
@@ -93,10 +93,11 @@ impl Settings {
     }
 
     fn build(&self) -> Result<Config, ConfigError> {
-        let host: Host = self.value("host").unwrap_or_default().parse()?;
+        let value = |name| self.value(name).unwrap_or_default();
+        let hosts = host_entry::parse(value("host"), value("hostaddr"), value("port"))?;
         let mut config = match self.value("user").filter(|user| !user.is_empty()) {
-            Some(user) => Config::for_user(host, user.to_owned()),
-            None => Config::for_host(host),
+            Some(user) => Config::for_user(hosts, user.to_owned()),
+            None => Config::for_hosts(hosts),
         };
         config.discovery = Discovery::parse(self.value("discovery"), self.value("port_name"))?;
         for Setting { name, value, .. } in &self.list {

@@ -147,9 +147,15 @@ fn errors_name_the_parameter_and_the_problem() {
     assert_rejected("postgres://", "host", "got none");
     assert_rejected("postgres://app:pw@/shop", "host", "got none");
     assert_rejected("postgres://app@:5432/shop", "host", "got none");
-    assert_rejected("postgres://app@a,b/shop", "host", "one host");
-    assert_rejected("postgres://app@a:1,b:2/shop", "host", "one host");
-    assert_rejected("postgres:///?user=app&host=a,b", "host", "one host");
+    assert_rejected("postgres://app@a,/shop", "host", "empty entry");
+    assert_rejected("postgres://app@a:1,b:x/shop", "port", "from 1 to 65535, got `x`");
+    assert_rejected("postgres:///?user=app&host=a,b&port=1,2,3", "port", "each of the 2 hosts");
+    assert_rejected("postgres:///?user=app&host=a,b&hostaddr=10.0.0.1", "hostaddr", "as many addresses");
+    assert_rejected(
+        "postgres://app@a,10.0.0.1/?discovery=srv&port_name=pg",
+        "discovery",
+        "`10.0.0.1` is an IP address",
+    );
     assert_rejected("postgres://app@db..svc/shop", "host", "not empty");
     assert_rejected(&format!("postgres://app@{}/shop", "a.".repeat(128)), "host", "at most 253");
     assert_rejected("postgres://app@[::1/shop", "host", "in brackets");

@@ -1,5 +1,5 @@
 //! Parser for connection URLs: `postgres://user:password@SERVICE:PORT/database?param=value&…`, as in libpq (PostgreSQL
-//! manual, "Connection URIs"), but with exactly one host.
+//! manual, "Connection URIs"). Several hosts are separated by commas, each with its own port.
 //!
 //! A reserved character in a password must be percent-encoded. Otherwise the URL is split in the wrong place, and parts
 //! of the password end up in the host, port, path or query. Two rules keep these parts out of error messages:
@@ -8,6 +8,8 @@
 //!   raw `/`, `?` or `#`, contains no part of the URL.
 //! - An error contains no name or value that follows `password=` in the query, because a raw `&` in the password may
 //!   have produced it.
+
+use zeroize::Zeroizing;
 
 use super::{known, parameter, percent, setting::Settings};
 use crate::error::ConfigError;
@@ -37,9 +39,9 @@ pub(super) fn parse(url: &str) -> Result<Settings, ConfigError> {
     match authority.split_once('@') {
         Some((user, host)) => {
             parse_userinfo(user, &mut settings)?;
-            parse_host_and_port(host, false, &mut settings)?;
+            parse_hosts(host, false, &mut settings)?;
         }
-        None => parse_host_and_port(authority, true, &mut settings)?,
+        None => parse_hosts(authority, true, &mut settings)?,
     }
     parse_dbname(path, &mut settings)?;
     parse_query(query, &mut settings)?;
@@ -68,36 +70,57 @@ fn parse_userinfo(text: &str, settings: &mut Settings) -> Result<(), ConfigError
     Ok(())
 }
 
-/// Parses `host`, `host:port` and `[address]:port`. `sensitive` is true if the URL has no `@`: its apparent host and
-/// port may then be a user and a password whose host is missing.
-fn parse_host_and_port(text: &str, sensitive: bool, settings: &mut Settings) -> Result<(), ConfigError> {
-    let (host, port) = match text.rfind(']') {
-        // Several hosts, or an IPv6 address without brackets: parsing the whole text as a host returns the right error.
-        _ if text.contains(',') => (text, None),
+/// Parses `host`, `host:port`, `[address]:port`, and lists of these. `sensitive` is true if the URL has no `@`: its
+/// apparent hosts and ports may then be a user and a password whose host is missing.
+fn parse_hosts(text: &str, sensitive: bool, settings: &mut Settings) -> Result<(), ConfigError> {
+    let (mut hosts, mut ports) = (Vec::new(), Vec::new());
+    for part in text.split(',') {
+        let (host, port) = split_port(part);
+        match port {
+            Some(port) if sensitive && !port.bytes().all(|b| b.is_ascii_digit()) => {
+                let expected =
+                    format!("a number from 1 to 65535, or {PASSWORD_SYNTAX} and followed by `@` and the host");
+                return Err(ConfigError::new("port", expected));
+            }
+            Some("") => return Err(ConfigError::new("port", "a number from 1 to 65535").got("")),
+            _ => {}
+        }
+        hosts.push(percent::decode("host", host)?);
+        ports.push(port.map(|port| percent::decode("port", port)).transpose()?);
+    }
+    if hosts.len() > 1 || !hosts[0].is_empty() {
+        let sensitive = sensitive && hosts.iter().any(|host| host.contains(':'));
+        settings.push("host", join(hosts), sensitive);
+    }
+    if ports.iter().any(Option::is_some) {
+        settings.push("port", join(ports.into_iter().map(Option::unwrap_or_default)), sensitive);
+    }
+    Ok(())
+}
+
+/// Splits the port from one host.
+fn split_port(text: &str) -> (&str, Option<&str>) {
+    match text.rfind(']') {
+        // An IPv6 address without brackets: parsing the whole text as a host returns the right error.
         None if text.matches(':').count() > 1 => (text, None),
-        Some(end) if text[end + 1..].is_empty() => (text, None),
         Some(end) if text[end + 1..].starts_with(':') => (&text[..=end], Some(&text[end + 2..])),
         Some(_) => (text, None),
         None => match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
         },
-    };
-    if !host.is_empty() {
-        let sensitive = sensitive && host.contains(':');
-        settings.push("host", percent::decode("host", host)?, sensitive);
     }
-    match port {
-        Some(port) if sensitive && !port.bytes().all(|b| b.is_ascii_digit()) => {
-            let expected = format!("a number from 1 to 65535, or {PASSWORD_SYNTAX} and followed by `@` and the host");
-            Err(ConfigError::new("port", expected))
-        }
-        Some(port) => {
-            settings.push("port", percent::decode("port", port)?, sensitive);
-            Ok(())
-        }
-        None => Ok(()),
+}
+
+/// Joins the entries of a list. They may contain a password.
+fn join(entries: impl IntoIterator<Item = Zeroizing<String>>) -> Zeroizing<String> {
+    let mut out = Zeroizing::new(String::new());
+    for (index, entry) in entries.into_iter().enumerate() {
+        // A new allocation instead of growing the old one, so that each is overwritten.
+        let separator = if index == 0 { "" } else { "," };
+        out = Zeroizing::new([out.as_str(), separator, entry.as_str()].concat());
     }
+    out
 }
 
 fn parse_dbname(path: &str, settings: &mut Settings) -> Result<(), ConfigError> {

@@ -71,11 +71,6 @@ impl Value<'_> {
         duration::parse(self.name, self.text, DefaultUnit::Milliseconds)
     }
 
-    /// Parses a TCP port.
-    pub(super) fn port(self) -> Result<u16, ConfigError> {
-        self.number().ok().filter(|port| *port != 0).ok_or_else(|| self.reject("a number from 1 to 65535"))
-    }
-
     fn reject(self, expected: &'static str) -> ConfigError {
         ConfigError::new(self.name, expected).got(message::excerpt(self.text))
     }

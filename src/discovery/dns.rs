@@ -5,6 +5,7 @@ use hickory_resolver::proto::rr::Name;
 use super::{
     Resolution, Resolve,
     error::{ResolveError, ResolveErrorKind},
+    local_names::is_localhost,
     options::DnsOptions,
     rate_limit::RateLimit,
     refresh::LookupState,
@@ -22,6 +23,8 @@ const PORT_NAME: &str = "the name of the Service's port";
 /// A DNS resolver for one Service's Pods. Queries A and AAAA records, or SRV records if
 /// [`srv_port_name`](DnsOptions::srv_port_name) is set.
 ///
+/// - A name in the hosts file, and `localhost`, need no DNS. All addresses of such a name are addresses of one server,
+///   so they belong to one [`Endpoint`](crate::Endpoint). SRV records are always queried in DNS.
 /// - The first lookup appends the domains of the search list to the name, one after another, until a name resolves. A
 ///   domain with a wildcard record is skipped. Later lookups query only the absolute name that resolved, with one
 ///   packet per address family.
@@ -31,7 +34,7 @@ const PORT_NAME: &str = "the name of the Service's port";
 ///   of its last successful query. An address family without addresses is queried only in every tenth lookup.
 /// - A truncated response is never used. The query is repeated over TCP, and fails if the query over TCP fails.
 /// - Addresses that no Pod can have, such as 0.0.0.0, are dropped.
-/// - resolv.conf is re-read when it changes.
+/// - resolv.conf and the hosts file are re-read when they change.
 /// - While lookups fail, at most four packets per second are sent.
 ///
 /// Concurrent calls of [`resolve`](Resolve::resolve) share one lookup. A lookup ends within
@@ -117,6 +120,9 @@ impl Resolve for Dns {
     }
 
     fn source(&self) -> String {
+        if self.prefix.is_none() && is_localhost(&self.options.name) {
+            return format!("the local addresses of {}", self.options.name);
+        }
         let (kind, name) = match &self.prefix {
             Some(prefix) => ("SRV", format!("{prefix}.{}", self.options.name)),
             None => ("A and AAAA", self.options.name.to_string()),

@@ -8,6 +8,8 @@ const DEFAULT_HEDGE: Duration = Duration::from_millis(300);
 
 const DEFAULT_RESOLV_CONF: &str = "/etc/resolv.conf";
 
+const DEFAULT_HOSTS: &str = "/etc/hosts";
+
 /// The standard DNS port (RFC 1035 section 4.2).
 const DEFAULT_PORT: u16 = 53;
 
@@ -35,11 +37,14 @@ pub struct DnsOptions {
     /// File that contains the name servers and the search list. The file is re-read whenever it changes. Default:
     /// `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
+    /// File that contains the names with fixed addresses (hosts(5)). A name in this file is not queried in DNS, unless
+    /// SRV records are queried. The file is re-read whenever it changes, and may be missing. Default: `/etc/hosts`.
+    pub hosts: PathBuf,
     /// Port of the name servers in [`resolv_conf`](Self::resolv_conf), whose syntax has no ports. Default: 53.
     pub nameserver_port: u16,
-    /// True to accept loopback addresses from every name server. If false, loopback addresses are accepted only from a
-    /// name server that has a loopback address itself. In the response of any other name server, a loopback address
-    /// would point to the client's own machine. Default: false.
+    /// True to accept loopback addresses from every name server. If false, loopback addresses are accepted only from
+    /// [`hosts`](Self::hosts), for `localhost`, and from a name server that has a loopback address itself. In the
+    /// response of any other name server, a loopback address would point to the client's own machine. Default: false.
     pub allow_loopback: bool,
     /// True to query the next name server after a negative response (NXDOMAIN or NODATA). Default: false, because a
     /// negative response is an answer, and the next name server may not serve the cluster's zone.
@@ -62,6 +67,7 @@ impl DnsOptions {
             timeout: DEFAULT_TIMEOUT,
             hedge: DEFAULT_HEDGE,
             resolv_conf: DEFAULT_RESOLV_CONF.into(),
+            hosts: DEFAULT_HOSTS.into(),
             nameserver_port: DEFAULT_PORT,
             allow_loopback: false,
             retry_negative: false,

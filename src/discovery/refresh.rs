@@ -10,22 +10,27 @@ use super::{
     cluster_ip::SoleAddress,
     error::{ResolveError, ResolveErrorKind, ServerError},
     family::Families,
+    local_names::LocalNames,
     nameservers::NameServers,
     options::DnsOptions,
     query::{Found, QueryContext},
     rate_limit::RateLimit,
-    resolv_conf::{ResolvConf, WatchedFile},
+    resolv_conf::{self, ResolvConf},
     search::{Candidate, candidates},
     srv::Targets,
     stats::DnsStats,
+    watched_file::WatchedFile,
 };
 use crate::{
+    endpoint::Endpoint,
     error::BoxError,
     sync::{Mutex, lock},
     system::random,
     time::{Duration, Instant},
 };
 
+/// Nominal validity of a name's local addresses. The pool limits this validity to its maximum refresh interval.
+const LOCAL: Duration = Duration::from_secs(86_400);
 /// Timeout of the PTR query that detects a ClusterIP. The lookup that sends this query waits for its response, but not
 /// longer than until its own deadline.
 const CLUSTER_IP_TIMEOUT: Duration = Duration::from_millis(500);
@@ -45,7 +50,9 @@ pub(super) struct LookupState {
     prefix: Option<Name>,
     rate_limit: Arc<Mutex<RateLimit>>,
     stats: Arc<Mutex<DnsStats>>,
-    file: WatchedFile,
+    /// The addresses of the name that need no DNS. `None` if SRV records are queried.
+    local: Option<LocalNames>,
+    file: WatchedFile<ResolvConf>,
     conf: Arc<ResolvConf>,
     servers: Option<Arc<NameServers>>,
     candidates: Vec<Candidate>,
@@ -66,13 +73,18 @@ impl LookupState {
         rate_limit: Arc<Mutex<RateLimit>>,
         stats: Arc<Mutex<DnsStats>>,
     ) -> Self {
-        let file = WatchedFile::new(options.resolv_conf.clone(), options.nameservers.is_empty());
+        let needs_servers = options.nameservers.is_empty();
+        let file = WatchedFile::new(options.resolv_conf.clone(), resolv_conf::MAX_BYTES, move |bytes: &[u8]| {
+            if needs_servers { ResolvConf::parse_with_servers(bytes) } else { Ok(ResolvConf::parse(bytes)) }
+        });
+        let local = prefix.is_none().then(|| LocalNames::new(&options.name, options.hosts.clone()));
         Self {
             options,
             name,
             prefix,
             rate_limit,
             stats,
+            local,
             file,
             conf: Arc::default(),
             servers: None,
@@ -99,6 +111,9 @@ impl LookupState {
     }
 
     async fn look_up(&mut self) -> Result<Resolution, ResolveError> {
+        if let Some(resolution) = self.look_up_locally().await {
+            return Ok(resolution);
+        }
         let servers = self.prepare().await?;
         let cx = self.context(&servers);
         let (name, mut found) = match &mut self.selected {
@@ -121,6 +136,17 @@ impl LookupState {
         resolution.name = Some(name.to_ascii().into());
         resolution.partial = found.partial;
         Ok(resolution)
+    }
+
+    /// Returns the server whose addresses are in the hosts file or reserved for the local host. All of them belong to
+    /// one endpoint.
+    async fn look_up_locally(&mut self) -> Option<Resolution> {
+        let port = self.options.port;
+        let mut addresses = self.local.as_mut()?.addresses().await.into_iter().map(|ip| SocketAddr::new(ip, port));
+        let endpoint = Endpoint::new(addresses.next()?).with_alternatives(addresses);
+        let mut resolution = Resolution::new(vec![endpoint], Instant::now() + LOCAL);
+        resolution.name = Some(self.name.to_ascii().into());
+        Some(resolution)
     }
 
     /// Queries the candidate names in order and selects the first one with records. After a negative response, the next

@@ -1,26 +1,19 @@
-//! Reads the name servers, the search list and `ndots` from resolv.conf(5), and re-reads the file whenever it changes.
+//! Parses the name servers, the search list and `ndots` in resolv.conf(5).
 //!
 //! The parser supports `nameserver`, `search`, `domain` and `options ndots:`. It ignores the settings that only the C
 //! library's resolver needs: `timeout`, `attempts`, `rotate`, `sortlist`, and the environment variables `LOCALDOMAIN`
 //! and `RES_OPTIONS`.
 
-use std::{
-    io,
-    net::IpAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, net::IpAddr};
 
 use hickory_resolver::proto::rr::Name;
-
-use crate::system::{fs, spawn_blocking};
 
 /// Maximum value of `ndots` (resolv.conf(5)).
 const MAX_NDOTS: usize = 15;
 /// Maximum number of name servers (resolv.conf(5), `MAXNS`).
 const MAX_SERVERS: usize = 3;
 /// Maximum number of bytes to read. No realistic file is larger.
-const MAX_BYTES: u64 = 64 * 1024;
+pub(super) const MAX_BYTES: u64 = 64 * 1024;
 
 /// The content of a resolv.conf file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -64,6 +57,15 @@ impl ResolvConf {
         conf.servers.truncate(MAX_SERVERS);
         conf
     }
+
+    /// Parses the file, and fails if it contains no name server.
+    pub(super) fn parse_with_servers(bytes: &[u8]) -> io::Result<Self> {
+        let conf = Self::parse(bytes);
+        if conf.servers.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the file has no valid `nameserver` line"));
+        }
+        Ok(conf)
+    }
 }
 
 /// Parses a search domain as an absolute name. Returns `None` for the root (`search .`), which adds nothing to a name.
@@ -71,75 +73,6 @@ fn domain(word: &str) -> Option<Name> {
     let mut name = Name::from_ascii(word).ok()?;
     name.set_fqdn(true);
     (!name.is_root()).then_some(name)
-}
-
-/// A resolv.conf file that is re-read when it changes. While the file is missing, unreadable or unusable, the last
-/// usable content stays in effect.
-#[derive(Debug)]
-pub(super) struct WatchedFile {
-    path: PathBuf,
-    /// True if a file without name servers is unusable.
-    needs_servers: bool,
-    stamp: Option<fs::Version>,
-    conf: Option<Arc<ResolvConf>>,
-    /// True if a warning was logged since the file was last usable. Limits the log to one warning per outage.
-    warned: bool,
-}
-
-impl WatchedFile {
-    pub(super) fn new(path: PathBuf, needs_servers: bool) -> Self {
-        Self { path, needs_servers, stamp: None, conf: None, warned: false }
-    }
-
-    /// Returns the content of the file. Re-reads the file first if its metadata has changed. Fails only if the file was
-    /// never usable.
-    pub(super) async fn current(&mut self) -> io::Result<Arc<ResolvConf>> {
-        let (path, stamp) = (self.path.clone(), self.stamp);
-        let read = spawn_blocking(move || read_if_changed(&path, stamp.as_ref())).await;
-        let error = match read.map_err(io::Error::other).and_then(|read| read) {
-            Ok(None) => None,
-            Ok(Some((stamp, bytes))) => {
-                // Store the metadata of an unusable file too, so that the file is not re-read at every lookup.
-                self.stamp = Some(stamp);
-                let conf = ResolvConf::parse(&bytes);
-                if conf.servers.is_empty() && self.needs_servers {
-                    Some(io::Error::new(io::ErrorKind::InvalidData, "the file has no valid `nameserver` line"))
-                } else {
-                    self.conf = Some(Arc::new(conf));
-                    self.warned = false;
-                    None
-                }
-            }
-            Err(error) => Some(error),
-        };
-        match (&self.conf, error) {
-            (Some(conf), None) => Ok(conf.clone()),
-            (Some(conf), Some(error)) => {
-                if !self.warned {
-                    let path = self.path.display();
-                    tracing::warn!(%path, %error, "cannot use resolv.conf; keeping its last usable content");
-                    self.warned = true;
-                }
-                Ok(conf.clone())
-            }
-            (None, error) => {
-                self.stamp = None;
-                Err(error.unwrap_or_else(|| io::ErrorKind::InvalidData.into()))
-            }
-        }
-    }
-}
-
-fn read_if_changed(path: &Path, known: Option<&fs::Version>) -> io::Result<Option<(fs::Version, Vec<u8>)>> {
-    use io::Read as _;
-
-    let stamp = fs::metadata(path)?.version;
-    if known == Some(&stamp) {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
-    Ok(Some((stamp, bytes)))
 }
 
 #[cfg(test)]

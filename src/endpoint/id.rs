@@ -10,15 +10,21 @@ use crate::error::{Attempt, BoxError, Phase};
 /// The identity of a Pod: its address and, if discovery provides one, its name. SRV records contain the names of Pods;
 /// A and AAAA records do not.
 ///
-/// Equality compares name and address. A known name with a new address is another Pod, and so is a known address with a
-/// new name. Cloning only increments a reference count.
+/// Equality compares name and addresses. A known name with a new address is another Pod, and so is a known address with
+/// a new name. Cloning only increments a reference count.
 #[derive(Clone)]
 pub struct Endpoint(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     name: Option<Arc<str>>,
     host: Option<Arc<str>>,
     address: SocketAddr,
+    /// Further addresses of the same server, in the order in which they are tried.
+    alternatives: Box<[SocketAddr]>,
+    /// The index of the configured host that returned the address. Not part of the identity: two hosts may return the
+    /// same address, which is one endpoint.
+    host_entry: u16,
     weight: u16,
 }
 
@@ -29,14 +35,21 @@ impl Endpoint {
     /// Creates an endpoint without a name.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self(Arc::new(Inner { name: None, host: None, address, weight: 1 }))
+        Self(Arc::new(Inner {
+            name: None,
+            host: None,
+            address,
+            alternatives: Box::default(),
+            host_entry: 0,
+            weight: 1,
+        }))
     }
 
     /// Creates an endpoint with a name. If the Pod comes from an SRV record, the name is the first label of the
     /// record's target: `postgresql-sfs-0` of `postgresql-sfs-0.postgresql-svc.k8s-training.svc.cluster.local`.
     #[must_use]
     pub fn named(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
-        Self(Arc::new(Inner { name: Some(name.into()), host: None, address, weight: 1 }))
+        Self::new(address).with(|inner| inner.name = Some(name.into()))
     }
 
     /// Returns a copy of this endpoint with the Pod's DNS name, which is the target of its SRV record without the
@@ -44,8 +57,15 @@ impl Endpoint {
     /// compare this name.
     #[must_use]
     pub fn with_host(&self, host: impl Into<Arc<str>>) -> Self {
-        let Inner { name, address, weight, .. } = &*self.0;
-        Self(Arc::new(Inner { name: name.clone(), host: Some(host.into()), address: *address, weight: *weight }))
+        self.with(|inner| inner.host = Some(host.into()))
+    }
+
+    /// Returns a copy of this endpoint with further addresses of the same server. A dial tries the next address if the
+    /// previous one fails or is slow. The further addresses are part of the identity; the first one is the label in
+    /// logs, metrics and errors.
+    #[must_use]
+    pub fn with_alternatives(&self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.with(|inner| inner.alternatives = addresses.into_iter().collect())
     }
 
     /// Returns a copy of this endpoint with another weight, clamped to the range from 1 to
@@ -58,9 +78,18 @@ impl Endpoint {
     /// records are ignored, because the Kubernetes DNS specification leaves them to the implementation.
     #[must_use]
     pub fn with_weight(&self, weight: u16) -> Self {
-        let weight = weight.clamp(1, Self::WEIGHT_MAX);
-        let Inner { name, host, address, .. } = &*self.0;
-        Self(Arc::new(Inner { name: name.clone(), host: host.clone(), address: *address, weight }))
+        self.with(|inner| inner.weight = weight.clamp(1, Self::WEIGHT_MAX))
+    }
+
+    /// Returns a copy of this endpoint for another configured host.
+    pub(crate) fn with_host_entry(&self, index: u16) -> Self {
+        self.with(|inner| inner.host_entry = index)
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Inner::clone(&self.0);
+        change(&mut inner);
+        Self(Arc::new(inner))
     }
 
     /// Returns the Pod's weight.
@@ -96,8 +125,26 @@ impl Endpoint {
         self.0.name.clone()
     }
 
-    fn key(&self) -> (Option<&str>, SocketAddr) {
-        (self.name(), self.address())
+    /// Returns the index of the configured host that returned the address.
+    pub(crate) fn host_entry(&self) -> usize {
+        self.0.host_entry.into()
+    }
+
+    /// Returns the further addresses of the same server, in the order in which they are tried.
+    pub(crate) fn alternatives(&self) -> &[SocketAddr] {
+        &self.0.alternatives
+    }
+
+    /// Returns this endpoint with `address` as its only address.
+    pub(crate) fn only_at(&self, address: SocketAddr) -> Self {
+        if self.alternatives().is_empty() {
+            return self.clone();
+        }
+        self.with(|inner| (inner.address, inner.alternatives) = (address, Box::default()))
+    }
+
+    fn key(&self) -> (Option<&str>, SocketAddr, &[SocketAddr]) {
+        (self.name(), self.address(), self.alternatives())
     }
 }
 
@@ -118,7 +165,7 @@ impl fmt::Debug for Endpoint {
 
 impl PartialEq for Endpoint {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.address() == other.address() && self.name() == other.name()
+        Arc::ptr_eq(&self.0, &other.0) || self.key() == other.key()
     }
 }
 

@@ -27,20 +27,21 @@ use super::{
         fleet::Fleet,
         metrics::PoolMetrics,
         prober::ProbeFactory,
+        resolved::Resolved,
         shared::{Counters, DialerSlot, FrequentLookups, Shared},
         urgent_probing::UrgentProbing,
         view::View,
         wait_queue::WaitQueue,
     },
+    resolvers::resolvers,
     supervise,
     upkeep::{self, refresher},
     user_code::{GuardedPolicy, GuardedResolver},
 };
 use crate::{
     balance::{Chooser, Policy},
-    config::{Config, Discovery, Host, ssl::VerifiedName},
-    discovery::{Dns, DnsOptions, Fixed, Resolve},
-    endpoint::Endpoint,
+    config::Config,
+    discovery::Resolve,
     error::{ConfigError, Error, Kind},
     event::Emitter,
     health::local::LocalHealth,
@@ -93,8 +94,9 @@ impl Builder {
         self
     }
 
-    /// Sets a resolver that returns the Pods, so that the configured host is not looked up in DNS. The host is still
-    /// the pool's name in metrics, and is still used for TLS verification and as the key for the search in `passfile`.
+    /// Sets a resolver that returns the Pods, so that the configured hosts are not looked up. The hosts are still the
+    /// pool's name in metrics, and the first one is still used for TLS verification and as the key for the search in
+    /// `passfile`.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Some(Arc::new(resolver));
         self
@@ -175,9 +177,12 @@ impl Builder {
             }
         };
         let events = Arc::new(Emitter::new());
-        let resolver: Arc<dyn Resolve> = match resolver {
-            Some(resolver) => Arc::new(GuardedResolver { resolver, events: events.clone() }),
-            None => default_resolver(&config)?,
+        let resolvers = match resolver {
+            Some(resolver) => {
+                let guarded: Arc<dyn Resolve> = Arc::new(GuardedResolver { resolver, events: events.clone() });
+                Arc::from([guarded])
+            }
+            None => resolvers(&config)?,
         };
         let limits = *config.limits();
         let source = Source::new(&config, credentials, events.clone());
@@ -205,11 +210,11 @@ impl Builder {
             counters: Counters::default(),
             probe_handshakes: Semaphore::new(limits.handshakes),
             metrics: PoolMetrics::new(&config),
-            resolved: Mutex::default(),
+            resolved: Mutex::new(Resolved::new(resolvers.len())),
             connection_limit: ConnectionLimit::new(limits.max_connections),
             requested_targets: AtomicU32::new(config.target().bit()),
             inbox,
-            lookup_wanted: Notify::new(),
+            lookup_wanted: resolvers.iter().map(|_| Notify::new()).collect(),
             lookups: FrequentLookups::default(),
             connection_closed: Notify::new(),
         });
@@ -220,7 +225,7 @@ impl Builder {
             // The observer's task ends when the event channel is closed.
             drop(spawn_on(&runtime, observer::run(observer, events.subscribe(), events.clone())));
         }
-        let inner = Arc::new(Inner::new(config, shared.clone(), chooser, resolver.clone(), View::empty()));
+        let inner = Arc::new(Inner::new(config, shared.clone(), chooser, resolvers.clone(), View::empty()));
         let (close, closing) = mpsc::unbounded_channel();
         let directory = Directory::new(inner.clone(), subset);
         let tasks = Tasks {
@@ -230,10 +235,13 @@ impl Builder {
                 let inner = inner.clone();
                 move || opener::run(inner.clone())
             }),
-            refresher: supervise::spawn(&shared, PanicSource::Refresher, {
-                let shared = shared.clone();
-                move || refresher::run(resolver.clone(), shared.clone())
-            }),
+            refreshers: (resolvers.iter().enumerate())
+                .map(|(host, resolver)| {
+                    let (resolver, pool) = (resolver.clone(), shared.clone());
+                    let run = move || refresher::run(host, resolver.clone(), pool.clone());
+                    supervise::spawn(&shared, PanicSource::Refresher, run)
+                })
+                .collect(),
             upkeep: supervise::spawn(&shared, PanicSource::Upkeep, {
                 let inner = inner.clone();
                 move || upkeep::run(inner.clone())
@@ -265,26 +273,4 @@ fn reject_passwords(config: &Config) -> Result<(), ConfigError> {
         }
         None => Ok(()),
     }
-}
-
-/// Returns the resolver that the configuration selects.
-fn default_resolver(config: &Config) -> Result<Arc<dyn Resolve>, ConfigError> {
-    Ok(match config.host() {
-        Host::Address(address) => Arc::new(Fixed::new([Endpoint::new((*address, config.port()).into())])),
-        Host::Service(name) => {
-            let mut options = DnsOptions::new(name.clone(), config.port());
-            options.nameservers = config.nameservers().to_vec();
-            options.timeout = config.limits().dns_timeout;
-            options.hedge = config.limits().dns_hedge;
-            match config.discovery() {
-                Discovery::Srv { port_name } => options.srv_port_name = Some(port_name.clone()),
-                Discovery::Dns if *config.ssl().verified_name() == VerifiedName::Pod => {
-                    let expected = "`service` or a name, because only `discovery=srv` provides the names of the Pods";
-                    return Err(ConfigError::new("ssl_verify_name", expected).got("pod"));
-                }
-                Discovery::Dns => {}
-            }
-            Arc::new(Dns::new(options)?)
-        }
-    })
 }

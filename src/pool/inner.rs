@@ -18,7 +18,8 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) shared: Arc<Shared>,
     pub(crate) chooser: Chooser,
-    pub(crate) resolver: Arc<dyn Resolve>,
+    /// One for each configured host.
+    resolvers: Arc<[Arc<dyn Resolve>]>,
     pub(crate) published: Published<View>,
     /// True once the pool has ended. No further views are published.
     ended: Mutex<bool>,
@@ -30,11 +31,22 @@ impl Inner {
         config: Config,
         shared: Arc<Shared>,
         chooser: Chooser,
-        resolver: Arc<dyn Resolve>,
+        resolvers: Arc<[Arc<dyn Resolve>]>,
         view: View,
     ) -> Self {
         let (published, ended, exporter) = (Published::new(view), Mutex::new(false), Mutex::default());
-        Self { config, shared, chooser, resolver, published, ended, exporter }
+        Self { config, shared, chooser, resolvers, published, ended, exporter }
+    }
+
+    /// Returns the number of configured hosts, each of which has its own lookups.
+    pub(crate) fn hosts(&self) -> usize {
+        self.resolvers.len()
+    }
+
+    /// Returns a description of the sources of the Pods.
+    pub(crate) fn source(&self) -> String {
+        let sources: Vec<_> = self.resolvers.iter().map(|resolver| resolver.source()).collect();
+        sources.join("; ")
     }
 
     /// Publishes a view of the Pods, and hands idle connections to waiters that the Pods of this view can serve.

@@ -15,6 +15,7 @@ mod inner;
 mod opener;
 mod owner;
 mod pod;
+mod resolvers;
 mod status;
 mod supervise;
 #[cfg(all(test, not(podpool_loom)))]

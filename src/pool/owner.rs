@@ -24,7 +24,8 @@ pub(crate) struct Tasks {
     pub(crate) alarms: AbortHandle,
     pub(crate) directory: AbortHandle,
     pub(crate) opener: AbortHandle,
-    pub(crate) refresher: AbortHandle,
+    /// One for each configured host.
+    pub(crate) refreshers: Vec<AbortHandle>,
     pub(crate) upkeep: AbortHandle,
 }
 
@@ -38,8 +39,8 @@ impl Owner {
     pub(crate) async fn close(&self) -> usize {
         // The directory task keeps running to drain the Pods. The alarms task keeps running because callers may still
         // wait for alarms.
-        let Tasks { alarms: _, directory: _, opener, refresher, upkeep } = &self.tasks;
-        [opener, refresher, upkeep].into_iter().for_each(AbortHandle::abort);
+        let Tasks { alarms: _, directory: _, opener, refreshers, upkeep } = &self.tasks;
+        [opener, upkeep].into_iter().chain(refreshers).for_each(AbortHandle::abort);
         let (request, response) = oneshot::channel();
         drop(self.close.send(request)); // if the directory has ended, the response below fails
         response.await.unwrap_or(0)
@@ -48,8 +49,8 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        let Tasks { alarms, directory, opener, refresher, upkeep } = &self.tasks;
-        [alarms, directory, opener, refresher, upkeep].into_iter().for_each(AbortHandle::abort);
+        let Tasks { alarms, directory, opener, refreshers, upkeep } = &self.tasks;
+        [alarms, directory, opener, upkeep].into_iter().chain(refreshers).for_each(AbortHandle::abort);
         let view = self.inner.published.load();
         self.inner.end(View { closed: true, ..View::empty() });
         view.pods().for_each(|(pod, _)| pod.connections.clear());

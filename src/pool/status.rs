@@ -100,15 +100,15 @@ impl EndpointStatus {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ResolveStatus {
-    /// The Service name that is looked up, and the name servers that are queried.
+    /// The names that are looked up, and the name servers that are queried.
     pub source: String,
-    /// Time since the last successful lookup.
+    /// Time since the last successful lookup. With several hosts, the longest of their times.
     pub age: Option<Duration>,
-    /// True if the last lookup succeeded.
+    /// True if the last lookup of each host succeeded.
     pub ok: bool,
-    /// Failed lookups since the last success.
+    /// Failed lookups since the last success. With several hosts, the maximum.
     pub failures: u64,
-    /// Error of the last lookup, if it failed.
+    /// Errors of the hosts whose last lookup failed.
     pub error: Option<String>,
 }
 
@@ -184,11 +184,11 @@ impl Inner {
         endpoints.sort_unstable_by(|one, other| one.endpoint.cmp(&other.endpoint));
         let resolved = lock(&shared.resolved).clone();
         let resolve = ResolveStatus {
-            source: self.resolver.source(),
-            age: resolved.at.map(|at| at.elapsed()),
-            ok: resolved.at.is_some() && resolved.failures == 0,
-            failures: resolved.failures,
-            error: resolved.error.as_deref().map(str::to_owned),
+            source: self.source(),
+            age: resolved.at().map(|at| at.elapsed()),
+            ok: resolved.is_ok(),
+            failures: resolved.failures(),
+            error: resolved.error(),
         };
         let counters = &shared.counters;
         let counters = CounterStatus {

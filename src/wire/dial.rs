@@ -5,7 +5,7 @@
 //! text or vice versa. If the server rejects credentials that can change, the dial re-reads the credentials and retries
 //! once if they differ.
 
-use std::{fmt, future::Future, net::SocketAddr, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
 use tokio::{task::AbortHandle, time::timeout_at};
 use tokio_postgres::{
@@ -17,6 +17,7 @@ pub(crate) use super::dial_error::DialError;
 use super::{
     auth::Gate,
     classify::Class,
+    connect::connect_any,
     connection_observer::ConnectionObserver,
     credentials::{Login, Source},
     driver::Driver,
@@ -31,7 +32,7 @@ use crate::{
     endpoint::{Endpoint, Role},
     error::{BoxError, ConfigError, Phase},
     event::Emitter,
-    system::{SocketOptions, TcpStream, connect, spawn},
+    system::{SocketOptions, TcpStream, spawn},
     time::{Duration, Instant},
 };
 
@@ -73,6 +74,8 @@ struct Request<'a> {
 /// An open, authenticated connection, whose driver is running.
 #[derive(Debug)]
 pub(crate) struct Dialled {
+    /// The Pod, with only the address that is connected.
+    pub(crate) endpoint: Endpoint,
     /// The record of the connection, declared before `client` so that it is dropped first: the connection must be
     /// marked as released before the driver detects that the client is gone.
     pub(crate) record: RecordOwner,
@@ -185,7 +188,7 @@ impl Dialer {
     /// Gets the credentials, and fails at the deadline. `rejected` is true if the server has just rejected the
     /// credentials from the previous call.
     async fn login(&self, request: &Request<'_>, rejected: bool) -> Result<Login, DialError> {
-        let login = self.source.login(request.endpoint.address(), rejected);
+        let login = self.source.login(request.endpoint, rejected);
         let cause: BoxError = match timeout_at(request.deadline, login).await {
             Ok(Ok(login)) => return Ok(login),
             Ok(Err(error)) => error.into(),
@@ -225,24 +228,24 @@ impl Dialer {
         if let Some(open) = self.simulated.get() {
             let name = request.for_probe.then_some(self.probe_name.as_str());
             let stream = Box::new(open(endpoint));
-            let start = self.start(stream, login, name, record.clone(), request.observer.clone());
+            let start = self.start(endpoint, stream, login, name, record.clone(), request.observer.clone());
             return self.stage(Phase::Startup, request, &record, start).await;
         }
-        let socket = self.stage(Phase::Tcp, request, &record, self.tcp(endpoint.address())).await?;
+        let (socket, connected) = self.stage(Phase::Tcp, request, &record, self.tcp(endpoint)).await?;
         let secure = async {
             let secured = self.tls.secure(socket, endpoint, encryption, || record.count_read()).await;
             secured.map_err(DialError::from)
         };
         let (stream, encrypted) = self.stage(Phase::Tls, request, &record, secure).await?;
         let name = request.for_probe.then_some(self.probe_name.as_str());
-        let start = self.start(stream, login, name, record.clone(), request.observer.clone());
+        let start = self.start(&connected, stream, login, name, record.clone(), request.observer.clone());
         let dialled = self.stage(Phase::Startup, request, &record, start).await.map_err(|mut error| {
             // `pg_hba.conf` may have an entry that matches this connection only in the other TLS mode. `open` retries
             // only if `sslmode` permits that mode.
             error.try_other_tls_mode |= error.has_no_hba_entry() && (encrypted || encryption == Encryption::Plain);
             // With TLS, the server may be verified.
             error.try_other_tls_mode |= error.has_refused_request() && encryption == Encryption::Plain;
-            error.with_login_details(&self.source, login, endpoint.address().port())
+            error.with_login_details(&self.source, login, endpoint)
         })?;
         tracing::debug!(%endpoint, security = %dialled.security, "logged in");
         Ok(dialled)
@@ -262,8 +265,10 @@ impl Dialer {
         })
     }
 
-    async fn tcp(&self, address: SocketAddr) -> Result<TcpStream, DialError> {
-        let connected = connect(address, &self.socket).await;
+    /// Connects to the Pod. Returns the socket, and the Pod with only the address that is connected.
+    async fn tcp(&self, endpoint: &Endpoint) -> Result<(TcpStream, Endpoint), DialError> {
+        let connected = connect_any(endpoint, &self.socket).await;
+        let connected = connected.map(|(socket, address)| (socket, endpoint.only_at(address)));
         connected.map_err(|error| DialError::new(Phase::Tcp, Class::NotReady, error.into()))
     }
 
@@ -271,6 +276,7 @@ impl Dialer {
     /// `application_name`.
     pub(super) async fn start(
         &self,
+        endpoint: &Endpoint,
         stream: Box<dyn Io>,
         login: &Login,
         name: Option<&str>,
@@ -303,7 +309,8 @@ impl Dialer {
         };
         let security = LoginSecurity::new(*authentication, session);
         let driver = spawn(Driver::new(connection, record.clone(), observer)).abort_handle();
-        let dialled = Dialled { record: RecordOwner::new(record), client, driver, security };
+        let endpoint = endpoint.clone();
+        let dialled = Dialled { endpoint, record: RecordOwner::new(record), client, driver, security };
         if dialled.record.role() == Role::Unknown {
             dialled.query_role().await.map_err(DialError::startup)?;
         }

@@ -15,7 +15,10 @@ use super::{
     message_limits::Violation,
     tls::{self, TlsFailure},
 };
-use crate::error::{BoxError, Chain, Phase, TlsError, TlsReason};
+use crate::{
+    endpoint::Endpoint,
+    error::{BoxError, Chain, Phase, TlsError, TlsReason},
+};
 
 /// The error of a failed dial.
 #[derive(Debug)]
@@ -120,14 +123,14 @@ impl DialError {
 
     /// Adds details that the text of the tokio-postgres error lacks: the SQLSTATE, the source of a rejected password,
     /// and the places that were searched for a missing password.
-    pub(super) fn with_login_details(mut self, source: &Source, login: &Login, port: u16) -> Self {
+    pub(super) fn with_login_details(mut self, source: &Source, login: &Login, endpoint: &Endpoint) -> Self {
         let Some(error) = self.cause.downcast_ref::<tokio_postgres::Error>() else { return self };
         if let Some(code) = error.code() {
             let origin = source.origin().filter(|_| self.login_rejected);
             let used = origin.map(|origin| format!(" (used {origin})")).unwrap_or_default();
             self.cause = Box::new(Rejected { text: format!("SQLSTATE {}{used}", code.code()), source: self.cause });
         } else if login.password.is_none() && error.source().is_some_and(|cause| cause.to_string() == MISSING) {
-            let missing: CredentialsError = source.missing_password(port);
+            let missing: CredentialsError = source.missing_password(endpoint);
             self.class = Class::Access;
             self.cause = missing.into();
         }

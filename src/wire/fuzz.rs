@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     config::{Config, Security},
+    endpoint::Endpoint,
     error::Phase,
     event::Emitter,
 };
@@ -225,8 +226,9 @@ pub fn dial(bytes: &[u8]) {
         let (server, sent) = Server::new(bytes, piece);
         let record = Arc::new(Record::default());
         let login = Login { user: "user".into(), password: Some("password".into()) };
+        let endpoint = Endpoint::new(([127, 0, 0, 1], 5432).into());
         runtime.block_on(async {
-            match dialer.start(Box::new(server), &login, None, record.clone(), no_observer()).await {
+            match dialer.start(&endpoint, Box::new(server), &login, None, record.clone(), no_observer()).await {
                 Ok(dialled) => drop(
                     server_facts::probe(
                         server_facts::Session { client: &dialled.client, record: &dialled.record, pooled: false },

@@ -20,6 +20,7 @@ mod backend;
 pub(crate) mod bench;
 mod cancel;
 pub(crate) mod classify;
+mod connect;
 pub(crate) mod connection_observer;
 pub(crate) mod credentials;
 pub(crate) mod dial;

@@ -8,6 +8,7 @@ pub mod load;
 pub mod paced;
 pub mod pooler;
 pub mod programs;
+pub mod relay;
 pub mod trials;
 
 use std::time::{Duration, Instant};

@@ -49,6 +49,7 @@ fn value(name: &str) -> &'static str {
         "channel_binding" => "prefer",
         "connect_timeout" | "keepalives_count" | "keepalives_idle" | "keepalives_interval" => "3",
         "host" => "db.svc",
+        "hostaddr" => "10.0.0.1",
         "port" | "tcp_user_timeout" => "5433",
         "require_auth" => "scram-sha-256",
         "ssl_max_protocol_version" | "ssl_min_protocol_version" => "TLSv1.3",

@@ -160,7 +160,7 @@ fn add_glue(answer: &mut Answer, message: &Message, loopback: bool) {
 }
 
 /// Returns the address in canonical form (`::ffff:10.0.0.1` becomes 10.0.0.1) if a Pod can have it.
-fn usable(address: IpAddr, loopback: bool) -> Option<IpAddr> {
+pub(super) fn usable(address: IpAddr, loopback: bool) -> Option<IpAddr> {
     let address = address.to_canonical();
     let unusable = match address {
         IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_broadcast(),

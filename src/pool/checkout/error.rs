@@ -45,11 +45,9 @@ pub(crate) fn fails_early(view: &View, shared: &Shared, now: Instant) -> bool {
 pub(crate) fn cannot_succeed(view: &View, target: Target, shared: &Shared) -> Error {
     if view.health.is_empty() {
         let resolved = lock(&shared.resolved);
-        return match &resolved.error {
-            Some(error) => {
-                Error::new(Kind::Dns, "the Service name could not be resolved").with_source(error.to_string())
-            }
-            None if resolved.at.is_none() => Error::new(Kind::Dns, "the Service name has not been resolved yet"),
+        return match resolved.error() {
+            Some(error) => Error::new(Kind::Dns, "the Service name could not be resolved").with_source(error),
+            None if resolved.at().is_none() => Error::new(Kind::Dns, "the Service name has not been resolved yet"),
             None => Error::new(Kind::NoEndpoints, "there is no Pod behind the Service name"),
         };
     }

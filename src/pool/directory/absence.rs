@@ -61,13 +61,13 @@ impl Directory {
     fn judge_lookups(&mut self, missing: u32, now: Instant) {
         let is_lost = |member: &&Member| {
             let ejected = member.health.state() == State::Ejected;
-            ejected || member.absent.is_some() || self.confirm.is_missing(&member.pod.endpoint)
+            ejected || member.absent.is_some() || self.hosts.is_missing(&member.pod.endpoint)
         };
         let lost = self.members.all().iter().filter(is_lost).map(|member| member.pod.serial).collect();
         let shared = &self.inner.shared;
         if self.losses.update(missing, lost) {
             shared.lookups.begin(now);
-            shared.lookup_wanted.notify_one();
+            shared.look_up_now();
         } else if self.losses.is_empty() {
             shared.lookups.end();
         }

@@ -231,7 +231,7 @@ impl Directory {
                 }
                 pod.purge();
                 pod.probe_wanted.notify_one();
-                self.inner.shared.lookup_wanted.notify_one();
+                self.inner.shared.look_up_now();
                 if self.find(serial).is_some_and(|member| member.role == Role::Primary) {
                     self.retry_full();
                 }

@@ -12,40 +12,49 @@ use crate::{
     error::Chain,
     event::Event,
     health::state::HealthEvent,
-    pool::pod::{Pod, resolved::Resolved},
+    pool::pod::Pod,
     sync::lock,
     time::Instant,
 };
 
 impl Directory {
-    /// Handles a lookup result. If another lookup must confirm the result, returns the time of that lookup.
-    pub(super) fn on_resolved(&mut self, result: Result<Resolution, ResolveError>, now: Instant) -> Option<Instant> {
+    /// Handles a lookup result of the configured host with this index. If another lookup must confirm the result,
+    /// returns the time of that lookup.
+    pub(super) fn on_resolved(
+        &mut self,
+        host: usize,
+        result: Result<Resolution, ResolveError>,
+        now: Instant,
+    ) -> Option<Instant> {
         if let Ok(resolution) = &result
+            && self.hosts.is_single()
             && !resolution.endpoints.is_empty()
             && self.is_known(&resolution.endpoints)
         {
-            self.resolve_succeeded(now);
-            self.confirm.unchanged();
+            self.resolve_succeeded(host, now);
+            self.hosts.confirm(host).unchanged();
             self.set_absent(&resolution.endpoints, &[], now);
             return None;
         }
         let known = self.known();
+        let own = self.hosts.known(host, &known);
         let (decision, named) = match result {
             Ok(Resolution { endpoints, valid_until, .. }) => {
-                self.resolve_succeeded(now);
-                (self.confirm.answer(now, &known, &endpoints, valid_until), endpoints)
+                self.resolve_succeeded(host, now);
+                (self.hosts.confirm(host).answer(now, &own, &endpoints, valid_until), endpoints)
             }
             Err(error) if error.is_negative() => {
                 let ttl = error.negative_ttl();
-                self.resolve_failed(error);
-                (self.confirm.negative(now, &known, ttl), Vec::new())
+                self.resolve_failed(host, error);
+                (self.hosts.confirm(host).negative(now, &own, ttl), Vec::new())
             }
             Err(error) => {
-                self.resolve_failed(error);
-                self.confirm.error();
+                self.resolve_failed(host, error);
+                self.hosts.confirm(host).error();
                 return None;
             }
         };
+        let decision = self.hosts.apply(host, &known, decision);
         self.set_known(&decision.set, now);
         self.set_absent(&named, &decision.absent, now);
         decision.recheck_at
@@ -71,24 +80,16 @@ impl Directory {
         }
     }
 
-    fn resolve_succeeded(&mut self, now: Instant) {
-        let before = std::mem::replace(
-            &mut *lock(&self.inner.shared.resolved),
-            Resolved { at: Some(now), failures: 0, error: None },
-        );
-        if before.failures > 0 {
+    fn resolve_succeeded(&mut self, host: usize, now: Instant) {
+        let recovered = lock(&self.inner.shared.resolved).succeeded(host, now);
+        if recovered {
             self.inner.shared.events.emit(Event::ResolveRecovered);
         }
     }
 
-    fn resolve_failed(&mut self, error: ResolveError) {
+    fn resolve_failed(&mut self, host: usize, error: ResolveError) {
         let cause: Arc<str> = Chain(&error).to_string().into();
-        let failures = {
-            let mut resolved = lock(&self.inner.shared.resolved);
-            resolved.failures += 1;
-            resolved.error = Some(cause.clone());
-            resolved.failures
-        };
+        let failures = lock(&self.inner.shared.resolved).failed(host, cause.clone());
         if failures == 1 {
             self.inner.shared.events.emit(Event::ResolveFailed { cause });
         } else {

@@ -1,10 +1,11 @@
 //! The directory: the task that decides which Pods exist, which of them serve callers, and in which role.
 //!
-//! The directory receives [`Message`]s from the refresher (lookups), the probers and the connections. It updates its
+//! The directory receives [`Message`]s from the refreshers (lookups), the probers and the connections. It updates its
 //! members (the Pods in use) and publishes a new [`View`] of them after each change. No other task changes this state,
 //! so no locks are needed.
 //!
 //! - [`membership`] adds and removes Pods after lookups.
+//! - [`hosts`] holds the Pods of each configured host.
 //! - [`absence`] decides about Pods that are absent from DNS; [`absent`] holds the absence of one of them.
 //! - [`alternative`] finds the alternative addresses of dual-stack Pods.
 //! - [`subset`] chooses the Pods that this client uses, and divides `max_connections` among them.
@@ -21,6 +22,7 @@ mod alternative;
 mod close;
 mod drain;
 mod health;
+mod hosts;
 pub(crate) mod member;
 pub(crate) mod members;
 mod membership;
@@ -39,7 +41,7 @@ use tokio::{
 };
 
 pub(crate) use self::subset::Subset;
-use self::{drain::Drain, member::Member, members::Members, roles::READINGS};
+use self::{drain::Drain, hosts::Hosts, member::Member, members::Members, roles::READINGS};
 use super::{
     inner::Inner,
     pod::{
@@ -49,7 +51,7 @@ use super::{
     },
 };
 use crate::{
-    discovery::{Confirm, Losses},
+    discovery::Losses,
     endpoint::Endpoint,
     event::Event,
     health::{fencing::Timelines, lag::Reading},
@@ -88,7 +90,7 @@ pub(crate) struct Directory {
     reconsider: bool,
     unused: Arc<[Endpoint]>,
     drain: Drain,
-    confirm: Confirm,
+    hosts: Hosts,
     /// Bit set of the targets that callers have requested.
     requested_targets: u32,
     /// The missing Pods and targets for which the Service name is looked up frequently.
@@ -122,7 +124,7 @@ impl Directory {
             reconsider: false,
             unused: Arc::from([]),
             drain: Drain::default(),
-            confirm: Confirm::new(limits.absent_pods),
+            hosts: Hosts::new(inner.hosts(), limits.absent_pods),
             requested_targets,
             losses: Losses::default(),
             review_absences: true,
@@ -201,8 +203,8 @@ impl Directory {
 
     fn handle(&mut self, message: Message, now: Instant) {
         match message {
-            Message::Resolved { result, next_lookup } => {
-                let at = self.on_resolved(result, now);
+            Message::Resolved { host, result, next_lookup } => {
+                let at = self.on_resolved(host, result, now);
                 let _ = next_lookup.send(at); // fails only if the refresher has ended
             }
             Message::Probed { pod, outcome } => self.on_probed(pod, outcome, now),
@@ -213,7 +215,7 @@ impl Directory {
             Message::DialFailed { pod, class: Class::NotReady } => {
                 self.probe_now(pod);
                 self.test_now(pod);
-                self.inner.shared.lookup_wanted.notify_one();
+                self.inner.shared.look_up_now();
             }
             Message::DialFailed { pod, class: Class::Full } => self.on_full(pod, now),
             Message::DialFailed { .. } => {}

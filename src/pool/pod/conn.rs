@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 
 use super::{Pod, counters::Label, deposit::Deposit, metrics::UseTimer, shared::count};
 use crate::{
+    endpoint::Endpoint,
     pool::hook::HookClient,
     sync::{AtomicU64, Ordering},
     system::spawn,
@@ -29,6 +30,8 @@ pub(crate) struct Conn {
     driver: AbortHandle,
     /// The dialer for cancel requests. Stored here because the connection can outlive its pool.
     dialer: Arc<Dialer>,
+    /// The Pod, with only the address that is connected.
+    endpoint: Endpoint,
     encrypted: bool,
     /// End of the connection's lifetime, in milliseconds of the pool's clock.
     expires_at: u64,
@@ -67,7 +70,7 @@ impl Conn {
         generation: u64,
         expires_at: u64,
     ) -> Box<Self> {
-        let Dialled { client, record, driver, security } = dialled;
+        let Dialled { endpoint, client, record, driver, security } = dialled;
         let idle_since = permit.shared().clock.now();
         // The wrapper aborts its task when it is dropped, but the driver must still send Terminate. The wrapper
         // therefore gets a dummy task, and the driver's own task ends after it has sent Terminate.
@@ -79,6 +82,7 @@ impl Conn {
             wrapper,
             driver,
             dialer,
+            endpoint,
             encrypted: security.is_encrypted(),
             expires_at,
             generation,
@@ -125,7 +129,7 @@ impl Conn {
         let shared = pod.shared();
         CancelToken::new(
             self.wrapper.cancel_token(),
-            pod.endpoint.clone(),
+            self.endpoint.clone(),
             self.encrypted,
             self.dialer.clone(),
             shared.runtime.clone(),

@@ -13,9 +13,14 @@ use crate::{
 /// A message to the directory. `pod` is the Pod's serial number.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// A lookup of the Service name has finished. If the next lookup must run before the TTL of the response has
+    /// A lookup of a configured host has finished. If the next lookup must run before the TTL of the response has
     /// passed, the directory replies with the time of the next lookup.
-    Resolved { result: Result<Resolution, ResolveError>, next_lookup: oneshot::Sender<Option<Instant>> },
+    Resolved {
+        /// The index of the host.
+        host: usize,
+        result: Result<Resolution, ResolveError>,
+        next_lookup: oneshot::Sender<Option<Instant>>,
+    },
     /// A probe has finished.
     Probed { pod: u64, outcome: Probed },
     /// A connection of this generation has received evidence of the Pod's role or health. The generation increases each

@@ -15,7 +15,7 @@ use super::{
     view::{PodHealth, View},
 };
 use crate::{
-    config::{Config, Host, Target},
+    config::{Config, Host, HostEntry, Target},
     endpoint::Role,
     error::{Error, Phase},
     metrics::{self as names, MetricKind, POD_LABELS, POOL_LABELS},
@@ -39,10 +39,11 @@ pub(crate) struct PoolMetrics {
 impl PoolMetrics {
     /// Describes every metric to the installed recorder.
     pub(crate) fn new(config: &Config) -> Self {
-        let host = match config.host() {
-            Host::Address(address) => address.to_string(),
-            Host::Service(name) => name.as_str().to_owned(),
+        let name = |entry: &HostEntry| match entry.host() {
+            Host::Address(address) => format!("{address}:{}", entry.port()),
+            Host::Service(name) => format!("{}:{}", name.as_str(), entry.port()),
         };
+        let hosts: Vec<_> = config.hosts().iter().map(name).collect();
         for metric in names::ALL {
             // A panic of the application's metrics recorder must not make `build` fail.
             let _ = catch(|| match metric.kind {
@@ -51,7 +52,7 @@ impl PoolMetrics {
                 MetricKind::Histogram => describe_histogram!(metric.name, metric.help),
             });
         }
-        let name = format!("{host}:{}/{}", config.port(), config.dbname());
+        let name = format!("{}/{}", hosts.join(","), config.dbname());
         Self { name: SharedString::from_shared(name.into()), exported: Mutex::default() }
     }
 
@@ -151,7 +152,7 @@ impl Exporter {
         counter!(names::CHECKOUTS, pool()).increment(checkouts);
         gauge!(names::CONNECTION_PENDING_REQUESTS, pool()).set(shared.waiters.count(Target::ALL_BITS) as f64);
         shared.metrics.counters(shared);
-        if let Some(at) = lock(&shared.resolved).at {
+        if let Some(at) = lock(&shared.resolved).at() {
             gauge!(names::RESOLVE_AGE_SECONDS, pool()).set(at.elapsed());
         }
     }

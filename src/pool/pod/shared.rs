@@ -64,8 +64,8 @@ pub(crate) struct Shared {
     pub(crate) requested_targets: AtomicU32,
     /// The sending half of the directory's channel of messages.
     pub(crate) inbox: mpsc::UnboundedSender<Message>,
-    /// Makes the refresher task look up the Service name before its scheduled time, because a Pod has failed.
-    pub(crate) lookup_wanted: Notify,
+    /// Makes the refresher tasks look up their hosts before the scheduled time. One for each configured host.
+    pub(crate) lookup_wanted: Box<[Notify]>,
     /// The period of frequent lookups, while a Pod or a requested role is missing.
     pub(crate) lookups: FrequentLookups,
     /// Notified each time a connection has been closed.
@@ -94,6 +94,11 @@ impl Shared {
     /// Returns the maximum duration of a call of a hook.
     pub(crate) fn hook_timeout(&self) -> Duration {
         self.hooks.timeout.unwrap_or(self.limits.connect_timeout)
+    }
+
+    /// Makes all configured hosts be looked up now, because a Pod has failed or is missing.
+    pub(crate) fn look_up_now(&self) {
+        self.lookup_wanted.iter().for_each(Notify::notify_one);
     }
 
     /// Returns true if this client was late since `began`, so that a timeout that has just fired proves nothing.

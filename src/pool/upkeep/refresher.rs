@@ -1,4 +1,5 @@
-//! The refresher: the task that looks up the Service name periodically and sends each result to the directory.
+//! The refresher: the task that looks up a configured host periodically and sends each result to the directory. Each
+//! host has its own refresher.
 
 use std::{future::ready, sync::Arc};
 
@@ -34,8 +35,9 @@ async fn discard_notification(wanted: &Notify) {
     }
 }
 
-/// Runs the refresher until its task is aborted.
-pub(crate) async fn run(resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
+/// Runs the refresher of the host with this index until its task is aborted.
+pub(crate) async fn run(host: usize, resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
+    let wanted = &shared.lookup_wanted[host];
     let mut schedule = Schedule::new(shared.limits.refresh_min, shared.limits.refresh_max);
     loop {
         let span = tracing::debug_span!(target: TARGET, RESOLVE, "db.system.name" = SYSTEM, source = resolver.source());
@@ -55,11 +57,11 @@ pub(crate) async fn run(resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
             }
         };
         let (next_lookup, reply) = oneshot::channel();
-        shared.send(Message::Resolved { result, next_lookup });
+        shared.send(Message::Resolved { host, result, next_lookup });
         if let Ok(Some(earlier)) = reply.await {
             next = next.min(earlier);
         }
-        discard_notification(&shared.lookup_wanted).await;
+        discard_notification(wanted).await;
         let mut frequent = schedule.frequent(now, shared.lookups.since().unwrap_or(now), &mut random::rng());
         loop {
             select! {
@@ -68,7 +70,7 @@ pub(crate) async fn run(resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
                     Some(_) => break,
                     None => frequent = next,
                 },
-                () = shared.lookup_wanted.notified() => next = next.min(schedule.early(Instant::now())),
+                () = wanted.notified() => next = next.min(schedule.early(Instant::now())),
             }
         }
     }

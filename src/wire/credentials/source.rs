@@ -2,7 +2,6 @@
 
 use std::{
     fmt, io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,6 +9,7 @@ use std::{
 use super::{CredentialsError, CredentialsRequest, ProvideCredentials, file, provider::request_credentials};
 use crate::{
     config::{Config, Host, Secret, pgpass},
+    endpoint::Endpoint,
     event::{Emitter, Event},
     sync::{Mutex, lock},
     system::spawn_blocking,
@@ -19,7 +19,8 @@ use crate::{
 /// The source of the credentials for all connections of a pool.
 pub(crate) struct Source {
     origin: Origin,
-    host: String,
+    /// The name of each configured host.
+    hosts: Box<[String]>,
     user: String,
     dbname: String,
     events: Arc<Emitter>,
@@ -65,12 +66,18 @@ impl Source {
             (None, None, None, None) => Origin::None,
         };
         // An IPv6 address has no brackets, because entries in libpq's password file have none either.
-        let host = match config.host() {
+        let name = |host: &Host| match host {
             Host::Address(address) => address.to_string(),
             Host::Service(name) => name.to_string(),
         };
+        let hosts = config.hosts().iter().map(|entry| name(entry.host())).collect();
         let (user, dbname) = (config.user().to_owned(), config.dbname().to_owned());
-        Self { origin, host, user, dbname, events, ignored: Mutex::default() }
+        Self { origin, hosts, user, dbname, events, ignored: Mutex::default() }
+    }
+
+    /// Returns the name of the configured host that returned this endpoint.
+    fn host(&self, endpoint: &Endpoint) -> &str {
+        self.hosts.get(endpoint.host_entry()).or(self.hosts.first()).map_or("", String::as_str)
     }
 
     /// Returns true if a second call of [`login`](Self::login) may return different credentials.
@@ -82,15 +89,16 @@ impl Source {
     /// from the previous call.
     ///
     /// Cancel-safe.
-    pub(crate) async fn login(&self, address: SocketAddr, refused: bool) -> Result<Login, CredentialsError> {
+    pub(crate) async fn login(&self, endpoint: &Endpoint, refused: bool) -> Result<Login, CredentialsError> {
         let mut user = self.user.clone();
         let password = match &self.origin {
             Origin::None => None,
             Origin::Fixed(password) => Some(password.clone()),
             Origin::File(path) => Some(read_password_file(path).await?),
-            Origin::Passfile(path) => self.find_in_passfile(path, address.port()).await?,
+            Origin::Passfile(path) => self.find_in_passfile(path, endpoint).await?,
             Origin::Provider(provider) => {
-                let (host, dbname) = (self.host.clone(), self.dbname.clone());
+                let (host, dbname) = (self.host(endpoint).to_owned(), self.dbname.clone());
+                let address = endpoint.address();
                 let request = CredentialsRequest { host, address, user: user.clone(), dbname, refused };
                 let (replacement, password) = request_credentials(&**provider, request).await.inspect_err(|error| {
                     if matches!(error, CredentialsError::Panicked) {
@@ -114,12 +122,13 @@ impl Source {
     }
 
     /// Returns the error for a connection to a server that requires a password, when no password was found.
-    pub(crate) fn missing_password(&self, port: u16) -> CredentialsError {
+    pub(crate) fn missing_password(&self, endpoint: &Endpoint) -> CredentialsError {
         let searched = match &self.origin {
             Origin::Passfile(path) => match &*lock(&self.ignored) {
                 Some(cause) => format!("`{}` was ignored: {cause}", path.display()),
                 None => {
-                    format!("`{}` has no entry for {}:{port}:{}:{}", path.display(), self.host, self.dbname, self.user)
+                    let (host, port) = (self.host(endpoint), endpoint.address().port());
+                    format!("`{}` has no entry for {host}:{port}:{}:{}", path.display(), self.dbname, self.user)
                 }
             },
             _ => "none of `password`, `password_file` and `passfile` is set".to_owned(),
@@ -128,7 +137,7 @@ impl Source {
     }
 
     /// Searches libpq's password file for the entry of this connection. An unusable file is ignored, as in libpq.
-    async fn find_in_passfile(&self, path: &Path, port: u16) -> Result<Option<Secret>, CredentialsError> {
+    async fn find_in_passfile(&self, path: &Path, endpoint: &Endpoint) -> Result<Option<Secret>, CredentialsError> {
         let file = match blocking(path, file::read_passfile).await {
             Ok(file) => {
                 *lock(&self.ignored) = None;
@@ -139,7 +148,8 @@ impl Source {
                 return Ok(None);
             }
         };
-        let key = pgpass::Key { host: &self.host, port, dbname: &self.dbname, user: &self.user };
+        let port = endpoint.address().port();
+        let key = pgpass::Key { host: self.host(endpoint), port, dbname: &self.dbname, user: &self.user };
         pgpass::find(&file, key).map_err(|_| CredentialsError::Passfile { path: path.to_owned() })
     }
 
@@ -173,7 +183,7 @@ async fn blocking<T: Send + 'static>(path: &Path, read: fn(&Path) -> io::Result<
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source").field("host", &self.host).field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Source").field("hosts", &self.hosts).field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -186,8 +196,8 @@ mod tests {
         Source::new(&config, None, Arc::new(Emitter::new()))
     }
 
-    fn address() -> SocketAddr {
-        "10.0.0.1:5433".parse().unwrap()
+    fn pod() -> Endpoint {
+        Endpoint::new("10.0.0.1:5433".parse().unwrap())
     }
 
     #[tokio::test]
@@ -210,8 +220,16 @@ mod tests {
             (format!("host=other.svc dbname=shop user=app passfile={passfile}"), None),
             (format!("host=db.svc passfile={}", path("none")), None),
         ] {
-            let login = source(&text).login(address(), false).await.unwrap();
+            let login = source(&text).login(&pod(), false).await.unwrap();
             assert_eq!(login.password.as_ref().map(Secret::expose), expected, "{text}");
+        }
+        // Each entry of a list of hosts is searched by its own name.
+        let source =
+            source(&format!("host=other.svc,db.svc,[fd00::1] dbname=shop user=app passfile={}", pgpass.display()));
+        for (entry, expected) in [None, Some("a Service's"), Some("an address's")].into_iter().enumerate() {
+            let endpoint = pod().with_host_entry(entry as u16);
+            let login = source.login(&endpoint, false).await.unwrap();
+            assert_eq!(login.password.as_ref().map(Secret::expose), expected, "entry {entry}");
         }
     }
 
@@ -222,7 +240,7 @@ mod tests {
         let mut before: Option<Login> = None;
         for password in ["one", "two"] {
             std::fs::write(file.path(), password).unwrap();
-            let login = source.login(address(), false).await.unwrap();
+            let login = source.login(&pod(), false).await.unwrap();
             assert_eq!(login.password.as_ref().unwrap().expose(), password);
             assert!(
                 login.is_same_as(&login)
@@ -231,7 +249,7 @@ mod tests {
         }
         for (content, expected) in [(&b""[..], "empty"), (b"\n", "empty"), (b"a\0b", "zero byte"), (b"\xff", "UTF-8")] {
             std::fs::write(file.path(), content).unwrap();
-            let error = source.login(address(), false).await.unwrap_err();
+            let error = source.login(&pod(), false).await.unwrap_err();
             assert!(
                 matches!(error, CredentialsError::Content { .. }) && error.to_string().contains(expected),
                 "{error}"
@@ -239,7 +257,7 @@ mod tests {
         }
         let path = file.path().to_owned();
         drop(file);
-        let error = source.login(address(), false).await.unwrap_err();
+        let error = source.login(&pod(), false).await.unwrap_err();
         assert!(matches!(&error, CredentialsError::File { path: named, .. } if *named == path), "{error}");
     }
 
@@ -249,9 +267,9 @@ mod tests {
         let source = source(&format!("host=db user=app passfile={}", directory.path().display()));
         let mut events = source.events.subscribe();
         for _ in 0..3 {
-            assert!(source.login(address(), false).await.unwrap().password.is_none());
+            assert!(source.login(&pod(), false).await.unwrap().password.is_none());
         }
-        assert!(source.missing_password(5433).to_string().contains("was ignored: not a regular file"));
+        assert!(source.missing_password(&pod()).to_string().contains("was ignored: not a regular file"));
         source.events.close();
         let mut reported = Vec::new();
         while let Some(event) = events.next().await {
@@ -264,8 +282,8 @@ mod tests {
     async fn missing_password_error_names_the_passfile_and_the_entry() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let source = source(&format!("host=db.svc user=app dbname=shop passfile={}", file.path().display()));
-        assert!(source.login(address(), false).await.unwrap().password.is_none());
-        let missing = source.missing_password(5433).to_string();
+        assert!(source.login(&pod(), false).await.unwrap().password.is_none());
+        let missing = source.missing_password(&pod()).to_string();
         assert!(missing.ends_with("has no entry for db.svc:5433:shop:app"), "{missing}");
     }
 }

@@ -45,12 +45,49 @@ pub(crate) struct Tls {
     plan: Plan,
     /// `sslnegotiation=direct`: the handshake starts without an SSLRequest.
     direct: bool,
-    /// The server name for certificate verification and SNI. If `None`, the name of each Pod is used.
-    name: Option<Box<str>>,
+    names: ServerNames,
     connector: Option<Arc<dyn Connector>>,
     events: Arc<Emitter>,
     #[cfg(feature = "_tls")]
     files: Option<Arc<rustls::Rustls>>,
+}
+
+/// The server names for certificate verification and SNI.
+#[derive(Debug)]
+enum ServerNames {
+    /// The name of each Pod.
+    OfPods,
+    /// One name for all servers.
+    Fixed(Box<str>),
+    /// One name for each configured host.
+    OfHosts(Box<[Box<str>]>),
+}
+
+impl ServerNames {
+    fn new(config: &Config) -> Self {
+        match config.ssl().verified_name() {
+            VerifiedName::Pod => Self::OfPods,
+            VerifiedName::Other(name) => Self::Fixed(name.as_str().into()),
+            VerifiedName::Service => Self::OfHosts(config.hosts().iter().map(|entry| name_of(entry.host())).collect()),
+        }
+    }
+
+    /// Returns the name for the server of this endpoint.
+    fn of<'a>(&'a self, endpoint: &'a Endpoint) -> Option<&'a str> {
+        match self {
+            Self::OfPods => endpoint.host(),
+            Self::Fixed(name) => Some(name),
+            Self::OfHosts(names) => names.get(endpoint.host_entry()).or(names.first()).map(|name| &**name),
+        }
+    }
+}
+
+/// Returns the name of a host in a certificate, which has no trailing dot and no brackets.
+fn name_of(host: &Host) -> Box<str> {
+    match host {
+        Host::Address(address) => address.to_string().into(),
+        Host::Service(name) => name.as_str().into(),
+    }
 }
 
 /// Erases the type of a connector that was passed to the builder.
@@ -73,11 +110,7 @@ impl Tls {
     ) -> Result<Self, ConfigError> {
         let ssl = config.ssl();
         let mode = ssl.mode();
-        let name = match (ssl.verified_name(), config.host()) {
-            (VerifiedName::Pod, _) => None,
-            (VerifiedName::Other(name), _) | (VerifiedName::Service, Host::Service(name)) => Some(name.as_str().into()),
-            (VerifiedName::Service, Host::Address(address)) => Some(address.to_string().into()),
-        };
+        let names = ServerNames::new(config);
         let direct = ssl.negotiation() == SslNegotiation::Direct;
         #[cfg(feature = "_tls")]
         {
@@ -93,7 +126,7 @@ impl Tls {
             Ok(Self {
                 plan: Plan::new(mode, connector.is_some()),
                 direct,
-                name,
+                names,
                 connector,
                 events: events.clone(),
                 files,
@@ -117,7 +150,7 @@ impl Tls {
             Ok(Self {
                 plan: Plan::new(mode, custom.is_some()),
                 direct,
-                name,
+                names,
                 connector: custom,
                 events: events.clone(),
             })
@@ -180,7 +213,7 @@ impl Tls {
 
     /// Returns the server name for certificate verification and SNI.
     fn name<'a>(&'a self, endpoint: &'a Endpoint) -> Result<&'a str, TlsFailure> {
-        self.name.as_deref().or_else(|| endpoint.host()).ok_or_else(|| {
+        self.names.of(endpoint).ok_or_else(|| {
             let message = "`ssl_verify_name=pod` requires the name of the Pod, but discovery does not provide one";
             TlsFailure::permanent(TlsError::new(TlsReason::WrongName, message))
         })
@@ -241,6 +274,6 @@ fn reject_ignored_parameters(config: &Config) -> Result<(), ConfigError> {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("plan", &self.plan).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Tls").field("plan", &self.plan).field("names", &self.names).finish_non_exhaustive()
     }
 }

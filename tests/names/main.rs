@@ -1,0 +1,14 @@
+//! Tests the names of servers as users write them, with real servers: `localhost`, names in the hosts file, single
+//! labels, lists of hosts, and names whose DNS responses contain some of the servers at a time.
+#![cfg(target_os = "linux")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod lists;
+mod local;
+mod new_user;
+
+use std::time::Duration;
+
+/// Maximum time for a pool to reach an expected state.
+const SOON: Duration = Duration::from_secs(20);
