@@ -52,6 +52,7 @@ fn conversation() -> (Vec<u8>, Vec<BackendMessage>) {
         BackendMessage::HotStandby(true),
         BackendMessage::ReadOnly(false),
         BackendMessage::Ready(b'I'),
+        BackendMessage::UndoneSession,
         BackendMessage::Deallocated,
         BackendMessage::Deallocated,
         BackendMessage::Error(*b"25006"),
