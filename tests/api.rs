@@ -42,6 +42,7 @@ fn futures_are_send(pool: &Pool, client: &mut Client, token: &CancelToken, event
     sendable(&token.cancel());
     sendable(&events.next());
     sendable(&client.transaction());
+    sendable(&pool.connect_owned(Target::Primary));
 }
 
 /// Fails to compile if [`Events`] is not a `Stream`.
@@ -68,6 +69,7 @@ async fn client_has_the_driver_methods(mut client: Client) -> Result<(), tokio_p
     client.build_transaction().read_only(true).start().await?.commit().await?;
     fn generic(_: &impl tokio_postgres::GenericClient) {}
     generic(&**client);
+    generic(client.raw_mut());
     // The traits of both crates are sealed, so `Client` cannot implement them. Each has an implementation for the
     // transaction.
     let transaction = client.transaction().await?;

@@ -13,6 +13,7 @@ pub(crate) mod directory;
 pub(crate) mod hook;
 mod inner;
 mod opener;
+mod owned;
 mod owner;
 mod pod;
 mod status;
@@ -27,6 +28,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 pub use builder::Builder;
 pub use checkout::retry::RETRIES;
 pub use hook::{HookClient, HookFuture};
+pub use owned::OwnedConnection;
 pub use pod::client::Client;
 pub use status::{CounterStatus, EndpointStatus, ResolveStatus, Status};
 
