@@ -1,12 +1,12 @@
 //! Events about the set of Pods, in a bounded stream. A slow subscriber loses events but does not slow down the pool.
 
 mod emitter;
+mod stream;
 
 use std::{fmt, path::Path, sync::Arc};
 
-use tokio::sync::broadcast;
-
 pub(crate) use self::emitter::Emitter;
+pub use self::stream::{Events, Lagged};
 use crate::endpoint::{Endpoint, Role};
 
 /// The number of events that are kept for a slow subscriber. A subscriber that falls further behind gets [`Lagged`].
@@ -334,41 +334,6 @@ impl fmt::Display for Event {
             Self::Panicked { source, cause } => write!(f, " {source}: {cause}"),
             Self::PassfileIgnored { path, cause } => write!(f, " {}: {cause}", path.display()),
             _ => Ok(()),
-        }
-    }
-}
-
-/// A subscription to the pool's events. Receives all events that are emitted after its creation.
-#[derive(Debug)]
-pub struct Events(broadcast::Receiver<Event>);
-
-/// The error that a subscriber gets after falling more than [`EVENT_CAPACITY`] events behind.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::exhaustive_structs, reason = "the count is the only information")]
-pub struct Lagged {
-    /// Number of events that were lost.
-    pub lost: u64,
-}
-
-impl fmt::Display for Lagged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} events lost: the subscriber was too slow", self.lost)
-    }
-}
-
-impl std::error::Error for Lagged {}
-
-impl Events {
-    /// Waits for the next event. Returns `None` once the pool has been closed. Cancel-safe.
-    ///
-    /// # Errors
-    ///
-    /// [`Lagged`] if events were lost. The next call returns the oldest event that is still buffered.
-    pub async fn next(&mut self) -> Option<Result<Event, Lagged>> {
-        match self.0.recv().await {
-            Ok(event) => Some(Ok(event)),
-            Err(broadcast::error::RecvError::Lagged(lost)) => Some(Err(Lagged { lost })),
-            Err(broadcast::error::RecvError::Closed) => None,
         }
     }
 }

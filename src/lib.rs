@@ -23,7 +23,8 @@
 //!
 //! - [`Pool`]: a handle that is cheap to clone. [`Pool::get`] checks out a connection to the best Pod, and
 //!   [`Pool::get_for`] one to the best Pod for a [`Target`]. [`Pool::retry`] retries work on another Pod if the
-//!   connection fails, and [`Pool::transaction`] repeats a transaction after conflicts.
+//!   connection fails, and [`Pool::transaction`] repeats a transaction after conflicts. [`Pool::connect_owned`] opens a
+//!   connection for other libraries.
 //! - [`Checkout`]: the options of one call, such as a deadline, accepted wherever a [`Target`] is.
 //! - [`Client`]: a checked-out connection, with all methods of deadpool-postgres's `ClientWrapper` and of
 //!   [`tokio_postgres::Client`]. Dropping it returns the connection, which is cleaned up before it is reused.
@@ -207,8 +208,8 @@ pub use event::{EVENT_CAPACITY, Event, Events, Lagged};
 pub use health::State;
 pub use observer::Observer;
 pub use pool::{
-    Builder, Client, CounterStatus, EndpointStatus, HookClient, HookFuture, Pool, RETRIES, ResolveStatus, Status,
-    Transaction, TransactionOptions,
+    Builder, Client, CounterStatus, EndpointStatus, HookClient, HookFuture, OwnedConnection, Pool, RETRIES,
+    ResolveStatus, Status, Transaction, TransactionOptions,
 };
 #[cfg(podpool_simulation)]
 pub use system::simulation;

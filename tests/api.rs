@@ -50,6 +50,15 @@ fn futures_are_send(pool: &Pool, client: &mut Client, token: &CancelToken, event
     sendable(&token.cancel());
     sendable(&events.next());
     sendable(&client.transaction());
+    sendable(&pool.connect_owned(Target::Primary));
+}
+
+/// Fails to compile if [`Events`] is not a `Stream`.
+#[expect(dead_code, reason = "compiled only")]
+async fn events_are_a_stream(events: Events) {
+    use futures_util::StreamExt as _;
+    let mut names = events.filter_map(|event| std::future::ready(event.ok())).map(|event| event.name());
+    let _: Option<&'static str> = names.next().await;
 }
 
 /// Fails to compile if [`Client`] lacks a method of deadpool-postgres's `ClientWrapper` or tokio-postgres's `Client`.
@@ -68,6 +77,14 @@ async fn client_has_the_driver_methods(mut client: Client) -> Result<(), tokio_p
     client.build_transaction().read_only(true).start().await?.commit().await?;
     fn generic(_: &impl tokio_postgres::GenericClient) {}
     generic(&**client);
+    generic(client.raw_mut());
+    // The traits of both crates are sealed, so `Client` cannot implement them. Each has an implementation for the
+    // transaction.
+    let transaction = client.transaction().await?;
+    generic(&*transaction);
+    fn cached(_: &impl podpool::deadpool_postgres::GenericClient) {}
+    cached(&transaction);
+    drop(transaction);
     let _ = (client.endpoint(), client.role(), client.cancel_token(), client.is_closed());
     Ok(())
 }

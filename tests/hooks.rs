@@ -134,6 +134,7 @@ async fn a_failing_hook_is_a_failed_dial_and_no_evidence_against_the_pod() {
     assert_eq!(attempt.address(), cluster.pods()[0].address());
     let cause = attempt.cause().and_then(|cause| cause.downcast_ref::<podpool::tokio_postgres::Error>());
     assert_eq!(cause.and_then(|cause| cause.code()).map(|code| code.code()), Some("22023"), "{error}");
+    assert_eq!(error.sqlstate().map(|code| code.code()), Some("22023"), "the attempt has the SQLSTATE");
     println!("{error}");
     let mut failures = 0;
     while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(300), events.next()).await {

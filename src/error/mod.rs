@@ -10,6 +10,7 @@ mod chain;
 mod config;
 mod kind;
 mod phase;
+mod sqlstate;
 mod tls;
 
 use std::{error, fmt, time::Duration};

@@ -88,8 +88,8 @@ impl Emitter {
 
     pub(crate) fn subscribe(&self) -> Events {
         match &*lock(&self.sender) {
-            Some(sender) => Events(sender.subscribe()),
-            None => Events(broadcast::channel(1).1),
+            Some(sender) => Events::new(sender.subscribe()),
+            None => Events::new(broadcast::channel(1).1),
         }
     }
 }

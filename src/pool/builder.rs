@@ -209,6 +209,7 @@ impl Builder {
             hooks,
             counters: Counters::default(),
             probe_handshakes: Semaphore::new(limits.handshakes),
+            owned_handshakes: Semaphore::new(limits.handshakes),
             metrics: PoolMetrics::new(&config),
             resolved: Mutex::new(Resolved::new(resolvers.len())),
             connection_limit: ConnectionLimit::new(limits.max_connections),

@@ -59,6 +59,7 @@ impl Inner {
             }
             self.published.publish(view.clone());
         }
+        view.review_all_owned();
         self.serve_waiters(&view);
         self.shared.waiters.wake_opener();
     }

@@ -72,6 +72,8 @@ pub struct EndpointStatus {
     pub idle: usize,
     /// Connections that are checked out or being recycled after use.
     pub in_use: usize,
+    /// Open connections that belong to the application, from [`Pool::connect_owned`](crate::Pool::connect_owned).
+    pub owned: usize,
     /// Waiting callers that this Pod could serve.
     pub waiting: usize,
     /// Checkouts since the Pod was added.
@@ -173,6 +175,7 @@ impl Inner {
                 open: pod.open(),
                 idle: pod.idle(),
                 in_use: pod.slot.in_flight() as usize,
+                owned: pod.connections.owned(),
                 waiting: shared.waiters.count(pod.slot.targets()),
                 checkouts: pod.slot.checkouts(),
                 latency: pod.slot.latency(),

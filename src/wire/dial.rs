@@ -7,7 +7,7 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use tokio::{task::AbortHandle, time::timeout_at};
+use tokio::{task::JoinHandle, time::timeout_at};
 use tokio_postgres::{
     Client, SimpleQueryMessage,
     config::{self, SslMode, SslNegotiation},
@@ -80,8 +80,8 @@ pub(crate) struct Dialled {
     /// marked as released before the driver detects that the client is gone.
     pub(crate) record: RecordOwner,
     pub(crate) client: Client,
-    /// The handle of the driver task. Aborting it closes the connection immediately.
-    pub(crate) driver: AbortHandle,
+    /// The driver task. Aborting it closes the connection immediately.
+    pub(crate) driver: JoinHandle<()>,
     pub(crate) security: LoginSecurity,
 }
 
@@ -308,7 +308,7 @@ impl Dialer {
             return Err(DialError::new(Phase::Startup, Class::NotReady, "the server did not accept the login".into()));
         };
         let security = LoginSecurity::new(*authentication, session);
-        let driver = spawn(Driver::new(connection, record.clone(), observer)).abort_handle();
+        let driver = spawn(Driver::new(connection, record.clone(), observer));
         let endpoint = endpoint.clone();
         let dialled = Dialled { endpoint, record: RecordOwner::new(record), client, driver, security };
         if dialled.record.role() == Role::Unknown {

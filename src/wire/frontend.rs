@@ -63,6 +63,8 @@ pub(super) struct FrontendReader {
     copy_ends: u32,
     /// The kind of the next Sync.
     next_sync: RequestKind,
+    /// True once the driver has sent Terminate.
+    terminated: bool,
 }
 
 impl FrontendReader {
@@ -86,6 +88,7 @@ impl FrontendReader {
             special: VecDeque::new(),
             copy_ends: 0,
             next_sync: RequestKind::Sync,
+            terminated: false,
         }
     }
 
@@ -204,6 +207,7 @@ impl FrontendReader {
                     self.special.push_back((self.requests, kind));
                 }
             }
+            b'X' => self.terminated = true,
             b'c' | b'f' => self.next_sync = RequestKind::CopyEnd,
             // Parse, Bind, Describe, Execute and Close: the server responds before the next ReadyForQuery.
             b'P' | b'B' | b'D' | b'E' | b'C' => {
@@ -285,6 +289,12 @@ impl FrontendReader {
     /// Returns true if the oldest outstanding request executes `SET LOCAL` or `SET TRANSACTION`, and nothing else.
     pub(super) fn awaits_local_set(&self) -> bool {
         self.special.front() == Some(&(self.completed + 1, RequestKind::LocalSet))
+    }
+
+    /// Returns true once the driver has sent Terminate.
+    #[inline]
+    pub(super) fn is_terminated(&self) -> bool {
+        self.terminated
     }
 
     /// Returns the number of requests that the server has not completed.

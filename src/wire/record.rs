@@ -182,12 +182,21 @@ impl Record {
     ///
     /// Cancel-safe.
     pub(crate) async fn wait_until_idle(&self) {
+        self.wait_until(|record| record.is_driver_idle() && record.is_answered()).await;
+    }
+
+    /// Waits until the connection is [clean](Self::is_clean), or until it has ended. Cancel-safe.
+    pub(crate) async fn wait_until_clean(&self) {
+        self.wait_until(Self::is_clean).await;
+    }
+
+    async fn wait_until(&self, is_reached: impl Fn(&Self) -> bool) {
         loop {
             let mut poll_ended = pin!(self.poll_ended.notified());
             // Registers this waiter before the check, so that the end of a later poll wakes it.
             poll_ended.as_mut().enable();
             self.driver.fetch_or(WATCHED, Ordering::AcqRel);
-            if self.is_driver_idle() && self.is_answered() || self.has_ended() {
+            if is_reached(self) || self.has_ended() {
                 return;
             }
             poll_ended.await;
@@ -220,6 +229,11 @@ impl Record {
     pub(crate) fn is_released(&self) -> bool {
         // Acquire pairs with `release`.
         self.released.load(Ordering::Acquire)
+    }
+
+    /// Marks the connection as released after the driver has sent Terminate.
+    pub(super) fn set_terminated(&self) {
+        self.released.store(true, Ordering::Release);
     }
 
     /// Marks the connection as released, and wakes the driver. A driver whose write is blocked would otherwise not

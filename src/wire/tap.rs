@@ -101,6 +101,9 @@ impl Tap {
         if let Some(change) = self.frontend.take_session_change() {
             self.record.add_session_change(change);
         }
+        if self.frontend.is_terminated() {
+            self.record.set_terminated();
+        }
         self.record_work();
         if requests > 0 {
             let outstanding = self.frontend.outstanding();

@@ -27,6 +27,10 @@ impl<'a> HookClient<'a> {
         Self { client: wrapper, cache: Some(&wrapper.statement_cache), endpoint, record }
     }
 
+    pub(crate) fn owned(client: &'a Client, endpoint: &'a Endpoint, record: &'a Record) -> Self {
+        Self { client, cache: None, endpoint, record }
+    }
+
     /// Returns the Pod that this connection is connected to.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {

@@ -80,6 +80,20 @@ impl Client {
         self.wrapper_mut().build_transaction()
     }
 
+    /// Returns the driver's client itself, for libraries that need a mutable reference to it, such as migrations.
+    ///
+    /// The connection is closed when the guard is dropped, and never returned to the pool, because the client may have
+    /// been replaced (`mem::swap`): the pool's observations may then be those of another connection. For the same
+    /// reason, a failure of the work after a statement was sent is classified as
+    /// [`Applied::Unknown`](crate::Applied::Unknown). For a client without a guard, use
+    /// [`Pool::connect_owned`](crate::Pool::connect_owned).
+    pub fn raw_mut(&mut self) -> &mut tokio_postgres::Client {
+        self.declare_commits_inside();
+        let conn = self.object.as_mut().expect(TAKEN);
+        conn.invalidate();
+        &mut conn.wrapper
+    }
+
     /// Returns a token that cancels the in-flight statement of this connection, over a separate socket.
     ///
     /// Use this instead of the driver's `cancel_token`: the driver's token does not contain the Pod's address.
@@ -169,7 +183,7 @@ impl Client {
     }
 
     #[inline]
-    pub(crate) fn pod(&self) -> &Pod {
+    pub(crate) fn pod(&self) -> &std::sync::Arc<Pod> {
         self.conn().pod()
     }
 

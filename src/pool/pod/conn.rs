@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 use super::{Pod, counters::Label, deposit::Deposit, metrics::UseTimer, shared::count};
 use crate::{
     endpoint::Endpoint,
-    pool::hook::HookClient,
+    pool::{hook::HookClient, owned::Owned},
     sync::{AtomicU64, Ordering},
     system::spawn,
     wire::{
@@ -19,6 +19,9 @@ use crate::{
         record::{Record, RecordOwner},
     },
 };
+
+/// The generation of a connection that the application may have replaced. No Pod reaches it.
+const INVALID: u64 = u64::MAX;
 
 /// An open connection. Boxed in the Pod's deadpool, because the deadpool moves its objects several times.
 #[derive(Debug)]
@@ -80,7 +83,7 @@ impl Conn {
         Box::new(Self {
             record,
             wrapper,
-            driver,
+            driver: driver.abort_handle(),
             dialer,
             endpoint,
             encrypted: security.is_encrypted(),
@@ -121,6 +124,11 @@ impl Conn {
     /// Returns the session for a call of the application's hook.
     pub(crate) fn for_hook(&self) -> HookClient<'_> {
         HookClient::pooled(&self.wrapper, &self.pod().endpoint, &self.record)
+    }
+
+    /// Makes the connection be closed when it is returned.
+    pub(crate) fn invalidate(&mut self) {
+        self.generation = INVALID;
     }
 
     /// Returns a token that cancels the in-flight statement.
@@ -168,6 +176,7 @@ impl Conn {
             token: self.cancel_token(),
             expires_at: self.expires_at,
             last_use: (self.record.sent_by_callers(), self.pod().shared().clock.now()),
+            owned: None,
         }
     }
 }
@@ -190,12 +199,22 @@ pub(crate) enum Reason {
     Lifetime,
     /// A hook of the application has rejected the connection.
     Rejected,
+    /// The application has dropped the client of a connection that belongs to it.
+    Released,
 }
 
 impl Label for Reason {
     #[cfg(any(feature = "metrics", test))]
-    const ALL: &[Self] =
-        &[Self::Discarded, Self::Drained, Self::Ejected, Self::Ended, Self::Idle, Self::Lifetime, Self::Rejected];
+    const ALL: &[Self] = &[
+        Self::Discarded,
+        Self::Drained,
+        Self::Ejected,
+        Self::Ended,
+        Self::Idle,
+        Self::Lifetime,
+        Self::Rejected,
+        Self::Released,
+    ];
 
     fn index(self) -> usize {
         self as usize
@@ -211,6 +230,7 @@ impl Label for Reason {
             Self::Idle => "idle",
             Self::Lifetime => "lifetime",
             Self::Rejected => "rejected",
+            Self::Released => "released",
         }
     }
 }
@@ -227,6 +247,8 @@ impl Conn {
             Reason::Ended
         } else if self.pod().slot.is_closed() {
             Reason::Drained
+        } else if self.generation == INVALID {
+            Reason::Discarded
         } else if self.generation != self.pod().generation() {
             Reason::Ejected
         } else if self.is_expired(now) {
@@ -258,9 +280,23 @@ pub(crate) struct ConnHandle {
     /// Number of the callers' requests at the last check by the upkeep task, and the time of the check that first found
     /// this number.
     last_use: (u64, u64),
+    /// Present if the connection belongs to the application.
+    pub(crate) owned: Option<Arc<Owned>>,
 }
 
 impl ConnHandle {
+    /// Creates the handle of a connection that belongs to the application. `now` is the time of the pool's clock.
+    pub(crate) fn owned(
+        record: Arc<Record>,
+        driver: AbortHandle,
+        token: CancelToken,
+        owned: Arc<Owned>,
+        now: u64,
+    ) -> Self {
+        let last_use = (record.sent_by_callers(), now);
+        Self { record, driver, token, expires_at: u64::MAX, last_use, owned: Some(owned) }
+    }
+
     /// Returns a cancel token if the connection is in use or waiting for a response. A caller may send the next
     /// statement at any moment, and without one, a cancel request has no effect.
     pub(crate) fn cancel_token_if_in_use(&self) -> Option<CancelToken> {

@@ -227,13 +227,15 @@ impl Pod {
     /// Drains the Pod: closes idle connections now, and all others as soon as they are opened or returned.
     pub(crate) fn close(&self) {
         self.slot.close();
+        self.connections.drain_owned();
         self.close_idle();
     }
 
-    /// Invalidates the connections that are open now: closes idle ones immediately, others when they are returned.
+    /// Invalidates the connections that are open now: closes idle and owned ones immediately, others on return.
     pub(crate) fn purge(&self) {
         // Release pairs with the acquire in `generation()`.
         self.generation.fetch_add(1, Ordering::Release);
+        self.connections.abort_owned();
         self.close_idle();
     }
 

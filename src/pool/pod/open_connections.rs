@@ -3,9 +3,13 @@
 //! A connection is added when it is opened. A connection that has ended stays in the list until the next one is added.
 //! It is then removed, and its counts are added to `ended`.
 
-use super::conn::ConnHandle;
+use super::{
+    conn::{ConnHandle, Reason},
+    view::PodHealth,
+};
 use crate::{
     health::latency::Work,
+    pool::owned::Owned,
     sync::{Mutex, lock},
     wire::CancelToken,
 };
@@ -52,6 +56,14 @@ impl Totals {
         self.any.add(handle.record.warm_any());
         self.failed += handle.record.failed().0;
         self.reads += handle.record.reads();
+    }
+}
+
+impl State {
+    /// Returns the open connections that belong to the application.
+    fn owned(&self) -> impl Iterator<Item = (&ConnHandle, &Owned)> {
+        let live = self.handles.iter().filter(|handle| !handle.record.has_ended());
+        live.filter_map(|handle| Some((handle, handle.owned.as_deref()?)))
     }
 }
 
@@ -111,6 +123,9 @@ impl OpenConnections {
         // `fold` instead of `any`, which would stop at the first match: `unused_for` must be called for every
         // connection.
         state.handles.iter_mut().fold(false, |found, handle| {
+            if handle.owned.is_some() {
+                return found;
+            }
             let unused_for = handle.unused_for(now);
             found || handle.record.has_ended() || now >= handle.expires_at || unused_for > idle_timeout
         })
@@ -119,6 +134,33 @@ impl OpenConnections {
     /// Returns a cancel token for each connection that is in use or waiting for a response.
     pub(crate) fn cancel_tokens(&self) -> Vec<CancelToken> {
         lock(&self.0).handles.iter().filter_map(ConnHandle::cancel_token_if_in_use).collect()
+    }
+
+    /// Returns the number of connections that belong to the application.
+    pub(crate) fn owned(&self) -> usize {
+        lock(&self.0).owned().count()
+    }
+
+    /// Closes the connections that belong to the application immediately, because the Pod was ejected or fenced.
+    pub(crate) fn abort_owned(&self) {
+        for (handle, owned) in lock(&self.0).owned() {
+            owned.set_reason(Reason::Ejected);
+            handle.abort();
+        }
+    }
+
+    /// Closes the connections that belong to the application as soon as they are clean, because the Pod is drained or
+    /// the pool has ended.
+    pub(crate) fn drain_owned(&self) {
+        lock(&self.0).owned().for_each(|(_, owned)| owned.close_when_clean(Reason::Drained));
+    }
+
+    /// Closes the connections that belong to the application and whose target the Pod no longer serves, as soon as they
+    /// are clean.
+    pub(crate) fn review_owned(&self, health: &PodHealth) {
+        let state = lock(&self.0);
+        let unfit = state.owned().filter(|(_, owned)| owned.is_unfit(health));
+        unfit.for_each(|(_, owned)| owned.close_when_clean(Reason::Discarded));
     }
 
     /// Closes the sockets of all connections, whether checked out or not. Returns the number of connections that the

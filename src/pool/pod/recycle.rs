@@ -67,7 +67,7 @@ async fn run(mut recycling: Recycling) {
         tracing::debug!(endpoint = %object.pod().endpoint, "closed a returned connection that could not be cleaned up");
         return;
     }
-    if object.is_rejected || recycling.was_used && !is_approved(object).await {
+    if object.is_rejected || !object.is_current() || recycling.was_used && !is_approved(object).await {
         return;
     }
     if reset::is_due(object) && !reset::reset(object).await {

@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     /// Limits the concurrent handshakes of probe connections to all Pods. The opener limits the handshakes of pooled
     /// connections.
     pub(crate) probe_handshakes: Semaphore,
+    /// Limits the concurrent handshakes of connections that belong to the application.
+    pub(crate) owned_handshakes: Semaphore,
     pub(crate) metrics: PoolMetrics,
     pub(crate) resolved: Mutex<Resolved>,
     pub(crate) connection_limit: ConnectionLimit,

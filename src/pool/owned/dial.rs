@@ -1,0 +1,102 @@
+//! Dials a connection that belongs to the application.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use tracing::Instrument as _;
+
+use super::{
+    connection::{Owned, OwnedConnection},
+    supervise::{Supervised, supervise},
+};
+use crate::{
+    config::Target,
+    error::{Attempt, BoxError, Phase},
+    pool::{
+        hook::{HookClient, Kind},
+        pod::{
+            conn::{ConnHandle, Permit, Reason},
+            connect::{connection_observer, failed, to_attempt},
+            shared::count,
+        },
+    },
+    system::spawn,
+    time::Instant,
+    trace::{CONNECT, endpoint_span},
+    wire::{CancelToken, Class, dial::Dialled},
+};
+
+/// Dials and sets up a connection, and starts the task that supervises it. Runs on the pool's runtime.
+///
+/// Cancel-safe: dropping the future closes the socket.
+pub(super) async fn dial(permit: Permit, target: Target) -> Result<OwnedConnection, (Class, Attempt)> {
+    let pod = Arc::clone(&permit);
+    let shared = pod.shared().clone();
+    let refused = |phase, cause: BoxError| (Class::NotReady, pod.endpoint.attempt(phase, cause));
+    // The semaphore is never closed, so `acquire` cannot fail.
+    let handshake = shared.owned_handshakes.acquire().await;
+    let (generation, began) = (pod.generation(), Instant::now());
+    let Some(dialer) = shared.dialer.get() else {
+        return Err(refused(Phase::Wait, "the pool was dropped".into()));
+    };
+    let dial = dialer.dial(&pod.endpoint, connection_observer(&pod, generation));
+    let dialled = dial.instrument(endpoint_span!(CONNECT, pod.endpoint)).await.map_err(|error| {
+        if began.elapsed() >= shared.limits.connect_timeout {
+            shared.counters.timed_out.increment(error.phase);
+        }
+        let (class, attempt) = to_attempt(&pod, error);
+        failed(&pod, class, attempt.clone(), began);
+        (class, attempt)
+    })?;
+    drop(handshake);
+    dialled.record.set_in_service();
+    pod.record_login(dialled.security, began);
+    if let Err(cause) = set_up(&permit, &dialled).await {
+        let (class, attempt) = refused(Phase::AfterConnect, cause);
+        failed(&pod, class, attempt.clone(), began);
+        return Err((class, attempt));
+    }
+    let (role, read_only) = (dialled.record.role(), dialled.record.read_only());
+    if !target.accepts(role, read_only) {
+        pod.probe_wanted.notify_one();
+        let cause = format!("the server's role is {role}, which `{target}` does not accept");
+        return Err(refused(Phase::Startup, cause.into()));
+    }
+    let Dialled { endpoint, client, record, driver, security } = dialled;
+    let runtime = shared.runtime.clone();
+    let token = client.cancel_token();
+    let token = CancelToken::new(token, endpoint, security.is_encrypted(), dialer, runtime);
+    let owned = Arc::new(Owned::new(target, read_only));
+    let now = shared.clock.now();
+    let handle = ConnHandle::owned(record.shared(), driver.abort_handle(), token.clone(), owned.clone(), now);
+    pod.connections.add(handle);
+    count(&shared.counters.opened);
+    // Checked after the connection was added to the list, so that the Pod's next change closes it.
+    if generation != pod.generation() || pod.slot.is_closed() {
+        owned.set_reason(Reason::Ejected);
+        driver.abort();
+    }
+    let is_current = owned.reason().is_none();
+    drop(spawn(supervise(Supervised { owned, record, driver, permit })));
+    if !is_current {
+        return Err(refused(Phase::Startup, "the Pod was ejected or drained while the connection was opened".into()));
+    }
+    Ok(OwnedConnection { client, cancel_token: token, endpoint: pod.endpoint.clone() })
+}
+
+/// Calls the application's hook `after_connect`, if there is one.
+async fn set_up(permit: &Permit, dialled: &Dialled) -> Result<(), BoxError> {
+    let (shared, kind) = (permit.shared(), Kind::AfterConnect);
+    if !shared.hooks.has(kind) {
+        return Ok(());
+    }
+    let limit = shared.hook_timeout();
+    dialled.record.begin_setup();
+    let client = HookClient::owned(&dialled.client, &permit.endpoint, &dialled.record);
+    timeout(limit, shared.hooks.call(kind, client, &shared.events)).await.unwrap_or_else(|_| {
+        shared.counters.timed_out.increment(kind.phase());
+        Err(kind.timed_out(limit))
+    })?;
+    dialled.record.end_setup();
+    Ok(())
+}
