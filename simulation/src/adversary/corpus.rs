@@ -20,6 +20,20 @@ pub struct CorpusEntry {
 const CAUSE: &str = "# cause: ";
 const PROPERTY: &str = "property ";
 
+impl CorpusEntry {
+    /// Returns the plan in the text of an entry. The cause may be missing, as in the result of `shrink`, and so may the
+    /// property, as in the text of a plan.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the plan is invalid.
+    pub fn plan_of(text: &str) -> Result<Plan, ParseError> {
+        // The line is replaced by an empty one, so that the numbers of the lines in errors are right.
+        let plan = text.lines().map(|line| if line.starts_with(PROPERTY) { "" } else { line });
+        plan.collect::<Vec<_>>().join("\n").parse()
+    }
+}
+
 impl fmt::Display for CorpusEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cause.lines().try_for_each(|line| writeln!(f, "{CAUSE}{line}"))?;
@@ -38,10 +52,7 @@ impl FromStr for CorpusEntry {
         let mut properties = text.lines().filter_map(|line| line.strip_prefix(PROPERTY));
         let property = properties.next().map(str::trim).filter(|name| !name.is_empty());
         let property = property.ok_or_else(|| ParseError::new("a line `property NAME`", ""))?.to_owned();
-        // The line is replaced by an empty one, so that the numbers of the lines in errors are right.
-        let plan = text.lines().map(|line| if line.starts_with(PROPERTY) { "" } else { line });
-        let plan = plan.collect::<Vec<_>>().join("\n").parse()?;
-        Ok(Self { property, cause: cause.join("\n"), plan })
+        Ok(Self { property, cause: cause.join("\n"), plan: Self::plan_of(text)? })
     }
 }
 
@@ -66,6 +77,14 @@ mod tests {
         let error = |text: String| text.parse::<CorpusEntry>().unwrap_err().expected;
         assert_eq!(error(format!("property freshness\n{plan}")), "a line that begins with `# cause:`");
         assert_eq!(error(format!("# cause: none\n{plan}")), "a line `property NAME`");
+    }
+
+    #[test]
+    fn a_plan_needs_no_cause_and_no_property() {
+        let plan = Plan::draw(3, Shape::default());
+        for text in [format!("{plan}"), format!("# shrunk in 70 runs\nproperty freshness\n{plan}")] {
+            assert_eq!(CorpusEntry::plan_of(&text), Ok(plan.clone()));
+        }
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! One plan: its trace, its timeline, and a smaller plan that fails too.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
 
 use crate::{
     adversary::{CorpusEntry, Plan},
@@ -40,14 +44,11 @@ fn draw(finished: &Finished) -> io::Result<String> {
     Ok(path)
 }
 
-/// Runs the plan in a file, which may be an entry of the corpus, like [`show`].
+/// Runs the plan in a file, which may be an entry of the corpus or the output of [`shrink`](shrink()), like [`show`].
 #[must_use]
 pub fn show_file(path: &Path) -> bool {
-    let plan = fs::read_to_string(path).map_err(|error| error.to_string()).and_then(|text| {
-        let entry = text.parse::<CorpusEntry>().map(|entry| entry.plan);
-        entry.or_else(|_| text.parse::<Plan>()).map_err(|error| error.to_string())
-    });
-    match plan {
+    let text = fs::read_to_string(path).map_err(|error| error.to_string());
+    match text.and_then(|text| CorpusEntry::plan_of(&text).map_err(|error| error.to_string())) {
         Ok(plan) => show(&plan, &[]),
         Err(error) => {
             eprintln!("{}: {error}", path.display());
@@ -65,7 +66,11 @@ pub fn shrink(plan: &Plan) -> bool {
     };
     let property = violation.property;
     println!("# {violation}");
-    let fails = |plan: &Plan| run(plan).violations.iter().any(|violation| violation.property == property);
+    let fails = |plan: &Plan| {
+        // A smaller plan that cannot be run is none that violates the property.
+        let finished = catch_unwind(AssertUnwindSafe(|| run(plan)));
+        finished.is_ok_and(|finished| finished.violations.iter().any(|violation| violation.property == property))
+    };
     let shrunk = shrink::shrink(plan, RUNS, fails);
     println!("# shrunk in {} runs\nproperty {property}\n{}", shrunk.runs, shrunk.plan);
     false
