@@ -1,10 +1,10 @@
-//! Retrying a transaction: a transfer with an idempotency key, at the isolation level `SERIALIZABLE`.
+//! Repeating a transaction: a transfer with an idempotency key, at the isolation level `SERIALIZABLE`.
 //!
 //! `DATABASE_URL=postgres://… cargo run --example transactions` creates two tables, `accounts` and `transfers`.
 
 use podpool::{
-    Applied, Client, Error, Pool, Target,
-    tokio_postgres::{self, IsolationLevel, error::SqlState},
+    Applied, Error, Pool, Transaction, TransactionOptions,
+    tokio_postgres::{self, IsolationLevel},
 };
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -19,7 +19,7 @@ async fn main() -> Outcome<()> {
     let pool = Pool::connect(&std::env::var("DATABASE_URL")?).await?;
     pool.primary().await?.batch_execute(TABLES).await?;
     let key = format!("transfer-{}", std::process::id());
-    // The second call finds the key and transfers nothing, like a retry after the response to the first commit was
+    // The second call finds the key and transfers nothing, like a repetition after the response to the first commit was
     // lost.
     for _ in 0..2 {
         println!("{key}: {}", transfer(&pool, &key, "ann", "bob", 1).await?);
@@ -29,31 +29,29 @@ async fn main() -> Outcome<()> {
 
 /// Transfers an amount between two accounts. Repeated calls with the same key transfer it only once.
 async fn transfer(pool: &Pool, key: &str, from: &str, to: &str, amount: i64) -> Result<&'static str, Error> {
+    let options = TransactionOptions::default().isolation_level(IsolationLevel::Serializable);
     loop {
-        // The pool retries the transaction only if it is known not to have been applied.
-        let done = pool.retry_unapplied(Target::Primary, |client| attempt(client, key, from, to, amount)).await;
+        // The pool repeats the transaction after a conflict with a concurrent one, and if its connection is lost before
+        // the commit.
+        let done = pool.transaction(options, |transaction| attempt(transaction, key, from, to, amount)).await;
         match done {
-            // The idempotency key makes it safe to retry even if the transaction may have been applied.
+            // The response to the commit was lost. The idempotency key makes it safe to repeat the transaction.
             Err(error) if error.applied() == Applied::Unknown && is_connection_error(&error) => {
-                println!("{key}: retrying, the outcome is unknown: {error}");
+                println!("{key}: repeating, the outcome is unknown: {error}");
             }
-            // The transaction conflicts with a concurrent one. PostgreSQL requires that the whole transaction is
-            // retried.
-            Err(error) if is_serialization_failure(&error) => println!("{key}: retrying: {error}"),
             done => return done,
         }
     }
 }
 
 async fn attempt(
-    mut client: Client,
+    transaction: Transaction,
     key: &str,
     from: &str,
     to: &str,
     amount: i64,
 ) -> Result<&'static str, tokio_postgres::Error> {
-    // Every early return below drops the transaction, which rolls it back.
-    let transaction = client.build_transaction().isolation_level(IsolationLevel::Serializable).start().await?;
+    // Every early return below rolls the transaction back if it returns an error, and commits it otherwise.
     let insert = transaction.prepare_cached("INSERT INTO transfers VALUES ($1) ON CONFLICT DO NOTHING").await?;
     if transaction.execute(&insert, &[&key]).await? == 0 {
         return Ok("already applied");
@@ -61,19 +59,11 @@ async fn attempt(
     let add = transaction.prepare_cached("UPDATE accounts SET balance = balance + $2 WHERE name = $1").await?;
     transaction.execute(&add, &[&from, &-amount]).await?;
     transaction.execute(&add, &[&to, &amount]).await?;
-    transaction.commit().await?;
     Ok("applied")
 }
 
-fn cause(error: &Error) -> Option<&tokio_postgres::Error> {
-    std::error::Error::source(error)?.downcast_ref()
-}
-
-fn is_serialization_failure(error: &Error) -> bool {
-    cause(error).and_then(tokio_postgres::Error::code) == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
-}
-
-/// Returns true if the connection failed, so that a retry may succeed on another connection.
+/// Returns true if the connection failed, so that a repetition may succeed on another connection.
 fn is_connection_error(error: &Error) -> bool {
-    cause(error).is_some_and(|cause| podpool::classify(cause).is_connection_class())
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    cause.is_some_and(|cause| podpool::classify(cause).is_connection_class())
 }

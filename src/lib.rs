@@ -23,7 +23,7 @@
 //!
 //! - [`Pool`]: a handle that is cheap to clone. [`Pool::get`] checks out a connection to the best Pod, and
 //!   [`Pool::get_for`] one to the best Pod for a [`Target`]. [`Pool::retry`] retries work on another Pod if the
-//!   connection fails.
+//!   connection fails, and [`Pool::transaction`] repeats a transaction after conflicts.
 //! - [`Client`]: a checked-out connection, with all methods of deadpool-postgres's `ClientWrapper` and of
 //!   [`tokio_postgres::Client`]. Dropping it returns the connection, which is cleaned up before it is reused.
 //! - [`Config`]: all settings, from a URL or through setters. Parameters that libpq also has are named as in libpq.
@@ -203,7 +203,10 @@ pub use error::{Applied, Attempt, BoxError, ConfigError, Error, Kind, Phase, Tls
 pub use event::{EVENT_CAPACITY, Event, Events, Lagged};
 pub use health::State;
 pub use observer::Observer;
-pub use pool::{Builder, Client, CounterStatus, EndpointStatus, Pool, RETRIES, ResolveStatus, Status};
+pub use pool::{
+    Builder, Client, CounterStatus, EndpointStatus, Pool, RETRIES, ResolveStatus, Status, Transaction,
+    TransactionOptions,
+};
 #[cfg(podpool_simulation)]
 pub use system::simulation;
 pub use tokio_postgres;

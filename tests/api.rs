@@ -5,7 +5,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use podpool::{CancelToken, Client, Config, Endpoint, Error, Event, Events, Pool, Status, Target, tokio_postgres};
+use podpool::{
+    CancelToken, Client, Config, Endpoint, Error, Event, Events, Pool, Status, Target, Transaction, tokio_postgres,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
@@ -23,6 +25,7 @@ fn public_types_are_send_and_sync() {
     shared::<Event>();
     shared::<Events>();
     shared::<Status>();
+    shared::<Transaction>();
 }
 
 /// Fails to compile if a future that the public API returns is not `Send`.
@@ -38,6 +41,9 @@ fn futures_are_send(pool: &Pool, client: &mut Client, token: &CancelToken, event
     sendable(&pool.retry(Target::Any, work));
     sendable(&pool.retry_unapplied(Target::Any, |client: Client| async move {
         client.execute("SELECT 1", &[]).await.map(drop).map_err(Box::<tokio_postgres::Error>::from)
+    }));
+    sendable(&pool.transaction(Target::Primary, |transaction| async move {
+        transaction.execute("SELECT 1", &[]).await.map(drop)
     }));
     sendable(&token.cancel());
     sendable(&events.next());

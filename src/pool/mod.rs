@@ -18,6 +18,7 @@ mod status;
 mod supervise;
 #[cfg(all(test, not(podpool_loom)))]
 mod tests;
+mod transaction;
 mod upkeep;
 mod user_code;
 
@@ -27,6 +28,7 @@ pub use builder::Builder;
 pub use checkout::retry::RETRIES;
 pub use pod::client::Client;
 pub use status::{CounterStatus, EndpointStatus, ResolveStatus, Status};
+pub use transaction::{Transaction, TransactionOptions};
 
 use self::{checkout::retry::Repeat, owner::Owner, pod::message::Message};
 use crate::{
@@ -199,6 +201,60 @@ impl Pool {
         E: Into<BoxError>,
     {
         self.0.inner.retry(target, Repeat::Unapplied, work).await
+    }
+
+    /// Runs work in a transaction, and commits it. Repeats the transaction if it conflicts with another one or loses
+    /// its connection, but only if it certainly had no effect.
+    ///
+    /// The work receives the open [`Transaction`] by value, and must drop it before it returns. If the work returns
+    /// `Ok`, the pool commits the transaction, otherwise the pool rolls it back. The work runs again, in a new
+    /// transaction, in these cases:
+    ///
+    /// - The work or the `COMMIT` failed because of a serialization failure (SQLSTATE 40001) or a deadlock (40P01). The
+    ///   pause before each repetition is random, from 0 to at most 2 ms at first and 100 ms at last.
+    /// - The connection failed before the `COMMIT` was sent, the server refused writes, or a prepared statement [has a
+    ///   stale plan](crate::Class::StalePlan). This is repeated at most [`RETRIES`] times.
+    ///
+    /// A `COMMIT` whose response is lost is never repeated: the error has
+    /// [`Applied::Unknown`](crate::Applied::Unknown). `acquire_timeout` (5 s by default) limits all checkouts and
+    /// pauses together, so no repetition begins after it has passed.
+    ///
+    /// Effects of the work outside of the transaction, such as messages that it sends, are repeated too. Any error that
+    /// does not lead to a repetition becomes the [source](std::error::Error::source) of the returned error, from which
+    /// [`Error::downcast`] extracts it.
+    ///
+    /// If the future is dropped, the transaction is rolled back, unless its `COMMIT` was already sent.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: podpool::Pool) -> Result<(), podpool::Error> {
+    /// use podpool::{TransactionOptions, tokio_postgres::IsolationLevel};
+    ///
+    /// let serializable = TransactionOptions::default().isolation_level(IsolationLevel::Serializable);
+    /// let left: i64 = pool
+    ///     .transaction(serializable, |transaction| async move {
+    ///         let take = "UPDATE stock SET left = left - 1 WHERE item = 'lamp' RETURNING left";
+    ///         transaction.query_one(take, &[]).await.map(|row| row.get(0))
+    ///     })
+    ///     .await?;
+    /// println!("{left} lamps left");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`Kind::Query`](crate::Kind::Query) if the transaction failed. The error contains the last error of the work
+    ///   or of the `COMMIT`, and up to [`RETRIES`] earlier attempts. [`applied`](Error::applied) is
+    ///   [`Applied::No`](crate::Applied::No) if the transaction was rolled back. It also is if the work returned `Ok`
+    ///   although one of its statements had failed, so that the server did not commit the transaction.
+    /// - The errors of [`get`](Pool::get) if no connection could be checked out.
+    pub async fn transaction<T, E, F, Fut>(&self, options: impl Into<TransactionOptions>, work: F) -> Result<T, Error>
+    where
+        F: FnMut(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: Into<BoxError>,
+    {
+        self.0.inner.transaction(options.into(), work).await
     }
 
     /// Waits for at most `within` until a connection for the target can be checked out. The connection is returned to

@@ -133,6 +133,18 @@ pub(super) fn has_unknown_outcome(sqlstate: &[u8]) -> bool {
     ["40003", "08", "57P", "58"].iter().any(|prefix| sqlstate.starts_with(prefix.as_bytes()))
 }
 
+/// Returns true if the error reports a conflict with another transaction: a serialization failure or a deadlock. The
+/// server has then rolled the transaction back, and PostgreSQL requires that all of it is repeated (PostgreSQL manual,
+/// "Serialization Failure Handling").
+pub(crate) fn is_conflict(error: &Error) -> bool {
+    error.code().is_some_and(|code| is_conflict_code(code.code()))
+}
+
+/// Returns true if the SQLSTATE reports a conflict with another transaction.
+pub(crate) fn is_conflict_code(sqlstate: &str) -> bool {
+    matches!(sqlstate, "40001" | "40P01")
+}
+
 /// Returns true if the error is a failed attempt to open a TCP connection.
 pub(super) fn is_dial_error(error: &Error) -> bool {
     // The driver does not expose the kind of its errors. The text of each kind is constant.

@@ -49,3 +49,4 @@ pub use auth::{AuthError, AuthRefusal};
 pub use cancel::CancelToken;
 pub use classify::{Class, Verdict, classify};
 pub use credentials::{Credentials, CredentialsError, CredentialsRequest, ProvideCredentials};
+pub(crate) use tokio_postgres::IsolationLevel;

@@ -66,7 +66,8 @@ impl WorkMark {
         self.0 >> 32
     }
 
-    fn committed(self) -> u32 {
+    /// Returns the number of statements after which something may be committed. It may wrap around.
+    pub(crate) fn committed(self) -> u32 {
         (self.0 & u64::from(u32::MAX)) as u32
     }
 
@@ -105,6 +106,11 @@ impl Outcome {
 
     pub(super) fn set_last_error(&self, error: ReceivedError) {
         *lock(&self.last_error) = Some(error);
+    }
+
+    /// Returns the SQLSTATE of the last ErrorResponse.
+    pub(crate) fn last_sqlstate(&self) -> Option<String> {
+        lock(&self.last_error).as_ref().map(|error| String::from_utf8_lossy(&error.sqlstate).into_owned())
     }
 
     fn is_last_error(&self, error: &Error) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! [`try_idle`] takes an idle connection without waiting. If there is none, the caller [waits](wait) in the wait queue.
 //! A connection is [pinged](ping) first if it was idle for longer than `ping_after`, or if its server's last known role
-//! does not fit the target. [`retry`] runs the caller's work on a connection and retries it on another.
+//! does not fit the target. [`retry`] runs the caller's work on a connection and retries it on another, and
+//! [`transaction`] runs it in a transaction.
 //! [`thread_cache`] holds each thread's copy of the published view, and [`error`] builds the error of a failed
 //! checkout.
 
@@ -10,6 +11,7 @@ pub(crate) mod error;
 pub(crate) mod ping;
 pub(crate) mod retry;
 pub(crate) mod thread_cache;
+mod transaction;
 pub(crate) mod try_idle;
 pub(crate) mod wait;
 

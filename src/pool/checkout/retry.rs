@@ -29,7 +29,7 @@ use crate::{
 pub const RETRIES: u32 = 8;
 
 /// Pause before the second retry. Doubles with each further retry. The first retry starts without a pause.
-const PAUSE: Duration = Duration::from_millis(10);
+pub(super) const PAUSE: Duration = Duration::from_millis(10);
 
 /// The failures after which work is retried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,13 +78,17 @@ impl UsedConnection {
                 Verdict { applied: if executed { Applied::Unknown } else { verdict.applied }, ..verdict }
             }
         };
-        // If a primary refuses a write, the work itself made the transaction read-only. The work would fail on every
-        // other primary too.
-        if verdict.class == Class::ReadOnly && self.record.role() == Role::Primary && !self.record.read_only() {
+        if verdict.class == Class::ReadOnly && is_refused_by_work(&self.record) {
             verdict.class = Class::Statement;
         }
         verdict
     }
+}
+
+/// Returns true if a refused write was refused because the work itself made the transaction read-only: a writable
+/// primary refuses no other write. The work would fail on every other primary too.
+pub(super) fn is_refused_by_work(record: &Record) -> bool {
+    record.role() == Role::Primary && !record.read_only()
 }
 
 impl Inner {

@@ -172,6 +172,11 @@ impl Client {
         self.conn().pod()
     }
 
+    /// Returns true if something may have been committed since the checkout.
+    pub(crate) fn has_committed(&self) -> bool {
+        self.record().outcome.work().committed() != self.conn().work_since().committed()
+    }
+
     /// Returns a reference to the connection's [`Record`], the state read from the wire. It stays valid after the guard
     /// has been dropped.
     pub(crate) fn shared_record(&self) -> std::sync::Arc<Record> {
