@@ -24,6 +24,7 @@
 //! - [`Pool`]: a handle that is cheap to clone. [`Pool::get`] checks out a connection to the best Pod, and
 //!   [`Pool::get_for`] one to the best Pod for a [`Target`]. [`Pool::retry`] retries work on another Pod if the
 //!   connection fails, and [`Pool::transaction`] repeats a transaction after conflicts.
+//! - [`Checkout`]: the options of one call, such as a deadline, accepted wherever a [`Target`] is.
 //! - [`Client`]: a checked-out connection, with all methods of deadpool-postgres's `ClientWrapper` and of
 //!   [`tokio_postgres::Client`]. Dropping it returns the connection, which is cleaned up before it is reused.
 //! - [`Config`]: all settings, from a URL or through setters. Parameters that libpq also has are named as in libpq.
@@ -196,7 +197,7 @@ pub mod trace;
 mod unwind;
 mod wire;
 
-pub use config::{Config, Target};
+pub use config::{Checkout, Config, Target};
 pub use deadpool_postgres;
 pub use endpoint::{Endpoint, Role};
 pub use error::{Applied, Attempt, BoxError, ConfigError, Error, Kind, Phase, TlsError, TlsReason};

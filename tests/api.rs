@@ -6,7 +6,8 @@ use std::{
 };
 
 use podpool::{
-    CancelToken, Client, Config, Endpoint, Error, Event, Events, Pool, Status, Target, Transaction, tokio_postgres,
+    CancelToken, Checkout, Client, Config, Endpoint, Error, Event, Events, Pool, Status, Target, Transaction,
+    tokio_postgres,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
@@ -34,6 +35,7 @@ fn futures_are_send(pool: &Pool, client: &mut Client, token: &CancelToken, event
     sendable(&Pool::connect(""));
     sendable(&pool.get());
     sendable(&pool.get_for(Target::Standby));
+    sendable(&pool.get_within(Checkout::new(Target::Any), std::time::Duration::ZERO));
     sendable(&pool.primary());
     sendable(&pool.wait_ready(Target::Any, std::time::Duration::ZERO));
     sendable(&pool.close());

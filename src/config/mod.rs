@@ -25,6 +25,7 @@
 
 mod absent_pods;
 mod auth_method;
+mod checkout;
 #[cfg(feature = "serde")]
 mod deserialize;
 mod discovery;
@@ -61,6 +62,7 @@ use std::{
 
 pub use absent_pods::AbsentPods;
 pub use auth_method::AuthMethod;
+pub use checkout::Checkout;
 pub use discovery::Discovery;
 pub use host::Host;
 pub use lag_fallback::LagFallback;

@@ -24,8 +24,8 @@ pub enum Kind {
     Query,
     /// The pool is closed.
     Shutdown,
-    /// The server did not respond in time, for example to a cancel request. A checkout that times out has a more
-    /// specific kind.
+    /// The work of a call did not end before the call's [deadline](crate::Checkout::deadline), or the server did not
+    /// respond in time, for example to a cancel request. A checkout that times out has a more specific kind.
     Timeout,
     /// The TLS handshake failed, or the server's certificate was rejected.
     Tls,

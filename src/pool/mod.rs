@@ -32,14 +32,10 @@ pub use transaction::{Transaction, TransactionOptions};
 
 use self::{checkout::retry::Repeat, owner::Owner, pod::message::Message};
 use crate::{
-    config::{Config, Target},
+    config::{Checkout, Config, Target},
     error::{BoxError, Error},
     event::Events,
-    time::Instant,
 };
-
-/// Timeout that replaces a requested timeout that is too long to be added to an [`Instant`]: one year.
-const FAR_FUTURE: Duration = Duration::from_secs(365 * 86_400);
 
 /// A health-checked, load-balanced pool of connections to every Pod behind one name.
 ///
@@ -126,16 +122,26 @@ impl Pool {
     ///   them refuses because of TLS. Returned immediately.
     /// - [`Kind::Shutdown`](crate::Kind::Shutdown): the pool is closed. Returned immediately.
     pub async fn get(&self) -> Result<Client, Error> {
-        self.get_for(self.0.inner.config.target()).await
+        self.0.inner.checkout(self.0.inner.config.target(), None).await
     }
 
-    /// Checks out a connection for this target. See [`get`](Pool::get).
+    /// Checks out a connection for this target, or with these options. See [`get`](Pool::get).
     ///
     /// # Errors
     ///
     /// Returns the errors of [`get`](Pool::get).
-    pub async fn get_for(&self, target: Target) -> Result<Client, Error> {
-        self.0.inner.checkout(target, None).await
+    pub async fn get_for(&self, checkout: impl Into<Checkout>) -> Result<Client, Error> {
+        self.0.inner.checkout_with(checkout.into(), None).await
+    }
+
+    /// Checks out a connection, and waits for it for at most `within`. See [`get`](Pool::get).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`get`](Pool::get), with `within` as the timeout. The call fails earlier if there has been
+    /// no healthy Pod for longer than `acquire_timeout`.
+    pub async fn get_within(&self, checkout: impl Into<Checkout>, within: Duration) -> Result<Client, Error> {
+        self.0.inner.checkout_with(checkout.into().deadline(within), None).await
     }
 
     /// Checks out a connection to the primary. See [`get`](Pool::get).
@@ -144,7 +150,7 @@ impl Pool {
     ///
     /// Returns the errors of [`get`](Pool::get).
     pub async fn primary(&self) -> Result<Client, Error> {
-        self.get_for(Target::Primary).await
+        self.0.inner.checkout(Target::Primary, None).await
     }
 
     /// Runs work that is **safe to repeat** (reads and idempotent writes). If the work's connection fails, retries the
@@ -161,7 +167,8 @@ impl Pool {
     /// extracts it.
     ///
     /// The work is retried at most [`RETRIES`] times. `acquire_timeout` (5 s by default) limits all checkouts and
-    /// pauses together, so no retry begins after it has passed. Running work is not interrupted.
+    /// pauses together, so no retry begins after it has passed. Running work is not interrupted. A
+    /// [`Checkout::deadline`] replaces `acquire_timeout` and covers the work too.
     ///
     /// If the future is dropped, the work is dropped with it. A statement that was already sent may have been applied.
     /// If the statement does not end within 100 ms, it is cancelled on the server.
@@ -170,14 +177,15 @@ impl Pool {
     ///
     /// - [`Kind::Query`](crate::Kind::Query) if the work failed. The error contains the work's last error and all
     ///   earlier attempts. [`applied`](Error::applied) returns whether the work may have been applied.
+    /// - [`Kind::Timeout`](crate::Kind::Timeout) if the deadline of the call passed while the work was running.
     /// - The errors of [`get`](Pool::get) if no connection could be checked out.
-    pub async fn retry<T, E, F, Fut>(&self, target: Target, work: F) -> Result<T, Error>
+    pub async fn retry<T, E, F, Fut>(&self, checkout: impl Into<Checkout>, work: F) -> Result<T, Error>
     where
         F: FnMut(Client) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: Into<BoxError>,
     {
-        self.0.inner.retry(target, Repeat::Always, work).await
+        self.0.inner.retry(checkout.into(), Repeat::Always, work).await
     }
 
     /// Runs work that is **not safe to repeat**, and retries it only if it is known not to have been applied: no
@@ -194,13 +202,13 @@ impl Pool {
     /// # Errors
     ///
     /// Returns the errors of [`retry`](Pool::retry).
-    pub async fn retry_unapplied<T, E, F, Fut>(&self, target: Target, work: F) -> Result<T, Error>
+    pub async fn retry_unapplied<T, E, F, Fut>(&self, checkout: impl Into<Checkout>, work: F) -> Result<T, Error>
     where
         F: FnMut(Client) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: Into<BoxError>,
     {
-        self.0.inner.retry(target, Repeat::Unapplied, work).await
+        self.0.inner.retry(checkout.into(), Repeat::Unapplied, work).await
     }
 
     /// Runs work in a transaction, and commits it. Repeats the transaction if it conflicts with another one or loses
@@ -217,7 +225,8 @@ impl Pool {
     ///
     /// A `COMMIT` whose response is lost is never repeated: the error has
     /// [`Applied::Unknown`](crate::Applied::Unknown). `acquire_timeout` (5 s by default) limits all checkouts and
-    /// pauses together, so no repetition begins after it has passed.
+    /// pauses together, so no repetition begins after it has passed. A [`Checkout::deadline`] replaces it and covers
+    /// the work too.
     ///
     /// Effects of the work outside of the transaction, such as messages that it sends, are repeated too. Any error that
     /// does not lead to a repetition becomes the [source](std::error::Error::source) of the returned error, from which
@@ -247,6 +256,8 @@ impl Pool {
     ///   or of the `COMMIT`, and up to [`RETRIES`] earlier attempts. [`applied`](Error::applied) is
     ///   [`Applied::No`](crate::Applied::No) if the transaction was rolled back. It also is if the work returned `Ok`
     ///   although one of its statements had failed, so that the server did not commit the transaction.
+    /// - [`Kind::Timeout`](crate::Kind::Timeout) if the deadline of the call passed while the transaction was open. It
+    ///   is rolled back, unless its `COMMIT` was already sent.
     /// - The errors of [`get`](Pool::get) if no connection could be checked out.
     pub async fn transaction<T, E, F, Fut>(&self, options: impl Into<TransactionOptions>, work: F) -> Result<T, Error>
     where
@@ -264,12 +275,8 @@ impl Pool {
     ///
     /// Returns the errors of [`get`](Pool::get), with `within` as the timeout. The call fails earlier if there has been
     /// no healthy Pod for longer than `acquire_timeout`.
-    pub async fn wait_ready(&self, target: Target, within: Duration) -> Result<(), Error> {
-        let now = Instant::now();
-        let deadline = now.checked_add(within).unwrap_or(now + FAR_FUTURE);
-        let client = self.0.inner.checkout(target, Some(deadline)).await?;
-        drop(client);
-        Ok(())
+    pub async fn wait_ready(&self, checkout: impl Into<Checkout>, within: Duration) -> Result<(), Error> {
+        self.get_within(checkout, within).await.map(drop)
     }
 
     /// Returns the state of every Pod and its connections, the state of name resolution, and the pool's counters.

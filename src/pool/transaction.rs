@@ -6,7 +6,7 @@ use deadpool_postgres::ClientWrapper;
 
 use super::pod::client::Client;
 use crate::{
-    config::Target,
+    config::{Checkout, Target},
     endpoint::{Endpoint, Role},
     wire::{CancelToken, IsolationLevel},
 };
@@ -24,16 +24,16 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct TransactionOptions {
-    pub(crate) target: Target,
+    pub(crate) checkout: Checkout,
     isolation_level: Option<IsolationLevel>,
     pub(crate) read_only: Option<bool>,
     deferrable: Option<bool>,
 }
 
 impl TransactionOptions {
-    /// Creates options for a transaction on a Pod that fits the target.
-    pub fn new(target: Target) -> Self {
-        Self { target, isolation_level: None, read_only: None, deferrable: None }
+    /// Creates options for a transaction on a Pod that fits the target, or with these options for the call.
+    pub fn new(checkout: impl Into<Checkout>) -> Self {
+        Self { checkout: checkout.into(), isolation_level: None, read_only: None, deferrable: None }
     }
 
     /// Sets the isolation level. The default is the session's `default_transaction_isolation`.
@@ -83,6 +83,12 @@ impl Default for TransactionOptions {
 impl From<Target> for TransactionOptions {
     fn from(target: Target) -> Self {
         Self::new(target)
+    }
+}
+
+impl From<Checkout> for TransactionOptions {
+    fn from(checkout: Checkout) -> Self {
+        Self::new(checkout)
     }
 }
 
@@ -143,9 +149,9 @@ mod tests {
     #[test]
     fn begins_with_the_options_that_are_set() {
         let options = TransactionOptions::default();
-        assert_eq!((options.target, options.begin().as_str()), (Target::Primary, "START TRANSACTION"));
+        assert_eq!((options.checkout.target, options.begin().as_str()), (Target::Primary, "START TRANSACTION"));
         let options = TransactionOptions::from(Target::Any).read_only(false);
-        assert_eq!((options.target, options.begin().as_str()), (Target::Any, "START TRANSACTION READ WRITE"));
+        assert_eq!((options.checkout.target, options.begin().as_str()), (Target::Any, "START TRANSACTION READ WRITE"));
         let options = options.isolation_level(IsolationLevel::Serializable).read_only(true).deferrable(true);
         assert_eq!(options.begin(), "START TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE");
         let options = TransactionOptions::default().isolation_level(IsolationLevel::RepeatableRead).deferrable(false);

@@ -59,6 +59,12 @@ impl CancelToken {
         }
     }
 
+    /// Sends a cancel request in a task on the pool's runtime.
+    pub(crate) fn cancel_in_background(self) {
+        let runtime = self.runtime.clone();
+        drop(spawn_on(&runtime, self.request()));
+    }
+
     async fn request(self) -> Result<(), Error> {
         let limit = self.dialer.timeout();
         let mut phase = Phase::Tcp;

@@ -179,6 +179,15 @@ impl Record {
         Verdict { applied: facts.applied(verdict.applied), ..verdict }
     }
 
+    /// Returns whether interrupted work that began at the mark may have been applied. `settled` is true if no response
+    /// is outstanding and no request can be sent any more.
+    pub(crate) fn judge_interrupted(&self, since: WorkMark, settled: bool) -> Applied {
+        let ended = self.has_ended();
+        let work = self.outcome.work();
+        let unapplied = work.executed() == since.executed() || !ended && work.committed() == since.committed();
+        if settled && unapplied { Applied::No } else { Applied::Unknown }
+    }
+
     /// Returns the final state of the work that began at the mark, on a connection that is clean and is about to be
     /// used by others.
     pub(crate) fn settle(&self, since: WorkMark) -> Settled {
@@ -195,6 +204,13 @@ pub(crate) struct Settled {
 }
 
 impl Settled {
+    /// Returns whether the interrupted work may have been applied.
+    pub(crate) fn judge_interrupted(&self) -> Applied {
+        let unapplied =
+            self.work.executed() == self.since.executed() || self.work.committed() == self.since.committed();
+        if unapplied { Applied::No } else { Applied::Unknown }
+    }
+
     /// Classifies an error of the work.
     pub(crate) fn judge(&self, error: &Error) -> Verdict {
         let verdict = classify(error);

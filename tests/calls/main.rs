@@ -1,10 +1,12 @@
-//! Tests the calls that run work for the caller: transactions that are repeated after conflicts and losses.
+//! Tests the calls that run work for the caller: deadlines, and transactions that are repeated after conflicts
+//! and losses.
 
 #![allow(clippy::print_stdout, reason = "tests print their measurements")]
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 
 #[path = "../common/mod.rs"]
 mod common;
+mod deadlines;
 mod transactions;
 
 use podpool::Pool;

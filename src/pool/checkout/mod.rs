@@ -26,7 +26,7 @@ use super::{
     pod::{client::Client, shared::count},
 };
 use crate::{
-    config::{LagFallback, Target},
+    config::{Checkout, LagFallback, Target},
     endpoint::Role,
     error::{Attempt, BoxError, Error, Phase},
     time::{Duration, Instant},
@@ -41,6 +41,14 @@ enum NotReady {
     Unusable(Option<Attempt>),
     /// The Pod has not responded to the ping yet. A background task continues to wait for the response.
     PingPending(Attempt),
+}
+
+/// Timeout that replaces a requested timeout that is too long to be added to an [`Instant`]: one year.
+const FAR_FUTURE: Duration = Duration::from_secs(365 * 86_400);
+
+/// Returns the time at which a call that began at `began` must end.
+pub(crate) fn deadline_of(began: Instant, within: Duration) -> Instant {
+    began.checked_add(within).unwrap_or(began + FAR_FUTURE)
 }
 
 impl Inner {
@@ -151,6 +159,20 @@ impl Inner {
         target.accepts(Role::Unknown, false)
             || self.shared.limits.lag_fallback == LagFallback::Primary && target.excludes_writable_primary()
             || target.accepts(record.role(), record.read_only())
+    }
+
+    /// Checks out a connection with the options of a call. A `deadline` replaces the one of the options.
+    pub(crate) async fn checkout_with(&self, options: Checkout, deadline: Option<Instant>) -> Result<Client, Error> {
+        let deadline = deadline.or_else(|| options.deadline.map(|within| deadline_of(Instant::now(), within)));
+        self.checkout(options.target, deadline).await
+    }
+
+    /// Returns the result of `work`, or drops the work and returns `None` at the time `limit`.
+    async fn until<T>(&self, limit: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+        match limit {
+            Some(limit) => self.within(limit, work).await,
+            None => Some(work.await),
+        }
     }
 
     /// Sleeps for `pause`. Works on any executor that the caller may use.

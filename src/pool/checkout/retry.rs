@@ -2,8 +2,9 @@
 
 use std::{future::Future, sync::Arc};
 
+use super::deadline_of;
 use crate::{
-    config::{Limits, Target},
+    config::{Checkout, Limits, Target},
     endpoint::{Endpoint, Role},
     error::{Applied, Attempt, BoxError, Error, Kind, Phase},
     pool::{
@@ -16,7 +17,7 @@ use crate::{
     },
     time::{Duration, Instant},
     wire::{
-        Class, Verdict,
+        CancelToken, Class, Verdict,
         classify::{DriverError, classify, driver_error},
         outcome::WorkMark,
         record::Record,
@@ -58,6 +59,23 @@ impl UsedConnection {
         Self { endpoint: client.endpoint().clone(), began: record.outcome.work(), record, deposit }
     }
 
+    /// Interrupts the work, which has been dropped: cancels its statement, and returns the connection to the pool.
+    /// Returns whether the work may have been applied.
+    async fn interrupt(&self, token: Option<CancelToken>) -> Applied {
+        match self.deposit.take() {
+            Dropped::Unsettled(client) => client.interrupt().await,
+            Dropped::Settled(settled) => settled.judge_interrupted(),
+            Dropped::Ended(since) => self.record.judge_interrupted(since, true),
+            // The work has kept the connection and may send further requests on it.
+            Dropped::No => {
+                if let Some(token) = token {
+                    token.cancel_in_background();
+                }
+                Applied::Unknown
+            }
+        }
+    }
+
     /// Classifies an error of the work. Waits until `deadline` for outstanding responses if the result decides whether
     /// the work is repeated, and otherwise for a short time. Returns the connection to the pool if the work has dropped
     /// it.
@@ -91,22 +109,32 @@ pub(super) fn is_refused_by_work(record: &Record) -> bool {
     record.role() == Role::Primary && !record.read_only()
 }
 
+/// Returns the error of a call whose deadline passed while its work was running.
+pub(super) fn timed_out(endpoint: &Endpoint, applied: Applied, attempts: Vec<Attempt>) -> Error {
+    Error::new(Kind::Timeout, format!("the work on {endpoint} did not end before the deadline of the call"))
+        .with_applied(applied)
+        .with_attempts(attempts)
+}
+
 impl Inner {
-    pub(crate) async fn retry<T, E, F, Fut>(&self, target: Target, repeat: Repeat, mut work: F) -> Result<T, Error>
+    pub(crate) async fn retry<T, E, F, Fut>(&self, options: Checkout, repeat: Repeat, mut work: F) -> Result<T, Error>
     where
         F: FnMut(Client) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: Into<BoxError>,
     {
         let started = Instant::now();
-        let deadline = started + self.shared.limits.acquire_timeout;
+        let target = options.target;
+        // Work is interrupted only at a deadline of the call.
+        let limit = options.deadline.map(|within| deadline_of(started, within));
+        let deadline = limit.unwrap_or(started + self.shared.limits.acquire_timeout);
         let mut attempts: Vec<Attempt> = Vec::new();
         // `applied` covers all attempts: an earlier attempt may have been applied even if the last one was not.
         let mut applied = Applied::No;
         let mut tries = 0;
         let mut stale_plan = false;
         loop {
-            let mut client = match self.checkout(target, Some(deadline)).await {
+            let mut client = match self.checkout_with(options, Some(deadline)).await {
                 Ok(client) => client,
                 Err(error) => {
                     let error = error.with_applied(applied).with_earlier(attempts);
@@ -119,7 +147,12 @@ impl Inner {
                 client.statement_cache.clear();
             }
             let used = UsedConnection::new(&mut client);
-            let error: BoxError = match work(client).await {
+            let token = limit.map(|_| client.cancel_token());
+            let Some(result) = self.until(limit, work(client)).await else {
+                let applied = if applied == Applied::No { used.interrupt(token).await } else { Applied::Unknown };
+                return Err(timed_out(&used.endpoint, applied, attempts).with_elapsed(started.elapsed()));
+            };
+            let error: BoxError = match result {
                 Ok(value) if repeat == Repeat::Unapplied || self.kept_role(&used, target) => return Ok(value),
                 Ok(_) => {
                     format!("the server's role is now {}, which `{target}` does not accept", used.record.role()).into()

@@ -12,7 +12,10 @@
 
 use std::future::Future;
 
-use super::retry::{PAUSE, RETRIES, is_refused_by_work};
+use super::{
+    deadline_of,
+    retry::{PAUSE, RETRIES, is_refused_by_work, timed_out},
+};
 use crate::{
     config::Limits,
     endpoint::Endpoint,
@@ -75,6 +78,19 @@ impl Failure {
     }
 }
 
+/// The reason why an attempt has returned no value.
+enum Stopped {
+    Failed(Failure),
+    /// The deadline of the call has passed.
+    Interrupted(Applied),
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// The failed attempts of one call: the last [`RETRIES`] of them, because conflicts are not limited in number.
 #[derive(Default)]
 struct Attempts(Vec<Attempt>);
@@ -96,13 +112,15 @@ impl Inner {
         E: Into<BoxError>,
     {
         let started = Instant::now();
-        let deadline = started + self.shared.limits.acquire_timeout;
+        // Work is interrupted only at a deadline of the call.
+        let limit = options.checkout.deadline.map(|within| deadline_of(started, within));
+        let deadline = limit.unwrap_or(started + self.shared.limits.acquire_timeout);
         let begin = options.begin();
         let mut attempts = Attempts::default();
         let (mut conflicts, mut losses) = (0u32, 0u32);
         let mut stale_plan = false;
         loop {
-            let client = match self.checkout(options.target, Some(deadline)).await {
+            let client = match self.checkout_with(options.checkout, Some(deadline)).await {
                 Ok(client) => client,
                 Err(error) => return Err(error.with_earlier(attempts.0).with_elapsed(started.elapsed())),
             };
@@ -110,9 +128,12 @@ impl Inner {
                 client.statement_cache.clear();
             }
             let endpoint = client.endpoint().clone();
-            let failure = match self.attempt(client, &options, &begin, &mut work, deadline).await {
+            let failure = match self.attempt(client, &options, &begin, &mut work, (limit, deadline)).await {
                 Ok(value) => return Ok(value),
-                Err(failure) => failure,
+                Err(Stopped::Failed(failure)) => failure,
+                Err(Stopped::Interrupted(applied)) => {
+                    return Err(timed_out(&endpoint, applied, attempts.0).with_elapsed(started.elapsed()));
+                }
             };
             let repeats = failure.applied == Applied::No
                 && match failure.reason {
@@ -147,29 +168,46 @@ impl Inner {
         options: &TransactionOptions,
         begin: &str,
         work: &mut F,
-        deadline: Instant,
-    ) -> Result<T, Failure>
+        (limit, deadline): (Option<Instant>, Instant),
+    ) -> Result<T, Stopped>
     where
         F: FnMut(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
         E: Into<BoxError>,
     {
-        if let Err(error) = client.batch_execute(begin).await {
-            return Err(Failure::new(error.into(), client.record(), options, Applied::No));
+        match self.until(limit, client.batch_execute(begin)).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(Failure::new(error.into(), client.record(), options, Applied::No).into()),
+            None => {
+                client.interrupt().await;
+                return Err(Stopped::Interrupted(Applied::No));
+            }
         }
         let deposit = Deposit::keeping();
         client.deposit_in(deposit.clone());
-        let result = work(Transaction::new(client)).await;
+        let result = self.until(limit, work(Transaction::new(client))).await;
         let Some(client) = deposit.take_kept() else {
+            let Some(result) = result else { return Err(Stopped::Interrupted(Applied::Unknown)) };
             let error = match result {
                 Ok(_) => "the work returned without dropping its transaction, which is rolled back".into(),
                 Err(error) => error.into(),
             };
-            return Err(Failure { error, reason: Reason::Other, applied: Applied::Unknown });
+            return Err(Failure { error, reason: Reason::Other, applied: Applied::Unknown }.into());
         };
         match result {
-            Ok(value) => commit(client, options, deadline).await.map(|()| value),
-            Err(error) => Err(self.roll_back(client, options, error.into()).await),
+            Some(Ok(value)) => match self.until(limit, commit(client, options, deadline)).await {
+                Some(result) => result.map(|()| value).map_err(Stopped::Failed),
+                // The `COMMIT` is not cancelled: while the server waits for a synchronous standby, a cancel request
+                // would make it commit without the standby.
+                None => Err(Stopped::Interrupted(Applied::Unknown)),
+            },
+            Some(Err(error)) => Err(self.roll_back(client, options, error.into()).await.into()),
+            None => {
+                // No `COMMIT` was sent, so the server rolls the transaction back even if it does not respond in time.
+                let unapplied = !client.has_committed() && client.record().status() != IDLE;
+                let applied = client.interrupt().await;
+                Err(Stopped::Interrupted(if unapplied { Applied::No } else { applied }))
+            }
         }
     }
 

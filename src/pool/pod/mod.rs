@@ -27,6 +27,7 @@ mod connection_probe;
 pub(crate) mod counters;
 pub(crate) mod deposit;
 pub(crate) mod fleet;
+mod interrupt;
 pub(crate) mod jitter;
 pub(crate) mod lag_gauge;
 pub(crate) mod last_failure;

@@ -9,10 +9,10 @@
 //! 5. Check the connection in if it is clean, and close it if not.
 
 use deadpool::unmanaged::Object;
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{Pod, conn::Conn, reset, shared::count};
-use crate::{config::Limits, system::spawn_on, time::Duration, wire::record::IDLE};
+use crate::{config::Limits, error::Applied, system::spawn_on, time::Duration, wire::record::IDLE};
 
 const QUIET: Duration = Limits::RECYCLE_GRACE;
 const CANCELLED: Duration = Limits::RECYCLE_TIMEOUT;
@@ -34,6 +34,23 @@ pub(crate) fn recycle(object: Object<Box<Conn>>) {
     let runtime = object.pod().shared().runtime.clone();
     let recycling = Recycling(Some(object));
     drop(spawn_on(&runtime, run(recycling)));
+}
+
+/// Recycles a connection whose work was interrupted: cancels its statement first. Sends the outcome of the work when
+/// all responses have arrived.
+pub(crate) fn interrupt(object: Object<Box<Conn>>) -> oneshot::Receiver<Applied> {
+    let (outcome, receiver) = oneshot::channel();
+    let runtime = object.pod().shared().runtime.clone();
+    let recycling = Recycling(Some(object));
+    drop(spawn_on(&runtime, async move {
+        if let Some(object) = &recycling.0 {
+            let settled = end_statement(object, Duration::ZERO).await;
+            // The caller may have stopped waiting.
+            let _ = outcome.send(object.record.judge_interrupted(object.work_since(), settled));
+        }
+        run(recycling).await;
+    }));
+    receiver
 }
 
 async fn run(mut recycling: Recycling) {
@@ -60,26 +77,8 @@ async fn run(mut recycling: Recycling) {
 async fn clean_up(conn: &Conn) -> bool {
     let record = &conn.record;
     // In most cases, the driver only has to read the rest of the last response.
-    if timeout(QUIET, record.wait_until_idle()).await.is_err() {
-        let mut ended = false;
-        // Sends the cancel request twice: it has no effect if the server handles it before the statement has started.
-        for _ in 0..2 {
-            if let Err(error) = conn.cancel_token().cancel().await {
-                tracing::debug!(
-                    endpoint = %conn.pod().endpoint,
-                    %error,
-                    "could not cancel the statement of a returned connection"
-                );
-                return false;
-            }
-            ended = timeout(CANCELLED / 2, record.wait_until_idle()).await.is_ok();
-            if ended {
-                break;
-            }
-        }
-        if !ended {
-            return false;
-        }
+    if !end_statement(conn, QUIET).await {
+        return false;
     }
     if !record.has_ended() && record.status() != IDLE {
         let rollback = async {
@@ -92,4 +91,28 @@ async fn clean_up(conn: &Conn) -> bool {
         }
     }
     record.is_clean()
+}
+
+/// Waits for the responses to all outstanding requests for the time `quiet`, and then cancels the statement in flight.
+/// Returns true if all responses have arrived or the connection has ended.
+async fn end_statement(conn: &Conn, quiet: Duration) -> bool {
+    let record = &conn.record;
+    if timeout(quiet, record.wait_until_idle()).await.is_ok() {
+        return true;
+    }
+    // Sends the cancel request twice: it has no effect if the server handles it before the statement has started.
+    for _ in 0..2 {
+        if let Err(error) = conn.cancel_token().cancel().await {
+            tracing::debug!(
+                endpoint = %conn.pod().endpoint,
+                %error,
+                "could not cancel the statement of a returned connection"
+            );
+            return false;
+        }
+        if timeout(CANCELLED / 2, record.wait_until_idle()).await.is_ok() {
+            return true;
+        }
+    }
+    false
 }
