@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{inner::Inner, pod::shared::read};
+use super::{
+    inner::Inner,
+    pod::{requirement, shared::read},
+};
 use crate::{
     endpoint::{Endpoint, Role},
     error::Phase,
@@ -172,7 +175,7 @@ impl Inner {
                 open: pod.open(),
                 idle: pod.idle(),
                 in_use: pod.slot.in_flight() as usize,
-                waiting: shared.waiters.count(pod.slot.targets()),
+                waiting: shared.waiters.count(requirement::served(&pod.slot)),
                 checkouts: pod.slot.checkouts(),
                 latency: pod.slot.latency(),
                 latency_class: pod.slot.load().class,
