@@ -11,6 +11,7 @@ mod builder;
 pub(crate) mod checkout;
 pub(crate) mod directory;
 mod inner;
+mod listener;
 mod opener;
 mod owner;
 mod pod;
@@ -26,6 +27,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 pub use builder::Builder;
 pub use checkout::retry::RETRIES;
+pub use listener::{LISTENER_CAPACITY, Listener, ListenerEvent};
 pub use pod::client::Client;
 pub use status::{CounterStatus, EndpointStatus, ResolveStatus, Status};
 pub use transaction::{Transaction, TransactionOptions};
@@ -266,6 +268,47 @@ impl Pool {
         E: Into<BoxError>,
     {
         self.0.inner.transaction(options.into(), work).await
+    }
+
+    /// Listens for notifications (`NOTIFY`, `pg_notify`) on these channels, on a connection of its own.
+    ///
+    /// Returns when the subscription is active. The connection follows the target: when it is lost, or its Pod no
+    /// longer serves the target, the listener connects to another Pod, subscribes again, and then yields a
+    /// [`Gap`](ListenerEvent::Gap), because notifications may have been missed. Only a primary accepts `LISTEN`, so the
+    /// target is usually [`Target::Primary`].
+    ///
+    /// The connection counts toward `max_connections`, but not toward `pool_size`. Channel names are quoted, so their
+    /// case matters: `NOTIFY Orders` sends to the channel `orders`.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: podpool::Pool) -> Result<(), podpool::Error> {
+    /// use podpool::{ListenerEvent, Target};
+    ///
+    /// let mut listener = pool.listen(Target::Primary, ["orders"]).await?;
+    /// while let Some(event) = listener.next().await {
+    ///     match event {
+    ///         ListenerEvent::Notification(notification) => println!("order {}", notification.payload()),
+    ///         _ => println!("notifications may have been missed: read the orders again"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Cancel-safe: if the future is dropped, the connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// - [`Kind::Query`](crate::Kind::Query) if the server refuses `LISTEN`, as a standby does.
+    /// - [`Kind::PoolTimeout`](crate::Kind::PoolTimeout) if `max_connections` is reached.
+    /// - The errors of [`get`](Pool::get), if no Pod that serves the target could be reached before the deadline.
+    pub async fn listen<S: Into<String>>(
+        &self,
+        checkout: impl Into<Checkout>,
+        channels: impl IntoIterator<Item = S>,
+    ) -> Result<Listener, Error> {
+        let channels = channels.into_iter().map(Into::into).collect();
+        Listener::open(self.0.inner.clone(), checkout.into(), channels).await
     }
 
     /// Waits for at most `within` until a connection for the target can be checked out. The connection is returned to

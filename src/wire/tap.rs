@@ -208,8 +208,7 @@ impl Tap {
                 self.fatal_received = true;
                 observer.report(Evidence::Fatal(sqlstate));
             }
-            // The end of a pooler's session is no evidence against its Pod: if the pooler shuts down, it refuses new
-            // connections.
+            // The end of a pooler's session is no evidence: a pooler that shuts down refuses new connections.
             BackendMessage::PoolerFatal(_) => self.fatal_received = true,
             BackendMessage::Error(sqlstate) => {
                 *error_received = true;
@@ -234,6 +233,7 @@ impl Tap {
                 record.set_stale_statements(StaleStatements::Outdated);
             }
             BackendMessage::Set if frontend.awaits_local_set() => {}
+            BackendMessage::Listens => record.listens(observer),
             BackendMessage::Set | BackendMessage::ChangedSession => record.add_session_change(SessionChange::Command),
             BackendMessage::HotStandby(standby) => {
                 self.in_hot_standby = standby;
