@@ -197,6 +197,13 @@ pub enum Event {
         /// The phase and the error.
         cause: Arc<str>,
     },
+    /// A caller has executed `LISTEN` on a pooled connection. Its notifications are dropped, and the subscription ends
+    /// when the connection is returned. [`Pool::listen`](crate::Pool::listen) delivers notifications. Emitted once for
+    /// each Pod.
+    ListenIgnored {
+        /// The Pod.
+        endpoint: Endpoint,
+    },
     /// libpq's password file is ignored: other users can read it, it is not a regular file, or it cannot be read.
     /// Emitted once for each new reason.
     PassfileIgnored {
@@ -251,6 +258,7 @@ names! {
     EndpointUnfenced "endpoint_unfenced",
     FencingHistoryForgotten "fencing_history_forgotten",
     HealthyPodsAgain "healthy_pods_again",
+    ListenIgnored "listen_ignored",
     LoginFailed "login_failed",
     NoHealthyPods "no_healthy_pods",
     Panicked "panicked",
@@ -290,6 +298,7 @@ impl Event {
             | Self::EndpointUnfenced { endpoint }
             | Self::StandbyLate { endpoint, .. }
             | Self::StandbyCaughtUp { endpoint }
+            | Self::ListenIgnored { endpoint }
             | Self::LoginFailed { endpoint, .. }
             | Self::SetupFailed { endpoint, .. }
             | Self::TlsFailed { endpoint, .. }
@@ -330,6 +339,7 @@ impl fmt::Display for Event {
             Self::SecurityChanged { from, to, .. } | Self::SecurityDowngraded { from, to, .. } => {
                 write!(f, ": from {from} to {to}")
             }
+            Self::ListenIgnored { .. } => f.write_str(": notifications on pooled connections are dropped"),
             Self::EndpointAlternative { used, .. } => write!(f, ": the same server is used at {used}"),
             Self::Panicked { source, cause } => write!(f, " {source}: {cause}"),
             Self::PassfileIgnored { path, cause } => write!(f, " {}: {cause}", path.display()),

@@ -28,6 +28,7 @@
 //! - [`Checkout`]: the options of one call, such as a deadline, accepted wherever a [`Target`] is.
 //! - [`Client`]: a checked-out connection, with all methods of deadpool-postgres's `ClientWrapper` and of
 //!   [`tokio_postgres::Client`]. Dropping it returns the connection, which is cleaned up before it is reused.
+//! - [`Listener`]: a stream of notifications on a connection of its own, which follows the primary.
 //! - [`Config`]: all settings, from a URL or through setters. Parameters that libpq also has are named as in libpq.
 //! - [`ProvideCredentials`]: a source of passwords and tokens, called for each new connection.
 //! - [`Error`]: the kind of failure, every Pod that was tried, and whether the database may have [`Applied`] the work.
@@ -208,13 +209,13 @@ pub use event::{EVENT_CAPACITY, Event, Events, Lagged};
 pub use health::State;
 pub use observer::Observer;
 pub use pool::{
-    Builder, Client, CounterStatus, EndpointStatus, HookClient, HookFuture, OwnedConnection, Pool, RETRIES,
-    ResolveStatus, Status, Transaction, TransactionOptions,
+    Builder, Client, CounterStatus, EndpointStatus, HookClient, HookFuture, LISTENER_CAPACITY, Listener, ListenerEvent,
+    OwnedConnection, Pool, RETRIES, ResolveStatus, Status, Transaction, TransactionOptions,
 };
 #[cfg(podpool_simulation)]
 pub use system::simulation;
 pub use tokio_postgres;
 pub use wire::{
-    AuthError, AuthRefusal, CancelToken, Class, Credentials, CredentialsError, CredentialsRequest, ProvideCredentials,
-    Verdict, classify,
+    AuthError, AuthRefusal, CancelToken, Class, Credentials, CredentialsError, CredentialsRequest, Notification,
+    ProvideCredentials, Verdict, classify,
 };

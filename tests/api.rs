@@ -6,7 +6,7 @@ use std::{
 };
 
 use podpool::{
-    CancelToken, Checkout, Client, Config, Endpoint, Error, Event, Events, Pool, Status, Target, Transaction,
+    CancelToken, Checkout, Client, Config, Endpoint, Error, Event, Events, Listener, Pool, Status, Target, Transaction,
     tokio_postgres,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -25,6 +25,7 @@ fn public_types_are_send_and_sync() {
     shared::<Error>();
     shared::<Event>();
     shared::<Events>();
+    shared::<Listener>();
     shared::<Status>();
     shared::<Transaction>();
 }
@@ -47,6 +48,7 @@ fn futures_are_send(pool: &Pool, client: &mut Client, token: &CancelToken, event
     sendable(&pool.transaction(Target::Primary, |transaction| async move {
         transaction.execute("SELECT 1", &[]).await.map(drop)
     }));
+    sendable(&pool.listen(Target::Primary, ["orders"]));
     sendable(&token.cancel());
     sendable(&events.next());
     sendable(&client.transaction());

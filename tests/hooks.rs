@@ -327,3 +327,19 @@ async fn after_checkin_can_reject_a_returned_connection() {
     let counters = pool.status().counters;
     assert_eq!((calls.load(Ordering::SeqCst), counters.opened, counters.closed), (5, 3, 2), "{counters:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_connection_of_a_listener_is_set_up_too() {
+    let cluster = start().await;
+    let pool = builder(&cluster, TIMEOUTS)
+        .after_connect(|client| {
+            Box::pin(async move { Ok(client.batch_execute("SET application_name = 'set up by the hook'").await?) })
+        })
+        .build()
+        .expect("the pool is created");
+    let _listener = pool.listen(podpool::Target::Primary, ["orders"]).await.expect("the listener starts");
+    let admin = cluster.client(0).await.expect("the superuser connects");
+    let sql = "SELECT application_name FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    let row = admin.query_one(sql, &[]).await.expect("one session listens");
+    assert_eq!(row.get::<_, &str>(0), "set up by the hook");
+}

@@ -26,6 +26,7 @@ use super::Target;
 pub struct Checkout {
     pub(crate) target: Target,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) max_lag: Option<Duration>,
 }
 
 impl Checkout {
@@ -44,6 +45,23 @@ impl Checkout {
     /// interrupted.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Sets the maximum age of the data that this call may read from a standby, in addition to the pool's `max_lag`.
+    /// Rounded down to 0, 250 ms, 1 s, 3 s, 10 s or 60 s; only a primary fulfills a limit of 0.
+    ///
+    /// A standby's data is current as of the time at which the primary reported a position in its write-ahead log that
+    /// the standby has replayed. A standby is used only while this time is known to be within the limit. With
+    /// [`Target::PreferStandby`], and with `lag_fallback=primary`, the primary serves the call if no standby fulfills
+    /// the limit at that moment; otherwise, the call waits until one does. [`Target::Primary`], [`Target::ReadWrite`]
+    /// and [`Target::PreferPrimary`] are served by a primary, whatever the limit.
+    ///
+    /// While a limit is used, and for 5 s after that, each Pod is probed at least four times in the time of the limit,
+    /// but a fleet of clients (`clients`) sends a server no more than about 480 of these probes per second. The limit
+    /// should be well above the usual replication lag plus two probe intervals, or no standby can fulfill it.
+    pub fn max_lag(mut self, max_lag: Duration) -> Self {
+        self.max_lag = Some(max_lag);
         self
     }
 }

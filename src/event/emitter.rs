@@ -114,6 +114,7 @@ fn log(event: &Event) {
         | Event::CertificatesRefused { .. }
         | Event::EndpointFenced { .. }
         | Event::FencingHistoryForgotten { .. }
+        | Event::ListenIgnored { .. }
         | Event::LoginFailed { .. }
         | Event::NoHealthyPods
         | Event::Panicked { .. }

@@ -107,6 +107,13 @@ fn age(primary: &[Reading], standby: &Standby, at: Instant) -> Duration {
     at.saturating_duration_since(replayed)
 }
 
+/// Returns the latest time at which the standby's data is known to have been current: the time before which the primary
+/// had written nothing that the standby lacks. In contrast to [`age`], this is no estimate.
+pub(crate) fn current_as_of(primary: &[Reading], standby: &Standby) -> Option<Instant> {
+    let replayed = primary.iter().filter(|reading| reading.position <= standby.reading.position);
+    replayed.map(|reading| reading.sent).max()
+}
+
 /// Returns the lag of a standby.
 ///
 /// * `primary`: the last readings of the serving primary's WAL position, oldest first. Empty if no primary serves.

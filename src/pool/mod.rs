@@ -12,6 +12,7 @@ pub(crate) mod checkout;
 pub(crate) mod directory;
 pub(crate) mod hook;
 mod inner;
+mod listener;
 mod opener;
 mod owned;
 mod owner;
@@ -30,6 +31,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 pub use builder::Builder;
 pub use checkout::retry::RETRIES;
 pub use hook::{HookClient, HookFuture};
+pub use listener::{LISTENER_CAPACITY, Listener, ListenerEvent};
 pub use owned::OwnedConnection;
 pub use pod::client::Client;
 pub use status::{CounterStatus, EndpointStatus, ResolveStatus, Status};
@@ -127,7 +129,7 @@ impl Pool {
     ///   them refuses because of TLS. Returned immediately.
     /// - [`Kind::Shutdown`](crate::Kind::Shutdown): the pool is closed. Returned immediately.
     pub async fn get(&self) -> Result<Client, Error> {
-        self.0.inner.checkout(self.0.inner.config.target(), None).await
+        self.0.inner.checkout(self.0.inner.config.target().into(), None).await
     }
 
     /// Checks out a connection for this target, or with these options. See [`get`](Pool::get).
@@ -155,7 +157,7 @@ impl Pool {
     ///
     /// Returns the errors of [`get`](Pool::get).
     pub async fn primary(&self) -> Result<Client, Error> {
-        self.0.inner.checkout(Target::Primary, None).await
+        self.0.inner.checkout(Target::Primary.into(), None).await
     }
 
     /// Runs work that is **safe to repeat** (reads and idempotent writes). If the work's connection fails, retries the
@@ -271,6 +273,47 @@ impl Pool {
         E: Into<BoxError>,
     {
         self.0.inner.transaction(options.into(), work).await
+    }
+
+    /// Listens for notifications (`NOTIFY`, `pg_notify`) on these channels, on a connection of its own.
+    ///
+    /// Returns when the subscription is active. The connection follows the target: when it is lost, or its Pod no
+    /// longer serves the target, the listener connects to another Pod, subscribes again, and then yields a
+    /// [`Gap`](ListenerEvent::Gap), because notifications may have been missed. Only a primary accepts `LISTEN`, so the
+    /// target is usually [`Target::Primary`].
+    ///
+    /// The connection counts toward `max_connections`, but not toward `pool_size`. Channel names are quoted, so their
+    /// case matters: `NOTIFY Orders` sends to the channel `orders`.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: podpool::Pool) -> Result<(), podpool::Error> {
+    /// use podpool::{ListenerEvent, Target};
+    ///
+    /// let mut listener = pool.listen(Target::Primary, ["orders"]).await?;
+    /// while let Some(event) = listener.next().await {
+    ///     match event {
+    ///         ListenerEvent::Notification(notification) => println!("order {}", notification.payload()),
+    ///         _ => println!("notifications may have been missed: read the orders again"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Cancel-safe: if the future is dropped, the connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// - [`Kind::Query`](crate::Kind::Query) if the server refuses `LISTEN`, as a standby does.
+    /// - [`Kind::PoolTimeout`](crate::Kind::PoolTimeout) if `max_connections` is reached.
+    /// - The errors of [`get`](Pool::get), if no Pod that serves the target could be reached before the deadline.
+    pub async fn listen<S: Into<String>>(
+        &self,
+        checkout: impl Into<Checkout>,
+        channels: impl IntoIterator<Item = S>,
+    ) -> Result<Listener, Error> {
+        let channels = channels.into_iter().map(Into::into).collect();
+        Listener::open(self.0.inner.clone(), checkout.into(), channels).await
     }
 
     /// Waits for at most `within` until a connection for the target can be checked out. The connection is returned to

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{inner::Inner, pod::shared::read};
+use super::{
+    inner::Inner,
+    pod::{requirement, shared::read},
+};
 use crate::{
     endpoint::{Endpoint, Role},
     error::Phase,
@@ -176,7 +179,7 @@ impl Inner {
                 idle: pod.idle(),
                 in_use: pod.slot.in_flight() as usize,
                 owned: pod.connections.owned(),
-                waiting: shared.waiters.count(pod.slot.targets()),
+                waiting: shared.waiters.count(requirement::served(&pod.slot)),
                 checkouts: pod.slot.checkouts(),
                 latency: pod.slot.latency(),
                 latency_class: pod.slot.load().class,

@@ -52,6 +52,8 @@ pub(super) enum BackendMessage {
     Set,
     /// CommandComplete of another statement that may have changed session state.
     ChangedSession,
+    /// CommandComplete of `LISTEN`.
+    Listens,
     /// CommandComplete of a statement that only undoes session state.
     UndoneSession,
     /// ParameterStatus of `in_hot_standby`.
@@ -275,7 +277,8 @@ fn command(tag: &[u8]) -> Option<BackendMessage> {
     match tag {
         b"DEALLOCATE ALL\0" | b"DISCARD ALL\0" => Some(BackendMessage::Deallocated),
         b"SET\0" => Some(BackendMessage::Set),
-        b"RESET\0" | b"LISTEN\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"DO\0" | b"CALL\0" => {
+        b"LISTEN\0" => Some(BackendMessage::Listens),
+        b"RESET\0" | b"PREPARE\0" | b"DECLARE CURSOR\0" | b"LOAD\0" | b"DO\0" | b"CALL\0" => {
             Some(BackendMessage::ChangedSession)
         }
         b"DEALLOCATE\0" | b"DISCARD SEQUENCES\0" | b"DISCARD TEMP\0" | b"UNLISTEN\0" => {

@@ -14,6 +14,8 @@ pub(crate) enum Evidence {
     Lost { cause: BoxError },
     /// The server reported its role.
     Role(Role),
+    /// The session has executed `LISTEN`, but nothing receives its notifications.
+    Listens,
     /// The server rejected a write because it is read-only (25006).
     WriteRefused,
 }

@@ -79,7 +79,9 @@ impl Driver {
                 Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => {
                     tracing::debug!(target: "podpool::notice", severity = notice.severity(), "{}", notice.message());
                 }
-                // Notifications have no recipient: `LISTEN` is not supported on pooled connections.
+                Poll::Ready(Some(Ok(AsyncMessage::Notification(notification)))) => {
+                    self.record.notifications.pass(notification);
+                }
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(error))) => {
                     if !self.record.is_released() && self.record.is_lost() {

@@ -31,8 +31,8 @@ use std::{pin::pin, task::Waker};
 use tokio::sync::Notify;
 
 pub(crate) use self::{cleanup::SessionChange, owner::RecordOwner};
-use super::outcome::Outcome;
 pub(crate) use super::stale_statements::StaleStatements;
+use super::{notifications::Notifications, outcome::Outcome};
 use crate::{
     endpoint::Role,
     sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock},
@@ -112,6 +112,8 @@ pub(crate) struct Record {
     parsed: AtomicU64,
     /// The reasons why the connection needs a cleanup before its next use; see [`cleanup`].
     cleanup: AtomicU8,
+    /// The receiver of the notifications.
+    pub(crate) notifications: Notifications,
     /// True while the application's hook `after_connect` sets up the session.
     in_setup: AtomicBool,
     /// True if a hook has set up the session, so that undoing session state may undo a part of the setup.

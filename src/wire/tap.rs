@@ -211,8 +211,7 @@ impl Tap {
                 self.fatal_received = true;
                 observer.report(Evidence::Fatal(sqlstate));
             }
-            // The end of a pooler's session is no evidence against its Pod: if the pooler shuts down, it refuses new
-            // connections.
+            // The end of a pooler's session is no evidence: a pooler that shuts down refuses new connections.
             BackendMessage::PoolerFatal(_) => self.fatal_received = true,
             BackendMessage::Error(sqlstate) => {
                 *error_received = true;
@@ -238,6 +237,7 @@ impl Tap {
             }
             BackendMessage::UndoneSession => record.undo_session_state(),
             BackendMessage::Set if frontend.awaits_local_set() => {}
+            BackendMessage::Listens => record.listens(observer),
             BackendMessage::Set | BackendMessage::ChangedSession => record.add_session_change(SessionChange::Command),
             BackendMessage::HotStandby(standby) => {
                 self.in_hot_standby = standby;

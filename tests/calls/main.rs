@@ -1,5 +1,5 @@
-//! Tests the calls that run work for the caller: deadlines, and transactions that are repeated after conflicts
-//! and losses.
+//! Tests the options of single calls (deadlines and limits on replication lag), transactions that are repeated after
+//! conflicts and losses, and listeners.
 
 #![allow(clippy::print_stdout, reason = "tests print their measurements")]
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
@@ -7,6 +7,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod deadlines;
+mod lag_limits;
+mod listen;
 mod transactions;
 
 use podpool::Pool;

@@ -27,10 +27,10 @@
 //! [`Slot::close`] and `checkin` are ordered in the same way. Either the check-in reads the closed flag and closes the
 //! connection, or the thread that called `close` finds the connection when it closes the idle connections afterwards.
 //!
-//! The latency class, the latencies and the targets (the roles that callers ask for) are written by the pool's
-//! background tasks and read by checkouts. Their accesses are relaxed because they guard no other data: a stale value
-//! leads to the choice that was right a moment earlier. The class has one writer, so adding the difference to the word
-//! changes no other part of the word. The same task writes the `uneven` bit.
+//! The latency class, the latencies, the age of the data and the targets (the roles that callers ask for) are written
+//! by the pool's background tasks and read by checkouts. Their accesses are relaxed because they guard no other data: a
+//! stale value leads to the choice that was right a moment earlier. The class has one writer, so adding the difference
+//! to the word changes no other part of the word. The same task writes the `uneven` bit.
 
 mod slab;
 
@@ -94,7 +94,14 @@ pub(crate) struct Slot {
     latency: AtomicU32,
     /// Decaying peak of the latency in microseconds; 0 if unknown.
     peak: AtomicU32,
+    /// Time, in milliseconds, at which the server's data was known to be current, or [`UNKNOWN`] or [`CURRENT`].
+    fresh_at: AtomicU64,
 }
+
+/// The age of the server's data is unknown.
+const UNKNOWN: u64 = 0;
+/// The server is a primary, whose data is always current.
+const CURRENT: u64 = u64::MAX;
 
 impl Slot {
     /// Counts a checkout.
@@ -259,6 +266,36 @@ impl Slot {
         self.peak.store(peak, Ordering::Relaxed);
     }
 
+    /// Returns an upper bound for the age of the server's data in milliseconds, or `None` if it is unknown. `now`
+    /// returns the current time in milliseconds.
+    pub(crate) fn data_age(&self, now: impl FnOnce() -> u64) -> Option<u64> {
+        // Relaxed: written by `set_fresh_at`; see the module documentation.
+        match self.fresh_at.load(Ordering::Relaxed) {
+            UNKNOWN => None,
+            CURRENT => Some(0),
+            fresh_at => Some(now().saturating_sub(fresh_at)),
+        }
+    }
+
+    /// Returns true if the server is a primary, whose data is always current.
+    pub(crate) fn is_current(&self) -> bool {
+        // Relaxed: written by `set_is_current`; see the module documentation.
+        self.fresh_at.load(Ordering::Relaxed) == CURRENT
+    }
+
+    /// Sets the time, in milliseconds, at which the data of a standby was known to be current.
+    pub(crate) fn set_fresh_at(&self, fresh_at: Option<u64>) {
+        // Relaxed: read by `data_age` and `is_current`; see the module documentation.
+        self.fresh_at.store(fresh_at.unwrap_or(UNKNOWN), Ordering::Relaxed);
+    }
+
+    /// Sets whether the server is a primary. If it no longer is, the age of its data is unknown.
+    pub(crate) fn set_is_current(&self, current: bool) {
+        if current != self.is_current() {
+            self.set_fresh_at(current.then_some(CURRENT));
+        }
+    }
+
     fn reset(&self) {
         // Relaxed: the next owner of this slot takes its number from the free list, under the list's lock, after
         // `SlotHandle::drop` has put the number there.
@@ -266,6 +303,7 @@ impl Slot {
         self.targets.store(0, Ordering::Relaxed);
         self.latency.store(0, Ordering::Relaxed);
         self.peak.store(0, Ordering::Relaxed);
+        self.fresh_at.store(UNKNOWN, Ordering::Relaxed);
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use super::limited::is_fulfilled;
 use crate::{
-    config::Target,
     endpoint::Role,
     error::{Attempt, Error, Kind},
     health::State,
     pool::pod::{
         Pod,
+        requirement::{self, Requirement},
         shared::Shared,
         view::{PodHealth, View},
     },
@@ -18,14 +19,14 @@ use crate::{
 };
 
 /// Returns an error if the caller must fail immediately instead of waiting until its deadline.
-pub(crate) fn fail_early(view: &View, target: Target, shared: &Shared, now: Instant) -> Option<Error> {
+pub(crate) fn fail_early(view: &View, requirement: Requirement, shared: &Shared, now: Instant) -> Option<Error> {
     if view.closed {
         return Some(Error::new(Kind::Shutdown, "the pool is closed"));
     }
     if shared.has_lost_its_runtime() {
         return Some(Error::new(Kind::Shutdown, "the tokio runtime on which the pool was built has shut down"));
     }
-    fails_early(view, shared, now).then(|| cannot_succeed(view, target, shared))
+    fails_early(view, shared, now).then(|| cannot_succeed(view, requirement, shared))
 }
 
 /// Returns true if all callers must fail immediately instead of waiting until their deadlines. This is the case if the
@@ -42,7 +43,7 @@ pub(crate) fn fails_early(view: &View, shared: &Shared, now: Instant) -> bool {
 }
 
 /// Returns the error of a checkout that cannot succeed any more, for example because its deadline has passed.
-pub(crate) fn cannot_succeed(view: &View, target: Target, shared: &Shared) -> Error {
+pub(crate) fn cannot_succeed(view: &View, requirement: Requirement, shared: &Shared) -> Error {
     if view.health.is_empty() {
         let resolved = lock(&shared.resolved);
         return match resolved.error() {
@@ -51,6 +52,7 @@ pub(crate) fn cannot_succeed(view: &View, target: Target, shared: &Shared) -> Er
             None => Error::new(Kind::NoEndpoints, "there is no Pod behind the Service name"),
         };
     }
+    let target = requirement.target();
     let attempts = view.servers().map(|(pod, _)| attempt(pod)).collect();
     let candidates = view.snapshot.candidates(target.index());
     if candidates.is_empty() && view.health.iter().any(|pod| pod.state == State::Healthy) {
@@ -60,6 +62,11 @@ pub(crate) fn cannot_succeed(view: &View, target: Target, shared: &Shared) -> Er
             unhealthy.filter_map(|(pod, _)| lock(&pod.last_failure).last().map(|(_, attempt)| attempt)).collect();
         let message = format!("no Pod can serve `{target}`: {}", roles.join(", "));
         return Error::new(Kind::NoEndpoints, message).with_attempts(failures);
+    }
+    if let Some(limit) = requirement.limit().filter(|_| !candidates.is_empty() && !is_fulfilled(view, requirement)) {
+        let ages: Vec<_> = candidates.iter().map(|candidate| describe_age(view.snapshot.pod(*candidate))).collect();
+        let message = format!("no Pod can serve `{target}` with data at most {limit:?} old: {}", ages.join(", "));
+        return Error::new(Kind::NoEndpoints, message);
     }
     let classes: Vec<_> = view.servers().map(|(pod, _)| last_class(pod)).collect();
     if classes.iter().copied().all(is_permanent) {
@@ -96,6 +103,13 @@ fn describe(pod: &Pod, health: &PodHealth) -> String {
         (State::Healthy, role) => format!("{} is {role}", pod.endpoint),
         (state, Role::Unknown) => format!("{} is {state}", pod.endpoint),
         (state, role) => format!("{} is {state}, last role {role}", pod.endpoint),
+    }
+}
+
+fn describe_age(pod: &Pod) -> String {
+    match pod.slot.data_age(requirement::now) {
+        Some(age) => format!("the data of {} is up to {:?} old", pod.endpoint, Duration::from_millis(age)),
+        None => format!("the age of the data of {} is unknown", pod.endpoint),
     }
 }
 

@@ -4,11 +4,13 @@
 //! A connection is [pinged](ping) first if it was idle for longer than `ping_after`, or if its server's last known role
 //! does not fit the target. [`retry`] runs the caller's work on a connection and retries it on another, and
 //! [`transaction`] runs it in a transaction. [`approve`] calls the application's hook, which can reject a connection.
+//! [`limited`] serves requirements with a limit on the age of a server's data.
 //! [`thread_cache`] holds each thread's copy of the published view, and [`error`] builds the error of a failed
 //! checkout.
 
 mod approve;
 pub(crate) mod error;
+mod limited;
 pub(crate) mod ping;
 pub(crate) mod retry;
 pub(crate) mod thread_cache;
@@ -25,7 +27,7 @@ use self::wait::Wait;
 use super::{
     hook,
     inner::Inner,
-    pod::{client::Client, shared::count},
+    pod::{client::Client, requirement::Requirement, shared::count},
 };
 use crate::{
     config::{Checkout, LagFallback, Limits, Target},
@@ -55,15 +57,20 @@ pub(crate) fn deadline_of(began: Instant, within: Duration) -> Instant {
 
 impl Inner {
     /// Checks out a connection. Without a `deadline`, fails after `acquire_timeout`.
-    pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
-        self.shared.request_target(target);
-        let found = self.try_checkout(target);
+    pub(crate) async fn checkout(&self, requirement: Requirement, deadline: Option<Instant>) -> Result<Client, Error> {
+        self.shared.request_target(requirement.target());
+        let (requirement, found) = match requirement.step() {
+            None => (requirement, self.try_checkout(requirement.target())),
+            Some(_) => self.try_limited(requirement),
+        };
+        let target = requirement.target();
         let now = self.shared.clock.now();
         let (mut client, ready_at) = match found {
             Some(client)
                 if client.is_fresh(now, self.shared.ping_after)
                     && self.fits(client.record(), target)
-                    && !self.shared.hooks.has(hook::Kind::BeforeCheckout) =>
+                    && !self.shared.hooks.has(hook::Kind::BeforeCheckout)
+                    && Self::is_within_limit(&client, requirement) =>
             {
                 (client, now)
             }
@@ -72,7 +79,7 @@ impl Inner {
                 let started = Instant::now();
                 let deadline = deadline.unwrap_or(started + self.shared.limits.acquire_timeout);
                 let span = tracing::debug_span!(target: TARGET, WAIT, "db.system.name" = SYSTEM, target = %target);
-                let result = Box::pin(self.wait(target, started, deadline, found)).instrument(span).await;
+                let result = Box::pin(self.wait(requirement, started, deadline, found)).instrument(span).await;
                 self.shared.record_metrics(|metrics| metrics.waited(started, &result));
                 (result?, self.shared.clock.now())
             }
@@ -85,14 +92,14 @@ impl Inner {
     /// application's hook. `found` is a connection that the fast path has already taken but that may need a ping.
     async fn wait(
         &self,
-        target: Target,
+        requirement: Requirement,
         started: Instant,
         deadline: Instant,
         found: Option<Client>,
     ) -> Result<Client, Error> {
         count(&self.shared.counters.waits);
         let mut failed = Vec::new();
-        let mut wait = Wait { target, started, deadline, ticket: None, avoid_pending_pings: false };
+        let mut wait = Wait { requirement, started, deadline, ticket: None, avoid_pending_pings: false };
         let mut found = found;
         loop {
             let client = match found.take() {
@@ -102,9 +109,11 @@ impl Inner {
                     Err(error) => return Err(error.with_earlier(failed)),
                 },
             };
-            match self.ready(client, target, deadline).await {
+            match self.ready(client, requirement.target(), deadline).await {
                 Ok(client) => match self.approve(client, deadline).await {
-                    Ok(client) => return Ok(client),
+                    Ok(client) if Self::is_within_limit(&client, requirement) => return Ok(client),
+                    // The data has become too old. The connection is returned to the pool.
+                    Ok(client) => drop(client),
                     Err(attempt) => {
                         failed.push(attempt);
                         if let Err(error) = Self::check_rejections(&failed) {
@@ -172,7 +181,7 @@ impl Inner {
     /// Checks out a connection with the options of a call. A `deadline` replaces the one of the options.
     pub(crate) async fn checkout_with(&self, options: Checkout, deadline: Option<Instant>) -> Result<Client, Error> {
         let deadline = deadline.or_else(|| options.deadline.map(|within| deadline_of(Instant::now(), within)));
-        self.checkout(options.target, deadline).await
+        self.checkout(Requirement::new(options.target, options.max_lag), deadline).await
     }
 
     /// Returns the result of `work`, or drops the work and returns `None` at the time `limit`.

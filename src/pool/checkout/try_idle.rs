@@ -13,7 +13,7 @@ use crate::{
     endpoint::snapshot::Candidate,
     pool::{
         inner::Inner,
-        pod::{Pod, client::Client, view::View},
+        pod::{Pod, client::Client, requirement, view::View},
     },
 };
 
@@ -37,7 +37,7 @@ impl Inner {
         let clock = self.shared.clock.now();
         let mut missed_slot = None;
         let take = |pod: &Arc<Pod>| {
-            if pod.has_pending_ping() || waiting != 0 && pod.slot.serves(waiting) {
+            if pod.has_pending_ping() || waiting != 0 && requirement::serves(&pod.slot, waiting) {
                 return None;
             }
             let taken = pod.try_take();
@@ -77,10 +77,10 @@ impl Inner {
                     skipped.set(true);
                     return None;
                 }
-                if pod.slot.serves(waiting) { None } else { pod.try_take() }
+                if requirement::serves(&pod.slot, waiting) { None } else { pod.try_take() }
             };
             let miss = |pod: &Arc<Pod>| {
-                if missed.is_none() && !pod.has_pending_ping() && !pod.slot.serves(waiting) {
+                if missed.is_none() && !pod.has_pending_ping() && !requirement::serves(&pod.slot, waiting) {
                     missed = Some(pod.clone());
                 }
             };
@@ -89,7 +89,7 @@ impl Inner {
             if taken.is_some() || !skipped.get() {
                 return taken;
             }
-            let take = |pod: &Arc<Pod>| if pod.slot.serves(waiting) { None } else { pod.try_take() };
+            let take = |pod: &Arc<Pod>| if requirement::serves(&pod.slot, waiting) { None } else { pod.try_take() };
             select(snapshot, target.index(), chooser, rng, scratch, take, |_| {})
         });
         if let (Some(_), Some(missed)) = (&found, missed) {
@@ -99,7 +99,7 @@ impl Inner {
     }
 
     /// Sets the pool's coarse clock to the current time, unless this thread has already done so in this tick.
-    fn verify_clock(&self) {
+    pub(super) fn verify_clock(&self) {
         let clock = &self.shared.clock;
         if !ThreadCache::is_verified(&LOCAL, clock.now()) {
             ThreadCache::set_verified(&LOCAL, clock.verify());

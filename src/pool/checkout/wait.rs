@@ -9,13 +9,13 @@ use tokio::select;
 
 use super::error;
 use crate::{
-    config::Target,
     error::{Error, Phase},
     pool::{
         inner::Inner,
         pod::{
             Pod,
             client::Client,
+            requirement::{self, Requirement},
             view::View,
             wait_queue::{Waiting, Wake},
         },
@@ -25,7 +25,7 @@ use crate::{
 
 /// The wait of one caller, during which the caller may enter the queue several times.
 pub(crate) struct Wait {
-    pub(crate) target: Target,
+    pub(crate) requirement: Requirement,
     pub(crate) started: Instant,
     pub(crate) deadline: Instant,
     /// The ticket from the first entry into the queue. The caller enters again with this ticket to keep its position.
@@ -40,7 +40,7 @@ impl Inner {
     pub(crate) async fn queue(&self, wait: &mut Wait) -> Result<Client, Error> {
         let shared = &self.shared;
         loop {
-            let mut waiting = shared.waiters.enter(wait.target, wait.ticket);
+            let mut waiting = shared.waiters.enter(wait.requirement, wait.ticket);
             wait.ticket = Some(waiting.ticket());
             // Called only after the caller has entered the queue; see "Orderings" in `wait_queue`.
             self.with_view(|view, _, _| self.announce(view, wait, &mut waiting))?;
@@ -62,14 +62,14 @@ impl Inner {
     fn announce(&self, view: &View, wait: &Wait, waiting: &mut Waiting<'_, Client>) -> Result<(), Error> {
         let (shared, now) = (&self.shared, Instant::now());
         let failed = |error: Error| error.with_elapsed(now - wait.started);
-        if let Some(error) = error::fail_early(view, wait.target, shared, now) {
+        if let Some(error) = error::fail_early(view, wait.requirement, shared, now) {
             return Err(failed(error));
         }
         if now >= wait.deadline {
             shared.counters.timed_out.increment(Phase::Wait);
-            return Err(failed(error::cannot_succeed(view, wait.target, shared)));
+            return Err(failed(error::cannot_succeed(view, wait.requirement, shared)));
         }
-        let candidates = view.snapshot.candidates(wait.target.index());
+        let candidates = view.snapshot.candidates(wait.requirement.target().index());
         for candidate in candidates {
             view.snapshot.slots().slot(candidate.slot).set_has_waiters();
         }
@@ -95,10 +95,11 @@ impl Inner {
         }
     }
 
-    fn serve_waiters_of(pod: &Pod) {
+    /// Hands idle connections of a Pod to waiters after the set of waiters that the Pod can serve may have changed.
+    pub(crate) fn serve_waiters_of(pod: &Pod) {
         let waiters = &pod.shared().waiters;
         // Reads the mask of waiting classes under the queue's lock; see "Orderings" in `wait_queue`.
-        if waiters.waiting_for(pod.slot.targets()) != 0 {
+        if requirement::serves(&pod.slot, waiters.waiting_for(requirement::ALL_BITS)) {
             pod.slot.set_has_waiters();
             waiters.serve(&pod.slot, || pod.try_take());
         }

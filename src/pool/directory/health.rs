@@ -117,6 +117,7 @@ impl Directory {
         match evidence {
             Evidence::Role(role) => return self.on_role(serial, role),
             Evidence::WriteRefused => return self.on_write_refused(serial, now),
+            Evidence::Listens => return member.report_listen(),
             Evidence::Fatal(_) | Evidence::Lost { .. } => {}
         }
         // Evidence from a connection that was already invalidated is ignored. While the Pod is not healthy, its failed

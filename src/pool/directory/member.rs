@@ -7,6 +7,7 @@ use tokio::task::AbortHandle;
 use super::{absent::Absent, members::MemberInfo};
 use crate::{
     endpoint::{Endpoint, Role, slot::SlotHandle},
+    event::Event,
     health::{
         State, candidates,
         fencing::{Claim, Extent, Fence},
@@ -54,6 +55,8 @@ pub(crate) struct Member {
     pub(crate) lag: Lag,
     /// True for a standby that follows a former primary.
     pub(crate) follows_former: bool,
+    /// True if an event has reported that a caller listens on a pooled connection.
+    listen_reported: bool,
     /// True if an event has reported that the standby is late.
     pub(crate) late_reported: bool,
     /// Time of the first of the latest consecutive probes that found a standby without a WAL receiver.
@@ -129,6 +132,7 @@ impl Member {
             fence_reported: false,
             lag: Lag::default(),
             follows_former: false,
+            listen_reported: false,
             late_reported: false,
             disconnected_since: None,
             shortfall: None,
@@ -175,6 +179,14 @@ impl Member {
         self.condition.set_primary(self.role == Role::Primary && is_settled);
         self.condition
             .set_awaits_promotion(self.is_sound() && self.role == Role::Standby && !self.is_late() && is_settled);
+    }
+
+    /// Reports once that a caller listens on a pooled connection, on which it receives nothing.
+    pub(super) fn report_listen(&mut self) {
+        if !std::mem::replace(&mut self.listen_reported, true) {
+            let endpoint = self.pod.endpoint.clone();
+            self.pod.shared().events.emit(Event::ListenIgnored { endpoint });
+        }
     }
 
     /// Returns the part of the member's state that is published in the view.

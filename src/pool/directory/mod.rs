@@ -21,6 +21,7 @@ mod absent;
 mod alternative;
 mod close;
 mod drain;
+mod freshness;
 mod health;
 mod hosts;
 pub(crate) mod member;
@@ -41,7 +42,7 @@ use tokio::{
 };
 
 pub(crate) use self::subset::Subset;
-use self::{drain::Drain, hosts::Hosts, member::Member, members::Members, roles::READINGS};
+use self::{drain::Drain, freshness::Suspensions, hosts::Hosts, member::Member, members::Members, roles::READINGS};
 use super::{
     inner::Inner,
     pod::{
@@ -105,6 +106,7 @@ pub(crate) struct Directory {
     primary: Option<u64>,
     /// Recent write-ahead log positions of the primary, newest last.
     readings: Vec<Reading>,
+    suspensions: Suspensions,
     /// Start of the current period in which no Pod is healthy and unfenced. `None` if such a Pod exists or if there are
     /// no Pods.
     none_healthy_since: Option<Instant>,
@@ -133,6 +135,7 @@ impl Directory {
             newest_timeline: None,
             primary: None,
             readings: Vec::with_capacity(READINGS),
+            suspensions: Suspensions::default(),
             none_healthy_since: None,
             no_healthy_pod: false,
             changed: false,
@@ -241,6 +244,8 @@ impl Directory {
     }
 
     fn view(&mut self, closed: bool) -> View {
+        // Before the snapshot, which makes the Pods candidates.
+        self.members.all().iter().for_each(|member| member.pod.slot.set_is_current(member.is_primary()));
         let (snapshot, no_healthy_pod) = self.members.snapshot(self.inner.shared.limits.lag_fallback);
         if no_healthy_pod != self.no_healthy_pod {
             self.no_healthy_pod = no_healthy_pod;

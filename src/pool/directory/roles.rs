@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::sleep;
 
-use super::{Directory, member::Member};
+use super::{Directory, freshness, member::Member};
 use crate::{
     endpoint::Role,
     event::Event,
@@ -137,6 +137,7 @@ impl Directory {
         let limits = &self.inner.shared.limits;
         let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
         let probe_interval = limits.probe_interval;
+        let resumed = self.suspensions.resumed();
         let readings = std::mem::take(&mut self.readings);
         // Lag cannot be measured against a stale position of the primary, so the primary is probed now.
         let outdated = readings.last().is_none_or(|reading| reading.received + lag::GRACE < standby.reading.sent);
@@ -146,6 +147,7 @@ impl Directory {
         if let Some(member) = self.find(serial) {
             member.lag = lag::judge(limit, &standby, &readings, advanced, member.lag);
             member.pod.lag.set(&member.lag);
+            freshness::set(&member.pod, &standby, &readings, resumed);
             // The lag is an estimate between two positions of the primary, so a standby that has stopped may seem to be
             // within the limit until the next periodic probe after that.
             if let Some(exceeds_in) = member.lag.exceeds_in.filter(|time| *time < probe_interval) {

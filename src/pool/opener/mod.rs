@@ -25,6 +25,7 @@ use super::{
     pod::{
         Pod, connect,
         message::Message,
+        requirement,
         view::{PodHealth, View},
     },
 };
@@ -65,7 +66,7 @@ impl Opener {
         let view = inner.published.load();
         let waiting = shared.waiters.waiting() != 0;
         if waiting && error::fails_early(&view, shared, now) {
-            shared.waiters.reevaluate(Target::ALL_BITS);
+            shared.waiters.reevaluate(requirement::ALL_BITS);
             waiters = shared.waiters.begin_plan();
         }
         let pods: Vec<_> = view.pods().map(|(pod, health)| state(pod, health, now)).collect();
@@ -81,10 +82,13 @@ impl Opener {
         };
         let plan = plan(now, &pods, &waiters, limits, &mut choose);
         shared.waiters.end_plan(plan.openable, plan.starving);
-        if self.starving != plan.starving {
-            self.starving = plan.starving;
-            shared.urgent_probing.set(plan.starving != 0, now);
-            shared.send(Message::Starving { targets: plan.starving });
+        // A target that a Pod serves, but with too old data, lacks no Pod.
+        let served = pods.iter().fold(0, |targets, pod| targets | pod.targets & Target::ALL_BITS);
+        let starving = requirement::targets(plan.starving) & !served;
+        if self.starving != starving {
+            self.starving = starving;
+            shared.urgent_probing.set(starving != 0, now);
+            shared.send(Message::Starving { targets: starving });
         }
         let by_index: Vec<_> = view.pods().map(|(pod, _)| pod).collect();
         for pod in plan.open {
@@ -99,6 +103,7 @@ impl Opener {
 
 /// Returns the Pod's state in the form that [`plan`] needs.
 fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
+    let waiting = pod.shared().waiters.waiting();
     let pings_pending_since = pod.pending_pings.since();
     let (backoff, is_failing) = {
         let failure = lock(&pod.last_failure);
@@ -113,10 +118,10 @@ fn state(pod: &Pod, health: &PodHealth, now: Instant) -> PodState {
     let missed = pod.take_missed() && permits > 0;
     // After a failed dial, connections are opened only for waiters while there are any. The server may have no free
     // connection slots, and connections opened ahead of demand would take slots from other clients.
-    let is_pressed = is_failing && pod.slot.serves(pod.shared().waiters.waiting());
+    let is_pressed = is_failing && requirement::serves(&pod.slot, waiting);
     let lacking = if in_use { pod.shared().limits.min_idle.saturating_sub(pod.open()) } else { 0 };
     PodState {
-        targets: pod.slot.targets(),
+        targets: if waiting > Target::ALL_BITS { requirement::served(&pod.slot) } else { pod.slot.targets() },
         permits,
         lacking: if is_pressed { 0 } else { lacking },
         missed: missed && !is_pressed,

@@ -11,7 +11,7 @@
 //! only openings to Pods that can serve a waiter or have a deficit: slow dials to other Pods delay no waiter.
 
 use crate::{
-    pool::pod::wait_queue::CLASSES,
+    pool::pod::requirement::CLASSES,
     time::{Duration, Instant},
 };
 
@@ -21,7 +21,7 @@ pub(crate) const SLOW: Duration = Duration::from_millis(250);
 /// The state of one Pod, as input to a plan.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PodState {
-    /// Bit set of the targets (requested roles) for which the Pod is a candidate.
+    /// Bit set of the classes of requirements that the Pod serves.
     pub(crate) targets: u32,
     /// Number of free permits of this Pod.
     pub(crate) permits: usize,

@@ -15,6 +15,7 @@ use crate::{
     pool::{
         hook::{HookClient, Kind},
         pod::{
+            Pod,
             conn::{ConnHandle, Permit, Reason},
             connect::{connection_observer, failed, to_attempt},
             shared::count,
@@ -51,7 +52,7 @@ pub(super) async fn dial(permit: Permit, target: Target) -> Result<OwnedConnecti
     drop(handshake);
     dialled.record.set_in_service();
     pod.record_login(dialled.security, began);
-    if let Err(cause) = set_up(&permit, &dialled).await {
+    if let Err(cause) = set_up(&pod, &dialled).await {
         let (class, attempt) = refused(Phase::AfterConnect, cause);
         failed(&pod, class, attempt.clone(), began);
         return Err((class, attempt));
@@ -84,15 +85,15 @@ pub(super) async fn dial(permit: Permit, target: Target) -> Result<OwnedConnecti
     Ok(OwnedConnection { client, cancel_token: token, endpoint: pod.endpoint.clone() })
 }
 
-/// Calls the application's hook `after_connect`, if there is one.
-async fn set_up(permit: &Permit, dialled: &Dialled) -> Result<(), BoxError> {
-    let (shared, kind) = (permit.shared(), Kind::AfterConnect);
+/// Calls the application's hook `after_connect` on a connection outside of the pool, if there is one.
+pub(crate) async fn set_up(pod: &Pod, dialled: &Dialled) -> Result<(), BoxError> {
+    let (shared, kind) = (pod.shared(), Kind::AfterConnect);
     if !shared.hooks.has(kind) {
         return Ok(());
     }
     let limit = shared.hook_timeout();
     dialled.record.begin_setup();
-    let client = HookClient::owned(&dialled.client, &permit.endpoint, &dialled.record);
+    let client = HookClient::owned(&dialled.client, &pod.endpoint, &dialled.record);
     timeout(limit, shared.hooks.call(kind, client, &shared.events)).await.unwrap_or_else(|_| {
         shared.counters.timed_out.increment(kind.phase());
         Err(kind.timed_out(limit))

@@ -23,12 +23,13 @@ use tokio::task::{JoinError, JoinHandle};
 
 pub(crate) use connection::Owned;
 pub use connection::OwnedConnection;
+pub(crate) use dial::set_up;
 
 use super::{
     Pool,
     checkout::retry::RETRIES,
     inner::Inner,
-    pod::{Pod, conn::Permit, view::View},
+    pod::{Pod, conn::Permit, requirement, view::View},
 };
 use crate::{
     balance::select,
@@ -139,7 +140,8 @@ impl Inner {
         let waiting = self.shared.waiters.waiting();
         self.with_view(|View { snapshot, .. }, rng, scratch| {
             let take = |pod: &Arc<Pod>| {
-                let is_unavailable = pod.has_pending_ping() || pod.slot.serves(waiting) || pod.slot.is_closed();
+                let is_unavailable =
+                    pod.has_pending_ping() || requirement::serves(&pod.slot, waiting) || pod.slot.is_closed();
                 let backs_off = lock(&pod.last_failure).not_before(now).is_some();
                 if is_unavailable || backs_off { None } else { Permit::take(pod) }
             };
@@ -150,7 +152,7 @@ impl Inner {
     /// Waits in the queue for a pooled connection. Its Pod serves the target. If the Pod has no permit left, closes the
     /// connection and takes its permit. Returns `None` if another task has taken it first.
     async fn wait_for_permit(&self, target: Target, deadline: Instant) -> Result<Option<Permit>, Error> {
-        let client = self.checkout(target, Some(deadline)).await?;
+        let client = self.checkout(target.into(), Some(deadline)).await?;
         let pod = client.pod().clone();
         let not_before = lock(&pod.last_failure).not_before(Instant::now());
         if let Some(not_before) = not_before {

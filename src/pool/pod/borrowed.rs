@@ -5,7 +5,7 @@ use std::ops::Deref;
 use deadpool::unmanaged::Object;
 use tokio::time::timeout;
 
-use super::{Pod, conn::Conn, reset};
+use super::{Pod, conn::Conn, requirement, reset};
 use crate::{
     config::Limits,
     sync::{Mutex, lock},
@@ -47,7 +47,7 @@ impl Pod {
     /// Takes an idle connection for a probe, unless callers are waiting. Returns `None` if there is none. Only the
     /// Pod's prober calls this, and it borrows one connection at a time.
     pub(crate) fn borrow_idle(&self) -> Option<Borrowed> {
-        while !self.slot.serves(self.shared.waiters.waiting()) {
+        while !requirement::serves(&self.slot, self.shared.waiters.waiting()) {
             let mut since = lock(&self.borrowed.0);
             let object = self.idle.try_get().ok()?;
             if object.is_current() && object.record.is_clean() && !reset::is_due(&object) {

@@ -192,6 +192,11 @@ impl Client {
         self.record().outcome.work().committed() != self.conn().work_since().committed()
     }
 
+    /// Returns the Pod that this connection is connected to.
+    pub(crate) fn shared_pod(&self) -> std::sync::Arc<Pod> {
+        self.conn().pod().clone()
+    }
+
     /// Returns a reference to the connection's [`Record`], the state read from the wire. It stays valid after the guard
     /// has been dropped.
     pub(crate) fn shared_record(&self) -> std::sync::Arc<Record> {

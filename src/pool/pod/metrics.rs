@@ -10,12 +10,12 @@ use std::{collections::HashMap, mem, sync::Arc};
 use metrics::{Label, SharedString, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use super::{
-    Pod,
+    Pod, requirement,
     shared::{Shared, read},
     view::{PodHealth, View},
 };
 use crate::{
-    config::{Config, Host, HostEntry, Target},
+    config::{Config, Host, HostEntry},
     endpoint::Role,
     error::{Error, Phase},
     metrics::{self as names, MetricKind, POD_LABELS, POOL_LABELS},
@@ -150,7 +150,7 @@ impl Exporter {
         }
         let pool = || shared.metrics.labels(None);
         counter!(names::CHECKOUTS, pool()).increment(checkouts);
-        gauge!(names::CONNECTION_PENDING_REQUESTS, pool()).set(shared.waiters.count(Target::ALL_BITS) as f64);
+        gauge!(names::CONNECTION_PENDING_REQUESTS, pool()).set(shared.waiters.count(requirement::ALL_BITS) as f64);
         shared.metrics.counters(shared);
         if let Some(at) = lock(&shared.resolved).at() {
             gauge!(names::RESOLVE_AGE_SECONDS, pool()).set(at.elapsed());
@@ -185,7 +185,7 @@ fn export_pod(shared: &Shared, pod: &Pod, checkouts: u64, health: Option<&PodHea
         let is = health.is_some_and(|health| health.role == role);
         gauge!(names::ENDPOINT_ROLE, labels(Some(("role", role.as_str())))).set(flag(is));
     }
-    let waiting = shared.waiters.count(pod.slot.targets());
+    let waiting = shared.waiters.count(requirement::served(&pod.slot));
     gauge!(names::ENDPOINT_WAITING, labels(None)).set(here(waiting));
     gauge!(names::ENDPOINT_FENCED, labels(None)).set(flag(health.is_some_and(PodHealth::reports_fence)));
     gauge!(names::ENDPOINT_LATE, labels(None)).set(flag(health.is_some_and(|health| health.late)));

@@ -29,6 +29,7 @@ pub(crate) mod deposit;
 pub(crate) mod fleet;
 mod interrupt;
 pub(crate) mod jitter;
+pub(crate) mod lag_demand;
 pub(crate) mod lag_gauge;
 pub(crate) mod last_failure;
 mod login_history;
@@ -42,6 +43,7 @@ pub(crate) mod open_connections;
 pub(crate) mod pending_pings;
 pub(crate) mod prober;
 pub(crate) mod recycle;
+pub(crate) mod requirement;
 pub(crate) mod reset;
 pub(crate) mod resolved;
 pub(crate) mod setup;
@@ -168,7 +170,7 @@ impl Pod {
         object.idle_since = idle_since;
         let pod = object.pod().clone();
         let waiting = pod.shared.waiters.waiting();
-        if waiting != 0 && pod.slot.serves(waiting) {
+        if waiting != 0 && requirement::serves(&pod.slot, waiting) {
             // The waiter gets the connection directly, so that no new caller can take it first.
             match pod.shared.waiters.hand_over(&pod.slot, Client::new(object)) {
                 None => return pod.slot.handed_over(),

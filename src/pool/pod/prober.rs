@@ -210,6 +210,9 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
             }
             true => jittered(shared.limits.probe_interval, JITTER, unit),
         };
+        let for_lag = shared.lag_demand.interval(shared.clock.now()).filter(|_| is_sound);
+        let interval =
+            for_lag.map_or(interval, |most| interval.min(jittered(most.max(fleet.sync_interval()), JITTER, unit)));
         let periodic = began + interval + postponed;
         let probe_at = urgent.filter(|_| !syncs).map_or(periodic, |urgent| urgent.min(periodic));
         let sync_at = match urgent {
@@ -219,7 +222,8 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
         select! {
             () = sleep_until(probe_at) => {
                 let responds = || pod.connections.totals().reads != reads;
-                let may_wait = is_sound && urgent.is_none() && postponed < shared.limits.probe_interval;
+                let is_urgent = urgent.is_some() || for_lag.is_some();
+                let may_wait = is_sound && !is_urgent && postponed < shared.limits.probe_interval;
                 if may_wait && prober.lacks_connection(pod) && responds() {
                     postponed += POSTPONED_CHECK;
                     continue;

@@ -13,8 +13,8 @@ use tokio::{
 
 use super::{
     alarms::Alarms, client::Client, clock::Clock, conn::Reason, connection_limit::ConnectionLimit,
-    counters::LabelledCounter, fleet::Fleet, message::Message, metrics::PoolMetrics, prober::ProbeFactory,
-    resolved::Resolved, urgent_probing::UrgentProbing, wait_queue::WaitQueue,
+    counters::LabelledCounter, fleet::Fleet, lag_demand::LagDemand, message::Message, metrics::PoolMetrics,
+    prober::ProbeFactory, resolved::Resolved, urgent_probing::UrgentProbing, wait_queue::WaitQueue,
 };
 use crate::{
     config::{Limits, Target},
@@ -46,6 +46,7 @@ pub(crate) struct Shared {
     /// Updated by the upkeep. Read by the probers after a timeout.
     pub(crate) local_health: Mutex<LocalHealth>,
     pub(crate) clock: Clock,
+    pub(crate) lag_demand: LagDemand,
     /// Time of the pool's clock, in milliseconds, until which the application counts as writing.
     pub(crate) writes_until: AtomicU64,
     /// Idle time in milliseconds after which a checkout pings a connection first.

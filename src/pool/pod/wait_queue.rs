@@ -1,6 +1,6 @@
 //! The queue of callers that wait for a connection: one FIFO queue per class.
 //!
-//! The waiters of one [`Target`] (the role that a caller requests) form a class. A bit mask holds the classes that have
+//! The waiters with the same [`Requirement`] form a class. A bit mask holds the classes that have
 //! waiters. If no waiter can use a returned connection, the check-in therefore reads only this one atomic. Otherwise
 //! the check-in compares the heads of at most [`CLASSES`] queues, regardless of the number of waiters, and hands the
 //! connection to the oldest waiter that the Pod can serve.
@@ -31,21 +31,18 @@ use std::collections::BTreeMap;
 
 use tokio::sync::{Notify, futures::Notified, oneshot};
 
+use super::requirement::{self, ALL_BITS, CLASSES, Requirement};
 use crate::{
-    config::Target,
     endpoint::slot::Slot,
     sync::{AtomicU32, Mutex, Ordering, lock},
 };
-
-/// Number of classes, one per target.
-pub(crate) const CLASSES: usize = Target::ALL.len();
 
 /// The queue of all waiters of a pool. `C` is the guard of a checked-out connection. Dropping the guard returns the
 /// connection.
 #[derive(Debug)]
 pub(crate) struct WaitQueue<C> {
     queues: Mutex<Queues<C>>,
-    /// The classes that have waiters, as [`Target::bit`]s. Changed only under the lock.
+    /// The classes that have waiters, as [`Requirement::bit`]s. Changed only under the lock.
     waiting: AtomicU32,
     /// Notifies the opener that it must make a new plan.
     opener: Notify,
@@ -78,7 +75,7 @@ pub(crate) enum Wake<C> {
 #[derive(Debug)]
 pub(crate) struct Waiting<'a, C> {
     queue: &'a WaitQueue<C>,
-    target: Target,
+    requirement: Requirement,
     ticket: u64,
     receiver: oneshot::Receiver<Wake<C>>,
     /// True once the waiter has received a [`Wake`]. It has then left the queue.
@@ -87,42 +84,38 @@ pub(crate) struct Waiting<'a, C> {
 
 impl<C> Default for WaitQueue<C> {
     fn default() -> Self {
-        let queues = Queues {
-            classes: Default::default(),
-            next_ticket: 0,
-            openable: Target::ALL_BITS,
-            starving: 0,
-            closed: false,
-        };
+        let queues =
+            Queues { classes: Default::default(), next_ticket: 0, openable: ALL_BITS, starving: 0, closed: false };
         Self { queues: Mutex::new(queues), waiting: AtomicU32::new(0), opener: Notify::new() }
     }
 }
 
 impl<C> WaitQueue<C> {
-    /// Enters the queue of a target at its end. With the `ticket` of an earlier wait, enters at the position of that
-    /// wait.
+    /// Enters the queue of a requirement at its end. With the `ticket` of an earlier wait, enters at the position of
+    /// that wait.
     ///
     /// If the queue is closed, the waiter is woken immediately.
-    pub(crate) fn enter(&self, target: Target, ticket: Option<u64>) -> Waiting<'_, C> {
+    pub(crate) fn enter(&self, requirement: impl Into<Requirement>, ticket: Option<u64>) -> Waiting<'_, C> {
+        let requirement = requirement.into();
         let (sender, receiver) = oneshot::channel();
         let mut queues = lock(&self.queues);
         let ticket = ticket.unwrap_or_else(|| {
             queues.next_ticket += 1;
             queues.next_ticket
         });
-        let waiting = Waiting { queue: self, target, ticket, receiver, woken: false };
+        let waiting = Waiting { queue: self, requirement, ticket, receiver, woken: false };
         if queues.closed {
             drop(queues);
             // The receiver still exists (in `waiting`), so sending cannot fail.
             let _ = sender.send(Wake::Reevaluate);
             return waiting;
         }
-        let class = &mut queues.classes[target.index()];
+        let class = &mut queues.classes[requirement.index()];
         let is_first = class.is_empty();
         class.insert(ticket, sender);
         // Relaxed: see the module documentation.
-        self.waiting.fetch_or(target.bit(), Ordering::Relaxed);
-        let wakes_opener = is_first || queues.openable & target.bit() != 0;
+        self.waiting.fetch_or(requirement.bit(), Ordering::Relaxed);
+        let wakes_opener = is_first || queues.openable & requirement.bit() != 0;
         drop(queues);
         if wakes_opener {
             self.wake_opener();
@@ -184,7 +177,7 @@ impl<C> WaitQueue<C> {
     /// Returns true if the Pod can serve a waiter. If not, clears the slot's flag.
     fn has_match(&self, slot: &Slot) -> bool {
         let _queues = lock(&self.queues);
-        let matches = slot.serves(self.waiting());
+        let matches = requirement::serves(slot, self.waiting());
         if !matches {
             slot.clear_has_waiters();
         }
@@ -194,7 +187,7 @@ impl<C> WaitQueue<C> {
     /// Removes and returns the oldest waiter that the Pod can serve. If there is none, clears the slot's flag.
     fn pop(&self, slot: &Slot) -> Option<oneshot::Sender<Wake<C>>> {
         let mut queues = lock(&self.queues);
-        let mut matching = self.waiting() & slot.targets();
+        let mut matching = requirement::served_of(slot, self.waiting());
         let mut oldest: Option<(u64, usize)> = None;
         while matching != 0 {
             let class = matching.trailing_zeros() as usize;
@@ -240,14 +233,14 @@ impl<C> WaitQueue<C> {
     /// Closes the queue at the end of the pool. Wakes all waiters now, and wakes later ones as soon as they enter.
     pub(crate) fn close(&self) {
         lock(&self.queues).closed = true;
-        self.reevaluate(Target::ALL_BITS);
+        self.reevaluate(ALL_BITS);
     }
 
     /// Begins a plan of the opener. Returns the number of waiters of each class. The plan does not include waiters that
     /// enter later, so each of them wakes the opener until [`end_plan`](Self::end_plan).
     pub(crate) fn begin_plan(&self) -> [usize; CLASSES] {
         let mut queues = lock(&self.queues);
-        queues.openable = Target::ALL_BITS;
+        queues.openable = ALL_BITS;
         std::array::from_fn(|class| queues.classes[class].len())
     }
 
@@ -303,10 +296,10 @@ impl<C> Drop for Waiting<'_, C> {
         }
         let (sender, ends_starving) = {
             let mut queues = lock(&self.queue.queues);
-            let class = self.target.index();
+            let class = self.requirement.index();
             let sender = queues.classes[class].remove(&self.ticket);
             self.queue.update_mask(&queues, class);
-            (sender, queues.classes[class].is_empty() && queues.starving & self.target.bit() != 0)
+            (sender, queues.classes[class].is_empty() && queues.starving & self.requirement.bit() != 0)
         };
         if ends_starving {
             self.queue.wake_opener();

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::{
+    config::Target,
     endpoint::slot::{Slab, SlotHandle},
     sync::Arc,
 };

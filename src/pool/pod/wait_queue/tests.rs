@@ -2,7 +2,10 @@ use futures_util::FutureExt as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::endpoint::slot::{Slab, SlotHandle};
+use crate::{
+    config::Target,
+    endpoint::slot::{Slab, SlotHandle},
+};
 
 /// Returns the slot of a Pod that is a candidate for these targets.
 fn pod(targets: &[Target]) -> SlotHandle {
@@ -127,7 +130,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (0..CLASSES).prop_map(Step::Enter),
+        (0..Target::ALL.len()).prop_map(Step::Enter),
         any::<usize>().prop_map(Step::Cancel),
         (0..=Target::ALL_BITS).prop_map(Step::HandOver),
     ]
@@ -160,4 +163,24 @@ proptest! {
             prop_assert_eq!(queue.count(Target::ALL_BITS), waiters.len());
         }
     }
+}
+
+#[test]
+fn a_limited_waiter_gets_a_connection_only_to_a_pod_that_fulfills_its_limit() {
+    let queue = WaitQueue::default();
+    let standby = pod(&[Target::Any, Target::Standby]);
+    let limited = |seconds| Requirement::new(Target::Standby, Some(std::time::Duration::from_secs(seconds)));
+    let mut strict = queue.enter(limited(1), None);
+    let mut lax = queue.enter(limited(60), None);
+    let mut unlimited = queue.enter(Target::Standby, None);
+    assert_eq!(queue.waiting(), limited(1).bit() | limited(60).bit() | Target::Standby.bit());
+    assert_eq!(queue.hand_over(&standby, 1), None);
+    assert_eq!(woken(&mut unlimited), Some(Wake::Connection(1)), "the age of the data is unknown");
+    assert_eq!(queue.hand_over(&standby, 2), Some(2));
+    standby.set_fresh_at(Some(requirement::now() - 20_000));
+    assert_eq!(queue.hand_over(&standby, 3), None);
+    assert_eq!((woken(&mut strict), woken(&mut lax)), (None, Some(Wake::Connection(3))));
+    standby.set_fresh_at(Some(requirement::now()));
+    assert_eq!(queue.hand_over(&standby, 4), None);
+    assert_eq!((woken(&mut strict), queue.waiting()), (Some(Wake::Connection(4)), 0));
 }
