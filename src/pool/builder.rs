@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     Pool,
     directory::{Directory, Subset},
-    hook::Hooks,
+    hook::{self, Hooks},
     inner::Inner,
     opener,
     owner::{Owner, Tasks},
@@ -41,7 +41,7 @@ use super::{
 };
 use crate::{
     balance::{Chooser, Policy},
-    config::Config,
+    config::{Config, Reset},
     discovery::Resolve,
     error::{ConfigError, Error, Kind},
     event::Emitter,
@@ -193,6 +193,7 @@ impl Builder {
         let subset = Subset::new(&config);
         let (inbox, messages) = mpsc::unbounded_channel();
         let alarms = Alarms::new(runtime.clone());
+        let ping_after = u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX);
         let shared = Arc::new(Shared {
             limits,
             dialer,
@@ -206,7 +207,9 @@ impl Builder {
             clock: Clock::new(),
             lag_demand: LagDemand::default(),
             writes_until: AtomicU64::new(0),
-            ping_after: u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX),
+            ping_after,
+            slow_from: if hooks.has(hook::Kind::BeforeCheckout) { 0 } else { ping_after.saturating_add(1) },
+            acts_after_use: limits.reset == Reset::Discard || hooks.has(hook::Kind::AfterCheckin),
             events: events.clone(),
             hooks,
             counters: Counters::default(),

@@ -129,7 +129,7 @@ impl Pool {
     ///   them refuses because of TLS. Returned immediately.
     /// - [`Kind::Shutdown`](crate::Kind::Shutdown): the pool is closed. Returned immediately.
     pub async fn get(&self) -> Result<Client, Error> {
-        self.0.inner.checkout(self.0.inner.config.target().into(), None).await
+        self.0.inner.checkout(self.0.inner.config.target(), None).await
     }
 
     /// Checks out a connection for this target, or with these options. See [`get`](Pool::get).
@@ -157,7 +157,7 @@ impl Pool {
     ///
     /// Returns the errors of [`get`](Pool::get).
     pub async fn primary(&self) -> Result<Client, Error> {
-        self.0.inner.checkout(Target::Primary.into(), None).await
+        self.0.inner.checkout(Target::Primary, None).await
     }
 
     /// Runs work that is **safe to repeat** (reads and idempotent writes). If the work's connection fails, retries the

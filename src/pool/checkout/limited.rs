@@ -54,7 +54,7 @@ impl Inner {
             None => self.try_checkout(requirement.target()),
             Some(_) => self.search_limited(requirement),
         };
-        (requirement, found)
+        (requirement, found.filter(|client| Self::is_within_limit(client, requirement)))
     }
 
     /// Takes an idle connection to a Pod that fulfills a limited requirement. Skips a Pod if it can serve a caller that

@@ -25,7 +25,6 @@ use tracing::Instrument as _;
 
 use self::wait::Wait;
 use super::{
-    hook,
     inner::Inner,
     pod::{client::Client, requirement::Requirement, shared::count},
 };
@@ -57,35 +56,50 @@ pub(crate) fn deadline_of(began: Instant, within: Duration) -> Instant {
 
 impl Inner {
     /// Checks out a connection. Without a `deadline`, fails after `acquire_timeout`.
-    pub(crate) async fn checkout(&self, requirement: Requirement, deadline: Option<Instant>) -> Result<Client, Error> {
-        self.shared.request_target(requirement.target());
-        let (requirement, found) = match requirement.step() {
-            None => (requirement, self.try_checkout(requirement.target())),
-            Some(_) => self.try_limited(requirement),
-        };
-        let target = requirement.target();
+    pub(crate) async fn checkout(&self, target: Target, deadline: Option<Instant>) -> Result<Client, Error> {
+        self.shared.request_target(target);
+        let found = self.try_checkout(target);
         let now = self.shared.clock.now();
         let (mut client, ready_at) = match found {
-            Some(client)
-                if client.is_fresh(now, self.shared.ping_after)
-                    && self.fits(client.record(), target)
-                    && !self.shared.hooks.has(hook::Kind::BeforeCheckout)
-                    && Self::is_within_limit(&client, requirement) =>
-            {
+            Some(client) if client.is_fresh(now, self.shared.slow_from) && self.fits(client.record(), target) => {
                 (client, now)
             }
             // The slow path is boxed to keep this future small.
-            found => {
-                let started = Instant::now();
-                let deadline = deadline.unwrap_or(started + self.shared.limits.acquire_timeout);
-                let span = tracing::debug_span!(target: TARGET, WAIT, "db.system.name" = SYSTEM, target = %target);
-                let result = Box::pin(self.wait(requirement, started, deadline, found)).instrument(span).await;
-                self.shared.record_metrics(|metrics| metrics.waited(started, &result));
-                (result?, self.shared.clock.now())
-            }
+            found => Box::pin(self.checkout_slowly(target.into(), deadline, found)).await?,
         };
         client.begin_use(target == Target::Any, ready_at);
         Ok(client)
+    }
+
+    /// Checks out a connection for a requirement with a limit on the age of a server's data.
+    async fn checkout_limited(&self, requirement: Requirement, deadline: Option<Instant>) -> Result<Client, Error> {
+        self.shared.request_target(requirement.target());
+        let (requirement, found) = self.try_limited(requirement);
+        let (target, now) = (requirement.target(), self.shared.clock.now());
+        let (mut client, ready_at) = match found {
+            Some(client) if client.is_fresh(now, self.shared.slow_from) && self.fits(client.record(), target) => {
+                (client, now)
+            }
+            found => self.checkout_slowly(requirement, deadline, found).await?,
+        };
+        client.begin_use(target == Target::Any, ready_at);
+        Ok(client)
+    }
+
+    /// Checks out a connection on the slow path, and records its duration. Also returns the time of the pool's clock.
+    async fn checkout_slowly(
+        &self,
+        requirement: Requirement,
+        deadline: Option<Instant>,
+        found: Option<Client>,
+    ) -> Result<(Client, u64), Error> {
+        let started = Instant::now();
+        let deadline = deadline.unwrap_or(started + self.shared.limits.acquire_timeout);
+        let target = requirement.target();
+        let span = tracing::debug_span!(target: TARGET, WAIT, "db.system.name" = SYSTEM, target = %target);
+        let result = self.wait(requirement, started, deadline, found).instrument(span).await;
+        self.shared.record_metrics(|metrics| metrics.waited(started, &result));
+        Ok((result?, self.shared.clock.now()))
     }
 
     /// Checks out a connection on the slow path: waits in the queue, pings connections that need a ping, and calls the
@@ -181,7 +195,11 @@ impl Inner {
     /// Checks out a connection with the options of a call. A `deadline` replaces the one of the options.
     pub(crate) async fn checkout_with(&self, options: Checkout, deadline: Option<Instant>) -> Result<Client, Error> {
         let deadline = deadline.or_else(|| options.deadline.map(|within| deadline_of(Instant::now(), within)));
-        self.checkout(Requirement::new(options.target, options.max_lag), deadline).await
+        let requirement = Requirement::new(options.target, options.max_lag);
+        match requirement.step() {
+            None => self.checkout(requirement.target(), deadline).await,
+            Some(_) => Box::pin(self.checkout_limited(requirement, deadline)).await,
+        }
     }
 
     /// Returns the result of `work`, or drops the work and returns `None` at the time `limit`.

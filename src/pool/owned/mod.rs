@@ -152,7 +152,7 @@ impl Inner {
     /// Waits in the queue for a pooled connection. Its Pod serves the target. If the Pod has no permit left, closes the
     /// connection and takes its permit. Returns `None` if another task has taken it first.
     async fn wait_for_permit(&self, target: Target, deadline: Instant) -> Result<Option<Permit>, Error> {
-        let client = self.checkout(target.into(), Some(deadline)).await?;
+        let client = self.checkout(target, Some(deadline)).await?;
         let pod = client.pod().clone();
         let not_before = lock(&pod.last_failure).not_before(Instant::now());
         if let Some(not_before) = not_before {

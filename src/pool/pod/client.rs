@@ -211,8 +211,8 @@ impl Client {
 
     /// Returns true if the connection is clean and was idle for too short a time to need a ping.
     #[inline]
-    pub(crate) fn is_fresh(&self, now: u64, ping_after: u64) -> bool {
-        self.record().is_clean() && !self.is_stale(now, ping_after)
+    pub(crate) fn is_fresh(&self, now: u64, slow_from: u64) -> bool {
+        self.record().is_clean() && now.saturating_sub(self.conn().idle_since) < slow_from
     }
 
     /// Marks the start of a caller's use of the connection. `any` is true if the caller's target is `any`, so that the
@@ -289,7 +289,7 @@ fn return_to_pool(mut object: Object<Box<Conn>>) {
         let now = conn.pod().shared().clock.now();
         if !conn.is_reusable(now) {
             Pod::close_checked_out(object);
-        } else if reset::is_due(conn) || was_used && conn.pod().shared().hooks.has(hook::Kind::AfterCheckin) {
+        } else if reset::has_changed(conn) || conn.pod().shared().acts_after_use && acts_after_use(conn, was_used) {
             recycle::recycle(object, was_used);
         } else {
             let idle_since = if was_used { now } else { conn.idle_since };
@@ -300,6 +300,12 @@ fn return_to_pool(mut object: Object<Box<Conn>>) {
     } else {
         recycle::recycle(object, was_used);
     }
+}
+
+/// Returns true if the pool has something to do after this use of a connection.
+#[cold]
+fn acts_after_use(conn: &Conn, was_used: bool) -> bool {
+    reset::was_used_with_discard(conn) || was_used && conn.pod().shared().hooks.has(hook::Kind::AfterCheckin)
 }
 
 #[cold]

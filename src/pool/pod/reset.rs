@@ -43,14 +43,18 @@ use crate::{
 };
 
 /// Returns true if a clean connection needs a check of its statement cache or a session reset.
-#[inline]
 pub(crate) fn is_due(conn: &Conn) -> bool {
-    conn.record.parsed() > conn.cache_fits_until || conn.record.needs_cleanup() || was_used_with_discard(conn)
+    has_changed(conn) || was_used_with_discard(conn)
+}
+
+/// Returns true if the statements of a caller make a check of the statement cache or a session reset necessary.
+#[inline]
+pub(crate) fn has_changed(conn: &Conn) -> bool {
+    conn.record.parsed() > conn.cache_fits_until || conn.record.needs_cleanup()
 }
 
 /// Returns true if a request was sent since the last reset, and the session is reset after each use.
-#[inline]
-fn was_used_with_discard(conn: &Conn) -> bool {
+pub(crate) fn was_used_with_discard(conn: &Conn) -> bool {
     conn.pod().shared().limits.reset == Reset::Discard && conn.record.sent() != conn.sent_at_reset
 }
 

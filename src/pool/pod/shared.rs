@@ -51,6 +51,11 @@ pub(crate) struct Shared {
     pub(crate) writes_until: AtomicU64,
     /// Idle time in milliseconds after which a checkout pings a connection first.
     pub(crate) ping_after: u64,
+    /// Idle time in milliseconds from which a checkout cannot take a connection on the fast path: longer than
+    /// `ping_after`, or 0 if the application's hook is called before each checkout.
+    pub(crate) slow_from: u64,
+    /// True if the pool has something to do after each use of a connection: `reset=discard`, or a hook.
+    pub(crate) acts_after_use: bool,
     pub(crate) events: Arc<Emitter>,
     pub(crate) hooks: Hooks,
     pub(crate) counters: Counters,
