@@ -266,14 +266,14 @@ impl Slot {
         self.peak.store(peak, Ordering::Relaxed);
     }
 
-    /// Returns an upper bound for the age of the server's data in milliseconds, or `None` if it is unknown. `now`
-    /// returns the current time in milliseconds.
+    /// Returns an upper bound for the age of the server's data in milliseconds: 0 for a primary, at least 1 for a
+    /// standby, or `None` if it is unknown. `now` returns the current time in milliseconds.
     pub(crate) fn data_age(&self, now: impl FnOnce() -> u64) -> Option<u64> {
         // Relaxed: written by `set_fresh_at`; see the module documentation.
         match self.fresh_at.load(Ordering::Relaxed) {
             UNKNOWN => None,
             CURRENT => Some(0),
-            fresh_at => Some(now().saturating_sub(fresh_at)),
+            fresh_at => Some(now().saturating_sub(fresh_at).max(1)),
         }
     }
 
