@@ -66,7 +66,7 @@ impl Call {
         let recorder = client.recorder.clone();
         let count = match caller.work {
             Work::Read | Work::Checkout => 0,
-            Work::Insert => 1,
+            Work::Insert | Work::InsertThenFail => 1,
             Work::Transaction | Work::TwoInserts | Work::Batch | Work::Pipelined => 2,
         };
         let (id, ids) = (recorder.next_call(), recorder.next_ids(count));
@@ -194,6 +194,10 @@ impl Held {
             Work::TwoInserts => {
                 connection.execute(&insert, &[&ids[0]]).await?;
                 connection.execute(&insert, &[&ids[1]]).await?;
+            }
+            Work::InsertThenFail => {
+                connection.execute(&insert, &[&ids[0]]).await?;
+                connection.batch_execute("SELECT id FROM missing").await?;
             }
             Work::Transaction => {
                 connection.batch_execute(&format!("/*call {call}*/ BEGIN")).await?;

@@ -22,7 +22,7 @@ async fn rejection(server: &Arc<Server>, config: &Config) -> (String, bool) {
 async fn scram_accepts_only_the_right_password() {
     let server = primary().await;
     server.set(|settings| settings.authentication = scram(None));
-    assert_eq!(connect_with(&server, &login("app", "secret")).await.unwrap().ids().await, []);
+    assert_eq!(connect_with(&server, &login("app", "secret")).await.unwrap().ids().await, [0_i64; 0]);
     for (user, password) in [("app", "wrong"), ("nobody", "secret"), ("nobody", "")] {
         assert_eq!(rejection(&server, &login(user, password)).await, ("28P01".into(), true), "{user}");
     }

@@ -152,6 +152,6 @@ async fn a_terminated_session_receives_a_fatal_error() {
             assert_eq!(code(&error.unwrap()), ("57P01", true));
         }
         sleep(Duration::from_secs(1)).await;
-        assert_eq!(server.pids(), []);
+        assert_eq!(server.pids(), [0_i32; 0]);
     }
 }

@@ -36,7 +36,7 @@ async fn a_paused_replay_serves_old_data() {
     servers[1].pause_replay(true);
     connect(&servers[0]).await.insert(1).await.unwrap();
     sleep(SECOND).await;
-    assert_eq!(connected.ids().await, []);
+    assert_eq!(connected.ids().await, [0_i64; 0]);
     assert!(servers[1].status().position > servers[1].status().replayed);
     servers[1].pause_replay(false);
     sleep(SECOND).await;
