@@ -71,7 +71,7 @@ SEEDS ?= 100
 simulate: ## Simulate clients, servers and faults from seeds (SEEDS=100 or SEEDS=5m), or show one (SEED=7)
 	cd simulation && cargo run --release --locked -- $(if $(SEED),seed $(SEED),simulate $(SEEDS))
 
-mutants: ## Put defects into a copy of the library; check that the simulation finds 95 % of them; takes hours
+mutants: ## Put defects into a copy of the library; check that the simulation finds 95 % of them
 	@cargo mutants --version >/dev/null 2>&1 || { \
 	    echo "cargo-mutants is not installed; trying: cargo install cargo-mutants --locked"; \
 	    cargo install cargo-mutants --locked; }
