@@ -79,7 +79,7 @@ simulation: ## Check and test the simulation; run its corpus, 250 fixed seeds, a
 	cd simulation && cargo run --release --locked -- simulate 250
 	cd simulation && cargo run --release --locked -- twice 20
 
-mutants: ## Put defects into a copy of the library; check that the simulation finds 95 % of them; takes hours
+mutants: ## Put defects into a copy of the library; check that the simulation finds 95 % of them
 	@cargo mutants --version >/dev/null 2>&1 || { \
 	    echo "cargo-mutants is not installed; trying: cargo install cargo-mutants --locked"; \
 	    cargo install cargo-mutants --locked; }

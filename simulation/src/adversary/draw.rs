@@ -69,7 +69,7 @@ impl Plan {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0070_6f64_706f_6f6c);
         let topology = Topology::draw(&mut random);
         let mut settings = Settings::draw(&topology, &mut random);
-        let callers = workload::draw(&topology, &mut random);
+        let mut callers = workload::draw(&topology, &mut random);
         let is_long = shape.is_short() && seed % 4 == 1;
         let used = if is_long { shape.with_long_faults() } else { shape };
         let faults = match is_long {
@@ -79,6 +79,7 @@ impl Plan {
         if shape.is_short() && seed % 4 != 3 {
             settings.shorten();
             settings.suit(&callers, &faults);
+            workload::fail_some(&mut callers, &mut random);
         }
         Self { seed, active: used.active, tail: used.tail, topology, settings, callers, faults }
     }

@@ -68,7 +68,9 @@ fn failures(plan: &Plan, history: &History, violations: &mut Violations) {
     let Some(first) = plan.faults.iter().map(|window| window.start).min() else { return };
     let only_reads = plan.faults.iter().any(|window| !is_of_names(&window.fault));
     let roles = Roles::of(history);
-    let is_judged = |call: &&Call| call.began >= first && (!only_reads || call.work == Work::Read);
+    let is_judged = |call: &&Call| {
+        call.began >= first && call.work != Work::InsertThenFail && (!only_reads || call.work == Work::Read)
+    };
     for call in history.calls().values().filter(is_judged) {
         let Some((ended, Outcome::Failed { kind, .. })) = &call.ended else { continue };
         if roles.running(call.began).any(|(_, role)| role.fits(call.target)) {

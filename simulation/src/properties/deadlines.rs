@@ -1,10 +1,9 @@
 //! The time limits of calls, dials and lookups. Time for which the client was stopped does not count.
 //!
 //! `docs/parameters.md`: `acquire_timeout` limits a checkout with every dial and ping; the checkouts of one call of
-//! `retry` share one deadline. `connect_timeout` limits a dial, `dns_timeout` a lookup. A lookup after one
-//! that has failed may have to wait for the packet limit first.
+//! `retry` share one deadline. `connect_timeout` limits a dial, `dns_timeout` a lookup, which may have to wait first while lookups fail.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     bounds,
@@ -48,31 +47,44 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
             }
         }
     }
-    // Whether the current lookup of a client has received an answer, and whether the one before it failed.
-    let mut lookups: BTreeMap<u32, (bool, bool)> = BTreeMap::new();
+    stages(history, &pauses, &mut violations);
+    violations.found()
+}
+
+/// Checks the dials and lookups.
+fn stages(history: &History, pauses: &Pauses, violations: &mut Violations) {
+    let settings = &history.plan.settings;
+    // The clients whose present lookup has succeeded, and those whose last one has failed.
+    let (mut succeeded, mut failing) = (BTreeSet::new(), BTreeSet::new());
     for record in &history.records {
-        if let Event::Resolved { client, .. } = record.event {
-            lookups.entry(client).or_default().0 = true;
-        }
-        let Event::Finished { client, stage, took } = record.event else { continue };
+        let (client, stage, took) = match &record.event {
+            Event::Finished { client, stage, took } => (*client, *stage, *took),
+            // A negative answer counts as a failure.
+            Event::Resolved { client, pods } if !pods.is_empty() => {
+                succeeded.insert(*client);
+                continue;
+            }
+            _ => continue,
+        };
         let (limit, what) = match stage {
             Stage::Dial => (settings.connect_timeout, "dial"),
-            Stage::Lookup => {
-                let lookup = lookups.entry(client).or_default();
-                let (is_answered, after_failure) = *lookup;
-                *lookup = (false, !is_answered);
-                let wait = if after_failure { bounds::THROTTLED } else { Duration::ZERO };
-                (settings.dns_timeout + wait, "lookup")
-            }
+            Stage::Lookup if failing.contains(&client) => (settings.dns_timeout + bounds::THROTTLED, "lookup"),
+            Stage::Lookup => (settings.dns_timeout, "lookup"),
         };
+        if stage == Stage::Lookup {
+            if succeeded.remove(&client) {
+                failing.remove(&client)
+            } else {
+                failing.insert(client)
+            };
+        }
         let took = pauses.running(client, record.at.saturating_sub(took), record.at);
         if took > limit + bounds::TOLERANCE {
             let (took, limit) = (took.as_millis(), (limit + bounds::TOLERANCE).as_millis());
-            violations
-                .add(record.at, format!("a {what} of client {client} took {took} ms, expected at most {limit} ms"));
+            let text = format!("a {what} of client {client} took {took} ms, expected at most {limit} ms");
+            violations.add(record.at, text);
         }
     }
-    violations.found()
 }
 
 #[cfg(test)]
@@ -121,11 +133,18 @@ mod tests {
         assert_eq!(found(finished(Stage::Dial, 2_050)), [""; 0]);
         let expected = "a dial of client 0 took 2100 ms, expected at most 2050 ms";
         assert_eq!(found(finished(Stage::Dial, 2_100)), [expected]);
+        assert_eq!(found(finished(Stage::Lookup, 2_050)), [""; 0]);
         assert_eq!(found(finished(Stage::Lookup, 2_100)).len(), 1);
-        // A lookup after one that has failed may wait for the packet limit.
+    }
+
+    #[test]
+    fn a_lookup_may_wait_after_one_that_has_failed() {
         let lookup = |at, took| (at, Event::Finished { client: 0, stage: Stage::Lookup, took: ms(took) });
-        assert_eq!(found([lookup(2_000, 2_000), lookup(5_000, 3_000)]), [""; 0]);
-        assert_eq!(found([lookup(2_000, 2_000), lookup(5_100, 3_100)]).len(), 1);
-        assert_eq!(found([(1_900, resolved(&[POD])), lookup(2_000, 2_000), lookup(5_000, 3_000)]).len(), 1);
+        assert_eq!(found([lookup(3_000, 2_000), lookup(9_000, 3_050)]), [""; 0]);
+        assert_eq!(found([lookup(3_000, 2_000), lookup(9_000, 3_100)]).len(), 1);
+        assert_eq!(
+            found([lookup(3_000, 2_000), (5_000, resolved(&[POD])), lookup(5_000, 9), lookup(9_000, 3_050)]).len(),
+            1
+        );
     }
 }

@@ -11,7 +11,7 @@ use super::{
     roles::Roles,
     violation::{Violation, Violations},
 };
-use crate::adversary::{Caller, Percent, Plan};
+use crate::adversary::{Caller, Percent, Plan, Work};
 
 /// Time for which a connection that was left unclean is assumed to be recycled.
 const RECYCLING: f64 = 0.5;
@@ -22,7 +22,7 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let Some(healed) = history.healed.filter(|_| can_serve_all(&history.plan)) else { return violations.found() };
     let from = healed + bounds::served(&history.plan.settings);
     let roles = Roles::of(history);
-    for call in history.calls().values().filter(|call| call.began >= from) {
+    for call in history.calls().values().filter(|call| call.began >= from && call.work != Work::InsertThenFail) {
         let Some((ended, Outcome::Failed { kind, .. })) = &call.ended else { continue };
         if roles.running(call.began).any(|(_, role)| role.fits(call.target)) {
             let (call, target, healed) = (call.id.0, call.target.as_str(), healed.as_secs_f64());

@@ -69,7 +69,7 @@ impl Call {
         let recorder = client.recorder.clone();
         let count = match caller.work {
             Work::Read | Work::Checkout => 0,
-            Work::Insert => 1,
+            Work::Insert | Work::InsertThenFail => 1,
             Work::Transaction | Work::TwoInserts | Work::Batch | Work::Pipelined | Work::Copy => 2,
         };
         let (id, ids) = (recorder.next_call(), recorder.next_ids(count));
@@ -197,6 +197,10 @@ impl Held {
             Work::TwoInserts => {
                 connection.execute(&insert, &[&ids[0]]).await?;
                 connection.execute(&insert, &[&ids[1]]).await?;
+            }
+            Work::InsertThenFail => {
+                connection.execute(&insert, &[&ids[0]]).await?;
+                connection.batch_execute("SELECT id FROM missing").await?;
             }
             Work::Transaction => {
                 connection.batch_execute(&format!("/*call {call}*/ BEGIN")).await?;
