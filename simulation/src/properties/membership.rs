@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -19,16 +20,19 @@ use crate::adversary::AbsentPods;
 /// A Pod in a client's pool.
 type Member = (u32, Instance);
 
+/// An address in a client's pool. The pool decides for each address of a Pod whether it is used.
+type Address = (u32, SocketAddr);
+
 /// Checks that no Pod is checked out that the pool itself reports as drained, detached or fenced.
 pub(super) fn reported(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
     let calls = history.calls();
-    let mut standings: BTreeMap<Member, (Duration, Standing)> = BTreeMap::new();
+    let mut standings: BTreeMap<Address, (Duration, Standing)> = BTreeMap::new();
     let mut fences: BTreeMap<Member, Duration> = BTreeMap::new();
     for record in &history.records {
         match record.event {
-            Event::Standing { client, on, standing } => {
-                standings.insert((client, on), (record.at, standing));
+            Event::Standing { client, address, standing } => {
+                standings.insert((client, address), (record.at, standing));
             }
             Event::Fenced { client, on, fenced: true } => {
                 fences.entry((client, on)).or_insert(record.at);
@@ -36,17 +40,16 @@ pub(super) fn reported(name: &'static str, history: &History) -> Vec<Violation> 
             Event::Fenced { client, on, fenced: false } => {
                 fences.remove(&(client, on));
             }
-            Event::CheckedOut { call, on, .. } => {
+            Event::CheckedOut { call, on, address, .. } => {
                 let Some(call) = calls.get(&call) else { continue };
                 let is_old = |since: Duration| since + bounds::HANDOVER < record.at;
                 let text = |state: &str| format!("call {} received a connection to {on}, which is {state}", call.id.0);
-                let member = (call.client, on);
-                match standings.get(&member) {
+                match standings.get(&(call.client, address)) {
                     Some((since, Standing::Detached)) if is_old(*since) => violations.add(record.at, text("detached")),
                     Some((since, Standing::Drained)) if is_old(*since) => violations.add(record.at, text("drained")),
                     _ => {}
                 }
-                if fences.get(&member).is_some_and(|since| is_old(*since)) {
+                if fences.get(&(call.client, on)).is_some_and(|since| is_old(*since)) {
                     violations.add(record.at, text("fenced"));
                 }
             }
@@ -56,43 +59,50 @@ pub(super) fn reported(name: &'static str, history: &History) -> Vec<Violation> 
     violations.found()
 }
 
-/// The answers of the name servers without a Pod that the pool knows: the first and the last of them.
+/// The answers of the name servers without an address that passes its probes: the first and the last of them.
 type Absence = (Duration, Duration);
 
 /// Checks that no Pod is checked out whose absence two answers have confirmed, unless the pool reports it as retained.
+///
+/// `docs/architecture.md`: the absence must be confirmed of a Pod whose "probes still pass". A Pod that fails its
+/// probes is removed instead, but not by an empty answer; when it passes them again, its absence must be confirmed.
 pub(super) fn absent(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
     if history.plan.settings.absent_pods == AbsentPods::Keep {
         return violations.found();
     }
     let calls = history.calls();
-    let mut known: BTreeSet<Member> = BTreeSet::new();
-    let mut absences: BTreeMap<Member, Absence> = BTreeMap::new();
-    let mut retained: BTreeSet<Member> = BTreeSet::new();
+    let mut healthy: BTreeSet<Address> = BTreeSet::new();
+    let mut absences: BTreeMap<Address, Absence> = BTreeMap::new();
+    let mut retained: BTreeSet<Address> = BTreeSet::new();
     for record in &history.records {
         match &record.event {
-            Event::Resolved { client, pods } => {
-                for member in known.iter().filter(|(other, on)| other == client && !pods.contains(on)) {
-                    absences.entry(*member).and_modify(|(_, last)| *last = record.at).or_insert((record.at, record.at));
+            Event::Resolved { client, addresses, .. } => {
+                for key in healthy.iter().filter(|(other, address)| other == client && !addresses.contains(address)) {
+                    absences.entry(*key).and_modify(|(_, last)| *last = record.at).or_insert((record.at, record.at));
                 }
-                for on in pods {
-                    known.insert((*client, *on));
-                    absences.remove(&(*client, *on));
+                for address in addresses {
+                    absences.remove(&(*client, *address));
                 }
             }
-            Event::Standing { client, on, standing: Standing::Retained } => {
-                retained.insert((*client, *on));
+            Event::Health { client, address, healthy: true } => {
+                healthy.insert((*client, *address));
             }
-            Event::Standing { client, on, .. } => {
-                retained.remove(&(*client, *on));
+            Event::Health { client, address, healthy: false } => {
+                healthy.remove(&(*client, *address));
+                absences.remove(&(*client, *address));
             }
-            Event::CheckedOut { call, on, .. } => {
+            Event::Standing { client, address, standing } => match standing {
+                Standing::Retained => drop(retained.insert((*client, *address))),
+                _ => drop(retained.remove(&(*client, *address))),
+            },
+            Event::CheckedOut { call, on, address, .. } => {
                 let Some(call) = calls.get(call) else { continue };
-                let member = (call.client, *on);
-                let is_confirmed = absences.get(&member).is_some_and(|(first, last)| {
+                let key = (call.client, *address);
+                let is_confirmed = absences.get(&key).is_some_and(|(first, last)| {
                     *last >= *first + bounds::CONFIRM && *last + bounds::HANDOVER < record.at
                 });
-                if is_confirmed && !retained.contains(&member) {
+                if is_confirmed && !retained.contains(&key) {
                     let call = call.id.0;
                     let text =
                         format!("call {call} received a connection to {on}, whose absence from DNS is confirmed");
@@ -117,7 +127,8 @@ struct Seen {
 /// reports that it has forgotten the timelines.
 ///
 /// `docs/architecture.md`, "Two primaries": the fence is reported only after another probe, but does not wait for it.
-/// Therefore the checkouts are compared with the timelines in the samples.
+/// Therefore the checkouts are compared with the timelines in the samples. A timeline that the server no longer has
+/// does not count: a server may report its promotion on a connection, before the pool has read its new timeline.
 pub(super) fn outdated(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
     let (calls, roles) = (history.calls(), Roles::of(history));
@@ -132,10 +143,11 @@ pub(super) fn outdated(name: &'static str, history: &History) -> Vec<Violation> 
             }
             Event::Sampled { client, pods } => {
                 for pod in pods {
-                    let (at, standby, timeline) = (record.at, pod.standby, pod.timeline);
+                    let (at, standby) = (record.at, pod.standby);
+                    let timeline = pod.timeline.filter(|_| pod.timeline == pod.server_timeline);
                     seen.insert((*client, pod.on), Seen { at, standby, timeline });
                     let known = newest.entry(*client).or_insert((0, record.at));
-                    if let Some(timeline) = timeline.filter(|timeline| *timeline > known.0) {
+                    if let Some(timeline) = pod.timeline.filter(|timeline| *timeline > known.0) {
                         *known = (timeline, record.at);
                     }
                 }
@@ -168,7 +180,9 @@ mod tests {
         adversary::Target,
         properties::{
             history::PodSample,
-            testing::{OTHER, POD, began, fenced, healthy, history, out, resolved, role, sampled, standing, texts},
+            testing::{
+                OTHER, POD, began, fenced, health, healthy, history, out, resolved, role, sampled, standing, texts,
+            },
         },
     };
 
@@ -199,7 +213,7 @@ mod tests {
     #[test]
     fn two_answers_confirm_an_absence() {
         let found = |second, standing_at_the_end: Standing| {
-            let mut events = vec![(0, began(1, Target::Any)), (1_000, resolved(&[POD, OTHER]))];
+            let mut events = vec![(0, began(1, Target::Any)), (1_000, health(POD, true))];
             events.extend([(2_000, resolved(&[OTHER])), (second, resolved(&[OTHER]))]);
             events.push((second, standing(POD, standing_at_the_end)));
             events.push((20_000, out(1, POD)));
@@ -212,8 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn answers_count_while_the_pod_passes_its_probes() {
+        let found = |between: &[(u64, Event)], last| {
+            let start = [(1_000, health(POD, true)), (2_000, resolved(&[]))];
+            let end = [(last, resolved(&[])), (20_000, began(1, Target::Any)), (20_000, out(1, POD))];
+            texts(absent("absence", &history(start.iter().chain(between).chain(&end).cloned()))).len()
+        };
+        let ejected = [(3_000, health(POD, false)), (8_000, resolved(&[])), (9_000, health(POD, true))];
+        assert_eq!((found(&[], 10_000), found(&ejected, 10_000)), (1, 0));
+        let confirmed_afterwards = [ejected.as_slice(), &[(10_000, resolved(&[]))]].concat();
+        assert_eq!((found(&confirmed_afterwards, 14_000), found(&confirmed_afterwards, 15_000)), (0, 1));
+    }
+
+    #[test]
     fn an_answer_with_the_pod_ends_its_absence() {
         let events = [
+            (1_000, health(POD, true)),
             (1_000, resolved(&[POD])),
             (2_000, resolved(&[OTHER])),
             (5_000, resolved(&[POD])),
@@ -226,7 +254,8 @@ mod tests {
 
     #[test]
     fn a_primary_of_an_older_timeline_is_not_used() {
-        let primary = |on, timeline| PodSample { timeline: Some(timeline), ..healthy(on, false) };
+        let with = |on, timeline, server_timeline| PodSample { timeline, server_timeline, ..healthy(on, false) };
+        let primary = |on, timeline| with(on, Some(timeline), Some(timeline));
         let start = [(0, role(POD, Role::PRIMARY)), (1, sampled(&[primary(POD, 1), healthy(OTHER, true)]))];
         let promoted = [(2, sampled(&[primary(POD, 1), primary(OTHER, 2)])), (3, began(1, Target::Any))];
         let found = |further: &[(u64, Event)]| {
@@ -238,6 +267,8 @@ mod tests {
         assert_eq!(found(&[(20, out(1, OTHER))]), [""; 0]);
         assert_eq!(found(&[(6, out(1, POD))]), [""; 0]);
         assert_eq!(found(&[(10, Event::Forgot { client: 0 }), (20, out(1, POD))]), [""; 0]);
+        let promoted_again = (15, sampled(&[with(POD, Some(1), Some(3)), primary(OTHER, 2)]));
+        assert_eq!(found(&[promoted_again, (20, out(1, POD))]), [""; 0]);
         let demoted = (15, role(POD, Role::STANDBY));
         assert_eq!(found(&[demoted, (20, out(1, POD))]), [""; 0]);
     }

@@ -82,7 +82,7 @@ fn last_samples(history: &History) -> BTreeMap<u32, (Duration, &[PodSample])> {
 /// Returns the Pods in the last answer that a client received.
 fn last_answer(history: &History, client: u32) -> Option<&BTreeSet<Instance>> {
     history.records.iter().rev().find_map(|record| match &record.event {
-        Event::Resolved { client: other, pods } if *other == client => Some(pods),
+        Event::Resolved { client: other, pods, .. } if *other == client => Some(pods),
         _ => None,
     })
 }
