@@ -3,7 +3,7 @@
 //! `docs/parameters.md`: `acquire_timeout` limits a checkout with every dial and ping; the checkouts of one call of
 //! `retry` share one deadline. `connect_timeout` limits a dial, `dns_timeout` a lookup.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     bounds,
@@ -15,6 +15,10 @@ use super::{
 /// Time after its last use for which a failed call may wait for outstanding responses that decide its outcome.
 /// `config::Limits::RECYCLE_GRACE`.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// Time for which a lookup after a failed one may wait before it starts. `discovery::Dns`: "After a failed lookup, the
+/// next lookup may wait up to one second for the packet limit before it starts."
+const PACKET_LIMIT: Duration = Duration::from_secs(1);
 
 pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
@@ -47,11 +51,24 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
             }
         }
     }
+    // The clients whose present lookup has returned Pods, and those whose last lookup has failed.
+    let (mut answered, mut failed) = (BTreeSet::new(), BTreeSet::new());
     for record in &history.records {
+        if let Event::Resolved { client, addresses, .. } = &record.event
+            && !addresses.is_empty()
+        {
+            answered.insert(*client);
+        }
         let Event::Finished { client, stage, took } = record.event else { continue };
         let (limit, what) = match stage {
             Stage::Dial => (settings.connect_timeout, "dial"),
-            Stage::Lookup => (settings.dns_timeout, "lookup"),
+            Stage::Lookup => {
+                let wait = if failed.remove(&client) { PACKET_LIMIT } else { Duration::ZERO };
+                if !answered.remove(&client) {
+                    failed.insert(client);
+                }
+                (settings.dns_timeout + wait, "lookup")
+            }
         };
         let took = pauses.running(client, record.at.saturating_sub(took), record.at);
         if took > limit + bounds::TOLERANCE {
@@ -70,7 +87,7 @@ mod tests {
         adversary::Target,
         properties::{
             history::Applied,
-            testing::{POD, began, done, failed, history, ms, out, paused, returned, sampled, texts},
+            testing::{POD, began, done, failed, history, ms, out, paused, resolved, returned, sampled, texts},
         },
     };
 
@@ -110,5 +127,13 @@ mod tests {
         let expected = "a dial of client 0 took 2100 ms, expected at most 2050 ms";
         assert_eq!(found(finished(Stage::Dial, 2_100)), [expected]);
         assert_eq!(found(finished(Stage::Lookup, 2_100)).len(), 1);
+    }
+
+    #[test]
+    fn a_lookup_after_a_failed_one_may_wait_for_the_packet_limit() {
+        let lookup = |at, took| (at, Event::Finished { client: 0, stage: Stage::Lookup, took: ms(took) });
+        assert_eq!(found([lookup(1_000, 500), lookup(9_000, 3_050)]), [""; 0]);
+        assert_eq!(found([lookup(1_000, 500), lookup(9_000, 3_100)]).len(), 1);
+        assert_eq!(found([(1_000, resolved(&[POD])), lookup(1_000, 500), lookup(9_000, 3_050)]).len(), 1);
     }
 }

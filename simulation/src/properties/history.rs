@@ -26,6 +26,26 @@ pub struct History {
     pub records: Vec<Record>,
 }
 
+impl History {
+    /// Returns the Pods that each client may fence for good. `docs/operators.md`: without `pg_read_all_stats`, the pool
+    /// cannot verify that no standby has a newer timeline that it has seen, "and waits for the standbys' next
+    /// restartpoints or for a call of `Pool::forget_history`".
+    pub(super) fn fenced_for_good(&self) -> BTreeSet<(u32, Instance)> {
+        let mut fenced = BTreeSet::new();
+        if self.plan.topology.read_all_stats {
+            return fenced;
+        }
+        for record in &self.records {
+            match record.event {
+                Event::Fenced { client, on, fenced: true } => drop(fenced.insert((client, on))),
+                Event::Fenced { client, on, fenced: false } => drop(fenced.remove(&(client, on))),
+                _ => {}
+            }
+        }
+        fenced
+    }
+}
+
 /// An event with its time.
 #[derive(Clone, Debug)]
 pub struct Record {
