@@ -2,16 +2,21 @@
 //!
 //! `Status`: `in_use` counts connections that are checked out or being recycled, so a connection may count for a short
 //! time after its return. A call that waits may already have reserved a connection, for example while it is pinged, and
-//! so may a probe.
+//! so may a probe. Time for which the client was stopped does not count, because nothing is recycled meanwhile.
+//!
+//! The counts and the limit are those of one address, whichever Pod has it. `Limits::pool_size`: connections to an
+//! address that is no longer used do not count.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::Duration,
 };
 
 use super::{
     bounds,
-    history::{CallId, Event, History, Instance, PodSample},
+    history::{CallId, Event, History, PodSample, Standing},
+    pauses::Pauses,
     violation::{Violation, Violations},
 };
 use crate::adversary::{Settings, Target, Work};
@@ -27,37 +32,45 @@ const QUEUED_AFTER: Duration = Duration::from_millis(100);
 struct Derived {
     /// Calls that wait for a connection.
     pending: BTreeSet<CallId>,
-    /// Those of them that are certainly in the queue of each Pod in use after a while: calls of `get` for any Pod.
+    /// Those of them that are certainly in the queue of each Pod that serves, after a while: calls of `get` for any
+    /// Pod. None with a subset, because the pool may use a Pod only for callers that need its role
+    /// (`Limits::subset_size`).
     queued: BTreeMap<CallId, Duration>,
-    /// Connections that are checked out.
-    out: BTreeMap<CallId, Instance>,
+    /// Connections that are checked out, without those to addresses that have been drained since then.
+    out: BTreeMap<CallId, SocketAddr>,
     /// The last returns.
-    returns: Vec<(Duration, Instance)>,
+    returns: Vec<(Duration, SocketAddr)>,
 }
 
 impl Derived {
-    fn out_on(&self, on: Instance) -> u32 {
-        self.out.values().filter(|other| **other == on).count() as u32
+    fn out_at(&self, address: SocketAddr) -> u32 {
+        self.out.values().filter(|other| **other == address).count() as u32
     }
 
-    fn recycled_on(&self, on: Instance) -> u32 {
-        self.returns.iter().filter(|(_, other)| *other == on).count() as u32
+    fn recycled_at(&self, address: SocketAddr) -> u32 {
+        self.returns.iter().filter(|(_, other)| *other == address).count() as u32
+    }
+
+    /// Forgets the connections to an address that is drained. If the address is used again, its counts start at 0.
+    fn drain(&mut self, address: SocketAddr) {
+        self.out.retain(|_, other| *other != address);
+        self.returns.retain(|(_, other)| *other != address);
     }
 
     /// Returns the minimum number of calls in the queue. A call that pings a connection is not in the queue, and the
     /// connection counts as in use.
     fn queued(&self, samples: &[PodSample], at: Duration) -> u32 {
         let waiting = self.queued.values().filter(|began| **began + QUEUED_AFTER < at).count() as u32;
-        let in_use: u32 = samples.iter().map(|sample| sample.in_use).sum();
-        waiting.saturating_sub(in_use.saturating_sub(self.out.len() as u32))
+        let reserved = samples.iter().map(|sample| sample.in_use.saturating_sub(self.out_at(sample.address)));
+        waiting.saturating_sub(reserved.sum())
     }
 
     /// Compares a sample with the derived numbers. Returns a description of each difference.
     fn compare(&self, sample: &PodSample, settings: &Settings, queued: u32) -> Vec<String> {
-        let PodSample { on, usable, open, idle, in_use, waiting, .. } = *sample;
-        let (out, pending) = (self.out_on(on), self.pending.len() as u32);
-        let most = out + pending + self.recycled_on(on) + PROBES;
-        let queued = if usable { queued } else { 0 };
+        let PodSample { on, address, usable, avoided, open, idle, in_use, waiting, .. } = *sample;
+        let (out, pending) = (self.out_at(address), self.pending.len() as u32);
+        let most = out + pending + self.recycled_at(address) + PROBES;
+        let queued = if usable && !avoided { queued } else { 0 };
         let mut found = Vec::new();
         if in_use < out || in_use > most {
             found.push(format!("{on} has {in_use} connections in use, expected {out} to {most}"));
@@ -77,26 +90,30 @@ impl Derived {
 
 pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
-    let (calls, settings) = (history.calls(), &history.plan.settings);
+    let (calls, pauses, settings) = (history.calls(), Pauses::of(history), &history.plan.settings);
+    let uses_all = settings.subset_size.is_none() && settings.max_connections.is_none();
     let mut clients: BTreeMap<u32, Derived> = BTreeMap::new();
     for record in &history.records {
         match &record.event {
             Event::Began { call, client, work, target, .. } => {
                 let derived = clients.entry(*client).or_default();
                 derived.pending.insert(*call);
-                if (*work, *target) == (Work::Checkout, Target::Any) {
+                if uses_all && (*work, *target) == (Work::Checkout, Target::Any) {
                     derived.queued.insert(*call, record.at);
                 }
             }
             // A call that began shortly before the pause may not be in the queue yet.
             Event::Paused { client, .. } => clients.entry(*client).or_default().queued.clear(),
-            Event::CheckedOut { call: id, on, .. } => {
+            Event::Standing { client, address, standing: Standing::Drained } => {
+                clients.entry(*client).or_default().drain(*address);
+            }
+            Event::CheckedOut { call: id, on, address, .. } => {
                 let Some(call) = calls.get(id) else { continue };
                 let derived = clients.entry(call.client).or_default();
                 derived.pending.remove(id);
                 derived.queued.remove(id);
-                derived.out.insert(*id, *on);
-                let out = derived.out_on(*on);
+                derived.out.insert(*id, *address);
+                let out = derived.out_at(*address);
                 if out > settings.pool_size {
                     let limit = settings.pool_size;
                     violations.add(record.at, format!("{out} connections to {on} are checked out, of at most {limit}"));
@@ -105,7 +122,7 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
             Event::Returned { call: id } => {
                 let Some(call) = calls.get(id) else { continue };
                 let derived = clients.entry(call.client).or_default();
-                derived.returns.extend(derived.out.remove(id).map(|on| (record.at, on)));
+                derived.returns.extend(derived.out.remove(id).map(|address| (record.at, address)));
                 derived.pending.insert(*id);
             }
             Event::Ended { call: id, .. } => {
@@ -113,11 +130,11 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
                 let derived = clients.entry(call.client).or_default();
                 derived.pending.remove(id);
                 derived.queued.remove(id);
-                derived.returns.extend(derived.out.remove(id).map(|on| (record.at, on)));
+                derived.returns.extend(derived.out.remove(id).map(|address| (record.at, address)));
             }
             Event::Sampled { client, pods } => {
                 let derived = clients.entry(*client).or_default();
-                derived.returns.retain(|(at, _)| record.at <= *at + bounds::RECYCLE);
+                derived.returns.retain(|(at, _)| pauses.running(*client, *at, record.at) <= bounds::RECYCLE);
                 let queued = derived.queued(pods, record.at);
                 let found = pods.iter().flat_map(|sample| derived.compare(sample, settings, queued));
                 found.for_each(|text| violations.add(record.at, format!("client {client}: {text}")));
@@ -137,7 +154,7 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
 mod tests {
     use super::*;
     use crate::properties::testing::{
-        OTHER, POD, began, done, healthy, history, out, paused, returned, sampled, texts,
+        OTHER, POD, address, began, done, healthy, history, out, out_at, paused, returned, sampled, standing, texts,
     };
 
     fn sample(in_use: u32, waiting: u32) -> Event {
@@ -163,6 +180,29 @@ mod tests {
         let at = |at| call.clone().into_iter().chain([(at, sample(2, 0))]);
         assert_eq!(found(at(3_000)), [""; 0]);
         assert_eq!(found(at(3_200)), ["client 0: pod-0 has 2 connections in use, expected 0 to 1"]);
+        let stopped = [(100, paused(true)), (9_000, paused(false)), (9_000, sample(2, 0))];
+        assert_eq!(found(call.iter().cloned().chain(stopped)), [""; 0]);
+    }
+
+    #[test]
+    fn connections_are_counted_by_address() {
+        let call = [(1, began(1, Target::Any)), (2, out_at(1, OTHER, address(POD)))];
+        let with = |sample| found(call.iter().cloned().chain([(3, sample)]));
+        assert_eq!(with(sample(1, 0)), [""; 0]);
+        let other = PodSample { address: address(OTHER), ..healthy(POD, true) };
+        assert_eq!(with(sampled(&[other])), [""; 0]);
+    }
+
+    #[test]
+    fn connections_to_a_drained_address_do_not_count() {
+        let calls = [(1, began(1, Target::Any)), (1, began(2, Target::Any)), (2, out(1, POD))];
+        let drained = [(3, standing(POD, Standing::Drained)), (4, out(2, POD)), (5, sample(1, 0))];
+        let mut history = history(calls.into_iter().chain(drained));
+        history.plan.settings.pool_size = 8;
+        assert_eq!(texts(check("counts", &history)), [""; 0]);
+        history.plan.settings.pool_size = 1;
+        history.records.retain(|record| !matches!(record.event, Event::Sampled { .. }));
+        assert_eq!(texts(check("counts", &history)), [""; 0]);
     }
 
     #[test]
@@ -183,6 +223,11 @@ mod tests {
         assert_eq!(found([(1, began(1, Target::Standby)), (200, sample(0, 0))]), [""; 0]);
         let stopped = [(1, began(1, Target::Any)), (2, paused(true)), (300, paused(false)), (300, sample(0, 0))];
         assert_eq!(found(stopped), [""; 0]);
+        let avoided = sampled(&[PodSample { avoided: true, ..healthy(POD, true) }]);
+        assert_eq!(found([(1, began(1, Target::Any)), (200, avoided)]), [""; 0]);
+        let mut subset = history([(1, began(1, Target::Any)), (200, sample(0, 0))]);
+        subset.plan.settings.subset_size = Some(1);
+        assert_eq!(texts(check("counts", &subset)), [""; 0]);
     }
 
     #[test]

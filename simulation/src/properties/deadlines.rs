@@ -60,7 +60,7 @@ fn stages(history: &History, pauses: &Pauses, violations: &mut Violations) {
         let (client, stage, took) = match &record.event {
             Event::Finished { client, stage, took } => (*client, *stage, *took),
             // A negative answer counts as a failure.
-            Event::Resolved { client, pods } if !pods.is_empty() => {
+            Event::Resolved { client, addresses, .. } if !addresses.is_empty() => {
                 succeeded.insert(*client);
                 continue;
             }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -23,6 +24,26 @@ pub struct History {
     pub rows: Option<BTreeMap<i64, u32>>,
     /// The records, sorted by time.
     pub records: Vec<Record>,
+}
+
+impl History {
+    /// Returns the Pods that each client may fence for good. `docs/operators.md`: without `pg_read_all_stats`, the pool
+    /// cannot verify that no standby has a newer timeline that it has seen, "and waits for the standbys' next
+    /// restartpoints or for a call of `Pool::forget_history`".
+    pub(super) fn fenced_for_good(&self) -> BTreeSet<(u32, Instance)> {
+        let mut fenced = BTreeSet::new();
+        if self.plan.topology.read_all_stats {
+            return fenced;
+        }
+        for record in &self.records {
+            match record.event {
+                Event::Fenced { client, on, fenced: true } => drop(fenced.insert((client, on))),
+                Event::Fenced { client, on, fenced: false } => drop(fenced.remove(&(client, on))),
+                _ => {}
+            }
+        }
+        fenced
+    }
 }
 
 /// An event with its time.
@@ -133,7 +154,7 @@ pub struct Session {
     pub marker: Option<CallId>,
 }
 
-/// The use of a Pod by a client, as the client's pool reports it.
+/// The use of an address of a Pod by a client, as the client's pool reports it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Standing {
     /// A member: added, or named by DNS again.
@@ -160,14 +181,23 @@ pub enum Stage {
 pub struct PodSample {
     /// The Pod.
     pub on: Instance,
+    /// The address in use. All counts are those of this address.
+    pub address: SocketAddr,
+    /// Number of other addresses of the Pod, which are only probed.
+    pub alternatives: u32,
     /// True if the Pod passes its health check.
     pub healthy: bool,
     /// True if the Pod's connections can be checked out: healthy, not fenced, not detached.
     pub usable: bool,
+    /// True if the Pod is usable, but callers do not get its connections while other Pods serve: it is a standby that
+    /// is too far behind, or one of its sessions has ended unexpectedly.
+    pub avoided: bool,
     /// True if the Pod was seen as a standby. None while its role is unknown.
     pub standby: Option<bool>,
     /// The Pod's timeline, if it is known.
     pub timeline: Option<u32>,
+    /// The timeline that the server really has. None while the server is down.
+    pub server_timeline: Option<u32>,
     /// Open connections.
     pub open: u32,
     /// Open connections that are idle.
@@ -204,6 +234,8 @@ pub enum Event {
         call: CallId,
         /// The Pod.
         on: Instance,
+        /// The address of the Pod.
+        address: SocketAddr,
         /// The role that the client reports for the connection. None if it is unknown.
         role: Option<Role>,
         /// The state of the session on the server.
@@ -247,14 +279,23 @@ pub enum Event {
         /// The role.
         role: Option<Role>,
     },
-    /// A client reports another standing of a Pod.
+    /// A client reports another standing of an address of a Pod.
     Standing {
         /// The client.
         client: u32,
-        /// The Pod.
-        on: Instance,
+        /// The address.
+        address: SocketAddr,
         /// The standing.
         standing: Standing,
+    },
+    /// An address of a Pod passes the probes of a client from now on, or not any more.
+    Health {
+        /// The client.
+        client: u32,
+        /// The address.
+        address: SocketAddr,
+        /// True if it passes them.
+        healthy: bool,
     },
     /// A client fences a Pod, or does not fence it any more.
     Fenced {
@@ -292,6 +333,8 @@ pub enum Event {
         client: u32,
         /// The Pods in the answer.
         pods: BTreeSet<Instance>,
+        /// Their addresses in the answer.
+        addresses: BTreeSet<SocketAddr>,
     },
     /// The state of a client's pool.
     Sampled {

@@ -9,7 +9,8 @@ use super::{
 };
 use crate::adversary::{Fault, Plan};
 
-/// Sessions on a Pod besides the open connections: the probe's.
+/// Sessions at each address of a Pod besides the open connections: the probe's. The alternative addresses of a
+/// dual-stack Pod are probed too (`EndpointStatus::alternatives`).
 const PROBES: i64 = 1;
 
 /// Number of samples from which the sessions are judged.
@@ -39,19 +40,22 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
 fn lost_sessions(history: &History, violations: &mut Violations) {
     let Some(healed) = history.healed else { return };
     let settled = healed + bounds::forgotten(&history.plan.settings);
-    let mut differences: BTreeMap<(u32, Instance), Vec<i64>> = BTreeMap::new();
+    // The sessions without open connections, and the most that may be those of probes.
+    let mut differences: BTreeMap<(u32, Instance), Vec<(i64, i64)>> = BTreeMap::new();
     for record in history.records.iter().filter(|record| record.at >= settled) {
         let Event::Sampled { client, pods } = &record.event else { continue };
-        for PodSample { on, open, sessions, .. } in pods {
-            let difference = sessions.map(|sessions| i64::from(sessions) - i64::from(*open));
+        for PodSample { on, alternatives, open, sessions, .. } in pods {
+            let probes = PROBES * (1 + i64::from(*alternatives));
+            let difference = sessions.map(|sessions| (i64::from(sessions) - i64::from(*open), probes));
             differences.entry((*client, *on)).or_default().extend(difference);
         }
     }
     for ((client, on), differences) in differences.into_iter().filter(|(_, list)| list.len() >= ENOUGH) {
-        let least = differences.iter().min().copied().unwrap_or_default();
-        let most = differences.iter().max().copied().unwrap_or_default();
-        if least > PROBES {
-            let text = format!("client {client} has at least {least} more sessions on {on} than open connections");
+        let least = differences.iter().map(|(difference, probes)| difference - probes).min().unwrap_or_default();
+        let most = differences.iter().map(|(difference, _)| *difference).max().unwrap_or_default();
+        if least > 0 {
+            let text =
+                format!("client {client} has at least {least} more sessions on {on} than open connections and probes");
             violations.add(history.end, text);
         } else if most < 0 {
             let text = format!("client {client} has at least {} more open connections to {on} than sessions", -most);
@@ -93,7 +97,11 @@ mod tests {
 
     /// A history with samples of one open connection and so many sessions.
     fn with(sessions: [u32; 3]) -> History {
-        let sample = |sessions| sampled(&[PodSample { sessions: Some(sessions), ..healthy(POD, true) }]);
+        with_alternatives(0, sessions)
+    }
+
+    fn with_alternatives(alternatives: u32, sessions: [u32; 3]) -> History {
+        let sample = |sessions| sampled(&[PodSample { alternatives, sessions: Some(sessions), ..healthy(POD, true) }]);
         let times = [100_000, 101_000, 102_000].into_iter();
         History { healed: Some(ms(1_000)), ..history(times.zip(sessions.map(sample))) }
     }
@@ -103,10 +111,20 @@ mod tests {
         let found = |sessions| texts(check("leftovers", &with(sessions)));
         assert_eq!(found([1, 2, 2]), [""; 0]);
         assert_eq!(found([4, 0, 1]), [""; 0]);
-        assert_eq!(found([3, 4, 3]), ["client 0 has at least 2 more sessions on pod-0 than open connections"]);
+        assert_eq!(
+            found([3, 4, 3]),
+            ["client 0 has at least 1 more sessions on pod-0 than open connections and probes"]
+        );
         assert_eq!(found([0, 0, 0]), ["client 0 has at least 1 more open connections to pod-0 than sessions"]);
         let early = History { healed: Some(ms(99_000)), ..with([3, 3, 3]) };
         assert_eq!(texts(check("leftovers", &early)), [""; 0]);
+    }
+
+    #[test]
+    fn alternative_addresses_are_probed() {
+        let found = |sessions| texts(check("leftovers", &with_alternatives(1, sessions)));
+        assert_eq!(found([3, 4, 3]), [""; 0]);
+        assert_eq!(found([4, 4, 4]).len(), 1);
     }
 
     #[test]

@@ -21,9 +21,11 @@ const ENOUGH: u32 = 60;
 pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
     let Some(healed) = history.healed.filter(|_| bounds::has_slots(&history.plan)) else { return violations.found() };
+    let fenced = history.fenced_for_good();
     for (client, (at, pods)) in last_samples(history) {
         let named = last_answer(history, client);
-        for pod in pods.iter().filter(|pod| !pod.usable && named.is_some_and(|named| named.contains(&pod.on))) {
+        let is_out = |pod: &&PodSample| !pod.usable && !(pod.healthy && fenced.contains(&(client, pod.on)));
+        for pod in pods.iter().filter(is_out).filter(|pod| named.is_some_and(|named| named.contains(&pod.on))) {
             let limit = bounds::returned(&history.plan.settings, ejections(history, client, pod.on));
             let since = at.saturating_sub(healed);
             if since > limit {
@@ -82,7 +84,7 @@ fn last_samples(history: &History) -> BTreeMap<u32, (Duration, &[PodSample])> {
 /// Returns the Pods in the last answer that a client received.
 fn last_answer(history: &History, client: u32) -> Option<&BTreeSet<Instance>> {
     history.records.iter().rev().find_map(|record| match &record.event {
-        Event::Resolved { client: other, pods } if *other == client => Some(pods),
+        Event::Resolved { client: other, pods, .. } if *other == client => Some(pods),
         _ => None,
     })
 }
@@ -129,7 +131,7 @@ mod tests {
     use super::*;
     use crate::properties::{
         history::Role,
-        testing::{OTHER, POD, began, done, healthy, history, ms, out, resolved, role, sampled, texts},
+        testing::{OTHER, POD, began, done, fenced, healthy, history, ms, out, resolved, role, sampled, texts},
     };
 
     fn ejected_until_the_end(at: u64, ejections: usize) -> Vec<String> {
@@ -149,6 +151,18 @@ mod tests {
             limit + 1
         );
         assert_eq!(ejected_until_the_end(1_001 + limit, 1), [expected]);
+    }
+
+    #[test]
+    fn a_fence_that_cannot_be_disproved_may_remain() {
+        let fenced = |read_all_stats| {
+            let out = PodSample { usable: false, ..healthy(POD, false) };
+            let events = [(500, fenced(POD, true)), (900, resolved(&[POD])), (90_000, sampled(&[out]))];
+            let mut history = History { healed: Some(ms(1_000)), ..history(events) };
+            history.plan.topology.read_all_stats = read_all_stats;
+            texts(check("restored", &history)).len()
+        };
+        assert_eq!((fenced(true), fenced(false)), (1, 0));
     }
 
     #[test]

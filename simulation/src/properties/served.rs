@@ -1,17 +1,19 @@
 //! Every caller is served after the world is whole again.
 //!
 //! Not judged if the settings do not let every caller be served: more load than connections, or a deadline that is
-//! shorter than a dial.
+//! shorter than a dial. Nor are writes judged that may be sent to a standby: with a subset, the client uses a primary
+//! outside of it "only for callers that need the role" (`Limits::subset_size`), which `prefer-primary` does not.
 
 use std::time::Duration;
 
 use super::{
     bounds,
+    calls::Call,
     history::{History, Outcome},
     roles::Roles,
     violation::{Violation, Violations},
 };
-use crate::adversary::{Caller, Percent, Plan, Work};
+use crate::adversary::{Caller, Percent, Plan, Target, Work};
 
 /// Time for which a connection that was left unclean is assumed to be recycled.
 const RECYCLING: f64 = 0.5;
@@ -21,8 +23,13 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
     let Some(healed) = history.healed.filter(|_| can_serve_all(&history.plan)) else { return violations.found() };
     let from = healed + bounds::served(&history.plan.settings);
-    let roles = Roles::of(history);
-    for call in history.calls().values().filter(|call| call.began >= from && call.work != Work::InsertThenFail) {
+    let (roles, fenced) = (Roles::of(history), history.fenced_for_good());
+    let is_judged = |call: &&Call| match call.target {
+        _ if call.work == Work::InsertThenFail => false,
+        Target::Primary | Target::ReadWrite => !fenced.iter().any(|(client, _)| *client == call.client),
+        _ => true,
+    };
+    for call in history.calls().values().filter(|call| call.began >= from).filter(is_judged) {
         let Some((ended, Outcome::Failed { kind, .. })) = &call.ended else { continue };
         if roles.running(call.began).any(|(_, role)| role.fits(call.target)) {
             let (call, target, healed) = (call.id.0, call.target.as_str(), healed.as_secs_f64());
@@ -59,12 +66,9 @@ fn demand(caller: &Caller) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        adversary::Target,
-        properties::{
-            history::{Applied, Role},
-            testing::{POD, began, done, failed, history, ms, role, texts},
-        },
+    use crate::properties::{
+        history::{Applied, Event, Role},
+        testing::{POD, began, done, failed, fenced, history, ms, role, texts},
     };
 
     fn failing(began_at: u64, server: Role) -> History {
@@ -84,6 +88,34 @@ mod tests {
         assert_eq!(check(History { healed: None, ..failing(90_000, Role::PRIMARY) }), [""; 0]);
         let events = [(0, role(POD, Role::PRIMARY)), (90_000, began(1, Target::Any)), (90_001, done(1))];
         assert_eq!(check(History { healed: Some(ms(1_000)), ..history(events) }), [""; 0]);
+    }
+
+    #[test]
+    fn writes_that_a_subset_may_send_to_a_standby_are_not_judged() {
+        let found = |target, subset_size| {
+            let mut history = failing(90_000, Role::PRIMARY);
+            history.plan.settings.subset_size = subset_size;
+            for record in &mut history.records {
+                if let Event::Began { target: requested, ids, .. } = &mut record.event {
+                    (*requested, *ids) = (target, vec![7]);
+                }
+            }
+            texts(check("served", &history)).len()
+        };
+        assert_eq!((found(Target::PreferPrimary, None), found(Target::PreferPrimary, Some(1))), (1, 0));
+        assert_eq!(found(Target::Primary, Some(1)), 1);
+    }
+
+    #[test]
+    fn a_fence_that_cannot_be_disproved_is_not_judged() {
+        let found = |read_all_stats| {
+            let mut history = failing(90_000, Role::PRIMARY);
+            let record = super::super::history::Record { at: ms(500), event: fenced(POD, true) };
+            history.records.insert(1, record);
+            history.plan.topology.read_all_stats = read_all_stats;
+            texts(check("served", &history)).len()
+        };
+        assert_eq!((found(true), found(false)), (1, 0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Short forms of records, for the tests of the properties.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{
     history::{
@@ -15,6 +15,11 @@ pub(super) const OTHER: Instance = Instance { pod: 1, incarnation: 0 };
 
 pub(super) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// Returns the address of a Pod.
+pub(super) fn address(on: Instance) -> SocketAddr {
+    ([10, 0, on.incarnation as u8, on.pod as u8], 5432).into()
 }
 
 /// Creates a history of the default plan. The times are in milliseconds.
@@ -39,15 +44,19 @@ pub(super) fn insert(call: u64, ids: &[i64]) -> Event {
 }
 
 pub(super) fn out(call: u64, on: Instance) -> Event {
-    Event::CheckedOut { call: CallId(call), on, role: None, session: Session::default() }
+    out_at(call, on, address(on))
+}
+
+pub(super) fn out_at(call: u64, on: Instance, address: SocketAddr) -> Event {
+    Event::CheckedOut { call: CallId(call), on, address, role: None, session: Session::default() }
 }
 
 pub(super) fn out_as(call: u64, on: Instance, role: Role) -> Event {
-    Event::CheckedOut { call: CallId(call), on, role: Some(role), session: Session::default() }
+    Event::CheckedOut { call: CallId(call), on, address: address(on), role: Some(role), session: Session::default() }
 }
 
 pub(super) fn out_with(call: u64, session: Session) -> Event {
-    Event::CheckedOut { call: CallId(call), on: POD, role: None, session }
+    Event::CheckedOut { call: CallId(call), on: POD, address: address(POD), role: None, session }
 }
 
 pub(super) fn returned(call: u64) -> Event {
@@ -75,7 +84,11 @@ pub(super) fn down(on: Instance) -> Event {
 }
 
 pub(super) fn standing(on: Instance, standing: Standing) -> Event {
-    Event::Standing { client: 0, on, standing }
+    Event::Standing { client: 0, address: address(on), standing }
+}
+
+pub(super) fn health(on: Instance, healthy: bool) -> Event {
+    Event::Health { client: 0, address: address(on), healthy }
 }
 
 pub(super) fn fenced(on: Instance, fenced: bool) -> Event {
@@ -87,7 +100,8 @@ pub(super) fn paused(paused: bool) -> Event {
 }
 
 pub(super) fn resolved(pods: &[Instance]) -> Event {
-    Event::Resolved { client: 0, pods: pods.iter().copied().collect() }
+    let addresses = pods.iter().copied().map(address).collect();
+    Event::Resolved { client: 0, pods: pods.iter().copied().collect(), addresses }
 }
 
 pub(super) fn sampled(pods: &[PodSample]) -> Event {
@@ -98,10 +112,14 @@ pub(super) fn sampled(pods: &[PodSample]) -> Event {
 pub(super) fn healthy(on: Instance, standby: bool) -> PodSample {
     PodSample {
         on,
+        address: address(on),
+        alternatives: 0,
         healthy: true,
         usable: true,
+        avoided: false,
         standby: Some(standby),
         timeline: Some(1),
+        server_timeline: Some(1),
         open: 1,
         idle: 1,
         in_use: 0,

@@ -88,7 +88,7 @@ impl Call {
         let target = target(caller.target);
         let (id, ids, recorder) = (self.id, self.ids.clone(), self.recorder.clone());
         let work = |connection: Connection| {
-            let held = Held::new(connection, client.number, id, &recorder);
+            let held = Held::new(connection, id, &recorder);
             let (ids, caller) = (ids.clone(), caller.clone());
             async move {
                 let result = held.work(&caller, &ids).await;
@@ -101,7 +101,7 @@ impl Call {
         let result = match caller.work {
             Work::Checkout => match client.pool.get_for(target).await {
                 Ok(connection) if leak != Leak::None => {
-                    Held::new(connection, client.number, id, &recorder).leave(leak).await;
+                    Held::new(connection, id, &recorder).leave(leak).await;
                     Ok(())
                 }
                 Ok(connection) => checkout(connection, work).await,
@@ -165,17 +165,16 @@ struct Held {
 }
 
 impl Held {
-    fn new(connection: Connection, client: u32, call: CallId, recorder: &Recorder) -> Self {
+    fn new(connection: Connection, call: CallId, recorder: &Recorder) -> Self {
         let address = connection.endpoint().address();
         if let Some(on) = recorder.pod_at(address.ip()) {
-            recorder.hold(call, client, address, on);
             let role = match connection.role() {
                 PoolRole::Standby => Some(Role::STANDBY),
                 // A primary may be read-only by default, which the guard does not tell.
                 _ => None,
             };
             // The servers know the state of the session; it is added when the simulation has ended.
-            recorder.record(Event::CheckedOut { call, on, role, session: Session::default() });
+            recorder.record(Event::CheckedOut { call, on, address, role, session: Session::default() });
         }
         Self { connection: Some(connection), call, recorder: recorder.clone() }
     }
@@ -268,7 +267,6 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         drop(self.connection.take());
-        self.recorder.release(self.call);
         self.recorder.record(Event::Returned { call: self.call });
     }
 }

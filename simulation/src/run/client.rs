@@ -1,13 +1,6 @@
 //! A client: a host with a pool, an observer of its events, and samples of its state.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::Future,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use podpool::{
     Config, Endpoint, Event as PoolEvent, Observer, Pool, Role as PoolRole, State,
@@ -18,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     name_servers::{self, SERVICE},
-    pods::Pods,
+    pods::{Pod, Pods},
     recorder::Recorder,
 };
 use crate::{
@@ -69,8 +62,8 @@ impl Client {
         host.write_file("/etc/resolv.conf", servers.chain(["options ndots:5\n".to_owned()]).collect::<String>());
         host.write_file_with_mode(PASSWORD_FILE, PASSWORD, 0o600);
         host.write_file(AUTHORITY_FILE, AUTHORITY);
-        let (standings, recorder) = (BTreeMap::new(), pods.recorder.clone());
-        let observer = Observe { client: number, host: host.clone(), recorder: recorder.clone(), standings };
+        let recorder = pods.recorder.clone();
+        let observer = Observe { client: number, host: host.clone(), recorder: recorder.clone() };
         let pool = host.enter(|| {
             let config = config(plan, number);
             let names = dns(&config, &plan.settings);
@@ -93,42 +86,48 @@ impl Client {
         }
     }
 
-    fn record_state(&self, retained: &mut BTreeSet<Instance>) {
+    fn record_state(&self, retained: &mut BTreeSet<SocketAddr>) {
         let mut samples = Vec::new();
         let mut still = BTreeSet::new();
         for pod in self.pool.status().endpoints {
-            let Some(on) = self.recorder.pod_at(pod.endpoint.address().ip()) else { continue };
+            let address = pod.endpoint.address();
+            let Some(on) = self.recorder.pod_at(address.ip()) else { continue };
             if pod.retained {
-                still.insert(on);
+                still.insert(address);
             }
             samples.push(PodSample {
                 on,
+                address,
+                alternatives: pod.alternatives.len() as u32,
                 healthy: pod.state == State::Healthy,
                 usable: pod.is_usable(),
+                avoided: pod.late || pod.suspect,
                 standby: match pod.role {
                     PoolRole::Primary => Some(false),
                     PoolRole::Standby => Some(true),
                     _ => None,
                 },
                 timeline: pod.timeline,
+                server_timeline: self.running(on).map(|pod| pod.server.status().timeline),
                 open: pod.open as u32,
                 idle: pod.idle as u32,
-                in_use: pod.in_use as u32 + self.recorder.uncounted(self.number, on, pod.endpoint.address()),
+                in_use: pod.in_use as u32,
                 waiting: pod.waiting as u32,
-                sessions: self.sessions_on(on),
+                sessions: self.running(on).map(|pod| pod.server.sessions_of(&name(self.number)) as u32),
             });
         }
-        for on in still.difference(retained) {
-            self.recorder.record(Event::Standing { client: self.number, on: *on, standing: Standing::Retained });
+        for address in still.difference(retained) {
+            let (client, address, standing) = (self.number, *address, Standing::Retained);
+            self.recorder.record(Event::Standing { client, address, standing });
         }
         *retained = still;
         self.recorder.record(Event::Sampled { client: self.number, pods: samples });
     }
 
-    fn sessions_on(&self, on: Instance) -> Option<u32> {
+    /// Returns a Pod if its server accepts sessions.
+    fn running(&self, on: Instance) -> Option<Pod> {
         let pod = self.pods.get(on.pod).filter(|_| self.recorder.instance(on.pod) == on)?;
-        let is_running = pod.server.status().phase == Phase::Running;
-        is_running.then(|| pod.server.sessions_of(&name(self.number)) as u32)
+        (pod.server.status().phase == Phase::Running).then_some(pod)
     }
 }
 
@@ -180,8 +179,9 @@ impl Resolve for Record {
                 Err(_) => None,
             };
             if let Some(endpoints) = answer {
-                let pods = endpoints.iter().filter_map(|endpoint| self.recorder.pod_at(endpoint.address().ip()));
-                self.recorder.record(Event::Resolved { client, pods: pods.collect() });
+                let addresses: BTreeSet<_> = endpoints.iter().map(Endpoint::address).collect();
+                let pods = addresses.iter().filter_map(|address| self.recorder.pod_at(address.ip())).collect();
+                self.recorder.record(Event::Resolved { client, pods, addresses });
             }
             let took = began.elapsed();
             self.recorder.record(Event::Finished { client, stage: Stage::Lookup, took });
@@ -199,47 +199,32 @@ struct Observe {
     client: u32,
     host: Host,
     recorder: Recorder,
-    /// The use of each address of each Pod.
-    standings: BTreeMap<Instance, BTreeMap<SocketAddr, Standing>>,
-}
-
-/// Returns a number that is the smaller, the more a Pod is used.
-fn rank(standing: Standing) -> u32 {
-    match standing {
-        Standing::Member => 0,
-        Standing::Retained => 1,
-        Standing::Detached => 2,
-        Standing::Drained => 3,
-    }
 }
 
 impl Observe {
-    fn of(&mut self, event: &PoolEvent) -> Option<Event> {
+    /// Returns the records of an event.
+    fn records_of(&self, event: &PoolEvent) -> Vec<Event> {
         let client = self.client;
         if matches!(event, PoolEvent::FencingHistoryForgotten { .. }) {
-            return Some(Event::Forgot { client });
+            return vec![Event::Forgot { client }];
         }
-        let address = event.endpoint().map(Endpoint::address)?;
-        let on = self.recorder.pod_at(address.ip())?;
-        if matches!(event, PoolEvent::EndpointDrained { .. }) {
-            self.recorder.drained(client, address);
-        }
-        let mut standing = |standing| {
-            let addresses = self.standings.entry(on).or_default();
-            addresses.insert(address, standing);
-            // The Pod is used while one of its addresses is.
-            let best = addresses.values().copied().min_by_key(|standing| rank(*standing))?;
-            Some(Event::Standing { client, on, standing: best })
-        };
+        let Some(address) = event.endpoint().map(Endpoint::address) else { return Vec::new() };
+        let Some(on) = self.recorder.pod_at(address.ip()) else { return Vec::new() };
+        let standing = |standing| Event::Standing { client, address, standing };
+        let health = |healthy| Event::Health { client, address, healthy };
         match event {
-            PoolEvent::EndpointAdded { .. } | PoolEvent::EndpointReturned { .. } => standing(Standing::Member),
-            PoolEvent::EndpointRetained { .. } => standing(Standing::Retained),
-            PoolEvent::EndpointDetached { .. } => standing(Standing::Detached),
-            PoolEvent::EndpointDrained { .. } => standing(Standing::Drained),
-            PoolEvent::EndpointFenced { .. } => Some(Event::Fenced { client, on, fenced: true }),
-            PoolEvent::EndpointUnfenced { .. } => Some(Event::Fenced { client, on, fenced: false }),
-            PoolEvent::StateChanged { to: "ejected", .. } => Some(Event::Ejected { client, on }),
-            _ => None,
+            PoolEvent::EndpointAdded { .. } | PoolEvent::EndpointReturned { .. } => vec![standing(Standing::Member)],
+            PoolEvent::EndpointRetained { .. } => vec![standing(Standing::Retained)],
+            PoolEvent::EndpointDetached { .. } => vec![standing(Standing::Detached)],
+            // The fence ends with the Pod. The pool reports it again if the Pod returns.
+            PoolEvent::EndpointDrained { .. } => {
+                vec![standing(Standing::Drained), health(false), Event::Fenced { client, on, fenced: false }]
+            }
+            PoolEvent::EndpointFenced { .. } => vec![Event::Fenced { client, on, fenced: true }],
+            PoolEvent::EndpointUnfenced { .. } => vec![Event::Fenced { client, on, fenced: false }],
+            PoolEvent::StateChanged { to: "healthy", .. } => vec![health(true)],
+            PoolEvent::StateChanged { to: "ejected", .. } => vec![Event::Ejected { client, on }, health(false)],
+            _ => Vec::new(),
         }
     }
 }
@@ -247,8 +232,6 @@ impl Observe {
 impl Observer for Observe {
     fn event(&mut self, event: &PoolEvent) {
         self.host.event(event);
-        if let Some(event) = self.of(event) {
-            self.recorder.record(event);
-        }
+        self.records_of(event).into_iter().for_each(|event| self.recorder.record(event));
     }
 }

@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,16 +25,6 @@ struct State {
     /// The addresses of each Pod over time, by ordinal.
     moves: BTreeMap<u32, Vec<(Duration, Instance)>>,
     roles: BTreeMap<Instance, Option<Role>>,
-    held: BTreeMap<CallId, Holding>,
-}
-
-/// A connection that a call has.
-struct Holding {
-    client: u32,
-    address: SocketAddr,
-    on: Instance,
-    /// True if the pool has drained the Pod's address since the checkout, so that its status does not count it.
-    is_drained: bool,
 }
 
 impl State {
@@ -130,30 +120,6 @@ impl Recorder {
         if state.roles.insert(on, role) != Some(role) {
             state.record(Event::Role { on, role });
         }
-    }
-
-    /// Declares that a call of a client has a connection to an address of a Pod.
-    pub(super) fn hold(&self, call: CallId, client: u32, address: SocketAddr, on: Instance) {
-        self.lock().held.insert(call, Holding { client, address, on, is_drained: false });
-    }
-
-    /// Declares that a call has returned its connection.
-    pub(super) fn release(&self, call: CallId) {
-        self.lock().held.remove(&call);
-    }
-
-    /// Declares that a client's pool drains an address.
-    pub(super) fn drained(&self, client: u32, address: SocketAddr) {
-        let mut state = self.lock();
-        let held = state.held.values_mut().filter(|held| (held.client, held.address) == (client, address));
-        held.for_each(|held| held.is_drained = true);
-    }
-
-    /// Returns the number of connections of a client to a Pod that the status of the address in use does not count.
-    pub(super) fn uncounted(&self, client: u32, on: Instance, used: SocketAddr) -> u32 {
-        let state = self.lock();
-        let held = state.held.values().filter(|held| (held.client, held.on) == (client, on));
-        held.filter(|held| held.is_drained || held.address != used).count() as u32
     }
 
     /// Removes and returns all records.
