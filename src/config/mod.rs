@@ -109,8 +109,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Creates a configuration with default values. `host` is the name of a headless Service, one IP address, or a
-    /// comma-separated list of them.
+    /// Creates a configuration with default values. `host` is the name of a headless Service, one IP address, the
+    /// directory of a Unix socket, or a comma-separated list of them.
     ///
     /// # Errors
     ///
@@ -182,14 +182,16 @@ impl Config {
         self.ssl.validate()
     }
 
-    /// Rejects a port of 0, and parameters about DNS together with hosts that need no lookup.
+    /// Checks each host, and rejects parameters about DNS together with hosts that need no lookup.
     fn check_hosts(&self) -> Result<(), ConfigError> {
-        if self.hosts.iter().any(|host| host.port == 0) {
-            return Err(ConfigError::new("port", "a number from 1 to 65535").got("0"));
-        }
+        self.hosts.iter().try_for_each(HostEntry::validate)?;
         let conflict = |name, host: &HostEntry| {
-            let address = host.address.map_or_else(|| host.host.to_string(), |address| address.to_string());
-            let reason = format!("`{address}` is an IP address and needs no DNS lookup; remove `{name}`");
+            let (address, kind) = match (host.address, &host.host) {
+                (Some(address), _) => (address.to_string(), "an IP address"),
+                (None, Host::Directory(_)) => (host.host.to_string(), "the directory of a Unix socket"),
+                (None, _) => (host.host.to_string(), "an IP address"),
+            };
+            let reason = format!("`{address}` is {kind} and needs no DNS lookup; remove `{name}`");
             Err(ConfigError::conflicting(name, reason))
         };
         let fixed = |host: &&HostEntry| host.fixed().is_some();

@@ -163,8 +163,9 @@ struct Held {
 
 impl Held {
     fn new(connection: Connection, client: u32, call: CallId, recorder: &Recorder) -> Self {
-        let address = connection.endpoint().address();
-        if let Some(on) = recorder.pod_at(address.ip()) {
+        if let Some(address) = connection.endpoint().address().tcp()
+            && let Some(on) = recorder.pod_at(address.ip())
+        {
             recorder.hold(call, client, address, on);
             let role = match connection.role() {
                 PoolRole::Standby => Some(Role::STANDBY),

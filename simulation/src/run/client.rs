@@ -94,7 +94,8 @@ impl Client {
         let mut samples = Vec::new();
         let mut still = BTreeSet::new();
         for pod in self.pool.status().endpoints {
-            let Some(on) = self.recorder.pod_at(pod.endpoint.address().ip()) else { continue };
+            let Some(address) = pod.endpoint.address().tcp() else { continue };
+            let Some(on) = self.recorder.pod_at(address.ip()) else { continue };
             if pod.retained {
                 still.insert(on);
             }
@@ -110,7 +111,7 @@ impl Client {
                 timeline: pod.timeline,
                 open: pod.open as u32,
                 idle: pod.idle as u32,
-                in_use: pod.in_use as u32 + self.recorder.uncounted(self.number, on, pod.endpoint.address()),
+                in_use: pod.in_use as u32 + self.recorder.uncounted(self.number, on, address),
                 waiting: pod.waiting as u32,
                 sessions: self.sessions_on(on),
             });
@@ -173,7 +174,7 @@ impl Resolve for Record {
                 Err(_) => None,
             };
             if let Some(endpoints) = answer {
-                let pods = endpoints.iter().filter_map(|endpoint| self.recorder.pod_at(endpoint.address().ip()));
+                let pods = endpoints.iter().filter_map(|endpoint| self.recorder.pod_at(endpoint.address().ip()?));
                 self.recorder.record(Event::Resolved { client, pods: pods.collect() });
             }
             let took = began.elapsed();
