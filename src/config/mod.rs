@@ -21,6 +21,31 @@
 //! # }
 //! ```
 //!
+//! # One server without DNS
+//!
+//! A pool for a single server needs no name server and no Kubernetes. `localhost`, an IP address, a name in the hosts
+//! file and a Unix socket are hosts like any other, and no parameter is needed besides the usual ones:
+//!
+//! ```
+//! use podpool::Config;
+//!
+//! # fn main() -> Result<(), podpool::ConfigError> {
+//! let local: Config = "postgres://app@localhost/shop".parse()?;
+//! let address: Config = "postgres://app@10.0.0.1:5433/shop".parse()?;
+//! let socket: Config = "host=/var/run/postgresql user=app dbname=shop".parse()?;
+//! let built = Config::new("/var/run/postgresql")?.with_port(5433).with_user("app").with_dbname("shop");
+//! # for config in [local, address, socket, built] {
+//! config.validate()?;
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The pool then has one endpoint. Everything else is as with several Pods: the probes, the deadlines, the reset of
+//! sessions, the retries, and [`Pool::status`](crate::Pool::status). A checkout for a role that the server does not
+//! have, such as [`Target::Standby`], fails. If the server has not been healthy for `acquire_timeout`, checkouts fail
+//! immediately, and succeed again after the first probe that passes.
+//!
 #![doc = include_str!("parameters.md")]
 
 mod absent_pods;
