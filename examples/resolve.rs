@@ -33,9 +33,10 @@ async fn run(args: impl Iterator<Item = String>) -> Result<(), Box<dyn std::erro
     }
     let name = resolution.name.as_deref().unwrap_or_default().trim_end_matches('.');
     for pod in &resolution.endpoints {
-        println!("Name:\t{name}\nAddress: {}", pod.address().ip());
+        let Some(address) = pod.address().tcp() else { continue };
+        println!("Name:\t{name}\nAddress: {}", address.ip());
         if let Some(pod_name) = pod.name() {
-            println!("Pod:\t{pod_name}, port {}", pod.address().port());
+            println!("Pod:\t{pod_name}, port {}", address.port());
         }
     }
     Ok(())

@@ -172,6 +172,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
 
+mod address;
 pub mod balance;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
@@ -201,6 +202,7 @@ pub mod trace;
 mod unwind;
 mod wire;
 
+pub use address::Address;
 pub use config::{Checkout, Config, Target};
 pub use deadpool_postgres;
 pub use endpoint::{Endpoint, Role};

@@ -4,7 +4,8 @@
 //! finds an idle connection creates no span.
 //!
 //! [Events](crate::Event) are logged with the target `podpool`, at `INFO` or `WARN`. The field `event` is the event's
-//! [name](crate::Event::name). Events about a Pod have the fields `server.address` and `server.port`. Other log lines
+//! [name](crate::Event::name). Events about a Pod have the fields `server.address` and `server.port`. For a
+//! Unix socket, the first is the path, and the second is missing. Other log lines
 //! are not stable between versions.
 
 /// The slow path of a checkout that found no usable idle connection. The span ends when the checkout succeeds or fails.
@@ -34,7 +35,7 @@ macro_rules! endpoint_span {
             target: $crate::trace::TARGET,
             $name,
             "db.system.name" = $crate::trace::SYSTEM,
-            "server.address" = %address.ip(),
+            "server.address" = address.host_text(),
             "server.port" = address.port(),
         )
     }};

@@ -25,7 +25,7 @@ fn build(url: &str, parameters: &str) -> Pool {
 
 /// Returns the addresses of the Pods that the pool uses.
 fn addresses(pool: &Pool) -> BTreeSet<IpAddr> {
-    pool.status().endpoints.iter().map(|pod| pod.endpoint.address().ip()).collect()
+    pool.status().endpoints.iter().map(|pod| pod.endpoint.address().tcp().unwrap().ip()).collect()
 }
 
 async fn superusers(cluster: &Cluster) -> Vec<tokio_postgres::Client> {
@@ -58,7 +58,7 @@ async fn a_client_uses_only_its_subset_and_replaces_failed_pods() {
     until(LONG, "2,000 requests", || load.answered() > 2_000).await;
 
     // Pods outside the client's subset have no sessions from this client.
-    let unused: Vec<_> = pool.status().unused.iter().map(|endpoint| endpoint.address().ip()).collect();
+    let unused: Vec<_> = pool.status().unused.iter().map(|endpoint| endpoint.address().tcp().unwrap().ip()).collect();
     let pods: Vec<IpAddr> = cluster.pods().iter().map(|pod| pod.address().ip()).collect();
     for (superuser, address) in superusers(&cluster).await.iter().zip(&pods) {
         let count = sessions(superuser).await;
@@ -99,7 +99,9 @@ async fn a_client_uses_only_its_subset_and_replaces_failed_pods() {
 /// Returns true if the pool uses exactly two Pods, both healthy and neither at `address`.
 fn uses_two_without(pool: &Pool, address: IpAddr) -> bool {
     let status = pool.status();
-    let other = |pod: &podpool::EndpointStatus| pod.state == State::Healthy && pod.endpoint.address().ip() != address;
+    let other = |pod: &podpool::EndpointStatus| {
+        pod.state == State::Healthy && pod.endpoint.address().tcp().unwrap().ip() != address
+    };
     status.endpoints.len() == 2 && status.endpoints.iter().all(other)
 }
 
@@ -121,11 +123,11 @@ async fn follows_the_primary_and_finds_standbys_outside_the_subset() {
         for (subset, pool) in &clients {
             let began = Instant::now();
             let client = pool.primary().await.expect("the primary is found");
-            assert_eq!(client.endpoint().address().ip(), pods[primary]);
+            assert_eq!(client.endpoint().address().tcp().unwrap().ip(), pods[primary]);
             let found = began.elapsed();
             drop(client);
             let client = pool.get_for(Target::Standby).await.expect("a standby is found");
-            assert_ne!(client.endpoint().address().ip(), pods[primary]);
+            assert_ne!(client.endpoint().address().tcp().unwrap().ip(), pods[primary]);
             drop(client);
             println!("primary {}: found after {found:.1?} by the client of {subset:?}", pods[primary]);
             // The client uses the Pod of its subset, and at most one other Pod for the role that the subset lacks.
@@ -267,7 +269,9 @@ async fn a_new_pod_is_warmed_up_and_gets_its_share_immediately() {
     // The pool opens connections to a new Pod even without traffic.
     cluster.scale(3).await.expect("the cluster scales");
     let new = *addresses_of(&cluster).difference(&old).next().expect("the cluster has a new Pod");
-    let of = |address: IpAddr| pool.status().endpoints.into_iter().find(|pod| pod.endpoint.address().ip() == address);
+    let of = |address: IpAddr| {
+        pool.status().endpoints.into_iter().find(|pod| pod.endpoint.address().tcp().unwrap().ip() == address)
+    };
     until(LONG, "the new Pod is warm", || of(new).is_some_and(|pod| pod.state == State::Healthy && pod.idle == 3))
         .await;
     assert_eq!(of(new).expect("the pool uses the Pod").checkouts, 0);

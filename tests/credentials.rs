@@ -181,7 +181,7 @@ async fn requests_the_password_once_more_after_a_rejected_login() {
         "expected a failure before the deadline: {error}"
     );
     let [attempt] = error.attempts() else { panic!("expected one attempt: {error}") };
-    assert_eq!((attempt.phase(), attempt.address()), (Phase::Startup, cluster.pod(0).address()));
+    assert_eq!((attempt.phase(), attempt.address().tcp().unwrap()), (Phase::Startup, cluster.pod(0).address()));
     let path = file.path().display().to_string();
     for part in ["SQLSTATE 28P01", path.as_str(), "password authentication failed", "failed in startup"] {
         assert!(error.to_string().contains(part), "{part}: {error}");
@@ -192,7 +192,7 @@ async fn requests_the_password_once_more_after_a_rejected_login() {
             _ => continue,
         }
     };
-    assert_eq!(login_failed.0.address(), cluster.pod(0).address());
+    assert_eq!(login_failed.0.address().tcp().unwrap(), cluster.pod(0).address());
     assert!(login_failed.1.contains("SQLSTATE 28P01"), "{}", login_failed.1);
     // The pool recovers without a restart once the file has the right password.
     fs::write(file.path(), &right).expect("the file is written");

@@ -49,7 +49,7 @@ impl Resolve for Answers {
 /// Returns true if the pool uses exactly one address of each Pod, all of this family, and each is usable.
 fn uses(pool: &Pool, ipv6: bool) -> bool {
     let endpoints = pool.status().endpoints;
-    let of_family = |pod: &&EndpointStatus| pod.endpoint.address().is_ipv6() == ipv6 && pod.is_usable();
+    let of_family = |pod: &&EndpointStatus| pod.endpoint.address().tcp().unwrap().is_ipv6() == ipv6 && pod.is_usable();
     endpoints.iter().filter(of_family).count() == PODS
 }
 

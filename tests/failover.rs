@@ -55,7 +55,8 @@ async fn traffic_follows_a_pod_to_its_new_address() {
     assert_ne!(old, new);
     until(Duration::from_secs(15), "the new address receives requests", || load.answered_since(&new, moved)).await;
     let followed = moved.elapsed();
-    let known = || pool.status().endpoints.iter().any(|pod| pod.endpoint.address().ip().to_string() == old);
+    let known =
+        || pool.status().endpoints.iter().any(|pod| pod.endpoint.address().tcp().unwrap().ip().to_string() == old);
     until(Duration::from_secs(15), "the old address is removed", || !known()).await;
     let removed = moved.elapsed();
     let report = load.stop().await;

@@ -36,7 +36,7 @@ async fn statements_on_a_frozen_primary_end_when_another_pod_is_promoted() {
     println!("the statement ended {took:.0?} after the promotion; `tcp_user_timeout` is 30 s");
     assert!(took < Duration::from_secs(1), "{took:?}");
     let writer = writer.await.expect("the task does not panic").expect("checkout succeeds");
-    assert_eq!(writer.endpoint().address(), cluster.pod(1).address());
+    assert_eq!(writer.endpoint().address().tcp().unwrap(), cluster.pod(1).address());
     drop((writer, pool));
     cluster.resume(0).await.expect("SIGCONT is sent");
     cluster.shutdown().await.expect("the cluster shuts down");

@@ -131,7 +131,7 @@ async fn a_failing_hook_is_a_failed_dial_and_no_evidence_against_the_pod() {
     let error = pool.get().await.expect_err("no connection can be set up");
     let attempt = error.attempts().last().expect("the error has the attempt");
     assert_eq!((error.kind(), attempt.phase()), (Kind::Connect, Phase::AfterConnect), "{error}");
-    assert_eq!(attempt.address(), cluster.pods()[0].address());
+    assert_eq!(attempt.address().tcp(), Some(cluster.pods()[0].address()));
     let cause = attempt.cause().and_then(|cause| cause.downcast_ref::<podpool::tokio_postgres::Error>());
     assert_eq!(cause.and_then(|cause| cause.code()).map(|code| code.code()), Some("22023"), "{error}");
     assert_eq!(error.sqlstate().map(|code| code.code()), Some("22023"), "the attempt has the SQLSTATE");
@@ -252,7 +252,10 @@ async fn a_rejected_connection_is_closed_and_the_checkout_tries_another() {
     println!("{error}");
     assert_eq!((error.kind(), error.attempts().len()), (Kind::Other, 8), "{error}");
     for attempt in error.attempts() {
-        assert_eq!((attempt.phase(), attempt.address()), (Phase::BeforeCheckout, cluster.pods()[0].address()));
+        assert_eq!(
+            (attempt.phase(), attempt.address().tcp()),
+            (Phase::BeforeCheckout, Some(cluster.pods()[0].address()))
+        );
         assert!(attempt.to_string().contains("rejects"), "{attempt}");
     }
     settled(&pool).await;

@@ -49,7 +49,7 @@ async fn checkouts_fail_by_the_deadline_without_pods_then_recover() {
     }
     until(Duration::from_secs(10), "a Pod serves", || in_state(&pool, State::Healthy) > 0).await;
     let client = pool.get().await.expect("checkout succeeds");
-    assert_eq!(server_addr(&client).await, client.endpoint().address().ip().to_string());
+    assert_eq!(server_addr(&client).await, client.endpoint().address().tcp().unwrap().ip().to_string());
     drop(client);
     drop(pool);
     cluster.shutdown().await.expect("the cluster shuts down");

@@ -64,7 +64,7 @@ async fn an_owned_connection_counts_until_its_client_is_dropped() {
     let pool = pool_to_one(&cluster, &format!("pool_size=2&max_connections=3&{TIMEOUTS}"));
     pool.wait_ready(Target::Any, SOON).await.expect("the Pod becomes ready");
     let first = owned(&pool, Target::Primary).await;
-    assert_eq!(first.endpoint.address(), cluster.pod(0).address());
+    assert_eq!(first.endpoint.address().tcp(), Some(cluster.pod(0).address()));
     // The second one replaces the idle pooled connection.
     let second = owned(&pool, Target::Primary).await;
     assert_ne!(pid(&first.client).await, pid(&second.client).await);
@@ -170,7 +170,7 @@ async fn errors_name_the_pod_and_the_phase() {
     let attempts = error.attempts();
     assert!((1..=9).contains(&attempts.len()), "{error}");
     assert!(attempts.iter().all(|attempt| attempt.phase() == Phase::AfterConnect), "{error}");
-    assert!(attempts.iter().all(|attempt| attempt.address() == cluster.pod(0).address()), "{error}");
+    assert!(attempts.iter().all(|attempt| attempt.address().tcp() == Some(cluster.pod(0).address())), "{error}");
     assert_eq!(attempts[0].cause().map(ToString::to_string).as_deref(), Some("no setup"));
     settled(&pool).await;
 }
@@ -181,7 +181,7 @@ async fn an_ejected_pod_keeps_no_owned_connection_even_if_its_server_is_frozen()
     let pool = Pool::connect(&format!("{}&{TIMEOUTS}", cluster.url())).await.expect("the pool is created");
     until(SOON, "all Pods serve", || in_state(&pool, State::Healthy) == 2).await;
     let OwnedConnection { client, endpoint, .. } = owned(&pool, Target::Primary).await;
-    assert_eq!(endpoint.address(), cluster.pod(0).address());
+    assert_eq!(endpoint.address().tcp(), Some(cluster.pod(0).address()));
     cluster.pause(0).await.expect("SIGSTOP is sent");
     until(SOON, "the primary is ejected", || in_state(&pool, State::Ejected) == 1).await;
     println!("closed {:?} after the ejection", closes(&client, Duration::from_secs(2)).await);
@@ -190,7 +190,7 @@ async fn an_ejected_pod_keeps_no_owned_connection_even_if_its_server_is_frozen()
     let next = owned(&pool, Target::Primary).await;
     next.client.batch_execute("CREATE TABLE t (x int)").await.expect("the new primary accepts a write");
     println!("wrote {:?} after the promotion", promoted.elapsed());
-    assert_eq!(next.endpoint.address(), cluster.pod(1).address());
+    assert_eq!(next.endpoint.address().tcp(), Some(cluster.pod(1).address()));
     drop((client, next));
     settled(&pool).await;
     cluster.resume(0).await.expect("SIGCONT is sent");
@@ -205,13 +205,13 @@ async fn a_pod_that_no_longer_serves_the_target_closes_owned_connections_between
     // Until three connections lead to the Pod that will be promoted.
     while connections.len() < 3 {
         let connection = owned(&pool, Target::Standby).await;
-        if connection.endpoint.address() == cluster.pod(1).address() {
+        if connection.endpoint.address().tcp() == Some(cluster.pod(1).address()) {
             connections.push(connection);
         }
     }
     let any = loop {
         let connection = owned(&pool, Target::Any).await;
-        if connection.endpoint.address() == cluster.pod(1).address() {
+        if connection.endpoint.address().tcp() == Some(cluster.pod(1).address()) {
             break connection;
         }
     };

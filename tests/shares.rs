@@ -57,7 +57,7 @@ async fn paced_with(
             let began = Instant::now();
             let client = pool.get_for(target).await.expect("checkout succeeds");
             client.simple_query(statement).await.expect("the statement succeeds");
-            (began, client.endpoint().address().ip())
+            (began, client.endpoint().address().tcp().unwrap().ip())
         }));
     }
     let mut done = Vec::new();
@@ -83,7 +83,8 @@ async fn a_primary_outside_the_subset_takes_only_writes() {
     for id in 0.. {
         let pool = build(&cluster, &format!("&subset_size=2&client_id=web-{id}"));
         until(LONG, "two healthy Pods", || in_state(&pool, State::Healthy) == 2).await;
-        let has_primary = pool.status().endpoints.iter().any(|pod| pod.endpoint.address().ip() == primary);
+        let has_primary =
+            pool.status().endpoints.iter().any(|pod| pod.endpoint.address().tcp().unwrap().ip() == primary);
         let (clients, wanted) = if has_primary { (&mut inside, 2) } else { (&mut outside, 3) };
         if clients.len() < wanted {
             clients.push(pool);
@@ -95,7 +96,7 @@ async fn a_primary_outside_the_subset_takes_only_writes() {
     let mut total = BTreeMap::new();
     for (pool, has_primary) in inside.iter().map(|pool| (pool, true)).chain(outside.iter().map(|pool| (pool, false))) {
         let writer = pool.primary().await.expect("the primary is found");
-        assert_eq!(writer.endpoint().address().ip(), primary);
+        assert_eq!(writer.endpoint().address().tcp().unwrap().ip(), primary);
         drop(writer);
         let reads = count(&paced(pool, Target::Any, 400, 400).await);
         assert_eq!(reads.contains_key(&primary), has_primary, "{reads:?}");
@@ -118,12 +119,12 @@ async fn a_primary_used_only_to_measure_lag_has_no_idle_connections() {
         // Returns the number of idle connections to the primary.
         let idle = || {
             let status = pool.status();
-            let pod = status.endpoints.iter().find(|pod| pod.endpoint.address().ip() == primary);
+            let pod = status.endpoints.iter().find(|pod| pod.endpoint.address().tcp().unwrap().ip() == primary);
             pod.filter(|pod| pod.state == State::Healthy).map(|pod| pod.idle)
         };
         until(LONG, "the primary is found", || idle().is_some()).await;
         let read = pool.get_for(Target::PreferStandby).await.expect("checkout succeeds");
-        let reader = read.endpoint().address().ip();
+        let reader = read.endpoint().address().tcp().unwrap().ip();
         drop(read);
         let settled = || in_state(&pool, State::Healthy) == pool.status().endpoints.len();
         until(LONG, "every Pod in use is healthy", settled).await;
@@ -217,7 +218,7 @@ async fn a_pod_one_millisecond_farther_away_keeps_a_share() {
                 assert!(too_far.len() < 5 * trials::count(1), "the Pod was farther away: {too_far:.1?}");
                 continue;
             }
-            shares.push(reads[&far.address().ip()] as f64 / 2000.0);
+            shares.push(reads[&far.address().ip().unwrap()] as f64 / 2000.0);
         }
         println!("{statement}: {} trials repeated, because the Pod was farther away: {too_far:.1?}", too_far.len());
         assert_shares(range, &format!("{statement}: share of the Pod that is 1 ms farther away"), &shares);

@@ -33,9 +33,12 @@ fn endpoint(pool: &Pool, pod: &EndpointStatus) -> Value {
     })
 }
 
-/// Returns the IP address of a Pod in the format of PostgreSQL's `inet_server_addr()`. If the Pod's port differs from
-/// the port in the pool's configuration, the port is appended.
+/// Returns the IP address of a Pod in the format of PostgreSQL's `inet_server_addr()`, or the path of its Unix socket.
+/// If the Pod's port differs from the port in the pool's configuration, the port is appended to the IP address.
 pub(crate) fn address(pool: &Pool, endpoint: &Endpoint) -> String {
     let address = endpoint.address();
-    if address.port() == pool.config().port() { address.ip().to_string() } else { address.to_string() }
+    match address.ip() {
+        Some(ip) if address.port() == Some(pool.config().port()) => ip.to_string(),
+        _ => address.to_string(),
+    }
 }

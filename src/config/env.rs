@@ -133,7 +133,7 @@ mod tests {
             ),
             ([("PGSSLMODE", "on"), ("PGHOST", "db")], "sslmode", "(from `PGSSLMODE`)"),
             ([("PGCONNECT_TIMEOUT", "0"), ("PGHOST", "db")], "connect_timeout", "(from `PGCONNECT_TIMEOUT`)"),
-            ([("PGHOST", "/tmp"), ("PGPORT", "")], "host", "(from `PGHOST`): expected the name"),
+            ([("PGHOST", "@db"), ("PGPORT", "")], "host", "(from `PGHOST`): expected a name"),
             (
                 [("PGHOSTADDR", "db"), ("PGHOST", "db")],
                 "hostaddr",

@@ -1,15 +1,18 @@
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use super::{ServiceName, message};
 use crate::error::ConfigError;
 
-/// The server or servers that a pool connects to: one IP address, or the Pods behind a Service name.
+/// The server or servers that a pool connects to: one IP address, one Unix socket, or the Pods behind a Service name.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum Host {
     /// A single Pod at a fixed address, which needs no DNS lookups. In text, an IPv6 address is enclosed in brackets:
     /// `[fd00::1]`.
     Address(IpAddr),
+    /// The server on this machine that has a Unix socket in this directory. Its connections use neither TCP nor TLS. In
+    /// text: an absolute path, such as `/var/run/postgresql`, percent-encoded in the authority of a URL.
+    Directory(PathBuf),
     /// Every Pod behind the name of a headless Service.
     Service(ServiceName),
 }
@@ -25,8 +28,14 @@ impl FromStr for Host {
         if text.contains(',') {
             return reject("one host, not a list");
         }
-        if text.starts_with(['/', '@']) {
-            return reject("the name of a headless Service or an IP address, not a Unix socket path");
+        if text.starts_with('@') {
+            return reject("a name, an IP address or the directory of a Unix socket, not an abstract socket");
+        }
+        if text.starts_with('/') {
+            return match cfg!(unix) {
+                true => Ok(Self::Directory(text.into())),
+                false => reject("a name or an IP address, because this operating system has no Unix sockets"),
+            };
         }
         let address = match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
             Some(inner) => inner.parse().ok().filter(IpAddr::is_ipv6),
@@ -51,6 +60,7 @@ impl fmt::Display for Host {
         match self {
             Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
             Self::Address(address) => address.fmt(f),
+            Self::Directory(path) => path.display().fmt(f),
             Self::Service(name) => name.fmt(f),
         }
     }
@@ -69,7 +79,7 @@ mod tests {
 
     #[test]
     fn parses_its_own_output() {
-        for text in ["10.0.0.1", "[fd00::1]", "db.svc", "db.svc."] {
+        for text in ["10.0.0.1", "[fd00::1]", "db.svc", "db.svc.", "/var/run/postgresql"] {
             assert_eq!(text.parse::<Host>().unwrap().to_string(), text);
         }
     }
@@ -79,7 +89,7 @@ mod tests {
         for (text, expected) in [
             ("", "got none"),
             ("a,b", "one host"),
-            ("/var/run/postgresql", "Unix socket"),
+            ("@postgresql", "abstract"),
             ("::1", "in brackets"),
             ("[::1", "in brackets"),
             ("[10.0.0.1]", "in brackets"),

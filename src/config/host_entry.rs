@@ -4,10 +4,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{DEFAULT_PORT, Host, message};
-use crate::error::ConfigError;
+use crate::{address::Address, error::ConfigError};
 
 /// Maximum number of hosts. Each one has its own lookups.
 const MAX_HOSTS: usize = 100;
+
+/// Maximum length of a socket's path, without its final zero byte (unix(7); 104 bytes with it on BSD and macOS).
+const MAX_SOCKET_PATH: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
 
 /// One entry of the list of hosts: a host and its port.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -37,13 +40,32 @@ impl HostEntry {
     }
 
     /// Returns the only address of this entry, if it needs no lookup.
-    pub(crate) fn fixed(&self) -> Option<SocketAddr> {
-        let ip = match (&self.host, self.address) {
-            (_, Some(address)) => Some(address),
-            (Host::Address(address), None) => Some(*address),
+    pub(crate) fn fixed(&self) -> Option<Address> {
+        let tcp = |ip: IpAddr| Address::Tcp(SocketAddr::new(ip, self.port));
+        match (&self.host, self.address) {
+            (_, Some(address)) => Some(tcp(address)),
+            (Host::Address(address), None) => Some(tcp(*address)),
+            (Host::Directory(path), None) => Some(Address::unix(path, self.port)),
             (Host::Service(_), None) => None,
-        };
-        ip.map(|ip| SocketAddr::new(ip, self.port))
+        }
+    }
+
+    /// Rejects a port of 0, an address of a Unix socket, and a path that the operating system does not accept.
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        if self.port == 0 {
+            return Err(ConfigError::new("port", "a number from 1 to 65535").got("0"));
+        }
+        let Host::Directory(path) = &self.host else { return Ok(()) };
+        if self.address.is_some() {
+            let reason = format!("`{}` is the directory of a Unix socket, which has no IP address", path.display());
+            return Err(ConfigError::conflicting("hostaddr", reason));
+        }
+        let length = Address::unix(path, self.port).to_string().len();
+        if length > MAX_SOCKET_PATH {
+            let expected = format!("a directory whose sockets have paths of at most {MAX_SOCKET_PATH} bytes");
+            return Err(ConfigError::new("host", expected).got(format!("{length} bytes")));
+        }
+        Ok(())
     }
 }
 
@@ -128,7 +150,21 @@ mod tests {
         assert_eq!(entries("", "10.0.0.1,::1", ""), ["10.0.0.1/10.0.0.1:5432", "[::1]/::1:5432"]);
         assert_eq!(entries(",b", "[fd00::1],", ""), ["[fd00::1]/fd00::1:5432", "b:5432"]);
         let fixed = parse("a,b", "10.0.0.1,", "").unwrap();
-        assert_eq!([fixed[0].fixed(), fixed[1].fixed()], [Some("10.0.0.1:5432".parse().unwrap()), None]);
+        assert_eq!([fixed[0].fixed(), fixed[1].fixed()], [Some(Address::Tcp(([10, 0, 0, 1], 5432).into())), None]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_contains_the_socket_of_a_port() {
+        let sockets = parse("/tmp,/var/run/postgresql/,db", "", "1,2,3").unwrap();
+        let paths: Vec<_> = sockets.iter().filter_map(HostEntry::fixed).map(|path| path.to_string()).collect();
+        assert_eq!(paths, ["/tmp/.s.PGSQL.1", "/var/run/postgresql/.s.PGSQL.2"]);
+        assert!(sockets.iter().all(|entry| entry.validate().is_ok()));
+        let long = format!("/{}", "d".repeat(100));
+        for (hosts, addresses, parameter) in [("/tmp", "10.0.0.1", "hostaddr"), (&*long, "", "host")] {
+            let error = parse(hosts, addresses, "").unwrap()[0].validate().unwrap_err();
+            assert_eq!(error.parameter(), parameter, "{error}");
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(super) const PARAMETERS: &[Known] = &[
         "GSSAPI is not implemented; remove it or set `disable`, and use `sslmode` for encryption"),
     refused("gsslib", Some("PGGSSLIB"), &[], GSSAPI),
     implemented("host", Some("PGHOST"),
-        "libpq also accepts the directory of a Unix socket; here, each name stands for all Pods behind it"),
+        "each name stands for all Pods behind it; required, and abstract Unix sockets (`@name`) are not implemented"),
     implemented("hostaddr", Some("PGHOSTADDR"), "an IPv6 address may be in brackets"),
     refused("keepalives", None, &["1"], "TCP keepalives are always enabled; remove it and use `keepalives_idle`, \
         `keepalives_interval` and `keepalives_count`"),
@@ -107,7 +107,7 @@ pub(super) const PARAMETERS: &[Known] = &[
     implemented("require_auth", Some("PGREQUIREAUTH"),
         "without it, libpq sends a password in clear text or hashed with MD5 even to a server that is not verified"),
     refused("requirepeer", Some("PGREQUIREPEER"), &[],
-        "it applies to Unix sockets, but the pool connects over TCP; remove it"),
+        "the user of a Unix socket's server is not checked; remove it, and restrict the socket's directory"),
     refused("scram_client_key", None, &[], SCRAM_KEYS),
     refused("scram_server_key", None, &[], SCRAM_KEYS),
     refused("service", Some("PGSERVICE"), &[], SERVICE_FILE),

@@ -21,6 +21,31 @@
 //! # }
 //! ```
 //!
+//! # One server without DNS
+//!
+//! A pool for a single server needs no name server and no Kubernetes. `localhost`, an IP address, a name in the hosts
+//! file and a Unix socket are hosts like any other, and no parameter is needed besides the usual ones:
+//!
+//! ```
+//! use podpool::Config;
+//!
+//! # fn main() -> Result<(), podpool::ConfigError> {
+//! let local: Config = "postgres://app@localhost/shop".parse()?;
+//! let address: Config = "postgres://app@10.0.0.1:5433/shop".parse()?;
+//! let socket: Config = "host=/var/run/postgresql user=app dbname=shop".parse()?;
+//! let built = Config::new("/var/run/postgresql")?.with_port(5433).with_user("app").with_dbname("shop");
+//! # for config in [local, address, socket, built] {
+//! config.validate()?;
+//! # }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The pool then has one endpoint. Everything else is as with several Pods: the probes, the deadlines, the reset of
+//! sessions, the retries, and [`Pool::status`](crate::Pool::status). A checkout for a role that the server does not
+//! have, such as [`Target::Standby`], fails. If the server has not been healthy for `acquire_timeout`, checkouts fail
+//! immediately, and succeed again after the first probe that passes.
+//!
 #![doc = include_str!("parameters.md")]
 
 mod absent_pods;
@@ -111,8 +136,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Creates a configuration with default values. `host` is the name of a headless Service, one IP address, or a
-    /// comma-separated list of them.
+    /// Creates a configuration with default values. `host` is the name of a headless Service, one IP address, the
+    /// directory of a Unix socket, or a comma-separated list of them.
     ///
     /// # Errors
     ///
@@ -184,14 +209,16 @@ impl Config {
         self.ssl.validate()
     }
 
-    /// Rejects a port of 0, and parameters about DNS together with hosts that need no lookup.
+    /// Checks each host, and rejects parameters about DNS together with hosts that need no lookup.
     fn check_hosts(&self) -> Result<(), ConfigError> {
-        if self.hosts.iter().any(|host| host.port == 0) {
-            return Err(ConfigError::new("port", "a number from 1 to 65535").got("0"));
-        }
+        self.hosts.iter().try_for_each(HostEntry::validate)?;
         let conflict = |name, host: &HostEntry| {
-            let address = host.address.map_or_else(|| host.host.to_string(), |address| address.to_string());
-            let reason = format!("`{address}` is an IP address and needs no DNS lookup; remove `{name}`");
+            let (address, kind) = match (host.address, &host.host) {
+                (Some(address), _) => (address.to_string(), "an IP address"),
+                (None, Host::Directory(_)) => (host.host.to_string(), "the directory of a Unix socket"),
+                (None, _) => (host.host.to_string(), "an IP address"),
+            };
+            let reason = format!("`{address}` is {kind} and needs no DNS lookup; remove `{name}`");
             Err(ConfigError::conflicting(name, reason))
         };
         let fixed = |host: &&HostEntry| host.fixed().is_some();

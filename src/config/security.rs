@@ -1,7 +1,7 @@
 use std::{fmt, str::FromStr};
 
 use super::{
-    AuthMethod, Config, RequireAuth, SslMode, message,
+    AuthMethod, Config, Host, RequireAuth, SslMode, message,
     ssl::{ChannelBinding, Ssl},
 };
 use crate::error::ConfigError;
@@ -50,6 +50,10 @@ impl Security {
         let conflict = |name: &'static str, expected: &str, got: String| {
             Err(ConfigError::new(name, format!("{expected}, because `security=strict` is set")).got(got))
         };
+        if let Some(directory) = config.hosts.iter().find(|entry| matches!(entry.host(), Host::Directory(_))) {
+            let reason = format!("`{}` is the directory of a Unix socket, which has no TLS", directory.host());
+            return Err(ConfigError::conflicting("security", reason));
+        }
         let ssl = &config.ssl;
         if ssl.mode() != SslMode::VerifyFull {
             return conflict("sslmode", "`verify-full`", ssl.mode().to_string());

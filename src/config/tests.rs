@@ -161,7 +161,8 @@ fn errors_name_the_parameter_and_the_problem() {
     assert_rejected("postgres://app@[::1/shop", "host", "in brackets");
     assert_rejected("postgres://app@::1/shop", "host", "in brackets");
     assert_rejected("postgres://app@[::1]x/shop", "host", "in brackets");
-    assert_rejected("postgres://app@%2Ftmp/shop", "host", "Unix socket");
+    assert_rejected("postgres://app@%2Ftmp/shop?security=strict", "security", "no TLS");
+    assert_rejected("postgres:///shop?user=app&host=%40db", "host", "abstract");
     assert_rejected("postgres://app@db%zz/shop", "host", "`%25`");
     assert_rejected("postgres://app@db:0/shop", "port", "from 1 to 65535, got `0`");
     assert_rejected("postgres://app@db:/shop", "port", "from 1 to 65535, got ``");

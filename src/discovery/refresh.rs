@@ -194,7 +194,9 @@ impl LookupState {
         let Ok(random) = domain.prepend_label(random) else { return Ok(false) };
         let (name, kind) = match &self.prefix {
             Some(prefix) => (prefix.clone().append_domain(&random).unwrap_or(random), RecordType::SRV),
-            None if found.endpoints.iter().any(|pod| pod.address().is_ipv4()) => (random, RecordType::A),
+            None if found.endpoints.iter().any(|pod| pod.address().ip().is_some_and(|ip| ip.is_ipv4())) => {
+                (random, RecordType::A)
+            }
             None => (random, RecordType::AAAA),
         };
         let cx = self.context(servers);

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::error::{Attempt, BoxError, Phase};
+use crate::{
+    address::Address,
+    error::{Attempt, BoxError, Phase},
+};
 
 /// The identity of a Pod: its address and, if discovery provides one, its name. SRV records contain the names of Pods;
 /// A and AAAA records do not.
@@ -19,7 +22,7 @@ pub struct Endpoint(Arc<Inner>);
 struct Inner {
     name: Option<Arc<str>>,
     host: Option<Arc<str>>,
-    address: SocketAddr,
+    address: Address,
     /// Further addresses of the same server, in the order in which they are tried.
     alternatives: Box<[SocketAddr]>,
     /// The index of the configured host that returned the address. Not part of the identity: two hosts may return the
@@ -35,6 +38,11 @@ impl Endpoint {
     /// Creates an endpoint without a name.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
+        Self::at(address.into())
+    }
+
+    /// Creates an endpoint without a name, at any kind of address.
+    pub(crate) fn at(address: Address) -> Self {
         Self(Arc::new(Inner {
             name: None,
             host: None,
@@ -98,10 +106,10 @@ impl Endpoint {
         self.0.weight
     }
 
-    /// Returns the Pod's address and port.
+    /// Returns the Pod's address: an IP address and a port, or the path of a Unix socket.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.0.address
+    pub fn address(&self) -> &Address {
+        &self.0.address
     }
 
     /// Returns the Pod's name, if discovery provides one.
@@ -118,7 +126,7 @@ impl Endpoint {
 
     /// Creates the [`Attempt`] that describes a failure on this Pod.
     pub(crate) fn attempt(&self, phase: Phase, cause: impl Into<BoxError>) -> Attempt {
-        Attempt::new(self.shared_name(), self.address(), phase, cause)
+        Attempt::new(self.shared_name(), self.address().clone(), phase, cause)
     }
 
     pub(crate) fn shared_name(&self) -> Option<Arc<str>> {
@@ -140,10 +148,10 @@ impl Endpoint {
         if self.alternatives().is_empty() {
             return self.clone();
         }
-        self.with(|inner| (inner.address, inner.alternatives) = (address, Box::default()))
+        self.with(|inner| (inner.address, inner.alternatives) = (address.into(), Box::default()))
     }
 
-    fn key(&self) -> (Option<&str>, SocketAddr, &[SocketAddr]) {
+    fn key(&self) -> (Option<&str>, &Address, &[SocketAddr]) {
         (self.name(), self.address(), self.alternatives())
     }
 }
@@ -187,11 +195,14 @@ impl Hash for Endpoint {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Uses as few writes as possible, because every Pod in every DNS response is hashed.
         match self.address() {
-            SocketAddr::V4(v4) => state.write_u64(u64::from(u32::from(*v4.ip())) << 16 | u64::from(v4.port())),
-            SocketAddr::V6(v6) => {
+            Address::Tcp(SocketAddr::V4(v4)) => {
+                state.write_u64(u64::from(u32::from(*v4.ip())) << 16 | u64::from(v4.port()))
+            }
+            Address::Tcp(SocketAddr::V6(v6)) => {
                 state.write_u128((*v6.ip()).into());
                 state.write_u64(u64::from(v6.scope_id()) << 16 | u64::from(v6.port()));
             }
+            Address::Unix(path) => path.hash(state),
         }
         if let Some(name) = self.name() {
             name.hash(state);

@@ -1,12 +1,13 @@
-use std::{error, fmt, net::SocketAddr, sync::Arc};
+use std::{error, fmt, sync::Arc};
 
 use super::{BoxError, Chain, Phase};
+use crate::address::Address;
 
 /// A failed attempt to use one Pod, with the phase and the cause of the failure.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     name: Option<Arc<str>>,
-    address: SocketAddr,
+    address: Address,
     phase: Phase,
     cause: Cause,
 }
@@ -18,11 +19,11 @@ enum Cause {
 }
 
 impl Attempt {
-    pub(crate) fn new(name: Option<Arc<str>>, address: SocketAddr, phase: Phase, cause: impl Into<BoxError>) -> Self {
+    pub(crate) fn new(name: Option<Arc<str>>, address: Address, phase: Phase, cause: impl Into<BoxError>) -> Self {
         Self { name, address, phase, cause: Cause::Failed(Arc::from(cause.into())) }
     }
 
-    pub(crate) fn busy(name: Option<Arc<str>>, address: SocketAddr, in_use: usize, size: usize) -> Self {
+    pub(crate) fn busy(name: Option<Arc<str>>, address: Address, in_use: usize, size: usize) -> Self {
         Self { name, address, phase: Phase::Wait, cause: Cause::Busy { in_use, size } }
     }
 
@@ -34,8 +35,8 @@ impl Attempt {
 
     /// Returns the Pod's address.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Returns the phase in which the attempt failed.

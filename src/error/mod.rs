@@ -171,6 +171,7 @@ mod tests {
     use std::error::Error as _;
 
     use super::*;
+    use crate::address::Address;
 
     #[test]
     fn fits_in_one_machine_word() {
@@ -181,9 +182,10 @@ mod tests {
     #[test]
     fn names_every_pod_and_cause_without_repeating_the_source() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let at = |address: &str| Address::Tcp(address.parse().unwrap());
         let attempts = vec![
-            Attempt::new(Some("postgresql-sfs-0".into()), "10.0.0.1:5432".parse().unwrap(), Phase::Tcp, refused),
-            Attempt::busy(None, "10.0.0.2:5432".parse().unwrap(), 8, 8),
+            Attempt::new(Some("postgresql-sfs-0".into()), at("10.0.0.1:5432"), Phase::Tcp, refused),
+            Attempt::busy(None, at("10.0.0.2:5432"), 8, 8),
         ];
         let error = Error::new(Kind::PoolTimeout, "no connection became free")
             .with_attempts(attempts)

@@ -6,6 +6,7 @@ use tokio::sync::broadcast;
 
 use super::{EVENT_CAPACITY, Event, Events, NAMES};
 use crate::{
+    address::Address,
     sync::{Mutex, lock},
     time::{Duration, Instant},
     trace::{SYSTEM, TARGET},
@@ -96,7 +97,7 @@ impl Emitter {
 
 fn log(event: &Event) {
     let (name, address) = (event.name(), event.endpoint().map(|endpoint| endpoint.address()));
-    let (address, port) = (address.map(|it| tracing::field::display(it.ip())), address.map(|it| it.port()));
+    let (address, port) = (address.map(Address::host_text), address.and_then(Address::port));
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(

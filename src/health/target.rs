@@ -82,8 +82,8 @@ impl Target {
         ROLES[self.index()]
     }
 
-    /// Returns the [role](Self::roles) that the target prefers although it accepts the other one too, or 0. Callers with
-    /// such a target do not wait for the role.
+    /// Returns the [role](Self::roles) that the target prefers although it accepts the other one too, or 0. Callers
+    /// with such a target do not wait for the role.
     pub(crate) const fn preferred_roles(self) -> u8 {
         match self {
             Self::PreferPrimary | Self::PreferStandby => self.roles(),

@@ -23,7 +23,7 @@ pub(super) fn resolvers(config: &Config) -> Result<Arc<[Arc<dyn Resolve>]>, Conf
 fn resolver(config: &Config, entry: &HostEntry) -> Result<Arc<dyn Resolve>, ConfigError> {
     let name = match (entry.host(), entry.fixed()) {
         (Host::Service(name), None) => name,
-        (_, address) => return Ok(Arc::new(Fixed::new(address.map(Endpoint::new)))),
+        (_, address) => return Ok(Arc::new(Fixed::new(address.map(Endpoint::at)))),
     };
     let mut options = DnsOptions::new(name.clone(), entry.port());
     options.nameservers = config.nameservers().to_vec();

@@ -6,6 +6,8 @@
 //! current thread, so that the same code runs on simulated hosts in simulated time. This module is the only one that
 //! depends on the cfg.
 
+#[cfg(any(podpool_simulation, not(unix)))]
+mod no_unix;
 #[cfg(not(podpool_simulation))]
 mod real;
 #[cfg(podpool_simulation)]

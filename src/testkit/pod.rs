@@ -62,7 +62,7 @@ impl Pod {
     /// Returns the Pod's address and port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.endpoint.address()
+        self.endpoint.address().tcp().expect("a Pod of the testkit has an IP address")
     }
 
     /// Returns the Pod's name and address, as the pool discovers them from SRV records.

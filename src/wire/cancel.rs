@@ -3,13 +3,14 @@ use std::{fmt, io, sync::Arc};
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
+    connect::connect_any,
     dial::Dialer,
     tls::{Encryption, Established},
 };
 use crate::{
     endpoint::Endpoint,
     error::{BoxError, Error, Kind, Phase},
-    system::{connect, spawn_on},
+    system::spawn_on,
 };
 
 /// A handle that cancels the in-flight statement of one connection. It can be used from any task. The cancel request
@@ -80,7 +81,7 @@ impl CancelToken {
 
     async fn stages(&self, phase: &mut Phase) -> Result<(), BoxError> {
         let Dialer { socket, tls, .. } = &*self.dialer;
-        let socket = connect(self.endpoint.address(), socket).await?;
+        let (socket, _) = connect_any(&self.endpoint, socket).await?;
         // The request contains the connection's secret key, so it must not be sent in plain text if the connection was
         // encrypted.
         let encryption = if self.encrypted { Encryption::Required } else { Encryption::Plain };

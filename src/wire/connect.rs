@@ -5,8 +5,9 @@ use std::{io, net::SocketAddr};
 use tokio::{select, time::sleep};
 
 use crate::{
+    address::Address,
     endpoint::Endpoint,
-    system::{JoinSet, SocketOptions, TcpStream, connect},
+    system::{JoinSet, SocketOptions, TcpStream, UnixStream, connect, connect_unix},
     time::Duration,
 };
 
@@ -14,16 +15,39 @@ use crate::{
 /// Connection Attempt Delay of RFC 8305, section 5.
 const DELAY: Duration = Duration::from_millis(250);
 
-/// Connects to a Pod. If the Pod has several addresses, tries them in order: the next one as soon as the previous one
-/// has failed, or after [`DELAY`]. Returns the address that was connected first.
+/// A connected socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Connects to a Pod. Returns the socket, and the Pod with only the address that is connected. If the Pod has several
+/// addresses, tries them in order: the next one as soon as the previous one has failed, or after [`DELAY`].
 ///
 /// Cancel-safe: dropping the future closes all sockets.
-pub(super) async fn connect_any(endpoint: &Endpoint, options: &SocketOptions) -> io::Result<(TcpStream, SocketAddr)> {
-    let first = endpoint.address();
-    if endpoint.alternatives().is_empty() {
-        return connect(first, options).await.map(|socket| (socket, first));
-    }
-    let mut addresses = std::iter::once(first).chain(endpoint.alternatives().iter().copied()).peekable();
+pub(super) async fn connect_any(endpoint: &Endpoint, options: &SocketOptions) -> io::Result<(Socket, Endpoint)> {
+    let first = match endpoint.address() {
+        Address::Tcp(address) => *address,
+        Address::Unix(path) => {
+            let socket = connect_unix(path).await?;
+            return Ok((Socket::Unix(socket), endpoint.clone()));
+        }
+    };
+    let (socket, address) = if endpoint.alternatives().is_empty() {
+        (connect(first, options).await?, first)
+    } else {
+        race(std::iter::once(first).chain(endpoint.alternatives().iter().copied()), options).await?
+    };
+    Ok((Socket::Tcp(socket), endpoint.only_at(address)))
+}
+
+/// Connects to the first of several addresses that accepts.
+async fn race(
+    addresses: impl Iterator<Item = SocketAddr>,
+    options: &SocketOptions,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut addresses = addresses.peekable();
     let (mut attempts, mut failures) = (JoinSet::new(), Vec::new());
     loop {
         if let Some(address) = addresses.next() {
@@ -72,7 +96,8 @@ mod tests {
             let endpoint = Endpoint::new(addresses[0]).with_alternatives([addresses[1]]);
             let begin = Instant::now();
             let (socket, reached) = connect_any(&endpoint, &SocketOptions::default()).await.unwrap();
-            assert_eq!((socket.peer_addr().unwrap(), reached), (open, open));
+            let Socket::Tcp(socket) = socket else { panic!("a TCP socket") };
+            assert_eq!((socket.peer_addr().unwrap(), reached), (open, Endpoint::new(open)));
             assert!(begin.elapsed() < DELAY, "{:?}", begin.elapsed());
         }
     }

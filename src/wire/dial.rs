@@ -17,7 +17,7 @@ pub(crate) use super::dial_error::DialError;
 use super::{
     auth::Gate,
     classify::Class,
-    connect::connect_any,
+    connect::{Socket, connect_any},
     connection_observer::ConnectionObserver,
     credentials::{Login, Source},
     driver::Driver,
@@ -28,11 +28,12 @@ use super::{
     tls::{Connector, Encryption, Established, Io, Tls},
 };
 use crate::{
+    address::Address,
     config::{Config, RequireAuth, Reset, Security, ssl::ChannelBinding},
     endpoint::{Endpoint, Role},
     error::{BoxError, ConfigError, Phase},
     event::Emitter,
-    system::{SocketOptions, TcpStream, spawn},
+    system::{SocketOptions, spawn},
     time::{Duration, Instant},
 };
 
@@ -200,7 +201,7 @@ impl Dialer {
     /// Opens a connection in the first TLS mode of the plan. If this attempt fails and the fallback mode may succeed,
     /// retries in the fallback mode.
     async fn open(&self, request: &Request<'_>, login: &Login) -> Result<Dialled, DialError> {
-        let plan = self.tls.plan();
+        let plan = self.tls.plan(request.endpoint);
         match (self.attempt(request, login, plan.first).await, plan.fallback) {
             (Err(first), Some(fallback)) if first.try_other_tls_mode => {
                 let endpoint = request.endpoint;
@@ -231,7 +232,7 @@ impl Dialer {
             let start = self.start(endpoint, stream, login, name, record.clone(), request.observer.clone());
             return self.stage(Phase::Startup, request, &record, start).await;
         }
-        let (socket, connected) = self.stage(Phase::Tcp, request, &record, self.tcp(endpoint)).await?;
+        let (socket, connected) = self.stage(Phase::Tcp, request, &record, self.connect(endpoint)).await?;
         let secure = async {
             let secured = self.tls.secure(socket, endpoint, encryption, || record.count_read()).await;
             secured.map_err(DialError::from)
@@ -266,9 +267,8 @@ impl Dialer {
     }
 
     /// Connects to the Pod. Returns the socket, and the Pod with only the address that is connected.
-    async fn tcp(&self, endpoint: &Endpoint) -> Result<(TcpStream, Endpoint), DialError> {
+    async fn connect(&self, endpoint: &Endpoint) -> Result<(Socket, Endpoint), DialError> {
         let connected = connect_any(endpoint, &self.socket).await;
-        let connected = connected.map(|(socket, address)| (socket, endpoint.only_at(address)));
         connected.map_err(|error| DialError::new(Phase::Tcp, Class::NotReady, error.into()))
     }
 
@@ -300,6 +300,10 @@ impl Dialer {
             postgres.ssl_mode(SslMode::Disable);
         }
         let gate = Gate::new(self.allowed_auth, self.security, session.as_ref());
+        let gate = match endpoint.address() {
+            Address::Tcp(_) => gate,
+            Address::Unix(_) => gate.on_unix_socket(),
+        };
         let accepted = gate.accepted();
         let tap = Tap::new(stream, record.clone(), observer.clone(), gate);
         let (client, connection) = postgres.connect_raw(tap, Established).await.map_err(DialError::startup)?;

@@ -126,8 +126,7 @@ pub(crate) struct Record {
 impl Record {
     /// Marks the beginning of a poll of the driver.
     pub(super) fn begin_poll(&self) {
-        // This poll handles the cause of the last wake, so `WOKEN` is cleared. If no other flag is set, one operation
-        // is enough.
+        // This poll handles the cause of the last wake. If no other flag is set, one operation is enough.
         if self.driver.compare_exchange(WOKEN, POLLING, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             self.driver.fetch_or(POLLING, Ordering::AcqRel);
             self.driver.fetch_and(!WOKEN, Ordering::AcqRel);

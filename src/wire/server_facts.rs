@@ -78,7 +78,7 @@ impl Upstream {
     pub(crate) fn is(&self, endpoint: &Endpoint) -> bool {
         let address = endpoint.address();
         let same_name = || endpoint.name().is_some_and(|name| hash_of_label(name) == self.label);
-        address.port() == self.port && self.ip.map_or_else(same_name, |ip| ip == address.ip())
+        address.port() == Some(self.port) && self.ip.map_or_else(same_name, |ip| address.ip() == Some(ip))
     }
 }
 

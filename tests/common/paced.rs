@@ -113,7 +113,7 @@ async fn request(pool: &Pool, target: Target) -> Request {
     let started = Instant::now();
     let attempts = Mutex::new(Vec::new());
     let work = |client: Client| {
-        let attempt = Attempt { checked_out: Instant::now(), address: client.endpoint().address().ip() };
+        let attempt = Attempt { checked_out: Instant::now(), address: client.endpoint().address().tcp().unwrap().ip() };
         attempts.lock().unwrap().push(attempt);
         async move { client.simple_query(STATEMENT).await }
     };

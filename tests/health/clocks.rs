@@ -49,7 +49,7 @@ fn lags(pool: &Pool, cluster: &Cluster) -> Vec<(usize, Duration)> {
     let pods = pool.status().endpoints;
     let of = |ordinal: usize| {
         let address = cluster.pod(ordinal).address();
-        let pod = pods.iter().find(|pod| pod.endpoint.address() == address).expect("the Pod is known");
+        let pod = pods.iter().find(|pod| pod.endpoint.address().tcp().unwrap() == address).expect("the Pod is known");
         (ordinal, pod.lag.unwrap_or_default())
     };
     OFFSETS.iter().map(|(ordinal, _)| of(*ordinal)).collect()

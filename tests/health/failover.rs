@@ -120,7 +120,7 @@ async fn restart_and_measure_fencing(cluster: &Cluster, pool: &Pool, old: usize)
     stale.batch_execute("SELECT pg_reload_conf()").await.expect("the configuration is reloaded");
     let is_fenced = || {
         let status = pool.status();
-        status.endpoints.iter().any(|pod| pod.endpoint.address().ip() == address && pod.fenced.is_some())
+        status.endpoints.iter().any(|pod| pod.endpoint.address().tcp().unwrap().ip() == address && pod.fenced.is_some())
     };
     let checkouts = async {
         let mut clients = 0;
@@ -129,7 +129,11 @@ async fn restart_and_measure_fencing(cluster: &Cluster, pool: &Pool, old: usize)
             for &target in Target::ALL {
                 // A checkout may fail if all connections are in use, but must not return the former primary.
                 if let Ok(client) = pool.get_for(target).await {
-                    assert_ne!(client.endpoint().address().ip(), address, "target {target}: former primary");
+                    assert_ne!(
+                        client.endpoint().address().tcp().unwrap().ip(),
+                        address,
+                        "target {target}: former primary"
+                    );
                     clients += 1;
                 }
             }
@@ -265,7 +269,11 @@ async fn former_primary_is_fenced_until_it_follows_the_new_one() {
     stale.batch_execute("SELECT pg_reload_conf()").await.expect("the configuration is reloaded");
     let fence = || {
         let status = pool.status();
-        status.endpoints.into_iter().find(|pod| pod.endpoint.address().ip() == pods[0]).and_then(|pod| pod.fenced)
+        status
+            .endpoints
+            .into_iter()
+            .find(|pod| pod.endpoint.address().tcp().unwrap().ip() == pods[0])
+            .and_then(|pod| pod.fenced)
     };
     until(Duration::from_secs(10), "the former primary is fenced", || fence().is_some()).await;
     let fenced = started.elapsed();
@@ -275,7 +283,7 @@ async fn former_primary_is_fenced_until_it_follows_the_new_one() {
             // A checkout may fail if all connections are in use, but must not return the former primary.
             let client = pool.get_for(target).await;
             if let Ok(client) = client {
-                assert_ne!(client.endpoint().address().ip(), pods[0], "target {target}: former primary");
+                assert_ne!(client.endpoint().address().tcp().unwrap().ip(), pods[0], "target {target}: former primary");
             }
         }
     }

@@ -60,7 +60,7 @@ impl Experiment {
     /// Injects the fault into one Pod after another under load, and asserts that no read fails. `restore` undoes the
     /// fault.
     async fn run(self, name: &str, fault: impl AsyncFn(&Cluster, usize), restore: impl AsyncFn(&Cluster, usize)) {
-        let pods: Vec<IpAddr> = self.published.iter().map(|endpoint| endpoint.address().ip()).collect();
+        let pods: Vec<IpAddr> = self.published.iter().map(|endpoint| endpoint.address().tcp().unwrap().ip()).collect();
         let (mut slowest, mut retries, mut faults) = (Vec::new(), 0, 0);
         for round in 0..ROUNDS * 2 {
             let dns_follows = round % 2 == 1;

@@ -43,7 +43,7 @@ async fn superuser(cluster: &Cluster, ordinal: usize, statements: &str) {
 async fn write(pool: &Pool) -> Result<std::net::SocketAddr, String> {
     let client = pool.get_for(Target::Primary).await.map_err(|error| error.to_string())?;
     client.execute("INSERT INTO t VALUES (1)", &[]).await.map_err(|error| error.to_string())?;
-    Ok(client.endpoint().address())
+    Ok(client.endpoint().address().tcp().unwrap())
 }
 
 fn fenced(pool: &Pool) -> usize {
@@ -163,7 +163,7 @@ async fn a_former_primary_receives_no_write_while_the_new_one_is_missing_from_dn
         attempts += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let new = pool.status().endpoints.into_iter().find(|pod| pod.endpoint.address().ip() == pods[1]);
+    let new = pool.status().endpoints.into_iter().find(|pod| pod.endpoint.address().tcp().unwrap().ip() == pods[1]);
     assert!(new.is_some_and(|pod| pod.retained), "the new primary is not retained");
     assert_eq!(drain(&mut events, "fencing_history_forgotten").await, Vec::<String>::new());
     cluster.publish(1).expect("the new primary returns");

@@ -33,7 +33,7 @@ async fn limited(cluster: &Cluster, parameters: &str) -> Pool {
 
 /// Returns true if the pool reports the Pod at this address as late.
 fn is_late(pool: &Pool, address: IpAddr) -> bool {
-    pool.status().endpoints.iter().any(|pod| pod.endpoint.address().ip() == address && pod.late)
+    pool.status().endpoints.iter().any(|pod| pod.endpoint.address().tcp().unwrap().ip() == address && pod.late)
 }
 
 /// Returns an upper bound on the time until the next probe of a healthy Pod has completed: the probe interval with its
@@ -237,10 +237,10 @@ async fn lag_fallback_sends_reads_to_the_primary_if_all_standbys_lag() {
     let fallback = since.elapsed();
     for target in [Target::Standby, Target::ReadOnly] {
         let client = lenient.get_for(target).await.expect("checkout falls back to the primary");
-        assert_eq!(client.endpoint().address().ip(), pods[0], "Pod for target {target}");
+        assert_eq!(client.endpoint().address().tcp().unwrap().ip(), pods[0], "Pod for target {target}");
     }
     let client = strict.get_for(Target::Any).await.expect("the primary is not late");
-    assert_eq!(client.endpoint().address().ip(), pods[0]);
+    assert_eq!(client.endpoint().address().tcp().unwrap().ip(), pods[0]);
     let error = strict.get_for(Target::Standby).await.expect_err("every standby is late");
     println!("the primary serves reads {fallback:.2?} after both standbys are late; without `lag_fallback`: {error}");
     for ordinal in [1, 2] {

@@ -51,7 +51,11 @@ pub fn addresses(cluster: &Cluster) -> Vec<IpAddr> {
 
 /// Returns the state that the pool has assigned to the Pod at this address.
 pub fn state_of(pool: &Pool, address: IpAddr) -> Option<State> {
-    pool.status().endpoints.iter().find(|pod| pod.endpoint.address().ip() == address).map(|pod| pod.state)
+    pool.status()
+        .endpoints
+        .iter()
+        .find(|pod| pod.endpoint.address().tcp().unwrap().ip() == address)
+        .map(|pod| pod.state)
 }
 
 /// Prints a row of the table that `make failover-table` generates.

@@ -79,7 +79,11 @@ async fn smart_shutdown_ends_within_1_s_of_confirmed_dns_removal() {
         let drained = async {
             loop {
                 match events.next().await.expect("the event stream is open") {
-                    Ok(Event::EndpointDrained { endpoint }) if endpoint.address().ip() == pods[ordinal] => break,
+                    Ok(Event::EndpointDrained { endpoint })
+                        if endpoint.address().tcp().unwrap().ip() == pods[ordinal] =>
+                    {
+                        break;
+                    }
                     Ok(_) => {}
                     Err(lagged) => panic!("the event receiver lagged: {lagged}"),
                 }

@@ -95,7 +95,7 @@ async fn run_lane(
 ) -> Vec<Fault> {
     let ordinals = [0, 1 + lane * 2, 2 + lane * 2];
     let endpoints = ordinals.map(|ordinal| Endpoint::new(cluster.pod(ordinal).address()));
-    let pods = endpoints.clone().map(|endpoint| endpoint.address().ip());
+    let pods = endpoints.clone().map(|endpoint| endpoint.address().tcp().unwrap().ip());
     let config: Config = cluster.url().parse().expect("the URL parses");
     let pool = Pool::builder(config).resolver(Fixed::new(endpoints)).build().expect("the pool is created");
     until(Duration::from_secs(10), "every Pod serves", || in_state(&pool, State::Healthy) == pods.len()).await;
@@ -180,7 +180,11 @@ async fn a_hung_pod_does_not_delay_checkouts_from_an_idle_pool() {
                 let began = Instant::now();
                 let client = pool.get_for(Target::Any).await.expect("checkout succeeds");
                 checkouts.push(began.elapsed());
-                assert_ne!(client.endpoint().address().ip(), pods[ordinal], "checkout from the stopped Pod");
+                assert_ne!(
+                    client.endpoint().address().tcp().unwrap().ip(),
+                    pods[ordinal],
+                    "checkout from the stopped Pod"
+                );
                 client.simple_query("SELECT").await.expect("the query succeeds");
             }
         }
@@ -227,7 +231,7 @@ async fn statements_on_a_hung_drained_pod_fail_within_5_s() {
         let mut others = Vec::new();
         while clients.len() < pods.len() {
             let client = pool.get_for(Target::Any).await.expect("checkout succeeds");
-            let address = client.endpoint().address().ip();
+            let address = client.endpoint().address().tcp().unwrap().ip();
             others.extend(clients.insert(address, client));
         }
         for (ordinal, address) in pods.iter().enumerate().skip(1) {

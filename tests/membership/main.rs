@@ -55,7 +55,7 @@ async fn pool(cluster: &Cluster, parameters: &str) -> Pool {
 /// Returns the status of a Pod, or `None` if the pool does not use it.
 fn status(pool: &Pool, cluster: &Cluster, ordinal: usize) -> Option<EndpointStatus> {
     let address = cluster.pod(ordinal).address();
-    pool.status().endpoints.into_iter().find(|pod| pod.endpoint.address() == address)
+    pool.status().endpoints.into_iter().find(|pod| pod.endpoint.address().tcp().unwrap() == address)
 }
 
 /// Creates the pools that observe a fault.
@@ -315,7 +315,7 @@ async fn a_smart_shutdown_ends_soon_after_the_last_connection_is_returned() {
     for _ in 0..trials::count(1) {
         let client = loop {
             let client = pool.get_for(Target::Standby).await.expect("checkout succeeds");
-            if client.endpoint().address() == cluster.pod(1).address() {
+            if client.endpoint().address().tcp().unwrap() == cluster.pod(1).address() {
                 break client;
             }
         };
@@ -354,13 +354,14 @@ async fn a_detached_pod_serves_no_caller_and_is_drained_after_the_linger_time() 
     let left = cluster.pod(1).address();
     let waiter = tokio::spawn({
         let pool = pool.clone();
-        async move { pool.get().await.expect("checkout succeeds").endpoint().address() }
+        async move { pool.get().await.expect("checkout succeeds").endpoint().address().tcp().unwrap() }
     });
     cluster.unpublish(1).expect("the Pod is removed from DNS");
     let is_detached = || status(&pool, &cluster, 1).is_some_and(|pod| pod.detached);
     until(SOON, "the Pod is detached", is_detached).await;
     let detached = Instant::now();
-    let (of_left, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|client| client.endpoint().address() == left);
+    let (of_left, others): (Vec<_>, Vec<_>) =
+        held.into_iter().partition(|client| client.endpoint().address().tcp().unwrap() == left);
     drop(of_left);
     let is_idle = || status(&pool, &cluster, 1).is_some_and(|pod| pod.idle == 1);
     until(SOON, "the returned connection is idle", is_idle).await;
@@ -369,7 +370,7 @@ async fn a_detached_pod_serves_no_caller_and_is_drained_after_the_linger_time() 
     let address = timeout(SOON, waiter).await.expect("the waiter is served").expect("the task does not panic");
     assert_ne!(address, left);
     while is_detached() {
-        assert_ne!(pool.get().await.expect("checkout succeeds").endpoint().address(), left);
+        assert_ne!(pool.get().await.expect("checkout succeeds").endpoint().address().tcp().unwrap(), left);
     }
     let took = detached.elapsed();
     println!("drained {took:.1?} after it was detached");

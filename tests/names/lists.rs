@@ -98,7 +98,7 @@ async fn each_host_has_its_own_port_and_password() {
     let pool = Pool::builder(config).build().expect("the pool is created");
     for (target, port) in [(Target::Primary, one), (Target::Standby, two)] {
         let client = pool.get_for(target).await.expect("checkout succeeds");
-        assert_eq!(client.endpoint().address().port(), port);
+        assert_eq!(client.endpoint().address().tcp().unwrap().port(), port);
     }
     drop(pool);
     cluster.shutdown().await.expect("the cluster shuts down");

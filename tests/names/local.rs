@@ -35,7 +35,7 @@ async fn a_refused_address_raises_no_event_while_another_address_works() {
         // Each checkout needs a new connection.
         let client = pool.get().await.expect("checkout succeeds");
         assert_eq!(common::server_addr(&client).await, server.to_string());
-        assert_eq!(client.endpoint().address(), SocketAddr::new("::1".parse().unwrap(), port));
+        assert_eq!(client.endpoint().address().tcp().unwrap(), SocketAddr::new("::1".parse().unwrap(), port));
         clients.push(client);
     }
     let client = clients.pop().expect("a client");
@@ -78,7 +78,9 @@ async fn the_hosts_file_is_read_again_when_it_changes() {
     cluster.stop(0, Shutdown::Fast).await.expect("the server stops");
     let uses_other = || {
         let endpoints = pool.status().endpoints;
-        endpoints.iter().any(|pod| pod.is_usable() && pod.endpoint.address().ip().to_string() == addresses[1])
+        endpoints
+            .iter()
+            .any(|pod| pod.is_usable() && pod.endpoint.address().tcp().unwrap().ip().to_string() == addresses[1])
     };
     common::until(SOON, "the pool uses the new address", uses_other).await;
     let dns = resolver("unknown", cluster.port(), &hosts);

@@ -1,5 +1,5 @@
 //! Tests the names of servers as users write them, with real servers: `localhost`, names in the hosts file, single
-//! labels, lists of hosts, and names whose DNS responses contain some of the servers at a time.
+//! labels, lists of hosts, and Unix sockets.
 #![cfg(target_os = "linux")]
 
 #[path = "../common/mod.rs"]
@@ -7,6 +7,7 @@ mod common;
 mod lists;
 mod local;
 mod new_user;
+mod sockets;
 
 use std::time::Duration;
 

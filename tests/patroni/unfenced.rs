@@ -113,8 +113,12 @@ async fn promotion_by_mistake(
     let superuser = cluster.client(standby).await.expect("the superuser connects");
     let promoted = Instant::now();
     superuser.batch_execute("SELECT pg_promote(false)").await.expect("the standby is promoted");
-    let is_primary =
-        || pool.status().endpoints.iter().any(|pod| pod.endpoint.address() == address && pod.role == Role::Primary);
+    let is_primary = || {
+        pool.status()
+            .endpoints
+            .iter()
+            .any(|pod| pod.endpoint.address().tcp().unwrap() == address && pod.role == Role::Primary)
+    };
     // Patroni may stop the promoted server before the pool has found it.
     let found = || is_primary() || superuser.is_closed();
     until(LIMIT, "the pool has found the promoted standby, or Patroni has stopped it", found).await;

@@ -30,7 +30,7 @@ impl Writes {
                 loop {
                     let work = |client: Client| async move {
                         client.simple_query("INSERT INTO ledger VALUES (-1)").await?;
-                        Ok::<_, podpool::tokio_postgres::Error>(client.endpoint().address().ip())
+                        Ok::<_, podpool::tokio_postgres::Error>(client.endpoint().address().tcp().unwrap().ip())
                     };
                     // A write may fail while no Pod accepts writes.
                     if let Ok(address) = pool.retry_unapplied(Target::Primary, work).await {

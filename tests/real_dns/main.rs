@@ -304,8 +304,13 @@ async fn an_expired_zone_in_knot_does_not_remove_pods() {
     let url = format!("postgres://user@{SVC}:1/database?nameservers={server}&refresh_max=1s");
     let config: Config = url.parse().expect("the URL parses");
     let pool = Pool::builder(config).build().expect("the pool is created");
-    let members =
-        || pool.status().endpoints.iter().map(|pod| pod.endpoint.address().ip().to_string()).collect::<Vec<_>>();
+    let members = || {
+        pool.status()
+            .endpoints
+            .iter()
+            .map(|pod| pod.endpoint.address().tcp().unwrap().ip().to_string())
+            .collect::<Vec<_>>()
+    };
     common::until(CHANGE, "the pool has three members", || members() == loopback).await;
 
     knot.control(&["zone-purge", "cluster.local", "+expire"]);

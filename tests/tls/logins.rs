@@ -296,7 +296,7 @@ host all trusted 127.0.0.0/8 trust";
                     assert!(!accepted, "{case}: {error}");
                     assert_eq!(refusal(&error).method(), method, "{case}");
                     let event = wait_for(&mut events, "login_failed").await;
-                    assert_eq!(event.endpoint().map(Endpoint::address), Some(cluster.pod(0).address()));
+                    assert_eq!(event.endpoint().and_then(|pod| pod.address().tcp()), Some(cluster.pod(0).address()));
                 }
             }
         }
@@ -311,7 +311,7 @@ fn texts(event: Event, cluster: &Cluster) -> (String, String) {
     else {
         panic!("expected an event about the protection of logins: {event}");
     };
-    assert_eq!(endpoint.address(), cluster.pod(0).address());
+    assert_eq!(endpoint.address().tcp().unwrap(), cluster.pod(0).address());
     for text in [&from, &to] {
         assert!(!text.contains(&cluster.password()), "the event contains the password");
     }

@@ -61,8 +61,12 @@ async fn verify_full_connects_to_every_pod_by_service_name() {
             let server = seen_by_server(&client).await;
             assert!(server.encrypted, "the connection is not encrypted");
             assert_eq!(server.version.as_deref(), Some("TLSv1.3"));
-            assert!(client.endpoint().address().ip().is_loopback(), "not a Pod's address: {}", client.endpoint());
-            seen.insert(client.endpoint().address());
+            assert!(
+                client.endpoint().address().tcp().unwrap().ip().is_loopback(),
+                "not a Pod's address: {}",
+                client.endpoint()
+            );
+            seen.insert(client.endpoint().address().tcp().unwrap());
         }
     }
     cluster.shutdown().await.expect("the cluster shuts down");

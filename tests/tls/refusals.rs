@@ -71,7 +71,7 @@ async fn refuses_invalid_certificates_without_plaintext_fallback() {
             (Ok(client), None) => assert!(seen_by_server(&client).await.encrypted, "{mode}, {case}: not encrypted"),
             (Err(error), Some(reason)) => {
                 assert_refused(&error, reason);
-                assert_eq!(error.attempts()[0].address(), cluster.pod(0).address());
+                assert_eq!(error.attempts()[0].address().tcp().unwrap(), cluster.pod(0).address());
             }
             (Ok(_), Some(reason)) => panic!("{mode}, {case}: certificate accepted, expected a refusal: {reason}"),
             (Err(error), None) => panic!("{mode}, {case}: checkout failed: {error}"),
@@ -103,7 +103,7 @@ async fn refuses_invalid_certificates_without_plaintext_fallback() {
     let mut refusals = Vec::new();
     while let Some(event) = events.next().await {
         if let Event::TlsFailed { endpoint, cause } = event.expect("the receiver has not lagged") {
-            refusals.push((endpoint.address(), cause));
+            refusals.push((endpoint.address().tcp().unwrap(), cause));
         }
     }
     let [(address, cause)] = refusals.as_slice() else { panic!("expected one event `tls_failed`, got {refusals:?}") };

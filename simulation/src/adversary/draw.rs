@@ -63,7 +63,7 @@ impl Plan {
     ///
     /// With a short tail, three quarters of the plans have short intervals, so that their recoveries can be judged. A
     /// third of these have one or two faults that last almost until the end, because slow processes such as the removal
-    /// of an absent Pod need a long fault. Settings that make a difference to the load and the faults are more frequent.
+    /// of an absent Pod need a long fault. Settings that change the load and the faults are more frequent.
     #[must_use]
     pub fn draw(seed: u64, shape: Shape) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0070_6f64_706f_6f6c);

@@ -1,5 +1,5 @@
-//! Faults that no server is to blame for: they eject no Pod. Faults of the name servers fail no call, and ended sessions
-//! fail no read through `retry`.
+//! Faults that no server is to blame for: they eject no Pod. Faults of the name servers fail no call, and ended
+//! sessions fail no read through `retry`.
 //!
 //! `docs/failure-modes.md`: of a client that is stopped, "timeouts during the pause are not counted against the Pods";
 //! of a Pod that leaves DNS, "none: the Pod stays in use until another Pod serves the role"; and of lookups that fail,

@@ -1,7 +1,8 @@
 //! The time limits of calls, dials and lookups. Time for which the client was stopped does not count.
 //!
 //! `docs/parameters.md`: `acquire_timeout` limits a checkout with every dial and ping; the checkouts of one call of
-//! `retry` share one deadline. `connect_timeout` limits a dial, `dns_timeout` a lookup, which may have to wait first while lookups fail.
+//! `retry` share one deadline. `connect_timeout` limits a dial, `dns_timeout` a lookup. A lookup after one
+//! that has failed may have to wait first.
 
 use std::{collections::BTreeSet, time::Duration};
 

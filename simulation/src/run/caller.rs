@@ -166,8 +166,9 @@ struct Held {
 
 impl Held {
     fn new(connection: Connection, call: CallId, recorder: &Recorder) -> Self {
-        let address = connection.endpoint().address();
-        if let Some(on) = recorder.pod_at(address.ip()) {
+        if let Some(address) = connection.endpoint().address().tcp()
+            && let Some(on) = recorder.pod_at(address.ip())
+        {
             let role = match connection.role() {
                 PoolRole::Standby => Some(Role::STANDBY),
                 // A primary may be read-only by default, which the guard does not tell.

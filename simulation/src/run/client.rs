@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use podpool::{
-    Config, Endpoint, Event as PoolEvent, Observer, Pool, Role as PoolRole, State,
+    Config, Event as PoolEvent, Observer, Pool, Role as PoolRole, State,
     config::Host as Target,
     discovery::{Dns, DnsOptions, Resolution, Resolve, ResolveError},
 };
@@ -90,7 +90,7 @@ impl Client {
         let mut samples = Vec::new();
         let mut still = BTreeSet::new();
         for pod in self.pool.status().endpoints {
-            let address = pod.endpoint.address();
+            let Some(address) = pod.endpoint.address().tcp() else { continue };
             let Some(on) = self.recorder.pod_at(address.ip()) else { continue };
             if pod.retained {
                 still.insert(address);
@@ -179,7 +179,7 @@ impl Resolve for Record {
                 Err(_) => None,
             };
             if let Some(endpoints) = answer {
-                let addresses: BTreeSet<_> = endpoints.iter().map(Endpoint::address).collect();
+                let addresses: BTreeSet<_> = endpoints.iter().filter_map(|endpoint| endpoint.address().tcp()).collect();
                 let pods = addresses.iter().filter_map(|address| self.recorder.pod_at(address.ip())).collect();
                 self.recorder.record(Event::Resolved { client, pods, addresses });
             }
@@ -208,7 +208,7 @@ impl Observe {
         if matches!(event, PoolEvent::FencingHistoryForgotten { .. }) {
             return vec![Event::Forgot { client }];
         }
-        let Some(address) = event.endpoint().map(Endpoint::address) else { return Vec::new() };
+        let Some(address) = event.endpoint().and_then(|endpoint| endpoint.address().tcp()) else { return Vec::new() };
         let Some(on) = self.recorder.pod_at(address.ip()) else { return Vec::new() };
         let standing = |standing| Event::Standing { client, address, standing };
         let health = |healthy| Event::Health { client, address, healthy };

@@ -11,8 +11,8 @@ use std::{
 use super::plan;
 use crate::{report, run::run};
 
-/// Runs the plans of `count` seeds from `first` on twice each, on all cores, and compares their traces and histories byte
-/// by byte. Prints the first difference of each seed.
+/// Runs the plans of `count` seeds from `first` on twice each, on all cores, and compares their traces and histories
+/// byte by byte. Prints the first difference of each seed.
 #[must_use]
 pub fn twice(count: u64, first: u64) -> bool {
     let (next, different) = (AtomicU64::new(first), Mutex::new(0_u64));

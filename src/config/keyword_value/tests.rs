@@ -60,7 +60,7 @@ fn errors_name_the_parameter_and_the_problem() {
     assert_rejected("host=db port=5 port=6", "port", "duplicate parameter");
     assert_rejected("host=db port=x", "port", "from 1 to 65535, got `x`");
     assert_rejected("host=a,b port=1,2,3", "port", "each of the 2 hosts");
-    assert_rejected("host=/tmp", "host", "Unix socket");
+    assert_rejected("host=@tmp", "host", "abstract");
     assert_rejected("host=db password=x password_file=/y", "password_file", "`password` is set too");
 }
 

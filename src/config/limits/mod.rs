@@ -55,10 +55,10 @@ pub struct Limits {
     /// the system's default, as in libpq; default [`KEEPALIVES_COUNT`](Self::KEEPALIVES_COUNT), 3. No effect on
     /// OpenBSD.
     pub keepalives_count: u32,
-    /// Maximum number of connections to each Pod, not counting the probe's connection. A connection that is in use while
-    /// its address falls out of use is closed when it is returned, and does not count until then: callers need not wait
-    /// for it if the Pod is named by DNS again after it was removed, or if a dual-stack Pod is used over its other IP
-    /// family. `max_connections` counts it. 1 to 1000; default [`POOL_SIZE`](Self::POOL_SIZE), 8.
+    /// Maximum number of connections to each Pod, not counting the probe's connection. A connection that is in use
+    /// while its address falls out of use is closed when it is returned, and does not count until then: callers need
+    /// not wait for it if the Pod is named by DNS again after it was removed, or if a dual-stack Pod is used over its
+    /// other IP family. `max_connections` counts it. 1 to 1000; default [`POOL_SIZE`](Self::POOL_SIZE), 8.
     pub pool_size: usize,
     /// Maximum number of this client's connections to all Pods together, including one connection per Pod for its
     /// probes. 3 to 1,000,000; no limit by default. The remaining connections are divided evenly among the Pods in use.

@@ -126,7 +126,7 @@ fn attempt(pod: &Pod) -> Attempt {
         Some((_, attempt)) => attempt,
         None => {
             let in_use = pod.slot.in_flight() as usize;
-            Attempt::busy(pod.endpoint.shared_name(), pod.endpoint.address(), in_use, pod.size())
+            Attempt::busy(pod.endpoint.shared_name(), pod.endpoint.address().clone(), in_use, pod.size())
         }
     }
 }

@@ -59,7 +59,7 @@ impl Member {
             true if self.is_absent() => Usability::Absent,
             true => Usability::Named,
         };
-        let is_ipv6 = self.pod.endpoint.address().is_ipv6();
+        let is_ipv6 = self.pod.endpoint.address().ip().is_some_and(|ip| ip.is_ipv6());
         let (is_alternative, in_use) = (self.is_alternative(), self.pod.slot.targets() != 0);
         Address { identity: self.identity(), is_ipv6, usability, is_alternative, in_use }
     }

@@ -62,8 +62,8 @@ impl Hosts {
         let others =
             |pod: &Endpoint| (0..).zip(&self.0).any(|(other, state)| other != host && state.pods.contains(pod));
         let mut set: Vec<_> = known.iter().map(|(pod, _)| pod).filter(|pod| others(pod)).cloned().collect();
-        let addresses: HashSet<_> = set.iter().map(Endpoint::address).collect();
-        set.extend(decision.set.drain(..).filter(|pod| !addresses.contains(&pod.address())));
+        let addresses: HashSet<_> = set.iter().map(|pod| pod.address().clone()).collect();
+        set.extend(decision.set.drain(..).filter(|pod| !addresses.contains(pod.address())));
         set.sort_unstable();
         let is_absent =
             |pod: &Endpoint| self.0.iter().all(|state| !state.pods.contains(pod) || state.absent.contains(pod));
@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn equal_addresses_of_two_hosts_are_one_pod() {
         let (mut hosts, now) = (hosts(2), Instant::now());
-        let named = Endpoint::named("pg-0", pod(1).address());
-        hosts.answer(0, now, &[named.clone()]);
+        let named = Endpoint::named("pg-0", ([10, 0, 0, 1], 5432).into());
+        hosts.answer(0, now, std::slice::from_ref(&named));
         assert_eq!(hosts.answer(1, now, &[pod(1)]).0, [named]);
     }
 }

@@ -1,10 +1,11 @@
 //! The search for a Pod with a role that callers wait for and that no Pod of the client's subset has.
 //!
 //! A client searches only while a caller waits for the role and for [`KEPT_FOR`] after the last caller has left, or,
-//! less often, to measure replication lag or because a caller prefers the role (`prefer-primary`, `prefer-standby`). It first tries the Pod from which one of its standbys receives the log,
-//! because that is most likely the primary, and then the other Pods in its ranking. During the search for the primary,
-//! one of the standbys is queried for this Pod every second. In a large fleet, the steps are spread over time, so that
-//! the servers are not dialed by all clients at the same moment.
+//! less often, to measure replication lag or because a caller prefers the role (`prefer-primary`, `prefer-standby`). It
+//! first tries the Pod from which one of its standbys receives the log, because that is most likely the primary, and
+//! then the other Pods in its ranking. During the search for the primary, one of the standbys is queried for this Pod
+//! every second. In a large fleet, the steps are spread over time, so that the servers are not dialed by all clients at
+//! the same moment.
 
 use super::{Directory, Member};
 use crate::{

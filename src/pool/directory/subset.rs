@@ -170,9 +170,8 @@ impl Subset {
         let alternatives = self.named.iter().filter(|named| named.alternative_of.is_some()).count();
         let pods = self.named.len() - (self.absent + alternatives).min(self.named.len());
         let size = self.size.unwrap_or(pods).min(pods);
-        let size = self
-            .max_connections
-            .map_or(size, |limit| size.min(max_pods(limit.saturating_sub(3 * self.absent), pods, extra)));
+        let limited = |limit: usize| size.min(max_pods(limit.saturating_sub(3 * self.absent), pods, extra));
+        let size = self.max_connections.map_or(size, limited);
         (size, if size == pods { 0 } else { extra.min(pods - size) })
     }
 
@@ -319,8 +318,7 @@ impl Directory {
             if subset.roles() & bit == 0 {
                 continue;
             }
-            let in_background = (subset.for_lag | subset.preferred) & bit != 0;
-            let permitted = subset.search.permitted(bit, in_background, now);
+            let permitted = subset.search.permitted(bit, (subset.for_lag | subset.preferred) & bit != 0, now);
             match cover_role(&mut ranked, role, permitted) {
                 Coverage::Covered => subset.search.found(bit),
                 Coverage::Missing(_) if permitted == Search::Off => {}

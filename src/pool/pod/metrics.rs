@@ -41,6 +41,7 @@ impl PoolMetrics {
     pub(crate) fn new(config: &Config) -> Self {
         let name = |entry: &HostEntry| match entry.host() {
             Host::Address(address) => format!("{address}:{}", entry.port()),
+            Host::Directory(path) => format!("{}:{}", path.display(), entry.port()),
             Host::Service(name) => format!("{}:{}", name.as_str(), entry.port()),
         };
         let hosts: Vec<_> = config.hosts().iter().map(name).collect();
@@ -164,7 +165,8 @@ fn export_pod(shared: &Shared, pod: &Pod, checkouts: u64, health: Option<&PodHea
     let address = pod.endpoint.address();
     let text = |text: String| SharedString::from_shared(text.into());
     let name = pod.endpoint.name().map_or_else(|| text(address.to_string()), |name| text(name.to_owned()));
-    let values = [name, text(address.ip().to_string()), text(address.port().to_string())];
+    let port = address.port().map(|port| port.to_string()).unwrap_or_default();
+    let values = [name, text(address.host_text()), text(port)];
     let labels = |label: Option<(&'static str, &'static str)>| {
         let of_pod = POD_LABELS.iter().zip(&values).map(|(key, value)| Label::new(*key, value.clone()));
         shared.metrics.labels(label).into_iter().chain(of_pod).collect::<Vec<_>>()

@@ -10,8 +10,7 @@
 //! # Orderings
 //!
 //! `open` counts permits. `fetch_update` keeps it at or below `size`, and a permit is released only after its
-//! connection has been closed. Accesses to `open` are relaxed, because it guards no other data. After reading a stale
-//! value, a caller at worst waits until the opener makes its next plan.
+//! connection has been closed. Accesses are relaxed: after a stale value, the opener's next plan serves the caller.
 //!
 //! Only the directory increments `generation`, and each increment invalidates every open connection. A caller that
 //! reads a stale value may still use an invalid connection, but that connection is closed when it is returned.

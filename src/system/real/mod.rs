@@ -8,6 +8,8 @@ mod process;
 pub(crate) mod random;
 mod task;
 pub(crate) mod thread;
+#[cfg(unix)]
+mod unix;
 
 pub(crate) use tokio::{
     net::TcpStream,
@@ -15,9 +17,13 @@ pub(crate) use tokio::{
     task::{JoinSet, spawn_blocking},
 };
 
+#[cfg(not(unix))]
+use super::no_unix as unix;
+
 pub(crate) use self::{
     datagram::Datagram,
     net::connect,
     process::{count_retired, retired, unique},
     task::spawn_on,
+    unix::{UnixStream, connect_unix},
 };

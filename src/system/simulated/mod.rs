@@ -13,3 +13,4 @@ pub(crate) use self::{
     process::{count_retired, retired, unique},
     task::{JoinSet, spawn, spawn_blocking, spawn_on},
 };
+pub(crate) use super::no_unix::{UnixStream, connect_unix};

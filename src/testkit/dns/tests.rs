@@ -145,12 +145,12 @@ async fn rejects_invalid_names() {
     assert!(matches!(DnsServer::start("a..b").await, Err(Error::Name { .. })));
     let dns = server(0).await;
     assert!(matches!(dns.add("other.example.org", pod(0)), Err(Error::Name { .. })));
-    let named = |name: &str| Endpoint::named(name, pod(0).address());
+    let named = |name: &str| Endpoint::named(name, pod(0).address().tcp().unwrap());
     for name in ["two.labels", "", "a".repeat(64).as_str()] {
         assert!(matches!(dns.add(SERVICE, named(name)), Err(Error::Name { .. })), "`{name}`");
     }
     // A Pod without a name gets a DNS name from its address, as in Kubernetes.
-    dns.add(SERVICE, Endpoint::new(pod(0).address())).unwrap();
+    dns.add(SERVICE, Endpoint::new(pod(0).address().tcp().unwrap())).unwrap();
     assert_eq!(last_octets(&udp(&dns, &format!("127-0-0-2.{SERVICE}"), RecordType::A).await), [2]);
 }
 

@@ -147,7 +147,7 @@ impl Zone {
     }
 
     fn address(&self, owner: &Name, pod: &Endpoint, kind: RecordType) -> Option<Record> {
-        let data = match pod.address().ip() {
+        let data = match pod.address().ip()? {
             IpAddr::V4(ip) if kind == RecordType::A => RData::A(ip.into()),
             IpAddr::V6(ip) if kind == RecordType::AAAA => RData::AAAA(ip.into()),
             _ => return None,
@@ -165,7 +165,7 @@ impl Zone {
                 continue;
             };
             additionals.extend([RecordType::A, RecordType::AAAA].iter().find_map(|k| self.address(&target, pod, *k)));
-            let data = RData::SRV(SRV::new(0, weight, pod.address().port(), target));
+            let data = RData::SRV(SRV::new(0, weight, pod.address().port().unwrap_or_default(), target));
             answers.push(Record::from_rdata(owner.clone(), self.ttl, data));
         }
         (answers, additionals)
@@ -185,7 +185,7 @@ impl Zone {
 pub(super) fn hostname(pod: &Endpoint) -> String {
     match pod.name() {
         Some(name) => name.to_owned(),
-        None => pod.address().ip().to_string().replace(['.', ':'], "-"),
+        None => pod.address().host_text().replace(['.', ':', '/'], "-"),
     }
 }
 

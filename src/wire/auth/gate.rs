@@ -90,6 +90,11 @@ impl Gate {
         Self { allowed, security, exposed, requested: None, awaits_mechanism: false, proven: false, accepted }
     }
 
+    /// Allows passwords, as on a verified connection, because only processes of this machine can read a Unix socket.
+    pub(in crate::wire) fn on_unix_socket(self) -> Self {
+        Self { exposed: None, ..self }
+    }
+
     /// Returns the cell that contains the authentication of the connection once the server has accepted the login.
     pub(in crate::wire) fn accepted(&self) -> Arc<OnceLock<Authentication>> {
         self.accepted.clone()

@@ -1,7 +1,7 @@
-use std::{fmt, future::Future, net::SocketAddr, pin::Pin};
+use std::{fmt, future::Future, pin::Pin};
 
 use super::CredentialsError;
-use crate::{config::Secret, error::BoxError, unwind::catch_async};
+use crate::{address::Address, config::Secret, error::BoxError, unwind::catch_async};
 
 /// A provider of credentials. The pool calls it for each connection that it opens. Use it for short-lived tokens, or
 /// for passwords from a vault.
@@ -22,7 +22,8 @@ use crate::{config::Secret, error::BoxError, unwind::catch_async};
 /// let pool = Pool::builder(config)
 ///     .credentials(|request: CredentialsRequest| async move {
 ///         // Called for each connection. The token is overwritten and dropped when the connection is open.
-///         cloud::database_token(&request.host, request.address.port(), &request.user).await
+///         let port = request.address.port().unwrap_or(5432);
+///         cloud::database_token(&request.host, port, &request.user).await
 ///     })
 ///     .build()?;
 /// # Ok(())
@@ -76,10 +77,10 @@ where
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CredentialsRequest {
-    /// The host in the configuration: the name of the Service, or an address.
+    /// The host in the configuration: the name of the Service, an address, or the directory of a Unix socket.
     pub host: String,
     /// The address of the Pod.
-    pub address: SocketAddr,
+    pub address: Address,
     /// The user in the configuration.
     pub user: String,
     /// The database.
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     fn request() -> CredentialsRequest {
-        let address = "10.0.0.1:5432".parse().unwrap();
+        let address = Address::Tcp("10.0.0.1:5432".parse().unwrap());
         CredentialsRequest { host: "db".into(), address, user: "app".into(), dbname: "shop".into(), refused: false }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use super::{CredentialsError, CredentialsRequest, ProvideCredentials, file, provider::request_credentials};
 use crate::{
-    config::{Config, Host, Secret, pgpass},
+    config::{Config, DEFAULT_PORT, Host, HostEntry, Secret, pgpass},
     endpoint::Endpoint,
     event::{Emitter, Event},
     sync::{Mutex, lock},
@@ -16,11 +16,17 @@ use crate::{
     unwind::{Panic, PanicSource},
 };
 
+/// The directories of Unix sockets that PostgreSQL and its packages use by default. The password file has the host
+/// `localhost` for them (PostgreSQL manual, "The Password File").
+const DEFAULT_DIRECTORIES: [&str; 2] = ["/tmp", "/var/run/postgresql"];
+
 /// The source of the credentials for all connections of a pool.
 pub(crate) struct Source {
     origin: Origin,
     /// The name of each configured host.
     hosts: Box<[String]>,
+    /// The port of each configured host.
+    ports: Box<[u16]>,
     user: String,
     dbname: String,
     events: Arc<Emitter>,
@@ -68,16 +74,28 @@ impl Source {
         // An IPv6 address has no brackets, because entries in libpq's password file have none either.
         let name = |host: &Host| match host {
             Host::Address(address) => address.to_string(),
+            // As in libpq, whose default is one of these directories.
+            Host::Directory(path) if DEFAULT_DIRECTORIES.iter().any(|default| path == Path::new(default)) => {
+                "localhost".to_owned()
+            }
+            Host::Directory(path) => path.display().to_string(),
             Host::Service(name) => name.to_string(),
         };
         let hosts = config.hosts().iter().map(|entry| name(entry.host())).collect();
+        let ports = config.hosts().iter().map(HostEntry::port).collect();
         let (user, dbname) = (config.user().to_owned(), config.dbname().to_owned());
-        Self { origin, hosts, user, dbname, events, ignored: Mutex::default() }
+        Self { origin, hosts, ports, user, dbname, events, ignored: Mutex::default() }
     }
 
     /// Returns the name of the configured host that returned this endpoint.
     fn host(&self, endpoint: &Endpoint) -> &str {
         self.hosts.get(endpoint.host_entry()).or(self.hosts.first()).map_or("", String::as_str)
+    }
+
+    /// Returns the port of the server: that of the address, or the configured one for a Unix socket.
+    fn port(&self, endpoint: &Endpoint) -> u16 {
+        let configured = || self.ports.get(endpoint.host_entry()).copied().unwrap_or(DEFAULT_PORT);
+        endpoint.address().port().unwrap_or_else(configured)
     }
 
     /// Returns true if a second call of [`login`](Self::login) may return different credentials.
@@ -98,7 +116,7 @@ impl Source {
             Origin::Passfile(path) => self.find_in_passfile(path, endpoint).await?,
             Origin::Provider(provider) => {
                 let (host, dbname) = (self.host(endpoint).to_owned(), self.dbname.clone());
-                let address = endpoint.address();
+                let address = endpoint.address().clone();
                 let request = CredentialsRequest { host, address, user: user.clone(), dbname, refused };
                 let (replacement, password) = request_credentials(&**provider, request).await.inspect_err(|error| {
                     if matches!(error, CredentialsError::Panicked) {
@@ -127,7 +145,7 @@ impl Source {
             Origin::Passfile(path) => match &*lock(&self.ignored) {
                 Some(cause) => format!("`{}` was ignored: {cause}", path.display()),
                 None => {
-                    let (host, port) = (self.host(endpoint), endpoint.address().port());
+                    let (host, port) = (self.host(endpoint), self.port(endpoint));
                     format!("`{}` has no entry for {host}:{port}:{}:{}", path.display(), self.dbname, self.user)
                 }
             },
@@ -148,7 +166,7 @@ impl Source {
                 return Ok(None);
             }
         };
-        let port = endpoint.address().port();
+        let port = self.port(endpoint);
         let key = pgpass::Key { host: self.host(endpoint), port, dbname: &self.dbname, user: &self.user };
         pgpass::find(&file, key).map_err(|_| CredentialsError::Passfile { path: path.to_owned() })
     }
@@ -190,6 +208,7 @@ impl fmt::Debug for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Address;
 
     fn source(text: &str) -> Source {
         let config: Config = text.parse().unwrap();
@@ -223,6 +242,15 @@ mod tests {
             let login = source(&text).login(&pod(), false).await.unwrap();
             assert_eq!(login.password.as_ref().map(Secret::expose), expected, "{text}");
         }
+        std::fs::write(&pgpass, "localhost:5433:*:*:a socket's\n/run/pg:*:*:*:another\n").unwrap();
+        for (host, expected) in [("/var/run/postgresql", "a socket's"), ("/tmp", "a socket's"), ("/run/pg", "another")]
+        {
+            let source = source(&format!("host={host} port=5433 passfile={}", pgpass.display()));
+            let endpoint = Endpoint::at(Address::unix(host.as_ref(), 5433));
+            let login = source.login(&endpoint, false).await.unwrap();
+            assert_eq!(login.password.as_ref().map(Secret::expose), Some(expected), "{host}");
+        }
+        std::fs::write(&pgpass, line).unwrap();
         // Each entry of a list of hosts is searched by its own name.
         let source =
             source(&format!("host=other.svc,db.svc,[fd00::1] dbname=shop user=app passfile={}", pgpass.display()));

@@ -1,4 +1,5 @@
-//! Defines the streams on which a connection can run: a TCP socket, or a TLS session on top of a TCP socket.
+//! Defines the streams on which a connection can run: a TCP socket, a TLS session on top of a TCP socket, or a Unix
+//! socket.
 
 use std::{
     convert::Infallible,
@@ -12,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use super::session::TlsSession;
-use crate::system::TcpStream;
+use crate::system::{TcpStream, UnixStream};
 
-/// A TCP socket, or a TLS session on top of a TCP socket.
+/// A TCP socket, a TLS session on top of a TCP socket, or a Unix socket.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
     /// Returns the TLS session, or `None` for a stream without TLS.
     fn tls(&self) -> Option<TlsSession>;
@@ -24,6 +25,16 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
 }
 
 impl Io for TcpStream {
+    fn tls(&self) -> Option<TlsSession> {
+        None
+    }
+
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
+impl Io for UnixStream {
     fn tls(&self) -> Option<TlsSession> {
         None
     }

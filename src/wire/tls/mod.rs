@@ -25,7 +25,9 @@ pub(super) use self::{
     io::{Established, Io},
     session::TlsSession,
 };
+use super::connect::Socket;
 use crate::{
+    address::Address,
     config::{
         Config, Host, Security, SslMode,
         ssl::{SslCertMode, SslNegotiation, TlsVersion, VerifiedName},
@@ -86,6 +88,8 @@ impl ServerNames {
 fn name_of(host: &Host) -> Box<str> {
     match host {
         Host::Address(address) => address.to_string().into(),
+        // Never used, because connections to Unix sockets do not use TLS.
+        Host::Directory(path) => path.display().to_string().into(),
         Host::Service(name) => name.as_str().into(),
     }
 }
@@ -157,9 +161,12 @@ impl Tls {
         }
     }
 
-    /// Returns the TLS modes to attempt.
-    pub(crate) fn plan(&self) -> Plan {
-        self.plan
+    /// Returns the TLS modes to attempt. As in libpq, `sslmode` does not apply to Unix sockets.
+    pub(crate) fn plan(&self, endpoint: &Endpoint) -> Plan {
+        match endpoint.address() {
+            Address::Unix(_) => Plan::PLAIN,
+            Address::Tcp(_) => self.plan,
+        }
     }
 
     /// Turns a socket into the stream for startup. The returned bool is true if the stream uses TLS. Calls
@@ -168,11 +175,15 @@ impl Tls {
     /// Cancel-safe: dropping the future closes the socket.
     pub(crate) async fn secure(
         &self,
-        mut socket: TcpStream,
+        socket: Socket,
         endpoint: &Endpoint,
         encryption: Encryption,
         on_response: impl Fn(),
     ) -> Result<(Box<dyn Io>, bool), TlsFailure> {
+        let mut socket = match socket {
+            Socket::Tcp(socket) => socket,
+            Socket::Unix(socket) => return Ok((Box::new(socket), false)),
+        };
         if encryption == Encryption::Plain {
             return Ok((Box::new(socket), false));
         }

@@ -21,6 +21,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Plain text only.
+    pub(super) const PLAIN: Self = Self { first: Encryption::Plain, fallback: None };
+
     /// Returns the plan that libpq follows (PostgreSQL manual, "SSL Support"). `available` is true if there is a TLS
     /// connector.
     pub(super) fn new(mode: SslMode, available: bool) -> Self {
