@@ -21,6 +21,28 @@
 //! # }
 //! ```
 //!
+//! [`AbsentPods`]: AbsentPods
+//! [`ChannelBinding`]: ssl::ChannelBinding
+//! [`Config::from_env`]: Config::from_env
+//! [`Config::parse_with_env`]: Config::parse_with_env
+//! [`Discovery`]: Discovery
+//! [`docs/parameters.md`]: crate::guide::parameters
+//! [`LagFallback`]: LagFallback
+//! [`Limits`]: Limits
+//! [`PolicyName`]: PolicyName
+//! [`Pool::connect`]: crate::Pool::connect
+//! [`RequireAuth`]: RequireAuth
+//! [`Reset`]: Reset
+//! [`Security`]: Security
+//! [`SslCertMode`]: ssl::SslCertMode
+//! [`SslMode`]: ssl::SslMode
+//! [`SslNegotiation`]: ssl::SslNegotiation
+//! [`str::parse`]: str::parse
+//! [`Target`]: Target
+//! [`TlsVersion`]: ssl::TlsVersion
+//! [`VerifiedName`]: ssl::VerifiedName
+//! [credentials provider]: crate::ProvideCredentials
+//!
 #![doc = include_str!("parameters.md")]
 
 mod absent_pods;
