@@ -1,5 +1,5 @@
-//! Tests that every link of the Markdown files leads somewhere, on a repository page and in rustdoc, and that no block of
-//! code shows lines that only rustdoc hides.
+//! Tests that every link of the Markdown files leads somewhere, on a repository page and in rustdoc, and that no block
+//! of code shows lines that only rustdoc hides.
 
 use std::{
     collections::BTreeMap,
@@ -126,7 +126,7 @@ fn definition_faults(path: &Path, page: &Page, included: &Included) -> Vec<Strin
         let ((item, item_anchor), (file, anchor)) = (parts(item), parts(target));
         let name = item.rsplit("::").next().unwrap_or(item).trim_end_matches("()");
         let file = resolve(path, file);
-        let named = file.components().chain([Component::Normal(file.file_stem().unwrap_or_default().as_ref())]);
+        let named = file.components().chain([Component::Normal(file.file_stem().unwrap_or_default())]);
         let is_named = named.map(|part| part.as_os_str().to_string_lossy().replace('-', "_")).any(|part| part == name);
         let is_source =
             item.starts_with("../") && item.ends_with(&format!("{}.html", target.trim_start_matches("../src/")));

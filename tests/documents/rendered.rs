@@ -29,6 +29,12 @@ fn pages() -> Option<BTreeMap<PathBuf, String>> {
     Some(files_in(&doc.join("podpool"), "html").into_iter().map(read).collect())
 }
 
+/// Returns the part of a page that this crate documents: the last section contains the documentation of traits of other
+/// crates, with links that only those crates can resolve.
+fn own(text: &str) -> &str {
+    text.split("id=\"blanket-implementations\"").next().unwrap_or_default()
+}
+
 /// Returns the fault of a link, if there is one.
 fn fault(page: &Path, target: &str, pages: &BTreeMap<PathBuf, String>) -> Option<String> {
     if target.starts_with("https://") || target.starts_with("http://") {
@@ -53,9 +59,12 @@ fn rendered_pages_have_no_unresolved_link() {
     let mut faults = Vec::new();
     let mut links = 0;
     for (page, text) in &pages {
-        // rustdoc leaves a link that it cannot resolve as text.
-        faults.extend(text.contains("[<code>").then(|| format!("{}: `[` before code", page.display())));
-        for target in text.split(" href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        // rustdoc leaves a link that it cannot resolve as text. Other pages have links to items of other crates, which
+        // it cannot resolve without the documentation of those crates.
+        let has_markdown = page.iter().any(|part| part == "guide" || part == "config");
+        let is_unresolved = has_markdown && own(text).contains("[<code>");
+        faults.extend(is_unresolved.then(|| format!("{}: `[` before code", page.display())));
+        for target in own(text).split(" href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
             links += 1;
             faults.extend(fault(page, target, &pages).map(|fault| format!("{}: {target}: {fault}", page.display())));
         }
