@@ -55,6 +55,14 @@ pub mod comparison {}
 #[doc = include_str!("../docs/credentials.md")]
 pub mod credentials {}
 
+/// Local servers for development, and fast connections in debug builds.
+///
+/// [credentials]: crate::guide::credentials
+/// [TLS]: crate::guide::tls
+///
+#[doc = include_str!("../docs/development-laptop.md")]
+pub mod development_laptop {}
+
 /// Faults, and their effects on callers, events and metrics.
 ///
 /// [`Applied::No`]: crate::Applied::No

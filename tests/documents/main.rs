@@ -216,3 +216,17 @@ fn a_fault_of_each_kind_is_found() {
     let page = Page::parse("[i]: tls.md\n[k]: tls.md\n");
     assert_eq!(definition_faults(&path, &page, &included).len(), 3);
 }
+
+/// Returns the first block of TOML of a page in `docs/`.
+fn toml_of(page: &str) -> String {
+    let text = fs::read_to_string(root().join("docs").join(page)).expect("the page is readable");
+    let block = Page::parse(&text).blocks.into_iter().find(|block| block.language == "toml");
+    block.expect("the page has a block of TOML").lines.join("\n")
+}
+
+#[test]
+fn the_documented_profile_is_the_one_of_this_repository() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the manifest is readable");
+    let profile = toml_of("development-laptop.md");
+    assert!(profile.starts_with("[profile.dev.package]") && manifest.contains(&profile), "{profile}");
+}
