@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
-.PHONY: help control-plane demo facts failover-table fips kubernetes loom matrix mutants outcomes peers package
+.PHONY: help control-plane demo facts first-query failover-table fips kubernetes loom matrix mutants outcomes peers package
 .PHONY: screenshots test trials simulate simulation soak fuzz bench bench-once lint
 .PHONY: components fuzzer programs
 
@@ -48,6 +48,13 @@ fuzz: fuzzer ## Run each fuzz target for ten minutes (or FUZZ_SECONDS)
 peers: programs ## Compare podpool with other pools and load balancers and print the tables; needs cmake to build
 	@command -v cmake >/dev/null || { echo "error: cmake is missing; install it to build this comparison" >&2; exit 1; }
 	cargo run --release --locked --manifest-path benches/peers/Cargo.toml
+
+# The packages that Cargo.toml optimizes in debug builds, because SCRAM spends its time in them.
+HASHES := digest hmac postgres-protocol sha2
+first-query: programs ## Measure the time to a pool's first query in debug builds, with and without optimized hashes
+	cargo bench --profile dev --all-features --bench first_query
+	cargo bench --profile dev --all-features --bench first_query \
+	    $(foreach package,$(HASHES),--config 'profile.dev.package.$(package).opt-level=0')
 
 screenshots: programs ## Take the README's screenshots of the microservice's page, on a real cluster
 	PODPOOL_SCREENSHOTS=$(CURDIR)/docs/screenshots \

@@ -46,6 +46,28 @@
 //! have, such as [`Target::Standby`], fails. If the server has not been healthy for `acquire_timeout`, checkouts fail
 //! immediately, and succeed again after the first probe that passes.
 //!
+//! [`AbsentPods`]: AbsentPods
+//! [`ChannelBinding`]: ssl::ChannelBinding
+//! [`Config::from_env`]: Config::from_env
+//! [`Config::parse_with_env`]: Config::parse_with_env
+//! [`Discovery`]: Discovery
+//! [`docs/parameters.md`]: crate::guide::parameters
+//! [`LagFallback`]: LagFallback
+//! [`Limits`]: Limits
+//! [`PolicyName`]: PolicyName
+//! [`Pool::connect`]: crate::Pool::connect
+//! [`RequireAuth`]: RequireAuth
+//! [`Reset`]: Reset
+//! [`Security`]: Security
+//! [`SslCertMode`]: ssl::SslCertMode
+//! [`SslMode`]: ssl::SslMode
+//! [`SslNegotiation`]: ssl::SslNegotiation
+//! [`str::parse`]: str::parse
+//! [`Target`]: Target
+//! [`TlsVersion`]: ssl::TlsVersion
+//! [`VerifiedName`]: ssl::VerifiedName
+//! [credentials provider]: crate::ProvideCredentials
+//!
 #![doc = include_str!("parameters.md")]
 
 mod absent_pods;

@@ -11,6 +11,21 @@ use super::{AbsentPods, LagFallback, Reset};
 ///
 /// Every stage of the pool's work has a time limit:
 ///
+/// [`ACQUIRE_TIMEOUT`]: Self::ACQUIRE_TIMEOUT
+/// [`CLOSE_TIMEOUT`]: Self::CLOSE_TIMEOUT
+/// [`CONNECT_TIMEOUT`]: Self::CONNECT_TIMEOUT
+/// [`DNS_HEDGE`]: Self::DNS_HEDGE
+/// [`DNS_TIMEOUT`]: Self::DNS_TIMEOUT
+/// [`DRAIN_TIMEOUT`]: Self::DRAIN_TIMEOUT
+/// [`KEEPALIVES_COUNT`]: Self::KEEPALIVES_COUNT
+/// [`KEEPALIVES_IDLE`]: Self::KEEPALIVES_IDLE
+/// [`KEEPALIVES_INTERVAL`]: Self::KEEPALIVES_INTERVAL
+/// [`PROBE_TIMEOUT`]: Self::PROBE_TIMEOUT
+/// [`RECYCLE_GRACE`]: Self::RECYCLE_GRACE
+/// [`RECYCLE_TIMEOUT`]: Self::RECYCLE_TIMEOUT
+/// [`TCP_USER_TIMEOUT`]: Self::TCP_USER_TIMEOUT
+/// [`TERMINATE_TIMEOUT`]: Self::TERMINATE_TIMEOUT
+///
 #[doc = include_str!("stages.md")]
 ///
 /// The kernel enforces the last two limits of the table on platforms that support them. Only Linux, Android and Fuchsia

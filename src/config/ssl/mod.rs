@@ -32,6 +32,12 @@
 //!
 //! # Parameters
 //!
+//! [`ChannelBinding`]: ChannelBinding
+//! [`SslCertMode`]: SslCertMode
+//! [`SslNegotiation`]: SslNegotiation
+//! [`TlsVersion`]: TlsVersion
+//! [`VerifiedName`]: VerifiedName
+//!
 #![doc = include_str!("parameters.md")]
 //!
 //! All parameters except `ssl_verify_name` are libpq parameters. The differences from libpq are:

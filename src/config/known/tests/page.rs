@@ -12,9 +12,9 @@ Every parameter of podpool and every setting of libpq 18, with the differences b
 `PODPOOL_WRITE_DOCS=1 cargo test --all-features --lib config::known`; the same test fails if this page is out of date.
 
 A parameter is set in a URL, a keyword/value string or a configuration file. Its environment variable, if any, is read
-by [`Config::from_env`](crate::Config::from_env) and [`Config::parse_with_env`](crate::Config::parse_with_env) only.
-[`config`](crate::config) describes the syntax. No setting of libpq is ignored in silence: each one is implemented, or
-is an error with a reason, or has no effect for a reason that is given here.
+by [`Config::from_env`] and [`Config::parse_with_env`] only. [`config`] describes the syntax. No setting of libpq is
+ignored in silence: each one is implemented, or is an error with a reason, or has no effect for a reason that is given
+here.
 
 ## Implemented
 
@@ -39,7 +39,14 @@ ignored too.
 
 ";
 
-/// Removes the links of rustdoc, which have other targets on this page: `[text](target)` becomes `text`, and a type in
+/// The targets of the links on a repository page. Those of rustdoc are in `src/guide.rs`.
+const LINKS: &str = "
+[`Config::from_env`]: ../src/config/text.rs
+[`Config::parse_with_env`]: ../src/config/text.rs
+[`config`]: ../src/config/mod.rs
+";
+
+/// Removes the links, which have other targets on this page: `[text](target)` and `[text]` become `text`, and a type in
 /// parentheses is removed.
 fn without_links(text: &str) -> String {
     let mut out = String::new();
@@ -125,7 +132,7 @@ fn page() -> String {
             page.push_str(&row(&[&code(known.variable), reason]));
         }
     }
-    page
+    page + LINKS
 }
 
 #[test]
