@@ -179,9 +179,7 @@ impl Record {
         self.driver.load(Ordering::Acquire) & (POLLING | WOKEN) == 0
     }
 
-    /// Waits until no request is outstanding or in transit, or until the connection has ended.
-    ///
-    /// Cancel-safe.
+    /// Waits until no request is outstanding or in transit, or until the connection has ended. Cancel-safe.
     pub(crate) async fn wait_until_idle(&self) {
         self.wait_until(|record| record.is_driver_idle() && record.is_answered()).await;
     }

@@ -31,8 +31,7 @@ const FAILED_FOR: Duration = Duration::from_secs(5);
 const FULL_FOR: Duration = Duration::from_secs(60);
 /// While no Pod serves, a failed or full Pod is skipped for at most this long.
 const NONE_SERVES_FOR: Duration = Duration::from_secs(1);
-/// Jitter of [`FAILED_FOR`] and [`FULL_FOR`], as a fraction in either direction. It is derived from the Pod's score, so
-/// it differs between clients and between Pods.
+/// Jitter of [`FAILED_FOR`] and [`FULL_FOR`], as a fraction in either direction, derived from the Pod's score.
 const JITTER: f64 = 0.25;
 
 /// All Pods behind the name, ranked for this client.

@@ -205,8 +205,7 @@ impl Pod {
         drop(unmanaged::Object::take(object));
     }
 
-    /// Runs after a connection became idle or was closed: closes idle connections if the Pod is drained, and otherwise
-    /// serves the waiters if there are any.
+    /// Runs after a connection became idle or was closed: closes idle ones of a drained Pod, else serves the waiters.
     #[inline]
     fn on_check_in(&self, flags: Flags) {
         if flags.any() {
@@ -325,8 +324,7 @@ impl Pod {
         }
     }
 
-    /// Records that a checkout found no idle connection to this Pod. The opener then opens one if a permit is free, so
-    /// that the number of connections follows the Pod's share of the traffic.
+    /// Records that a checkout found no idle connection to this Pod. The opener then opens one if a permit is free.
     #[cold]
     pub(crate) fn miss(&self) {
         // Relaxed: the opener's `Notify` makes the flag visible to the opener.
