@@ -14,9 +14,6 @@ mod source;
 use markdown::{Link, Page};
 use source::{Included, included};
 
-/// Pages that still have faults. A test fails if such a page has none, so that its entry is removed.
-const UNCONVERTED: [&str; 1] = ["docs/moving.md"];
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().expect("the folder exists")
 }
@@ -159,10 +156,9 @@ fn code_faults(path: &Path, page: &Page, is_included: bool) -> Vec<String> {
     faults
 }
 
-/// Checks each page except the unconverted ones.
+/// Checks each page.
 fn check(faults_of: impl Fn(&Path, &Page) -> Vec<String>, pages: &BTreeMap<PathBuf, Page>) {
-    let checked = pages.iter().filter(|(path, _)| !UNCONVERTED.iter().any(|page| path.ends_with(page)));
-    let faults: Vec<_> = checked.flat_map(|(path, page)| faults_of(path, page)).collect();
+    let faults: Vec<_> = pages.iter().flat_map(|(path, page)| faults_of(path, page)).collect();
     assert!(pages.len() > 20, "{} pages", pages.len());
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
@@ -186,17 +182,6 @@ fn links_of_included_pages_have_the_same_target_in_rustdoc() {
 fn rust_code_shows_no_line_that_only_rustdoc_hides() {
     let (pages, included) = (pages(), included());
     check(|path, page| code_faults(path, page, included.contains_key(path)), &pages);
-}
-
-#[test]
-fn unconverted_pages_have_faults() {
-    let pages = pages();
-    for name in UNCONVERTED {
-        let path = root().join(name);
-        let page = &pages[&path];
-        let faults = link_faults(&path, page, &pages, true).len() + code_faults(&path, page, true).len();
-        assert!(faults > 0, "{name} has no faults; remove it from `UNCONVERTED`");
-    }
 }
 
 #[test]
