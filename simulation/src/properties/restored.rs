@@ -24,7 +24,7 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let fenced = history.fenced_for_good();
     for (client, (at, pods)) in last_samples(history) {
         let named = last_answer(history, client);
-        let is_out = |pod: &&PodSample| !pod.usable && !(pod.healthy && fenced.contains(&(client, pod.on)));
+        let is_out = |pod: &&PodSample| !(pod.usable || pod.healthy && fenced.contains(&(client, pod.on)));
         for pod in pods.iter().filter(is_out).filter(|pod| named.is_some_and(|named| named.contains(&pod.on))) {
             let limit = bounds::returned(&history.plan.settings, ejections(history, client, pod.on));
             let since = at.saturating_sub(healed);
