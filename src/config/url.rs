@@ -89,7 +89,8 @@ fn parse_hosts(text: &str, sensitive: bool, settings: &mut Settings) -> Result<(
         ports.push(port.map(|port| percent::decode("port", port)).transpose()?);
     }
     if hosts.len() > 1 || !hosts[0].is_empty() {
-        let sensitive = sensitive && hosts.iter().any(|host| host.contains(':'));
+        let is_login = ports.iter().any(Option::is_some) || hosts.iter().any(|host| host.contains(':'));
+        let sensitive = sensitive && is_login;
         settings.push("host", join(hosts), sensitive);
     }
     if ports.iter().any(Option::is_some) {

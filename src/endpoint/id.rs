@@ -207,5 +207,8 @@ impl Hash for Endpoint {
         if let Some(name) = self.name() {
             name.hash(state);
         }
+        if !self.alternatives().is_empty() {
+            self.alternatives().hash(state);
+        }
     }
 }

@@ -242,6 +242,17 @@ mod tests {
     }
 
     #[test]
+    fn other_alternative_addresses_replace_the_pod() {
+        let server =
+            |last: u8| Endpoint::new(([10, 0, 0, 1], 5432).into()).with_alternatives([([10, 0, 0, last], 5432).into()]);
+        let mut known = KnownSet::default();
+        known.replace(&[server(7)]);
+        assert!(known.matches(&[server(7)]) && !known.matches(&[server(8)]));
+        let diff = known.replace(&[server(8)]);
+        assert_eq!((diff.added, diff.removed), (vec![server(8)], vec![server(7)]));
+    }
+
+    #[test]
     fn similar_pods_have_different_hashes() {
         let mut hashes = BTreeSet::new();
         for n in 0..10_000u32 {

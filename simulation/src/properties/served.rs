@@ -91,22 +91,6 @@ mod tests {
     }
 
     #[test]
-    fn writes_that_a_subset_may_send_to_a_standby_are_not_judged() {
-        let found = |target, subset_size| {
-            let mut history = failing(90_000, Role::PRIMARY);
-            history.plan.settings.subset_size = subset_size;
-            for record in &mut history.records {
-                if let Event::Began { target: requested, ids, .. } = &mut record.event {
-                    (*requested, *ids) = (target, vec![7]);
-                }
-            }
-            texts(check("served", &history)).len()
-        };
-        assert_eq!((found(Target::PreferPrimary, None), found(Target::PreferPrimary, Some(1))), (1, 0));
-        assert_eq!(found(Target::Primary, Some(1)), 1);
-    }
-
-    #[test]
     fn a_fence_that_cannot_be_disproved_is_not_judged() {
         let found = |read_all_stats| {
             let mut history = failing(90_000, Role::PRIMARY);
