@@ -67,7 +67,7 @@ fn demand(caller: &Caller) -> f64 {
 mod tests {
     use super::*;
     use crate::properties::{
-        history::{Applied, Event, Role},
+        history::{Applied, Role},
         testing::{POD, began, done, failed, fenced, history, ms, role, texts},
     };
 
