@@ -8,11 +8,11 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use podpool::{
-    Applied, BoxError, Kind, Pool, State, Target, Transaction, TransactionOptions,
+    Applied, BoxError, Checkout, Kind, Pool, State, Target, Transaction, TransactionOptions,
     testkit::Cluster,
     tokio_postgres::{self, IsolationLevel},
 };
@@ -169,6 +169,36 @@ async fn a_lost_response_to_the_commit_is_unknown_and_not_repeated() {
     assert_eq!((runs.load(Ordering::Relaxed), ids(&superuser).await), (1, vec![7]));
     for statement in ["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"] {
         superuser.batch_execute(statement).await.expect("the setting is changed");
+    }
+    finish(cluster, pool).await;
+}
+
+/// A cancel request would make the server return without the standby, and the rows visible that it may still lose.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_waits_for_a_standby_is_not_cancelled() {
+    let (cluster, pool, superuser) = start("").await;
+    for statement in ["ALTER SYSTEM SET synchronous_standby_names = 'missing'", "SELECT pg_reload_conf()"] {
+        superuser.batch_execute(statement).await.expect("the setting is changed");
+    }
+    let checkout = Checkout::new(Target::Primary).deadline(Duration::from_millis(300));
+    let work =
+        |transaction: Transaction| async move { transaction.execute("INSERT INTO written VALUES (7)", &[]).await };
+    let error = pool.transaction(checkout, work).await.expect_err("the standby does not exist");
+    assert_eq!(error.applied(), Applied::Unknown, "{error:?}");
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let watched = Instant::now();
+    while watched.elapsed() < Duration::from_secs(2) {
+        let count: i64 = superuser.query_one(waiting, &[]).await.expect("the query succeeds").get(0);
+        assert_eq!(count, 1, "the commit no longer waits");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for statement in ["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"] {
+        superuser.batch_execute(statement).await.expect("the setting is changed");
+    }
+    let reset = Instant::now();
+    while ids(&superuser).await != [7] {
+        assert!(reset.elapsed() < Duration::from_secs(20), "the row is not committed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     finish(cluster, pool).await;
 }

@@ -93,9 +93,13 @@ impl Inner {
     /// not believed to be current as a primary.
     #[cold]
     fn fulfills(client: &Client, requirement: Requirement) -> bool {
-        let slot = &client.pod().slot;
-        let demoted = slot.is_current() && client.record().role() == Role::Standby;
-        !demoted && requirement::serves(slot, requirement.bit())
+        !Self::has_former_role(client) && requirement::serves(&client.pod().slot, requirement.bit())
+    }
+
+    /// Returns true if a session was opened while the server of a primary was a standby, and has not reported its new
+    /// role yet, or if a primary was just demoted.
+    pub(crate) fn has_former_role(client: &Client) -> bool {
+        client.pod().slot.is_current() && client.record().role() == Role::Standby
     }
 }
 

@@ -123,7 +123,7 @@ impl Inner {
                     Err(error) => return Err(error.with_earlier(failed)),
                 },
             };
-            match self.ready(client, requirement.target(), deadline).await {
+            match self.ready(client, requirement, deadline).await {
                 Ok(client) => match self.approve(client, deadline).await {
                     Ok(client) if Self::is_within_limit(&client, requirement) => return Ok(client),
                     // The data has become too old. The connection is returned to the pool.
@@ -149,11 +149,15 @@ impl Inner {
     /// fit the target. The response to the ping updates the role. A connection that is not clean is returned to the
     /// pool. Even an idle connection can become unclean, because dropping a prepared statement can send a request on
     /// it.
-    async fn ready(&self, client: Client, target: Target, deadline: Instant) -> Result<Client, NotReady> {
+    async fn ready(&self, client: Client, requirement: Requirement, deadline: Instant) -> Result<Client, NotReady> {
+        let target = requirement.target();
+        let suits = |client: &Client| {
+            self.fits(client.record(), target) && (requirement.step().is_none() || !Self::has_former_role(client))
+        };
         if !client.record().is_clean() {
             return Err(NotReady::Unusable(None));
         }
-        if !client.is_stale(self.shared.clock.verify(), self.shared.ping_after) && self.fits(client.record(), target) {
+        if !client.is_stale(self.shared.clock.verify(), self.shared.ping_after) && suits(&client) {
             return Ok(client);
         }
         let sent = Instant::now();
@@ -161,7 +165,7 @@ impl Inner {
         let response = self.within(hedge_at.min(deadline), client.check_connection()).await;
         let attempt = |cause: BoxError| client.endpoint().attempt(Phase::Ping, cause);
         match response {
-            Some(Ok(())) if self.fits(client.record(), target) => Ok(client),
+            Some(Ok(())) if suits(&client) => Ok(client),
             Some(Ok(())) => {
                 // The connection is closed because its server's role does not fit. If it were returned, this caller
                 // could get it again.

@@ -223,11 +223,16 @@ impl Inner {
 }
 
 /// Commits a transaction. Waits until `deadline` for responses that are still outstanding after an error.
-async fn commit(client: Client, options: &TransactionOptions, deadline: Instant) -> Result<(), Failure> {
-    let record = client.record();
-    let before = record.outcome.work();
+async fn commit(mut client: Client, options: &TransactionOptions, deadline: Instant) -> Result<(), Failure> {
+    // A statement that the work has abandoned may still fail.
+    client.record().wait_until_idle().await;
+    let before = client.record().outcome.work();
     let had_committed = client.has_committed();
-    let Err(error) = client.batch_execute("COMMIT").await else {
+    client.set_committing(true);
+    let committed = client.batch_execute("COMMIT").await;
+    client.set_committing(false);
+    let record = client.record();
+    let Err(error) = committed else {
         if record.outcome.work().committed() != before.committed() {
             return Ok(());
         }

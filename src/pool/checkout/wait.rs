@@ -102,6 +102,8 @@ impl Inner {
         if requirement::serves(&pod.slot, waiters.waiting_for(requirement::ALL_BITS)) {
             pod.slot.set_has_waiters();
             waiters.serve(&pod.slot, || pod.try_take());
+            // A waiter that has found no idle connection needs a new one. The Pod may not have served it before.
+            waiters.wake_opener();
         }
     }
 }

@@ -136,7 +136,11 @@ impl Subscription {
                 match self.connect(None).await {
                     Ok(connection) => break connection,
                     Err(error) if error.kind() == Kind::Shutdown => return,
-                    Err(error) => tracing::debug!(%error, "a listener could not connect"),
+                    Err(error) => {
+                        tracing::debug!(%error, "a listener could not connect");
+                        // The connection may have passed on notifications before it failed, and thereby ended the gap.
+                        self.queue.begin_gap("the connection could not be replaced".into());
+                    }
                 }
             };
         }

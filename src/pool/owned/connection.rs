@@ -74,10 +74,12 @@ impl Owned {
         self.when_clean.load(Ordering::Relaxed)
     }
 
-    /// Returns true if the Pod no longer serves the connection's target: its role has changed, or its data is too old.
-    /// While the role is unknown, it has not changed.
+    /// Returns true if the Pod no longer serves the connection's target: it is fenced, its role has changed, or its
+    /// data is too old. While the role is unknown, it has not changed.
     pub(crate) fn is_unfit(&self, health: &PodHealth) -> bool {
         use crate::endpoint::Role;
-        health.late || health.role != Role::Unknown && !self.target.accepts(health.role, self.read_only)
+        health.fence.is_some()
+            || health.late
+            || health.role != Role::Unknown && !self.target.accepts(health.role, self.read_only)
     }
 }

@@ -34,9 +34,11 @@ pub(super) async fn dial(permit: Permit, target: Target) -> Result<OwnedConnecti
     let pod = Arc::clone(&permit);
     let shared = pod.shared().clone();
     let refused = |phase, cause: BoxError| (Class::NotReady, pod.endpoint.attempt(phase, cause));
+    // Read before the wait for the handshake, during which the Pod may be ejected or fenced.
+    let generation = pod.generation();
     // The semaphore is never closed, so `acquire` cannot fail.
     let handshake = shared.owned_handshakes.acquire().await;
-    let (generation, began) = (pod.generation(), Instant::now());
+    let began = Instant::now();
     let Some(dialer) = shared.dialer.get() else {
         return Err(refused(Phase::Wait, "the pool was dropped".into()));
     };

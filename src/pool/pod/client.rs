@@ -187,6 +187,11 @@ impl Client {
         self.conn().pod()
     }
 
+    /// Marks the beginning or the end of the pool's own `COMMIT`, which is never cancelled.
+    pub(crate) fn set_committing(&mut self, is_committing: bool) {
+        self.object.as_mut().expect(TAKEN).is_committing = is_committing;
+    }
+
     /// Returns true if something may have been committed since the checkout.
     pub(crate) fn has_committed(&self) -> bool {
         self.record().outcome.work().committed() != self.conn().work_since().committed()

@@ -57,6 +57,9 @@ pub(crate) struct Conn {
     pub(crate) deposit: Option<Arc<Deposit>>,
     /// True if a hook of the application has rejected the connection, so that it is closed.
     pub(crate) is_rejected: bool,
+    /// True while the pool commits a transaction. A cancel request would make a commit that waits for a synchronous
+    /// standby return without it.
+    pub(crate) is_committing: bool,
     /// True once the connection is counted as opened. It is then also counted when it is closed.
     is_counted: bool,
     /// Measures how long the current caller uses the connection.
@@ -97,6 +100,7 @@ impl Conn {
             work: AtomicU64::new(0),
             deposit: None,
             is_rejected: false,
+            is_committing: false,
             is_counted: false,
             use_timer: UseTimer::default(),
             permit,

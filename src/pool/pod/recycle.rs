@@ -43,7 +43,9 @@ pub(crate) fn recycle(object: Object<Box<Conn>>, was_used: bool) {
 
 /// Recycles a connection whose work was interrupted: cancels its statement first. Sends the outcome of the work when
 /// all responses have arrived.
-pub(crate) fn interrupt(object: Object<Box<Conn>>) -> oneshot::Receiver<Applied> {
+pub(crate) fn interrupt(mut object: Object<Box<Conn>>) -> oneshot::Receiver<Applied> {
+    object.end_use();
+    object.was_used = false;
     let (outcome, receiver) = oneshot::channel();
     let runtime = object.pod().shared().runtime.clone();
     let recycling = Recycling { object: Some(object), was_used: true };
@@ -67,6 +69,7 @@ async fn run(mut recycling: Recycling) {
         tracing::debug!(endpoint = %object.pod().endpoint, "closed a returned connection that could not be cleaned up");
         return;
     }
+    object.is_committing = false;
     if object.is_rejected || !object.is_current() || recycling.was_used && !is_approved(object).await {
         return;
     }
@@ -126,6 +129,9 @@ async fn end_statement(conn: &Conn, quiet: Duration) -> bool {
     let record = &conn.record;
     if timeout(quiet, record.wait_until_idle()).await.is_ok() {
         return true;
+    }
+    if conn.is_committing {
+        return false;
     }
     // Sends the cancel request twice: it has no effect if the server handles it before the statement has started.
     for _ in 0..2 {
