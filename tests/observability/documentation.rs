@@ -16,7 +16,7 @@ const METRIC_PREFIXES: [&str; 2] = ["podpool_", "db_client_connection_"];
 
 /// Events that other tests cover, because they need special certificates, passwords or addresses. Each entry has the
 /// name of the event, the source of the other test, and the code in it that waits for the event.
-pub(crate) const OTHER_TESTS: [(&str, &str, &str); 12] = [
+pub(crate) const OTHER_TESTS: [(&str, &str, &str); 13] = [
     ("certificates_refused", include_str!("../tls/rotation.rs"), "wait_for(&mut events, \"certificates_refused\")"),
     ("certificates_reloaded", include_str!("../tls/rotation.rs"), "wait_for(&mut events, \"certificates_reloaded\")"),
     (
@@ -24,6 +24,7 @@ pub(crate) const OTHER_TESTS: [(&str, &str, &str); 12] = [
         include_str!("../health/fencing.rs"),
         "wait_for(&mut events, \"fencing_history_forgotten\")",
     ),
+    ("listen_ignored", include_str!("../calls/listen.rs"), "event.name() == \"listen_ignored\""),
     ("login_failed", include_str!("../credentials.rs"), "Event::LoginFailed { endpoint, cause } => break"),
     ("endpoint_alternative", include_str!("../dual_stack.rs"), "Event::EndpointAlternative { .. }"),
     ("panicked", include_str!("../panics.rs"), "Some(Ok(Event::Panicked { source: \"tls_connector\", .. }))"),

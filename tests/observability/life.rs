@@ -140,6 +140,17 @@ async fn fail_other_pools(cluster: &Cluster) {
     drop(clients);
     pool.close().await;
 
+    // The application's hooks reject every connection.
+    let url = format!("{}&acquire_timeout=1s", cluster.url());
+    let pool = Pool::builder(config(&url)).after_connect(|_| Box::pin(async { Err("no setup".into()) }));
+    let pool = pool.build().expect("the pool is built");
+    pool.get().await.expect_err("no connection can be set up");
+    pool.close().await;
+    let pool = Pool::builder(config(&url)).before_checkout(|_| Box::pin(async { Err("rejected".into()) }));
+    let pool = pool.build().expect("the pool is built");
+    pool.get().await.expect_err("every connection is rejected");
+    pool.close().await;
+
     // The application's policy panics at each call.
     let pool = Pool::builder(config(&cluster.url())).policy(PanickingPolicy).build().expect("the pool is built");
     pool.wait_ready(Target::Any, LIMIT).await.expect("a Pod becomes ready");
