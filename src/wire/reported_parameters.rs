@@ -94,16 +94,25 @@ mod tests {
     use super::*;
     use crate::wire::record::SessionChange;
 
+    /// Returns the parameters and the record of a session whose changes are tracked.
+    fn session() -> (ReportedParameters, Record) {
+        let record = Record::default();
+        record.track_session_changes();
+        (ReportedParameters::default(), record)
+    }
+
+    /// Returns true if the session counts as changed after this ParameterStatus.
+    fn is_changed_after(parameters: &mut ReportedParameters, record: &Record, body: &str) -> bool {
+        parameters.add(body.as_bytes()).unwrap();
+        parameters.compare(record);
+        record.set_status(b'I');
+        record.session_change() == Some(SessionChange::Parameter)
+    }
+
     #[test]
     fn compares_values_with_those_of_an_unchanged_session() {
-        let (mut parameters, record) = (ReportedParameters::default(), Record::default());
-        record.track_session_changes();
-        let mut changed_after = |body: &str| {
-            parameters.add(body.as_bytes()).unwrap();
-            parameters.compare(&record);
-            record.set_status(b'I');
-            record.session_change() == Some(SessionChange::Parameter)
-        };
+        let (mut parameters, record) = session();
+        let mut changed_after = |body: &str| is_changed_after(&mut parameters, &record, body);
         assert!(!changed_after("TimeZone\0UTC\0"), "the startup");
         assert!(!changed_after("in_hot_standby\0on\0"));
         assert!(!changed_after("in_hot_standby\0off\0"));
@@ -120,16 +129,11 @@ mod tests {
         record.set_probing(false);
         assert!(changed_after("TimeZone\0UTC\0"));
     }
+
     #[test]
     fn the_values_that_a_hook_has_set_are_those_of_an_unchanged_session() {
-        let (mut parameters, record) = (ReportedParameters::default(), Record::default());
-        record.track_session_changes();
-        let mut changed_after = |body: &str| {
-            parameters.add(body.as_bytes()).unwrap();
-            parameters.compare(&record);
-            record.set_status(b'I');
-            record.session_change() == Some(SessionChange::Parameter)
-        };
+        let (mut parameters, record) = session();
+        let mut changed_after = |body: &str| is_changed_after(&mut parameters, &record, body);
         assert!(!changed_after("TimeZone\0UTC\0"), "the startup");
         record.begin_setup();
         assert!(!changed_after("TimeZone\0Asia/Tokyo\0"), "the hook has set it");

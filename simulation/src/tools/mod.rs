@@ -1,5 +1,6 @@
 //! The commands of the program. Each prints its results, and returns true if no property is violated.
 
+mod cores;
 mod corpus;
 mod options;
 mod show;

@@ -8,11 +8,10 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
-use super::Options;
+use super::{Options, cores::on_all_cores};
 use crate::{
     adversary::Plan,
     run::{Finished, run},
@@ -109,12 +108,7 @@ pub fn simulate(amount: Amount, first: u64, options: &Options) -> bool {
             }
         }
     };
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(work);
-        }
-    });
+    on_all_cores(work);
     let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
     print(&totals, began.elapsed());
     totals.failed == 0

@@ -1,14 +1,11 @@
 //! Seeds that are executed twice, to compare their histories.
 
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
-use super::plan;
+use super::{cores::on_all_cores, plan};
 use crate::{report, run::run};
 
 /// Runs the plans of `count` seeds from `first` on twice each, on all cores, and compares their traces and histories
@@ -34,12 +31,7 @@ pub fn twice(count: u64, first: u64) -> bool {
             }
         }
     };
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(work);
-        }
-    });
+    on_all_cores(work);
     let different = different.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("{count} seeds twice, {} bytes compared, {different} seeds differ", bytes.into_inner());
     different == 0
