@@ -94,13 +94,11 @@ impl From<Checkout> for TransactionOptions {
 
 /// An open transaction, which [`Pool::transaction`](crate::Pool::transaction) passes to the caller's work.
 ///
-/// Dereferences to deadpool-postgres's [`ClientWrapper`] and through it to [`tokio_postgres::Client`], which provide
+/// Dereferences to deadpool-postgres's [`ClientWrapper`] and through it to `tokio_postgres::Client`, which provide
 /// `query`, `execute`, `prepare_cached`, `copy_in` and so on. The pool commits the transaction if the work returns
 /// `Ok`, and rolls it back if the work returns an error or is dropped. The work must drop the transaction before it
 /// returns, and must not send `COMMIT`, `END`, `PREPARE TRANSACTION`, `ROLLBACK` or `ABORT` itself. Savepoints can be
 /// used as SQL statements: `SAVEPOINT`, `ROLLBACK TO SAVEPOINT`, `RELEASE SAVEPOINT`.
-///
-/// [`tokio_postgres::Client`]: crate::tokio_postgres::Client
 pub struct Transaction(Client);
 
 impl Transaction {

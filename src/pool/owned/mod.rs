@@ -42,7 +42,7 @@ use crate::{
 };
 
 impl Pool {
-    /// Opens a connection that belongs to the application: a [`tokio_postgres::Client`](crate::tokio_postgres::Client)
+    /// Opens a connection that belongs to the application: a `tokio_postgres::Client`
     /// that can be given to other libraries, for example to migrations or to another pool. The balancing policy chooses
     /// the Pod among those that fit the target.
     ///
