@@ -23,7 +23,7 @@ const SCENARIO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kubernetes/re
 const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/postgres-programs");
 
 /// Prefix of the line that the scenario prints for each verified property, and the expected number of such lines.
-const VERIFIED: (&str, usize) = ("ok: ", 29);
+const VERIFIED: (&str, usize) = ("ok: ", 31);
 
 /// Time limit for the scenario, which normally takes 45 s.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -125,7 +125,13 @@ async fn replication_survives_restarts_promotion_and_lost_volumes() {
         change_owner(work.path(), postgres());
     }
     let mut scenario = unshare();
-    scenario.arg("bash").arg(SCENARIO).env("WORK", work.path()).env("BIN", programs()).env("LC_ALL", "C");
+    // A shell in the background ignores SIGINT, and its children cannot trap it.
+    scenario
+        .args(["env", "--default-signal=INT,QUIT", "bash"])
+        .arg(SCENARIO)
+        .env("WORK", work.path())
+        .env("BIN", programs())
+        .env("LC_ALL", "C");
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(|name| name.starts_with("PG"))) {
         scenario.env_remove(name);
     }

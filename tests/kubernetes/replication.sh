@@ -187,14 +187,25 @@ within 30 'after restarts, Pod 0 streams to Pod 2' streams 0 2
 within 5 'after restarts, Pod 0 has its data' has 0 first
 
 # 3. The primary crashes and Pod 1 is promoted: Pod 0 returns as a standby of Pod 1, and so does Pod 2 after a restart.
+# Pod 2 could not follow Pod 1 if it had received more of the log. It therefore stops receiving before Pod 1 does.
+super 2 "ALTER SYSTEM SET primary_conninfo = ''"
+super 2 'SELECT pg_reload_conf()' >"$WORK/ignored"
+receives_no_more() { super 2 "SELECT 'yes' WHERE NOT EXISTS (SELECT FROM pg_stat_wal_receiver)"; }
+within 20 'Pod 2 receives no more of the log' receives_no_more
+written=$(super 0 'SELECT pg_current_wal_flush_lsn()')
 super 0 'SELECT pg_switch_wal()' >"$WORK/ignored"
+received() { super 1 "SELECT 'yes' WHERE pg_last_wal_receive_lsn() >= '$written'"; }
+within 20 'Pod 1 has received at least as much of the log as Pod 2' received
 stop 0 QUIT
+super 2 "ALTER SYSTEM RESET primary_conninfo"
 super 1 'SELECT pg_promote()' >"$WORK/ignored"
 sql 1 "INSERT INTO tb_writes VALUES ('second')"
 start 0
 is_standby 0
 within 30 'the former primary Pod 0 streams from the promoted Pod 1' streams 1 0
 within 20 'the former primary has the row that was written on Pod 1' has 0 second
+# prepare.sh keeps data that cannot be rewound under another name.
+! compgen -G "$WORK/volume0/pgdata.*" >"$WORK/ignored" || fail 'the former primary was copied instead of rewound'
 stop 2 INT
 start 2
 within 30 'after a restart, Pod 2 streams from Pod 1' streams 1 2
