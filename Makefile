@@ -4,9 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PODPOOL_SOAK_SECONDS ?= 10800
 FUZZ_SECONDS ?= 600
-.PHONY: help control-plane demo facts first-query failover-table fips kubernetes loom matrix mutants outcomes peers package
-.PHONY: screenshots test trials simulate simulation soak fuzz bench bench-once lint
-.PHONY: components fuzzer programs
+.PHONY: help alerts control-plane demo facts first-query failover-table fips kubernetes loom matrix mutants outcomes
+.PHONY: package peers record-alerts screenshots test trials simulate simulation soak fuzz bench bench-once lint
+.PHONY: bench-build check-targets components fuzzer pgbouncer programs simulation-build stacks
 
 # Every benchmark in benches/: each file, and each folder with a main.rs and no Cargo.toml.
 BENCHES := $(strip $(notdir $(basename $(wildcard benches/*.rs))) \
@@ -78,19 +78,29 @@ SEEDS ?= 100
 simulate: ## Simulate clients, servers and faults from seeds (SEEDS=100 or SEEDS=5m), or show one (SEED=7)
 	cd simulation && cargo run --release --locked -- $(if $(SEED),seed $(SEED),simulate $(SEEDS))
 
-simulation: ## Check and test the simulation; run its corpus, 250 fixed seeds, and 20 seeds twice
+simulation: simulation-build ## Check the simulation; run its tests with the corpus, 250 fixed seeds, and 20 seeds twice
 	cd simulation && cargo fmt --check
-	cd simulation && cargo clippy --release --locked --all-targets -- -D warnings
 	cd simulation && cargo test --release --locked
-	cd simulation && cargo run --release --locked -- corpus
 	cd simulation && cargo run --release --locked -- simulate 250
 	cd simulation && cargo run --release --locked -- twice 20
+
+simulation-build:
+	cd simulation && cargo clippy --release --locked --all-targets -- -D warnings
+	cd simulation && cargo test --release --locked --no-run
+	cd simulation && cargo build --release --locked
 
 mutants: ## Put defects into a copy of the library; check that the simulation finds 95 % of them
 	@cargo mutants --version >/dev/null 2>&1 || { \
 	    echo "cargo-mutants is not installed; trying: cargo install cargo-mutants --locked"; \
 	    cargo install cargo-mutants --locked; }
 	simulation/mutants/run
+
+alerts: ## Check the alerting rules, and replay the recordings of faults with promtool
+	cargo test --all-features --test alerts
+
+record-alerts: programs ## Record each fault on real servers for the alerting rules, in 20 minutes; write the table
+	cargo test --all-features --test alerts -- --ignored --nocapture --exact record::every_scenario
+	cargo test --all-features --test alerts -- --ignored --exact record::write
 
 outcomes: export PODPOOL_WRITES := 20000
 outcomes: export PODPOOL_CASES := 40000
@@ -121,12 +131,23 @@ matrix: ## Run tests against PostgreSQL 14, 15, 16, 17 and 18; print one row per
 bench: programs ## Run every benchmark
 	$(if $(BENCHES),cargo bench --all-features $(BENCHES:%=--bench %),@echo "no benchmarks")
 
-bench-once: programs ## Compile every benchmark and run each once, without measuring
-	$(if $(BENCHES),cargo bench --all-features --no-run $(BENCHES:%=--bench %),@echo "no benchmarks")
+bench-once: programs bench-build ## Compile every benchmark and run each once, without measuring
 	@for bench in $(BENCHES); do \
 	    echo "cargo bench --all-features --bench $$bench -- --test"; \
 	    cargo bench --all-features --bench "$$bench" -- --test || exit 1; \
 	done
+
+bench-build:
+	$(if $(BENCHES),cargo bench --all-features --no-run $(BENCHES:%=--bench %),@echo "no benchmarks")
+
+stacks: programs ## Test podpool with refinery, Diesel, clorinde, axum and actix-web, on clusters whose primary fails
+	cargo test --locked --manifest-path tests/stacks/Cargo.toml --target-dir target
+
+pgbouncer: programs ## Run the tests with PgBouncer 1.21 or newer; downloads it with apt if the installed one is older
+	scripts/pgbouncer
+
+check-targets: ## Check that the library compiles for Windows and macOS, where these targets are installed
+	scripts/check-targets
 
 package: ## Check dependencies, feature combinations, minimal versions and the packaged crate
 	@scripts/package

@@ -1,17 +1,22 @@
 //! Compares the time of a checkout without telemetry with the time of a checkout that reports to a metrics recorder, a
 //! tracing subscriber and an observer. Both use real servers and are measured in the same run. Each case is measured
-//! twice; the difference between its two results shows the noise. To measure the cost of the `metrics` feature itself,
-//! run the benchmark `checkout` with and without the feature.
+//! twice; the difference between its two results shows the noise. The time of `SELECT 1` is compared with that on a
+//! pool that has a provider of OpenTelemetry's instruments. To measure the cost of the `metrics` feature itself, run
+//! the benchmark `checkout` with and without the feature.
 #![allow(missing_docs, reason = "criterion's macros generate undocumented public items")]
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use metrics_util::debugging::DebuggingRecorder;
-use podpool::{Config, Event, Observer, Pool, Target, testkit::Cluster};
+use opentelemetry_sdk::metrics::{InMemoryMetricExporter, PeriodicReader, SdkMeterProvider};
+use podpool::{Config, Event, Observer, Pool, Target, metrics::OPERATION_DURATION, testkit::Cluster};
 use tokio::runtime::Runtime;
 
 static EVENTS: AtomicU64 = AtomicU64::new(0);
@@ -66,5 +71,41 @@ fn telemetry(c: &mut Criterion) {
     runtime.block_on(cluster.shutdown()).expect("the cluster shuts down");
 }
 
-criterion_group!(benches, telemetry);
+/// Measures `SELECT 1` on connections of pools with and without a provider, alternately.
+fn operations(c: &mut Criterion) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("the runtime starts");
+    let cluster = runtime.block_on(Cluster::start(1)).expect("the cluster starts");
+    let exporter = InMemoryMetricExporter::default();
+    let reader = PeriodicReader::builder(exporter.clone()).with_interval(Duration::from_secs(3600)).build();
+    let provider = Arc::new(SdkMeterProvider::builder().with_reader(reader).build());
+    let build = |measured: bool| {
+        let config: Config = format!("{}&pool_size=1", cluster.url()).parse().expect("the URL parses");
+        let _runtime = runtime.enter();
+        let builder = Pool::builder(config);
+        let builder = if measured { builder.meter_provider(provider.clone()) } else { builder };
+        builder.build().expect("the pool is created")
+    };
+    let mut group = c.benchmark_group("SELECT 1");
+    for round in ["", ", repeated"] {
+        for (name, pool) in [("no provider", build(false)), ("a provider", build(true))] {
+            let client = runtime.block_on(pool.get()).expect("checkout succeeds");
+            let statement = runtime.block_on(client.prepare("SELECT 1")).expect("the statement is prepared");
+            group.bench_function(format!("{name}{round}"), |b| {
+                b.to_async(&runtime)
+                    .iter(|| async { client.query_one(&statement, &[]).await.expect("the query succeeds") });
+            });
+            drop((statement, client));
+            runtime.block_on(pool.close());
+        }
+    }
+    group.finish();
+    provider.force_flush().expect("the metrics are collected");
+    let all = exporter.get_finished_metrics().expect("the metrics are exported");
+    let mut names = all.iter().flat_map(|all| all.scope_metrics()).flat_map(|scope| scope.metrics());
+    assert!(names.any(|metric| metric.name() == OPERATION_DURATION), "no request was measured");
+    runtime.block_on(cluster.shutdown()).expect("the cluster shuts down");
+}
+
+criterion_group!(benches, telemetry, operations);
 criterion_main!(benches);

@@ -1,12 +1,15 @@
 //! Events about the set of Pods, in a bounded stream. A slow subscriber loses events but does not slow down the pool.
 
 mod emitter;
+mod group;
+mod log_limit;
 mod stream;
+mod text;
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
-pub(crate) use self::emitter::Emitter;
 pub use self::stream::{Events, Lagged};
+pub(crate) use self::{emitter::Emitter, group::GroupEvents};
 use crate::endpoint::{Endpoint, Role};
 
 /// The number of events that are kept for a slow subscriber. A subscriber that falls further behind gets [`Lagged`].
@@ -70,7 +73,7 @@ pub enum Event {
         from: &'static str,
         /// The new state.
         to: &'static str,
-        /// The error that caused the change, if there was one.
+        /// The error that caused the change, if there was one, without the Pod's name and address.
         cause: Option<Arc<str>>,
     },
     /// Code supplied by the application, or a task of the pool, panicked. The pool continues to work: the panicked call
@@ -213,17 +216,51 @@ pub enum Event {
         cause: Arc<str>,
     },
     /// The Service's name could not be resolved. The set of Pods does not change. Emitted only for the first of several
-    /// consecutive failures.
+    /// consecutive failures. With several hosts, emitted for each one.
     ResolveFailed {
+        /// The records that are looked up, or the description of another [`Resolve`](crate::discovery::Resolve).
+        source: Arc<str>,
         /// The reason.
         cause: Arc<str>,
+        /// The number of Pods that are known from earlier lookups and stay in use. If it is zero, checkouts wait.
+        known: usize,
     },
-    /// A lookup of the Service's name succeeded after a failed one.
-    ResolveRecovered,
-    /// No Pod is healthy. Ejected Pods are used until a Pod becomes healthy.
-    NoHealthyPods,
-    /// At least one Pod is healthy again.
-    HealthyPodsAgain,
+    /// A lookup of the Service's name succeeded after a failed one. With several hosts, emitted for each one, so that
+    /// each [`ResolveFailed`](Self::ResolveFailed) is followed by one `ResolveRecovered` with the same source.
+    ResolveRecovered {
+        /// The same as in [`ResolveFailed`](Self::ResolveFailed).
+        source: Arc<str>,
+    },
+    /// No Pod is healthy, and checkouts use ejected Pods until one is. Also emitted once every Pod of a new pool has
+    /// failed. Not emitted while the name has no Pods.
+    NoHealthyPods {
+        /// The number of Pods.
+        pods: usize,
+        /// Each Pod, with the reason why it is not used.
+        cause: Arc<str>,
+    },
+    /// At least one Pod is healthy again, after [`NoHealthyPods`](Self::NoHealthyPods).
+    HealthyPodsAgain {
+        /// The time without a healthy Pod.
+        after: Duration,
+    },
+    /// No Pod serves as the primary any more, and writes wait for one. Also emitted by a new pool whose Pods have all
+    /// responded or failed, if callers have requested the primary. Not emitted if another Pod takes over immediately,
+    /// or while the name has no Pods.
+    PrimaryLost {
+        /// The last primary, if there was one.
+        endpoint: Option<Endpoint>,
+        /// The reason why it no longer serves, without its name and address; or the role or failure of each Pod.
+        cause: Arc<str>,
+    },
+    /// A Pod serves as the primary: the first one of the pool, another one than before, or the same one after
+    /// [`PrimaryLost`](Self::PrimaryLost).
+    PrimaryFound {
+        /// The Pod.
+        endpoint: Endpoint,
+        /// The time without a primary, if that was reported.
+        after: Option<Duration>,
+    },
 }
 
 /// Defines the name of each event, and [`NAMES`]. Every variant must have a name.
@@ -263,6 +300,8 @@ names! {
     NoHealthyPods "no_healthy_pods",
     Panicked "panicked",
     PassfileIgnored "passfile_ignored",
+    PrimaryFound "primary_found",
+    PrimaryLost "primary_lost",
     ResolveFailed "resolve_failed",
     ResolveRecovered "resolve_recovered",
     RoleChanged "role_changed",
@@ -302,48 +341,11 @@ impl Event {
             | Self::LoginFailed { endpoint, .. }
             | Self::SetupFailed { endpoint, .. }
             | Self::TlsFailed { endpoint, .. }
+            | Self::PrimaryFound { endpoint, .. }
             | Self::StateChanged { endpoint, .. }
             | Self::RoleChanged { endpoint, .. } => Some(endpoint),
+            Self::PrimaryLost { endpoint, .. } => endpoint.as_ref(),
             _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())?;
-        if let Some(endpoint) = self.endpoint() {
-            write!(f, " {endpoint}")?;
-        }
-        match self {
-            Self::StateChanged { from, to, cause, .. } => {
-                write!(f, " {from} -> {to}")?;
-                cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
-            }
-            Self::RoleChanged { from, to, timeline, .. } => {
-                write!(f, " {from} -> {to}")?;
-                timeline.map_or(Ok(()), |timeline| write!(f, ", timeline {timeline}"))
-            }
-            Self::FencingHistoryForgotten { timeline: Some(timeline), cause } => {
-                write!(f, " timeline {timeline}: {cause}")
-            }
-            Self::FencingHistoryForgotten { timeline: None, cause } => write!(f, ": {cause}"),
-            Self::ServerOversubscribed { cause, .. }
-            | Self::CertificatesRefused { cause }
-            | Self::EndpointFenced { cause, .. }
-            | Self::StandbyLate { cause, .. }
-            | Self::LoginFailed { cause, .. }
-            | Self::SetupFailed { cause, .. }
-            | Self::TlsFailed { cause, .. }
-            | Self::ResolveFailed { cause } => write!(f, ": {cause}"),
-            Self::SecurityChanged { from, to, .. } | Self::SecurityDowngraded { from, to, .. } => {
-                write!(f, ": from {from} to {to}")
-            }
-            Self::ListenIgnored { .. } => f.write_str(": notifications on pooled connections are dropped"),
-            Self::EndpointAlternative { used, .. } => write!(f, ": the same server is used at {used}"),
-            Self::Panicked { source, cause } => write!(f, " {source}: {cause}"),
-            Self::PassfileIgnored { path, cause } => write!(f, " {}: {cause}", path.display()),
-            _ => Ok(()),
         }
     }
 }

@@ -124,11 +124,17 @@ pub mod moving {}
 /// Log lines, spans, events and metrics, by name.
 ///
 /// [`after_connect`]: crate::Builder::after_connect
+/// [`BUCKETS`]: crate::metrics::BUCKETS
+/// [`Builder::meter_provider`]: crate::Builder::meter_provider
+/// [`Builder::name`]: crate::Builder::name
 /// [`Builder::observer`]: crate::Builder::observer
 /// [`connect_owned`]: crate::Pool::connect_owned
-/// [`EndpointStatus`]: crate::EndpointStatus
+/// [`Error::pool`]: crate::Error::pool
 /// [`Event`]: crate::Event
 /// [`EVENT_CAPACITY`]: crate::EVENT_CAPACITY
+/// [`Metric::otel_name`]: crate::metrics::Metric::otel_name
+/// [`Metric::unit`]: crate::metrics::Metric::unit
+/// [`OPERATION_BUCKETS`]: crate::metrics::OPERATION_BUCKETS
 /// [`podpool::metrics`]: crate::metrics
 /// [`Pool::close`]: crate::Pool::close
 /// [`Pool::events`]: crate::Pool::events
@@ -136,6 +142,8 @@ pub mod moving {}
 /// [`Pool::listen`]: crate::Pool::listen
 /// [`Pool::status`]: crate::Pool::status
 /// [`SEMCONV_VERSION`]: crate::metrics::SEMCONV_VERSION
+/// [share_with]: crate::Builder::share_with
+/// [`Status::name`]: crate::Status::name
 /// [tuning]: crate::guide::tuning
 ///
 #[doc = include_str!("../docs/observability.md")]
@@ -167,6 +175,18 @@ pub mod parameters {}
 #[doc = include_str!("../docs/pgbouncer.md")]
 pub mod pgbouncer {}
 
+/// Symptoms, and their causes and remedies, with the command-line tool.
+///
+/// [credentials]: crate::guide::credentials
+/// [`max_lag`]: crate::Checkout::max_lag
+/// [PgBouncer]: crate::guide::pgbouncer
+/// [`Pool::forget_history`]: crate::Pool::forget_history
+/// [TLS]: crate::guide::tls
+/// [tuning]: crate::guide::tuning
+///
+#[doc = include_str!("../docs/runbook.md")]
+pub mod runbook {}
+
 /// TLS modes, host names behind a Service, client certificates, and verification.
 ///
 /// [`Builder::tls_connector`]: crate::Builder::tls_connector
@@ -195,12 +215,14 @@ pub mod tls {}
 ///
 /// [`balance`]: crate::balance
 /// [`Builder::policy`]: crate::Builder::policy
+/// [`Builder::share_with`]: crate::Builder::share_with
 /// [`Endpoint::with_weight`]: crate::Endpoint::with_weight
 /// [`EndpointStatus`]: crate::EndpointStatus
 /// [`least-cost`]: crate::balance::LeastCost
 /// [`least-in-flight`]: crate::balance::LeastInFlight
 /// [`Limits`]: crate::config::Limits
 /// [`peak-ewma`]: crate::balance::PeakEwma
+/// [`Pool::shared`]: crate::Pool::shared
 /// [`random`]: crate::balance::Random
 /// [`round-robin`]: crate::balance::RoundRobin
 ///

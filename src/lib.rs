@@ -66,8 +66,8 @@
 //! last [`Pool`] closes idle connections immediately and checked-out ones when they are returned.
 //!
 //! **Observability.** [`Pool::status`] returns a snapshot. [`Pool::events`] is a stream of changes to the set of Pods,
-//! and [`Builder::observer`] registers a callback for them. Logs and spans use `tracing`; the feature `metrics` exports
-//! metrics. [`trace`] and [`metrics`] list the names of all spans and metrics.
+//! and [`Builder::observer`] registers a callback for them. Logs and spans use `tracing`; the features `metrics` and
+//! `otel` export metrics. [`trace`] and [`metrics`] list the names of all spans and metrics.
 //!
 //! ```
 //! use podpool::{Config, Event, Observer, Pool};
@@ -154,9 +154,11 @@
 //! | feature | effect | default |
 //! |---|---|---|
 //! | `aws-lc-rs` | TLS by rustls with `aws-lc-rs` instead of `ring`, see [TLS](guide::tls#cryptography) | no |
+//! | `cli` | the [command-line tool](guide::runbook) `podpool`, with 4 more crates; not for applications | no |
 //! | `encrypted-keys` | encrypted private keys of client certificates: `sslpassword` | no |
 //! | `keylog` | writes the secrets of TLS sessions to a file, for debugging: `sslkeylogfile` | no |
 //! | `metrics` | exports metrics to the recorder of the `metrics` facade, see [`metrics`] | no |
+//! | `otel` | exports metrics through OpenTelemetry's API, see [`metrics`](metrics#opentelemetry) | no |
 //! | `rustls` | TLS by rustls with `ring`, see [`config::ssl`] | yes |
 //! | `serde` | deserializes [`Config`] from configuration files | no |
 //! | `testkit` | `podpool::testkit`: real local Pods and a DNS server with fault injection, for tests | no |
@@ -164,11 +166,12 @@
 //! # Guide
 //!
 //! The module [`guide`] contains the pages of the repository's folder `docs/`: [architecture](guide::architecture),
-//! [failure modes](guide::failure_modes), [parameters](guide::parameters), [tuning](guide::tuning), [TLS](guide::tls),
-//! [credentials](guide::credentials), [observability](guide::observability), [Postgres operators](guide::operators),
-//! [PgBouncer](guide::pgbouncer), [limits](guide::limits), [benchmarks](guide::benchmarks),
-//! [comparison](guide::comparison), [conformance vectors](guide::vectors) for clients in other languages, and
-//! [migration](guide::moving) from deadpool-postgres, bb8, sqlx or pgxpool.
+//! [failure modes](guide::failure_modes), [runbook](guide::runbook), [parameters](guide::parameters),
+//! [tuning](guide::tuning), [TLS](guide::tls), [credentials](guide::credentials),
+//! [observability](guide::observability), [Postgres operators](guide::operators), [PgBouncer](guide::pgbouncer),
+//! [limits](guide::limits), [benchmarks](guide::benchmarks), [comparison](guide::comparison),
+//! [conformance vectors](guide::vectors) for clients in other languages, and [migration](guide::moving) from
+//! deadpool-postgres, bb8, sqlx or pgxpool.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::disallowed_methods, clippy::print_stderr, clippy::print_stdout)]
 
@@ -210,9 +213,12 @@ pub use error::{Applied, Attempt, BoxError, ConfigError, Error, Kind, Phase, Tls
 pub use event::{EVENT_CAPACITY, Event, Events, Lagged};
 pub use health::State;
 pub use observer::Observer;
+#[cfg(feature = "otel")]
+pub use opentelemetry;
 pub use pool::{
     Builder, Client, CounterStatus, EndpointStatus, HookClient, HookFuture, LISTENER_CAPACITY, Listener, ListenerEvent,
-    OwnedConnection, Pool, RETRIES, ResolveStatus, Status, Transaction, TransactionOptions,
+    MAX_POOL_NAME, OwnedConnection, Pool, RETRIES, ResolveStatus, SharedClient, SharedResponse, Status, Transaction,
+    TransactionOptions,
 };
 #[cfg(podpool_simulation)]
 pub use system::simulation;

@@ -18,6 +18,7 @@ pub(crate) enum PanicSource {
     BeforeCheckout,
     CredentialsProvider,
     Directory,
+    MeterProvider,
     MetricsRecorder,
     Observer,
     Opener,
@@ -31,12 +32,13 @@ pub(crate) enum PanicSource {
 
 impl PanicSource {
     /// All sources, each at the index of its discriminant.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::AfterCheckin,
         Self::AfterConnect,
         Self::BeforeCheckout,
         Self::CredentialsProvider,
         Self::Directory,
+        Self::MeterProvider,
         Self::MetricsRecorder,
         Self::Observer,
         Self::Opener,
@@ -56,6 +58,7 @@ impl PanicSource {
             Self::BeforeCheckout => "before_checkout",
             Self::CredentialsProvider => "credentials_provider",
             Self::Directory => "directory",
+            Self::MeterProvider => "meter_provider",
             Self::MetricsRecorder => "metrics_recorder",
             Self::Observer => "observer",
             Self::Opener => "opener",

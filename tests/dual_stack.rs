@@ -13,7 +13,7 @@ use std::{
 use podpool::{
     Config, Endpoint, EndpointStatus, Event, Pool, Target,
     discovery::{Resolution, Resolve, ResolveError},
-    testkit::Cluster,
+    testkit::{Cluster, Shutdown},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -119,4 +119,38 @@ async fn lose_each_family() {
         merged += usize::from(matches!(event, Event::EndpointAlternative { .. }));
     }
     assert!(merged >= PODS, "{merged} events about alternative addresses");
+}
+
+/// With a subset of one Pod, the two addresses of a failed Pod are probed until one of them works, and do not replace
+/// each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_addresses_of_a_failed_pod_do_not_replace_each_other() {
+    /// Time after the failure in which each replacement counts.
+    const WATCHED: Duration = Duration::from_secs(8);
+    common::init_logging();
+    let cluster = Cluster::start(1).await.expect("the cluster starts");
+    let ipv4 = cluster.pod(0).address();
+    let relay = Relay::start(Ipv6Addr::LOCALHOST, ipv4).await;
+    let answers = Answers::default();
+    answers.set([ipv4, relay.address]);
+    let config: Config = format!("{}&subset_size=1", cluster.url()).parse().expect("the URL parses");
+    let pool = Pool::builder(config).resolver(answers).build().expect("the pool is created");
+    drop(pool.get().await.expect("checkout succeeds"));
+    let mut events = pool.events();
+    cluster.stop(0, Shutdown::Immediate).await.expect("the server stops");
+    until(SOON, "the server is ejected", || pool.status().endpoints.iter().all(|pod| !pod.is_usable())).await;
+    sleep(WATCHED).await;
+    let mut replaced = Vec::new();
+    while let Ok(Some(Ok(event))) = timeout(Duration::ZERO, events.next()).await {
+        if matches!(event, Event::EndpointAdded { .. } | Event::EndpointDrained { .. }) {
+            replaced.push(event.to_string());
+        }
+    }
+    println!("within {WATCHED:?} of the failure: {replaced:?}");
+    assert!(replaced.len() <= 1, "only the other address is added: {replaced:?}");
+    cluster.start_pod(0).await.expect("the server starts");
+    until(SOON, "the server is used again", || pool.status().endpoints.iter().any(EndpointStatus::is_usable)).await;
+    drop(pool.get().await.expect("checkout succeeds"));
+    drop(pool);
+    cluster.shutdown().await.expect("the cluster shuts down");
 }

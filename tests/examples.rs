@@ -163,6 +163,20 @@ async fn every_example_prints_the_expected_output() {
     let (first, second) = (text.matches(": applied\n").count(), text.matches(": already applied\n").count());
     assert_eq!((first, second), (1, 1));
 
+    let text = stage.run("types", &[]).await;
+    assert!(text.starts_with("2 notes, of which 1 are happy: "));
+
+    let text = stage.run("streams", &[]).await;
+    assert!(text.contains(" is 5000050000\n") && text.contains(" is 1\n") && text.contains("[1000, 1000, 500] rows"));
+
+    let text = stage.run("copy", &[]).await;
+    assert!(text.contains("copied 2 + 1000 rows in, and 1002 (sum 502503) and 1002 out\n"));
+    assert!(text.contains("an aborted COPY has left 0 rows\n"));
+
+    let text = stage.run("cancel", &[]).await;
+    assert_eq!(text.matches(": true").count(), 3);
+    assert!(text.contains("connections closed: 0, "));
+
     let text = stage.run("read_write_split", &[]).await;
     let after = |words: &str| text.lines().find_map(|line| Some(line.split_once(words)?.1.to_owned())).expect(words);
     assert!(after("was written on ").starts_with("postgresql-sfs-0 "));

@@ -1,22 +1,14 @@
 //! Tests the application's hooks: `after_connect`, `before_checkout` and `after_checkin`.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use podpool::{Builder, Client, Config, Event, Kind, Phase, Pool, State, testkit::Cluster};
+use podpool::{Client, Event, Kind, Phase, Pool, State, Target, testkit::Cluster};
 
 mod common;
-use common::until;
-
-const SOON: Duration = Duration::from_secs(20);
-
-/// Long timeouts, because a slow machine must not fail the tests.
-const TIMEOUTS: &str = "connect_timeout=20s&acquire_timeout=60s";
+use common::{
+    one_pod::{Calls, SOON, TIMEOUTS, builder, settled},
+    until,
+};
 
 /// Starts a server with the roles `app` and `other`, which the pool's user may assume.
 async fn start() -> Cluster {
@@ -27,28 +19,12 @@ async fn start() -> Cluster {
     cluster
 }
 
-fn builder(cluster: &Cluster, parameters: &str) -> Builder {
-    let config: Config = format!("{}?{parameters}", cluster.pod_url(0)).parse().expect("the URL parses");
-    Pool::builder(config)
-}
-
 async fn check_out(pool: &Pool) -> Client {
     pool.get().await.expect("checkout succeeds")
 }
 
 async fn text(client: &Client, sql: &str) -> String {
     client.query_typed(sql, &[]).await.expect(sql)[0].get(0)
-}
-
-/// Waits until every connection has been returned and recycled, and checks the counts.
-async fn settled(pool: &Pool) {
-    until(SOON, "no connection in use", || pool.status().endpoints.iter().all(|pod| pod.in_use == 0)).await;
-    let (status, is_balanced) = (pool.status(), |status: &podpool::Status| {
-        let open: usize = status.endpoints.iter().map(|pod| pod.open).sum();
-        status.counters.opened - status.counters.closed == open as u64
-    });
-    until(SOON, "opened minus closed connections are open", || is_balanced(&pool.status())).await;
-    assert!(status.endpoints.iter().all(|pod| pod.idle <= pod.open), "{status:?}");
 }
 
 /// Statements after which the session no longer has the state that the hook has set.
@@ -66,12 +42,12 @@ const CHANGES: [&str; 9] = [
 
 async fn a_thousand_checkouts_have_the_role_of_the_hook(reset: &str) {
     let cluster = start().await;
-    let calls = Arc::new(AtomicU64::new(0));
+    let calls = Calls::default();
     let pool = builder(&cluster, &format!("pool_size=3&reset={reset}&{TIMEOUTS}"))
         .after_connect({
             let calls = calls.clone();
             move |client| {
-                calls.fetch_add(1, Ordering::SeqCst);
+                calls.next();
                 Box::pin(async move {
                     let sql = "CREATE TEMP TABLE mine (); SET ROLE app; SET TimeZone = 'Asia/Tokyo'";
                     client.batch_execute(sql).await?;
@@ -97,7 +73,7 @@ async fn a_thousand_checkouts_have_the_role_of_the_hook(reset: &str) {
     settled(&pool).await;
     let counters = pool.status().counters;
     println!("reset={reset}: {changes} changes, {} resets, {} connections", counters.reset, counters.opened);
-    assert_eq!(calls.load(Ordering::SeqCst), counters.opened + counters.reset, "the hook runs after each reset");
+    assert_eq!(calls.count(), counters.opened + counters.reset, "the hook runs after each reset");
     match reset {
         "auto" => assert_eq!(counters.reset, changes, "the statements of the hook are no changes: {counters:?}"),
         _ => assert_eq!(counters.reset, 1_000, "{counters:?}"),
@@ -162,12 +138,12 @@ async fn a_failing_hook_is_a_failed_dial_and_no_evidence_against_the_pod() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hook_that_panics_or_hangs_or_leaves_a_transaction_open_fails_the_dial() {
     let cluster = start().await;
-    let calls = Arc::new(AtomicU64::new(0));
+    let calls = Calls::default();
     let pool = builder(&cluster, &format!("pool_size=1&{TIMEOUTS}"))
         .after_connect({
             let calls = calls.clone();
             move |client| {
-                let call = calls.fetch_add(1, Ordering::SeqCst);
+                let call = calls.next();
                 assert!(call != 0, "the hook panics before it returns a future");
                 Box::pin(async move {
                     match call {
@@ -187,7 +163,7 @@ async fn a_hook_that_panics_or_hangs_or_leaves_a_transaction_open_fails_the_dial
     let client = check_out(&pool).await;
     assert_eq!(text(&client, "SELECT current_user::text").await, "app");
     drop(client);
-    assert_eq!(calls.load(Ordering::SeqCst), 5);
+    assert_eq!(calls.count(), 5);
     settled(&pool).await;
     let counters = pool.status().counters;
     assert_eq!((counters.opened, counters.open_failed, counters.closed), (1, 4, 0), "{counters:?}");
@@ -204,36 +180,36 @@ async fn a_hook_that_panics_or_hangs_or_leaves_a_transaction_open_fails_the_dial
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_hook_does_not_run_on_connections_that_only_probes_use() {
     let cluster = start().await;
-    let calls = Arc::new(AtomicU64::new(0));
+    let calls = Calls::default();
     let pool = builder(&cluster, &format!("pool_size=2&min_idle=0&probe_interval=200ms&{TIMEOUTS}"))
         .after_connect({
             let calls = calls.clone();
             move |client| {
-                calls.fetch_add(1, Ordering::SeqCst);
+                calls.next();
                 Box::pin(async move { client.prepare_cached("SELECT 7").await.map(drop).map_err(Into::into) })
             }
         })
         .build()
         .expect("the pool is created");
     until(SOON, "a probe passes", || pool.status().endpoints.iter().any(|pod| pod.state == State::Healthy)).await;
-    assert_eq!(calls.load(Ordering::SeqCst), 0, "only a probe has connected");
+    assert_eq!(calls.count(), 0, "only a probe has connected");
     let client = check_out(&pool).await;
     assert_eq!(client.statement_cache.size(), 1, "the hook has filled the cache");
     assert_eq!(client.query_one("SELECT 1", &[]).await.expect("the query succeeds").get::<_, i32>(0), 1);
     drop(client);
     settled(&pool).await;
-    assert_eq!(calls.load(Ordering::SeqCst), pool.status().counters.opened);
+    assert_eq!(calls.count(), pool.status().counters.opened);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejected_connection_is_closed_and_the_checkout_tries_another() {
     let cluster = start().await;
-    let calls = Arc::new(AtomicU64::new(0));
+    let calls = Calls::default();
     let pool = builder(&cluster, &format!("pool_size=2&min_idle=1&{TIMEOUTS}"))
         .before_checkout({
             let calls = calls.clone();
             move |client| {
-                let call = calls.fetch_add(1, Ordering::SeqCst);
+                let call = calls.next();
                 Box::pin(async move {
                     client.batch_execute("SELECT 1").await?;
                     assert!(call != 1, "the second call panics");
@@ -247,7 +223,7 @@ async fn a_rejected_connection_is_closed_and_the_checkout_tries_another() {
         let client = check_out(&pool).await;
         assert_eq!(text(&client, "SELECT current_user::text").await, cluster.user());
     }
-    assert_eq!(calls.load(Ordering::SeqCst), 5, "two of the five calls rejected a connection");
+    assert_eq!(calls.count(), 5, "two of the five calls rejected a connection");
     let error = pool.get().await.expect_err("every connection is rejected");
     println!("{error}");
     assert_eq!((error.kind(), error.attempts().len()), (Kind::Other, 8), "{error}");
@@ -299,14 +275,37 @@ async fn a_cancelled_checkout_returns_the_connection_on_which_the_hook_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hook_that_meets_the_deadline_of_the_caller_keeps_the_connection() {
+    let cluster = start().await;
+    let calls = Calls::default();
+    let pool = builder(&cluster, &format!("pool_size=1&{TIMEOUTS}"))
+        .before_checkout({
+            let calls = calls.clone();
+            move |client| {
+                let is_slow = calls.next() == 1;
+                let sql = if is_slow { "SELECT pg_sleep(60)" } else { "SELECT 1" };
+                Box::pin(async move { Ok(client.batch_execute(sql).await?) })
+            }
+        })
+        .build()
+        .expect("the pool is created");
+    let pid = text(&check_out(&pool).await, "SELECT pg_backend_pid()::text").await;
+    settled(&pool).await;
+    let error = pool.get_within(Target::Any, Duration::from_millis(100)).await.expect_err("the hook is slow");
+    assert!(error.attempts().iter().any(|attempt| attempt.phase() == Phase::BeforeCheckout), "{error}");
+    settled(&pool).await;
+    assert_eq!(text(&check_out(&pool).await, "SELECT pg_backend_pid()::text").await, pid, "{:?}", pool.status());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_checkin_can_reject_a_returned_connection() {
     let cluster = start().await;
-    let calls = Arc::new(AtomicU64::new(0));
+    let calls = Calls::default();
     let pool = builder(&cluster, &format!("pool_size=1&{TIMEOUTS}"))
         .after_checkin({
             let calls = calls.clone();
             move |client| {
-                let call = calls.fetch_add(1, Ordering::SeqCst);
+                let call = calls.next();
                 Box::pin(async move {
                     let role: String = client.query_typed("SELECT current_user::text", &[]).await?[0].get(0);
                     assert!(call != 2, "the third call panics");
@@ -328,7 +327,7 @@ async fn after_checkin_can_reject_a_returned_connection() {
     assert_ne!(pids[2], pids[3], "the panic has closed the connection");
     assert_eq!(pids[3], pids[4], "an open transaction is rolled back before the hook runs");
     let counters = pool.status().counters;
-    assert_eq!((calls.load(Ordering::SeqCst), counters.opened, counters.closed), (5, 3, 2), "{counters:?}");
+    assert_eq!((calls.count(), counters.opened, counters.closed), (5, 3, 2), "{counters:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podpool::{Config, Kind, Pool, State, Target, testkit::Cluster};
+use podpool::{Config, Event, Events, Kind, Pool, State, Target, testkit::Cluster};
 
 mod common;
 use common::{in_state, server_addr, until};
@@ -53,6 +53,71 @@ async fn checkouts_fail_by_the_deadline_without_pods_then_recover() {
     drop(client);
     drop(pool);
     cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_pool_reports_that_every_pod_is_down_and_when_the_primary_serves() {
+    let cluster = Cluster::start(2).await.expect("the cluster starts");
+    for pod in 0..2 {
+        cluster.kill(pod).await.expect("SIGKILL is sent");
+    }
+    let config: Config = format!("{}&target_session_attrs=primary", cluster.url()).parse().expect("the URL parses");
+    let pool = Pool::builder(config).build().expect("the pool is created");
+    let mut events = pool.events();
+    let began = Instant::now();
+    let (mut none_healthy, mut lost) = (None, None);
+    while none_healthy.is_none() || lost.is_none() {
+        match next(&mut events).await {
+            event @ Event::NoHealthyPods { .. } => none_healthy = Some(event),
+            event @ Event::PrimaryLost { .. } => lost = Some(event),
+            _ => {}
+        }
+    }
+    let (none_healthy, lost) = (none_healthy.unwrap().to_string(), lost.unwrap().to_string());
+    println!("after {:?}: {none_healthy}\n{lost}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "the outage is reported after {:?}", began.elapsed());
+    assert!(none_healthy.starts_with("no_healthy_pods: none of 2 Pods: "), "{none_healthy}");
+    assert!(lost.starts_with("primary_lost: no Pod is the primary: "), "{lost}");
+    for text in [&none_healthy, &lost] {
+        assert_eq!(text.matches("failed in tcp: ").count(), 2, "the reason of each Pod: {text}");
+    }
+
+    for pod in 0..2 {
+        cluster.start_pod(pod).await.expect("the Pod starts");
+    }
+    let (mut again, mut found) = (None, None);
+    while again.is_none() || found.is_none() {
+        match next(&mut events).await {
+            Event::HealthyPodsAgain { after } => again = Some(after),
+            Event::PrimaryFound { endpoint, after } => found = Some((endpoint, after)),
+            _ => {}
+        }
+    }
+    let (primary, after) = found.unwrap();
+    assert_eq!(primary.address().to_string(), cluster.pod(0).address().to_string());
+    assert!(after.is_some_and(|after| after <= began.elapsed()) && again.unwrap() <= began.elapsed());
+}
+
+/// Waits for the next event.
+async fn next(events: &mut Events) -> Event {
+    let next = tokio::time::timeout(Duration::from_secs(20), events.next()).await.expect("an event within 20 s");
+    next.expect("the pool is open").expect("no event is lost")
+}
+
+#[tokio::test]
+async fn a_checkout_that_ends_before_the_first_connection_is_open_says_so() {
+    // The system accepts the connections of this socket, but no server responds to them.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = silent.local_addr().expect("the socket has an address");
+    let url = format!("postgres://app@{address}/app?acquire_timeout=300ms&connect_timeout=20s&probe_timeout=20s");
+    let config: Config = url.parse().expect("the URL parses");
+    let pool = Pool::builder(config).build().expect("the pool is created");
+    let error = pool.get().await.expect_err("the server does not respond");
+    assert_eq!(error.kind(), Kind::Connecting, "{error}");
+    let text = error.to_string();
+    assert!(text.starts_with("no connection has been opened yet after 3"), "{text}");
+    assert!(text.ends_with(&format!("{address} is still being connected to")), "{text}");
+    assert!(error.attempts().iter().all(|attempt| attempt.cause().is_none()), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

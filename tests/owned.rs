@@ -1,35 +1,27 @@
 //! Tests connections that belong to the application: `Pool::connect_owned` and `Client::raw_mut`.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use podpool::{Config, Kind, OwnedConnection, Phase, Pool, State, Target, testkit::Cluster, tokio_postgres::Client};
+use podpool::{Checkout, Kind, OwnedConnection, Phase, Pool, State, Target, testkit::Cluster, tokio_postgres::Client};
 use tokio::time::timeout;
 
 mod common;
-use common::{in_state, until};
-
-const SOON: Duration = Duration::from_secs(20);
-
-/// Long timeouts, because a slow machine must not fail the tests.
-const TIMEOUTS: &str = "connect_timeout=20s&acquire_timeout=60s";
+use common::{
+    in_state,
+    one_pod::{Calls, SOON, TIMEOUTS, builder, settled},
+    until,
+};
 
 async fn cluster(pods: usize) -> Cluster {
     Cluster::start(pods).await.expect("the cluster starts")
 }
 
 fn pool_to_one(cluster: &Cluster, parameters: &str) -> Pool {
-    let config: Config = format!("{}?{parameters}", cluster.pod_url(0)).parse().expect("the URL parses");
-    Pool::builder(config).build().expect("the pool is created")
+    builder(cluster, parameters).build().expect("the pool is created")
 }
 
-async fn owned(pool: &Pool, target: Target) -> OwnedConnection {
-    pool.connect_owned(target).await.expect("the connection is opened")
+async fn owned(pool: &Pool, checkout: impl Into<Checkout>) -> OwnedConnection {
+    pool.connect_owned(checkout).await.expect("the connection is opened")
 }
 
 async fn pid(client: &Client) -> i32 {
@@ -40,16 +32,6 @@ async fn pid(client: &Client) -> i32 {
 fn counts(pool: &Pool) -> (usize, usize) {
     let endpoints = pool.status().endpoints;
     (endpoints.iter().map(|pod| pod.open).sum(), endpoints.iter().map(|pod| pod.owned).sum())
-}
-
-/// Waits until no connection is in use or owned, and checks that every closed connection is counted.
-async fn settled(pool: &Pool) {
-    until(SOON, "no connection in use", || pool.status().endpoints.iter().all(|pod| pod.in_use + pod.owned == 0)).await;
-    until(SOON, "opened minus closed connections are open", || {
-        let counters = pool.status().counters;
-        counters.opened - counters.closed == counts(pool).0 as u64
-    })
-    .await;
 }
 
 async fn closes(client: &Client, within: Duration) -> Duration {
@@ -98,9 +80,12 @@ async fn the_cancel_token_of_the_pool_cancels_a_statement() {
     let statement = tokio::spawn(async move { (client.batch_execute("SELECT pg_sleep(60)").await, client) });
     let admin = cluster.client(0).await.expect("the superuser connects");
     let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND state = 'active'";
-    while admin.query_one(sleeping, &[]).await.expect("the query succeeds").get::<_, i64>(0) == 0 {
-        tokio::task::yield_now().await;
-    }
+    let runs = async {
+        while admin.query_one(sleeping, &[]).await.expect("the query succeeds").get::<_, i64>(0) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, runs).await.expect("the statement runs");
     cancel_token.cancel().await.expect("the server accepts the request");
     let (result, client) = timeout(SOON, statement).await.expect("the statement ends").expect("no panic");
     let error = result.expect_err("the statement was cancelled");
@@ -111,13 +96,12 @@ async fn the_cancel_token_of_the_pool_cancels_a_statement() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_hook_sets_up_an_owned_connection_and_a_cancelled_call_leaves_counts_exact() {
     let cluster = cluster(1).await;
-    let calls = Arc::new(AtomicU64::new(0));
-    let config: Config = format!("{}?pool_size=2&{TIMEOUTS}", cluster.pod_url(0)).parse().expect("the URL parses");
-    let pool = Pool::builder(config)
+    let calls = Calls::default();
+    let pool = builder(&cluster, &format!("pool_size=2&{TIMEOUTS}"))
         .after_connect({
             let calls = calls.clone();
             move |client| {
-                let call = calls.fetch_add(1, Ordering::SeqCst);
+                let call = calls.next();
                 Box::pin(async move {
                     match call {
                         1 => client.batch_execute("SELECT pg_sleep(60)").await?,
@@ -134,9 +118,9 @@ async fn the_hook_sets_up_an_owned_connection_and_a_cancelled_call_leaves_counts
         .expect("the pool is created");
     drop(pool.get().await.expect("checkout succeeds"));
     settled(&pool).await;
-    assert_eq!((calls.load(Ordering::SeqCst), counts(&pool)), (1, (1, 0)));
+    assert_eq!((calls.count(), counts(&pool)), (1, (1, 0)));
     let cancelled = timeout(Duration::from_millis(500), pool.connect_owned(Target::Any)).await;
-    assert!(cancelled.is_err() && calls.load(Ordering::SeqCst) == 2, "the call is cancelled during the hook");
+    assert!(cancelled.is_err() && calls.count() == 2, "the call is cancelled during the hook");
     settled(&pool).await;
     assert_eq!(counts(&pool), (1, 0));
     // The hook fails once more. The call waits for the backoff and dials again.
@@ -152,13 +136,10 @@ async fn the_hook_sets_up_an_owned_connection_and_a_cancelled_call_leaves_counts
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn errors_name_the_pod_and_the_phase() {
     let cluster = cluster(1).await;
-    let config: Config = format!("{}?pool_size=2&connect_timeout=20s&acquire_timeout=1s", cluster.pod_url(0))
-        .parse()
-        .expect("the URL parses");
-    let calls = Arc::new(AtomicU64::new(0));
-    let pool = Pool::builder(config)
+    let calls = Calls::default();
+    let pool = builder(&cluster, "pool_size=2&connect_timeout=20s&acquire_timeout=1s")
         .after_connect(move |_| {
-            let is_first = calls.fetch_add(1, Ordering::SeqCst) == 0;
+            let is_first = calls.next() == 0;
             Box::pin(async move { if is_first { Ok(()) } else { Err("no setup".into()) } })
         })
         .build()
@@ -205,13 +186,13 @@ async fn a_pod_that_no_longer_serves_the_target_closes_owned_connections_between
     // Until three connections lead to the Pod that will be promoted.
     while connections.len() < 3 {
         let connection = owned(&pool, Target::Standby).await;
-        if connection.endpoint.address().tcp() == Some(cluster.pod(1).address()) {
+        if is_at(&connection, &cluster, 1) {
             connections.push(connection);
         }
     }
     let any = loop {
         let connection = owned(&pool, Target::Any).await;
-        if connection.endpoint.address().tcp() == Some(cluster.pod(1).address()) {
+        if is_at(&connection, &cluster, 1) {
             break connection;
         }
     };
@@ -296,4 +277,114 @@ async fn failed_work_on_an_exposed_client_is_never_unapplied() {
     let mut client = pool.primary().await.expect("checkout succeeds");
     let error = client.raw_mut().batch_execute("SELECT 1/0").await.expect_err("the statement fails");
     assert_eq!(client.classify_work(&error).await.applied, podpool::Applied::Unknown);
+}
+
+/// Returns true if the connection leads to this Pod of the cluster.
+fn is_at(connection: &OwnedConnection, cluster: &Cluster, pod: usize) -> bool {
+    connection.endpoint.address().tcp() == Some(cluster.pod(pod).address())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_deadline_of_the_call_limits_the_wait_for_handshakes_and_the_dial() {
+    let cluster = cluster(1).await;
+    let pool = pool_to_one(&cluster, &format!("handshakes=1&probe_interval=60s&probe_timeout=60s&{TIMEOUTS}"));
+    pool.wait_ready(Target::Any, SOON).await.expect("the Pod becomes ready");
+    cluster.pause(0).await.expect("SIGSTOP is sent");
+    let (limit, slack) = (Duration::from_millis(300), Duration::from_millis(500));
+    let quick = Checkout::new(Target::Any).deadline(limit);
+    for _ in 0..2 {
+        let began = Instant::now();
+        let error = pool.connect_owned(quick).await.expect_err("the server does not respond");
+        println!("{:?}: {error}", began.elapsed());
+        assert!((limit..limit + slack).contains(&began.elapsed()), "{:?}", began.elapsed());
+        assert_eq!((error.kind(), error.attempts().len()), (Kind::Connect, 1), "{error}");
+        assert_eq!(error.attempts()[0].phase(), Phase::Startup, "{error}");
+    }
+    // The deadline has aborted the handshakes. This one continues.
+    let dialling = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.connect_owned(Target::Any).await }
+    });
+    let error = loop {
+        let began = Instant::now();
+        let error = pool.connect_owned(quick).await.expect_err("the server does not respond");
+        println!("{:?}: {error}", began.elapsed());
+        assert!((limit..limit + slack).contains(&began.elapsed()), "{:?}", began.elapsed());
+        // The task may not have begun its handshake yet.
+        if error.kind() != Kind::Connect {
+            break error;
+        }
+    };
+    assert_eq!((error.kind(), error.attempts().len()), (Kind::PoolTimeout, 1), "{error}");
+    assert_eq!(error.attempts()[0].phase(), Phase::Wait, "{error}");
+    cluster.resume(0).await.expect("SIGCONT is sent");
+    let connection = dialling.await.expect("no panic").expect("the connection is opened");
+    assert!(pid(&connection.client).await > 0);
+    assert_eq!(pool.status().counters.open_failed, 0, "an aborted dial is no failure of the Pod");
+    drop(connection);
+    settled(&pool).await;
+}
+
+/// Pauses or resumes the replay of Pod 1, and writes on Pod 0.
+async fn set_replay(cluster: &Cluster, call: &str) {
+    let standby = cluster.client(1).await.expect("the superuser connects");
+    standby.batch_execute(&format!("SELECT {call}()")).await.expect("replay is paused or resumed");
+    let primary = cluster.client(0).await.expect("the superuser connects");
+    let write = "CREATE TABLE IF NOT EXISTS t (x int); INSERT INTO t VALUES (1)";
+    primary.batch_execute(write).await.expect("the write succeeds");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_primary_replaces_lagging_standbys_if_it_may() {
+    let cluster = cluster(2).await;
+    let url = format!("{}&max_lag=500ms&probe_interval=200ms&lag_fallback=primary&{TIMEOUTS}", cluster.url());
+    let pool = Pool::connect(&url).await.expect("the pool is created");
+    until(SOON, "all Pods serve", || in_state(&pool, State::Healthy) == 2).await;
+    let standby = owned(&pool, Target::Standby).await;
+    assert!(is_at(&standby, &cluster, 1));
+    set_replay(&cluster, "pg_wal_replay_pause").await;
+    closes(&standby.client, SOON).await;
+    let replacement = owned(&pool, Target::Standby).await;
+    assert!(is_at(&replacement, &cluster, 0), "the primary replaces the standby");
+    let recovery = "SELECT pg_is_in_recovery()";
+    let row = &replacement.client.query_typed(recovery, &[]).await.expect("the connection stays open")[0];
+    assert!(!row.get::<_, bool>(0));
+    set_replay(&cluster, "pg_wal_replay_resume").await;
+    closes(&replacement.client, SOON).await;
+    let standby = owned(&pool, Target::Standby).await;
+    assert!(is_at(&standby, &cluster, 1), "the standby has caught up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lag_limit_of_the_call_chooses_the_pod() {
+    let cluster = cluster(2).await;
+    let pool = Pool::connect(&format!("{}&{TIMEOUTS}", cluster.url())).await.expect("the pool is created");
+    until(SOON, "all Pods serve", || in_state(&pool, State::Healthy) == 2).await;
+    for target in [Target::Any, Target::PreferStandby] {
+        for _ in 0..4 {
+            let connection = owned(&pool, Checkout::new(target).max_lag(Duration::ZERO)).await;
+            assert!(is_at(&connection, &cluster, 0), "only the primary is current");
+        }
+    }
+    let current = Checkout::new(Target::Standby).max_lag(Duration::from_secs(10));
+    assert!(is_at(&owned(&pool, current).await, &cluster, 1));
+    set_replay(&cluster, "pg_wal_replay_pause").await;
+    let began = Instant::now();
+    let limit = Duration::from_secs(3);
+    let late = Checkout::new(Target::Standby).max_lag(Duration::from_secs(1)).deadline(limit);
+    let error = loop {
+        match pool.connect_owned(late).await {
+            Ok(connection) => assert!(is_at(&connection, &cluster, 1) && began.elapsed() < SOON),
+            Err(error) => break error,
+        }
+    };
+    println!("{error}");
+    assert_eq!(error.kind(), Kind::NoEndpoints, "{error}");
+    let waiting = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.connect_owned(late.deadline(SOON)).await }
+    });
+    set_replay(&cluster, "pg_wal_replay_resume").await;
+    let connection = waiting.await.expect("no panic").expect("the standby catches up");
+    assert!(is_at(&connection, &cluster, 1));
 }

@@ -23,6 +23,8 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) pool: Pool,
+    /// True if `/query` without a sleep runs on connections that several requests share.
+    pub(crate) shared: bool,
     pub(crate) drain: Arc<Drain>,
     pub(crate) limit: Arc<Limit>,
     pub(crate) metrics: PrometheusHandle,

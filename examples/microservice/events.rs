@@ -57,7 +57,7 @@ fn object(pool: &Pool, event: Result<Event, Lagged>) -> Value {
             object["from"] = from.as_str().into();
             object["to"] = to.as_str().into();
         }
-        Event::EndpointFenced { cause, .. } | Event::ResolveFailed { cause } => {
+        Event::EndpointFenced { cause, .. } | Event::ResolveFailed { cause, .. } => {
             object["cause"] = first_line(cause).into()
         }
         _ => {}

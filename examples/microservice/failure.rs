@@ -8,7 +8,7 @@ use axum::{
 use podpool::{Applied, Kind, tokio_postgres::error::SqlState};
 use serde_json::json;
 
-use crate::text::{for_clients, is_from_server, with_causes};
+use crate::text::{for_clients, is_from_server};
 
 /// Value of the `Retry-After` header of a request that was rejected because of too many requests, in seconds.
 const RETRY_AFTER: u32 = 1;
@@ -46,7 +46,7 @@ impl Failure {
             && is_from_server(error)
         {
             // The server's message, DETAIL and HINT, which the response omits. `?` escapes line breaks.
-            tracing::warn!(error = ?with_causes(error), "a server rejected a request");
+            tracing::warn!(error = ?format!("{error:#}"), "a server rejected a request");
         }
         let (kind, applied, error) = match self {
             Self::Request { status, error } => return (*status, Json(json!({ "error": error }))).into_response(),
@@ -70,7 +70,11 @@ impl Failure {
                 (Kind::Query, Applied::Unknown, error)
             }
         };
-        let kind = if kind == Kind::Config { Kind::Other } else { kind };
+        let kind = match kind {
+            Kind::Config => Kind::Other,
+            Kind::Connecting => Kind::Connect,
+            kind => kind,
+        };
         let applied = if read { Applied::No } else { applied };
         let body = json!({ "error": error, "kind": kind.as_str(), "applied": applied.as_str() });
         (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()

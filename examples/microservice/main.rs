@@ -8,6 +8,9 @@
 //! limits the number of requests to `/query` and `/write` that run at the same time: further ones get the status 503
 //! with a `Retry-After` header. Responses contain no text from a server, only its SQLSTATE: the log contains the rest.
 //!
+//! With `shared=on` in `DATABASE_URL`, requests to `/query` without a sleep use connections that several requests
+//! share.
+//!
 //! The service starts even if the name servers and all Pods are down. After SIGTERM or Ctrl-C it shuts down gracefully:
 //! `/readyz` returns 503, running requests finish, and the pool closes.
 
@@ -69,7 +72,7 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
             _ = interrupt.recv() => {}
         }
     };
-    let router = app::router(App { pool: pool.clone(), drain: drain.clone(), limit, metrics });
+    let router = app::router(App { pool: pool.clone(), shared: settings.shared, drain: drain.clone(), limit, metrics });
     let serving = axum::serve(listener, router).with_graceful_shutdown(drain.clone().run(shutdown));
     select! {
         served = async { serving.await } => served?,

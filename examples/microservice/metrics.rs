@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use axum::{extract::State, http::header, response::IntoResponse};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use podpool::metrics::BUCKETS;
 
 use crate::app::App;
-
-/// Upper bounds of the histograms' buckets, in seconds.
-const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Interval between calls to `run_upkeep`, which compacts the recorded histogram values.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Installs the Prometheus metrics recorder. Must be called before the pool is built.
 pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
-    let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
+    let handle = PrometheusBuilder::new().set_buckets(BUCKETS)?.install_recorder()?;
     let recorder = handle.clone();
     // Compact the histograms regularly. Otherwise, the recorder keeps every single value in memory until the next
     // scrape.

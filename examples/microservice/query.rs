@@ -7,7 +7,7 @@ use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
 };
-use podpool::{Applied, Target, tokio_postgres};
+use podpool::{Applied, SharedResponse, Target, tokio_postgres};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -53,6 +53,9 @@ async fn execute(app: &App, params: Result<Query<Params>, QueryRejection>) -> Re
     let target = target(params.target.as_deref())?;
     let sleep_ms = sleep_ms(params.sleep_ms.as_deref())?;
     let begun = Instant::now();
+    if app.shared && sleep_ms == 0 {
+        return execute_shared(app, target, begun).await;
+    }
     let attempts = AtomicU32::new(0);
     let work = app.pool.retry(target, |client| {
         attempts.fetch_add(1, Ordering::Relaxed);
@@ -66,6 +69,22 @@ async fn execute(app: &App, params: Result<Query<Params>, QueryRejection>) -> Re
     let (server_addr, pod, in_recovery) = app.with_timeout(sleep, work, || Applied::No).await?;
     let attempts = attempts.into_inner();
     Ok(Row { server_addr, pod, in_recovery, attempts, us: begun.elapsed().as_micros() })
+}
+
+/// Executes the statement on a connection that several requests share.
+async fn execute_shared(app: &App, target: Target, begun: Instant) -> Result<Row, Failure> {
+    let work = async { app.pool.shared(target).repeatable().send(STATEMENT, &[&0f64]).await };
+    let SharedResponse { rows, attempts, .. } = app.with_timeout(Duration::ZERO, work, || Applied::No).await?;
+    let attempts = attempts.len() as u32 + 1;
+    // `pg_sleep` returns one row.
+    let row = &rows[0];
+    Ok(Row {
+        server_addr: row.get(0),
+        pod: row.get(1),
+        in_recovery: row.get(2),
+        attempts,
+        us: begun.elapsed().as_micros(),
+    })
 }
 
 fn target(name: Option<&str>) -> Result<Target, Failure> {

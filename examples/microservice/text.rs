@@ -13,10 +13,11 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
 /// Returns the text of an error for clients. It contains no text from a server: if a server reported the failure, only
 /// its SQLSTATE.
 pub(crate) fn for_clients(error: &podpool::Error) -> String {
-    let mut text = error.to_string();
-    // The text of the error ends with the attempts, which contain the messages of servers.
-    if let Some(first) = error.attempts().first() {
-        text.truncate(text.find(&format!(": {first}")).unwrap_or(0));
+    let mut text = error.message().to_owned();
+    if let Some(elapsed) = error.elapsed() {
+        text = format!("{text} after {elapsed:.1?}");
+    }
+    if !error.attempts().is_empty() {
         let attempts: Vec<_> = error.attempts().iter().map(attempt).collect();
         text = format!("{text}: {}", attempts.join("; "));
     }

@@ -1,6 +1,8 @@
 //! A set of Pods for the tests of policies.
 
-use super::{Candidates, Policy, Rng};
+use proptest::prelude::*;
+
+use super::{Candidates, LeastCost, Policy, Random, Rng};
 use crate::endpoint::{
     slot::{Slab, Slot, SlotHandle},
     snapshot::{Candidate, LISTS, Places, Snapshot},
@@ -53,5 +55,31 @@ impl Pods {
         let mut rng = Rng::seeded(42);
         self.with(|all| (0..picks).for_each(|_| self.slot(policy.pick(all, &mut rng).unwrap()).checkout()));
         self.handles.iter().map(|handle| handle.in_flight()).collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn shares_of_idle_pods_are_proportional_to_any_weights(weights in prop::collection::vec(1..=100u32, 1..7)) {
+        const PICKS: usize = 10_000;
+        let sum: u32 = weights.iter().sum();
+        let pods = Pods::weighted(&weights);
+        for shares in [pods.shares(&LeastCost, PICKS), pods.shares(&Random, PICKS)] {
+            for (share, weight) in shares.iter().zip(&weights) {
+                let (share, expected) = (*share as f64 / PICKS as f64, f64::from(*weight) / f64::from(sum));
+                prop_assert!((share - expected).abs() < 0.025, "{share} instead of {expected}: {weights:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn connections_in_use_are_proportional_to_any_weights(weights in prop::collection::vec(1..=100u32, 1..7)) {
+        let sum: u32 = weights.iter().sum();
+        let held = Pods::weighted(&weights).hold(&LeastCost, 2 * sum as usize);
+        for (held, weight) in held.iter().zip(&weights) {
+            prop_assert!(held.abs_diff(2 * weight) <= 1 + weight / 50, "{held} for weight {weight}: {weights:?}");
+        }
     }
 }

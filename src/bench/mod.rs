@@ -50,17 +50,19 @@ impl MemberInfo for Pod {
         &self.0.endpoint
     }
 
-    fn slot(&self) -> &SlotHandle {
+    fn slot(&self, _pool: usize) -> &SlotHandle {
         &self.0.slot
     }
 
-    fn eligibility(&self) -> Eligibility {
+    fn eligibility(&self, _pool: usize) -> Eligibility {
         Eligibility::unrestricted(State::Healthy, self.0.role)
     }
 
-    fn pod(&self) -> Arc<Inner> {
+    fn pod(&self, _pool: usize) -> Arc<Inner> {
         self.0.clone()
     }
+
+    fn update(&mut self, _: &Endpoint) {}
 }
 
 /// A Pod that counts as having a connection in use until this guard is dropped.
@@ -85,8 +87,9 @@ impl Set {
 
     fn replace(members: &mut Members<Pod>, pods: &[Endpoint]) -> bool {
         let mut role = Role::Primary;
-        let changed = members.replace(pods, |endpoint, slot| {
+        let changed = members.replace(pods, |endpoint, slots| {
             let role = std::mem::replace(&mut role, Role::Standby);
+            let slot = slots.next().expect("one pool");
             Pod(Arc::new(Inner { endpoint: endpoint.clone(), slot, role }))
         });
         changed.is_some()

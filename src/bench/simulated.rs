@@ -59,17 +59,19 @@ impl MemberInfo for Pod {
         &self.inner.endpoint
     }
 
-    fn slot(&self) -> &SlotHandle {
+    fn slot(&self, _pool: usize) -> &SlotHandle {
         &self.inner.slot
     }
 
-    fn eligibility(&self) -> Eligibility {
+    fn eligibility(&self, _pool: usize) -> Eligibility {
         Eligibility::unrestricted(self.health.state(), Role::Standby)
     }
 
-    fn pod(&self) -> Arc<Inner> {
+    fn pod(&self, _pool: usize) -> Arc<Inner> {
         self.inner.clone()
     }
+
+    fn update(&mut self, _: &Endpoint) {}
 }
 
 impl SimulatedClient {
@@ -94,8 +96,8 @@ impl SimulatedClient {
         let named: Vec<_> =
             (0..pods as u32).map(|i| Endpoint::new(((0x0a00_0000 + i).to_be_bytes(), 5432).into())).collect();
         let Self { members, rng, .. } = self;
-        members.replace(&named, |endpoint, slot| Pod {
-            inner: Arc::new(Inner { endpoint: endpoint.clone(), slot }),
+        members.replace(&named, |endpoint, slots| Pod {
+            inner: Arc::new(Inner { endpoint: endpoint.clone(), slot: slots.next().expect("one pool") }),
             health: Health::new(),
             latency: Latency::new(rng.unit()),
             outlier: Outlier::default(),

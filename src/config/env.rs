@@ -1,14 +1,11 @@
 //! Defaults from libpq's environment variables (PostgreSQL manual, "Environment Variables").
 
-use std::{
-    ffi::{OsStr, OsString},
-    path::PathBuf,
-};
+use std::{ffi::OsString, path::PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::{known, parameter::PARAMETERS, setting::Settings};
-use crate::error::ConfigError;
+use crate::{error::ConfigError, system::platform};
 
 /// Returns the value of one of this process's environment variables.
 pub(super) fn process(variable: &str) -> Option<OsString> {
@@ -42,19 +39,14 @@ fn text(parameter: &'static str, variable: &'static str, value: OsString) -> Res
     })
 }
 
-/// Returns the path of libpq's default password file: `~/.pgpass`, or `%APPDATA%\postgresql\pgpass.conf` on Windows.
+/// Returns the path of libpq's default password file.
 pub(super) fn passfile(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let read = |name: &str| variable(name).filter(|value| !value.is_empty());
-    if cfg!(windows) {
-        return Some(PathBuf::from(read("APPDATA")?).join("postgresql").join("pgpass.conf"));
-    }
-    let home = read("HOME").map(PathBuf::from).or_else(std::env::home_dir)?;
-    (home.as_os_str() != OsStr::new("")).then(|| home.join(".pgpass"))
+    platform::passfile(|name| variable(name).filter(|value| !value.is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{ffi::OsStr, path::Path};
 
     use super::*;
     use crate::{Config, Target};

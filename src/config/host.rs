@@ -1,7 +1,7 @@
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use super::{ServiceName, message};
-use crate::error::ConfigError;
+use crate::{error::ConfigError, system::platform::HAS_UNIX_SOCKETS};
 
 /// The server or servers that a pool connects to: one IP address, one Unix socket, or the Pods behind a Service name.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -32,7 +32,7 @@ impl FromStr for Host {
             return reject("a name, an IP address or the directory of a Unix socket, not an abstract socket");
         }
         if text.starts_with('/') {
-            return match cfg!(unix) {
+            return match HAS_UNIX_SOCKETS {
                 true => Ok(Self::Directory(text.into())),
                 false => reject("a name or an IP address, because this operating system has no Unix sockets"),
             };
@@ -41,7 +41,8 @@ impl FromStr for Host {
             Some(inner) => inner.parse().ok().filter(IpAddr::is_ipv6),
             None => text.parse().ok().filter(IpAddr::is_ipv4),
         };
-        match address {
+        // An IPv4-mapped address (`[::ffff:10.0.0.1]`) becomes the IPv4 address, so that both are one endpoint.
+        match address.map(|address| address.to_canonical()) {
             Some(address) if address.is_unspecified() || address.is_multicast() => {
                 reject("the IP address of one Pod, not an unspecified or multicast address")
             }

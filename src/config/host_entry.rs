@@ -4,13 +4,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{DEFAULT_PORT, Host, message};
-use crate::{address::Address, error::ConfigError};
+use crate::{address::Address, error::ConfigError, system::platform::MAX_SOCKET_PATH};
 
 /// Maximum number of hosts. Each one has its own lookups.
 const MAX_HOSTS: usize = 100;
-
-/// Maximum length of a socket's path, without its final zero byte (unix(7); 104 bytes with it on BSD and macOS).
-const MAX_SOCKET_PATH: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
 
 /// One entry of the list of hosts: a host and its port.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -27,7 +24,8 @@ impl HostEntry {
         &self.host
     }
 
-    /// Returns the address in `hostaddr`, which is used instead of the host's addresses.
+    /// Returns the address in `hostaddr`, which is used instead of the host's addresses. An IPv4-mapped address is
+    /// converted to an IPv4 address.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         self.address
@@ -116,10 +114,11 @@ fn parse_port(text: &str) -> Result<u16, ConfigError> {
     port.ok_or_else(|| ConfigError::new("port", "a number from 1 to 65535").got(message::excerpt(text)))
 }
 
-/// Parses one entry of `hostaddr`. An IPv6 address may be in brackets, as in `host`.
+/// Parses one entry of `hostaddr`. An IPv6 address may be in brackets, as in `host`. An IPv4-mapped address becomes the
+/// IPv4 address, so that both are one endpoint.
 fn parse_address(text: &str) -> Result<IpAddr, ConfigError> {
     let plain = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    match plain.parse::<IpAddr>() {
+    match plain.parse::<IpAddr>().map(|address| address.to_canonical()) {
         Ok(address) if !address.is_unspecified() && !address.is_multicast() => Ok(address),
         _ => Err(ConfigError::new("hostaddr", "the IP address of one server").got(message::excerpt(text))),
     }
@@ -151,6 +150,15 @@ mod tests {
         assert_eq!(entries(",b", "[fd00::1],", ""), ["[fd00::1]/fd00::1:5432", "b:5432"]);
         let fixed = parse("a,b", "10.0.0.1,", "").unwrap();
         assert_eq!([fixed[0].fixed(), fixed[1].fixed()], [Some(Address::Tcp(([10, 0, 0, 1], 5432).into())), None]);
+    }
+
+    #[test]
+    fn an_ipv4_mapped_address_is_the_ipv4_address() {
+        let mapped = parse("[::ffff:10.0.0.1],a,b", ",::ffff:10.0.0.1,[::ffff:a00:1]", "").unwrap();
+        let address = Some(Address::Tcp(([10, 0, 0, 1], 5432).into()));
+        assert!(mapped.iter().all(|entry| entry.fixed() == address), "{mapped:?}");
+        assert_eq!(mapped[1].address(), Some([10, 0, 0, 1].into()));
+        assert!(parse("a", "::ffff:0.0.0.0", "").is_err());
     }
 
     #[cfg(unix)]

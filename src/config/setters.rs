@@ -2,9 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{Config, Discovery, Limits, PolicyName, RequireAuth, Secret, Security, Ssl, SslMode, Target};
+use super::{Config, Discovery, HostEntry, Limits, PolicyName, RequireAuth, Secret, Security, Ssl, SslMode, Target};
 
 impl Config {
+    /// Replaces all hosts with one, for example with one of [`hosts`](Self::hosts) to build a pool for that host only.
+    pub fn with_host(mut self, host: HostEntry) -> Self {
+        self.hosts = vec![host];
+        self
+    }
+
     /// Sets the port of all hosts; a connection string can set one for each. Not used with `discovery=srv`, because
     /// SRV records contain the port. Default: 5432.
     pub fn with_port(mut self, port: u16) -> Self {
@@ -96,6 +102,13 @@ impl Config {
     /// Sets the source of the Pods' addresses. Default: [`Discovery::Dns`].
     pub fn with_discovery(mut self, discovery: Discovery) -> Self {
         self.discovery = discovery;
+        self
+    }
+
+    /// Sets whether the weights and priorities of SRV records are used: `srv_weights`. Default: false, except for URLs
+    /// that begin with `postgres+srv://`.
+    pub fn with_srv_weights(mut self, used: bool) -> Self {
+        self.srv_weights = used;
         self
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Setting {
 /// The settings from one text, in their original order.
 pub(super) struct Settings {
     list: Vec<Setting>,
+    /// True for a URL with the scheme `postgres+srv`.
+    is_srv: bool,
     /// Description of how a password is written in this text format, for error messages.
     password_syntax: &'static str,
 }
@@ -36,7 +38,7 @@ pub(super) struct Settings {
 impl Settings {
     /// Creates an empty list. `password_syntax` describes how a password is written, for error messages.
     pub(super) fn new(password_syntax: &'static str) -> Self {
-        Self { list: Vec::new(), password_syntax }
+        Self { list: Vec::new(), is_srv: false, password_syntax }
     }
 
     /// Adds a setting with a known name.
@@ -57,6 +59,16 @@ impl Settings {
             None if sensitive => Err(unknown_after_password(name, self.password_syntax)),
             None => Err(unknown(name)),
         }
+    }
+
+    /// Selects SRV records as the URL's scheme `postgres+srv` does. Rejects a port, because the records contain it.
+    pub(super) fn use_srv(&mut self) -> Result<(), ConfigError> {
+        if self.contains("port") {
+            let reason = "the SRV records that `postgres+srv://` looks up contain the ports; remove it";
+            return Err(ConfigError::conflicting("port", reason));
+        }
+        self.is_srv = true;
+        Ok(())
     }
 
     /// Adds the value of an environment variable, unless the text sets the parameter to a non-empty value.
@@ -99,7 +111,8 @@ impl Settings {
             Some(user) => Config::for_user(hosts, user.to_owned()),
             None => Config::for_hosts(hosts),
         };
-        config.discovery = Discovery::parse(self.value("discovery"), self.value("port_name"))?;
+        config.discovery = Discovery::parse(self.is_srv, self.value("discovery"), self.value("port_name"))?;
+        config.srv_weights = self.is_srv;
         for Setting { name, value, .. } in &self.list {
             let parameter = parameter::find(name).ok_or_else(|| unknown(name))?;
             (parameter.set)(&mut config, Value { name, text: value })?;

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::{percent::encode, *};
 
+mod hosts;
+
 const SERVICE: &str = "postgresql-svc.k8s-training.svc.cluster.local";
 
 fn rejected(url: &str) -> ConfigError {
@@ -72,7 +74,7 @@ fn parses_every_limit() {
          &max_connections=40&subset_size=3&clients=500&statement_cache_size=64&reset=discard&client_id=web-7\
          &close_timeout=0&dns_hedge=200ms&handshakes=9&handshakes_per_pod=3&ping_after=2&outlier_consecutive=6\
          &outlier_success_rate=0.7&outlier_window=1min&max_lag=2s&max_lag_bytes=4096&lag_fallback=primary\
-         &absent_pods=keep&detach_linger=0"
+         &absent_pods=keep&detach_linger=0&shared_connections=2&shared_depth=16&shared_slow=20ms"
     );
     let config: Config = url.parse().unwrap();
     let limits = Limits {
@@ -97,6 +99,9 @@ fn parses_every_limit() {
         subset_size: Some(3),
         clients: Some(500),
         statement_cache_size: 64,
+        shared_connections: 2,
+        shared_depth: 16,
+        shared_slow: Some(Duration::from_millis(20)),
         reset: Reset::Discard,
         dns_hedge: Duration::from_millis(200),
         handshakes: 9,
@@ -165,7 +170,6 @@ fn errors_name_the_parameter_and_the_problem() {
     assert_rejected("postgres:///shop?user=app&host=%40db", "host", "abstract");
     assert_rejected("postgres://app@db%zz/shop", "host", "`%25`");
     assert_rejected("postgres://app@db:0/shop", "port", "from 1 to 65535, got `0`");
-    assert_rejected("postgres://app@db:/shop", "port", "from 1 to 65535, got ``");
     assert_rejected("postgres://app@db:65536/shop", "port", "got `65536`");
     assert_rejected("postgres://app@db:+5/shop", "port", "got `+5`");
     assert_rejected("postgres://app@db/?acquire_timeout=5sec", "acquire_timeout", "a duration");
@@ -182,6 +186,14 @@ fn errors_name_the_parameter_and_the_problem() {
     assert_rejected("postgres://app@db/?target_session_attrs=master", "target_session_attrs", "one of `any`");
     assert_rejected("postgres://app@db/?discovery=srv", "port_name", "`discovery=srv`");
     assert_rejected("postgres://app@db/?port_name=pg", "port_name", "`discovery=srv`");
+    assert_rejected("postgres+srv://app@db:5432", "port", "contain the ports");
+    assert_rejected("postgres+srv://app@a,b:5432", "port", "contain the ports");
+    assert_rejected("postgres+srv://app@db/?port=5432", "port", "contain the ports");
+    assert_rejected("postgres+srv://app@db/?discovery=dns", "discovery", "`postgres+srv://`");
+    assert_rejected("postgres+srv://app@10.0.0.1", "discovery", "is an IP address");
+    assert_rejected("postgres+srv://app@db/?srv_weights=1", "srv_weights", "`on` or `off`, got `1`");
+    assert_rejected("postgres://app@db/?srv_weights=on", "srv_weights", "only SRV records");
+    assert_rejected("mongodb+srv://app@db", "url", "`postgres+srv://`");
     assert_rejected("postgres://app@db/?nameservers=dns", "nameservers", "`ip:port`");
     assert_rejected("postgres://app@10.0.0.1/?nameservers=10.0.0.2", "nameservers", "is an IP address");
     assert_rejected("postgres://app@10.0.0.1/?discovery=srv&port_name=pg", "discovery", "is an IP address");

@@ -1,5 +1,6 @@
 //! Parser for connection URLs: `postgres://user:password@SERVICE:PORT/database?param=value&…`, as in libpq (PostgreSQL
-//! manual, "Connection URIs"). Several hosts are separated by commas, each with its own port.
+//! manual, "Connection URIs"). Several hosts are separated by commas, each with its own port. The scheme `postgres+srv`
+//! selects discovery by SRV records, which contain the ports.
 //!
 //! A reserved character in a password must be percent-encoded. Otherwise the URL is split in the wrong place, and parts
 //! of the password end up in the host, port, path or query. Two rules keep these parts out of error messages:
@@ -19,10 +20,15 @@ const PASSWORD_SYNTAX: &str =
 
 /// Splits a URL into settings with known names and decoded values, without checking the values.
 pub(super) fn parse(url: &str) -> Result<Settings, ConfigError> {
-    let rest = ["postgres://", "postgresql://"]
-        .iter()
-        .find_map(|scheme| url.strip_prefix(scheme))
-        .ok_or_else(|| ConfigError::new("url", "`postgres://` or `postgresql://` at the beginning"))?;
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let is_srv = match scheme {
+        "postgres" | "postgresql" => false,
+        "postgres+srv" | "postgresql+srv" => true,
+        _ => {
+            let expected = "`postgres://`, `postgresql://`, `postgres+srv://` or `postgresql+srv://` at the beginning";
+            return Err(ConfigError::new("url", expected));
+        }
+    };
     if rest.contains(|c: char| c.is_ascii_control() || c == ' ') {
         return Err(ConfigError::new("url", "no spaces and no control characters (percent-encode a space as %20)"));
     }
@@ -45,6 +51,9 @@ pub(super) fn parse(url: &str) -> Result<Settings, ConfigError> {
     }
     parse_dbname(path, &mut settings)?;
     parse_query(query, &mut settings)?;
+    if is_srv {
+        settings.use_srv()?;
+    }
     Ok(settings)
 }
 
@@ -70,20 +79,15 @@ fn parse_userinfo(text: &str, settings: &mut Settings) -> Result<(), ConfigError
     Ok(())
 }
 
-/// Parses `host`, `host:port`, `[address]:port`, and lists of these. `sensitive` is true if the URL has no `@`: its
-/// apparent hosts and ports may then be a user and a password whose host is missing.
+/// Parses `host`, `host:port`, `[address]:port`, and lists of these. As in libpq, the port may be empty. `sensitive` is
+/// true if the URL has no `@`: its apparent hosts and ports may then be a user and a password whose host is missing.
 fn parse_hosts(text: &str, sensitive: bool, settings: &mut Settings) -> Result<(), ConfigError> {
     let (mut hosts, mut ports) = (Vec::new(), Vec::new());
     for part in text.split(',') {
         let (host, port) = split_port(part);
-        match port {
-            Some(port) if sensitive && !port.bytes().all(|b| b.is_ascii_digit()) => {
-                let expected =
-                    format!("a number from 1 to 65535, or {PASSWORD_SYNTAX} and followed by `@` and the host");
-                return Err(ConfigError::new("port", expected));
-            }
-            Some("") => return Err(ConfigError::new("port", "a number from 1 to 65535").got("")),
-            _ => {}
+        if sensitive && !port.unwrap_or_default().bytes().all(|b| b.is_ascii_digit()) {
+            let expected = format!("a number from 1 to 65535, or {PASSWORD_SYNTAX} and followed by `@` and the host");
+            return Err(ConfigError::new("port", expected));
         }
         hosts.push(percent::decode("host", host)?);
         ports.push(port.map(|port| percent::decode("port", port)).transpose()?);

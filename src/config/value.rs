@@ -56,6 +56,15 @@ impl Value<'_> {
         self.text.parse()
     }
 
+    /// Parses `on` or `off`.
+    pub(super) fn switch(self) -> Result<bool, ConfigError> {
+        match self.text {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            _ => Err(self.reject("`on` or `off`")),
+        }
+    }
+
     /// Parses a keyword or a list, or returns `None` if the text is empty.
     pub(super) fn optional<T: FromStr<Err = ConfigError>>(self) -> Result<Option<T>, ConfigError> {
         Some(self.text).filter(|text| !text.is_empty()).map(str::parse).transpose()

@@ -5,10 +5,6 @@ use std::net::IpAddr;
 
 use crate::endpoint::Endpoint;
 
-/// Number of consecutive lookups that must return the same single address before that address is checked with a PTR
-/// query.
-const CHECK_AFTER: u32 = 5;
-
 /// A counter of consecutive lookups that returned the same single address. A Service whose lookups always return one
 /// address either has one Pod or is not headless.
 #[derive(Clone, Debug, Default)]
@@ -18,9 +14,9 @@ pub(super) struct SoleAddress {
 }
 
 impl SoleAddress {
-    /// Records the result of a lookup. When [`CHECK_AFTER`] lookups in a row have returned the same single address,
-    /// returns that address once.
-    pub(super) fn observe(&mut self, endpoints: &[Endpoint]) -> Option<IpAddr> {
+    /// Records the result of a lookup. When `after` lookups in a row have returned the same single address, returns
+    /// that address once.
+    pub(super) fn observe(&mut self, endpoints: &[Endpoint], after: u32) -> Option<IpAddr> {
         let address = match endpoints {
             [only] => only.address().ip(),
             _ => None,
@@ -29,7 +25,7 @@ impl SoleAddress {
             *self = Self { address, lookups: 0 };
         }
         self.lookups = self.lookups.saturating_add(1);
-        address.filter(|_| self.lookups == CHECK_AFTER)
+        address.filter(|_| self.lookups == after)
     }
 }
 
@@ -44,7 +40,7 @@ mod tests {
         let mut seen = Vec::new();
         for set in [vec![pod(1)], vec![pod(1), pod(2)], vec![pod(1)], vec![pod(2)]] {
             for _ in 0..20 {
-                seen.extend(sole.observe(&set));
+                seen.extend(sole.observe(&set, 5));
             }
         }
         let ip = |last| pod(last).address().ip().unwrap();

@@ -5,6 +5,7 @@ use hickory_resolver::proto::rr::Name;
 use super::{
     Resolution, Resolve,
     error::{ResolveError, ResolveErrorKind},
+    hosts_file::HostsFile,
     local_names::is_localhost,
     options::DnsOptions,
     rate_limit::RateLimit,
@@ -38,9 +39,10 @@ const PORT_NAME: &str = "the name of the Service's port";
 /// - While lookups fail, at most four packets per second are sent.
 ///
 /// Concurrent calls of [`resolve`](Resolve::resolve) share one lookup. A lookup ends within
-/// [`timeout`](DnsOptions::timeout), with three exceptions. The first lookup may take that long for each name that it
-/// queries. After a failed lookup, the next lookup may wait up to one second for the packet limit before it starts. A
-/// lookup that also checks whether the only address is a ClusterIP takes up to half a second longer.
+/// [`timeout`](DnsOptions::timeout), with two exceptions. After a failed lookup, the next lookup may wait up to one
+/// second for the packet limit before it starts. A lookup that also checks whether the only address is a ClusterIP
+/// takes up to half a second longer. If the first lookup reaches its timeout within the search list, the next one
+/// continues with the name that was not answered in time.
 pub struct Dns {
     options: Arc<DnsOptions>,
     name: Name,
@@ -58,6 +60,12 @@ impl Dns {
     ///
     /// Fails if [`srv_port_name`](DnsOptions::srv_port_name) is not a single DNS label.
     pub fn new(options: DnsOptions) -> Result<Self, ConfigError> {
+        let hosts_file = Arc::new(HostsFile::new(options.hosts.clone(), [&options.name]));
+        Self::with_hosts_file(options, hosts_file)
+    }
+
+    /// Creates a resolver that shares the hosts file with others. The file must have been created with this name.
+    pub(crate) fn with_hosts_file(options: DnsOptions, hosts_file: Arc<HostsFile>) -> Result<Self, ConfigError> {
         let name = parse("host", &options.name.to_string(), "the name of a headless Service")?;
         let prefix = match &options.srv_port_name {
             None => None,
@@ -69,6 +77,7 @@ impl Dns {
             Arc::clone(&options),
             name.clone(),
             prefix.clone(),
+            hosts_file,
             Arc::clone(&rate_limit),
             Arc::clone(&stats),
         );

@@ -243,8 +243,9 @@ impl ResolveError {
         self.0.negative_ttl
     }
 
-    /// Returns the absolute name that was queried. Until a name from the search list has resolved, returns the
-    /// configured name. Returns `None` if the source of the Pods does not use names.
+    /// Returns the absolute name that was queried, which begins with `_port._tcp.` for SRV records. Until a name from
+    /// the search list has resolved, returns the configured name, with the same prefix. Returns `None` if the source of
+    /// the Pods does not use names.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()

@@ -51,9 +51,9 @@
 // - `schedule` computes the start of the next lookup. `confirm` turns a lookup's result into the new set of Pods. Both
 //   are pure: the time and the random numbers are arguments.
 // - `dns` lets concurrent callers share one lookup (`single_flight`). `refresh` performs the lookup and keeps this
-//   state between lookups: the names that need no DNS (`local_names`), `resolv_conf`, the candidate names (`search`),
-//   and the last good addresses (`family` for A and AAAA records, `srv` for SRV records). `cluster_ip` detects a
-//   Service that is not headless.
+//   state between lookups: the names that need no DNS (`local_names`, `hosts_file`), `resolv_conf`, the candidate names
+//   (`search`), and the last good addresses (`family` for A and AAAA records, `srv` for SRV records). `cluster_ip`
+//   detects a Service that is not headless.
 // - `nameservers` chooses the name server for each query. `server` sends the query through hickory-resolver, over
 //   sockets from `udp` that obey `rate_limit`. `records` filters the response.
 
@@ -65,6 +65,7 @@ mod family;
 mod fixed;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+mod hosts_file;
 mod local_names;
 pub(crate) mod losses;
 mod nameservers;
@@ -93,7 +94,7 @@ mod tests;
 
 use std::{fmt, future::Future, pin::Pin};
 
-pub(crate) use self::{confirm::Confirm, losses::Losses, schedule::Schedule};
+pub(crate) use self::{confirm::Confirm, hosts_file::HostsFile, losses::Losses, schedule::Schedule};
 pub use self::{
     dns::Dns,
     error::{ResolveError, ResolveErrorKind, ServerError},

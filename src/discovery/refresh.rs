@@ -10,6 +10,7 @@ use super::{
     cluster_ip::SoleAddress,
     error::{ResolveError, ResolveErrorKind, ServerError},
     family::Families,
+    hosts_file::HostsFile,
     local_names::LocalNames,
     nameservers::NameServers,
     options::DnsOptions,
@@ -56,6 +57,9 @@ pub(super) struct LookupState {
     conf: Arc<ResolvConf>,
     servers: Option<Arc<NameServers>>,
     candidates: Vec<Candidate>,
+    /// The index of the candidate with which the next lookup begins. Not 0 if the last lookup reached its timeout after
+    /// negative responses for all candidates before this one.
+    first_candidate: usize,
     /// The first candidate name for which a lookup found records, and those records. Later lookups query only this
     /// name, even after a negative response or an error.
     selected: Option<(Name, Records)>,
@@ -70,6 +74,7 @@ impl LookupState {
         options: Arc<DnsOptions>,
         name: Name,
         prefix: Option<Name>,
+        hosts_file: Arc<HostsFile>,
         rate_limit: Arc<Mutex<RateLimit>>,
         stats: Arc<Mutex<DnsStats>>,
     ) -> Self {
@@ -77,7 +82,7 @@ impl LookupState {
         let file = WatchedFile::new(options.resolv_conf.clone(), resolv_conf::MAX_BYTES, move |bytes: &[u8]| {
             if needs_servers { ResolvConf::parse_with_servers(bytes) } else { Ok(ResolvConf::parse(bytes)) }
         });
-        let local = prefix.is_none().then(|| LocalNames::new(&options.name, options.hosts.clone()));
+        let local = prefix.is_none().then(|| LocalNames::new(options.name.clone(), hosts_file));
         Self {
             options,
             name,
@@ -89,6 +94,7 @@ impl LookupState {
             conf: Arc::default(),
             servers: None,
             candidates: Vec::new(),
+            first_candidate: 0,
             selected: None,
             failing: false,
             warned_of_size: false,
@@ -124,7 +130,7 @@ impl LookupState {
                 let found = found.map_err(|errors| ResolveError::from_servers(name.to_ascii().into(), errors))?;
                 (name.clone(), found)
             }
-            None => self.try_candidates(&servers).await?,
+            None => self.try_candidates(&cx).await?,
         };
         self.warn_of_size(&name, found.left_out);
         self.warn_of_cluster_ip(&name, &found, &cx).await;
@@ -140,9 +146,9 @@ impl LookupState {
 
     /// Returns the server whose addresses are in the hosts file or reserved for the local host. All of them belong to
     /// one endpoint.
-    async fn look_up_locally(&mut self) -> Option<Resolution> {
+    async fn look_up_locally(&self) -> Option<Resolution> {
         let port = self.options.port;
-        let mut addresses = self.local.as_mut()?.addresses().await.into_iter().map(|ip| SocketAddr::new(ip, port));
+        let mut addresses = self.local.as_ref()?.addresses().await.into_iter().map(|ip| SocketAddr::new(ip, port));
         let endpoint = Endpoint::new(addresses.next()?).with_alternatives(addresses);
         let mut resolution = Resolution::new(vec![endpoint], Instant::now() + LOCAL);
         resolution.name = Some(self.name.to_ascii().into());
@@ -151,16 +157,17 @@ impl LookupState {
 
     /// Queries the candidate names in order and selects the first one with records. After a negative response, the next
     /// candidate is queried. Any other error ends the search, because a later candidate must not be used if an earlier
-    /// one may exist.
-    async fn try_candidates(&mut self, servers: &Arc<NameServers>) -> Result<(Name, Found), ResolveError> {
+    /// one may exist. All queries together have one deadline.
+    async fn try_candidates(&mut self, cx: &QueryContext) -> Result<(Name, Found), ResolveError> {
         let mut all_errors = Vec::new();
-        for candidate in &self.candidates {
+        let first = std::mem::take(&mut self.first_candidate);
+        for (index, candidate) in self.candidates.iter().enumerate().skip(first) {
             let mut records = match self.prefix {
-                Some(_) => Records::Services(Targets::default()),
+                Some(_) => Records::Services(Targets::new(self.options.srv_weights)),
                 None => Records::Addresses(Families::new()),
             };
-            let final_errors = match records.query(&candidate.name, &self.context(servers)).await {
-                Ok(found) => match self.is_wildcard(candidate, &found, servers).await {
+            let final_errors = match records.query(&candidate.name, cx).await {
+                Ok(found) => match self.is_wildcard(candidate, &found, cx).await {
                     Ok(false) => {
                         self.selected = Some((candidate.name.clone(), records));
                         return Ok((candidate.name.clone(), found));
@@ -174,10 +181,13 @@ impl LookupState {
                 }
                 Err(errors) => errors,
             };
+            if final_errors.iter().any(|error| error.kind() == ResolveErrorKind::Timeout) && index > first {
+                self.first_candidate = index;
+            }
             all_errors.extend(final_errors);
             break;
         }
-        Err(ResolveError::from_servers(self.name.to_ascii().into(), all_errors))
+        Err(ResolveError::from_servers(self.queried_name(), all_errors))
     }
 
     /// Returns true if the candidate's search domain has a wildcard record. Such a domain resolves every name, so its
@@ -187,7 +197,7 @@ impl LookupState {
         &self,
         candidate: &Candidate,
         found: &Found,
-        servers: &Arc<NameServers>,
+        cx: &QueryContext,
     ) -> Result<bool, Vec<ServerError>> {
         let Some(domain) = &candidate.external_domain else { return Ok(false) };
         let random = format!("podpool-{:016x}", random::rng().random::<u64>());
@@ -199,8 +209,7 @@ impl LookupState {
             }
             None => (random, RecordType::AAAA),
         };
-        let cx = self.context(servers);
-        match servers.query(&name, kind, cx.throttled, cx.deadline).await {
+        match cx.servers.query(&name, kind, cx.throttled, cx.deadline).await {
             Ok(_) => {
                 tracing::warn!(
                     name = %candidate.name,
@@ -229,7 +238,10 @@ impl LookupState {
                 }
                 Err(error) => {
                     let path = self.options.resolv_conf.display();
-                    let message = format!("cannot read the addresses of the name servers from {path}");
+                    let message = format!(
+                        "cannot read the addresses of the name servers from {path}; without this file, set \
+                         `nameservers`, for example `nameservers=10.96.0.10`"
+                    );
                     return Err(self.no_name_server(message, error));
                 }
             }
@@ -253,13 +265,22 @@ impl LookupState {
             let remains = |name: &Name| candidates.iter().any(|candidate| candidate.name == *name);
             self.selected = self.selected.take().filter(|(name, _)| remains(name));
             self.candidates = candidates;
+            self.first_candidate = 0;
         }
         Ok(servers)
     }
 
     fn no_name_server(&self, message: String, error: impl Into<BoxError>) -> ResolveError {
-        let name = Some(self.name.to_ascii().into());
+        let name = Some(self.queried_name());
         ResolveError::with_message(ResolveErrorKind::NoNameServer, name, message, Some(error.into()))
+    }
+
+    /// Returns the name that is looked up, without a domain of the search list, for errors.
+    fn queried_name(&self) -> Arc<str> {
+        match &self.prefix {
+            Some(prefix) => format!("{prefix}.{}", self.name).into(),
+            None => self.name.to_ascii().into(),
+        }
     }
 
     /// Returns the parameters for queries that start now.
@@ -276,7 +297,8 @@ impl LookupState {
     /// contains the Pod's name. The PTR record for a ClusterIP contains the Service's name (Kubernetes DNS
     /// specification, 2.3.3 and 2.4.3).
     async fn warn_of_cluster_ip(&mut self, name: &Name, found: &Found, cx: &QueryContext) {
-        let sole = if self.prefix.is_none() { self.sole_address.observe(&found.endpoints) } else { None };
+        let after = self.options.cluster_ip_after;
+        let sole = if self.prefix.is_none() { self.sole_address.observe(&found.endpoints, after) } else { None };
         let (Some(ip), Some(server)) = (sole, found.server) else { return };
         let within = CLUSTER_IP_TIMEOUT.min(cx.deadline.saturating_duration_since(Instant::now()));
         let answer = cx.servers.query_one(server, &Name::from(ip), RecordType::PTR, within).await;

@@ -2,8 +2,11 @@
 //!
 //! CoreDNS adds the addresses of the SRV targets to its response. If CoreDNS or a cache omits the address of a target,
 //! that address is queried separately. A target whose query fails keeps its last good address.
+//!
+//! Priorities and weights (RFC 2782) are used only if the options say so. The RFC's weights range from 0 to 65535, and
+//! an endpoint's from 1 to [`Endpoint::WEIGHT_MAX`], so they are scaled.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use hickory_resolver::proto::rr::{Name, RecordType};
 use tokio::sync::Semaphore;
@@ -18,14 +21,23 @@ use crate::{endpoint::Endpoint, system::JoinSet, time::Duration};
 /// Maximum number of concurrent queries for the addresses of SRV targets.
 const MAX_CONCURRENT: usize = 16;
 
-/// The last good address of each SRV target.
+/// The SRV targets of one name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Targets(BTreeMap<Name, IpAddr>);
+pub(super) struct Targets {
+    /// True if weights and priorities are used.
+    weighted: bool,
+    /// The last good address of each target.
+    addresses: BTreeMap<Name, IpAddr>,
+}
 
 /// The address of an SRV target and its TTL, or the errors of the queries for that address.
 type TargetResult = Result<(IpAddr, Duration), Vec<ServerError>>;
 
 impl Targets {
+    pub(super) fn new(weighted: bool) -> Self {
+        Self { weighted, addresses: BTreeMap::new() }
+    }
+
     /// Queries the SRV records of `name`, and then the address of each target for which the response contains none.
     pub(super) async fn query(&mut self, name: &Name, cx: &QueryContext) -> Result<Found, Vec<ServerError>> {
         let response = cx.servers.query(name, RecordType::SRV, cx.throttled, cx.deadline).await?;
@@ -54,9 +66,10 @@ impl Targets {
         mut results: BTreeMap<Name, TargetResult>,
         found: &mut Found,
     ) -> Vec<ServerError> {
-        let last_good = std::mem::take(&mut self.0);
+        let last_good = std::mem::take(&mut self.addresses);
+        let largest = largest_weights(services);
         let mut all_errors = Vec::new();
-        for Service { target, port } in services {
+        for Service { target, port, priority, weight: Reverse(weight) } in services {
             let ip = match results.get_mut(target) {
                 Some(Ok((ip, ttl))) => {
                     found.ttl = found.ttl.min(*ttl);
@@ -75,11 +88,37 @@ impl Targets {
                 }
             };
             if let Some(ip) = ip {
-                self.0.insert(target.clone(), ip);
-                found.endpoints.push(Endpoint::named(pod(target), (ip, *port).into()).with_host(host(target)));
+                self.addresses.insert(target.clone(), ip);
+                let mut endpoint = Endpoint::named(pod(target), (ip, *port).into()).with_host(host(target));
+                if self.weighted {
+                    endpoint = endpoint.with_priority(*priority).with_weight(scaled(*weight, largest[priority]));
+                }
+                found.endpoints.push(endpoint);
             }
         }
         all_errors
+    }
+}
+
+/// Returns the largest weight of each priority.
+fn largest_weights(services: &[Service]) -> BTreeMap<u16, u16> {
+    let mut largest = BTreeMap::new();
+    for Service { priority, weight: Reverse(weight), .. } in services {
+        let entry = largest.entry(*priority).or_default();
+        *entry = (*weight).max(*entry);
+    }
+    largest
+}
+
+/// Scales a weight so that the `largest` of its priority becomes [`Endpoint::WEIGHT_MAX`]. Weight 0 becomes 1, because
+/// a target with this weight has "a very small chance of being selected" while others have larger ones (RFC 2782).
+fn scaled(weight: u16, largest: u16) -> u16 {
+    let max = u32::from(Endpoint::WEIGHT_MAX);
+    match u32::from(largest) {
+        0 => Endpoint::WEIGHT_MAX,
+        largest => {
+            u16::try_from((u32::from(weight) * max + largest / 2) / largest).unwrap_or(Endpoint::WEIGHT_MAX).max(1)
+        }
     }
 }
 
@@ -135,6 +174,8 @@ async fn query_addresses(targets: Vec<&Name>, cx: &QueryContext) -> Vec<(Name, T
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::discovery::error::ResolveErrorKind;
 
@@ -142,8 +183,12 @@ mod tests {
         Name::from_ascii(format!("{pod}.postgresql-svc.k8s-training.svc.cluster.local.")).unwrap()
     }
 
+    fn service(pod: &str, priority: u16, weight: u16) -> Service {
+        Service { target: target(pod), port: 5432, priority, weight: Reverse(weight) }
+    }
+
     fn merged(targets: &mut Targets, results: [TargetResult; 2]) -> (Vec<String>, bool) {
-        let services = ["sfs-0", "SFS-1"].map(|pod| Service { target: target(pod), port: 5432 });
+        let services = ["sfs-0", "SFS-1"].map(|pod| service(pod, 0, 1));
         let results = services.iter().map(|service| service.target.clone()).zip(results).collect();
         let mut found = Found::default();
         targets.merge(&services, results, &mut found);
@@ -156,6 +201,41 @@ mod tests {
 
     fn failed(kind: ResolveErrorKind) -> TargetResult {
         Err(vec![ServerError::new(([10, 0, 0, 10], 53).into(), &target("sfs-0"), RecordType::A, kind)])
+    }
+
+    /// Returns the priority and the weight of each endpoint.
+    fn details(weighted: bool, services: &[(u16, u16)]) -> Vec<(u16, u16)> {
+        let services: Vec<_> = (0..)
+            .zip(services)
+            .map(|(n, (priority, weight))| service(&format!("sfs-{n}"), *priority, *weight))
+            .collect();
+        let results = services.iter().map(|service| (service.target.clone(), at("10.0.0.1"))).collect();
+        let mut found = Found::default();
+        Targets::new(weighted).merge(&services, results, &mut found);
+        found.endpoints.iter().map(|pod| (pod.priority(), pod.weight())).collect()
+    }
+
+    #[test]
+    fn weights_are_scaled_within_their_priority() {
+        let records = [(0, 65535), (0, 32768), (0, 0), (10, 5), (10, 1), (20, 0), (20, 0)];
+        let scaled = [(0, 100), (0, 50), (0, 1), (10, 100), (10, 20), (20, 100), (20, 100)];
+        assert_eq!(details(true, &records), scaled);
+        assert_eq!(details(false, &records), [(0, 1); 7], "weights are ignored unless they are asked for");
+    }
+
+    proptest! {
+        #[test]
+        fn the_largest_weight_is_100_and_the_order_is_kept(weights in prop::collection::vec(any::<u16>(), 1..8)) {
+            let records: Vec<_> = weights.iter().map(|weight| (7, *weight)).collect();
+            let scaled = details(true, &records);
+            prop_assert!(scaled.iter().all(|(priority, weight)| *priority == 7 && (1..=100).contains(weight)));
+            prop_assert_eq!(scaled.iter().map(|(_, weight)| *weight).max(), Some(100));
+            let largest = f64::from(*weights.iter().max().unwrap()).max(1.0);
+            for (weight, (_, scaled)) in weights.iter().zip(&scaled).filter(|_| largest > 1.0) {
+                let exact = f64::from(*weight) * 100.0 / largest;
+                prop_assert!((f64::from(*scaled) - exact.max(1.0)).abs() <= 0.5, "{weight} of {largest}: {scaled}");
+            }
+        }
     }
 
     #[test]

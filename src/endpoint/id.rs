@@ -25,10 +25,17 @@ struct Inner {
     address: Address,
     /// Further addresses of the same server, in the order in which they are tried.
     alternatives: Box<[SocketAddr]>,
-    /// The index of the configured host that returned the address. Not part of the identity: two hosts may return the
-    /// same address, which is one endpoint.
-    host_entry: u16,
+    details: Details,
+}
+
+/// The properties that are not part of the identity: a Pod keeps its connections when they change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Details {
     weight: u16,
+    priority: u16,
+    /// Bit set of the indexes of the configured hosts that name the Pod. Empty if nothing has set it, which stands for
+    /// the first host.
+    hosts: u128,
 }
 
 impl Endpoint {
@@ -48,8 +55,7 @@ impl Endpoint {
             host: None,
             address,
             alternatives: Box::default(),
-            host_entry: 0,
-            weight: 1,
+            details: Details { weight: 1, priority: 0, hosts: 0 },
         }))
     }
 
@@ -83,15 +89,26 @@ impl Endpoint {
     /// not part of the identity: a Pod keeps its connections when its weight changes.
     ///
     /// Set weights in your own [`Resolve`](crate::discovery::Resolve) if the Pods' machines differ. Weights of SRV
-    /// records are ignored, because the Kubernetes DNS specification leaves them to the implementation.
+    /// records are used only with `postgres+srv://` or `srv_weights=on`, because the Kubernetes DNS specification
+    /// leaves them to the implementation.
     #[must_use]
     pub fn with_weight(&self, weight: u16) -> Self {
-        self.with(|inner| inner.weight = weight.clamp(1, Self::WEIGHT_MAX))
+        self.with(|inner| inner.details.weight = weight.clamp(1, Self::WEIGHT_MAX))
     }
 
-    /// Returns a copy of this endpoint for another configured host.
-    pub(crate) fn with_host_entry(&self, index: u16) -> Self {
-        self.with(|inner| inner.host_entry = index)
+    /// Returns a copy of this endpoint with another priority, as in SRV records (RFC 2782): for each target, a Pod is
+    /// used only while no healthy Pod with a lower number serves the target. The default is 0, the highest priority.
+    ///
+    /// Like the weight, the priority is not part of the identity.
+    #[must_use]
+    pub fn with_priority(&self, priority: u16) -> Self {
+        self.with(|inner| inner.details.priority = priority)
+    }
+
+    /// Returns a copy of this endpoint that is named by the configured hosts with these indexes.
+    pub(crate) fn with_hosts(&self, indexes: impl IntoIterator<Item = usize>) -> Self {
+        let hosts = indexes.into_iter().fold(0, |hosts, index| hosts | 1u128 << (index % 128));
+        self.with(|inner| inner.details.hosts = hosts)
     }
 
     fn with(&self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -103,7 +120,26 @@ impl Endpoint {
     /// Returns the Pod's weight.
     #[must_use]
     pub fn weight(&self) -> u16 {
-        self.0.weight
+        self.0.details.weight
+    }
+
+    /// Returns the Pod's priority. A lower number is used first.
+    #[must_use]
+    pub fn priority(&self) -> u16 {
+        self.0.details.priority
+    }
+
+    /// Returns true if both endpoints have the same weight and priority, and are named by the same hosts.
+    pub(crate) fn has_same_details(&self, other: &Self) -> bool {
+        self.0.details == other.0.details
+    }
+
+    /// Returns a number that differs, with high probability, if the weight, the priority or the hosts differ.
+    #[inline]
+    pub(crate) fn details_number(&self) -> u64 {
+        let Details { weight, priority, hosts } = self.0.details;
+        let hosts = (hosts as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (hosts >> 64) as u64;
+        (u64::from(weight) | u64::from(priority) << 16) ^ hosts << 16
     }
 
     /// Returns the Pod's address: an IP address and a port, or the path of a Unix socket.
@@ -133,9 +169,16 @@ impl Endpoint {
         self.0.name.clone()
     }
 
-    /// Returns the index of the configured host that returned the address.
-    pub(crate) fn host_entry(&self) -> usize {
-        self.0.host_entry.into()
+    /// Returns the index of the first configured host that names the Pod.
+    pub(crate) fn host_index(&self) -> usize {
+        self.host_indexes().next().unwrap_or(0)
+    }
+
+    /// Returns the indexes of the configured hosts that name the Pod, in ascending order. Empty if nothing has set
+    /// them.
+    pub(crate) fn host_indexes(&self) -> impl Iterator<Item = usize> + use<> {
+        let hosts = self.0.details.hosts;
+        (0..128).filter(move |index| hosts >> index & 1 == 1)
     }
 
     /// Returns the further addresses of the same server, in the order in which they are tried.
@@ -143,9 +186,14 @@ impl Endpoint {
         &self.0.alternatives
     }
 
+    /// Returns all IP addresses of the server, in the order in which they are tried.
+    pub(crate) fn all_tcp(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.address().tcp().into_iter().chain(self.alternatives().iter().copied())
+    }
+
     /// Returns this endpoint with `address` as its only address.
     pub(crate) fn only_at(&self, address: SocketAddr) -> Self {
-        if self.alternatives().is_empty() {
+        if self.alternatives().is_empty() && self.address().tcp() == Some(address) {
             return self.clone();
         }
         self.with(|inner| (inner.address, inner.alternatives) = (address.into(), Box::default()))

@@ -12,8 +12,8 @@ pub(crate) struct Diff {
     pub(crate) added: Vec<Endpoint>,
     /// Pods that only the old set contains.
     pub(crate) removed: Vec<Endpoint>,
-    /// Pods that both sets contain with different weights. The entries have the new weights.
-    pub(crate) reweighted: Vec<Endpoint>,
+    /// Pods that both sets contain with different weights, priorities or hosts. The entries have the new ones.
+    pub(crate) changed: Vec<Endpoint>,
 }
 
 /// Number of parts into which a set is divided. The parts are compared separately.
@@ -49,7 +49,8 @@ struct Pod {
 }
 
 impl KnownSet {
-    /// Returns true if `named` contains exactly the known Pods, in any order, each once and with its known weight.
+    /// Returns true if `named` contains exactly the known Pods, in any order, each once and with its known weight,
+    /// priority and hosts.
     pub(crate) fn matches(&self, named: &[Endpoint]) -> bool {
         if named.len() != self.len {
             return false;
@@ -74,9 +75,9 @@ impl KnownSet {
             match pods.iter_mut().find(|pod| pod.hash == hash && pod.endpoint == *endpoint) {
                 Some(pod) => {
                     // If the new set lists a Pod several times with different weights, the last weight takes effect.
-                    if pod.endpoint.weight() != endpoint.weight() {
+                    if !pod.endpoint.has_same_details(endpoint) {
                         pod.endpoint = endpoint.clone();
-                        diff.reweighted.push(endpoint.clone());
+                        diff.changed.push(endpoint.clone());
                     }
                     pod.comparison = self.comparison;
                 }
@@ -96,17 +97,12 @@ impl KnownSet {
                 named
             });
             part.fingerprint = Fingerprint::default();
-            part.pods.iter().for_each(|pod| part.fingerprint.add(pod.hash, pod.endpoint.weight()));
+            part.pods.iter().for_each(|pod| part.fingerprint.add(pod.hash, &pod.endpoint));
         }
         self.len = self.len + diff.added.len() - diff.removed.len();
         diff.added.sort_unstable();
         diff.removed.sort_unstable();
         diff
-    }
-
-    /// Removes all Pods.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
     }
 
     fn is_same(&self, part: usize, fingerprints: &[Fingerprint; PARTS]) -> bool {
@@ -120,7 +116,7 @@ fn fingerprints(named: &[Endpoint], mut hashed: impl FnMut(u64)) -> [Fingerprint
     let mut fingerprints = [Fingerprint::default(); PARTS];
     for endpoint in named {
         let hash = hash(endpoint);
-        fingerprints[part_of(hash)].add(hash, endpoint.weight());
+        fingerprints[part_of(hash)].add(hash, endpoint);
         hashed(hash);
     }
     fingerprints
@@ -146,8 +142,8 @@ struct Fingerprint(u64, u64);
 
 impl Fingerprint {
     #[inline]
-    fn add(&mut self, hash: u64, weight: u16) {
-        let other = mix(hash, Mixer::OTHER + u64::from(weight) * 2);
+    fn add(&mut self, hash: u64, endpoint: &Endpoint) {
+        let other = mix(hash, Mixer::OTHER.wrapping_add(endpoint.details_number() << 1));
         *self = Self(self.0.wrapping_add(hash), self.1.wrapping_add(other));
     }
 }
@@ -266,17 +262,25 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_weight_does_not_replace_the_pod() {
+    fn a_changed_weight_priority_or_host_does_not_replace_the_pod() {
         let pods = endpoints(&(1..200).collect());
-        let mut known = KnownSet::default();
-        known.replace(&pods);
-        let mut named = pods.clone();
-        named[7] = named[7].with_weight(3);
-        assert!(!known.matches(&named));
-        let diff = known.replace(&named);
-        assert_eq!((diff.added.len(), diff.removed.len(), diff.reweighted.as_slice()), (0, 0, &named[7..8]));
-        assert_eq!(diff.reweighted[0].weight(), 3);
-        assert!(known.matches(&named) && !known.matches(&pods));
+        let changes: [fn(&Endpoint) -> Endpoint; 4] = [
+            |pod| pod.with_weight(3),
+            |pod| pod.with_priority(3),
+            |pod| pod.with_hosts([1]),
+            |pod| pod.with_hosts([0, 99]),
+        ];
+        for change in changes {
+            let mut known = KnownSet::default();
+            known.replace(&pods);
+            let mut named = pods.clone();
+            named[7] = change(&named[7]);
+            assert!(!known.matches(&named));
+            let diff = known.replace(&named);
+            assert_eq!((diff.added.len(), diff.removed.len(), diff.changed.as_slice()), (0, 0, &named[7..8]));
+            assert!(diff.changed[0].has_same_details(&named[7]) && !diff.changed[0].has_same_details(&pods[7]));
+            assert!(known.matches(&named) && !known.matches(&pods));
+        }
     }
 
     proptest! {

@@ -15,7 +15,14 @@ pub struct Attempt {
 #[derive(Clone, Debug)]
 enum Cause {
     Failed(Arc<dyn error::Error + Send + Sync>),
-    Busy { in_use: usize, size: usize },
+    Busy {
+        in_use: usize,
+        size: usize,
+    },
+    /// No connection is open, and no attempt to open one has failed.
+    Connecting,
+    /// No connection is open, because `max_connections` permits no more.
+    Limited,
 }
 
 impl Attempt {
@@ -25,6 +32,14 @@ impl Attempt {
 
     pub(crate) fn busy(name: Option<Arc<str>>, address: Address, in_use: usize, size: usize) -> Self {
         Self { name, address, phase: Phase::Wait, cause: Cause::Busy { in_use, size } }
+    }
+
+    pub(crate) fn connecting(name: Option<Arc<str>>, address: Address) -> Self {
+        Self { name, address, phase: Phase::Wait, cause: Cause::Connecting }
+    }
+
+    pub(crate) fn limited(name: Option<Arc<str>>, address: Address) -> Self {
+        Self { name, address, phase: Phase::Wait, cause: Cause::Limited }
     }
 
     /// Returns the Pod's name, if discovery provides one.
@@ -45,12 +60,13 @@ impl Attempt {
         self.phase
     }
 
-    /// Returns the cause of the failure. `None` if the Pod was healthy but all of its connections were in use.
+    /// Returns the cause of the failure. `None` if nothing has failed: all connections to the Pod were in use, the
+    /// first one was still being opened, or `max_connections` permitted none.
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn error::Error + Send + Sync + 'static)> {
         match &self.cause {
             Cause::Failed(cause) => Some(&**cause),
-            Cause::Busy { .. } => None,
+            Cause::Busy { .. } | Cause::Connecting | Cause::Limited => None,
         }
     }
 }
@@ -60,6 +76,8 @@ impl Attempt {
     pub(crate) fn reason(&self) -> String {
         match &self.cause {
             Cause::Busy { in_use, size } => format!("has {in_use} of {size} connections in use"),
+            Cause::Connecting => "is still being connected to".into(),
+            Cause::Limited => "has no connection, because `max_connections` is reached".into(),
             Cause::Failed(cause) => format!("failed in {}: {}", self.phase, Chain(&**cause)),
         }
     }

@@ -11,14 +11,19 @@ pub enum Kind {
     Config,
     /// No connection to any Pod could be opened.
     Connect,
+    /// No connection to any Pod was opened until the deadline, and no attempt has failed: connections or the first
+    /// health probes of the Pods are still being opened. A later call may succeed.
+    Connecting,
     /// The Service name has not been resolved, so no Pod is known.
     Dns,
     /// No Pod can serve the requested target: the Service has no Pods, or none of them has a suitable role and
     /// acceptable replication lag.
     NoEndpoints,
+    /// The statement cannot run on a connection that several callers [share](crate::Pool::shared). Nothing was sent.
+    NotShareable,
     /// Any other failure, which the source describes.
     Other,
-    /// Every connection to the matching Pods was in use until the deadline.
+    /// Every connection to the matching Pods was in use until the deadline, or `max_connections` permitted no more.
     PoolTimeout,
     /// The statement failed, or its connection was lost.
     Query,
@@ -39,8 +44,10 @@ impl Kind {
             Self::Auth => "auth",
             Self::Config => "config",
             Self::Connect => "connect",
+            Self::Connecting => "connecting",
             Self::Dns => "dns",
             Self::NoEndpoints => "no_endpoints",
+            Self::NotShareable => "not_shareable",
             Self::Other => "other",
             Self::PoolTimeout => "pool_timeout",
             Self::Query => "query",

@@ -11,9 +11,11 @@ mod config;
 mod kind;
 mod phase;
 mod sqlstate;
+#[cfg(test)]
+mod tests;
 mod tls;
 
-use std::{error, fmt, time::Duration};
+use std::{error, fmt, sync::Arc, time::Duration};
 
 pub use applied::Applied;
 pub use attempt::Attempt;
@@ -23,6 +25,8 @@ pub use kind::Kind;
 pub use phase::Phase;
 pub use tls::{TlsError, TlsReason};
 
+use crate::endpoint::Endpoint;
+
 /// A boxed error of any type.
 pub type BoxError = Box<dyn error::Error + Send + Sync>;
 
@@ -30,8 +34,12 @@ pub type BoxError = Box<dyn error::Error + Send + Sync>;
 ///
 /// [`kind`](Error::kind) returns the category, and [`source`](error::Error::source) the cause.
 /// [`attempts`](Error::attempts) lists each Pod that was tried, with the reason why the attempt failed.
-/// [`applied`](Error::applied) shows whether the database may have changed. The error's text does not repeat the text
-/// of its source.
+/// [`applied`](Error::applied) shows whether the database may have changed.
+///
+/// Formatted with `{}`, the error is one line: what failed, the time it took, and each failed attempt. If the server
+/// has sent an error, the line ends with the server's message and SQLSTATE. Other causes are not part of it. Formatted
+/// with `{:#}`, the error is followed by its source and all further causes, which include the server's `DETAIL` and
+/// `HINT` on lines of their own. A server's message can contain data, such as the values of the row that it rejected.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -40,6 +48,9 @@ struct Inner {
     message: String,
     attempts: Vec<Attempt>,
     elapsed: Option<Duration>,
+    /// The Pod on which the work failed.
+    endpoint: Option<Endpoint>,
+    pool: Option<Arc<str>>,
     source: Option<BoxError>,
 }
 
@@ -51,6 +62,8 @@ impl Error {
             message: message.into(),
             attempts: Vec::new(),
             elapsed: None,
+            endpoint: None,
+            pool: None,
             source: None,
         }))
     }
@@ -77,8 +90,20 @@ impl Error {
         self
     }
 
+    /// Sets the Pod on which the work failed. The message names it too.
+    pub(crate) fn with_endpoint(mut self, endpoint: &Endpoint) -> Self {
+        self.0.endpoint = Some(endpoint.clone());
+        self
+    }
+
     pub(crate) fn with_applied(mut self, applied: Applied) -> Self {
         self.0.applied = applied;
+        self
+    }
+
+    /// Records the name of the pool.
+    pub(crate) fn of_pool(mut self, name: &Arc<str>) -> Self {
+        self.0.pool = Some(name.clone());
         self
     }
 
@@ -104,6 +129,25 @@ impl Error {
     #[must_use]
     pub fn elapsed(&self) -> Option<Duration> {
         self.0.elapsed
+    }
+
+    /// Returns what failed, without the time, the attempts and the cause. It contains no text from a server.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Returns the Pod on which the work failed. `None` if the call failed before it began any work; the Pods that a
+    /// checkout has tried are in [`attempts`](Self::attempts).
+    #[must_use]
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        self.0.endpoint.as_ref()
+    }
+
+    /// Returns the [name](crate::Pool::name) of the pool whose call failed. `None` if no pool was built.
+    #[must_use]
+    pub fn pool(&self) -> Option<&str> {
+        self.0.pool.as_deref()
     }
 
     /// Returns the cause as type `E`, such as the error type that a closure passed to
@@ -132,17 +176,31 @@ impl fmt::Display for Error {
         for (i, attempt) in self.0.attempts.iter().enumerate() {
             write!(f, "{} {attempt}", if i == 0 { ":" } else { ";" })?;
         }
-        Ok(())
+        let Some(source) = &self.0.source else { return Ok(()) };
+        let before = if self.0.attempts.is_empty() { ":" } else { "; last failure:" };
+        if f.alternate() {
+            return write!(f, "{before} {}", Chain(&**source));
+        }
+        match sqlstate::server_error(&**source) {
+            Some(error) => write!(f, "{before} {} (SQLSTATE {})", error.message(), error.code().code()),
+            None => Ok(()),
+        }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { kind, applied, message, attempts, elapsed, source } = &*self.0;
+        let Inner { kind, applied, message, attempts, elapsed, endpoint, pool, source } = &*self.0;
         let mut out = f.debug_struct("Error");
         out.field("kind", kind).field("message", message).field("applied", applied);
         if let Some(elapsed) = elapsed {
             out.field("elapsed", elapsed);
+        }
+        if let Some(endpoint) = endpoint {
+            out.field("endpoint", endpoint);
+        }
+        if let Some(pool) = pool {
+            out.field("pool", pool);
         }
         if !attempts.is_empty() {
             out.field("attempts", attempts);
@@ -163,46 +221,5 @@ impl error::Error for Error {
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Self {
         Self::new(Kind::Config, error.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::error::Error as _;
-
-    use super::*;
-    use crate::address::Address;
-
-    #[test]
-    fn fits_in_one_machine_word() {
-        assert_eq!(size_of::<Error>(), size_of::<usize>());
-        assert_eq!(size_of::<Result<(), Error>>(), size_of::<usize>());
-    }
-
-    #[test]
-    fn names_every_pod_and_cause_without_repeating_the_source() {
-        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let at = |address: &str| Address::Tcp(address.parse().unwrap());
-        let attempts = vec![
-            Attempt::new(Some("postgresql-sfs-0".into()), at("10.0.0.1:5432"), Phase::Tcp, refused),
-            Attempt::busy(None, at("10.0.0.2:5432"), 8, 8),
-        ];
-        let error = Error::new(Kind::PoolTimeout, "no connection became free")
-            .with_attempts(attempts)
-            .with_elapsed(Duration::from_secs(5))
-            .with_source(std::fmt::Error);
-        assert_eq!(
-            error.to_string(),
-            "no connection became free after 5.0s: postgresql-sfs-0 (10.0.0.1:5432) failed in tcp: connection \
-             refused; 10.0.0.2:5432 has 8 of 8 connections in use"
-        );
-        assert!(!error.to_string().contains(&error.source().unwrap().to_string()));
-    }
-
-    #[test]
-    fn downcast_returns_the_cause_only_as_its_own_type() {
-        let error = Error::new(Kind::Query, "failed").with_source(std::fmt::Error);
-        let error = error.downcast::<std::io::Error>().unwrap_err();
-        assert_eq!(error.downcast::<std::fmt::Error>().unwrap(), std::fmt::Error);
     }
 }

@@ -31,7 +31,7 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in declaration order.
-    #[cfg(any(feature = "metrics", test))]
+    #[cfg(any(feature = "_metrics", test))]
     pub(crate) const ALL: [Self; 11] = [
         Self::Credentials,
         Self::Tcp,
@@ -48,7 +48,7 @@ impl Phase {
 
     /// Returns the phase in snake case.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Credentials => "credentials",
             Self::Tcp => "tcp",

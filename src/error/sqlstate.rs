@@ -1,8 +1,8 @@
 //! The SQLSTATE of an error.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, iter::successors};
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use super::Error;
 
@@ -32,12 +32,11 @@ impl Error {
 
 /// Returns the SQLSTATE of the first driver error with one in a chain of causes.
 fn sqlstate_of<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a SqlState> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(code) = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code) {
-            return Some(code);
-        }
-        cause = error.source();
-    }
-    None
+    server_error(error).map(DbError::code)
+}
+
+/// Returns the first error that a server has sent, in a chain of causes.
+pub(super) fn server_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a DbError> {
+    let chain = successors(Some(error), |&error| error.source());
+    chain.filter_map(|error| error.downcast_ref::<tokio_postgres::Error>()).find_map(tokio_postgres::Error::as_db_error)
 }

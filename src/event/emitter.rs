@@ -1,10 +1,13 @@
 //! The sending side of the event stream.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::broadcast;
 
-use super::{EVENT_CAPACITY, Event, Events, NAMES};
+use super::{EVENT_CAPACITY, Event, Events, NAMES, log_limit::LogLimit};
 use crate::{
     address::Address,
     sync::{Mutex, lock},
@@ -19,7 +22,10 @@ const PANIC_INTERVAL: Duration = Duration::from_secs(1);
 /// The sending side of the stream.
 #[derive(Debug)]
 pub(crate) struct Emitter {
+    /// The name of the pool.
+    name: Arc<str>,
     sender: Mutex<Option<broadcast::Sender<Event>>>,
+    log_limit: Mutex<LogLimit>,
     /// The number of emissions of each event, in the order of [`NAMES`].
     counts: [AtomicU64; NAMES.len()],
     /// The number of panics of each source, and the time of the last [`Event::Panicked`] about that source, in the
@@ -28,12 +34,20 @@ pub(crate) struct Emitter {
 }
 
 impl Emitter {
-    pub(crate) fn new() -> Self {
+    /// Creates the sending side for the pool with this name.
+    pub(crate) fn new(name: Arc<str>) -> Self {
         Self {
+            name,
             sender: Mutex::new(Some(broadcast::Sender::new(EVENT_CAPACITY))),
+            log_limit: Mutex::default(),
             counts: Default::default(),
             panics: Default::default(),
         }
+    }
+
+    /// Returns the name of the pool.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// Sends an event to all subscribers and to the log.
@@ -42,7 +56,16 @@ impl Emitter {
             // Relaxed: the counter guards no other data. `counts` reads it.
             self.counts[index].fetch_add(1, Ordering::Relaxed);
         }
-        log(&event);
+        let address = event.endpoint().map(|endpoint| endpoint.address());
+        let omitted = lock(&self.log_limit).admit(event.name(), address, Instant::now());
+        if let Some(omitted) = omitted {
+            log(&self.name, &event, omitted);
+        }
+        self.forward(event);
+    }
+
+    /// Sends an event to all subscribers. Used for an event that another pool logs and counts.
+    pub(crate) fn forward(&self, event: Event) {
         // Sent outside of the lock, because `send` wakes the subscribers.
         let sender = lock(&self.sender).clone();
         if let Some(sender) = sender {
@@ -68,7 +91,7 @@ impl Emitter {
     }
 
     /// Returns the number of panics of each source.
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "_metrics")]
     pub(crate) fn panics(&self) -> impl Iterator<Item = (&'static str, u64)> {
         // Relaxed: the counters guard no other data. `panicked` increments them.
         let count = |source: PanicSource| self.panics[source as usize].0.load(Ordering::Relaxed);
@@ -76,10 +99,21 @@ impl Emitter {
     }
 
     /// Returns the number of emissions of each event, by name.
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "_metrics")]
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
         // Relaxed: the counters guard no other data. `emit` increments them.
         NAMES.into_iter().zip(&self.counts).map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+
+    /// Returns the number of emissions of the event with this name.
+    #[cfg(all(test, not(podpool_loom)))]
+    pub(super) fn count_of(&self, name: &str) -> u64 {
+        NAMES
+            .into_iter()
+            .zip(&self.counts)
+            .filter(|(other, _)| *other == name)
+            .map(|(_, n)| n.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Ends the event streams of all subscribers.
@@ -95,15 +129,19 @@ impl Emitter {
     }
 }
 
-fn log(event: &Event) {
+/// Logs an event. `omitted` is the number of lines about the same event and Pod that were not logged before it.
+fn log(pool: &str, event: &Event, omitted: u64) {
     let (name, address) = (event.name(), event.endpoint().map(|endpoint| endpoint.address()));
+    let omitted = (omitted > 0).then_some(omitted);
     let (address, port) = (address.map(Address::host_text), address.and_then(Address::port));
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
                 target: TARGET,
                 event = name,
+                omitted,
                 "db.system.name" = SYSTEM,
+                "db.client.connection.pool.name" = pool,
                 "server.address" = address,
                 "server.port" = port,
                 "{event}"
@@ -117,9 +155,10 @@ fn log(event: &Event) {
         | Event::FencingHistoryForgotten { .. }
         | Event::ListenIgnored { .. }
         | Event::LoginFailed { .. }
-        | Event::NoHealthyPods
+        | Event::NoHealthyPods { .. }
         | Event::Panicked { .. }
         | Event::PassfileIgnored { .. }
+        | Event::PrimaryLost { .. }
         | Event::ResolveFailed { .. }
         | Event::SecurityDowngraded { .. }
         | Event::SetupFailed { .. }

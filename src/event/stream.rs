@@ -111,6 +111,8 @@ impl fmt::Debug for Events {
 
 #[cfg(all(test, not(podpool_loom)))]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::{FutureExt as _, StreamExt};
 
     use super::*;
@@ -126,21 +128,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_subscription_is_a_stream_that_loses_no_event_when_a_poll_is_cancelled() {
-        let emitter = Emitter::new();
+        let emitter = Emitter::new("test".into());
         let mut events = emitter.subscribe();
         assert!(events.next().now_or_never().is_none(), "a waiting call is cancelled");
-        emitter.emit(Event::ResolveRecovered);
-        emitter.emit(Event::NoHealthyPods);
-        assert_eq!(names(&mut events), ["resolve_recovered", "no_healthy_pods"]);
+        emitter.emit(Event::CertificatesReloaded);
+        emitter.emit(Event::NoHealthyPods { pods: 1, cause: "down".into() });
+        assert_eq!(names(&mut events), ["certificates_reloaded", "no_healthy_pods"]);
         let waiting = tokio::spawn(async move { (StreamExt::next(&mut events).await, events) });
         tokio::task::yield_now().await;
-        emitter.emit(Event::HealthyPodsAgain);
+        emitter.emit(Event::HealthyPodsAgain { after: Duration::from_secs(1) });
         let (event, mut events) = waiting.await.unwrap();
-        assert!(matches!(event, Some(Ok(Event::HealthyPodsAgain))), "the waiting task is woken: {event:?}");
-        (0..EVENT_CAPACITY + 2).for_each(|_| emitter.emit(Event::ResolveRecovered));
+        assert!(matches!(event, Some(Ok(Event::HealthyPodsAgain { .. }))), "the waiting task is woken: {event:?}");
+        (0..EVENT_CAPACITY + 2).for_each(|_| emitter.emit(Event::CertificatesReloaded));
         let received = names(&mut events);
         assert_eq!((received.len(), &*received[0]), (EVENT_CAPACITY + 1, "2 events lost: the subscriber was too slow"));
-        emitter.emit(Event::NoHealthyPods);
+        emitter.emit(Event::NoHealthyPods { pods: 1, cause: "down".into() });
         emitter.close();
         assert_eq!(names(&mut events), ["no_healthy_pods"], "events before the end are received");
         assert!(matches!(events.next().now_or_never(), Some(None)), "the stream has ended");

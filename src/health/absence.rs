@@ -29,7 +29,7 @@ pub(crate) enum Standing {
     Detached,
 }
 
-#[cfg(feature = "metrics")]
+#[cfg(feature = "_metrics")]
 impl Standing {
     /// Every standing.
     pub(crate) const ALL: &'static [Self] = &[Self::Retained, Self::Detached];

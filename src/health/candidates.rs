@@ -26,6 +26,8 @@ pub(crate) struct Eligibility {
     pub(crate) suspect: bool,
     /// True if this client uses the Pod only because of its role, in addition to the Pods of its subset.
     pub(crate) role_only: bool,
+    /// The Pod's priority (RFC 2782). Of the Pods that can serve a target, only those with the lowest number do.
+    pub(crate) priority: u16,
 }
 
 /// The candidates for every target.
@@ -101,7 +103,16 @@ impl Eligibility {
     /// Returns the properties of a Pod to which no restriction applies.
     #[cfg(any(feature = "bench", test))]
     pub(crate) fn unrestricted(state: State, role: Role) -> Self {
-        Self { state, role, read_only: false, fenced: false, late: false, suspect: false, role_only: false }
+        Self {
+            state,
+            role,
+            read_only: false,
+            fenced: false,
+            late: false,
+            suspect: false,
+            role_only: false,
+            priority: 0,
+        }
     }
 
     fn kind(&self) -> u8 {
@@ -115,15 +126,22 @@ impl Eligibility {
     }
 }
 
-/// Returns the kinds of Pods, of the kinds in `present`, that serve a target. Pods that are used only for their role
-/// serve a target that does not need this role only if no other Pod can serve the target.
-fn wanted(target: Target, present: u8) -> u8 {
+/// The Pods that serve a target: those with this priority whose kind is in the bit set.
+type Serving = (u16, u8);
+
+/// Returns the Pods that serve a target. `present` has the kinds of Pods with each priority, lowest number first. Pods
+/// that are used only for their role serve a target that does not need this role only if no other Pod can serve the
+/// target.
+fn wanted(target: Target, present: &[Serving]) -> Serving {
     let (accepted, preferred) = (ACCEPTED[target.index()], PREFERRED[target.index()]);
     let with_role = |kinds: u8, roles: u8| kinds | (kinds & roles) << ROLE_ONLY;
-    let needed = ROLES[target.index()];
-    let choices = [(preferred, needed), (accepted, needed), (preferred, u8::MAX), (accepted, u8::MAX)];
-    let mut serving = choices.into_iter().map(|(kinds, roles)| with_role(kinds, roles) & present);
-    serving.find(|kinds| *kinds != 0).unwrap_or(0)
+    let mut choices = [ROLES[target.index()], u8::MAX].into_iter().flat_map(|roles| {
+        let of_priority = move |&(priority, present): &Serving| {
+            [preferred, accepted].map(|kinds| (priority, with_role(kinds, roles) & present))
+        };
+        present.iter().flat_map(of_priority)
+    });
+    choices.find(|(_, kinds)| *kinds != 0).unwrap_or_default()
 }
 
 /// Computes the candidates for every target.
@@ -134,38 +152,49 @@ fn wanted(target: Target, present: u8) -> u8 {
 /// for targets that need this role, and for other targets only if they have no other candidate. The same holds for a
 /// suspect Pod and all targets. If a target excludes the writable primary, no standby is usable, and at least one
 /// standby is too far behind, `fallback` decides whether the primary serves the target instead.
+///
+/// Of the healthy Pods that a target accepts, only those with the lowest priority number are candidates, even if the
+/// target would prefer the role of others. Ejected Pods are used whatever their priority.
 pub(crate) fn candidates(pods: &[Eligibility], fallback: LagFallback) -> Lists {
     let panic = !pods.iter().any(|pod| pod.state == State::Healthy && !pod.fenced);
     let usable = if panic { State::Ejected } else { State::Healthy };
     let serving = || (0..).zip(pods).filter(|(_, pod)| pod.state == usable && !pod.fenced && !pod.late);
-    let present = serving().fold(0, |kinds, (_, pod)| kinds | pod.kind());
+    let priority = |pod: &Eligibility| if panic { 0 } else { pod.priority };
+    let mut present: Vec<Serving> = Vec::with_capacity(1);
+    for (_, pod) in serving() {
+        match present.binary_search_by_key(&priority(pod), |(priority, _)| *priority) {
+            Ok(index) => present[index].1 |= pod.kind(),
+            Err(index) => present.insert(index, (priority(pod), pod.kind())),
+        }
+    }
+    let all = present.iter().fold(0, |all, (_, kinds)| all | kinds);
     let primary_replaces_standbys = fallback == LagFallback::Primary
-        && present & (STANDBY | STANDBY << ROLE_ONLY) == 0
+        && all & (STANDBY | STANDBY << ROLE_ONLY) == 0
         && pods.iter().any(|pod| pod.late);
     let wanted = Target::ARRAY.map(|target| {
         let target = match target.excludes_writable_primary() && primary_replaces_standbys {
             true => Target::Primary,
             false => target,
         };
-        wanted(target, present)
+        wanted(target, &present)
     });
 
     let mut sets = Vec::with_capacity(LISTS);
-    let of = wanted.map(|kinds| {
-        sets.iter().position(|set| *set == kinds).unwrap_or_else(|| {
-            sets.push(kinds);
+    let of = wanted.map(|wanted| {
+        sets.iter().position(|set| *set == wanted).unwrap_or_else(|| {
+            sets.push(wanted);
             sets.len() - 1
         })
     });
     let mut distinct: Vec<Vec<u32>> = sets.iter().map(|_| Vec::with_capacity(pods.len())).collect();
-    for (list, set) in distinct.iter_mut().zip(&sets) {
-        let accepted = || serving().filter(|(_, pod)| pod.kind() & set != 0);
+    for (list, (wanted, kinds)) in distinct.iter_mut().zip(&sets) {
+        let accepted = || serving().filter(|(_, pod)| pod.kind() & kinds != 0 && priority(pod) == *wanted);
         list.extend(accepted().filter(|(_, pod)| !pod.suspect).map(|(position, _)| position));
         if list.is_empty() {
             list.extend(accepted().map(|(position, _)| position));
         }
     }
-    Lists { distinct, of, panic: panic && present != 0 }
+    Lists { distinct, of, panic: panic && all != 0 }
 }
 
 #[cfg(test)]
@@ -269,7 +298,69 @@ mod tests {
         assert_eq!(of(&candidates(&[primary, late], LagFallback::Primary), Target::Standby), [0]);
     }
 
+    #[test]
+    fn a_higher_priority_number_serves_only_what_no_lower_one_can() {
+        let at = |priority, pod: Eligibility| Eligibility { priority, ..pod };
+        let (primary, standby) = (pod(State::Healthy, Role::Primary), pod(State::Healthy, Role::Standby));
+        let mut pods = [at(0, primary), at(10, standby), at(10, standby), at(20, standby)];
+        let lists = candidates(&pods, LagFallback::Fail);
+        for target in [Target::Any, Target::PreferStandby, Target::PreferPrimary, Target::Primary] {
+            assert_eq!(of(&lists, target), [0], "{target}");
+        }
+        assert_eq!(of(&lists, Target::Standby), [1, 2]);
+        // A suspect Pod is healthy, so it is not replaced by Pods with a higher number.
+        pods[1].suspect = true;
+        assert_eq!(of(&candidates(&pods, LagFallback::Fail), Target::Standby), [2]);
+        pods[2].suspect = true;
+        assert_eq!(of(&candidates(&pods, LagFallback::Fail), Target::Standby), [1, 2]);
+        // Pods that are ejected or late are replaced, by the lowest number that remains.
+        pods[0].state = State::Ejected;
+        pods[1].late = true;
+        let lists = candidates(&pods, LagFallback::Fail);
+        assert_eq!((of(&lists, Target::Any), of(&lists, Target::Standby)), (&[2][..], &[2][..]));
+        pods[2].fenced = true;
+        assert_eq!(of(&candidates(&pods, LagFallback::Fail), Target::Any), [3]);
+        pods[3].role_only = true;
+        assert_eq!(of(&candidates(&pods, LagFallback::Fail), Target::Any), [3]);
+        pods[0] = at(30, primary);
+        let lists = candidates(&pods, LagFallback::Fail);
+        assert_eq!((of(&lists, Target::Any), of(&lists, Target::Standby)), (&[0][..], &[3][..]));
+        // If no Pod is healthy, all ejected ones are tried.
+        let ejected = [0, 10].map(|priority| at(priority, pod(State::Ejected, Role::Standby)));
+        assert_eq!(of(&candidates(&ejected, LagFallback::Fail), Target::Any), [0, 1]);
+    }
+
     proptest! {
+        #[test]
+        fn all_candidates_have_the_lowest_priority_number_that_serves(
+            pods in prop::collection::vec(
+                (0..State::ALL.len(), 0..Role::ALL.len(), any::<bool>(), prop::bool::weighted(0.2), 0..4u16), 0..12)
+        ) {
+            let pods: Vec<_> = pods
+                .iter()
+                .map(|&(state, role, read_only, fenced, priority)| {
+                    let role = Role::ALL[role];
+                    let read_only = read_only && role != Role::Unknown;
+                    Eligibility { read_only, fenced, priority, ..pod(State::ALL[state], role) }
+                })
+                .collect();
+            let lists = candidates(&pods, LagFallback::Fail);
+            for target in Target::ARRAY {
+                let accepted = pods.iter().filter(|pod| {
+                    pod.state == State::Healthy && !pod.fenced && target.accepts(pod.role, pod.read_only)
+                });
+                let lowest = accepted.map(|pod| pod.priority).min();
+                for &position in of(&lists, target) {
+                    let pod = pods[position as usize];
+                    prop_assert!(lists.panic || Some(pod.priority) == lowest, "{target}: {pod:?}");
+                }
+                // Priorities leave no target without a candidate.
+                let equal: Vec<_> = pods.iter().map(|pod| Eligibility { priority: 0, ..*pod }).collect();
+                let without = candidates(&equal, LagFallback::Fail);
+                prop_assert_eq!(of(&lists, target).is_empty(), of(&without, target).is_empty());
+            }
+        }
+
         #[test]
         fn candidates_are_usable_and_exist_if_any_pod_is_usable(
             pods in prop::collection::vec(

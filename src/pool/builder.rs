@@ -1,60 +1,23 @@
-//! The builder of a pool: validates the configuration, creates the shared state and starts the background tasks.
+//! The builder of a pool: its settings beside the configuration.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64},
-    },
-};
+use std::{fmt, sync::Arc};
 
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, Semaphore, mpsc},
-};
+use tokio::runtime::Handle;
 
 use super::{
     Pool,
-    directory::{Directory, Subset},
-    hook::{self, Hooks},
-    inner::Inner,
-    opener,
-    owner::{Owner, Tasks},
-    pod::{
-        alarms::{self, Alarms},
-        clock::{self, Clock, TICK},
-        connection_limit::ConnectionLimit,
-        fleet::Fleet,
-        lag_demand::LagDemand,
-        metrics::PoolMetrics,
-        prober::ProbeFactory,
-        resolved::Resolved,
-        shared::{Counters, DialerSlot, FrequentLookups, Shared},
-        urgent_probing::UrgentProbing,
-        view::View,
-        wait_queue::WaitQueue,
-    },
-    resolvers::resolvers,
-    supervise,
-    upkeep::{self, refresher},
-    user_code::{GuardedPolicy, GuardedResolver},
+    group::GroupHandle,
+    hook::Hooks,
+    pod::{metrics, prober::ProbeFactory},
 };
 use crate::{
     balance::{Chooser, Policy},
-    config::{Config, Reset},
+    config::Config,
     discovery::Resolve,
-    error::{ConfigError, Error, Kind},
-    event::Emitter,
-    health::local::LocalHealth,
-    observer::{self, Observer},
-    sync::Mutex,
-    system::{TcpStream, spawn_on, thread},
-    time::Instant,
-    unwind::PanicSource,
+    observer::Observer,
+    system::TcpStream,
     wire::{
         ProvideCredentials,
-        credentials::Source,
-        dial::Dialer,
         tls::{Connector, MakeTlsConnect, TlsConnect, erase},
     },
 };
@@ -62,15 +25,18 @@ use crate::{
 /// A builder for a [`Pool`], from [`Pool::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
-    config: Config,
-    chooser: Option<Chooser>,
-    resolver: Option<Arc<dyn Resolve>>,
-    credentials: Option<Arc<dyn ProvideCredentials>>,
-    runtime: Option<Handle>,
-    probe_factory: ProbeFactory,
-    connector: Option<Arc<dyn Connector>>,
-    observers: Vec<Box<dyn Observer>>,
+    pub(super) config: Config,
+    pub(super) chooser: Option<Chooser>,
+    pub(super) resolver: Option<Arc<dyn Resolve>>,
+    pub(super) credentials: Option<Arc<dyn ProvideCredentials>>,
+    pub(super) runtime: Option<Handle>,
+    pub(super) probe_factory: ProbeFactory,
+    pub(super) connector: Option<Arc<dyn Connector>>,
+    pub(super) observers: Vec<Box<dyn Observer>>,
+    pub(super) name: Option<String>,
+    pub(super) shared_with: Option<Arc<GroupHandle>>,
     pub(super) hooks: Hooks,
+    pub(super) metrics: metrics::Options,
 }
 
 impl Builder {
@@ -84,7 +50,10 @@ impl Builder {
             probe_factory: ProbeFactory::default(),
             connector: None,
             observers: Vec::new(),
+            name: None,
+            shared_with: None,
             hooks: Hooks::default(),
+            metrics: metrics::Options::default(),
         }
     }
 
@@ -144,139 +113,126 @@ impl Builder {
         self
     }
 
+    /// Sets the provider of OpenTelemetry's instruments, which replaces the global one. Requires the crate feature
+    /// `otel`. All pools with the same `Arc` share the instruments.
+    ///
+    /// The handles of the pool keep the provider. Keep another handle, and shut the provider down after the pool:
+    /// dropping the last handle of a provider may block.
+    ///
+    /// Without this call, [`build`](Builder::build) uses the provider that is the global one at that time, so set it
+    /// with `opentelemetry::global::set_meter_provider` before. See [`metrics`](crate::metrics#opentelemetry) for the
+    /// instruments.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), podpool::Error> {
+    /// use std::sync::Arc;
+    ///
+    /// use opentelemetry_sdk::metrics::SdkMeterProvider;
+    /// use podpool::{Config, Pool};
+    ///
+    /// let provider = SdkMeterProvider::builder().build(); // add a reader with an exporter
+    /// let config: Config = "postgres://app@postgresql-svc.k8s-training.svc.cluster.local/shop".parse()?;
+    /// let pool = Pool::builder(config).meter_provider(Arc::new(provider)).build()?;
+    /// # drop(pool);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "otel")]
+    pub fn meter_provider(mut self, provider: Arc<dyn opentelemetry::metrics::MeterProvider + Send + Sync>) -> Self {
+        self.metrics.provider = Some(provider);
+        self
+    }
+
+    /// Sets the pool's name, which is on each of its log lines, spans and metrics, in [`Status`](crate::Status) and in
+    /// errors. It must have 1 to [`MAX_POOL_NAME`](crate::MAX_POOL_NAME) bytes, must not be blank, and must have no
+    /// control characters.
+    ///
+    /// The default is `user@service:port/database`, with the configured user. Of several hosts, it contains the first,
+    /// and the number of the others after a `+`: `app@a:5432+2/shop`. If another pool of the process has the name, `#`
+    /// and a number from 2 are appended, the lowest one that is free. A name is free again when the last handle to its
+    /// pool has been dropped.
+    ///
+    /// The name is the value of a metric label. Use a name that stays the same when the process restarts, so that the
+    /// number of time series stays small.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Shares the Pods of another pool: its discovery, their health and roles, and their probes. Use it for pools with
+    /// another user, database or target on the same servers, such as one pool for each tenant. They then have one
+    /// lookup of the Service name together, and at most one probe connection to each Pod. Each pool has its own
+    /// connections, limits, hooks, credentials, TLS settings and balancing policy.
+    ///
+    /// - All pools that share Pods are equal. Any of them can be dropped or closed, also the first one.
+    /// - If a server refuses the login of one pool, because of its user, password, database or TLS settings, the Pod
+    ///   stays healthy for the others. The pool logs in about once per second until the server accepts it. Probes use
+    ///   the user and database of the first pool whose login is accepted.
+    /// - A Pod that fails is ejected for all pools. If only the sessions of one pool end, for example because its
+    ///   database is dropped, and another pool has a connection to the Pod, the Pod is probed first.
+    /// - [Events](crate::Event) about the Pods reach the subscribers and observers of every pool. They are logged and
+    ///   counted once, with the name of the first pool that still exists, which also exports the metrics about the
+    ///   health of the Pods.
+    /// - The pools use the runtime of the first one.
+    ///
+    /// [`build`](Builder::build) returns an error if one of these settings differs from that of the other pool: `host`,
+    /// `hostaddr`, `port`, `discovery`, `port_name`, `nameservers`, `absent_pods`, `clients`, `connect_timeout`,
+    /// `detach_linger`, `dns_hedge`, `dns_timeout`, `handshakes`, `lag_fallback`, `max_connections` (which applies to
+    /// each pool), `max_lag`, `max_lag_bytes`, `probe_interval`, `probe_timeout`, `refresh_max`, `refresh_min`,
+    /// `subset_size` or `tcp_user_timeout`. It also does if [`resolver`](Builder::resolver) or
+    /// [`runtime`](Builder::runtime) is called on this builder.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), podpool::Error> {
+    /// use podpool::{Config, Pool};
+    ///
+    /// let host = "postgresql-svc.k8s-training.svc.cluster.local";
+    /// let config = |tenant: &str| -> Result<Config, podpool::Error> {
+    ///     Ok(Config::new(host)?.with_user(tenant).with_dbname(tenant))
+    /// };
+    /// let first = Pool::builder(config("tenant_1")?).build()?;
+    /// let second = Pool::builder(config("tenant_2")?).share_with(&first).build()?;
+    /// # drop((first, second));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn share_with(mut self, other: &Pool) -> Self {
+        self.shared_with = Some(other.0.group.clone());
+        self
+    }
+
     /// Adds an observer, which is called with every [`Event`](crate::Event) until the pool ends. An observer must not
     /// block. A pool can have several observers.
     pub fn observer(mut self, observer: impl Observer) -> Self {
         self.observers.push(Box::new(observer));
         self
     }
-
-    /// Builds the pool and starts its tasks.
-    ///
-    /// Reads the configured certificate files, but does no network I/O and does not wait. Building a pool therefore
-    /// succeeds even if all name servers and Pods are down. The pool finds the Pods in the background.
-    ///
-    /// # Errors
-    ///
-    /// [`Kind::Config`] in these cases:
-    ///
-    /// - A setting or a certificate file is invalid.
-    /// - Both a password and a credentials provider are set.
-    /// - `sslmode` requires TLS, and there is neither a connector nor the feature `rustls`.
-    /// - No runtime is set, and `build` is called outside of a tokio runtime.
-    pub fn build(self) -> Result<Pool, Error> {
-        let Self { config, chooser, resolver, credentials, runtime, probe_factory, connector, observers, hooks } = self;
-        config.validate()?;
-        if credentials.is_some() {
-            reject_passwords(&config)?;
-        }
-        let runtime = match runtime.map_or_else(Handle::try_current, Ok) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                let message = "no tokio runtime: call `build` inside a runtime, or set one with `Builder::runtime`";
-                return Err(Error::new(Kind::Config, message).with_source(error));
-            }
-        };
-        let events = Arc::new(Emitter::new());
-        let resolvers = match resolver {
-            Some(resolver) => {
-                let guarded: Arc<dyn Resolve> = Arc::new(GuardedResolver { resolver, events: events.clone() });
-                Arc::from([guarded])
-            }
-            None => resolvers(&config)?,
-        };
-        let limits = *config.limits();
-        let source = Source::new(&config, credentials, events.clone());
-        let dialer = DialerSlot::new(Dialer::new(&config, source, connector, &events)?);
-        let chooser = chooser.unwrap_or_else(|| Chooser::named(config.policy()));
-        let chooser = chooser.wrap_custom(|policy| Arc::new(GuardedPolicy { policy, events: events.clone() }));
-        let subset = Subset::new(&config);
-        let (inbox, messages) = mpsc::unbounded_channel();
-        let alarms = Alarms::new(runtime.clone());
-        let ping_after = u64::try_from(limits.ping_after.as_millis()).unwrap_or(u64::MAX);
-        let shared = Arc::new(Shared {
-            limits,
-            dialer,
-            probe_factory,
-            runtime: runtime.clone(),
-            waiters: WaitQueue::default(),
-            alarms: alarms.clone(),
-            urgent_probing: UrgentProbing::new(Fleet::new(limits.clients)),
-            fleet: Fleet::new(limits.clients),
-            local_health: Mutex::new(LocalHealth::new(TICK, limits.probe_timeout / 4, Instant::now())),
-            clock: Clock::new(),
-            lag_demand: LagDemand::default(),
-            writes_until: AtomicU64::new(0),
-            ping_after,
-            slow_from: if hooks.has(hook::Kind::BeforeCheckout) { 0 } else { ping_after.saturating_add(1) },
-            acts_after_use: limits.reset == Reset::Discard || hooks.has(hook::Kind::AfterCheckin),
-            events: events.clone(),
-            hooks,
-            counters: Counters::default(),
-            probe_handshakes: Semaphore::new(limits.handshakes),
-            owned_handshakes: Semaphore::new(limits.handshakes),
-            metrics: PoolMetrics::new(&config),
-            resolved: Mutex::new(Resolved::new(resolvers.len())),
-            connection_limit: ConnectionLimit::new(limits.max_connections),
-            requested_targets: AtomicU32::new(config.target().bit()),
-            inbox,
-            lookup_wanted: resolvers.iter().map(|_| Notify::new()).collect(),
-            lookups: FrequentLookups::default(),
-            connection_closed: Notify::new(),
-        });
-        if thread::AVAILABLE && runtime.metrics().num_workers() == 1 {
-            clock::ticker::register(&shared);
-        }
-        for observer in observers {
-            // The observer's task ends when the event channel is closed.
-            drop(spawn_on(&runtime, observer::run(observer, events.subscribe(), events.clone())));
-        }
-        let inner = Arc::new(Inner::new(config, shared.clone(), chooser, resolvers.clone(), View::empty()));
-        let (close, closing) = mpsc::unbounded_channel();
-        let directory = Directory::new(inner.clone(), subset);
-        let tasks = Tasks {
-            alarms: spawn_on(&runtime, alarms::run(alarms)).abort_handle(),
-            directory: spawn_on(&runtime, directory.run(messages, closing)).abort_handle(),
-            opener: supervise::spawn(&shared, PanicSource::Opener, {
-                let inner = inner.clone();
-                move || opener::run(inner.clone())
-            }),
-            refreshers: (resolvers.iter().enumerate())
-                .map(|(host, resolver)| {
-                    let (resolver, pool) = (resolver.clone(), shared.clone());
-                    let run = move || refresher::run(host, resolver.clone(), pool.clone());
-                    supervise::spawn(&shared, PanicSource::Refresher, run)
-                })
-                .collect(),
-            upkeep: supervise::spawn(&shared, PanicSource::Upkeep, {
-                let inner = inner.clone();
-                move || upkeep::run(inner.clone())
-            }),
-        };
-        Ok(Pool::new(Owner::new(inner, tasks, close)))
-    }
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, chooser, resolver, credentials, runtime, probe_factory: _, connector, observers, hooks } =
-            self;
+        let Self {
+            config,
+            chooser,
+            resolver,
+            credentials,
+            runtime,
+            probe_factory: _,
+            connector,
+            observers,
+            name,
+            shared_with,
+            hooks,
+            metrics,
+        } = self;
         let mut all = f.debug_struct("Builder");
-        all.field("config", config).field("chooser", chooser).field("resolver", resolver);
+        all.field("name", name).field("config", config).field("chooser", chooser).field("resolver", resolver);
         all.field("credentials", &credentials.is_some());
         all.field("runtime", runtime).field("tls_connector", &connector.is_some());
-        all.field("observers", &observers.len()).field("hooks", hooks).finish()
-    }
-}
-
-/// Rejects a configured password. Called if a credentials provider is set, because the choice between the password and
-/// the provider would be ambiguous.
-fn reject_passwords(config: &Config) -> Result<(), ConfigError> {
-    let set = [("password", config.password().is_some()), ("password_file", config.password_file().is_some())];
-    match set.into_iter().find(|(_, is_set)| *is_set) {
-        Some((name, _)) => {
-            Err(ConfigError::conflicting(name, "the builder has a credentials provider; remove one of them"))
-        }
-        None => Ok(()),
+        all.field("observers", &observers.len())
+            .field("share_with", &shared_with.is_some())
+            .field("hooks", hooks)
+            .field("metrics", metrics)
+            .finish()
     }
 }

@@ -2,14 +2,20 @@
 
 use std::sync::Arc;
 
-use super::pod::{metrics::Exporter, shared::Shared, view::View};
+use tokio::task::AbortHandle;
+
+#[cfg(feature = "otel")]
+use super::pod::metrics::{Observable, Observed};
+use super::{
+    directory::CloseRequests,
+    pipeline::{Place, Queue},
+    pod::{metrics::Collector, shared::Shared, view::View},
+};
 use crate::{
     balance::Chooser,
     config::Config,
-    discovery::Resolve,
     endpoint::publish::Published,
     sync::{Mutex, lock},
-    unwind::{PanicSource, catch},
 };
 
 /// The state of one pool.
@@ -18,35 +24,29 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) shared: Arc<Shared>,
     pub(crate) chooser: Chooser,
-    /// One for each configured host.
-    resolvers: Arc<[Arc<dyn Resolve>]>,
     pub(crate) published: Published<View>,
+    /// The statements that wait for a shared connection.
+    pub(crate) queue: Queue<Place>,
     /// True once the pool has ended. No further views are published.
     ended: Mutex<bool>,
-    exporter: Mutex<Exporter>,
+    collector: Mutex<Collector>,
+    /// The callers that wait until the pool is closed.
+    pub(crate) close_requests: CloseRequests,
+    /// The task that closes the pool.
+    closing: Mutex<Option<AbortHandle>>,
 }
 
 impl Inner {
-    pub(crate) fn new(
-        config: Config,
-        shared: Arc<Shared>,
-        chooser: Chooser,
-        resolvers: Arc<[Arc<dyn Resolve>]>,
-        view: View,
-    ) -> Self {
-        let (published, ended, exporter) = (Published::new(view), Mutex::new(false), Mutex::default());
-        Self { config, shared, chooser, resolvers, published, ended, exporter }
+    pub(crate) fn new(config: Config, shared: Arc<Shared>, chooser: Chooser, view: View) -> Self {
+        let (published, queue) = (Published::new(view), Queue::default());
+        let (ended, collector) = (Mutex::new(false), Mutex::default());
+        let (close_requests, closing) = (CloseRequests::new(), Mutex::default());
+        Self { config, shared, chooser, published, queue, ended, collector, close_requests, closing }
     }
 
-    /// Returns the number of configured hosts, each of which has its own lookups.
-    pub(crate) fn hosts(&self) -> usize {
-        self.resolvers.len()
-    }
-
-    /// Returns a description of the sources of the Pods.
-    pub(crate) fn source(&self) -> String {
-        let sources: Vec<_> = self.resolvers.iter().map(|resolver| resolver.source()).collect();
-        sources.join("; ")
+    /// Stores the task that closes the pool.
+    pub(crate) fn set_closing(&self, task: AbortHandle) {
+        *lock(&self.closing) = Some(task);
     }
 
     /// Publishes a view of the Pods, and hands idle connections to waiters that the Pods of this view can serve.
@@ -62,6 +62,7 @@ impl Inner {
         view.review_all_owned();
         self.serve_waiters(&view);
         self.shared.waiters.wake_opener();
+        self.reevaluate_shared();
     }
 
     /// Ends the pool and publishes its last view. Closes idle connections immediately. Connections in use are closed
@@ -77,23 +78,37 @@ impl Inner {
             self.published.publish(Arc::new(last));
         }
         self.shared.waiters.close();
+        self.reevaluate_shared();
         self.export();
     }
 
     /// Releases the views that threads have cached, and the dialer. Called when the last handle is dropped.
     pub(crate) fn release(&self) {
+        lock(&self.closing).take().inspect(AbortHandle::abort);
         self.published.retire();
         self.shared.dialer.clear();
     }
 
     /// Exports the pool's metrics.
     pub(crate) fn export(&self) {
-        // The view is loaded under the lock, so that of two concurrent exports, the last one cannot export an older
-        // view.
-        let mut exporter = lock(&self.exporter);
-        let exported = catch(|| exporter.export(&self.shared, &self.published.load()));
-        if let Err(panic) = exported {
-            self.shared.events.panicked(PanicSource::MetricsRecorder, &panic);
-        }
+        let metrics = &self.shared.metrics;
+        let used = {
+            // The view is loaded under the lock, so that of two concurrent exports, the last one cannot export an older
+            // view.
+            let mut collector = lock(&self.collector);
+            metrics.export(&mut collector, &self.shared, &self.published.load())
+        };
+        metrics.used(&used);
+    }
+}
+
+#[cfg(feature = "otel")]
+impl Observable for Inner {
+    fn observe(&self, observed: &mut Observed) {
+        let mut collector = lock(&self.collector);
+        let view = self.published.load();
+        observed.of_pool(self.shared.name());
+        collector.update(&self.shared, &view);
+        collector.pass(&self.shared, &view, observed);
     }
 }

@@ -7,15 +7,19 @@
 //! thread's copy of the view, lets the balancing policy pick a Pod, and takes an idle connection. Slower work, such as
 //! dialing, runs in background tasks.
 
+mod build;
 mod builder;
 pub(crate) mod checkout;
 pub(crate) mod directory;
+mod group;
 pub(crate) mod hook;
 mod inner;
 mod listener;
+mod name;
 mod opener;
 mod owned;
 mod owner;
+mod pipeline;
 mod pod;
 mod resolvers;
 mod status;
@@ -32,7 +36,9 @@ pub use builder::Builder;
 pub use checkout::retry::RETRIES;
 pub use hook::{HookClient, HookFuture};
 pub use listener::{LISTENER_CAPACITY, Listener, ListenerEvent};
+pub use name::MAX_POOL_NAME;
 pub use owned::OwnedConnection;
+pub use pipeline::{SharedClient, SharedResponse};
 pub use pod::client::Client;
 pub use status::{CounterStatus, EndpointStatus, ResolveStatus, Status};
 pub use transaction::{Transaction, TransactionOptions};
@@ -121,6 +127,7 @@ impl Pool {
     /// - [`Kind::PoolTimeout`](crate::Kind::PoolTimeout): all connections to Pods that fit the target stayed in use
     ///   until the deadline.
     /// - [`Kind::Connect`](crate::Kind::Connect): no connection to any Pod could be opened.
+    /// - [`Kind::Connecting`](crate::Kind::Connecting): connections to Pods are still being opened.
     /// - [`Kind::NoEndpoints`](crate::Kind::NoEndpoints): the name has no Pods, or none fits the target.
     /// - [`Kind::Dns`](crate::Kind::Dns): the name has not been resolved yet.
     /// - [`Kind::Auth`](crate::Kind::Auth): every Pod rejects the login. Returned immediately if every rejection has a
@@ -192,7 +199,7 @@ impl Pool {
         Fut: Future<Output = Result<T, E>>,
         E: Into<BoxError>,
     {
-        self.0.inner.retry(checkout.into(), Repeat::Always, work).await
+        self.0.inner.retry(checkout.into(), Repeat::Always, work).await.map_err(|error| self.named(error))
     }
 
     /// Runs work that is **not safe to repeat**, and retries it only if it is known not to have been applied: no
@@ -215,7 +222,7 @@ impl Pool {
         Fut: Future<Output = Result<T, E>>,
         E: Into<BoxError>,
     {
-        self.0.inner.retry(checkout.into(), Repeat::Unapplied, work).await
+        self.0.inner.retry(checkout.into(), Repeat::Unapplied, work).await.map_err(|error| self.named(error))
     }
 
     /// Runs work in a transaction, and commits it. Repeats the transaction if it conflicts with another one or loses
@@ -272,48 +279,7 @@ impl Pool {
         Fut: Future<Output = Result<T, E>>,
         E: Into<BoxError>,
     {
-        self.0.inner.transaction(options.into(), work).await
-    }
-
-    /// Listens for notifications (`NOTIFY`, `pg_notify`) on these channels, on a connection of its own.
-    ///
-    /// Returns when the subscription is active. The connection follows the target: when it is lost, or its Pod no
-    /// longer serves the target, the listener connects to another Pod, subscribes again, and then yields a
-    /// [`Gap`](ListenerEvent::Gap), because notifications may have been missed. Only a primary accepts `LISTEN`, so the
-    /// target is usually [`Target::Primary`].
-    ///
-    /// The connection counts toward `max_connections`, but not toward `pool_size`. Channel names are quoted, so their
-    /// case matters: `NOTIFY Orders` sends to the channel `orders`.
-    ///
-    /// ```no_run
-    /// # async fn example(pool: podpool::Pool) -> Result<(), podpool::Error> {
-    /// use podpool::{ListenerEvent, Target};
-    ///
-    /// let mut listener = pool.listen(Target::Primary, ["orders"]).await?;
-    /// while let Some(event) = listener.next().await {
-    ///     match event {
-    ///         ListenerEvent::Notification(notification) => println!("order {}", notification.payload()),
-    ///         _ => println!("notifications may have been missed: read the orders again"),
-    ///     }
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// Cancel-safe: if the future is dropped, the connection is closed.
-    ///
-    /// # Errors
-    ///
-    /// - [`Kind::Query`](crate::Kind::Query) if the server refuses `LISTEN`, as a standby does.
-    /// - [`Kind::PoolTimeout`](crate::Kind::PoolTimeout) if `max_connections` is reached.
-    /// - The errors of [`get`](Pool::get), if no Pod that serves the target could be reached before the deadline.
-    pub async fn listen<S: Into<String>>(
-        &self,
-        checkout: impl Into<Checkout>,
-        channels: impl IntoIterator<Item = S>,
-    ) -> Result<Listener, Error> {
-        let channels = channels.into_iter().map(Into::into).collect();
-        Listener::open(self.0.inner.clone(), checkout.into(), channels).await
+        self.0.inner.transaction(options.into(), work).await.map_err(|error| self.named(error))
     }
 
     /// Waits for at most `within` until a connection for the target can be checked out. The connection is returned to
@@ -364,6 +330,11 @@ impl Pool {
         self.0.inner.shared.events.subscribe()
     }
 
+    /// Returns the pool's name, which is unique in the process; see [`Builder::name`].
+    pub fn name(&self) -> &str {
+        self.0.inner.shared.name()
+    }
+
     /// Returns the configuration that the pool was built with.
     pub fn config(&self) -> &Config {
         &self.0.inner.config
@@ -381,10 +352,15 @@ impl Pool {
     pub async fn close(&self) -> usize {
         self.0.close().await
     }
+
+    /// Adds the pool's name to an error.
+    fn named(&self, error: Error) -> Error {
+        error.of_pool(self.0.inner.shared.name())
+    }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("config", &self.0.inner.config).finish_non_exhaustive()
+        f.debug_struct("Pool").field("name", &self.name()).field("config", &self.0.inner.config).finish_non_exhaustive()
     }
 }

@@ -1,26 +1,26 @@
 //! Creates the resolvers that the configuration selects: one for each host.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     config::{Config, Discovery, Host, HostEntry, ssl::VerifiedName},
-    discovery::{Dns, DnsOptions, Fixed, Resolution, Resolve, ResolveError},
+    discovery::{Dns, DnsOptions, Fixed, HostsFile, Resolve},
     endpoint::Endpoint,
     error::ConfigError,
+    system::platform,
 };
 
 /// Returns the resolver of each configured host.
 pub(super) fn resolvers(config: &Config) -> Result<Arc<[Arc<dyn Resolve>]>, ConfigError> {
-    let hosts = config.hosts();
-    let numbered = hosts.iter().zip(0..).map(|(entry, index)| {
-        let resolver = resolver(config, entry)?;
-        let resolver: Arc<dyn Resolve> = if hosts.len() == 1 { resolver } else { Arc::new(OfHost { resolver, index }) };
-        Ok(resolver)
+    let names = config.hosts().iter().filter_map(|entry| match entry.host() {
+        Host::Service(name) => Some(name),
+        _ => None,
     });
-    numbered.collect()
+    let hosts_file = Arc::new(HostsFile::new(platform::hosts_file(), names));
+    config.hosts().iter().map(|entry| resolver(config, entry, &hosts_file)).collect()
 }
 
-fn resolver(config: &Config, entry: &HostEntry) -> Result<Arc<dyn Resolve>, ConfigError> {
+fn resolver(config: &Config, entry: &HostEntry, hosts_file: &Arc<HostsFile>) -> Result<Arc<dyn Resolve>, ConfigError> {
     let name = match (entry.host(), entry.fixed()) {
         (Host::Service(name), None) => name,
         (_, address) => return Ok(Arc::new(Fixed::new(address.map(Endpoint::at)))),
@@ -29,6 +29,7 @@ fn resolver(config: &Config, entry: &HostEntry) -> Result<Arc<dyn Resolve>, Conf
     options.nameservers = config.nameservers().to_vec();
     options.timeout = config.limits().dns_timeout;
     options.hedge = config.limits().dns_hedge;
+    options.srv_weights = config.srv_weights();
     match config.discovery() {
         Discovery::Srv { port_name } => options.srv_port_name = Some(port_name.clone()),
         Discovery::Dns if *config.ssl().verified_name() == VerifiedName::Pod => {
@@ -37,29 +38,5 @@ fn resolver(config: &Config, entry: &HostEntry) -> Result<Arc<dyn Resolve>, Conf
         }
         Discovery::Dns => {}
     }
-    Ok(Arc::new(Dns::new(options)?))
-}
-
-/// The resolver of one of several hosts. Marks the endpoints with the host, whose name is used for TLS and for the
-/// password file.
-#[derive(Debug)]
-struct OfHost {
-    resolver: Arc<dyn Resolve>,
-    index: u16,
-}
-
-impl Resolve for OfHost {
-    fn resolve(&self) -> Pin<Box<dyn Future<Output = Result<Resolution, ResolveError>> + Send + '_>> {
-        Box::pin(async {
-            let mut resolution = self.resolver.resolve().await?;
-            for endpoint in &mut resolution.endpoints {
-                *endpoint = endpoint.with_host_entry(self.index);
-            }
-            Ok(resolution)
-        })
-    }
-
-    fn source(&self) -> String {
-        self.resolver.source()
-    }
+    Ok(Arc::new(Dns::with_hosts_file(options, hosts_file.clone())?))
 }

@@ -1,6 +1,6 @@
 //! The public snapshot of a pool's state: [`Status`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     inner::Inner,
@@ -20,6 +20,8 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Status {
+    /// The pool's [name](crate::Pool::name).
+    pub name: Arc<str>,
     /// The Pods that this client uses, sorted by name and address.
     pub endpoints: Vec<EndpointStatus>,
     /// Pods behind the Service name that this client does not use because of
@@ -38,7 +40,7 @@ pub struct Status {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EndpointStatus {
-    /// The Pod's address, and its name where discovery provides one.
+    /// The Pod's address, its name where discovery provides one, and its current weight and priority.
     pub endpoint: Endpoint,
     /// The other addresses of a dual-stack Pod. They are probed, but not used while this address can be used.
     pub alternatives: Vec<Endpoint>,
@@ -77,6 +79,10 @@ pub struct EndpointStatus {
     pub in_use: usize,
     /// Open connections that belong to the application, from [`Pool::connect_owned`](crate::Pool::connect_owned).
     pub owned: usize,
+    /// Open connections that the callers of [`Pool::shared`](crate::Pool::shared) share.
+    pub shared: usize,
+    /// Statements that are in flight on the shared connections, or about to be sent.
+    pub shared_in_flight: usize,
     /// Waiting callers that this Pod could serve.
     pub waiting: usize,
     /// Checkouts since the Pod was added.
@@ -107,7 +113,8 @@ impl EndpointStatus {
 pub struct ResolveStatus {
     /// The names that are looked up, and the name servers that are queried.
     pub source: String,
-    /// Time since the last successful lookup. With several hosts, the longest of their times.
+    /// Time since the last successful lookup. With several hosts, the longest of their times; that of a host that has
+    /// not been resolved yet begins when the pool is built. `None` if no host has been resolved yet.
     pub age: Option<Duration>,
     /// True if the last lookup of each host succeeded.
     pub ok: bool,
@@ -162,8 +169,9 @@ impl Inner {
         };
         let mut endpoints: Vec<_> = view
             .servers()
-            .map(|(pod, health)| EndpointStatus {
-                endpoint: pod.endpoint.clone(),
+            .map(|(pod, health)| (pod, health, pod.shared_connections.counts()))
+            .map(|(pod, health, (shared_open, shared_in_flight))| EndpointStatus {
+                endpoint: pod.current_endpoint(),
                 alternatives: alternatives(&pod.endpoint),
                 state: health.state,
                 role: health.role,
@@ -171,14 +179,16 @@ impl Inner {
                 fenced: health.fence.filter(|_| health.reports_fence()).map(|fence| fence.to_string()),
                 retained: health.absent == Some(Standing::Retained),
                 detached: health.is_detached(),
-                lag_bytes: pod.lag.bytes(),
-                lag: pod.lag.time(),
+                lag_bytes: pod.server.lag.bytes(),
+                lag: pod.server.lag.time(),
                 late: health.late,
                 suspect: health.suspect,
                 open: pod.open(),
                 idle: pod.idle(),
                 in_use: pod.slot.in_flight() as usize,
                 owned: pod.connections.owned(),
+                shared: shared_open,
+                shared_in_flight,
                 waiting: shared.waiters.count(requirement::served(&pod.slot)),
                 checkouts: pod.slot.checkouts(),
                 latency: pod.slot.latency(),
@@ -188,9 +198,9 @@ impl Inner {
             })
             .collect();
         endpoints.sort_unstable_by(|one, other| one.endpoint.cmp(&other.endpoint));
-        let resolved = lock(&shared.resolved).clone();
+        let resolved = lock(&shared.group.resolved).clone();
         let resolve = ResolveStatus {
-            source: self.source(),
+            source: shared.group.source(),
             age: resolved.at().map(|at| at.elapsed()),
             ok: resolved.is_ok(),
             failures: resolved.failures(),
@@ -208,9 +218,10 @@ impl Inner {
             reset: read(&counters.reset),
             statement_caches_cleared: read(&counters.cache_cleared),
             retries: read(&counters.retries),
-            resolve_ok: read(&counters.resolve_ok),
-            resolve_failed: read(&counters.resolve_failed),
+            resolve_ok: read(&shared.group.counters.resolve_ok),
+            resolve_failed: read(&shared.group.counters.resolve_failed),
         };
-        Status { endpoints, unused: view.unused.to_vec(), resolve, counters, closed: view.closed }
+        let name = shared.name().clone();
+        Status { name, endpoints, unused: view.unused.to_vec(), resolve, counters, closed: view.closed }
     }
 }

@@ -4,11 +4,11 @@ use std::{future::Future, sync::Arc};
 
 use tokio::{task::AbortHandle, time::sleep};
 
-use super::pod::shared::Shared;
+use super::pod::{group::Group, shared::Shared};
 use crate::{
     system::{random, spawn_on},
     time::{Duration, Instant},
-    unwind::{PanicSource, catch_async},
+    unwind::{Panic, PanicSource, catch_async},
 };
 
 /// Maximum delay before a task is restarted after its first panic. Doubles with each further panic. The actual delay is
@@ -23,26 +23,43 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 pub(crate) fn spawn<F>(
     shared: &Arc<Shared>,
     source: PanicSource,
-    mut start: impl FnMut() -> F + Send + 'static,
+    start: impl FnMut() -> F + Send + 'static,
 ) -> AbortHandle
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let supervised = {
-        let shared = shared.clone();
-        async move {
-            let mut backoff = BACKOFF_MIN;
-            loop {
-                let started = Instant::now();
-                let Err(panic) = catch_async(start()).await else { return };
-                shared.events.panicked(source, &panic);
-                if started.elapsed() > STABLE_AFTER {
-                    backoff = BACKOFF_MIN;
-                }
-                sleep(backoff.mul_f64(random::range(0.5..1.0))).await;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
-            }
+    let reporting = shared.clone();
+    let report = move |panic: &Panic| reporting.events.panicked(source, panic);
+    spawn_on(&shared.runtime, supervise(report, start)).abort_handle()
+}
+
+/// Spawns a task that the pools of a group share.
+pub(crate) fn spawn_shared<F>(
+    group: &Arc<Group>,
+    source: PanicSource,
+    start: impl FnMut() -> F + Send + 'static,
+) -> AbortHandle
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let reporting = group.clone();
+    let report = move |panic: &Panic| reporting.events.panicked(source, panic);
+    spawn_on(&group.runtime, supervise(report, start)).abort_handle()
+}
+
+async fn supervise<F>(report: impl Fn(&Panic) + Send, mut start: impl FnMut() -> F + Send)
+where
+    F: Future<Output = ()> + Send,
+{
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let started = Instant::now();
+        let Err(panic) = catch_async(start()).await else { return };
+        report(&panic);
+        if started.elapsed() > STABLE_AFTER {
+            backoff = BACKOFF_MIN;
         }
-    };
-    spawn_on(&shared.runtime, supervised).abort_handle()
+        sleep(backoff.mul_f64(random::range(0.5..1.0))).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
 }

@@ -6,7 +6,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use crate::{
     balance::{Candidates, Policy, Rng},
     discovery::{Resolution, Resolve, ResolveError},
-    event::Emitter,
+    event::{Emitter, GroupEvents},
     unwind::{PanicSource, catch, catch_async},
 };
 
@@ -33,7 +33,7 @@ impl Policy for GuardedPolicy {
 #[derive(Debug)]
 pub(crate) struct GuardedResolver {
     pub(crate) resolver: Arc<dyn Resolve>,
-    pub(crate) events: Arc<Emitter>,
+    pub(crate) events: Arc<GroupEvents>,
 }
 
 impl Resolve for GuardedResolver {

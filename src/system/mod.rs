@@ -8,6 +8,7 @@
 
 #[cfg(any(podpool_simulation, not(unix)))]
 mod no_unix;
+pub(crate) mod platform;
 #[cfg(not(podpool_simulation))]
 mod real;
 #[cfg(podpool_simulation)]

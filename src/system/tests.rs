@@ -11,6 +11,12 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("RandomState", "a hasher with a fixed key"),
     ("SysRng", "system::random::seed"),
     ("SystemTime", "system::clock"),
+    ("cfg!(unix", "system::platform"),
+    ("cfg!(windows", "system::platform"),
+    ("cfg(unix", "system::platform"),
+    ("cfg(windows", "system::platform"),
+    ("os::unix", "system::platform"),
+    ("target_os", "system::platform"),
     ("TokioRuntimeProvider", "system::{Datagram, connect}"),
     (".exists()", "system::fs::exists"),
     (".is_file()", "system::fs::metadata"),
@@ -37,9 +43,9 @@ const FORBIDDEN: &[(&str, &str)] = &[
 /// Names that are allowed although they contain a forbidden name: they do not reach the operating system.
 const ALLOWED: &[&str] = &["std::thread::LocalKey", "std::thread::panicking"];
 
-/// Code that never runs in a simulation: tests, benchmarks, fuzz targets and the testkit.
+/// Code that never runs in a simulation: tests, benchmarks, fuzz targets, the testkit and the command-line tool.
 const EXCEPTIONS: &[&str] =
-    &["bench", "fuzz.rs", "fuzzing.rs", "loom_tests.rs", "system", "testkit", "tests", "tests.rs"];
+    &["bench", "bin", "fuzz.rs", "fuzzing.rs", "loom_tests.rs", "system", "testkit", "tests", "tests.rs"];
 
 #[test]
 fn the_operating_system_is_reached_only_through_this_module() {
@@ -66,6 +72,8 @@ fn finds_names_in_nested_imports_and_qualified_paths() {
     assert_eq!(names("let task = tokio::spawn(work);"), ["tokio::spawn"]);
     assert_eq!(names("drop(self.runtime.spawn(work));"), ["runtime.spawn("]);
     assert_eq!(names("let now = std::time::SystemTime::now();"), ["SystemTime"]);
+    assert_eq!(names("if cfg!(windows) {}"), ["cfg!(windows"]);
+    assert_eq!(names("#[cfg(any(target_os = \"linux\"))]"), ["target_os"]);
     assert_eq!(names("use std::{io, thread::LocalKey};"), Vec::<&str>::new());
     assert_eq!(names("// tokio::spawn\nlet text = \"std::fs\";"), Vec::<&str>::new());
     assert_eq!(names("#[cfg(test)]\nmod tests {\n    use std::fs;\n}"), Vec::<&str>::new());

@@ -58,6 +58,8 @@ pub(super) enum BackendMessage {
     UndoneSession,
     /// ParameterStatus of `in_hot_standby`.
     HotStandby(bool),
+    /// BackendKeyData, with the process ID.
+    ProcessId(u32),
     /// ParameterStatus of `default_transaction_read_only`.
     ReadOnly(bool),
     /// An Authentication message.
@@ -262,6 +264,7 @@ impl BackendReader {
                 self.parameters.add(body)?;
                 parameter(body)
             }
+            b'K' => body.first_chunk().map(|id| BackendMessage::ProcessId(u32::from_be_bytes(*id))),
             b'R' => {
                 check_authentication(body)?;
                 AuthRequest::parse(body).map(BackendMessage::Authentication)
@@ -291,7 +294,7 @@ fn command(tag: &[u8]) -> Option<BackendMessage> {
 /// Returns how many bytes at the start of the body are kept for parsing in a message of type `kind`.
 fn kept(kind: u8) -> usize {
     match kind {
-        b'Z' | b'C' | b'E' | b'S' => KEPT,
+        b'Z' | b'C' | b'E' | b'S' | b'K' => KEPT,
         b'R' => MAX_AUTHENTICATION,
         _ => 0,
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 pub(crate) use tokio_postgres::error::Error as DriverError;
-use tokio_postgres::error::{Error, Severity, SqlState};
+use tokio_postgres::error::{DbError, Error, Severity, SqlState};
 
 use crate::error::Applied;
 
@@ -112,10 +112,8 @@ pub fn classify(error: &Error) -> Verdict {
             _ => Verdict { class: Class::Statement, applied: Applied::Unknown },
         };
     };
-    let (fatal, is_error) = match db.parsed_severity() {
-        Some(severity) => (matches!(severity, Severity::Fatal | Severity::Panic), severity == Severity::Error),
-        None => (matches!(db.severity(), "FATAL" | "PANIC"), db.severity() == "ERROR"),
-    };
+    let fatal = is_fatal(db);
+    let is_error = db.parsed_severity().map_or(db.severity() == "ERROR", |severity| severity == Severity::Error);
     let code = db.code();
     let unknown = !is_error || has_unknown_outcome(code.code().as_bytes());
     let plan_outdated = db.routine().is_some_and(|routine| routine.starts_with(REVALIDATE));
@@ -167,6 +165,14 @@ pub(crate) fn driver_error<'a>(error: &'a (dyn error::Error + 'static)) -> Optio
         cause = error.source();
     }
     None
+}
+
+/// Returns true if the server ends the session after this error.
+pub(crate) fn is_fatal(error: &DbError) -> bool {
+    match error.parsed_severity() {
+        Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
+        None => matches!(error.severity(), "FATAL" | "PANIC"),
+    }
 }
 
 /// Returns the class of a SQLSTATE.

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use super::operations::OperationObserver;
 use crate::{endpoint::Role, error::BoxError};
 
 /// An observation that was made on a connection.
@@ -22,15 +23,28 @@ pub(crate) enum Evidence {
 
 /// A callback that receives the evidence from one connection. The callback must not block.
 #[derive(Clone)]
-pub(crate) struct ConnectionObserver(Arc<dyn Fn(Evidence) + Send + Sync>);
+pub(crate) struct ConnectionObserver {
+    report: Arc<dyn Fn(Evidence) + Send + Sync>,
+    operations: OperationObserver,
+}
 
 impl ConnectionObserver {
     pub(crate) fn new(report: impl Fn(Evidence) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(report))
+        Self { report: Arc::new(report), operations: OperationObserver::default() }
+    }
+
+    /// Sets the receiver of the durations of the callers' requests. Without it, they are not measured.
+    pub(crate) fn with_operations(mut self, operations: OperationObserver) -> Self {
+        self.operations = operations;
+        self
     }
 
     pub(crate) fn report(&self, evidence: Evidence) {
-        (self.0)(evidence);
+        (self.report)(evidence);
+    }
+
+    pub(super) fn operations(&self) -> OperationObserver {
+        self.operations.clone()
     }
 }
 

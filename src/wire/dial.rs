@@ -3,7 +3,9 @@
 //!
 //! With `sslmode=allow` and `prefer`, a failed attempt may be retried in the other TLS mode, with TLS instead of plain
 //! text or vice versa. If the server rejects credentials that can change, the dial re-reads the credentials and retries
-//! once if they differ.
+//! once if they differ. [`order`] tries the names and the addresses of a server that has several.
+
+mod order;
 
 use std::{fmt, future::Future, sync::Arc};
 
@@ -62,6 +64,7 @@ pub(crate) struct Dialer {
 type OpenStream = dyn Fn(&Endpoint) -> tokio::io::DuplexStream + Send + Sync;
 
 /// One dial.
+#[derive(Clone)]
 struct Request<'a> {
     endpoint: &'a Endpoint,
     observer: ConnectionObserver,
@@ -161,18 +164,22 @@ impl Dialer {
         for_probe: bool,
     ) -> Result<Dialled, DialError> {
         let deadline = Instant::now() + limit;
-        let request = Request { endpoint, observer, limit, deadline, for_probe };
-        let login = self.login(&request, false).await?;
-        let rejected = match self.open(&request, &login).await {
+        self.with_each_name(Request { endpoint, observer, limit, deadline, for_probe }).await
+    }
+
+    /// Opens a connection with the name of the first host that names the Pod.
+    async fn with_name(&self, request: &Request<'_>) -> Result<Dialled, DialError> {
+        let login = self.login(request, false).await?;
+        let rejected = match self.at_each_address(request, &login).await {
             Err(rejected) if rejected.login_rejected && self.source.can_change() => rejected,
             result => return result,
         };
         // The password may have been rotated after it was read.
-        let newer = self.login(&request, true).await?;
+        let newer = self.login(request, true).await?;
         if newer.is_same_as(&login) {
             return Err(rejected);
         }
-        self.open(&request, &newer).await
+        self.at_each_address(request, &newer).await
     }
 
     /// Returns the maximum time that a dial may take.
@@ -233,11 +240,13 @@ impl Dialer {
             return self.stage(Phase::Startup, request, &record, start).await;
         }
         let (socket, connected) = self.stage(Phase::Tcp, request, &record, self.connect(endpoint)).await?;
+        let request = &request.limited_to(&connected);
+        let located = |error: DialError| DialError { address: connected.address().tcp(), ..error };
         let secure = async {
             let secured = self.tls.secure(socket, endpoint, encryption, || record.count_read()).await;
             secured.map_err(DialError::from)
         };
-        let (stream, encrypted) = self.stage(Phase::Tls, request, &record, secure).await?;
+        let (stream, encrypted) = self.stage(Phase::Tls, request, &record, secure).await.map_err(located)?;
         let name = request.for_probe.then_some(self.probe_name.as_str());
         let start = self.start(&connected, stream, login, name, record.clone(), request.observer.clone());
         let dialled = self.stage(Phase::Startup, request, &record, start).await.map_err(|mut error| {
@@ -246,7 +255,7 @@ impl Dialer {
             error.try_other_tls_mode |= error.has_no_hba_entry() && (encrypted || encryption == Encryption::Plain);
             // With TLS, the server may be verified.
             error.try_other_tls_mode |= error.has_refused_request() && encryption == Encryption::Plain;
-            error.with_login_details(&self.source, login, endpoint)
+            located(error.with_login_details(&self.source, login, endpoint))
         })?;
         tracing::debug!(%endpoint, security = %dialled.security, "logged in");
         Ok(dialled)

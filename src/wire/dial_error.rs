@@ -4,6 +4,7 @@
 use std::{
     error::{self, Error as _},
     fmt, io,
+    net::SocketAddr,
 };
 
 use tokio_postgres::error::SqlState;
@@ -27,6 +28,8 @@ pub(crate) struct DialError {
     pub(crate) class: Class,
     /// True if the dial timed out before any byte was received.
     pub(crate) unresponsive: bool,
+    /// The address that was connected, if the dial failed after that.
+    pub(super) address: Option<SocketAddr>,
     /// True if the dial may succeed in the other TLS mode: with TLS if this attempt used plain text, or in plain text
     /// if this attempt used TLS.
     pub(super) try_other_tls_mode: bool,
@@ -44,7 +47,8 @@ struct BothTlsModes {
 
 impl DialError {
     pub(super) fn new(phase: Phase, class: Class, cause: BoxError) -> Self {
-        Self { phase, class, unresponsive: false, try_other_tls_mode: false, login_rejected: false, cause }
+        let (unresponsive, address, try_other_tls_mode, login_rejected) = (false, None, false, false);
+        Self { phase, class, unresponsive, address, try_other_tls_mode, login_rejected, cause }
     }
 
     /// Creates the error of a dial whose startup failed with an error from tokio-postgres.
@@ -116,6 +120,36 @@ impl DialError {
         Self { cause, ..self }
     }
 
+    /// Returns true if another address of the same server may accept the dial: the failure is not the server's response
+    /// to the login. As in libpq, a rejected login is not repeated at another address.
+    pub(super) fn may_depend_on_address(&self) -> bool {
+        let answered = self.cause_is(|error| {
+            error.downcast_ref::<tokio_postgres::Error>().is_some_and(|error| error.code().is_some())
+                || error.is::<AuthError>()
+                || error.is::<CredentialsError>()
+        });
+        self.address.is_some() && !answered
+    }
+
+    /// Returns true if the dial may succeed with the name of another host: the certificate is not valid for this name,
+    /// or the password that belongs to it is wrong or missing.
+    pub(super) fn may_depend_on_name(&self) -> bool {
+        let is_missing = |error: &(dyn error::Error + 'static)| error.is::<CredentialsError>();
+        self.phase == Phase::Tls && self.class == Class::Tls || self.login_rejected || self.cause_is(is_missing)
+    }
+
+    /// Returns true if `is` returns true for the cause or one of its sources.
+    fn cause_is(&self, is: impl Fn(&(dyn error::Error + 'static)) -> bool) -> bool {
+        let mut cause: Option<&(dyn error::Error + 'static)> = Some(&*self.cause);
+        while let Some(error) = cause {
+            if is(error) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// Returns the text of this error and all its causes, in one line.
     pub(super) fn chain(&self) -> String {
         format!("{self}: {}", Chain(&*self.cause))
@@ -140,17 +174,12 @@ impl DialError {
     /// Returns true if the server itself refused the connection: it is starting up or shutting down, or nothing listens
     /// on its port.
     pub(crate) fn is_refusal(&self) -> bool {
-        let mut cause: Option<&(dyn error::Error + 'static)> = Some(&*self.cause);
-        while let Some(error) = cause {
+        self.cause_is(|error| {
             let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
             let sqlstate = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
             let shuts_down = sqlstate.is_some_and(|code| matches!(code.code(), "57P01" | "57P02" | "57P03"));
-            if io == Some(io::ErrorKind::ConnectionRefused) || shuts_down {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+            io == Some(io::ErrorKind::ConnectionRefused) || shuts_down
+        })
     }
 
     /// Returns the cause of the error, without the phase.

@@ -9,7 +9,11 @@
 use std::collections::VecDeque;
 
 use super::{
-    record::SessionChange, session_statements::SessionStatements, session_text::TextEffect, type_lookup::TypeLookups,
+    operations::{OperationObserver, Operations},
+    record::{Record, SessionChange},
+    session_statements::SessionStatements,
+    session_text::TextEffect,
+    type_lookup::TypeLookups,
 };
 
 /// The kind of a request, which determines the response that the tap expects.
@@ -65,6 +69,8 @@ pub(super) struct FrontendReader {
     next_sync: RequestKind,
     /// True once the driver has sent Terminate.
     terminated: bool,
+    /// The start times of the callers' requests.
+    pub(super) operations: Operations,
 }
 
 impl FrontendReader {
@@ -89,7 +95,20 @@ impl FrontendReader {
             copy_ends: 0,
             next_sync: RequestKind::Sync,
             terminated: false,
+            operations: Operations::default(),
         }
+    }
+
+    /// Sets the receiver of the durations of the callers' requests.
+    pub(super) fn observed_by(mut self, observer: OperationObserver) -> Self {
+        self.operations.observe(observer);
+        self
+    }
+
+    /// Applies that the current user of the connection writes the next bytes: a caller or the pool.
+    #[inline]
+    pub(super) fn set_user(&mut self, record: &Record) {
+        self.operations.set_counts(|| record.is_used_by_caller());
     }
 
     /// Returns the change of session state that was observed since the last call.
@@ -233,6 +252,7 @@ impl FrontendReader {
 
     fn end_request(&mut self) {
         self.requests += 1;
+        self.operations.written(self.requests, self.executed);
         (self.next_sync, self.binds_lookup, self.binds_other) = (RequestKind::Sync, false, false);
     }
 
@@ -284,6 +304,18 @@ impl FrontendReader {
             }
             _ => Some(RequestKind::Ordinary),
         }
+    }
+
+    /// Applies the ReadyForQuery of the request that was completed last.
+    #[inline]
+    pub(super) fn end_operation(&mut self) {
+        self.operations.completed(self.completed);
+    }
+
+    /// Completes the oldest outstanding request, which has begun a COPY from the client.
+    pub(super) fn begin_copy(&mut self) {
+        self.complete();
+        self.operations.copies(self.completed);
     }
 
     /// Returns true if the oldest outstanding request executes `SET LOCAL` or `SET TRANSACTION`, and nothing else.

@@ -217,7 +217,7 @@ pub fn dial(bytes: &[u8]) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let config: Config = "postgres://user:password@127.0.0.1/database".parse().expect("a URL");
             let dialer = {
-                let events = Arc::new(Emitter::new());
+                let events = Arc::new(Emitter::new("test".into()));
                 let source = Source::new(&config, None, events.clone());
                 Dialer::new(&config, source, None, &events).expect("a dialer")
             };

@@ -65,6 +65,8 @@ pub(super) enum Violation {
     },
     /// A ReadyForQuery that completes no request. The driver would take it for the response to its next request.
     StrayReady,
+    /// A statement on a connection that several callers share has left a transaction open.
+    OpenTransaction,
     ParameterNameLength,
     Parameters,
     ResponseLength,
@@ -76,10 +78,14 @@ impl fmt::Display for Violation {
         match self {
             Self::Authentication(error) => return error.fmt(f),
             Self::StrayReady => return f.write_str("the server sent a ReadyForQuery that answers no request"),
+            Self::OpenTransaction => {
+                return f
+                    .write_str("a statement has left a transaction open on a connection that several callers share");
+            }
             _ => f.write_str("the server exceeded a protocol limit: ")?,
         }
         match self {
-            Self::Authentication(_) | Self::StrayReady => Ok(()),
+            Self::Authentication(_) | Self::OpenTransaction | Self::StrayReady => Ok(()),
             Self::MessageLength { kind, length, limit } => {
                 let kind = kind.escape_ascii();
                 write!(f, "message `{kind}` of {length} bytes, limit {limit} bytes")

@@ -32,6 +32,11 @@ pub(crate) mod fuzz;
 pub(crate) mod login_security;
 mod message_limits;
 mod notifications;
+#[cfg(feature = "otel")]
+pub(crate) mod operations;
+#[cfg(not(feature = "otel"))]
+#[path = "operations_noop.rs"]
+pub(crate) mod operations;
 pub(crate) mod outcome;
 pub(crate) mod record;
 mod reported_parameters;
@@ -53,3 +58,4 @@ pub use classify::{Class, Verdict, classify};
 pub use credentials::{Credentials, CredentialsError, CredentialsRequest, ProvideCredentials};
 pub use notifications::Notification;
 pub(crate) use tokio_postgres::IsolationLevel;
+pub(crate) use type_lookup::is_type_lookup;

@@ -62,8 +62,9 @@ impl WorkMark {
         Self(u64::from(executed) << 32 | u64::from(committed))
     }
 
-    fn executed(self) -> u64 {
-        self.0 >> 32
+    /// Returns the number of statements that were sent. It may wrap around.
+    pub(super) fn executed(self) -> u32 {
+        (self.0 >> 32) as u32
     }
 
     /// Returns the number of statements after which something may be committed. It may wrap around.

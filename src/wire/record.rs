@@ -25,6 +25,7 @@
 mod cleanup;
 mod latency;
 mod owner;
+mod reported;
 
 use std::{pin::pin, task::Waker};
 
@@ -33,10 +34,7 @@ use tokio::sync::Notify;
 pub(crate) use self::{cleanup::SessionChange, owner::RecordOwner};
 pub(crate) use super::stale_statements::StaleStatements;
 use super::{notifications::Notifications, outcome::Outcome};
-use crate::{
-    endpoint::Role,
-    sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock},
-};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Mutex, Ordering, lock};
 
 /// The driver is being polled.
 const POLLING: u8 = 1;
@@ -108,6 +106,11 @@ pub(crate) struct Record {
     standby: AtomicU8,
     /// True if `default_transaction_read_only` is on.
     read_only: AtomicBool,
+    /// True while the pool rolls back the transaction of a caller that has returned the connection.
+    #[cfg(feature = "otel")]
+    is_rolling_back: AtomicBool,
+    /// The process ID that the server has announced at login; 0 before.
+    process_id: AtomicU32,
     /// Total number of Parse messages written: one for each statement, named or unnamed, that the driver prepares.
     parsed: AtomicU64,
     /// The reasons why the connection needs a cleanup before its next use; see [`cleanup`].
@@ -118,6 +121,8 @@ pub(crate) struct Record {
     in_setup: AtomicBool,
     /// True if a hook has set up the session, so that undoing session state may undo a part of the setup.
     was_set_up: AtomicBool,
+    /// True if several callers share the connection, and pipeline their statements on it.
+    pipelined: AtomicBool,
     /// The part of the state that shows whether work may have been applied.
     pub(crate) outcome: Outcome,
 }
@@ -169,7 +174,7 @@ impl Record {
 
     /// Returns true if the driver holds requests that the socket has not accepted.
     #[inline]
-    pub(super) fn is_write_blocked(&self) -> bool {
+    pub(crate) fn is_write_blocked(&self) -> bool {
         self.write_blocked.load(Ordering::Relaxed)
     }
 
@@ -187,6 +192,11 @@ impl Record {
     /// Waits until the connection is [clean](Self::is_clean), or until it has ended. Cancel-safe.
     pub(crate) async fn wait_until_clean(&self) {
         self.wait_until(Self::is_clean).await;
+    }
+
+    /// Waits until the connection has ended. Cancel-safe.
+    pub(crate) async fn wait_until_ended(&self) {
+        self.wait_until(|_| false).await;
     }
 
     async fn wait_until(&self, is_reached: impl Fn(&Self) -> bool) {
@@ -261,6 +271,24 @@ impl Record {
         self.in_service.store(true, Ordering::Relaxed);
     }
 
+    /// Marks the connection as shared by several callers. The connection must be clean. Relaxed ordering is enough,
+    /// because the first request of a caller reaches the driver through a channel, which orders both.
+    pub(crate) fn set_pipelined(&self) {
+        self.pipelined.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns true if several callers share the connection.
+    #[inline]
+    pub(super) fn is_pipelined(&self) -> bool {
+        self.pipelined.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of statements that were written, at least in part, except for the driver's type look-ups. It
+    /// wraps around.
+    pub(crate) fn statements_written(&self) -> u32 {
+        self.outcome.work().executed()
+    }
+
     /// Returns true if a COPY from the client is in progress.
     pub(super) fn is_copying(&self) -> bool {
         self.copying.load(Ordering::Relaxed)
@@ -307,39 +335,6 @@ impl Record {
     /// Returns the number of requests that the server has not completed.
     pub(crate) fn outstanding(&self) -> u32 {
         self.outstanding.load(Ordering::Relaxed)
-    }
-
-    /// Returns the role that the server reported last.
-    pub(crate) fn role(&self) -> Role {
-        match self.standby.load(Ordering::Relaxed) & 3 {
-            1 => Role::Primary,
-            2 => Role::Standby,
-            _ => Role::Unknown,
-        }
-    }
-
-    /// Sets the role that a query has returned.
-    pub(crate) fn set_standby(&self, standby: bool) {
-        self.standby.store(1 + u8::from(standby), Ordering::Relaxed);
-    }
-
-    /// Sets the role that the server has reported.
-    pub(super) fn set_reported_standby(&self, standby: bool) {
-        self.standby.store(5 + u8::from(standby), Ordering::Relaxed);
-    }
-
-    /// Returns true if the server reports changes of its role with its next response.
-    pub(crate) fn reports_role(&self) -> bool {
-        self.standby.load(Ordering::Relaxed) & 4 != 0
-    }
-
-    /// Returns true if transactions of this session are read-only by default.
-    pub(crate) fn read_only(&self) -> bool {
-        self.read_only.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_read_only(&self, read_only: bool) {
-        self.read_only.store(read_only, Ordering::Relaxed);
     }
 
     /// Returns the total number of Parse messages written: one for each statement that the driver prepares.

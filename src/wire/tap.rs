@@ -10,6 +10,8 @@
 //! ([rust-postgres issue 789](https://github.com/sfackler/rust-postgres/issues/789)). The tap therefore removes the
 //! second ReadyForQuery from the stream.
 
+mod write;
+
 use std::{
     io,
     pin::Pin,
@@ -17,7 +19,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsStream};
 
 use super::{
@@ -71,7 +73,7 @@ pub(crate) struct Tap {
 impl Tap {
     /// Creates a tap for a connection on which nothing has been sent yet.
     pub(super) fn new(inner: Box<dyn Io>, record: Arc<Record>, observer: ConnectionObserver, gate: Gate) -> Self {
-        let frontend = FrontendReader::new(record.tracks_session_changes());
+        let frontend = FrontendReader::new(record.tracks_session_changes()).observed_by(observer.operations());
         Self {
             inner,
             record,
@@ -93,6 +95,7 @@ impl Tap {
     }
 
     fn observe_write(&mut self, bytes: &[u8]) {
+        self.frontend.set_user(&self.record);
         let requests = self.frontend.feed(bytes);
         for _ in 0..requests {
             self.record.count_sent();
@@ -104,7 +107,7 @@ impl Tap {
         if self.frontend.is_terminated() {
             self.record.set_terminated();
         }
-        self.record_work();
+        self.record.outcome.set_work(WorkMark::new(self.frontend.executed(), self.committed));
         if requests > 0 {
             let outstanding = self.frontend.outstanding();
             if outstanding == requests {
@@ -112,10 +115,6 @@ impl Tap {
             }
             self.record.set_outstanding(outstanding);
         }
-    }
-
-    fn record_work(&self) {
-        self.record.outcome.set_work(WorkMark::new(self.frontend.executed(), self.committed));
     }
 
     fn observe_read(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
@@ -154,6 +153,7 @@ impl Tap {
     fn observe_message(&mut self, message: BackendMessage) -> Result<Action, Violation> {
         let Self { record, observer, frontend, backend, first_request_at, executed, failed, error_received, .. } = self;
         if let Some(error) = backend.take_error() {
+            frontend.operations.failed(error.sqlstate);
             record.outcome.set_last_error(error);
         }
         match message {
@@ -165,6 +165,7 @@ impl Tap {
                 if bare && !may_be_bare || refused_copy && !bare {
                     return Err(Violation::StrayReady); // the request stays outstanding in the record
                 }
+                frontend.end_operation();
                 let outstanding = frontend.outstanding();
                 record.set_outstanding(outstanding);
                 let sent_at = first_request_at.take_if(|_| outstanding == 0);
@@ -191,6 +192,10 @@ impl Tap {
                 }
                 backend.parameters().compare(record);
                 record.set_status(status);
+                if status != IDLE && record.is_pipelined() {
+                    self.fatal_received = true; // the session is to blame, not the Pod
+                    return Err(Violation::OpenTransaction); // the driver gets neither this response nor later ones
+                }
                 record.set_copying(false);
                 record.count_outcome(std::mem::take(failed));
                 if outstanding == 0 {
@@ -198,10 +203,12 @@ impl Tap {
                     if let Some(sent_at) = sent_at {
                         record.count_answered(sent_at.elapsed(), *executed != before);
                     }
+                } else if record.is_pipelined() {
+                    record.count_pipelined();
                 }
             }
             BackendMessage::CopyIn => {
-                frontend.complete();
+                frontend.begin_copy();
                 record.set_outstanding(frontend.outstanding());
                 record.set_copying(true);
                 // The duration of a COPY depends on the client's data, so it does not measure the server's latency.
@@ -249,6 +256,7 @@ impl Tap {
             }
             // This change is not reported to the observer, because the session itself may have changed the parameter.
             BackendMessage::ReadOnly(read_only) => record.set_read_only(read_only),
+            BackendMessage::ProcessId(id) => record.set_process_id(id),
         }
         Ok(Action::Pass)
     }
@@ -319,9 +327,6 @@ impl Tap {
     }
 }
 
-/// Maximum length of a TLS record.
-const TLS_RECORD: usize = 1 << 14;
-
 /// Length of a ReadyForQuery.
 const READY_LEN: usize = 6;
 
@@ -353,41 +358,6 @@ impl AsyncRead for Tap {
             Poll::Ready(Ok(())) => {}
         }
         poll
-    }
-}
-
-impl AsyncWrite for Tap {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.gate.awaits_mechanism() {
-            self.gate.observe_response(buf);
-        }
-        let poll = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.record.set_write_blocked(poll.is_pending());
-        match &poll {
-            Poll::Ready(Ok(n)) => self.observe_write(&buf[..*n]),
-            Poll::Ready(Err(_)) => {
-                // A TLS session may have sent all records but the last.
-                if buf.len() > TLS_RECORD {
-                    self.observe_write(buf);
-                }
-                self.fail_io();
-            }
-            Poll::Pending => {}
-        }
-        poll
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.inner).poll_flush(cx);
-        self.record.set_write_blocked(poll.is_pending());
-        if matches!(poll, Poll::Ready(Err(_))) {
-            self.fail_io();
-        }
-        poll
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
 

@@ -18,6 +18,14 @@ pub(super) const TEXTS: [&str; 5] = [
      AND attnum > 0\nORDER BY attnum\n",
 ];
 
+/// Returns true if the text is one of the driver's look-ups.
+pub(crate) fn is_type_lookup(text: &str) -> bool {
+    TEXTS.contains(&text)
+}
+
+/// Maximum number of names. A shared connection prepares at most as many statements at the same time as it has places.
+const MAX: usize = 1024;
+
 /// The names of the statements that the driver has prepared for its type look-ups on a connection.
 #[derive(Debug, Default)]
 pub(super) struct TypeLookups(Vec<Vec<u8>>);
@@ -36,8 +44,9 @@ impl TypeLookups {
     pub(super) fn prepared(&mut self, name: &[u8], text: &[u8]) {
         self.0.retain(|lookup| lookup != name);
         if !name.is_empty() && TEXTS.iter().any(|lookup| lookup.as_bytes() == text) {
-            // The driver keeps one statement for each text. Older ones belong to look-ups that were cancelled.
-            if self.0.len() == TEXTS.len() {
+            // The driver keeps one statement for each text. Others belong to look-ups that were cancelled, or that run
+            // at the same time for several callers of a connection.
+            if self.0.len() == MAX {
                 self.0.remove(0);
             }
             self.0.push(name.to_vec());

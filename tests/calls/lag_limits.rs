@@ -164,3 +164,25 @@ async fn a_limit_that_no_standby_fulfills_fails_with_the_ages() {
     drop(pool);
     cluster.shutdown().await.expect("the cluster shuts down");
 }
+
+/// A client that uses only a standby searches the primary to measure the age of the standby's data.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_a_call_finds_the_primary_outside_the_subset() {
+    let cluster = Cluster::start(3).await.expect("the cluster starts");
+    let primary = Some(cluster.pod(0).address());
+    for id in 0.. {
+        let pool = Pool::connect(&format!("{}&subset_size=1&client_id=web-{id}", cluster.url())).await;
+        let pool = pool.expect("the pool connects");
+        if pool.get().await.expect("checkout succeeds").endpoint().address().tcp() == primary {
+            continue; // the primary is this client's subset
+        }
+        let limited = Checkout::new(Target::Standby).max_lag(Duration::from_secs(2));
+        let client = pool.get_for(limited).await.expect("the age of the standby's data is known");
+        assert_eq!(client.role(), Role::Standby);
+        drop(client);
+        let used = pool.status().endpoints;
+        assert!(used.iter().any(|pod| pod.endpoint.address().tcp() == primary && pod.is_usable()), "{used:?}");
+        break;
+    }
+    cluster.shutdown().await.expect("the cluster shuts down");
+}

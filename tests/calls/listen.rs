@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use podpool::{
@@ -149,6 +149,14 @@ async fn listeners(superuser: &tokio_postgres::Client) -> i64 {
     superuser.query_one(sql, &[]).await.expect("the query succeeds").get(0)
 }
 
+async fn until_listeners(superuser: &tokio_postgres::Client, count: i64) {
+    let began = Instant::now();
+    while listeners(superuser).await != count {
+        assert!(began.elapsed() < LONG, "there are not {count} listeners");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listener_has_its_own_connection_and_ends_with_the_pool() {
     let (cluster, pool) = start(2).await;
@@ -157,9 +165,7 @@ async fn a_listener_has_its_own_connection_and_ends_with_the_pool() {
     let other = pool.listen(Target::Primary, ["a"]).await.expect("the primary accepts it");
     assert_eq!(listeners(&superuser).await, 2);
     drop(other);
-    while listeners(&superuser).await > 1 {
-        sleep(Duration::from_millis(10)).await;
-    }
+    until_listeners(&superuser, 1).await;
     let notify = "NOTIFY a, 'one'; NOTIFY \"b\"\"c\"; NOTIFY other";
     superuser.batch_execute(notify).await.expect("the notifications are sent");
     for (channel, payload) in [("a", "one"), ("b\"c", "")] {
@@ -183,9 +189,7 @@ async fn a_listener_has_its_own_connection_and_ends_with_the_pool() {
 
     pool.close().await;
     assert_eq!(timeout(LONG, listener.next()).await.expect("the stream ends"), None);
-    while listeners(&superuser).await > 0 {
-        sleep(Duration::from_millis(10)).await;
-    }
+    until_listeners(&superuser, 0).await;
     drop(superuser);
     cluster.shutdown().await.expect("the cluster shuts down");
 }

@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -39,6 +39,46 @@ async fn start(parameters: &str) -> (Cluster, Pool, tokio_postgres::Client) {
 async fn ids(superuser: &tokio_postgres::Client) -> Vec<i32> {
     let rows = superuser.query("SELECT id FROM written ORDER BY id", &[]).await.expect("the query succeeds");
     rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// Makes each commit wait for a standby that does not exist. A server applies its new settings at some time after
+/// `pg_reload_conf` returns, so this commits until a commit waits.
+async fn hold_commits(cluster: &Cluster, superuser: &tokio_postgres::Client) {
+    for statement in ["ALTER SYSTEM SET synchronous_standby_names = 'missing'", "SELECT pg_reload_conf()"] {
+        superuser.batch_execute(statement).await.expect("the setting is changed");
+    }
+    let other = cluster.client(0).await.expect("the superuser connects");
+    let waited = AtomicBool::new(false);
+    let commits = async {
+        while !waited.load(Ordering::Relaxed) {
+            // A commit waits only if its transaction has written to the log. An identifier alone is not written.
+            other.batch_execute("SELECT pg_logical_emit_message(true, '', '')").await.expect("the commit succeeds");
+        }
+    };
+    // After a cancel request, the server reports success: the transaction is committed here, but not on the standby.
+    // The next commit can begin, and wait, before this sees that one has waited.
+    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let cancels = async {
+        loop {
+            if superuser.execute(cancel, &[]).await.expect("the query succeeds") > 0 {
+                waited.store(true, Ordering::Relaxed);
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let both = async {
+        tokio::select! {
+            () = commits => {}
+            () = cancels => {}
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("a commit waits");
+}
+
+async fn release_commits(superuser: &tokio_postgres::Client) {
+    for statement in ["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"] {
+        superuser.batch_execute(statement).await.expect("the setting is changed");
+    }
 }
 
 /// Ends the test: the pool has kept no connection in use.
@@ -146,9 +186,7 @@ async fn a_connection_that_is_lost_before_the_commit_is_replaced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_response_to_the_commit_is_unknown_and_not_repeated() {
     let (cluster, pool, superuser) = start("").await;
-    for statement in ["ALTER SYSTEM SET synchronous_standby_names = 'missing'", "SELECT pg_reload_conf()"] {
-        superuser.batch_execute(statement).await.expect("the setting is changed");
-    }
+    hold_commits(&cluster, &superuser).await;
     let runs = Arc::new(AtomicU32::new(0));
     let transaction = tokio::spawn({
         let (pool, runs) = (pool.clone(), runs.clone());
@@ -161,15 +199,15 @@ async fn a_lost_response_to_the_commit_is_unknown_and_not_repeated() {
         }
     });
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let began = Instant::now();
     while superuser.execute(end, &[]).await.expect("the query succeeds") == 0 {
+        assert!(began.elapsed() < Duration::from_secs(20) && !transaction.is_finished(), "no commit waits");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let error = transaction.await.expect("the task does not panic").expect_err("the response is lost");
     assert_eq!((error.kind(), error.applied()), (Kind::Query, Applied::Unknown), "{error:?}");
     assert_eq!((runs.load(Ordering::Relaxed), ids(&superuser).await), (1, vec![7]));
-    for statement in ["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"] {
-        superuser.batch_execute(statement).await.expect("the setting is changed");
-    }
+    release_commits(&superuser).await;
     finish(cluster, pool).await;
 }
 
@@ -177,9 +215,7 @@ async fn a_lost_response_to_the_commit_is_unknown_and_not_repeated() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_waits_for_a_standby_is_not_cancelled() {
     let (cluster, pool, superuser) = start("").await;
-    for statement in ["ALTER SYSTEM SET synchronous_standby_names = 'missing'", "SELECT pg_reload_conf()"] {
-        superuser.batch_execute(statement).await.expect("the setting is changed");
-    }
+    hold_commits(&cluster, &superuser).await;
     let checkout = Checkout::new(Target::Primary).deadline(Duration::from_millis(300));
     let work =
         |transaction: Transaction| async move { transaction.execute("INSERT INTO written VALUES (7)", &[]).await };
@@ -192,9 +228,7 @@ async fn a_commit_that_waits_for_a_standby_is_not_cancelled() {
         assert_eq!(count, 1, "the commit no longer waits");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    for statement in ["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"] {
-        superuser.batch_execute(statement).await.expect("the setting is changed");
-    }
+    release_commits(&superuser).await;
     let reset = Instant::now();
     while ids(&superuser).await != [7] {
         assert!(reset.elapsed() < Duration::from_secs(20), "the row is not committed");
@@ -285,7 +319,9 @@ async fn a_transaction_that_is_kept_or_cancelled_is_rolled_back() {
     assert!(cancelled.is_err(), "the statement takes longer");
     let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND state = 'active' \
                   AND pid <> pg_backend_pid()";
+    let began = Instant::now();
     while superuser.query_one(sleeps, &[]).await.expect("the query succeeds").get::<_, i64>(0) > 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "the statement still runs");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(ids(&superuser).await, Vec::<i32>::new());

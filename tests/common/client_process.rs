@@ -2,9 +2,15 @@
 
 use std::{
     env,
-    io::{BufRead as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command, Stdio},
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::Duration,
 };
+
+/// Maximum time between two lines of a client process.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Environment variable with the argument of a client process.
 const ARGUMENT: &str = "PODPOOL_TEST_CLIENT";
@@ -12,7 +18,7 @@ const ARGUMENT: &str = "PODPOOL_TEST_CLIENT";
 /// A running client process: this test program, restricted to one test. Dropping it ends the process.
 pub struct ClientProcess {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Receiver<String>,
 }
 
 impl ClientProcess {
@@ -29,17 +35,30 @@ impl ClientProcess {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the process starts");
-        let lines = BufReader::new(child.stdout.take().expect("the output is piped")).lines();
+        let output = BufReader::new(child.stdout.take().expect("the output is piped"));
+        let (sender, lines) = channel();
+        // Ends with the output.
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Self { child, lines }
     }
 
     /// Waits for the next line that contains `prefix`, and returns the rest of that line. The test harness may have
     /// printed the name of the test before it, without a line break.
     pub fn next(&mut self, prefix: &str) -> String {
+        self.next_within(LIMIT, prefix).unwrap_or_else(|| panic!("no line within {LIMIT:?}; expected {prefix:?}"))
+    }
+
+    /// Like [`next`](Self::next), but returns `None` if the process prints no line for this time.
+    pub fn next_within(&mut self, limit: Duration, prefix: &str) -> Option<String> {
         loop {
-            let line = self.lines.next().expect("the process is alive").expect("the line is text");
-            if let Some((_, rest)) = line.split_once(prefix) {
-                return rest.to_owned();
+            match self.lines.recv_timeout(limit) {
+                Ok(line) => {
+                    if let Some((_, rest)) = line.split_once(prefix) {
+                        return Some(rest.to_owned());
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => return None,
+                Err(RecvTimeoutError::Disconnected) => panic!("the process has ended; expected {prefix:?}"),
             }
         }
     }

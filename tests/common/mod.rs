@@ -5,6 +5,7 @@ pub mod client_process;
 pub mod distance;
 pub mod ejections;
 pub mod load;
+pub mod one_pod;
 pub mod paced;
 pub mod pooler;
 pub mod programs;
@@ -21,6 +22,17 @@ pub async fn until(limit: Duration, description: &str, mut condition: impl FnMut
     while !condition() {
         assert!(Instant::now() < deadline, "condition not met within {limit:?}: {description}");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Checks a connection out of a new pool whose first attempts may fail. Returns the last error after `limit`.
+pub async fn first_checkout(pool: &Pool, limit: Duration) -> Result<Client, podpool::Error> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match pool.get().await {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
+            result => return result,
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Forwards connections, so that a server has a further address.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use tokio::{
     io::copy_bidirectional,
@@ -17,7 +20,12 @@ pub struct Relay {
 impl Relay {
     /// Listens on a free port of this address.
     pub async fn start(on: impl Into<IpAddr>, server: SocketAddr) -> Self {
-        let listener = TcpListener::bind((on.into(), 0)).await.expect("an address of this machine");
+        Self::start_at((on.into(), 0).into(), server).await.expect("an address of this machine")
+    }
+
+    /// Listens on this address. Fails if its port is in use.
+    pub async fn start_at(on: SocketAddr, server: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(on).await?;
         let address = listener.local_addr().expect("the socket has an address");
         let mut connections = JoinSet::new();
         connections.spawn(async move {
@@ -30,6 +38,6 @@ impl Relay {
                 });
             }
         });
-        Self { address, _connections: connections }
+        Ok(Self { address, _connections: connections })
     }
 }

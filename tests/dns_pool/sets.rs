@@ -51,7 +51,9 @@ async fn remaining_pods_keep_their_connections_when_dns_changes() {
     let expected = addresses(&site, &[2, 3, 4]);
     let mut checkouts = 0;
     until(FOLLOW, "the new Pods are added", || members(&pool).len() > 2).await;
+    let added = std::time::Instant::now();
     while members(&pool) != expected {
+        assert!(added.elapsed() < FOLLOW, "the former Pods are not removed");
         let client = pool.get().await.expect("checkout succeeds");
         client.query_one("SELECT 1", &[]).await.expect("the query succeeds");
         checkouts += 1;

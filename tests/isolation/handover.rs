@@ -196,12 +196,18 @@ async fn first_query_after_an_interruption_is_fast_on_many_threads() {
     measure_first_queries().await;
 }
 
+/// Number of rounds in which `BEGIN` must have been queued.
+const QUEUED: usize = 200;
+
 /// Drops a `BEGIN` after its first poll, while the request is in the driver's channel and not yet sent.
 async fn drop_a_queued_begin() {
     let cluster = Cluster::start(1).await.expect("the cluster starts");
     let pool = pool(&cluster, 1);
-    let mut pending = 0;
-    for _ in 0..200 {
+    let (mut pending, mut rounds) = (0, 0);
+    // On several threads, the server may have answered before the first poll ends.
+    while pending < QUEUED {
+        rounds += 1;
+        assert!(rounds <= 10 * QUEUED, "BEGIN was queued in only {pending} of {rounds} rounds");
         let client = pool.get().await.expect("checkout succeeds");
         {
             let mut begin = pin!(client.batch_execute("BEGIN"));
@@ -211,8 +217,7 @@ async fn drop_a_queued_begin() {
         let next = pool.get().await.expect("checkout succeeds");
         assert!(first_query(&next).await.clean, "the next caller is in a transaction of an earlier caller");
     }
-    println!("BEGIN was queued in {pending} of 200 rounds; {:?}", pool.status().counters);
-    assert!(pending > 150, "BEGIN was queued in only {pending} of 200 rounds");
+    println!("BEGIN was queued in {pending} of {rounds} rounds; {:?}", pool.status().counters);
     assert_eq!(pool.status().counters.opened, 1, "the connection was closed instead of recycled");
     cluster.shutdown().await.expect("the cluster shuts down");
 }

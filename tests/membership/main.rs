@@ -370,6 +370,7 @@ async fn a_detached_pod_serves_no_caller_and_is_drained_after_the_linger_time() 
     let address = timeout(SOON, waiter).await.expect("the waiter is served").expect("the task does not panic");
     assert_ne!(address, left);
     while is_detached() {
+        assert!(detached.elapsed() < SOON, "the drained Pod is not removed");
         assert_ne!(pool.get().await.expect("checkout succeeds").endpoint().address().tcp().unwrap(), left);
     }
     let took = detached.elapsed();

@@ -202,14 +202,18 @@ async fn exposes_metrics(service: &Service) {
         assert_eq!(families[name].samples.len(), 3, "{name}");
     }
     let count = &families["db_client_connection_count"];
-    let open = |address, state| count.with(&[("server_address", address), ("db_client_connection_state", state)]);
+    // `podpool_pod_info` leads from an address to the label of the other metrics.
+    let pods = families["podpool_pod_info"].samples.iter().filter(|(_, known)| **known == 1.0);
+    let pods: Vec<_> = pods.map(|(labels, _)| (&*labels["server_address"], &*labels["podpool_pod"])).collect();
+    let pod = |at: &str| pods.iter().find(|(address, _)| *address == at).expect("the Pod is known").1;
+    let open = |address, state| count.with(&[("podpool_pod", pod(address)), ("db_client_connection_state", state)]);
     for address in ["127.0.0.2", "127.0.0.3", "127.0.0.4"] {
         assert!(open(address, "idle") + open(address, "used") >= 1.0, "{count:?}");
     }
     assert_eq!(families["db_client_connection_use_time_seconds"].kind, "histogram");
     assert!(families["db_client_connection_use_time_seconds"].sum() >= 3.0, "expected a measured use of each Pod");
-    let primary = families["podpool_endpoint_role"].with(&[("server_address", "127.0.0.2"), ("role", "primary")]);
-    let healthy = families["podpool_endpoint_state"].with(&[("server_address", "127.0.0.3"), ("state", "healthy")]);
+    let primary = families["podpool_endpoint_role"].with(&[("podpool_pod", pod("127.0.0.2")), ("role", "primary")]);
+    let healthy = families["podpool_endpoint_state"].with(&[("podpool_pod", pod("127.0.0.3")), ("state", "healthy")]);
     assert_eq!((primary, healthy), (1.0, 1.0));
     assert!(families["podpool_resolve_answers_total"].sum() >= 1.0);
     assert!(families["podpool_connections_opened_total"].sum() >= 3.0);

@@ -16,5 +16,7 @@ mod limit;
 mod outage;
 mod page;
 mod settings;
+mod shared;
 mod shutdown;
+mod socket;
 mod writes;

@@ -84,9 +84,10 @@ const FIFTY_PODS: &str = r#"(() => {
       role: i ? "standby" : "primary", lag_bytes: i ? i * 1000 : null,
       open: 8, idle: 5, in_use: 3, waiting: 0, latency_us: 300 + 40 * i,
     }));
-    const labels = pod => `podpool_pod="${pod.pod}",server_address="${pod.addr}",server_port="5432"`;
-    const checkouts = (pod, i) => `podpool_endpoint_checkouts_total{${labels(pod)}} ${round * (20 + i)}`;
-    const metrics = () => pods().map(checkouts).join("\n");
+    const label = pod => `podpool_pod="${pod.pod}"`;
+    const info = pod => `podpool_pod_info{${label(pod)},server_address="${pod.addr}",server_port="5432"} 1`;
+    const checkouts = (pod, i) => `podpool_endpoint_checkouts_total{${label(pod)}} ${round * (20 + i)}`;
+    const metrics = () => pods().flatMap((pod, i) => [info(pod), checkouts(pod, i)]).join("\n");
     window.fetch = async path => new Response(path === "/metrics" ? metrics() : (round++, JSON.stringify({
       endpoints: pods(), resolve: { age_ms: 1200, ok: true, source: "10.96.0.10:53", errors: 3 } })));
 })()"#;

@@ -12,6 +12,7 @@ async fn reports_invalid_environment_variables() {
         (vec![("DATABASE_URL", "")], "DATABASE_URL is not set"),
         (vec![("DATABASE_URL", "mysql://user:hunter2@host/db")], "DATABASE_URL: connection URL: expected"),
         (vec![("DATABASE_URL", "postgres://user:hunter2@host/db?pool_syze=3")], "`pool_size`"),
+        (vec![("DATABASE_URL", "postgres://user:hunter2@host/db?shared=1")], "expected on or off, got `1`"),
         (vec![("DATABASE_URL", "postgres://user:hun/ter2@host:0/db")], "DATABASE_URL: parameter `"),
         (vec![("DATABASE_URL", valid), ("LISTEN_ADDR", "nowhere")], "LISTEN_ADDR: `nowhere`"),
         (vec![("DATABASE_URL", valid), ("LISTEN_ADDR", "192.0.2.1:80")], "192.0.2.1:80"),

@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 use crate::{SOON, common};
 
 /// Returns a resolver for a name whose addresses are in this hosts file, and which queries no name server.
-fn resolver(name: &str, port: u16, hosts: &NamedTempFile) -> Dns {
+pub(crate) fn resolver(name: &str, port: u16, hosts: &NamedTempFile) -> Dns {
     let mut options = DnsOptions::new(name.parse().expect("the name parses"), port);
     // Nothing listens here, so a query would fail.
     options.nameservers = vec![SocketAddr::from(([127, 0, 0, 1], 9))];
@@ -56,7 +56,8 @@ async fn a_refused_address_raises_no_event_while_another_address_works() {
         seen.push(event.expect("no event is lost"));
     }
     println!("events: {seen:?}");
-    let expected = ["endpoint_added", "role_changed", "state_changed", "endpoint_drained", "endpoint_removed"];
+    let expected =
+        ["endpoint_added", "role_changed", "state_changed", "primary_found", "endpoint_drained", "endpoint_removed"];
     assert!(seen.iter().all(|event| expected.contains(&event.name())), "{seen:?}");
     assert!(!seen.iter().any(|event| event.to_string().contains("ejected")), "{seen:?}");
     cluster.shutdown().await.expect("the cluster shuts down");

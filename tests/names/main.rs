@@ -1,5 +1,5 @@
 //! Tests the names of servers as users write them, with real servers: `localhost`, names in the hosts file, single
-//! labels, lists of hosts, and Unix sockets.
+//! labels, lists of hosts, names with rotating answers, SRV records, and Unix sockets.
 #![cfg(target_os = "linux")]
 
 #[path = "../common/mod.rs"]
@@ -7,7 +7,10 @@ mod common;
 mod lists;
 mod local;
 mod new_user;
+mod rotation;
+mod shared;
 mod sockets;
+mod srv;
 
 use std::time::Duration;
 

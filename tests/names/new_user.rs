@@ -48,6 +48,18 @@ async fn localhost_is_the_server_of_this_machine() {
     cluster.shutdown().await.expect("the cluster shuts down");
 }
 
+/// As [`localhost_is_the_server_of_this_machine`], with the default port, which may be in use.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn localhost_needs_no_port() {
+    let cluster = Cluster::builder().pods(1).user("visitor").database("visitor").hba("host all all 127.0.0.0/8 trust");
+    let cluster = cluster.start().await.expect("the cluster starts");
+    match Relay::start_at((Ipv4Addr::LOCALHOST, 5432).into(), cluster.pod(0).address()).await {
+        Ok(_relay) => run("postgres://visitor@localhost/visitor").await,
+        Err(error) => println!("skipped: cannot listen on 127.0.0.1:5432: {error}"),
+    }
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_label_with_two_addresses_names_two_servers() {
     let cluster = Cluster::start(2).await.expect("the cluster starts");

@@ -21,6 +21,9 @@ use crate::{
     recording::{EventNames, Recording},
 };
 
+/// The field of log lines and spans with the name of the pool.
+const POOL_NAME: &str = "db.client.connection.pool.name";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn produces_every_documented_event_span_and_metric() {
     let recording = Recording::default();
@@ -260,7 +263,7 @@ fn check_events(events: &EventNames, recording: &Recording) {
     for (name, fields) in &lines {
         let has_pod = !name.starts_with("resolve") && !name.contains("healthy_pods");
         assert_eq!(fields.contains("server.address") && fields.contains("server.port"), has_pod, "{name}");
-        assert!(fields.contains("db.system.name"), "{name}");
+        assert!(fields.contains("db.system.name") && fields.contains(POOL_NAME), "{name}");
     }
 }
 
@@ -270,8 +273,9 @@ fn check_spans(recording: &Recording) {
     assert_eq!(spans.keys().map(|name| &**name).collect::<BTreeSet<_>>(), documented("Log lines and spans"));
     for (name, fields) in &spans {
         let row = row(name);
-        assert!(fields.contains("db.system.name"), "{name}");
-        assert!(fields.iter().filter(|field| *field != "db.system.name").all(|field| row.contains(&**field)), "{row}");
+        assert!(fields.contains("db.system.name") && fields.contains(POOL_NAME), "{name}");
+        let mut others = fields.iter().filter(|field| !["db.system.name", POOL_NAME].contains(&&***field));
+        assert!(others.all(|field| row.contains(&**field)), "{row}");
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! - [`documentation`]: docs/observability.md and docs/failure-modes.md contain exactly the names that exist.
 //! - [`life`]: a pool that is exposed to every kind of fault produces every documented name.
+//! - [`names`]: every pool has its own name.
+//! - [`start`]: the series of a pool exist before anything has succeeded, and callers that give up are counted.
 //! - [`closing`]: the exported counters of a closed pool are complete.
 #![allow(clippy::print_stdout, reason = "tests print their measurements")]
 
@@ -16,6 +18,8 @@ mod totals;
 mod closing;
 mod documentation;
 mod life;
+mod names;
+mod start;
 
 use std::time::Duration;
 

@@ -155,7 +155,9 @@ async fn restartpoints(cluster: &PatroniCluster, leader: usize) {
     for standby in (0..cluster.len()).filter(|&ordinal| ordinal != leader) {
         let superuser = cluster.client(standby).await.expect("the superuser connects");
         let sql = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+        let began = Instant::now();
         while !superuser.query_one(&sql, &[]).await.expect("the position is read").get::<_, bool>(0) {
+            assert!(began.elapsed() < LIMIT, "the standby {standby} does not replay");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         superuser.batch_execute("CHECKPOINT").await.expect("the restartpoint completes");

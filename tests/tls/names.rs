@@ -10,7 +10,7 @@ use podpool::{
     },
 };
 
-use crate::{Authority, SERVICE, assert_refused, cluster, config, pool, reason, write};
+use crate::{Authority, SERVICE, assert_refused, cluster, common, config, pool, reason, write};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn server_certificates_are_verified_against_the_right_name() {
@@ -64,5 +64,37 @@ async fn server_certificates_are_verified_against_the_right_name() {
     let error = pool.get().await.expect_err("the Pod has no name to verify");
     println!("{error}");
     assert_eq!((error.kind(), reason(&error.attempts()[0])), (Kind::Tls, Some(TlsReason::WrongName)));
+    cluster.shutdown().await.expect("the cluster shuts down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_two_hosts_is_verified_against_the_name_of_either() {
+    let ours = Authority::new("ours");
+    let cluster = cluster(1, &ours.issue(&["second.example"])).start().await.expect("the cluster starts");
+    let files = tempfile::tempdir().expect("the temporary directory is created");
+    let root = files.path().join("ca.crt");
+    write(&root, ours.certificate());
+    let (ip, port) = (cluster.pod(0).address().ip(), cluster.port());
+    let (user, database) = (cluster.user(), cluster.database());
+    let password = cluster.password().replace('\\', "\\\\").replace('\'', "\\'");
+    let text = |hosts: &str| {
+        format!(
+            "host={hosts} hostaddr={ip},{ip} port={port} user={user} dbname={database} password='{password}' \
+             sslmode=verify-full sslrootcert={}",
+            root.display()
+        )
+    };
+    for hosts in ["first.example,second.example", "second.example,first.example"] {
+        let pool = pool(text(hosts).parse().expect("the connection string parses"));
+        drop(
+            common::first_checkout(&pool, Duration::from_secs(20))
+                .await
+                .unwrap_or_else(|error| panic!("{hosts}: {error}")),
+        );
+        assert_eq!(pool.status().endpoints.len(), 1, "equal addresses are one server");
+    }
+    let neither = pool(text("first.example,third.example").parse().expect("the connection string parses"));
+    let error = neither.get().await.expect_err("the certificate is refused");
+    assert_refused(&error, TlsReason::WrongName);
     cluster.shutdown().await.expect("the cluster shuts down");
 }

@@ -21,10 +21,13 @@ function bytes(n) {
 
 // Parses the number of checkouts of each Pod from the metrics: address -> number.
 function parsePicks(metrics) {
-  const picks = new Map();
-  for (const m of metrics.matchAll(/^podpool_endpoint_checkouts_total\{([^\n]*)\} (\S+)$/gm)) {
-    const label = name => m[1].match(new RegExp(`${name}="([^"]*)"`))?.[1];
-    const ip = label("server_address"), count = Number(m[2]);
+  const picks = new Map(), checkouts = new Map();
+  const samples = name => [...metrics.matchAll(new RegExp(`^${name}\\{([^\\n]*)\\} (\\S+)$`, "gm"))].map(m =>
+    [label => m[1].match(new RegExp(`${label}="([^"]*)"`))?.[1], Number(m[2])]);
+  for (const [label, count] of samples("podpool_endpoint_checkouts_total")) checkouts.set(label("podpool_pod"), count);
+  for (const [label, known] of samples("podpool_pod_info")) {
+    if (!known) continue;
+    const ip = label("server_address"), count = checkouts.get(label("podpool_pod")) ?? 0;
     // `/endpoints` contains the port only if it differs from the Service's.
     picks.set(ip, (picks.get(ip) ?? 0) + count);
     picks.set(`${ip.includes(":") ? `[${ip}]` : ip}:${label("server_port")}`, count);
@@ -144,9 +147,9 @@ async function poll() {
 }
 
 function toneOf(event) {
-  const bad = ["resolve_failed", "no_healthy_pods", "endpoint_fenced"];
+  const bad = ["resolve_failed", "no_healthy_pods", "primary_lost", "endpoint_fenced"];
   if (event.to === "ejected" || bad.includes(event.event)) return "bad";
-  if (event.to === "healthy" || ["resolve_recovered", "healthy_pods_again"].includes(event.event)) return "good";
+  if (event.to === "healthy" || ["resolve_recovered", "healthy_pods_again", "primary_found"].includes(event.event)) return "good";
   return "";
 }
 

@@ -61,6 +61,8 @@ pub(crate) enum Standing {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ranked {
     pub(crate) standing: Standing,
+    /// True if the client uses the Pod at present.
+    pub(crate) in_use: bool,
     /// The role of a serving Pod.
     pub(crate) role: Role,
     /// True if the client recently connected to the Pod in search of a role, and the Pod had a different role.
@@ -76,7 +78,8 @@ pub(crate) struct Ranked {
 impl Ranked {
     /// Creates an entry that is not chosen.
     pub(crate) fn new(standing: Standing, role: Role, tried: bool) -> Self {
-        Self { standing, role, tried, hinted: false, chosen: false, role_only: false }
+        let in_use = matches!(standing, Standing::Starting | Standing::Serving);
+        Self { standing, in_use, role, tried, hinted: false, chosen: false, role_only: false }
     }
 
     fn serves(&self) -> bool {
@@ -87,7 +90,8 @@ impl Ranked {
 /// Chooses `size` Pods, and sets `chosen` in their entries. `ranked` is in descending order of scores.
 ///
 /// During a replacement, one additional Pod is chosen, so that the new Pod is tried before the old one is dropped.
-/// There is never more than one additional Pod.
+/// While none of the chosen Pods serves, one failing Pod in use is kept, so that two failing Pods, or two addresses of
+/// one failing Pod, do not replace each other again and again. There is never more than one additional Pod.
 pub(crate) fn choose(ranked: &mut [Ranked], size: usize) {
     let size = size.min(ranked.len());
     // First choose the Pods with the highest scores that are not failing. If there are too few of them, add failing
@@ -104,6 +108,11 @@ pub(crate) fn choose(ranked: &mut [Ranked], size: usize) {
     for pod in ranked.iter_mut().filter(|pod| !pod.chosen && pod.serves()) {
         pod.chosen = serving < size;
         serving += usize::from(pod.chosen);
+    }
+    if serving == 0
+        && let Some(pod) = ranked.iter_mut().find(|pod| !pod.chosen && pod.in_use)
+    {
+        pod.chosen = true;
     }
     // Limit the Pods that do not serve yet, so that the total is at most `size + 1`.
     let mut room = (size + 1).saturating_sub(serving);

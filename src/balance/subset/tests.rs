@@ -137,6 +137,31 @@ proptest! {
 }
 
 #[test]
+fn failing_pods_do_not_replace_each_other() {
+    use Standing::{Failing, Serving, Starting, Unused};
+    let chosen = |standings: &[(Standing, bool)], size| {
+        let entry = |&(standing, in_use)| Ranked { in_use, ..Ranked::new(standing, Role::Unknown, false) };
+        let mut entries: Vec<_> = standings.iter().map(entry).collect();
+        choose(&mut entries, size);
+        entries.iter().map(|entry| entry.chosen).collect::<Vec<_>>()
+    };
+    // The first Pod fails, and the second one is tried. From then on, both are in use while each of them is passed over
+    // for a while and tried again.
+    assert_eq!(chosen(&[(Failing, true), (Unused, false)], 1), [true, true]);
+    for standings in [[Failing, Starting], [Starting, Failing], [Failing, Failing]] {
+        assert_eq!(chosen(&standings.map(|standing| (standing, true)), 1), [true, true], "{standings:?}");
+    }
+    assert_eq!(chosen(&[(Failing, true), (Serving, true)], 1), [false, true]);
+    // Further Pods are tried, and only one failing one is kept.
+    assert_eq!(chosen(&[(Failing, true), (Failing, true), (Unused, false)], 1), [true, false, true]);
+    assert_eq!(chosen(&[(Failing, false), (Failing, true), (Starting, true)], 1), [false, true, true]);
+    assert_eq!(
+        chosen(&[(Failing, true), (Failing, true), (Unused, false), (Unused, false)], 2),
+        [true, false, true, true]
+    );
+}
+
+#[test]
 fn tries_the_hinted_pod_before_the_others() {
     let mut entries = vec![Ranked::new(Standing::Unused, Role::Unknown, false); 6];
     (entries[0].standing, entries[0].role) = (Standing::Serving, Role::Standby);

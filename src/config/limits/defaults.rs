@@ -19,6 +19,12 @@ impl Limits {
     pub const POOL_SIZE: usize = 8;
     /// 256, like pgJDBC's default for `preparedStatementCacheQueries`.
     pub const STATEMENT_CACHE_SIZE: usize = 256;
+    /// 1: the server executes the statements of one connection without a pause between them, so a second connection
+    /// gains only what a second processor of the server can execute.
+    pub const SHARED_CONNECTIONS: usize = 1;
+    /// 32: enough that the server never waits for the next statement, and few enough that a slow statement delays only
+    /// these.
+    pub const SHARED_DEPTH: usize = 32;
     /// 1, so that the first request after an idle period does not wait for a handshake.
     pub const MIN_IDLE: usize = 1;
     /// 30 min, because the caches of a server process grow until its connection is closed.
@@ -80,6 +86,9 @@ impl Default for Limits {
             subset_size: None,
             clients: None,
             statement_cache_size: Self::STATEMENT_CACHE_SIZE,
+            shared_connections: Self::SHARED_CONNECTIONS,
+            shared_depth: Self::SHARED_DEPTH,
+            shared_slow: None,
             reset: Reset::default(),
             min_idle: Self::MIN_IDLE,
             max_lifetime: Self::MAX_LIFETIME,

@@ -54,6 +54,7 @@ pub struct Limits {
     pub acquire_timeout: Duration,
     /// Time limit for a dial, from reading the password to the end of authentication. 1 ms to 1 h; default
     /// [`CONNECT_TIMEOUT`](Self::CONNECT_TIMEOUT), 2 s. Same as in libpq, except that zero (no limit) is rejected.
+    /// Building a pool logs a warning if this and `acquire_timeout` are set, and `acquire_timeout` is shorter.
     pub connect_timeout: Duration,
     /// Time that sent data may stay unacknowledged before the kernel closes the connection. 1 ms to 1 h, or zero for
     /// the system's default, as in libpq; default [`TCP_USER_TIMEOUT`](Self::TCP_USER_TIMEOUT), 3 s. In a URL, a number
@@ -95,6 +96,16 @@ pub struct Limits {
     /// with more prepared statements, its statement cache is cleared. 0 to 1,000,000; default
     /// [`STATEMENT_CACHE_SIZE`](Self::STATEMENT_CACHE_SIZE), 256.
     pub statement_cache_size: usize,
+    /// Number of connections to each Pod that callers of [`Pool::shared`](crate::Pool::shared) share. One on which a
+    /// statement is slow does not count, so more may be open, up to `pool_size`. 1 to 1000; default
+    /// [`SHARED_CONNECTIONS`](Self::SHARED_CONNECTIONS), 1.
+    pub shared_connections: usize,
+    /// Maximum number of statements in flight on a shared connection. 1 to 1000; default
+    /// [`SHARED_DEPTH`](Self::SHARED_DEPTH), 32.
+    pub shared_depth: usize,
+    /// Time after which a statement on a shared connection is slow, so that no further one is sent behind it. 1 ms to
+    /// 1 h; by default four times the connection's 95th percentile, and at least 5 ms.
+    pub shared_slow: Option<Duration>,
     /// Handling of session state when a connection is returned. [`Reset::Auto`] by default.
     pub reset: Reset,
     /// Minimum number of open connections to each Pod, which stay open even if no caller uses them. More are opened

@@ -15,8 +15,8 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_KEEPALIVE: Duration = Duration::from_secs(32_767);
 /// Linux's `MAX_TCP_KEEPCNT`.
 const MAX_KEEPALIVE_COUNT: u32 = 127;
-/// Upper bound of `pool_size`, `handshakes_per_pod`, `handshakes` and `outlier_consecutive`. A larger value is most
-/// likely a mistake.
+/// Upper bound of `pool_size`, `shared_connections`, `shared_depth`, `handshakes_per_pod`, `handshakes` and
+/// `outlier_consecutive`. A larger value is most likely a mistake.
 const MAX_PER_POD: usize = 1_000;
 /// Upper bound of `subset_size`: more Pods than any Service has.
 const MAX_PODS: usize = 100_000;
@@ -24,6 +24,13 @@ const MAX_PODS: usize = 100_000;
 const MAX_TOTAL: usize = 1_000_000;
 
 impl Limits {
+    /// Returns true if callers may time out while the connections that they need are still being opened, because both
+    /// time-outs differ from their defaults and `acquire_timeout` is the shorter one.
+    pub(crate) fn callers_end_before_dials(&self) -> bool {
+        let (acquire, connect) = (self.acquire_timeout, self.connect_timeout);
+        acquire != Self::ACQUIRE_TIMEOUT && connect != Self::CONNECT_TIMEOUT && acquire < connect
+    }
+
     /// Rejects values outside their range, and values that contradict each other.
     pub(in crate::config) fn validate(&self) -> Result<(), ConfigError> {
         check_duration("acquire_timeout", self.acquire_timeout, MILLISECOND..=HOUR)?;
@@ -46,6 +53,11 @@ impl Limits {
             check_number("clients", clients, 1..=MAX_TOTAL)?;
         }
         check_number("statement_cache_size", self.statement_cache_size, 0..=MAX_TOTAL)?;
+        check_number("shared_connections", self.shared_connections, 1..=MAX_PER_POD)?;
+        check_number("shared_depth", self.shared_depth, 1..=MAX_PER_POD)?;
+        if let Some(slow) = self.shared_slow {
+            check_duration("shared_slow", slow, MILLISECOND..=HOUR)?;
+        }
         if self.min_idle > self.pool_size {
             let expected = format!("at most `pool_size`, which is {}", self.pool_size);
             return Err(ConfigError::new("min_idle", expected).got(self.min_idle.to_string()));
@@ -121,6 +133,16 @@ mod tests {
     }
 
     #[test]
+    fn callers_end_before_dials_only_if_both_timeouts_are_set() {
+        let limits =
+            |acquire_timeout, connect_timeout| Limits { acquire_timeout, connect_timeout, ..Limits::default() };
+        assert!(limits(SECOND / 2, SECOND).callers_end_before_dials());
+        assert!(!limits(SECOND / 2, Limits::CONNECT_TIMEOUT).callers_end_before_dials());
+        assert!(!limits(Limits::ACQUIRE_TIMEOUT, HOUR).callers_end_before_dials());
+        assert!(!limits(SECOND, SECOND / 2).callers_end_before_dials());
+    }
+
+    #[test]
     fn accepts_the_default_limits() {
         Limits::default().validate().unwrap();
     }
@@ -168,7 +190,7 @@ mod tests {
     #[test]
     fn rejects_values_outside_their_ranges() {
         type Change = fn(&mut Limits);
-        let cases: [(&str, Change); 27] = [
+        let cases: [(&str, Change); 30] = [
             ("connect_timeout", |l| l.connect_timeout = Duration::ZERO),
             ("tcp_user_timeout", |l| l.tcp_user_timeout = Duration::from_micros(1)),
             ("keepalives_idle", |l| l.keepalives_idle = Duration::from_millis(1_500)),
@@ -179,6 +201,9 @@ mod tests {
             ("subset_size", |l| l.subset_size = Some(0)),
             ("clients", |l| l.clients = Some(0)),
             ("statement_cache_size", |l| l.statement_cache_size = 2_000_000),
+            ("shared_connections", |l| l.shared_connections = 0),
+            ("shared_depth", |l| l.shared_depth = 1_001),
+            ("shared_slow", |l| l.shared_slow = Some(Duration::ZERO)),
             ("max_lifetime", |l| l.max_lifetime = Duration::ZERO),
             ("idle_timeout", |l| l.idle_timeout = Duration::MAX),
             ("ping_after", |l| l.ping_after = DAY),

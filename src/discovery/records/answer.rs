@@ -1,6 +1,6 @@
-use std::net::IpAddr;
+use std::{cmp::Reverse, net::IpAddr};
 
-use hickory_resolver::proto::rr::Name;
+use hickory_resolver::proto::rr::{Name, rdata::SRV};
 
 use crate::{discovery::error::ResolveErrorKind, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{discovery::error::ResolveErrorKind, time::Duration};
 pub(crate) struct Answer {
     /// Addresses from A or AAAA records, sorted and without duplicates.
     pub(crate) addresses: Vec<IpAddr>,
-    /// Targets from SRV records, sorted by target and port, without duplicates.
+    /// SRV records, sorted, one for each target and port.
     pub(crate) services: Vec<Service>,
     /// Addresses of SRV targets from the additional section, sorted and without duplicates.
     pub(crate) glue: Vec<(Name, IpAddr)>,
@@ -31,12 +31,26 @@ impl Answer {
     }
 }
 
-/// The target of one SRV record. Priority and weight are ignored, because the Kubernetes DNS specification (2.4.2) does
-/// not define their values, and the balancer distributes the load.
+/// One SRV record. The order is that of the target and the port, then of the preference: lowest priority number, then
+/// largest weight.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Service {
     pub(crate) target: Name,
     pub(crate) port: u16,
+    pub(crate) priority: u16,
+    pub(crate) weight: Reverse<u16>,
+}
+
+impl Service {
+    pub(super) fn new(record: &SRV) -> Self {
+        let SRV { priority, weight, port, target, .. } = record;
+        Self { target: target.clone(), port: *port, priority: *priority, weight: Reverse(*weight) }
+    }
+
+    /// Returns true if both records lead to the same server.
+    pub(super) fn is_same_server(&self, other: &Self) -> bool {
+        self.target == other.target && self.port == other.port
+    }
 }
 
 /// The reason why a response has no usable answer.

@@ -83,7 +83,7 @@ pub(super) fn sanitize(name: &Name, kind: RecordType, message: &Message, loopbac
                 shorten(&mut answer.ttl, record);
             }
             RData::SRV(service) if service.port != 0 => {
-                answer.services.push(Service { target: service.target.clone(), port: service.port });
+                answer.services.push(Service::new(service));
                 shorten(&mut answer.ttl, record);
             }
             _ => {}
@@ -97,7 +97,7 @@ pub(super) fn sanitize(name: &Name, kind: RecordType, message: &Message, loopbac
         });
     }
     answer.services.sort_unstable();
-    answer.services.dedup();
+    answer.services.dedup_by(|later, first| later.is_same_server(first));
     add_glue(&mut answer, message, loopback);
     answer.addresses.sort_unstable();
     answer.addresses.dedup();

@@ -140,10 +140,11 @@ fn follows_cname_records_in_any_order_and_rejects_a_loop() {
 fn srv_answer_has_targets_ports_and_only_their_addresses() {
     let mut message = message(RecordType::SRV);
     let (zero, one) = (svc().prepend_label("sfs-0").unwrap(), svc().prepend_label("sfs-1").unwrap());
-    let srv = |target: &Name, port, weight| {
-        Record::from_rdata(svc(), 5, RData::SRV(SRV::new(0, weight, port, target.clone())))
+    let srv = |target: &Name, port, priority, weight| {
+        Record::from_rdata(svc(), 5, RData::SRV(SRV::new(priority, weight, port, target.clone())))
     };
-    message.add_answers([srv(&one, 5433, 1), srv(&zero, 5432, 99), srv(&zero, 0, 1), srv(&zero, 5432, 7)]);
+    message.add_answers([srv(&one, 5433, 10, 1), srv(&zero, 5432, 7, 99), srv(&zero, 0, 0, 1), srv(&zero, 5432, 7, 5)]);
+    message.add_answer(srv(&zero, 5432, 20, 100));
     message.add_additionals([
         a(&zero, 3, [10, 0, 0, 1]),
         aaaa(&zero, 5, "2001:db8::1"),
@@ -151,11 +152,15 @@ fn srv_answer_has_targets_ports_and_only_their_addresses() {
         a(&one, 5, [0, 0, 0, 0]),
     ]);
     let answer = sanitize(&svc(), RecordType::SRV, &message, false).unwrap();
-    let service = |target: &Name, port| Service { target: target.clone(), port };
-    assert_eq!(answer.services, [service(&zero, 5432), service(&one, 5433)]);
+    let service = |target: &Name, port, priority, weight| {
+        let target = target.clone();
+        Service { target, port, priority, weight: std::cmp::Reverse(weight) }
+    };
+    // Of several records for a target and port, the preferred one is used.
+    assert_eq!(answer.services, [service(&zero, 5432, 7, 99), service(&one, 5433, 10, 1)]);
     assert_eq!(answer.glue.len(), 2);
     assert_eq!(answer.ttl, Duration::from_secs(3));
-    message.answers = vec![srv(&Name::root(), 5432, 0)];
+    message.answers = vec![srv(&Name::root(), 5432, 0, 0)];
     let rejection = sanitize(&svc(), RecordType::SRV, &message, false).unwrap_err();
     assert_eq!(rejection.kind, ResolveErrorKind::NoAddress);
 }

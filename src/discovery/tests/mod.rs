@@ -26,6 +26,7 @@
 //! | one family works, the other does not | `answers::failing_family_does_not_delay_or_clear_the_other` |
 //! | SERVFAIL in one family, NXDOMAIN in the other | `answers::error_in_one_family_outweighs_nxdomain_in_the_other` |
 //! | a short name and a Pod's search list | `names::only_the_first_lookup_tries_the_search_list` |
+//! | slow responses for the names of the search list | `names::all_names_of_the_search_list_share_one_timeout` |
 //! | SERVFAIL or timeout for the right candidate | `names::error_for_one_candidate_ends_the_search` |
 //! | a wildcard record in a search domain | `names::skips_a_search_domain_with_a_wildcard_record` |
 //! | two DNS replicas with different Pods | `sets::keeps_healthy_pods_while_two_dns_replicas_disagree` |
@@ -33,6 +34,7 @@
 //! | a Pod moves; an address is reused | `sets::treats_a_moved_pod_and_a_reused_address_as_new_pods` |
 //! | SRV: addresses are missing | `srv::queries_addresses_that_the_srv_response_lacks` |
 //! | SRV: port, priority or weight changes | `srv::changed_port_is_a_new_pod_and_changed_weights_are_ignored` |
+//! | SRV: weights and priorities | `srv::weights_and_priorities_are_used_if_they_are_asked_for` |
 //! | SRV: more Pods than a packet holds | `srv::fetches_an_srv_response_too_large_for_udp_over_tcp` |
 //! | SRV: dual-stack Pods | `srv::returns_a_dual_stack_pod_once` |
 //! | SRV: no records; SERVFAIL | `srv::missing_srv_records_are_negative_and_servfail_is_an_error` |

@@ -62,6 +62,30 @@ async fn only_the_first_lookup_tries_the_search_list() {
 }
 
 #[tokio::test]
+async fn all_names_of_the_search_list_share_one_timeout() {
+    const TIMEOUT: Duration = Duration::from_millis(800);
+    let conf = Conf::new("slow", &format!("{SEARCH}\noptions ndots:5\n"));
+    let server = start().await;
+    // The third of five names.
+    server.set("late.cluster.local.", &["10.0.0.1"]);
+    server.always(Fault::Delay(Duration::from_millis(300)));
+    let mut options = DnsOptions::new("late".parse().expect("the name is a valid Service name"), 5432);
+    options.nameservers = vec![server.address()];
+    options.resolv_conf = conf.0.clone();
+    options.timeout = TIMEOUT;
+    let dns = Dns::new(options).unwrap();
+    let begin = Instant::now();
+    let error = dns.resolve().await.unwrap_err();
+    assert_eq!(error.kind(), ResolveErrorKind::Timeout);
+    assert!(begin.elapsed() < TIMEOUT + Duration::from_millis(300), "{:?}", begin.elapsed());
+    // The next lookup begins with the name that was not answered in time.
+    server.take_log();
+    assert_eq!(addresses(&dns.resolve().await.unwrap()), pods(&[1]));
+    let log = server.take_log();
+    assert!(log.iter().all(|packet| packet.name == "late.cluster.local."), "{log:?}");
+}
+
+#[tokio::test]
 async fn error_for_one_candidate_ends_the_search() {
     let conf = Conf::new("inconclusive", &format!("{SEARCH}\noptions ndots:5\n"));
     let server = start().await;
@@ -140,10 +164,11 @@ async fn rereads_a_changed_resolv_conf_and_ignores_an_unusable_one() {
     assert_eq!(answer().await, pods(&[1]));
     assert!(one.take_log().iter().all(|packet| packet.name == SVC));
 
-    // If the file was never readable, the error contains its path.
+    // If the file was never readable, the error contains its path and a way to do without it.
     options.resolv_conf = conf.0.with_extension("missing");
     let error = Dns::new(options).unwrap().resolve().await.unwrap_err();
     assert_eq!(error.kind(), ResolveErrorKind::NoNameServer);
     assert!(error.to_string().contains("missing"), "{error}");
+    assert!(error.to_string().contains("set `nameservers`, for example `nameservers=10.96.0.10`"), "{error}");
     assert!(std::error::Error::source(&error).is_some());
 }

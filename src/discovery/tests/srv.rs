@@ -66,6 +66,27 @@ async fn changed_port_is_a_new_pod_and_changed_weights_are_ignored() {
 }
 
 #[tokio::test]
+async fn weights_and_priorities_are_used_if_they_are_asked_for() {
+    let server = start().await;
+    let mut options = options(&[&server]);
+    (options.srv_port_name, options.srv_weights) = (Some("postgresql-port".into()), true);
+    let dns = Dns::new(options).unwrap();
+    let mut records = cluster(&[5432, 5432, 5432]);
+    for (weights, expected) in [
+        ([(0, 500), (0, 250), (10, 3)], [(0, 100), (0, 50), (10, 100)]),
+        ([(0, 500), (0, 0), (5, 3)], [(0, 100), (0, 1), (5, 100)]),
+    ] {
+        for (pod, (priority, weight)) in weights.into_iter().enumerate() {
+            records[pod] = weighted_service(SRV, priority, weight, 5432, &target(pod));
+        }
+        server.set_records(SVC, records.clone());
+        let resolution = dns.resolve().await.unwrap();
+        let found: Vec<_> = resolution.endpoints.iter().map(|pod| (pod.priority(), pod.weight())).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+#[tokio::test]
 async fn fetches_an_srv_response_too_large_for_udp_over_tcp() {
     let server = start().await;
     for pods in [3, 40, 120] {
@@ -92,7 +113,15 @@ async fn returns_a_dual_stack_pod_once() {
 async fn missing_srv_records_are_negative_and_servfail_is_an_error() {
     let server = start().await;
     server.set(SVC, &["10.0.0.1"]);
-    assert!(by_srv(&server).resolve().await.unwrap_err().is_negative());
+    // The errors tell which records of which name were queried, even before a name of the search list has resolved.
+    let missing = by_srv(&server).resolve().await.unwrap_err();
+    assert_eq!((missing.is_negative(), missing.name()), (true, Some(SRV)));
+    assert_eq!((missing.servers()[0].record_type().as_str(), missing.servers()[0].name()), ("SRV", SRV));
     server.always(Fault::Code(2));
-    assert!(!by_srv(&server).resolve().await.unwrap_err().is_negative());
+    let failed = by_srv(&server).resolve().await.unwrap_err();
+    assert_eq!((failed.kind(), failed.name()), (ResolveErrorKind::ServerFailure("SERVFAIL"), Some(SRV)));
+    assert!(
+        failed.to_string().starts_with(&format!("{SRV}: the name server returned SERVFAIL: SRV query")),
+        "{failed}"
+    );
 }

@@ -4,6 +4,7 @@ use crate::{
     error::{Attempt, Error, Kind},
     pool::{hook, inner::Inner, pod::client::Client},
     time::Instant,
+    trace::pool_line,
 };
 
 /// Maximum number of connections that the hook may reject in one checkout. Each of them is closed, so without a
@@ -11,27 +12,31 @@ use crate::{
 const REJECTIONS: usize = 8;
 
 impl Inner {
-    /// Calls the hook, if there is one. Closes the connection if the hook rejects it, fails, or has not ended by the
-    /// deadline.
+    /// Calls the hook, if there is one. Closes the connection if the hook rejects it, fails, or does not end in time.
+    /// If only the caller's own deadline ends the hook, the connection is not at fault: it is recycled like any other.
     pub(super) async fn approve(&self, client: Client, deadline: Instant) -> Result<Client, Attempt> {
         let (shared, kind) = (&self.shared, hook::Kind::BeforeCheckout);
         if !shared.hooks.has(kind) {
             return Ok(client);
         }
         let began = Instant::now();
-        let limit = shared.hook_timeout().min(deadline.saturating_duration_since(began));
+        let left = deadline.saturating_duration_since(began);
+        let limit = shared.hook_timeout().min(left);
         let called = shared.hooks.call(kind, client.for_hook(), &shared.events);
         let cause = match self.within(began + limit, called).await {
             Some(Ok(())) => return Ok(client),
             Some(Err(cause)) => cause,
+            None if limit == left => {
+                return Err(client.endpoint().attempt(kind.phase(), kind.timed_out(limit)));
+            }
             None => {
                 shared.counters.timed_out.increment(kind.phase());
-                client.pod().probe_wanted.notify_one();
+                client.pod().server.probe_wanted.notify_one();
                 kind.timed_out(limit)
             }
         };
         let attempt = client.endpoint().attempt(kind.phase(), cause);
-        tracing::debug!(attempt = %attempt, "connection closed: `before_checkout` has rejected it");
+        pool_line!(debug, shared, %attempt, "connection closed: `before_checkout` has rejected it");
         client.reject();
         Err(attempt)
     }

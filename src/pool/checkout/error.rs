@@ -30,22 +30,25 @@ pub(crate) fn fail_early(view: &View, requirement: Requirement, shared: &Shared,
 }
 
 /// Returns true if all callers must fail immediately instead of waiting until their deadlines. This is the case if the
-/// pool is closed, if every Pod refuses connections for a permanent reason, or if no Pod has been healthy for longer
-/// than `acquire_timeout`.
+/// pool is closed, if every Pod refuses connections for a permanent reason and each host has been looked up, or if no
+/// Pod has been healthy for longer than `acquire_timeout`.
 pub(crate) fn fails_early(view: &View, shared: &Shared, now: Instant) -> bool {
     if view.closed || view.health.is_empty() {
         return view.closed;
     }
     let unhealthy = view.none_healthy_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-    let refused =
-        || view.servers().all(|(pod, health)| health.state != State::Healthy && is_permanent(last_class(pod)));
-    unhealthy > shared.limits.acquire_timeout || refused()
+    // A Pod that is healthy for other pools may refuse the logins of this one. If it has accepted them before, the
+    // password may be changing.
+    let fails =
+        |pod: &Pod, health: &PodHealth| health.state != State::Healthy || health.refused && !pod.has_logged_in();
+    let refused = || view.servers().all(|(pod, health)| fails(pod, health) && is_permanent(last_class(pod)));
+    unhealthy > shared.limits.acquire_timeout || refused() && !lock(&shared.group.resolved).is_pending()
 }
 
 /// Returns the error of a checkout that cannot succeed any more, for example because its deadline has passed.
 pub(crate) fn cannot_succeed(view: &View, requirement: Requirement, shared: &Shared) -> Error {
     if view.health.is_empty() {
-        let resolved = lock(&shared.resolved);
+        let resolved = lock(&shared.group.resolved);
         return match resolved.error() {
             Some(error) => Error::new(Kind::Dns, "the Service name could not be resolved").with_source(error),
             None if resolved.at().is_none() => Error::new(Kind::Dns, "the Service name has not been resolved yet"),
@@ -55,7 +58,7 @@ pub(crate) fn cannot_succeed(view: &View, requirement: Requirement, shared: &Sha
     let target = requirement.target();
     let attempts = view.servers().map(|(pod, _)| attempt(pod)).collect();
     let candidates = view.snapshot.candidates(target.index());
-    if candidates.is_empty() && view.health.iter().any(|pod| pod.state == State::Healthy) {
+    if candidates.is_empty() && view.health.iter().any(|pod| pod.state == State::Healthy && !pod.refused) {
         let roles: Vec<_> = view.servers().map(|(pod, health)| describe(pod, health)).collect();
         let unhealthy = view.servers().filter(|(_, health)| health.state != State::Healthy);
         let failures =
@@ -80,18 +83,39 @@ pub(crate) fn cannot_succeed(view: &View, requirement: Requirement, shared: &Sha
         return Error::new(Kind::Auth, "could not log in to any Pod").with_attempts(attempts);
     }
     let busy = candidates.iter().any(|candidate| {
-        let class = last_class(view.snapshot.pod(*candidate));
-        matches!(class, None | Some(Class::Full))
+        let pod = view.snapshot.pod(*candidate);
+        match last_class(pod) {
+            None => !is_connecting(pod),
+            class => class == Some(Class::Full),
+        }
     });
-    match busy {
-        true => Error::new(Kind::PoolTimeout, "no connection became free").with_attempts(attempts),
-        false => Error::new(Kind::Connect, "could not connect to any Pod").with_attempts(attempts),
-    }
+    let connecting = || view.servers().any(|(pod, _)| last_class(pod).is_none() && is_connecting(pod));
+    let (kind, message) = if busy {
+        (Kind::PoolTimeout, "no connection became free")
+    } else if connecting() {
+        (Kind::Connecting, "no connection has been opened yet")
+    } else {
+        (Kind::Connect, "could not connect to any Pod")
+    };
+    Error::new(kind, message).with_attempts(attempts)
+}
+
+/// Returns true if no connection to the Pod is open, although the limits permit one.
+fn is_connecting(pod: &Pod) -> bool {
+    pod.open() == 0 && !is_limited(pod)
+}
+
+/// Returns true if the pool's limit permits no connection to the Pod.
+fn is_limited(pod: &Pod) -> bool {
+    pod.open() == 0 && pod.opening() == 0 && pod.shared().connection_limit.available() == 0
 }
 
 fn describe(pod: &Pod, health: &PodHealth) -> String {
     if let Some(fence) = health.fence {
         return format!("{} is fenced: {fence}", pod.endpoint);
+    }
+    if health.refused {
+        return format!("{} refuses the login", pod.endpoint);
     }
     if health.is_detached() {
         return format!("{} is absent from DNS", pod.endpoint);
@@ -122,11 +146,15 @@ fn last_class(pod: &Pod) -> Option<Class> {
 }
 
 fn attempt(pod: &Pod) -> Attempt {
-    match lock(&pod.last_failure).last() {
-        Some((_, attempt)) => attempt,
-        None => {
-            let in_use = pod.slot.in_flight() as usize;
-            Attempt::busy(pod.endpoint.shared_name(), pod.endpoint.address().clone(), in_use, pod.size())
-        }
+    if let Some((_, attempt)) = lock(&pod.last_failure).last() {
+        return attempt;
+    }
+    let (name, address) = (pod.endpoint.shared_name(), pod.endpoint.address().clone());
+    if is_limited(pod) {
+        Attempt::limited(name, address)
+    } else if is_connecting(pod) {
+        Attempt::connecting(name, address)
+    } else {
+        Attempt::busy(name, address, pod.slot.in_flight() as usize, pod.size())
     }
 }

@@ -16,6 +16,7 @@ use crate::{
         pod::{
             Pod,
             client::Client,
+            message::Message,
             requirement::{self, Requirement},
             view::View,
         },
@@ -25,17 +26,19 @@ use crate::{
 impl Inner {
     /// Records the demand for a limited requirement. Returns the primary instead, if no standby fulfills the limit now
     /// and the primary may replace standbys.
-    fn with_fallback(&self, requirement: Requirement) -> Requirement {
+    pub(crate) fn with_fallback(&self, requirement: Requirement) -> Requirement {
         let target = requirement.target();
         // The age is measured by comparing the standbys with the primary.
         self.shared.request_target(Target::Primary);
-        let begins =
-            requirement.step().is_some_and(|step| self.shared.lag_demand.request(step, self.shared.clock.verify()));
+        let begins = requirement
+            .step()
+            .is_some_and(|step| self.shared.group.lag_demand.request(step, self.shared.clock.verify()));
         let falls_back = target == Target::PreferStandby
             || self.shared.limits.lag_fallback == LagFallback::Primary && target.excludes_writable_primary();
         self.with_view(|view, _, _| {
             if begins {
-                view.pods().for_each(|(pod, _)| pod.probe_wanted.notify_one());
+                self.shared.send(Message::LagDemanded);
+                view.pods().for_each(|(pod, _)| pod.server.probe_wanted.notify_one());
             }
             let has_primary = !view.snapshot.candidates(Target::Primary.index()).is_empty();
             if falls_back && has_primary && !is_fulfilled(view, requirement) {

@@ -4,10 +4,11 @@
 //! A connection is [pinged](ping) first if it was idle for longer than `ping_after`, or if its server's last known role
 //! does not fit the target. [`retry`] runs the caller's work on a connection and retries it on another, and
 //! [`transaction`] runs it in a transaction. [`approve`] calls the application's hook, which can reject a connection.
-//! [`limited`] serves requirements with a limit on the age of a server's data.
-//! [`thread_cache`] holds each thread's copy of the published view, and [`error`] builds the error of a failed
-//! checkout.
+//! [`abandoned`] counts callers that give up. [`limited`] serves requirements with a limit on the age of a server's
+//! data. [`thread_cache`] holds each thread's copy of the published view, and [`error`] builds the error of a
+//! failed checkout.
 
+pub(crate) mod abandoned;
 mod approve;
 pub(crate) mod error;
 mod limited;
@@ -23,7 +24,7 @@ use std::{future::Future, pin::pin};
 use tokio::select;
 use tracing::Instrument as _;
 
-use self::wait::Wait;
+use self::{abandoned::Unended, wait::Wait};
 use super::{
     inner::Inner,
     pod::{client::Client, requirement::Requirement, shared::count},
@@ -61,7 +62,7 @@ impl Inner {
         let found = self.try_checkout(target);
         let now = self.shared.clock.now();
         let (mut client, ready_at) = match found {
-            Some(client) if client.is_fresh(now, self.shared.slow_from) && self.fits(client.record(), target) => {
+            Some(client) if client.is_ready(now, self.shared.slow_from, |record| self.fits(record, target)) => {
                 (client, now)
             }
             // The slow path is boxed to keep this future small.
@@ -72,12 +73,16 @@ impl Inner {
     }
 
     /// Checks out a connection for a requirement with a limit on the age of a server's data.
-    async fn checkout_limited(&self, requirement: Requirement, deadline: Option<Instant>) -> Result<Client, Error> {
+    pub(crate) async fn checkout_limited(
+        &self,
+        requirement: Requirement,
+        deadline: Option<Instant>,
+    ) -> Result<Client, Error> {
         self.shared.request_target(requirement.target());
         let (requirement, found) = self.try_limited(requirement);
         let (target, now) = (requirement.target(), self.shared.clock.now());
         let (mut client, ready_at) = match found {
-            Some(client) if client.is_fresh(now, self.shared.slow_from) && self.fits(client.record(), target) => {
+            Some(client) if client.is_ready(now, self.shared.slow_from, |record| self.fits(record, target)) => {
                 (client, now)
             }
             found => self.checkout_slowly(requirement, deadline, found).await?,
@@ -96,14 +101,22 @@ impl Inner {
         let started = Instant::now();
         let deadline = deadline.unwrap_or(started + self.shared.limits.acquire_timeout);
         let target = requirement.target();
-        let span = tracing::debug_span!(target: TARGET, WAIT, "db.system.name" = SYSTEM, target = %target);
+        let span = tracing::debug_span!(
+            target: TARGET,
+            WAIT,
+            "db.system.name" = SYSTEM,
+            "db.client.connection.pool.name" = &**self.shared.name(),
+            target = %target
+        );
+        let waiting = self.shared.waiting_spans.enter(&span);
         let result = self.wait(requirement, started, deadline, found).instrument(span).await;
-        self.shared.record_metrics(|metrics| metrics.waited(started, &result));
-        Ok((result?, self.shared.clock.now()))
+        drop(waiting);
+        self.shared.metrics.waited(started, &result);
+        let client = result.map_err(|error| error.of_pool(self.shared.name()))?;
+        Ok((client, self.shared.clock.now()))
     }
 
-    /// Checks out a connection on the slow path: waits in the queue, pings connections that need a ping, and calls the
-    /// application's hook. `found` is a connection that the fast path has already taken but that may need a ping.
+    /// Checks out a connection on the slow path, and counts the caller if it gives up before the checkout has ended.
     async fn wait(
         &self,
         requirement: Requirement,
@@ -112,10 +125,28 @@ impl Inner {
         found: Option<Client>,
     ) -> Result<Client, Error> {
         count(&self.shared.counters.waits);
+        let mut unended = Unended::new(&self.shared, Phase::Wait);
+        let result = self.wait_for(requirement, started, deadline, found, &mut unended.phase).await;
+        unended.end();
+        result
+    }
+
+    /// Waits in the queue, pings connections that need a ping, and calls the application's hook. `found` is a
+    /// connection that the fast path has already taken but that may need a ping. Sets `phase` to what it is waiting
+    /// for.
+    async fn wait_for(
+        &self,
+        requirement: Requirement,
+        started: Instant,
+        deadline: Instant,
+        found: Option<Client>,
+        phase: &mut Phase,
+    ) -> Result<Client, Error> {
         let mut failed = Vec::new();
         let mut wait = Wait { requirement, started, deadline, ticket: None, avoid_pending_pings: false };
         let mut found = found;
         loop {
+            *phase = Phase::Wait;
             let client = match found.take() {
                 Some(client) => client,
                 None => match self.queue(&mut wait).await {
@@ -123,18 +154,22 @@ impl Inner {
                     Err(error) => return Err(error.with_earlier(failed)),
                 },
             };
+            *phase = Phase::Ping;
             match self.ready(client, requirement, deadline).await {
-                Ok(client) => match self.approve(client, deadline).await {
-                    Ok(client) if Self::is_within_limit(&client, requirement) => return Ok(client),
-                    // The data has become too old. The connection is returned to the pool.
-                    Ok(client) => drop(client),
-                    Err(attempt) => {
-                        failed.push(attempt);
-                        if let Err(error) = Self::check_rejections(&failed) {
-                            return Err(error.with_attempts(failed).with_elapsed(started.elapsed()));
+                Ok(client) => {
+                    *phase = Phase::BeforeCheckout;
+                    match self.approve(client, deadline).await {
+                        Ok(client) if Self::is_within_limit(&client, requirement) => return Ok(client),
+                        // The data has become too old. The connection is returned to the pool.
+                        Ok(client) => drop(client),
+                        Err(attempt) => {
+                            failed.push(attempt);
+                            if let Err(error) = Self::check_rejections(&failed) {
+                                return Err(error.with_attempts(failed).with_elapsed(started.elapsed()));
+                            }
                         }
                     }
-                },
+                }
                 Err(NotReady::Unusable(attempt)) => failed.extend(attempt),
                 Err(NotReady::PingPending(attempt)) => {
                     wait.avoid_pending_pings = true;
@@ -169,13 +204,13 @@ impl Inner {
             Some(Ok(())) => {
                 // The connection is closed because its server's role does not fit. If it were returned, this caller
                 // could get it again.
-                ping::probe_misfit(client.pod());
+                ping::probe_misfit(client.pod(), client.record());
                 client.retire();
                 Err(NotReady::Unusable(None))
             }
             Some(Err(error)) => {
                 let attempt = attempt(error.into());
-                client.pod().probe_wanted.notify_one();
+                client.pod().server.probe_wanted.notify_one();
                 client.retire();
                 Err(NotReady::Unusable(Some(attempt)))
             }
@@ -206,12 +241,16 @@ impl Inner {
         }
     }
 
-    /// Returns the result of `work`, or drops the work and returns `None` at the time `limit`.
-    async fn until<T>(&self, limit: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
-        match limit {
+    /// Returns the result of `work`, or drops the work and returns `None` at the time `limit`. Counts the caller if it
+    /// gives up before that.
+    pub(crate) async fn until<T>(&self, limit: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+        let unended = Unended::new(&self.shared, Phase::Query);
+        let result = match limit {
             Some(limit) => self.within(limit, work).await,
             None => Some(work.await),
-        }
+        };
+        unended.end();
+        result
     }
 
     /// Sleeps for `pause`. Works on any executor that the caller may use.
@@ -220,7 +259,7 @@ impl Inner {
     }
 
     /// Returns the result of `work`, or `None` if it has not finished by `limit`.
-    async fn within<T>(&self, limit: Instant, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn within<T>(&self, limit: Instant, work: impl Future<Output = T>) -> Option<T> {
         let work = pin!(work);
         select! {
             biased;

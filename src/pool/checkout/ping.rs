@@ -19,6 +19,8 @@ use crate::{
     pool::pod::{Pod, client::Client, conn::Conn},
     system::spawn_on,
     time::{Duration, Instant},
+    trace::pod_line,
+    wire::record::Record,
 };
 
 /// Time after which a ping is overdue and the caller tries another Pod.
@@ -51,9 +53,10 @@ impl Drop for PendingPing {
 
 /// Requests a probe of a Pod after a response to a ping did not correct a role that does not fit. The probe uses a new
 /// session, because an older one may have the old role or the old `default_transaction_read_only`.
-pub(crate) fn probe_misfit(pod: &Pod) {
-    pod.probe_afresh.store(true, Ordering::Relaxed); // read by the prober
-    pod.probe_wanted.notify_one();
+pub(crate) fn probe_misfit(pod: &Pod, record: &Record) {
+    pod.report_session(record);
+    pod.server.probe_afresh.store(true, Ordering::Relaxed); // read by the prober
+    pod.server.probe_wanted.notify_one();
 }
 
 /// Starts a task on the pool's runtime that waits until `limit` for the response to the ping sent on this connection
@@ -71,20 +74,21 @@ async fn run(mut pending: PendingPing, target: Target, limit: Instant) {
     let finished = timeout_at(limit, object.record.wait_until_idle()).await.is_ok();
     if !finished {
         pod.shared().counters.timed_out.increment(Phase::Ping);
-        tracing::debug!(endpoint = %pod.endpoint, "closed an idle connection that did not respond to a ping");
+        pod_line!(debug, pod, "closed an idle connection that did not respond to a ping");
     }
     if !finished || object.record.has_ended() {
-        pod.probe_wanted.notify_one();
+        pod.server.probe_wanted.notify_one();
         return;
     }
     if !fits(&pod.shared().limits, &object.record, target) {
         // Servers before PostgreSQL 14 report their role only when a connection is opened. If the connection were
         // checked in, the caller would get it again and again.
-        return probe_misfit(pod);
+        return probe_misfit(pod, &object.record);
     }
     let now = pod.shared().clock.now();
     let keep = object.record.is_clean() && object.is_reusable(now);
-    if let Some(object) = pending.object.take_if(|_| keep) {
-        Pod::check_in(object, now);
+    if let Some(mut object) = pending.object.take_if(|_| keep) {
+        object.idle_since = now;
+        Pod::check_in(object);
     }
 }

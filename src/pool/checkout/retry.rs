@@ -2,6 +2,8 @@
 
 use std::{future::Future, sync::Arc};
 
+use tracing::{Instrument as _, Span};
+
 use super::deadline_of;
 use crate::{
     config::{Checkout, Limits, Target},
@@ -16,6 +18,7 @@ use crate::{
         },
     },
     time::{Duration, Instant},
+    trace::{RETRY, SYSTEM, TARGET},
     wire::{
         CancelToken, Class, Verdict,
         classify::{DriverError, classify, driver_error},
@@ -30,7 +33,7 @@ use crate::{
 pub const RETRIES: u32 = 8;
 
 /// Pause before the second retry. Doubles with each further retry. The first retry starts without a pause.
-pub(super) const PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 
 /// The failures after which work is retried.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,6 +42,16 @@ pub(crate) enum Repeat {
     Always,
     /// Only failures after which the work is known not to have been applied.
     Unapplied,
+}
+
+impl Repeat {
+    /// Returns the name of the method.
+    fn operation(self) -> &'static str {
+        match self {
+            Self::Always => "retry",
+            Self::Unapplied => "retry_unapplied",
+        }
+    }
 }
 
 /// The connection that was passed to the caller's work. Its record is readable after the work has dropped the
@@ -105,19 +118,43 @@ impl UsedConnection {
 
 /// Returns true if a refused write was refused because the work itself made the transaction read-only: a writable
 /// primary refuses no other write. The work would fail on every other primary too.
-pub(super) fn is_refused_by_work(record: &Record) -> bool {
+pub(crate) fn is_refused_by_work(record: &Record) -> bool {
     record.role() == Role::Primary && !record.read_only()
 }
 
 /// Returns the error of a call whose deadline passed while its work was running.
-pub(super) fn timed_out(endpoint: &Endpoint, applied: Applied, attempts: Vec<Attempt>) -> Error {
+pub(crate) fn timed_out(endpoint: &Endpoint, applied: Applied, attempts: Vec<Attempt>) -> Error {
     Error::new(Kind::Timeout, format!("the work on {endpoint} did not end before the deadline of the call"))
+        .with_endpoint(endpoint)
         .with_applied(applied)
         .with_attempts(attempts)
 }
 
 impl Inner {
-    pub(crate) async fn retry<T, E, F, Fut>(&self, options: Checkout, repeat: Repeat, mut work: F) -> Result<T, Error>
+    /// Runs the work, and retries it, in a span that is a child of the caller's.
+    pub(crate) async fn retry<T, E, F, Fut>(&self, options: Checkout, repeat: Repeat, work: F) -> Result<T, Error>
+    where
+        F: FnMut(Client) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: Into<BoxError>,
+    {
+        let span = self.retry_span(repeat.operation(), options.target);
+        self.run_retries(options, repeat, work).instrument(span).await
+    }
+
+    /// Returns the span of work that may be repeated.
+    pub(super) fn retry_span(&self, operation: &'static str, target: Target) -> Span {
+        tracing::debug_span!(
+            target: TARGET,
+            RETRY,
+            "db.system.name" = SYSTEM,
+            "db.client.connection.pool.name" = &**self.shared.name(),
+            operation,
+            target = %target
+        )
+    }
+
+    async fn run_retries<T, E, F, Fut>(&self, options: Checkout, repeat: Repeat, mut work: F) -> Result<T, Error>
     where
         F: FnMut(Client) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -179,6 +216,7 @@ impl Inner {
             }
             if !again || tries == RETRIES || Instant::now() >= deadline {
                 return Err(Error::new(Kind::Query, format!("the work failed on {}", used.endpoint))
+                    .with_endpoint(&used.endpoint)
                     .with_applied(applied)
                     .with_attempts(attempts)
                     .with_elapsed(started.elapsed())

@@ -12,6 +12,8 @@
 
 use std::future::Future;
 
+use tracing::Instrument as _;
+
 use super::{
     deadline_of,
     retry::{PAUSE, RETRIES, is_refused_by_work, timed_out},
@@ -105,7 +107,18 @@ impl Attempts {
 }
 
 impl Inner {
-    pub(crate) async fn transaction<T, E, F, Fut>(&self, options: TransactionOptions, mut work: F) -> Result<T, Error>
+    /// Runs the transaction, and repeats it, in a span that is a child of the caller's.
+    pub(crate) async fn transaction<T, E, F, Fut>(&self, options: TransactionOptions, work: F) -> Result<T, Error>
+    where
+        F: FnMut(Transaction) -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+        E: Into<BoxError>,
+    {
+        let span = self.retry_span("transaction", options.checkout.target);
+        self.run_transactions(options, work).instrument(span).await
+    }
+
+    async fn run_transactions<T, E, F, Fut>(&self, options: TransactionOptions, mut work: F) -> Result<T, Error>
     where
         F: FnMut(Transaction) -> Fut,
         Fut: Future<Output = Result<T, E>>,
@@ -255,6 +268,7 @@ async fn commit(mut client: Client, options: &TransactionOptions, deadline: Inst
 
 fn failed(failure: Failure, endpoint: &Endpoint, attempts: Attempts) -> Error {
     Error::new(Kind::Query, format!("the transaction failed on {endpoint}"))
+        .with_endpoint(endpoint)
         .with_applied(failure.applied)
         .with_attempts(attempts.0)
         .with_source(failure.error)

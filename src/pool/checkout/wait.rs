@@ -5,10 +5,12 @@
 //! the waiter. A caller that enters the queue also hands the connections that are idle at that time to the oldest
 //! waiters. If the connection turns out to be unusable, the caller enters the queue again at its old position.
 
-use tokio::select;
+use std::sync::Arc;
 
 use super::error;
 use crate::{
+    balance::{Rng, select},
+    endpoint::snapshot::Candidate,
     error::{Error, Phase},
     pool::{
         inner::Inner,
@@ -43,8 +45,8 @@ impl Inner {
             let mut waiting = shared.waiters.enter(wait.requirement, wait.ticket);
             wait.ticket = Some(waiting.ticket());
             // Called only after the caller has entered the queue; see "Orderings" in `wait_queue`.
-            self.with_view(|view, _, _| self.announce(view, wait, &mut waiting))?;
-            let wake = select! {
+            self.with_view(|view, rng, rest| self.announce(view, rng, rest, wait, &mut waiting))?;
+            let wake = tokio::select! {
                 biased;
                 wake = waiting.woken() => wake,
                 // Checks for a connection once more, because one may have been handed over just before the deadline.
@@ -59,7 +61,14 @@ impl Inner {
 
     /// Announces a caller that has entered the queue to the Pods that can serve it, and hands idle connections of these
     /// Pods to the oldest waiters. Returns an error if the caller must not wait any longer.
-    fn announce(&self, view: &View, wait: &Wait, waiting: &mut Waiting<'_, Client>) -> Result<(), Error> {
+    fn announce(
+        &self,
+        view: &View,
+        rng: &mut Rng,
+        rest: &mut Vec<Candidate>,
+        wait: &Wait,
+        waiting: &mut Waiting<'_, Client>,
+    ) -> Result<(), Error> {
         let (shared, now) = (&self.shared, Instant::now());
         let failed = |error: Error| error.with_elapsed(now - wait.started);
         if let Some(error) = error::fail_early(view, wait.requirement, shared, now) {
@@ -69,14 +78,27 @@ impl Inner {
             shared.counters.timed_out.increment(Phase::Wait);
             return Err(failed(error::cannot_succeed(view, wait.requirement, shared)));
         }
-        let candidates = view.snapshot.candidates(wait.requirement.target().index());
+        let target = wait.requirement.target().index();
+        let candidates = view.snapshot.candidates(target);
         for candidate in candidates {
             view.snapshot.slots().slot(candidate.slot).set_has_waiters();
         }
-        // Runs only after the slots' flags have been set; see "Orderings" in `endpoint::slot`.
+        // The following runs only after the slots' flags have been set; see "Orderings" in `endpoint::slot`.
+        let pods = || candidates.iter().map(|candidate| view.snapshot.pod(*candidate));
+        // The policy chooses the Pod for this caller: if round trips are longer than a ping may take, most callers come
+        // here, and the first Pod of the list would serve all of them. The rest serve other waiters, in any order.
+        let is_free = |pod: &Pod| pod.has_idle() && !pod.has_pending_ping();
+        if pods().any(|pod| is_free(pod)) {
+            let take = |pod: &Arc<Pod>| {
+                if is_free(pod) {
+                    shared.waiters.serve(&pod.slot, || pod.try_take());
+                }
+                waiting.is_woken().then_some(())
+            };
+            select(&view.snapshot, target, &self.chooser, rng, rest, take, |_| {});
+        }
         let serve = |pending_ping: bool| {
-            let pods = candidates.iter().map(|candidate| view.snapshot.pod(*candidate));
-            for pod in pods.filter(|pod| pod.has_idle() && pod.has_pending_ping() == pending_ping) {
+            for pod in pods().filter(|pod| pod.has_idle() && pod.has_pending_ping() == pending_ping) {
                 shared.waiters.serve(&pod.slot, || pod.try_take());
             }
         };

@@ -1,7 +1,7 @@
 //! Pods that are absent from DNS: applies the decision of [`health::absence`](crate::health::absence) to the members,
 //! drains detached Pods in time, and requests frequent lookups while a Pod or a role is missing.
 
-use super::{Directory, absent::Absent, member::Member, members::MemberInfo as _};
+use super::{Directory, absent::Absent, member::Member};
 use crate::{
     endpoint::Endpoint,
     error::Attempt,
@@ -11,6 +11,7 @@ use crate::{
         absence::{self, Standing},
     },
     time::Instant,
+    trace::pod_line,
 };
 
 impl Directory {
@@ -23,7 +24,7 @@ impl Directory {
             if member.absent.is_some() && named.contains(endpoint) {
                 member.absent = None;
                 self.changed = true;
-                self.inner.shared.events.emit(Event::EndpointReturned { endpoint: endpoint.clone() });
+                self.group.events.emit(Event::EndpointReturned { endpoint: endpoint.clone() });
             } else if member.absent.is_none() && absent.contains(endpoint) {
                 member.absent = Some(Absent::new(&member.pod, now));
                 member.absence_is_new = true;
@@ -48,7 +49,7 @@ impl Directory {
             absent.tests.set_retained(standing == Standing::Retained);
             self.changed = true;
             let endpoint = member.pod.endpoint.clone();
-            self.inner.shared.events.emit(match standing {
+            self.group.events.emit(match standing {
                 Standing::Retained => Event::EndpointRetained { endpoint },
                 Standing::Detached => Event::EndpointDetached { endpoint },
             });
@@ -64,20 +65,20 @@ impl Directory {
             ejected || member.absent.is_some() || self.hosts.is_missing(&member.pod.endpoint)
         };
         let lost = self.members.all().iter().filter(is_lost).map(|member| member.pod.serial).collect();
-        let shared = &self.inner.shared;
+        let group = &self.group;
         if self.losses.update(missing, lost) {
-            shared.lookups.begin(now);
-            shared.look_up_now();
+            group.lookups.begin(now);
+            group.look_up_now();
         } else if self.losses.is_empty() {
-            shared.lookups.end();
+            group.lookups.end();
         }
     }
 
     /// Drains a Pod whose server has refused a test dial.
     pub(super) fn on_test_refused(&mut self, serial: u64, attempt: Attempt, now: Instant) {
         let Some(member) = self.find(serial).filter(|member| member.absent.is_some()) else { return };
-        let endpoint = &member.pod.endpoint;
-        tracing::info!(%endpoint, error = %attempt, "Pod drained: absent from DNS, and its server refuses connections");
+        let pod = &member.pod;
+        pod_line!(info, pod, error = %attempt, "Pod drained: absent from DNS, and its server refuses connections");
         self.drain_absent(now, |member, _| member.pod.serial == serial);
     }
 
@@ -90,14 +91,14 @@ impl Directory {
 
     /// Returns the earliest time at which a detached Pod must be drained.
     pub(super) fn next_absence_end(&self) -> Option<Instant> {
-        let linger = self.inner.shared.limits.detach_linger;
+        let linger = self.group.limits.detach_linger;
         self.members.all().iter().filter_map(|member| member.absent.as_ref()?.absence.ends_at(linger)).min()
     }
 
     /// Drains the absent Pods that `selects` returns true for. Its second argument is true if the Pod has been detached
     /// for `detach_linger`.
     fn drain_absent(&mut self, now: Instant, selects: impl Fn(&Member, bool) -> bool) {
-        let linger = self.inner.shared.limits.detach_linger;
+        let linger = self.group.limits.detach_linger;
         let is_over = |member: &Member| {
             let absent = member.absent.as_ref()?;
             let linger_ends = absent.absence.ends_at(linger).is_some_and(|at| at <= now);
@@ -132,11 +133,10 @@ impl Member {
 
     /// Returns the properties that determine whether absent Pods are used.
     fn absence_input(&self) -> absence::Pod {
-        let pod = self.eligibility();
         absence::Pod {
-            serves: self.is_sound() && !pod.late && !self.is_alternative(),
-            role: pod.role,
-            read_only: pod.read_only,
+            serves: self.is_sound() && !self.is_late() && !self.is_alternative(),
+            role: self.verified_role(),
+            read_only: self.is_read_only(),
             absent: self.standing(),
             answered: self.last_probe.map(|probe| probe.received),
         }

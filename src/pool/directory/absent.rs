@@ -26,16 +26,24 @@ pub(super) struct Absent {
 impl Absent {
     pub(super) fn new(pod: &Arc<Pod>, now: Instant) -> Self {
         let tests = TestDials::new();
-        let task = supervise::spawn(pod.shared(), PanicSource::Prober, {
-            let (pod, tests) = (pod.clone(), tests.clone());
-            move || tests.clone().run(pod.clone())
-        });
+        let task = spawn(pod, &tests);
         Self { absence: Absence::new(Standing::Detached, now), tests, task }
+    }
+
+    /// Continues the test dials on behalf of another pool.
+    pub(super) fn test_as(&mut self, pod: &Arc<Pod>) {
+        self.task.abort();
+        self.task = spawn(pod, &self.tests);
     }
 
     pub(super) fn standing(&self) -> Standing {
         self.absence.standing()
     }
+}
+
+fn spawn(pod: &Arc<Pod>, tests: &TestDials) -> AbortHandle {
+    let (tested, tests) = (pod.clone(), tests.clone());
+    supervise::spawn(pod.shared(), PanicSource::Prober, move || tests.clone().run(tested.clone()))
 }
 
 impl Drop for Absent {

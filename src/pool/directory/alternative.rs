@@ -30,12 +30,12 @@ impl Directory {
                 subset.set_alternative(&member.pod.endpoint, used.clone());
             }
             if let (Some(used), true) = (used, was_used) {
-                member.pod.purge();
+                member.purge();
                 found.push((member.pod.endpoint.clone(), used));
             }
         }
         for (endpoint, used) in found {
-            self.inner.shared.events.emit(Event::EndpointAlternative { endpoint, used });
+            self.group.events.emit(Event::EndpointAlternative { endpoint, used });
         }
     }
 }
@@ -60,7 +60,7 @@ impl Member {
             true => Usability::Named,
         };
         let is_ipv6 = self.pod.endpoint.address().ip().is_some_and(|ip| ip.is_ipv6());
-        let (is_alternative, in_use) = (self.is_alternative(), self.pod.slot.targets() != 0);
+        let (is_alternative, in_use) = (self.is_alternative(), self.pods().any(|pod| pod.slot.targets() != 0));
         Address { identity: self.identity(), is_ipv6, usability, is_alternative, in_use }
     }
 }

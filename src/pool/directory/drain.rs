@@ -15,7 +15,6 @@ use tokio::{
     time::{sleep, sleep_until},
 };
 
-use super::member::Member;
 use crate::{
     config::Limits,
     endpoint::Endpoint,
@@ -25,6 +24,7 @@ use crate::{
     },
     system::{spawn, spawn_on},
     time::{Duration, Instant},
+    trace::pod_line,
     wire::{CancelToken, connection_observer::ConnectionObserver},
 };
 
@@ -40,11 +40,11 @@ pub(crate) fn unresponsive_timeout(limits: &Limits) -> Duration {
 
 /// Sends two cancel requests for one connection. The first request has no effect if the statement was still on its way
 /// to the server when the connection was closed. The second request cancels such a statement.
-async fn cancel(token: CancelToken) {
+async fn cancel(token: CancelToken, pod: Arc<Pod>) {
     for pause in [Duration::ZERO, Limits::RECYCLE_GRACE] {
         sleep(pause).await;
         if let Err(error) = token.cancel().await {
-            tracing::debug!(%error, "could not cancel the statement of a connection that was closed while draining");
+            pod_line!(debug, pod, %error, "could not cancel the statement of a connection of a drained Pod");
         }
     }
 }
@@ -76,10 +76,8 @@ impl Drop for Draining {
 }
 
 impl Drain {
-    /// Starts to drain a Pod: closes its idle connections and ends its prober.
-    pub(crate) fn begin(&mut self, member: Member, deadline: Instant) {
-        let pod = member.pod.clone();
-        drop(member);
+    /// Starts to drain the Pod of one pool: closes its idle connections. Its prober must have ended.
+    pub(crate) fn begin(&mut self, pod: Arc<Pod>, deadline: Instant) {
         pod.close();
         let unresponsive = Arc::new(AtomicBool::new(false));
         let watcher = spawn_on(&pod.shared().runtime, watch(pod.clone(), unresponsive.clone())).abort_handle();
@@ -93,8 +91,26 @@ impl Drain {
         }
     }
 
-    /// Removes and returns the Pods that have finished draining. Forcibly closes the connections of Pods that have
-    /// reached their deadline or are unresponsive.
+    /// Removes the Pods of one pool, and returns them.
+    pub(crate) fn split_off(&mut self, pool: u64) -> Self {
+        let (pods, rest) = std::mem::take(&mut self.pods).into_iter().partition(|it| it.pod.shared().id == pool);
+        self.pods = rest;
+        Self { pods, ..Self::default() }
+    }
+
+    /// Returns the Pods of `left`, the Pods of a pool that has left, that are not being drained for any other pool.
+    pub(crate) fn finished_by(&self, left: &Self) -> Vec<Endpoint> {
+        let is_last = |it: &&Draining| !self.pods.iter().any(|rest| rest.pod.serial == it.pod.serial);
+        left.pods.iter().filter(is_last).map(|it| it.pod.endpoint.clone()).collect()
+    }
+
+    /// Forgets the Pods of a pool that was dropped. Connections in use are closed when they are returned.
+    pub(crate) fn clear(&self) {
+        self.pods.iter().for_each(|it| it.pod.connections.clear());
+    }
+
+    /// Removes the Pods that have finished draining. Forcibly closes the connections of Pods that have reached their
+    /// deadline or are unresponsive. Returns the Pods that have finished draining in all pools.
     pub(crate) fn take_finished(&mut self, now: Instant) -> Vec<Endpoint> {
         let mut finished = Vec::new();
         let Self { pods, aborted, cancelling } = self;
@@ -105,25 +121,28 @@ impl Drain {
             if !drained && (now >= *deadline || unresponsive) {
                 if !unresponsive {
                     let tokens = pod.connections.cancel_tokens();
-                    cancelling.extend(tokens.into_iter().map(|token| spawn(cancel(token))));
+                    cancelling.extend(tokens.into_iter().map(|token| spawn(cancel(token, pod.clone()))));
                 }
                 let connections = pod.connections.abort_all();
                 if connections > 0 {
                     let reason = if unresponsive { "the Pod is unresponsive" } else { "the drain deadline has passed" };
-                    tracing::warn!(endpoint = %pod.endpoint, connections, "closed connections in use: {reason}");
+                    pod_line!(warn, pod, connections, "closed connections in use: {reason}");
                 }
                 *aborted += connections;
                 pod.connections.clear();
-                finished.push(pod.endpoint.clone());
+                finished.push((pod.serial, pod.endpoint.clone()));
                 return false;
             }
             if drained {
                 pod.connections.clear();
-                finished.push(pod.endpoint.clone());
+                finished.push((pod.serial, pod.endpoint.clone()));
             }
             !drained
         });
-        finished
+        finished.retain(|(serial, _)| !pods.iter().any(|rest| rest.pod.serial == *serial));
+        finished.sort_unstable_by_key(|(serial, _)| *serial);
+        finished.dedup_by_key(|(serial, _)| *serial);
+        finished.into_iter().map(|(_, endpoint)| endpoint).collect()
     }
 
     /// Returns the earliest drain deadline, or `None` if no Pod is being drained.
@@ -159,13 +178,14 @@ async fn watch(pod: Arc<Pod>, unresponsive: Arc<AtomicBool>) {
         // Any reaction to the dial, even a refusal, proves that the Pod is alive. In that case, only the statement is
         // slow.
         let Some(dialer) = shared.dialer.get() else { return };
-        let dialed =
-            dialer.dial_for_probe(&pod.endpoint, ConnectionObserver::new(|_| {}), shared.limits.connect_timeout).await;
+        let dialed = dialer
+            .dial_for_probe(&pod.current_endpoint(), ConnectionObserver::new(|_| {}), shared.limits.connect_timeout)
+            .await;
         if dialed.is_err_and(|error| error.unresponsive) {
             sleep_until(began + unresponsive_timeout(&shared.limits)).await;
             if pod.connections.totals().reads == reads {
                 unresponsive.store(true, Ordering::Relaxed);
-                shared.connection_closed.notify_waiters();
+                shared.group.connection_closed.notify_waiters();
                 return;
             }
         } else {

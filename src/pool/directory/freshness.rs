@@ -1,5 +1,7 @@
 //! The age of the data of a standby, for calls that limit it.
 
+use std::sync::Arc;
+
 use crate::{
     health::lag::{self, Reading, Standby},
     pool::{
@@ -32,11 +34,19 @@ impl Suspensions {
 }
 
 /// Records how old the data of a standby is after a probe, and hands idle connections to waiters whose limit the data
-/// now fulfills. `primary` contains positions of the primary's write-ahead log.
-pub(super) fn set(pod: &Pod, standby: &Standby, primary: &[Reading], resumed: Option<Instant>) {
+/// now fulfills. `pods` contains the Pod of each pool, and `primary` positions of the primary's write-ahead log.
+pub(super) fn set<'a>(
+    pods: impl Iterator<Item = &'a Arc<Pod>>,
+    standby: &Standby,
+    primary: &[Reading],
+    resumed: Option<Instant>,
+) {
     let current_as_of = lag::current_as_of(primary, standby).filter(|at| resumed.is_none_or(|resumed| *at > resumed));
     let Some(at) = current_as_of else { return };
     let age = requirement::millis(Instant::now().saturating_duration_since(at));
-    pod.slot.set_fresh_at(Some(requirement::now().saturating_sub(age + 1)));
-    Inner::serve_waiters_of(pod);
+    let fresh_at = Some(requirement::now().saturating_sub(age + 1));
+    for pod in pods {
+        pod.slot.set_fresh_at(fresh_at);
+        Inner::serve_waiters_of(pod);
+    }
 }

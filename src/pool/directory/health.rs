@@ -5,15 +5,17 @@ use super::{
     Directory,
     drain::unresponsive_timeout,
     member::{Member, PassedProbe},
+    part::Part,
 };
 use crate::{
     endpoint::Role,
     error::{Attempt, BoxError, Phase},
     event::Event,
     health::{State, state::HealthEvent, suspicion::Conclusion},
-    pool::pod::{connect, message::Probed, prober::PROBE_GENERATION},
+    pool::pod::{counters::ejections, message::Probed, prober::PROBE_GENERATION},
     sync::lock,
     time::{Duration, Instant},
+    trace::{pod_line, pool_line},
     wire::{Class, classify::class, connection_observer::Evidence},
 };
 
@@ -29,7 +31,7 @@ impl Directory {
 
     pub(super) fn probe_now(&mut self, serial: u64) {
         if let Some(member) = self.find(serial) {
-            member.pod.probe_wanted.notify_one();
+            member.pod.server.probe_wanted.notify_one();
         }
     }
 
@@ -40,26 +42,24 @@ impl Directory {
 
     fn apply_probe(&mut self, serial: u64, outcome: Probed, now: Instant) {
         match outcome {
-            Probed::Passed { facts, read_only, took, sent, received } => {
+            Probed::Passed { facts, read_only, took, sent, received, pool } => {
                 let alone = self.is_alone(serial, facts.role);
+                let is_shared = self.pools.len() > 1;
                 let returns_later = self.must_ask_others(serial, facts.role, now);
                 let Some(member) = self.find(serial) else { return };
                 member.mark_responsive();
                 let suspicion_ended = member.suspicion.responded(sent);
                 let was_unverified = std::mem::take(&mut member.role_unverified);
-                let read_only_changed = member.read_only != read_only;
-                member.read_only = read_only;
-                let slots_changed = member.slots() != facts.slots;
+                let (access_changed, slots_changed) = member.probed_as(pool, read_only, facts, is_shared);
                 let timeline = member.last_probe.and_then(|probe| probe.facts.timeline);
                 let identity = member.identity();
                 member.probe_passed(PassedProbe { facts, sent, received });
                 let identity_changed = identity != member.identity();
                 let timeline_changed = timeline != member.last_probe.and_then(|probe| probe.facts.timeline);
                 self.changed |=
-                    was_unverified || read_only_changed || timeline_changed || suspicion_ended || identity_changed;
+                    was_unverified || access_changed || timeline_changed || suspicion_ended || identity_changed;
                 let Some(member) = self.find(serial) else { return };
-                lock(&member.pod.last_failure).probe_passed();
-                member.pod.record_probe(took);
+                member.pod.server.record_probe(took);
                 let endpoint = member.pod.endpoint.clone();
                 self.on_role(serial, facts.role);
                 let returned = !returns_later && self.apply(serial, HealthEvent::Passed { alone }, now, None);
@@ -69,20 +69,19 @@ impl Directory {
                 }
                 self.judge(serial);
             }
-            Probed::Failed { conclusive, unresponsive_since, class, attempt } => {
+            Probed::Failed { conclusive, unresponsive_since, class, attempt, pool } => {
+                let is_shared = self.pools.len() > 1;
                 let Some(member) = self.find(serial) else { return };
                 member.returning_since = None;
                 member.probe_failed_at = Some(now);
-                let pod = member.pod.clone();
-                if lock(&pod.last_failure).probe_failed(class, attempt.clone()) {
-                    connect::emit_refusal(&pod, class, &attempt);
-                }
+                self.changed |= member.failed_as(pool, class, &attempt, is_shared);
+                let Some(member) = self.find(serial) else { return };
                 if class == Class::Credentials {
                     return; // the credentials were not available, so the Pod was not probed
                 }
                 if class.is_permanent() {
                     // Wakes the opener, because waiters may now have to fail immediately.
-                    member.pod.shared().waiters.wake_opener();
+                    member.pods().for_each(|pod| pod.shared().waiters.wake_opener());
                 }
                 let endpoint = member.pod.endpoint.clone();
                 if (class.is_permanent() || class == Class::Full) && member.is_sound() {
@@ -90,8 +89,7 @@ impl Directory {
                     self.changed = true;
                     let Some(member) = self.find(serial) else { return };
                     // The Pod refuses only new connections. Existing connections still work, so the Pod stays in use.
-                    let endpoint = &member.pod.endpoint;
-                    tracing::warn!(%endpoint, error = %attempt, "Pod kept in use although its probe was refused");
+                    pod_line!(warn, member.pod, error = %attempt, "Pod kept in use although its probe was refused");
                     return if class == Class::Full {
                         self.on_full(serial, now)
                     };
@@ -112,12 +110,12 @@ impl Directory {
         }
     }
 
-    pub(super) fn on_evidence(&mut self, serial: u64, generation: u64, evidence: Evidence, now: Instant) {
+    pub(super) fn on_evidence(&mut self, serial: u64, pool: u64, generation: u64, evidence: Evidence, now: Instant) {
         let Some(member) = self.find(serial) else { return };
         match evidence {
             Evidence::Role(role) => return self.on_role(serial, role),
             Evidence::WriteRefused => return self.on_write_refused(serial, now),
-            Evidence::Listens => return member.report_listen(),
+            Evidence::Listens => return member.part_of(pool).into_iter().for_each(Part::report_listen),
             Evidence::Fatal(_) | Evidence::Lost { .. } => {}
         }
         // Evidence from a connection that was already invalidated is ignored. While the Pod is not healthy, its failed
@@ -137,21 +135,23 @@ impl Directory {
             }
             _ => return,
         };
-        match member.suspicion.session_ended(now) {
-            Conclusion::Ended => self.eject(serial, cause, now),
+        let others_live = member.pods().any(|pod| pod.shared().id != pool && pod.connections.has_live());
+        match member.suspicion.session_ended(pool, others_live, now) {
+            Conclusion::Ended => self.eject(serial, ejections::SESSIONS_ENDED, cause, now),
             Conclusion::Suspect => {
-                tracing::debug!(
-                    endpoint = %member.pod.endpoint,
+                pod_line!(
+                    debug,
+                    member.pod,
                     %cause,
                     "a session has ended unexpectedly; other Pods are preferred until the Pod responds to a probe"
                 );
-                member.pod.probe_wanted.notify_one();
+                member.pod.server.probe_wanted.notify_one();
                 // In a large fleet, the probe dials after a random delay if no connection is left. The opener must not
                 // dial before.
-                let dials_within = member.pod.shared().fleet.dial_interval();
-                if !dials_within.is_zero() && !member.pod.connections.has_live() {
+                let dials_within = member.pod.shared().group.fleet.dial_interval();
+                if !dials_within.is_zero() && !member.pod.server.has_live() {
                     let limit = dials_within + member.pod.shared().limits.connect_timeout;
-                    lock(&member.pod.last_failure).hold(now + limit);
+                    member.pods().for_each(|pod| lock(&pod.last_failure).hold(now + limit));
                 }
                 self.changed = true;
             }
@@ -171,29 +171,35 @@ impl Directory {
         let serving = members.iter().filter(|member| member.serves()).count();
         let same_role = members.iter().filter(|member| member.serves() && member.role == role).count();
         if same_role > 1 && (serving - 1) * 2 >= pods {
-            self.eject(serial, cause.into(), now);
+            self.eject(serial, ejections::OUTLIER, cause.into(), now);
         } else {
-            tracing::warn!(pod = serial, cause, "outlier Pod not ejected: too few other Pods serve");
+            let group = &self.group;
+            pool_line!(warn, group, pod = serial, cause, "outlier Pod not ejected: too few other Pods serve");
         }
     }
 
     /// Ejects a healthy Pod because its traffic shows a failure.
-    fn eject(&mut self, serial: u64, cause: BoxError, now: Instant) {
+    fn eject(&mut self, serial: u64, kind: &'static str, cause: BoxError, now: Instant) {
         let Some(member) = self.find(serial) else { return };
-        let attempt = member.pod.endpoint.attempt(Phase::Query, cause);
-        self.apply(serial, HealthEvent::Evidence, now, Some(attempt));
+        let endpoint = member.pod.endpoint.clone();
+        if member.health.state() == State::Healthy {
+            self.group.counters.ejected.increment(&endpoint, kind);
+        }
+        self.apply(serial, HealthEvent::Evidence, now, Some(endpoint.attempt(Phase::Query, cause)));
     }
 
     /// Marks the role of a primary that has refused a write as unverified until the next probe. Does nothing if a probe
     /// has found a primary within the last [`VERIFIED_FOR`]: in that case, only the session was read-only.
     fn on_write_refused(&mut self, serial: u64, now: Instant) {
+        let is_shared = self.pools.len() > 1;
         let Some(member) = self.find(serial) else { return };
         let verified =
             member.last_probe.is_some_and(|probe| now.saturating_duration_since(probe.received) < VERIFIED_FOR);
         if member.role == Role::Primary && !member.role_unverified && !verified {
-            member.role_unverified = true;
-            member.pod.probe_wanted.notify_one();
-            self.changed = true;
+            // The transactions of one pool may be read-only because of its user or database, and the others go on.
+            member.role_unverified = !is_shared;
+            member.pod.server.probe_wanted.notify_one();
+            self.changed |= !is_shared;
         }
     }
 
@@ -212,7 +218,7 @@ impl Directory {
 
     /// Returns the time for which a Pod can be unresponsive before its connections are closed.
     pub(super) fn unresponsive_timeout(&self) -> Duration {
-        unresponsive_timeout(&self.inner.shared.limits)
+        unresponsive_timeout(&self.group.limits)
     }
 
     /// Applies a health event to a member and handles a resulting change of state. Returns true if the Pod has become
@@ -222,17 +228,23 @@ impl Directory {
         let Some(before) = member.apply(event, now) else { return false };
         let state = member.health.state();
         let pod = member.pod.clone();
+        let mut ejected_in = None;
         match state {
             State::Healthy => {}
             State::Ejected => {
                 member.suspicion.clear();
                 if let Some(cause) = &cause {
-                    self.inner.shared.counters.ejected.increment(cause.phase());
-                    lock(&pod.last_failure).probe_failed(Class::NotReady, cause.clone());
+                    for pod in member.pods() {
+                        lock(&pod.last_failure).probe_failed(Class::NotReady, cause.clone());
+                    }
+                    ejected_in = Some(cause.phase()).filter(|_| matches!(event, HealthEvent::Failed { .. }));
                 }
-                pod.purge();
-                pod.probe_wanted.notify_one();
-                self.inner.shared.look_up_now();
+                member.purge();
+                if let Some(phase) = ejected_in {
+                    self.group.counters.ejected.increment(&pod.endpoint, phase.as_str());
+                }
+                pod.server.probe_wanted.notify_one();
+                self.group.look_up_now();
                 if self.find(serial).is_some_and(|member| member.role == Role::Primary) {
                     self.retry_full();
                 }
@@ -241,11 +253,15 @@ impl Directory {
             State::Probing | State::Draining => {}
         }
         self.changed = true;
-        self.inner.shared.events.emit(Event::StateChanged {
+        let fence = self.find(serial).and_then(|member| member.fence).filter(|_| state == State::Healthy);
+        self.group.events.emit(Event::StateChanged {
             endpoint: pod.endpoint.clone(),
             from: before.as_str(),
             to: state.as_str(),
-            cause: cause.map(|attempt| attempt.to_string().into()),
+            cause: match fence {
+                Some(fence) => Some(format!("it passes its probes, but is fenced: {fence}").into()),
+                None => cause.map(|attempt| attempt.reason().into()),
+            },
         });
         if state == State::Ejected {
             // The Pod may have been a former primary that others follow.

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
-use super::{absent::Absent, members::MemberInfo};
+use super::{absent::Absent, members::MemberInfo, part::Part};
 use crate::{
     endpoint::{Endpoint, Role, slot::SlotHandle},
-    event::Event,
     health::{
         State, candidates,
         fencing::{Claim, Extent, Fence},
@@ -15,30 +14,31 @@ use crate::{
         state::{Health, HealthEvent},
         suspicion::Suspicion,
     },
-    pool::{
-        pod::{
-            Pod,
-            prober::{self, Condition},
-            view::PodHealth,
-        },
-        supervise,
+    pool::pod::{
+        Pod,
+        prober::{self, Condition},
+        view::PodHealth,
     },
     time::Instant,
-    unwind::PanicSource,
+    trace::pod_line,
     wire::server_facts::ServerFacts,
 };
 
 /// A Pod, its health, and the task that probes it. Dropping the member aborts the task.
 #[derive(Debug)]
 pub(crate) struct Member {
+    /// The Pod of the first pool, on whose behalf it is probed.
     pub(crate) pod: Arc<Pod>,
+    /// The Pod's endpoint with the weight, priority and hosts of the latest lookup.
+    pub(super) named_as: Endpoint,
+    /// The part of each pool, in the order of the directory's pools.
+    pub(super) parts: Vec<Part>,
     pub(crate) health: Health,
     /// The role that the server reported last.
     pub(crate) role: Role,
     /// True if the role has changed since the last probe, or if the server has contradicted it by refusing a write.
     /// Until the next probe, the Pod is not a candidate for targets that require a role.
     pub(crate) role_unverified: bool,
-    pub(crate) read_only: bool,
     /// The result of the last passed probe.
     pub(crate) last_probe: Option<PassedProbe>,
     pub(crate) fence: Option<Fence>,
@@ -55,15 +55,10 @@ pub(crate) struct Member {
     pub(crate) lag: Lag,
     /// True for a standby that follows a former primary.
     pub(crate) follows_former: bool,
-    /// True if an event has reported that a caller listens on a pooled connection.
-    listen_reported: bool,
     /// True if an event has reported that the standby is late.
     pub(crate) late_reported: bool,
     /// Time of the first of the latest consecutive probes that found a standby without a WAL receiver.
     disconnected_since: Option<Instant>,
-    /// The last reported explanation of the server's connection limit being too low. `None` if the limit is high
-    /// enough.
-    pub(crate) shortfall: Option<String>,
     /// The purpose for which this client uses the Pod.
     pub(crate) usage: Usage,
     unresponsive: Option<Unresponsive>,
@@ -110,19 +105,18 @@ struct Unresponsive {
 }
 
 impl Member {
-    /// Creates a member for a new Pod and spawns its prober.
-    pub(crate) fn new(pod: Arc<Pod>) -> Self {
+    /// Creates a member for a new Pod and spawns its prober. `pods` contains the Pod of each pool, at least one.
+    pub(crate) fn new(pods: Vec<Arc<Pod>>) -> Self {
+        let pod = pods[0].clone();
         let condition = Arc::new(Condition::default());
-        let prober = supervise::spawn(pod.shared(), PanicSource::Prober, {
-            let (pod, condition) = (pod.clone(), condition.clone());
-            move || prober::run(pod.clone(), condition.clone())
-        });
+        let prober = prober::spawn(&pod, &condition);
         Self {
+            named_as: pod.endpoint.clone(),
             pod,
+            parts: pods.into_iter().map(Part::new).collect(),
             health: Health::new(),
             role: Role::Unknown,
             role_unverified: false,
-            read_only: false,
             last_probe: None,
             fence: None,
             absent: None,
@@ -132,10 +126,8 @@ impl Member {
             fence_reported: false,
             lag: Lag::default(),
             follows_former: false,
-            listen_reported: false,
             late_reported: false,
             disconnected_since: None,
-            shortfall: None,
             usage: Usage::default(),
             unresponsive: None,
             suspicion: Suspicion::default(),
@@ -181,16 +173,42 @@ impl Member {
             .set_awaits_promotion(self.is_sound() && self.role == Role::Standby && !self.is_late() && is_settled);
     }
 
-    /// Reports once that a caller listens on a pooled connection, on which it receives nothing.
-    pub(super) fn report_listen(&mut self) {
-        if !std::mem::replace(&mut self.listen_reported, true) {
-            let endpoint = self.pod.endpoint.clone();
-            self.pod.shared().events.emit(Event::ListenIgnored { endpoint });
-        }
+    /// Adds the part of a pool that has joined the group.
+    pub(super) fn join(&mut self, pod: Arc<Pod>) {
+        self.parts.push(Part::new(pod));
     }
 
-    /// Returns the part of the member's state that is published in the view.
-    pub(crate) fn pod_health(&self) -> PodHealth {
+    /// Removes the part of a pool that has left the group. If it was the first pool, the next one probes the Pod.
+    pub(super) fn leave(&mut self, pool: usize) -> Arc<Pod> {
+        let left = self.parts.remove(pool).pod.clone();
+        left.server.remove(&left);
+        if let Some(first) = self.parts.first().map(|part| &part.pod).filter(|first| !Arc::ptr_eq(first, &self.pod)) {
+            self.pod = first.clone();
+            self.prober.abort();
+            self.prober = prober::spawn(&self.pod, &self.condition);
+            if let Some(absent) = &mut self.absent {
+                absent.test_as(&self.pod);
+            }
+        } else {
+            // The probe's own connection may be one of the pool that has left.
+            left.server.probe_wanted.notify_one();
+        }
+        left
+    }
+
+    /// Invalidates the open connections of all pools.
+    pub(super) fn purge(&self) {
+        self.parts.iter().for_each(|part| part.pod.purge());
+    }
+
+    /// Returns the Pod of each pool.
+    pub(super) fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.parts.iter().map(|part| &part.pod)
+    }
+
+    /// Returns the part of the member's state that is published in the view of a pool.
+    pub(crate) fn pod_health(&self, pool: usize) -> PodHealth {
+        let part = &self.parts[pool];
         // The timeline that a server reported in another role may be a former one.
         let reported = self.last_probe.filter(|probe| probe.facts.role == self.role);
         PodHealth {
@@ -204,7 +222,8 @@ impl Member {
             absent: self.standing(),
             alternative_of: self.alternative_of.clone(),
             warm: self.usage != Usage::Lag && !self.is_alternative(),
-            slots: self.slots(),
+            slots: part.slots,
+            refused: part.pod.access.is_refused(),
         }
     }
 
@@ -278,20 +297,30 @@ impl Member {
         })
     }
 
-    /// Returns the number of connections that the server allows for this user and database, over all clients together.
-    pub(crate) fn slots(&self) -> Option<u32> {
-        self.last_probe.and_then(|probe| probe.facts.slots)
+    /// Returns the role, or [`Role::Unknown`] while it is not verified.
+    pub(super) fn verified_role(&self) -> Role {
+        if self.role_unverified { Role::Unknown } else { self.role }
+    }
+
+    /// Returns true if the sessions of all pools on the Pod are read-only by default.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.pods().all(|pod| pod.access.is_read_only())
+    }
+
+    /// Returns true if the Pod is fenced, or must not be used for a reason with the same consequence.
+    pub(super) fn is_excluded(&self) -> bool {
+        self.fence.is_some() || self.is_detached() || self.is_alternative()
     }
 
     /// Returns true if the Pod serves as a primary and its role is verified.
     pub(crate) fn is_primary(&self) -> bool {
-        self.eligibility().role == Role::Primary && self.serves()
+        self.verified_role() == Role::Primary && self.serves()
     }
 
     /// Records that a probe that began at `since` timed out, and that no connection to the Pod has received anything
     /// since then.
     pub(crate) fn mark_unresponsive(&mut self, since: Instant) {
-        let reads = self.pod.connections.totals().reads;
+        let reads = self.pod.server.reads();
         if self.unresponsive.is_none_or(|before| before.reads != reads) {
             self.unresponsive = Some(Unresponsive { since, reads });
         }
@@ -310,11 +339,11 @@ impl Member {
     /// Closes all connections if the Pod has sent nothing since it was marked as unresponsive.
     pub(crate) fn abort_unresponsive(&mut self) {
         let Some(Unresponsive { reads, .. }) = self.unresponsive.take() else { return };
-        let is_unresponsive = self.pod.connections.totals().reads == reads;
-        let connections = if is_unresponsive { self.pod.connections.abort_all() } else { 0 };
+        let is_unresponsive = self.pod.server.reads() == reads;
+        let abort = || self.pods().map(|pod| pod.connections.abort_all()).sum();
+        let connections: usize = if is_unresponsive { abort() } else { 0 };
         if connections > 0 {
-            let endpoint = &self.pod.endpoint;
-            tracing::warn!(%endpoint, connections, "closed connections in use: the Pod is unresponsive");
+            pod_line!(warn, self.pod, connections, "closed connections in use: the Pod is unresponsive");
         }
     }
 }
@@ -326,24 +355,32 @@ impl MemberInfo for Member {
         &self.pod.endpoint
     }
 
-    fn slot(&self) -> &SlotHandle {
-        &self.pod.slot
+    fn slot(&self, pool: usize) -> &SlotHandle {
+        &self.parts[pool].pod.slot
     }
 
-    fn eligibility(&self) -> candidates::Eligibility {
+    fn eligibility(&self, pool: usize) -> candidates::Eligibility {
+        let access = &self.parts[pool].pod.access;
         candidates::Eligibility {
-            state: self.health.state(),
-            role: if self.role_unverified { Role::Unknown } else { self.role },
-            read_only: self.read_only,
-            fenced: self.fence.is_some() || self.is_detached() || self.is_alternative(),
+            priority: self.named_as.priority(),
+            // For the pool, a Pod that refuses its logins is like one that has not passed a probe yet.
+            state: if access.is_refused() { State::Probing } else { self.health.state() },
+            role: self.verified_role(),
+            read_only: access.is_read_only(),
+            fenced: self.is_excluded(),
             late: self.is_late(),
             suspect: self.suspicion.is_suspect(),
             role_only: self.usage != Usage::Full,
         }
     }
 
-    fn pod(&self) -> Arc<Pod> {
-        self.pod.clone()
+    fn pod(&self, pool: usize) -> Arc<Pod> {
+        self.parts[pool].pod.clone()
+    }
+
+    fn update(&mut self, endpoint: &Endpoint) {
+        self.named_as = endpoint.clone();
+        self.pod.server.set_named_as(endpoint);
     }
 }
 

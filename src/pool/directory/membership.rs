@@ -5,16 +5,17 @@
 
 use std::sync::Arc;
 
-use super::{Directory, member::Member};
+use super::{Directory, hosts::Named, member::Member};
 use crate::{
     discovery::{Resolution, ResolveError},
     endpoint::Endpoint,
     error::Chain,
     event::Event,
     health::state::HealthEvent,
-    pool::pod::Pod,
+    pool::pod::{Pod, server::Server},
     sync::lock,
     time::Instant,
+    trace::pool_line,
 };
 
 impl Directory {
@@ -38,9 +39,9 @@ impl Directory {
         }
         let known = self.known();
         let own = self.hosts.known(host, &known);
+        let succeeded = result.is_ok();
         let (decision, named) = match result {
             Ok(Resolution { endpoints, valid_until, .. }) => {
-                self.resolve_succeeded(host, now);
                 (self.hosts.confirm(host).answer(now, &own, &endpoints, valid_until), endpoints)
             }
             Err(error) if error.is_negative() => {
@@ -54,10 +55,15 @@ impl Directory {
                 return None;
             }
         };
-        let decision = self.hosts.apply(host, &known, decision);
-        self.set_known(&decision.set, now);
-        self.set_absent(&named, &decision.absent, now);
-        decision.recheck_at
+        let recheck_at = decision.recheck_at;
+        let Named { set, named, absent } = self.hosts.apply(host, &known, named, decision);
+        self.set_known(&set, now);
+        self.set_absent(&named, &absent, now);
+        if succeeded {
+            // Last: while a host has not been resolved, callers do not fail although all known Pods refuse the login.
+            self.resolve_succeeded(host, now);
+        }
+        recheck_at
     }
 
     /// Returns true if the known Pods are exactly the Pods in `named`.
@@ -75,48 +81,56 @@ impl Directory {
             Some(subset) => subset.endpoints().map(|endpoint| (endpoint.clone(), passing(endpoint))).collect(),
             None => {
                 let members = self.members.all().iter();
-                members.map(|member| (member.pod.endpoint.clone(), member.passes_probes())).collect()
+                members.map(|member| (member.named_as.clone(), member.passes_probes())).collect()
             }
         }
     }
 
     fn resolve_succeeded(&mut self, host: usize, now: Instant) {
-        let recovered = lock(&self.inner.shared.resolved).succeeded(host, now);
+        let recovered = lock(&self.group.resolved).succeeded(host, now);
         if recovered {
-            self.inner.shared.events.emit(Event::ResolveRecovered);
+            let source = self.group.source_of(host).into();
+            self.group.events.emit(Event::ResolveRecovered { source });
         }
     }
 
     fn resolve_failed(&mut self, host: usize, error: ResolveError) {
         let cause: Arc<str> = Chain(&error).to_string().into();
-        let failures = lock(&self.inner.shared.resolved).failed(host, cause.clone());
+        let failures = lock(&self.group.resolved).failed(host, cause.clone());
         if failures == 1 {
-            self.inner.shared.events.emit(Event::ResolveFailed { cause });
+            let (source, known) = (self.group.source_of(host).into(), self.members.all().len());
+            self.group.events.emit(Event::ResolveFailed { source, cause, known });
         } else {
-            tracing::debug!(error = %cause, failures, "the Service name still cannot be resolved");
+            let group = &self.group;
+            pool_line!(debug, group, error = %cause, failures, "the Service name still cannot be resolved");
         }
     }
 
     /// Adds and removes members until they are exactly the Pods in `named`. Members that stay are not changed.
     pub(super) fn replace_members(&mut self, named: &[Endpoint], now: Instant) {
         let unresponsive_timeout = self.unresponsive_timeout();
-        let Self { inner, members, next_serial, .. } = self;
-        let shared = &inner.shared;
-        let gone = members.replace(named, |endpoint, slot| {
-            shared.events.emit(Event::EndpointAdded { endpoint: endpoint.clone() });
+        let Self { group, pools, members, next_serial, .. } = self;
+        let gone = members.replace(named, |endpoint, slots| {
+            group.events.emit(Event::EndpointAdded { endpoint: endpoint.clone() });
             *next_serial += 1;
-            Member::new(Pod::new(*next_serial, endpoint.clone(), slot, shared.clone()))
+            let server = Server::new(*next_serial, endpoint.clone());
+            let pods = pools.iter().zip(slots).map(|(pool, slot)| Pod::new(&server, slot, 0, pool.shared().clone()));
+            Member::new(pods.collect())
         });
         let Some(gone) = gone else { return };
         for mut member in gone {
             member.apply(HealthEvent::Removed, now);
             let endpoint = member.pod.endpoint.clone();
-            let drained_by = now + shared.limits.drain_timeout;
             // Removing an unresponsive Pod does not extend the time that the Pod has to respond.
-            let abort_at = member.unresponsive_since().map_or(drained_by, |since| since + unresponsive_timeout);
-            self.drain.begin(member, drained_by.min(abort_at));
+            let abort_at = member.unresponsive_since().map(|since| since + unresponsive_timeout);
+            let pods: Vec<_> = member.pods().cloned().collect();
+            drop(member); // ends the prober
+            for pod in pods {
+                let drained_by = now + pod.shared().limits.drain_timeout;
+                self.drain.begin(pod, abort_at.map_or(drained_by, |at| at.min(drained_by)));
+            }
             // Emitted last: after this event, no caller gets a connection to the Pod.
-            shared.events.emit(Event::EndpointDrained { endpoint });
+            group.events.emit(Event::EndpointDrained { endpoint });
         }
         // A removed Pod may have been the reason why another Pod is fenced.
         self.judge_claims(now);

@@ -52,7 +52,7 @@ impl Directory {
         let has_passed = |member: &Member| member.last_probe.is_some_and(|probe| probe.sent >= since);
         let has_failed = |member: &Member| member.probe_failed_at.is_some_and(|failed_at| failed_at >= since);
         let missing = others.filter(|member| !has_passed(member) && !has_failed(member));
-        missing.inspect(|member| member.pod.probe_wanted.notify_one()).count() > 0
+        missing.inspect(|member| member.pod.server.probe_wanted.notify_one()).count() > 0
     }
 
     /// Returns true if no other Pod with this role serves. Pods with a different role are ignored: serving standbys

@@ -43,12 +43,12 @@ impl Directory {
         let verified = member.last_probe.is_some_and(|probe| probe.facts.role == role);
         if role == Role::Primary && !verified {
             member.role_unverified = true;
-            member.pod.probe_wanted.notify_one();
+            member.pod.server.probe_wanted.notify_one();
         }
         let timeline = member.last_probe.filter(|_| verified).and_then(|probe| probe.facts.timeline);
         let endpoint = member.pod.endpoint.clone();
         self.changed = true;
-        self.inner.shared.events.emit(Event::RoleChanged { endpoint, from: before, to: role, timeline });
+        self.group.events.emit(Event::RoleChanged { endpoint, from: before, to: role, timeline });
         self.check_capacity(serial);
     }
 
@@ -65,13 +65,13 @@ impl Directory {
         if new_timeline {
             self.retry_full();
         }
-        let events = &self.inner.shared.events;
+        let events = &self.group.events;
         for (member, Verdict { fence, confirmed, follows_former }) in self.members.all_mut().iter_mut().zip(verdicts) {
             let endpoint = member.pod.endpoint.clone();
             member.follows_former = follows_former;
             if new_timeline && member.role == Role::Standby {
                 // Determines whether the standby follows the new primary.
-                member.pod.probe_wanted.notify_one();
+                member.pod.server.probe_wanted.notify_one();
             }
             let before = std::mem::replace(&mut member.fence, fence);
             self.changed |= member.fence_confirmed != confirmed;
@@ -80,12 +80,12 @@ impl Directory {
                 self.changed = true;
                 self.reconsider = true;
                 if fence.is_some() {
-                    member.pod.purge();
+                    member.purge();
                     // A former primary that has stopped responding will not complete its statements: at best, it
                     // commits writes that its successor lacks.
                     member.abort_unresponsive();
                     // An outdated claim must not be reported, so the Pod is queried again now.
-                    member.pod.probe_wanted.notify_one();
+                    member.pod.server.probe_wanted.notify_one();
                     fenced.push(endpoint.clone());
                 }
             }
@@ -115,7 +115,7 @@ impl Directory {
     fn emit_forgotten(&self, forgotten: Option<Forgotten>) {
         if let Some(forgotten) = forgotten {
             let (timeline, cause) = (forgotten.timeline(), forgotten.to_string().into());
-            self.inner.shared.events.emit(Event::FencingHistoryForgotten { timeline, cause });
+            self.group.events.emit(Event::FencingHistoryForgotten { timeline, cause });
         }
     }
 
@@ -134,7 +134,7 @@ impl Directory {
         let Some(standby) = standby else { return };
         let standbys = self.members.all().iter().filter_map(Member::standby);
         let advanced = standbys.map(|standby| standby.reading.position).max();
-        let limits = &self.inner.shared.limits;
+        let limits = &self.group.limits;
         let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
         let probe_interval = limits.probe_interval;
         let resumed = self.suspensions.resumed();
@@ -146,8 +146,8 @@ impl Directory {
         }
         if let Some(member) = self.find(serial) {
             member.lag = lag::judge(limit, &standby, &readings, advanced, member.lag);
-            member.pod.lag.set(&member.lag);
-            freshness::set(&member.pod, &standby, &readings, resumed);
+            member.pod.server.lag.set(&member.lag);
+            freshness::set(member.pods(), &standby, &readings, resumed);
             // The lag is an estimate between two positions of the primary, so a standby that has stopped may seem to be
             // within the limit until the next periodic probe after that.
             if let Some(exceeds_in) = member.lag.exceeds_in.filter(|time| *time < probe_interval) {
@@ -169,7 +169,7 @@ impl Directory {
             }
             self.changed = true;
             let endpoint = member.pod.endpoint.clone();
-            let events = &member.pod.shared().events;
+            let events = &self.group.events;
             if is_late {
                 late.push(endpoint.clone());
                 events.emit(Event::StandbyLate { endpoint, cause: member.cause_of_lateness().into() });
@@ -188,7 +188,7 @@ impl Directory {
             self.primary = Some(serial);
             self.readings.clear();
         }
-        let limits = &self.inner.shared.limits;
+        let limits = &self.group.limits;
         let limit = Limit { bytes: limits.max_lag_bytes, time: limits.max_lag };
         let spacing = limit.time.map_or(SPACING, |limit| SPACING.max(limit / WITHIN_LIMIT));
         if let [.., before, last] = self.readings[..]
@@ -210,11 +210,11 @@ impl Directory {
 
 /// Probes a Pod after `delay`.
 fn probe_after(pod: &Arc<Pod>, delay: Duration) {
-    let weak = Arc::downgrade(pod);
+    let weak = Arc::downgrade(&pod.server);
     drop(spawn_on(&pod.shared().runtime, async move {
         sleep(delay).await;
-        if let Some(pod) = weak.upgrade() {
-            pod.probe_wanted.notify_one();
+        if let Some(server) = weak.upgrade() {
+            server.probe_wanted.notify_one();
         }
     }));
 }

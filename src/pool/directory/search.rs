@@ -177,8 +177,11 @@ fn distinct(upstreams: impl Iterator<Item = Upstream>) -> Vec<Upstream> {
 }
 
 impl Directory {
-    /// Records the targets that callers wait for and that no Pod can serve.
-    pub(super) fn on_starving(&mut self, targets: u32, now: Instant) {
+    /// Records the targets that callers of a pool wait for and that no Pod can serve.
+    pub(super) fn on_starving(&mut self, pool: u64, targets: u32, now: Instant) {
+        self.starving.retain(|(other, _)| *other != pool);
+        self.starving.extend((targets != 0).then_some((pool, targets)));
+        let targets = self.starving.iter().fold(0, |all, (_, targets)| all | targets);
         let Some(subset) = &mut self.subset else { return };
         let starving = Target::ARRAY.into_iter().filter(|target| target.bit() & targets != 0);
         let starving = starving.fold(0, |roles, target| roles | target.roles());
@@ -188,7 +191,7 @@ impl Directory {
         if new & Target::WRITES != 0 && !continues {
             // The standbys may report the address of the new primary.
             let standbys = self.members.all().iter().filter(|member| member.role == Role::Standby);
-            standbys.for_each(|member| member.pod.probe_wanted.notify_one());
+            standbys.for_each(|member| member.pod.server.probe_wanted.notify_one());
         }
     }
 
@@ -200,6 +203,15 @@ impl Directory {
         }
         let standbys = self.members.all().iter().filter(|member| is_standby(member));
         distinct(standbys.filter_map(|member| member.last_probe.and_then(|probe| probe.facts.upstream)))
+    }
+
+    /// Returns the bit set of the [roles](Target::roles) that are needed to measure replication lag: the primary's if a
+    /// lag limit is configured, or if calls with a limit of their own are made.
+    pub(super) fn roles_for_lag(&self) -> u8 {
+        let configured = self.subset.as_ref().map_or(0, |subset| subset.for_lag);
+        let now = self.pools.iter().map(|pool| pool.shared().clock.now()).max().unwrap_or(0);
+        let demanded = self.group.lag_demand.interval(now).is_some();
+        if demanded { Target::WRITES } else { configured }
     }
 
     /// Ends the period in which Pods without a free connection slot are skipped, because one of them may have become

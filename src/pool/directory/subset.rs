@@ -5,7 +5,7 @@
 //! keeps only the name and address, opens no connections and sends no probes. The algorithm is in
 //! [`balance::subset`](crate::balance::subset).
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
 use super::{
     Directory,
@@ -16,9 +16,8 @@ use crate::{
     balance::subset::{Coverage, Ranked, Ranking, Search, Standing, choose, cover_role},
     config::{Config, Target},
     endpoint::{Endpoint, Role, set::KnownSet},
-    event::Event,
     pool::pod::{
-        connection_limit::{Demand, Division, max_pods},
+        connection_limit::{Division, max_pods},
         jitter::jittered,
     },
     system::random,
@@ -44,7 +43,7 @@ pub(crate) struct Subset {
     max_connections: Option<usize>,
     known: KnownSet,
     /// All Pods, highest rank first.
-    named: Vec<Named>,
+    pub(super) named: Vec<Named>,
     /// Number of Pods in `named` whose absence from DNS is confirmed. They are used in addition to the subset.
     absent: usize,
     /// Bit set of the [roles](Target::roles) that callers have requested.
@@ -53,14 +52,14 @@ pub(crate) struct Subset {
     preferred: u8,
     /// [`Target::WRITES`] if a lag limit is configured: replication lag is measured against the primary, so the client
     /// uses a primary even if no caller has requested one.
-    for_lag: u8,
+    pub(super) for_lag: u8,
     pub(super) search: RoleSearch,
     /// Time at which the subset must be chosen again, unless an event requires this earlier.
     choose_again_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Named {
+pub(super) struct Named {
     endpoint: Endpoint,
     score: u64,
     /// Start and end of the period in which the Pod is skipped.
@@ -112,6 +111,11 @@ impl Subset {
     /// Replaces the known Pods with `set`.
     pub(super) fn set_endpoints(&mut self, set: &[Endpoint]) {
         let diff = self.known.replace(set);
+        for changed in diff.changed {
+            if let Some(named) = self.find(&changed) {
+                named.endpoint = changed;
+            }
+        }
         self.named.retain(|named| diff.removed.binary_search(&named.endpoint).is_err());
         for named in &mut self.named {
             named.alternative_of.take_if(|used| diff.removed.binary_search(used).is_ok());
@@ -124,7 +128,9 @@ impl Subset {
             passed_at: None,
             alternative_of: None,
         }));
-        self.named.sort_by(|a, b| b.score.cmp(&a.score).then_with(|| a.endpoint.cmp(&b.endpoint)));
+        // A Pod with a higher priority number is used only if there are too few others.
+        let rank = |named: &Named| (named.endpoint.priority(), Reverse(named.score));
+        self.named.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.endpoint.cmp(&b.endpoint)));
     }
 
     /// Records the address that is used instead of `endpoint`, if there is one.
@@ -149,7 +155,7 @@ impl Subset {
     }
 
     /// Returns the bit set of the [roles](Target::roles) that the client needs.
-    fn roles(&self) -> u8 {
+    pub(super) fn roles(&self) -> u8 {
         self.requested | self.for_lag
     }
 
@@ -163,7 +169,7 @@ impl Subset {
     }
 
     /// Returns the size of the subset, and the maximum number of additional Pods that are used because of their role.
-    fn sizes(&self) -> (usize, usize) {
+    pub(super) fn sizes(&self) -> (usize, usize) {
         let extra = self.roles().count_ones() as usize;
         // An absent Pod needs a pooled connection, a probe connection, and one for test dials.
         let alternatives = self.named.iter().filter(|named| named.alternative_of.is_some()).count();
@@ -172,6 +178,16 @@ impl Subset {
         let limited = |limit: usize| size.min(max_pods(limit.saturating_sub(3 * self.absent), pods, extra));
         let size = self.max_connections.map_or(size, limited);
         (size, if size == pods { 0 } else { extra.min(pods - size) })
+    }
+
+    /// Returns the size of the subset, and the number of all Pods.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.sizes().0, self.named.len())
+    }
+
+    /// Returns true if the client needs one of these roles.
+    pub(super) fn uses(&self, roles: u8) -> bool {
+        self.roles() & roles != 0
     }
 
     /// Returns the division of `max_connections` among the Pods in use. Returns `None` if `max_connections` is not set.
@@ -219,7 +235,8 @@ impl Named {
             Some(_) => Standing::Starting,
         };
         let role = member.map_or(Role::Unknown, |member| member.role);
-        Ranked::new(standing, role, self.passed_at.is_some_and(|at| at + tried_for > now))
+        let tried = self.passed_at.is_some_and(|at| at + tried_for > now);
+        Ranked { in_use: member.is_some_and(|member| !member.is_alternative()), ..Ranked::new(standing, role, tried) }
     }
 }
 
@@ -260,7 +277,7 @@ impl Directory {
     /// Excludes a Pod whose server has no free connection slot from the subset for a while, unless this client has open
     /// connections to the Pod.
     pub(super) fn on_full(&mut self, serial: u64, now: Instant) {
-        let Some(member) = self.find(serial).filter(|member| member.pod.open() == 0) else { return };
+        let Some(member) = self.find(serial).filter(|member| !member.pod.server.is_connected()) else { return };
         let endpoint = member.pod.endpoint.clone();
         self.pass_over(&endpoint, true, now);
     }
@@ -282,7 +299,7 @@ impl Directory {
             return;
         }
         let upstreams = self.upstreams(now);
-        let fleet = self.inner.shared.fleet;
+        let (fleet, for_lag) = (self.group.fleet, self.roles_for_lag());
         let Some(subset) = &mut self.subset else { return };
         let (tried_for, max_full_for) = (subset.search.tried_for(fleet, now), subset.search.max_full_for(fleet, now));
         // Absent Pods are neither chosen nor replaced: they stay members until they are drained.
@@ -317,7 +334,7 @@ impl Directory {
             if subset.roles() & bit == 0 {
                 continue;
             }
-            let permitted = subset.search.permitted(bit, (subset.for_lag | subset.preferred) & bit != 0, now);
+            let permitted = subset.search.permitted(bit, (for_lag | subset.preferred) & bit != 0, now);
             match cover_role(&mut ranked, role, permitted) {
                 Coverage::Covered => subset.search.found(bit),
                 Coverage::Missing(_) if permitted == Search::Off => {}
@@ -357,44 +374,18 @@ impl Directory {
     }
 
     /// Sets each Pod's share of `max_connections`.
-    fn divide(&mut self) {
+    pub(super) fn divide(&mut self) {
         let is_fenced = |member: &&Member| member.fence.is_some() || member.is_alternative();
         let fenced = self.members.all().iter().filter(is_fenced).count();
         let Some(division) = self.subset.as_ref().and_then(|subset| subset.division(fenced)) else { return };
-        let shared = &self.inner.shared;
-        shared.connection_limit.set(division);
+        self.pools.iter().for_each(|pool| pool.shared().connection_limit.set(division));
         let (fenced, others): (Vec<_>, Vec<_>) = self.members.all().iter().partition(is_fenced);
-        fenced.into_iter().for_each(|member| member.pod.set_size(0));
+        fenced.into_iter().flat_map(Member::pods).for_each(|pod| pod.set_size(0));
         for (i, member) in others.into_iter().enumerate() {
             let share = division.per_pod + usize::from(i < division.remainder);
-            member.pod.set_size(share.min(shared.limits.pool_size));
+            member.pods().for_each(|pod| pod.set_size(share.min(pod.shared().limits.pool_size)));
         }
         // A Pod whose share has grown may open a connection for a waiter now.
-        shared.waiters.wake_opener();
-    }
-
-    /// Checks whether a server allows as many connections as all clients together may open, and reports the result.
-    pub(super) fn check_capacity(&mut self, serial: u64) {
-        let (used, pods) = match &self.subset {
-            Some(subset) => (subset.sizes().0, subset.named.len()),
-            None => (self.members.all().len(), self.members.all().len()),
-        };
-        let writes = self.subset.as_ref().is_none_or(|subset| subset.roles() & Target::WRITES != 0);
-        let clients = self.inner.shared.limits.clients;
-        let Some(member) = self.find(serial) else { return };
-        let Some(slots) = member.slots() else { return };
-        let per_client = member.pod.size() + 1;
-        let used_by_all = writes && member.role == Role::Primary;
-        let endpoint = member.pod.endpoint.clone();
-        let shortfall = Demand { per_client, clients, used, pods, used_by_all }.shortfall(slots);
-        let reported = std::mem::replace(&mut member.shortfall, shortfall.clone());
-        match shortfall {
-            None => {
-                let max_clients = slots as usize / per_client;
-                tracing::info!(%endpoint, slots, max_clients, "the server's connection limit is sufficient");
-            }
-            Some(cause) if reported.as_ref() == Some(&cause) => {}
-            Some(cause) => self.inner.shared.events.emit(Event::ServerOversubscribed { endpoint, cause: cause.into() }),
-        }
+        self.pools.iter().for_each(|pool| pool.shared().waiters.wake_opener());
     }
 }

@@ -18,7 +18,7 @@ use self::{
     queue::{Overflow, Queue},
     subscription::Subscription,
 };
-use super::inner::Inner;
+use super::{Pool, inner::Inner};
 use crate::{
     config::Checkout,
     error::{Error, Kind},
@@ -50,6 +50,50 @@ pub struct Listener {
     items: mpsc::Receiver<ListenerEvent>,
     overflow: Arc<Overflow>,
     task: AbortHandle,
+}
+
+impl Pool {
+    /// Listens for notifications (`NOTIFY`, `pg_notify`) on these channels, on a connection of its own.
+    ///
+    /// Returns when the subscription is active. The connection follows the target: when it is lost, or its Pod no
+    /// longer serves the target, the listener connects to another Pod, subscribes again, and then yields a
+    /// [`Gap`](ListenerEvent::Gap), because notifications may have been missed. Only a primary accepts `LISTEN`, so the
+    /// target is usually [`Target::Primary`](crate::Target::Primary).
+    ///
+    /// The connection counts toward `max_connections`, but not toward `pool_size`. Channel names are quoted, so their
+    /// case matters: `NOTIFY Orders` sends to the channel `orders`.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: podpool::Pool) -> Result<(), podpool::Error> {
+    /// use podpool::{ListenerEvent, Target};
+    ///
+    /// let mut listener = pool.listen(Target::Primary, ["orders"]).await?;
+    /// while let Some(event) = listener.next().await {
+    ///     match event {
+    ///         ListenerEvent::Notification(notification) => println!("order {}", notification.payload()),
+    ///         _ => println!("notifications may have been missed: read the orders again"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Cancel-safe: if the future is dropped, the connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// - [`Kind::Query`](crate::Kind::Query) if the server refuses `LISTEN`, as a standby does.
+    /// - [`Kind::PoolTimeout`](crate::Kind::PoolTimeout) if `max_connections` is reached.
+    /// - The errors of [`get`](Pool::get), if no Pod that serves the target could be reached before the deadline.
+    pub async fn listen<S: Into<String>>(
+        &self,
+        checkout: impl Into<Checkout>,
+        channels: impl IntoIterator<Item = S>,
+    ) -> Result<Listener, Error> {
+        let channels = channels.into_iter().map(Into::into).collect();
+        let opened = Listener::open(self.0.inner.clone(), checkout.into(), channels).await;
+        opened.map_err(|error| self.named(error))
+    }
 }
 
 impl Listener {

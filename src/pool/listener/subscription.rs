@@ -27,6 +27,7 @@ use crate::{
         },
     },
     time::{Duration, Instant},
+    trace::{pod_line, pool_line},
     wire::dial::Dialled,
 };
 
@@ -125,7 +126,8 @@ impl Subscription {
         loop {
             let connected = Instant::now();
             let cause = self.watch(&connection).await;
-            tracing::debug!(endpoint = %connection.pod.endpoint, %cause, "the connection of a listener is replaced");
+            let pod = &connection.pod;
+            pod_line!(debug, pod, %cause, "a listener's connection is replaced");
             drop(connection);
             self.queue.begin_gap(cause.into());
             if connected.elapsed() > BACKOFF_MAX {
@@ -137,7 +139,7 @@ impl Subscription {
                     Ok(connection) => break connection,
                     Err(error) if error.kind() == Kind::Shutdown => return,
                     Err(error) => {
-                        tracing::debug!(%error, "a listener could not connect");
+                        pool_line!(debug, self.inner.shared, %error, "a listener could not connect");
                         // The connection may have passed on notifications before it failed, and thereby ended the gap.
                         self.queue.begin_gap("the connection could not be replaced".into());
                     }
@@ -185,7 +187,8 @@ impl Subscription {
             let (_, attempt) = to_attempt(&pod, error);
             Error::new(Kind::Connect, "could not open a connection for a listener").with_attempts(vec![attempt])
         };
-        let dialled = dialer.dial(&pod.endpoint, connection_observer(&pod, generation)).await.map_err(failed)?;
+        let endpoint = pod.current_endpoint();
+        let dialled = dialer.dial(&endpoint, connection_observer(&pod, generation)).await.map_err(failed)?;
         dialled.record.set_in_service();
         if let Err(cause) = set_up(&pod, &dialled).await {
             let attempt = pod.endpoint.attempt(Phase::AfterConnect, cause);

@@ -47,8 +47,8 @@ struct Opener {
 /// Runs the opener until the task is aborted.
 pub(crate) async fn run(inner: Arc<Inner>) {
     let mut opener = Opener { rng: Rng::from_os(), starving: 0 };
-    inner.shared.urgent_probing.set(false, Instant::now());
-    inner.shared.send(Message::Starving { targets: 0 });
+    inner.shared.group.urgent_probing.set(inner.shared.id, false, Instant::now());
+    inner.shared.send(Message::Starving { pool: inner.shared.id, targets: 0 });
     loop {
         let again_at = opener.round(&inner, Instant::now());
         select! {
@@ -84,11 +84,13 @@ impl Opener {
         shared.waiters.end_plan(plan.openable, plan.starving);
         // A target that a Pod serves, but with too old data, lacks no Pod.
         let served = pods.iter().fold(0, |targets, pod| targets | pod.targets & Target::ALL_BITS);
-        let starving = requirement::targets(plan.starving) & !served;
+        // Urgent probing does not help a pool whose logins are refused.
+        let is_refused = view.health.iter().any(|health| health.is_up() && health.refused);
+        let starving = if is_refused { 0 } else { requirement::targets(plan.starving) & !served };
         if self.starving != starving {
             self.starving = starving;
-            shared.urgent_probing.set(starving != 0, now);
-            shared.send(Message::Starving { targets: starving });
+            shared.group.urgent_probing.set(shared.id, starving != 0, now);
+            shared.send(Message::Starving { pool: shared.id, targets: starving });
         }
         let by_index: Vec<_> = view.pods().map(|(pod, _)| pod).collect();
         for pod in plan.open {

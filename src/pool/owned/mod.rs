@@ -21,20 +21,26 @@ use std::{
 
 use tokio::task::{JoinError, JoinHandle};
 
+use self::dial::Start;
 pub(crate) use connection::Owned;
 pub use connection::OwnedConnection;
-pub(crate) use dial::set_up;
+pub(crate) use dial::{connect, set_up};
 
 use super::{
     Pool,
-    checkout::retry::RETRIES,
+    checkout::{deadline_of, retry::RETRIES},
     inner::Inner,
-    pod::{Pod, conn::Permit, requirement, view::View},
+    pod::{
+        Pod,
+        conn::Permit,
+        requirement::{self, Requirement},
+        view::View,
+    },
 };
 use crate::{
     balance::select,
-    config::Target,
-    error::{Attempt, Error, Kind},
+    config::Checkout,
+    error::{Attempt, Error, Kind, Phase},
     sync::lock,
     system::spawn_on,
     time::Instant,
@@ -57,12 +63,14 @@ impl Pool {
     ///   primary.
     /// - The Pod leaves and is drained, or no longer serves the target because its role has changed or its replication
     ///   lag exceeds the limit: as soon as no transaction is open and no response is outstanding. When a Pod is
-    ///   drained, `drain_timeout` limits the time.
+    ///   drained, `drain_timeout` limits the time. A primary that replaces lagging standbys (`lag_fallback=primary`)
+    ///   no longer serves the target once a standby has caught up.
     /// - The pool is closed, or its last handle is dropped: in the same way. `close_timeout` limits the time in
     ///   [`close`](Pool::close).
     ///
-    /// Takes no longer than `acquire_timeout` (5 s by default), plus the rest of the last dial. Cancel-safe: if the
-    /// future is dropped, the connection is closed.
+    /// [`Checkout::deadline`], or `acquire_timeout` (5 s by default), limits the whole call, including the dial and the
+    /// hook. [`Checkout::max_lag`] applies until the connection is open; after that, only the pool's limits apply.
+    /// Cancel-safe: if the future is dropped, the connection is closed.
     ///
     /// # Errors
     ///
@@ -80,85 +88,137 @@ impl Pool {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn connect_owned(&self, target: Target) -> Result<OwnedConnection, Error> {
+    pub async fn connect_owned(&self, checkout: impl Into<Checkout>) -> Result<OwnedConnection, Error> {
         // Boxed to keep the caller's future small.
-        Box::pin(self.0.inner.connect_owned(target)).await
+        let connected = Box::pin(self.0.inner.connect_owned(checkout.into())).await;
+        connected.map_err(|error| self.named(error))
     }
 }
 
+/// The reason why a connection was not opened.
+struct Failed {
+    class: Class,
+    attempt: Attempt,
+    /// True if the attempt had not ended by the deadline of the call.
+    is_late: bool,
+}
+
 impl Inner {
-    async fn connect_owned(&self, target: Target) -> Result<OwnedConnection, Error> {
-        let shared = &self.shared;
-        shared.request_target(target);
+    async fn connect_owned(&self, options: Checkout) -> Result<OwnedConnection, Error> {
+        let limits = &self.shared.limits;
+        let requested = Requirement::new(options.target, options.max_lag);
+        self.shared.request_target(requested.target());
         let started = Instant::now();
-        let deadline = started + shared.limits.acquire_timeout;
-        let mut attempts: Vec<Attempt> = Vec::new();
-        let class = loop {
-            let permit = match self.pick_permit(target) {
+        let deadline = deadline_of(started, options.deadline.unwrap_or(limits.acquire_timeout));
+        let (mut attempts, mut class): (Vec<Attempt>, _) = (Vec::new(), Class::Full);
+        loop {
+            let requirement = if requested.step().is_some() { self.with_fallback(requested) } else { requested };
+            let permit = match self.pick_permit(requirement) {
                 Some(permit) => permit,
-                None => match self.wait_for_permit(target, deadline).await {
+                None => match self.wait_for_permit(requirement, deadline).await {
                     Ok(Some(permit)) => permit,
-                    // Another task has taken the permit.
+                    // Another task has taken the permit, or the Pod's data has become too old.
                     Ok(None) if Instant::now() < deadline => continue,
-                    Ok(None) => break Class::Full,
+                    Ok(None) => break,
                     Err(error) => return Err(error.with_earlier(attempts).with_elapsed(started.elapsed())),
                 },
             };
-            let pod = Arc::clone(&permit);
-            let dialled = AbortOnDrop(spawn_on(&shared.runtime, dial::dial(permit, target))).await;
-            let (class, attempt) = match dialled {
-                Ok(Ok(connection)) => {
-                    // The view may have changed before the connection was added to the Pod's list.
-                    self.published.load().review_owned(&pod);
-                    return Ok(connection);
-                }
-                Ok(Err(failed)) => failed,
-                Err(error) => {
-                    let message = "the tokio runtime on which the pool was built has shut down";
-                    return Err(Error::new(Kind::Shutdown, message).with_source(error));
-                }
+            let failed = match self.open_owned(permit, requirement, deadline).await? {
+                Ok(connection) => return Ok(connection),
+                // The failures before it explain more than an attempt that has not ended.
+                Err(failed) if failed.is_late && !attempts.is_empty() => break,
+                Err(failed) => failed,
             };
-            attempts.push(attempt);
+            class = failed.class;
+            attempts.push(failed.attempt);
             if attempts.len() > RETRIES as usize || Instant::now() >= deadline {
-                break class;
+                break;
             }
-        };
+        }
+        let only_waited = attempts.iter().all(|attempt| attempt.phase() == Phase::Wait);
         let kind = match class {
             Class::Access | Class::Credentials => Kind::Auth,
             Class::Tls => Kind::Tls,
-            Class::Full if attempts.is_empty() => Kind::PoolTimeout,
+            Class::Full if only_waited => Kind::PoolTimeout,
             _ => Kind::Connect,
         };
         let error = Error::new(kind, "could not open a connection for the application");
         Err(error.with_attempts(attempts).with_elapsed(started.elapsed()))
     }
 
-    /// Takes a permit of a Pod that can serve the target, in the policy's order. Skips Pods whose dials have failed
+    /// Opens a connection with a permit, on the pool's runtime. Waits for other handshakes first.
+    async fn open_owned(
+        &self,
+        permit: Permit,
+        requirement: Requirement,
+        deadline: Instant,
+    ) -> Result<Result<OwnedConnection, Failed>, Error> {
+        let (shared, pod) = (&self.shared, Arc::clone(&permit));
+        let late = |class, phase, cause: &str| {
+            Ok(Err(Failed { class, attempt: pod.endpoint.attempt(phase, cause), is_late: true }))
+        };
+        // Read before the wait, during which the Pod may be ejected or fenced.
+        let generation = pod.generation();
+        // The semaphore is never closed, so `acquire_owned` cannot fail.
+        let Some(Ok(handshake)) = self.within(deadline, shared.owned_handshakes.clone().acquire_owned()).await else {
+            shared.counters.timed_out.increment(Phase::Wait);
+            return late(Class::Full, Phase::Wait, "other handshakes were still in progress at the deadline");
+        };
+        let dial = dial::dial(Start { permit, requirement, generation, handshake });
+        match self.within(deadline, AbortOnDrop(spawn_on(&shared.runtime, dial))).await {
+            Some(Ok(Ok(connection))) => {
+                // The view may have changed before the connection was added to the Pod's list.
+                self.published.load().review_owned(&pod);
+                Ok(Ok(connection))
+            }
+            Some(Ok(Err((class, attempt)))) => Ok(Err(Failed { class, attempt, is_late: false })),
+            Some(Err(error)) => {
+                let message = "the tokio runtime on which the pool was built has shut down";
+                Err(Error::new(Kind::Shutdown, message).with_source(error))
+            }
+            None => late(Class::NotReady, Phase::Startup, "the connection was not open at the deadline of the call"),
+        }
+    }
+
+    /// Takes a permit of a Pod that fulfills the requirement, in the policy's order. Skips Pods whose dials have failed
     /// until their backoff has ended, and those for which callers wait.
-    fn pick_permit(&self, target: Target) -> Option<Permit> {
+    fn pick_permit(&self, requirement: Requirement) -> Option<Permit> {
         let now = Instant::now();
         let waiting = self.shared.waiters.waiting();
         self.with_view(|View { snapshot, .. }, rng, scratch| {
             let take = |pod: &Arc<Pod>| {
-                let is_unavailable =
-                    pod.has_pending_ping() || requirement::serves(&pod.slot, waiting) || pod.slot.is_closed();
+                let is_unavailable = pod.has_pending_ping()
+                    || requirement::serves(&pod.slot, waiting)
+                    || pod.slot.is_closed()
+                    || !requirement.is_within_limit(&pod.slot);
                 let backs_off = lock(&pod.last_failure).not_before(now).is_some();
                 if is_unavailable || backs_off { None } else { Permit::take(pod) }
             };
-            select(snapshot, target.index(), &self.chooser, rng, scratch, take, |_| {})
+            select(snapshot, requirement.target().index(), &self.chooser, rng, scratch, take, |_| {})
         })
     }
 
-    /// Waits in the queue for a pooled connection. Its Pod serves the target. If the Pod has no permit left, closes the
-    /// connection and takes its permit. Returns `None` if another task has taken it first.
-    async fn wait_for_permit(&self, target: Target, deadline: Instant) -> Result<Option<Permit>, Error> {
-        let client = self.checkout(target, Some(deadline)).await?;
+    /// Waits in the queue for a pooled connection. Its Pod fulfills the requirement. If the Pod has no permit left,
+    /// closes the connection and takes its permit. Returns `None` if another task has taken it first, or if the Pod no
+    /// longer fulfills the requirement.
+    pub(crate) async fn wait_for_permit(
+        &self,
+        requirement: Requirement,
+        deadline: Instant,
+    ) -> Result<Option<Permit>, Error> {
+        let client = match requirement.step() {
+            None => self.checkout(requirement.target(), Some(deadline)).await?,
+            Some(_) => self.checkout_limited(requirement, Some(deadline)).await?,
+        };
         let pod = client.pod().clone();
         let not_before = lock(&pod.last_failure).not_before(Instant::now());
         if let Some(not_before) = not_before {
             drop(client);
             self.shared.alarms.at(not_before.min(deadline)).await;
-            return Ok(Permit::take(&pod));
+            return Ok(if not_before < deadline { Permit::take(&pod) } else { None });
+        }
+        if !requirement.is_within_limit(&pod.slot) {
+            return Ok(None); // the connection returns to the pool
         }
         if let Some(permit) = Permit::take(&pod) {
             return Ok(Some(permit)); // the connection returns to the pool
@@ -172,13 +232,13 @@ impl View {
     /// Closes the connections to a Pod that belong to the application, as far as the Pod no longer serves their target.
     fn review_owned(&self, pod: &Arc<Pod>) {
         if let Some((_, health)) = self.pods().find(|(other, _)| Arc::ptr_eq(other, pod)) {
-            pod.connections.review_owned(health);
+            pod.connections.review_owned(health, &pod.slot);
         }
     }
 
     /// Reviews the connections that belong to the application after this view was published.
     pub(super) fn review_all_owned(&self) {
-        self.pods().for_each(|(pod, health)| pod.connections.review_owned(health));
+        self.pods().for_each(|(pod, health)| pod.connections.review_owned(health, &pod.slot));
     }
 }
 

@@ -66,6 +66,16 @@ impl Client {
         self.record().role()
     }
 
+    /// Returns the process ID of the session as the server has announced it at login, if it has (BackendKeyData in the
+    /// PostgreSQL manual, "Message Formats"). `pg_stat_activity` has a row with this `pid`.
+    ///
+    /// PgBouncer and other connection poolers announce a number of their own. If the number differs from
+    /// `pg_backend_pid()`, a pooler is between the client and the server.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.record().process_id()
+    }
+
     /// Begins a transaction. The transaction is rolled back if it is dropped without a commit.
     ///
     /// # Errors
@@ -214,10 +224,12 @@ impl Client {
         now.saturating_sub(self.conn().idle_since) > ping_after
     }
 
-    /// Returns true if the connection is clean and was idle for too short a time to need a ping.
+    /// Returns true if the connection is clean, was idle for too short a time to need a ping, and its server fits.
     #[inline]
-    pub(crate) fn is_fresh(&self, now: u64, slow_from: u64) -> bool {
-        self.record().is_clean() && now.saturating_sub(self.conn().idle_since) < slow_from
+    pub(crate) fn is_ready(&self, now: u64, slow_from: u64, fits: impl FnOnce(&Record) -> bool) -> bool {
+        // Read once: this is on the path of each checkout.
+        let conn = self.conn();
+        conn.record.is_clean() && now.saturating_sub(conn.idle_since) < slow_from && fits(&conn.record)
     }
 
     /// Marks the start of a caller's use of the connection. `any` is true if the caller's target is `any`, so that the
@@ -289,7 +301,6 @@ fn return_to_pool(mut object: Object<Box<Conn>>) {
     }
     // False if the waiter that was sent the connection no longer exists. The connection then keeps its idle time.
     let was_used = mem::take(&mut conn.was_used);
-    let conn = &*conn;
     if conn.record.is_clean() {
         let now = conn.pod().shared().clock.now();
         if !conn.is_reusable(now) {
@@ -297,8 +308,10 @@ fn return_to_pool(mut object: Object<Box<Conn>>) {
         } else if reset::has_changed(conn) || conn.pod().shared().acts_after_use && acts_after_use(conn, was_used) {
             recycle::recycle(object, was_used);
         } else {
-            let idle_since = if was_used { now } else { conn.idle_since };
-            Pod::check_in(object, idle_since);
+            if was_used {
+                conn.idle_since = now;
+            }
+            Pod::check_in(object);
         }
     } else if conn.record.has_ended() {
         Pod::close_checked_out(object);

@@ -208,7 +208,7 @@ pub(crate) enum Reason {
 }
 
 impl Label for Reason {
-    #[cfg(any(feature = "metrics", test))]
+    #[cfg(any(feature = "_metrics", test))]
     const ALL: &[Self] = &[
         Self::Discarded,
         Self::Drained,
@@ -224,7 +224,7 @@ impl Label for Reason {
         self as usize
     }
 
-    #[cfg(any(feature = "metrics", test))]
+    #[cfg(any(feature = "_metrics", test))]
     fn label(self) -> &'static str {
         match self {
             Self::Discarded => "discarded",

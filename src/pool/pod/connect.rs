@@ -23,7 +23,7 @@ use crate::{
     sync::lock,
     system::spawn_on,
     time::{Duration, Instant},
-    trace::{CONNECT, endpoint_span},
+    trace::{CONNECT, endpoint_span, pod_line},
     wire::{Class, connection_observer::ConnectionObserver, dial::DialError},
 };
 
@@ -70,11 +70,16 @@ async fn run(permit: Permit, opening: Opening) {
     let generation = pod.generation();
     let began = Instant::now();
     let Some(dialer) = shared.dialer.get() else { return };
-    let dial = dialer.dial(&pod.endpoint, connection_observer(&pod, generation));
-    match dial.instrument(endpoint_span!(CONNECT, pod.endpoint)).await {
+    let endpoint = pod.current_endpoint();
+    let observer = connection_observer(&pod, generation).with_operations(shared.metrics.operations(&pod));
+    let dial = dialer.dial(&endpoint, observer);
+    let span = endpoint_span!(CONNECT, shared.name(), pod.endpoint);
+    shared.waiting_spans.link(&span);
+    match dial.instrument(span).await {
         Ok(dialled) => {
             dialled.record.set_in_service();
             pod.record_login(dialled.security, began);
+            pod.report_session(&dialled.record);
             let lifetime = shortened(shared.limits.max_lifetime, random());
             let lifetime = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
             let expires_at = shared.clock.now().saturating_add(lifetime);
@@ -86,7 +91,7 @@ async fn run(permit: Permit, opening: Opening) {
                 return drop((conn, opening)); // in this order: `conn` has the permit
             }
             conn.count_opened();
-            shared.record_metrics(|metrics| metrics.connected(began.elapsed()));
+            shared.metrics.connected(began.elapsed());
             if conn.is_current() {
                 lock(&pod.last_failure).clear();
                 pod.park(conn);
@@ -97,7 +102,7 @@ async fn run(permit: Permit, opening: Opening) {
                     attempt,
                     began,
                     Instant::now(),
-                    shared.fleet,
+                    shared.group.fleet,
                     random(),
                 );
             }
@@ -115,7 +120,7 @@ async fn run(permit: Permit, opening: Opening) {
                 // The dial has timed out because this process was stopped or did not get enough CPU time. The opener
                 // dials again without a backoff.
                 shared.counters.failed_in.increment(attempt.phase());
-                tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
+                pod_line!(debug, pod, error = %attempt, "could not open a connection");
             } else {
                 failed(&pod, class, attempt, began);
             }
@@ -128,14 +133,14 @@ async fn run(permit: Permit, opening: Opening) {
 pub(crate) fn failed(pod: &Pod, class: Class, attempt: Attempt, began: Instant) {
     let (shared, phase) = (pod.shared(), attempt.phase());
     shared.counters.failed_in.increment(phase);
-    tracing::debug!(endpoint = %pod.endpoint, error = %attempt, "could not open a connection");
+    pod_line!(debug, pod, error = %attempt, "could not open a connection");
     let now = Instant::now();
-    if lock(&pod.last_failure).dial_failed(class, attempt.clone(), began, now, shared.fleet, random()) {
+    if lock(&pod.last_failure).dial_failed(class, attempt.clone(), began, now, shared.group.fleet, random()) {
         emit_refusal(pod, class, &attempt);
     }
     // A failed hook is no evidence against the Pod.
     if phase != Phase::AfterConnect {
-        shared.send(Message::DialFailed { pod: pod.serial, class });
+        shared.send(Message::DialFailed { pod: pod.serial, pool: shared.id, class });
     }
 }
 
@@ -159,12 +164,12 @@ pub(crate) fn to_attempt(pod: &Pod, error: DialError) -> (Class, Attempt) {
 /// Returns an observer that forwards evidence of the Pod's role or health from a connection to the directory, the task
 /// that maintains the set of Pods.
 pub(crate) fn connection_observer(pod: &Pod, generation: u64) -> ConnectionObserver {
-    let (shared, serial) = (pod.shared().clone(), pod.serial);
-    ConnectionObserver::new(move |evidence| shared.send(Message::Observed { pod: serial, generation, evidence }))
+    let (group, pool, pod) = (pod.shared().group.clone(), pod.shared().id, pod.serial);
+    ConnectionObserver::new(move |evidence| group.send(Message::Observed { pod, pool, generation, evidence }))
 }
 
 /// Shortens a lifetime by `unit` times a tenth of it. `unit` is a random number from 0 to 1.
-fn shortened(lifetime: Duration, unit: f64) -> Duration {
+pub(crate) fn shortened(lifetime: Duration, unit: f64) -> Duration {
     lifetime - (lifetime / JITTER).mul_f64(unit)
 }
 

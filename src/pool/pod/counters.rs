@@ -1,5 +1,7 @@
 //! A counter that is split by the value of a label. The label has a fixed set of values.
 
+pub(crate) mod ejections;
+
 use std::{
     fmt,
     marker::PhantomData,
@@ -11,14 +13,14 @@ use crate::error::Phase;
 /// An enum whose variants are the values of a metric label.
 pub(crate) trait Label: Copy + 'static {
     /// All values, each at its [index](Self::index).
-    #[cfg(any(feature = "metrics", test))]
+    #[cfg(any(feature = "_metrics", test))]
     const ALL: &[Self];
 
     /// Returns the value's index in [`LabelledCounter`].
     fn index(self) -> usize;
 
     /// Returns the value as it appears in metrics.
-    #[cfg(any(feature = "metrics", test))]
+    #[cfg(any(feature = "_metrics", test))]
     fn label(self) -> &'static str;
 }
 
@@ -46,7 +48,7 @@ impl<L: Label> LabelledCounter<L> {
     }
 
     /// Returns each value's name with its count.
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "_metrics")]
     pub(crate) fn read(&self) -> impl Iterator<Item = (&'static str, u64)> {
         L::ALL.iter().map(|value| (value.label(), self.get(*value)))
     }
@@ -65,14 +67,14 @@ impl<L> fmt::Debug for LabelledCounter<L> {
 }
 
 impl Label for Phase {
-    #[cfg(any(feature = "metrics", test))]
+    #[cfg(any(feature = "_metrics", test))]
     const ALL: &[Self] = &Phase::ALL;
 
     fn index(self) -> usize {
         self as usize
     }
 
-    #[cfg(any(feature = "metrics", test))]
+    #[cfg(any(feature = "_metrics", test))]
     fn label(self) -> &'static str {
         self.as_str()
     }

@@ -86,6 +86,14 @@ impl LastFailure {
         }
     }
 
+    /// Records a passed probe that used the user and database of another pool. A refusal that may depend on them
+    /// continues.
+    pub(crate) fn server_responds(&mut self) {
+        if matches!(self.class(), None | Some(Class::NotReady)) {
+            self.probe_passed();
+        }
+    }
+
     /// Clears the state after a connection was opened.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();

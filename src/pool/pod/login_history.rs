@@ -60,6 +60,11 @@ impl LoginHistory {
 }
 
 impl Pod {
+    /// Returns true if the pool has ever logged in to the Pod.
+    pub(crate) fn has_logged_in(&self) -> bool {
+        lock(&self.logins.0).last.is_some()
+    }
+
     /// Records the protection of a login whose dial began at `began`, and emits an event if it is new.
     pub(crate) fn record_login(&self, security: LoginSecurity, began: Instant) {
         let Some((before, Change { to, weaker })) = self.logins.record(security, began) else { return };

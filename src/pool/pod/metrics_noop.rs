@@ -1,19 +1,26 @@
-//! Replaces the module `metrics` in builds without the feature `metrics`. The types have the same interface and do
-//! nothing.
+//! Replaces the module `metrics` in builds with neither the feature `metrics` nor `otel`. The types have the same
+//! interface and do nothing.
 
-use super::{shared::Shared, view::View};
+use std::sync::Arc;
+
+use super::{Pod, shared::Shared, view::View};
 use crate::{
-    config::Config,
     error::Error,
+    event::Emitter,
     time::{Duration, Instant},
+    wire::operations::OperationObserver,
 };
+
+/// Replacement for `metrics::Options` without settings.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Options {}
 
 /// Replacement for `metrics::PoolMetrics` that records nothing.
 #[derive(Debug)]
 pub(crate) struct PoolMetrics;
 
 impl PoolMetrics {
-    pub(crate) fn new(_config: &Config) -> Self {
+    pub(crate) fn new(_options: Options, _events: Arc<Emitter>) -> Self {
         Self
     }
 
@@ -21,16 +28,25 @@ impl PoolMetrics {
 
     pub(crate) fn connected(&self, _took: Duration) {}
 
-    pub(crate) fn counters(&self, _shared: &Shared) {}
+    pub(crate) fn export(&self, _collector: &mut Collector, _shared: &Shared, _view: &View) -> CollectedTimes {
+        CollectedTimes
+    }
+
+    pub(crate) fn used(&self, _times: &CollectedTimes) {}
+
+    pub(crate) fn export_last(&self, _shared: &Shared) {}
+
+    pub(crate) fn operations(&self, _pod: &Pod) -> OperationObserver {
+        OperationObserver {}
+    }
 }
 
-/// Replacement for `metrics::Exporter` that exports nothing.
+/// Replacement for `metrics::Collector` that collects nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Exporter;
+pub(crate) struct Collector;
 
-impl Exporter {
-    pub(crate) fn export(&mut self, _shared: &Shared, _view: &View) {}
-}
+/// Replacement for `metrics::CollectedTimes`.
+pub(crate) struct CollectedTimes;
 
 /// Replacement for `metrics::UseTimes` that stores no use times.
 #[derive(Debug)]

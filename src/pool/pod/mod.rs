@@ -7,6 +7,9 @@
 //! to the directory, the task that maintains the set of Pods. The directory publishes the Pods and their health as a
 //! [`view`]. [`shared`] holds the state that all Pods of one pool have in common.
 //!
+//! Several pools can share the health of their Pods: [`group`] holds the state that they have in common, and [`server`]
+//! that of one Pod. [`session_check`] finds out whether a Pod accepts the sessions of one of these pools.
+//!
 //! # Orderings
 //!
 //! `open` counts permits. `fetch_update` keeps it at or below `size`, and a permit is released only after its
@@ -26,6 +29,7 @@ mod connection_probe;
 pub(crate) mod counters;
 pub(crate) mod deposit;
 pub(crate) mod fleet;
+pub(crate) mod group;
 mod interrupt;
 pub(crate) mod jitter;
 pub(crate) mod lag_demand;
@@ -33,11 +37,12 @@ pub(crate) mod lag_gauge;
 pub(crate) mod last_failure;
 mod login_history;
 pub(crate) mod message;
-#[cfg(feature = "metrics")]
+#[cfg(feature = "_metrics")]
 pub(crate) mod metrics;
-#[cfg(not(feature = "metrics"))]
+#[cfg(not(feature = "_metrics"))]
 #[path = "metrics_noop.rs"]
 pub(crate) mod metrics;
+mod named_as;
 pub(crate) mod open_connections;
 pub(crate) mod pending_pings;
 pub(crate) mod prober;
@@ -45,12 +50,15 @@ pub(crate) mod recycle;
 pub(crate) mod requirement;
 pub(crate) mod reset;
 pub(crate) mod resolved;
+pub(crate) mod server;
+pub(crate) mod session_check;
 pub(crate) mod setup;
 pub(crate) mod shared;
 pub(crate) mod test_dials;
 pub(crate) mod urgent_probing;
 pub(crate) mod view;
 pub(crate) mod wait_queue;
+pub(crate) mod waiting_spans;
 
 use std::sync::{
     Arc,
@@ -58,18 +66,18 @@ use std::sync::{
 };
 
 use deadpool::unmanaged;
-use tokio::sync::Notify;
 
 use self::{
     borrowed::BorrowedSince,
     client::Client,
     conn::Conn,
-    lag_gauge::LagGauge,
     last_failure::LastFailure,
     login_history::LoginHistory,
     metrics::UseTimes,
     open_connections::OpenConnections,
     pending_pings::PendingPings,
+    server::Server,
+    session_check::Access,
     shared::{Shared, count},
 };
 use crate::{
@@ -77,14 +85,18 @@ use crate::{
         Endpoint,
         slot::{Flags, SlotHandle},
     },
+    pool::pipeline::SharedConnections,
     sync::{Mutex, lock},
-    time::{Duration, Instant},
+    time::Instant,
+    trace::pod_line,
 };
 
-/// One Pod.
+/// One Pod, as one pool sees it.
 #[derive(Debug)]
 pub(crate) struct Pod {
-    /// A number that is unique within the pool and never reused.
+    /// The state that all pools of a group share.
+    pub(crate) server: Arc<Server>,
+    /// A number that is unique within the group and never reused.
     pub(crate) serial: u64,
     pub(crate) endpoint: Endpoint,
     pub(crate) slot: SlotHandle,
@@ -99,28 +111,25 @@ pub(crate) struct Pod {
     openings: Mutex<Vec<Instant>>,
     /// True if a checkout has chosen this Pod and found no idle connection since the opener's last plan.
     missed: AtomicBool,
-    /// Upper 32 bits: number of passed probes. Lower 32 bits: duration of the last passed probe in microseconds.
-    last_probe: AtomicU64,
     pub(crate) pending_pings: PendingPings,
-    pub(crate) lag: LagGauge,
     generation: AtomicU64,
     pub(crate) last_failure: Mutex<LastFailure>,
     logins: LoginHistory,
-    /// Makes the prober probe immediately.
-    pub(crate) probe_wanted: Notify,
-    /// Makes the next probe open a new connection, because settings may have changed since the last one was opened.
-    pub(crate) probe_afresh: AtomicBool,
+    pub(crate) access: Access,
     pub(crate) connections: OpenConnections,
+    pub(crate) shared_connections: SharedConnections,
     /// Use times of this Pod's connections since the last export of metrics.
     pub(crate) use_times: UseTimes,
     shared: Arc<Shared>,
 }
 
 impl Pod {
-    pub(crate) fn new(serial: u64, endpoint: Endpoint, slot: SlotHandle, shared: Arc<Shared>) -> Arc<Self> {
-        Arc::new(Self {
-            serial,
-            endpoint,
+    /// Creates the part of one pool. `generation` is that of the other pools' parts.
+    pub(crate) fn new(server: &Arc<Server>, slot: SlotHandle, generation: u64, shared: Arc<Shared>) -> Arc<Self> {
+        let pod = Arc::new(Self {
+            server: server.clone(),
+            serial: server.serial,
+            endpoint: server.endpoint.clone(),
             slot,
             idle: unmanaged::Pool::new(shared.limits.pool_size),
             borrowed: BorrowedSince::default(),
@@ -128,18 +137,18 @@ impl Pod {
             size: AtomicUsize::new(shared.limits.pool_size),
             openings: Mutex::default(),
             missed: AtomicBool::new(false),
-            last_probe: AtomicU64::new(0),
             pending_pings: PendingPings::default(),
-            lag: LagGauge::default(),
-            generation: AtomicU64::new(0),
+            generation: AtomicU64::new(generation),
             last_failure: Mutex::default(),
             logins: LoginHistory::default(),
-            probe_wanted: Notify::new(),
-            probe_afresh: AtomicBool::new(false),
+            access: Access::default(),
             connections: OpenConnections::default(),
+            shared_connections: SharedConnections::default(),
             use_times: UseTimes::new(shared.limits.pool_size),
             shared,
-        })
+        });
+        server.add(&pod);
+        pod
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -164,9 +173,8 @@ impl Pod {
     }
 
     /// Checks in a clean connection: hands it to the oldest matching waiter, or adds it to the idle connections.
-    /// `idle_since` is the time of the last use, in milliseconds of the pool's clock.
-    pub(crate) fn check_in(mut object: unmanaged::Object<Box<Conn>>, idle_since: u64) {
-        object.idle_since = idle_since;
+    #[inline]
+    pub(crate) fn check_in(mut object: unmanaged::Object<Box<Conn>>) {
         let pod = object.pod().clone();
         let waiting = pod.shared.waiters.waiting();
         if waiting != 0 && requirement::serves(&pod.slot, waiting) {
@@ -191,10 +199,9 @@ impl Pod {
 
     /// Adds a connection that is not checked out to the idle ones: a new connection, or one that `reap` has kept.
     pub(crate) fn park(self: &Arc<Self>, conn: Box<Conn>) {
-        // The deadpool has a place for every permit, and each connection holds a permit, so the deadpool is never full.
-        // Apart from that, `try_add` fails only on a closed deadpool, and this one is never closed.
+        // Never fails: the deadpool has a place for every permit, each connection has one, and it is never closed.
         if let Err((conn, error)) = self.idle.try_add(conn) {
-            tracing::error!(endpoint = %self.endpoint, %error, "connection closed: the idle pool has no place for it");
+            pod_line!(error, self, %error, "connection closed: the idle pool has no place for it");
             drop(conn);
         }
         self.on_check_in(self.slot.flags());
@@ -287,7 +294,7 @@ impl Pod {
 
     pub(crate) fn release_permit(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        self.shared.connection_closed.notify_waiters();
+        self.shared.group.connection_closed.notify_waiters();
         self.shared.connection_limit.release();
         self.shared.waiters.wake_opener();
     }
@@ -369,20 +376,6 @@ impl Pod {
     }
 
     // === upkeep ===
-
-    /// Records a passed probe and its duration. Only the directory calls this.
-    pub(crate) fn record_probe(&self, took: Duration) {
-        let (probes, _) = self.last_probe();
-        let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
-        // Relaxed: the count and the duration share one word, and only the directory writes it.
-        self.last_probe.store((u64::from(probes.wrapping_add(1)) << 32) | u64::from(micros), Ordering::Relaxed);
-    }
-
-    /// Returns the number of passed probes and the duration of the last one.
-    pub(crate) fn last_probe(&self) -> (u32, Duration) {
-        let last = self.last_probe.load(Ordering::Relaxed);
-        ((last >> 32) as u32, Duration::from_micros(last & u64::from(u32::MAX)))
-    }
 
     /// Closes the idle connections for which `keep` returns false. `keep` is called for each and must not block.
     pub(crate) fn reap(self: &Arc<Self>, mut keep: impl FnMut(&Conn) -> bool) {

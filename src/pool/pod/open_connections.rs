@@ -8,6 +8,7 @@ use super::{
     view::PodHealth,
 };
 use crate::{
+    endpoint::slot::Slot,
     health::latency::Work,
     pool::owned::Owned,
     sync::{Mutex, lock},
@@ -60,7 +61,7 @@ impl Totals {
 }
 
 impl State {
-    /// Returns the open connections that belong to the application.
+    /// Returns the open connections that belong to the application, or that several callers share.
     fn owned(&self) -> impl Iterator<Item = (&ConnHandle, &Owned)> {
         let live = self.handles.iter().filter(|handle| !handle.record.has_ended());
         live.filter_map(|handle| Some((handle, handle.owned.as_deref()?)))
@@ -138,28 +139,33 @@ impl OpenConnections {
 
     /// Returns the number of connections that belong to the application.
     pub(crate) fn owned(&self) -> usize {
-        lock(&self.0).owned().count()
+        lock(&self.0).owned().filter(|(_, owned)| !owned.is_shared()).count()
     }
 
-    /// Closes the connections that belong to the application immediately, because the Pod was ejected or fenced.
+    /// Closes the connections that belong to the application immediately, because the Pod was ejected or fenced. Closes
+    /// those that are shared as soon as they are clean, like those that are checked out: no further statement is sent.
     pub(crate) fn abort_owned(&self) {
         for (handle, owned) in lock(&self.0).owned() {
-            owned.set_reason(Reason::Ejected);
-            handle.abort();
+            if owned.is_shared() {
+                owned.close_when_clean(Reason::Ejected);
+            } else {
+                owned.set_reason(Reason::Ejected);
+                handle.abort();
+            }
         }
     }
 
-    /// Closes the connections that belong to the application as soon as they are clean, because the Pod is drained or
-    /// the pool has ended.
+    /// Closes the connections that belong to the application or are shared as soon as they are clean, because the Pod
+    /// is drained or the pool has ended.
     pub(crate) fn drain_owned(&self) {
         lock(&self.0).owned().for_each(|(_, owned)| owned.close_when_clean(Reason::Drained));
     }
 
     /// Closes the connections that belong to the application and whose target the Pod no longer serves, as soon as they
     /// are clean.
-    pub(crate) fn review_owned(&self, health: &PodHealth) {
+    pub(crate) fn review_owned(&self, health: &PodHealth, slot: &Slot) {
         let state = lock(&self.0);
-        let unfit = state.owned().filter(|(_, owned)| owned.is_unfit(health));
+        let unfit = state.owned().filter(|(_, owned)| owned.is_unfit(health, slot));
         unfit.for_each(|(_, owned)| owned.close_when_clean(Reason::Discarded));
     }
 

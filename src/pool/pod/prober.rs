@@ -1,5 +1,6 @@
 //! The prober of one Pod: a task that probes the Pod periodically and sends each outcome to the directory, the task
-//! that maintains the set of Pods.
+//! that maintains the set of Pods. The pools of a group have one prober for each Pod. It probes on behalf of the pool
+//! that was built first, of those that still exist.
 //!
 //! Periodic probes refresh the facts about the server, such as its role. Traffic shows that the Pod is alive, so while
 //! callers use all open connections, a periodic probe is postponed instead of opening another connection.
@@ -16,6 +17,7 @@ use std::{
 
 use tokio::{
     select,
+    task::AbortHandle,
     time::{sleep, sleep_until},
 };
 use tracing::Instrument as _;
@@ -25,12 +27,15 @@ use super::{
     connection_probe::ConnectionProbe,
     jitter::{jittered, random},
     message::{Message, Probed},
+    server::Server,
     test_dials::TestDial,
     urgent_probing::Check,
 };
 use crate::{
+    pool::supervise,
     time::{Duration, Instant},
     trace::{PROBE, endpoint_span},
+    unwind::PanicSource,
 };
 
 /// The generation of probe connections: the maximum, so that evidence from a probe connection is never discarded as
@@ -164,12 +169,19 @@ impl Condition {
     }
 }
 
+/// Spawns the task that probes a Pod on behalf of its pool.
+pub(crate) fn spawn(pod: &Arc<Pod>, condition: &Arc<Condition>) -> AbortHandle {
+    let (probed, condition) = (pod.clone(), condition.clone());
+    supervise::spawn(pod.shared(), PanicSource::Prober, move || run(probed.clone(), condition.clone()))
+}
+
 /// Probes the Pod until the task is aborted.
 pub(crate) async fn run(pod: Arc<Pod>, condition: Arc<Condition>) {
     let shared = pod.shared().clone();
-    let mut prober = (shared.probe_factory.0)();
+    let mut prober = (shared.group.probe_factory.0)();
     loop {
-        let outcome = prober.probe(&pod).instrument(endpoint_span!(PROBE, pod.endpoint)).await;
+        let span = endpoint_span!(PROBE, shared.name(), pod.endpoint);
+        let outcome = prober.probe(&pod).instrument(span).await;
         let failed = matches!(outcome, Probed::Failed { .. });
         shared.send(Message::Probed { pod: pod.serial, outcome });
         until_next_probe(&pod, &condition, &mut *prober, failed).await;
@@ -179,10 +191,10 @@ pub(crate) async fn run(pod: Arc<Pod>, condition: Arc<Condition>) {
 /// Waits until the next probe is due. In between, sends Syncs to a standby that may be promoted. `failed` is true if
 /// the last probe has failed.
 async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dyn Probe, failed: bool) {
-    let shared = pod.shared();
-    let fleet = shared.fleet;
+    let (server, group, clock) = (&*pod.server, &*pod.shared().group, &pod.shared().clock);
+    let (fleet, limits) = (group.fleet, &group.limits);
     let (began, unit) = (Instant::now(), random());
-    let reads = pod.connections.totals().reads;
+    let reads = server.reads();
     let mut postponed = Duration::ZERO;
     // Time of the last probe or Sync, and the random number for the time of the next one.
     let (mut checked, mut check_unit) = (began, random());
@@ -191,7 +203,7 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
     loop {
         // `urgent_began` is enabled before the state of urgent probing is read, so that a start in between is not
         // missed.
-        let mut urgent_began = pin!(shared.urgent_probing.began());
+        let mut urgent_began = pin!(group.urgent_probing.began());
         urgent_began.as_mut().enable();
         let dials = prober.dials(pod);
         let is_sound = !failed && condition.is_healthy();
@@ -201,16 +213,14 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
             true => Check::Dial,
             false => Check::OnConnection,
         };
-        let urgent = shared.urgent_probing.next_check(checked, Instant::now(), check, check_unit);
+        let urgent = group.urgent_probing.next_check(checked, Instant::now(), check, check_unit);
         let interval = match is_sound {
             false if dials => fleet.until_next_dial(SUSPECT_INTERVAL, unit),
             false => jittered(SUSPECT_INTERVAL, JITTER, unit),
-            true if pod.slot.load().class > 1 => {
-                jittered(shared.limits.probe_interval.min(SLOW_INTERVAL), JITTER, unit)
-            }
-            true => jittered(shared.limits.probe_interval, JITTER, unit),
+            true if server.is_slow() => jittered(limits.probe_interval.min(SLOW_INTERVAL), JITTER, unit),
+            true => jittered(limits.probe_interval, JITTER, unit),
         };
-        let for_lag = shared.lag_demand.interval(shared.clock.now()).filter(|_| is_sound);
+        let for_lag = group.lag_demand.interval(clock.now()).filter(|_| is_sound);
         let interval =
             for_lag.map_or(interval, |most| interval.min(jittered(most.max(fleet.sync_interval()), JITTER, unit)));
         let periodic = began + interval + postponed;
@@ -221,24 +231,24 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
         };
         select! {
             () = sleep_until(probe_at) => {
-                let responds = || pod.connections.totals().reads != reads;
+                let responds = || server.reads() != reads;
                 let is_urgent = urgent.is_some() || for_lag.is_some();
-                let may_wait = is_sound && !is_urgent && postponed < shared.limits.probe_interval;
+                let may_wait = is_sound && !is_urgent && postponed < limits.probe_interval;
                 if may_wait && prober.lacks_connection(pod) && responds() {
                     postponed += POSTPONED_CHECK;
                     continue;
                 }
                 return;
             }
-            () = pod.probe_wanted.notified() => {
+            () = server.probe_wanted.notified() => {
                 // The reason may be that all connections have ended. Then the probe dials.
-                pod.discard_ended();
+                server.discard_ended();
                 if prober.dials(pod) {
                     if failed {
                         let delay = fleet.until_next_dial(Duration::ZERO, random());
                         sleep(delay.saturating_sub(began.elapsed())).await;
                     } else {
-                        delay_first_dial(pod, fleet.first_dial_delay(random())).await;
+                        delay_first_dial(server, fleet.first_dial_delay(random())).await;
                     }
                 }
                 return;
@@ -252,11 +262,11 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
                 if !prober.dials(pod) && condition.take_query_request() {
                     return;
                 }
-                if is_urgent && syncs || !is_urgent && shared.is_writing() && !condition.is_primary() {
+                if is_urgent && syncs || !is_urgent && group.is_writing(clock.now()) && !condition.is_primary() {
                     let result = select! {
                         result = prober.watch_for_promotion(pod) => result,
                         // For example, the Pod has not responded to callers for some time.
-                        () = pod.probe_wanted.notified() => return,
+                        () = server.probe_wanted.notified() => return,
                     };
                     match result {
                         Watched::Responded => checked = Instant::now(),
@@ -273,10 +283,10 @@ async fn until_next_probe(pod: &Arc<Pod>, condition: &Condition, prober: &mut dy
 /// Waits for `delay` if all connections to the Pod have ended, because other clients may have lost theirs at the same
 /// moment. Waits only for [`LOSS_SHOWS_AFTER`] if a connection is still open then: either the server does not respond,
 /// or it has ended only some sessions.
-async fn delay_first_dial(pod: &Pod, delay: Duration) {
+async fn delay_first_dial(server: &Server, delay: Duration) {
     let first = delay.min(LOSS_SHOWS_AFTER);
     sleep(first).await;
-    if !pod.connections.has_live() {
+    if !server.has_live() {
         sleep(delay - first).await;
     }
 }

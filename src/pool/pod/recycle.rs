@@ -13,7 +13,10 @@ use deadpool::unmanaged::Object;
 use tokio::{sync::oneshot, time::timeout};
 
 use super::{Pod, conn::Conn, reset, shared::count};
-use crate::{config::Limits, error::Applied, pool::hook::Kind, system::spawn_on, time::Duration, wire::record::IDLE};
+use crate::{
+    config::Limits, error::Applied, pool::hook::Kind, system::spawn_on, time::Duration, trace::pod_line,
+    wire::record::IDLE,
+};
 
 const QUIET: Duration = Limits::RECYCLE_GRACE;
 const CANCELLED: Duration = Limits::RECYCLE_TIMEOUT;
@@ -66,7 +69,8 @@ async fn run(mut recycling: Recycling) {
         count(&object.pod().shared().counters.recycled);
     }
     if !clean_up(object).await {
-        tracing::debug!(endpoint = %object.pod().endpoint, "closed a returned connection that could not be cleaned up");
+        let pod = object.pod();
+        pod_line!(debug, pod, "closed a connection that could not be cleaned up");
         return;
     }
     object.is_committing = false;
@@ -74,13 +78,15 @@ async fn run(mut recycling: Recycling) {
         return;
     }
     if reset::is_due(object) && !reset::reset(object).await {
-        tracing::debug!(endpoint = %object.pod().endpoint, "closed a returned connection that could not be reset");
+        let pod = object.pod();
+        pod_line!(debug, pod, "closed a connection that could not be reset");
         return;
     }
     let now = object.pod().shared().clock.now();
     let keep = object.is_reusable(now);
-    if let Some(object) = recycling.object.take_if(|_| keep) {
-        Pod::check_in(object, now);
+    if let Some(mut object) = recycling.object.take_if(|_| keep) {
+        object.idle_since = now;
+        Pod::check_in(object);
     }
 }
 
@@ -98,7 +104,7 @@ async fn is_approved(conn: &mut Conn) -> bool {
         Err(kind.timed_out(limit))
     });
     let Err(error) = done else { return true };
-    tracing::debug!(endpoint = %pod.endpoint, %error, "connection closed: `after_checkin` has rejected it");
+    pod_line!(debug, pod, %error, "connection closed: `after_checkin` has rejected it");
     conn.is_rejected = true;
     false
 }
@@ -112,8 +118,10 @@ async fn clean_up(conn: &Conn) -> bool {
     }
     if !record.has_ended() && record.status() != IDLE {
         let rollback = async {
+            record.set_rolling_back(true);
             conn.wrapper.batch_execute("ROLLBACK").await.ok()?;
             record.wait_until_idle().await;
+            record.set_rolling_back(false);
             Some(())
         };
         if !matches!(timeout(CANCELLED, rollback).await, Ok(Some(()))) {
@@ -136,11 +144,7 @@ async fn end_statement(conn: &Conn, quiet: Duration) -> bool {
     // Sends the cancel request twice: it has no effect if the server handles it before the statement has started.
     for _ in 0..2 {
         if let Err(error) = conn.cancel_token().cancel().await {
-            tracing::debug!(
-                endpoint = %conn.pod().endpoint,
-                %error,
-                "could not cancel the statement of a returned connection"
-            );
+            pod_line!(debug, conn.pod(), %error, "could not cancel the statement of a returned connection");
             return false;
         }
         if timeout(CANCELLED / 2, record.wait_until_idle()).await.is_ok() {

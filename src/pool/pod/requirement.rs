@@ -75,6 +75,11 @@ impl Requirement {
         self.index().checked_sub(TARGETS).map(|limited| limited % STEPS.len())
     }
 
+    /// Returns true if there is no limit, or the Pod fulfills the requirement with its limit now.
+    pub(crate) fn is_within_limit(self, slot: &Slot) -> bool {
+        self.step().is_none() || serves(slot, self.bit())
+    }
+
     /// Returns the limit after rounding.
     pub(crate) fn limit(self) -> Option<Duration> {
         self.step().map(|step| STEPS[step])

@@ -35,6 +35,7 @@ use crate::{
     config::{Limits, Reset},
     error::Phase,
     sync::lock,
+    trace::pod_line,
     wire::{
         Class,
         record::{SessionChange, StaleStatements},
@@ -71,11 +72,11 @@ pub(crate) async fn reset(conn: &mut Conn) -> bool {
         return false;
     }
     let resets = change.is_some() || was_used_with_discard(conn);
-    let endpoint = &conn.pod().endpoint;
+    let pod = conn.pod().clone();
     let work = async {
         let mut done = Ok(());
         if resets {
-            tracing::debug!(%endpoint, ?change, "resetting the session of a returned connection");
+            pod_line!(debug, pod, ?change, "resetting the session of a returned connection");
             record.begin_reset();
             done = reset::discard(&conn.wrapper).await;
         }
@@ -85,24 +86,23 @@ pub(crate) async fn reset(conn: &mut Conn) -> bool {
     match timeout(Limits::RECYCLE_TIMEOUT, work).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::warn!(%endpoint, %error, "connection closed: its session could not be reset");
+            pod_line!(warn, pod, %error, "connection closed: its session could not be reset");
             return false;
         }
         Err(_) => {
-            tracing::warn!(%endpoint, "connection closed: its cleanup did not end in time");
+            pod_line!(warn, pod, "connection closed: its cleanup did not end in time");
             return false;
         }
     }
     if resets && record.has_changed_parameter() {
-        tracing::debug!(%endpoint, "connection closed: its parameters differ from those after the startup");
+        pod_line!(debug, pod, "connection closed: its parameters differ from those after the startup");
         return false;
     }
     if resets && let Err(cause) = setup::set_up(conn).await {
-        let pod = conn.pod();
         let attempt = pod.endpoint.attempt(Phase::AfterConnect, cause);
-        tracing::debug!(attempt = %attempt, "connection closed: its session could not be set up again after a reset");
+        pod_line!(debug, pod, %attempt, "connection closed: its session could not be set up again");
         if lock(&pod.last_failure).report_refusal(Class::NotReady, &attempt) {
-            connect::emit_refusal(pod, Class::NotReady, &attempt);
+            connect::emit_refusal(&pod, Class::NotReady, &attempt);
         }
         return false;
     }

@@ -1,20 +1,17 @@
 //! The state shared by all Pods of a pool. It holds no reference to a Pod, so Pods can hold references to it without a
-//! reference cycle.
+//! reference cycle. The state that several pools share is in [`group`](super::group).
 
 use std::sync::{
     Arc,
     atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, Semaphore, mpsc},
-};
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
     alarms::Alarms, client::Client, clock::Clock, conn::Reason, connection_limit::ConnectionLimit,
-    counters::LabelledCounter, fleet::Fleet, lag_demand::LagDemand, message::Message, metrics::PoolMetrics,
-    prober::ProbeFactory, resolved::Resolved, urgent_probing::UrgentProbing, wait_queue::WaitQueue,
+    counters::LabelledCounter, group::Group, message::Message, metrics::PoolMetrics, wait_queue::WaitQueue,
+    waiting_spans::WaitingSpans,
 };
 use crate::{
     config::{Limits, Target},
@@ -24,31 +21,24 @@ use crate::{
     pool::hook::Hooks,
     sync::{Mutex, lock},
     time::{Duration, Instant},
-    unwind::{PanicSource, catch},
     wire::dial::Dialer,
 };
-
-/// Time in milliseconds for which the application counts as writing after a statement on a primary.
-const WRITING_FOR: u64 = 2_000;
 
 /// The shared state of one pool's Pods and tasks.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// The number of the pool, which is unique in the process.
+    pub(crate) id: u64,
+    pub(crate) group: Arc<Group>,
     pub(crate) limits: Limits,
     pub(crate) dialer: DialerSlot,
-    pub(crate) probe_factory: ProbeFactory,
     /// The runtime that runs all sockets, drivers and tasks of the pool.
     pub(crate) runtime: Handle,
     pub(crate) waiters: WaitQueue<Client>,
     pub(crate) alarms: Arc<Alarms>,
-    pub(crate) urgent_probing: UrgentProbing,
-    pub(crate) fleet: Fleet,
     /// Updated by the upkeep. Read by the probers after a timeout.
     pub(crate) local_health: Mutex<LocalHealth>,
     pub(crate) clock: Clock,
-    pub(crate) lag_demand: LagDemand,
-    /// Time of the pool's clock, in milliseconds, until which the application counts as writing.
-    pub(crate) writes_until: AtomicU64,
     /// Idle time in milliseconds after which a checkout pings a connection first.
     pub(crate) ping_after: u64,
     /// Idle time in milliseconds from which a checkout cannot take a connection on the fast path: longer than
@@ -59,54 +49,45 @@ pub(crate) struct Shared {
     pub(crate) events: Arc<Emitter>,
     pub(crate) hooks: Hooks,
     pub(crate) counters: Counters,
-    /// Limits the concurrent handshakes of probe connections to all Pods. The opener limits the handshakes of pooled
-    /// connections.
-    pub(crate) probe_handshakes: Semaphore,
     /// Limits the concurrent handshakes of connections that belong to the application.
-    pub(crate) owned_handshakes: Semaphore,
+    pub(crate) owned_handshakes: Arc<Semaphore>,
+    pub(crate) waiting_spans: WaitingSpans,
     pub(crate) metrics: PoolMetrics,
-    pub(crate) resolved: Mutex<Resolved>,
+    /// The name of the database.
+    #[cfg(feature = "otel")]
+    pub(crate) database: Arc<str>,
     pub(crate) connection_limit: ConnectionLimit,
     /// Bit set of the targets that callers have requested so far and that were reported to the directory, the task that
     /// maintains the set of Pods. Initially the configured target.
     pub(crate) requested_targets: AtomicU32,
-    /// The sending half of the directory's channel of messages.
-    pub(crate) inbox: mpsc::UnboundedSender<Message>,
-    /// Makes the refresher tasks look up their hosts before the scheduled time. One for each configured host.
-    pub(crate) lookup_wanted: Box<[Notify]>,
-    /// The period of frequent lookups, while a Pod or a requested role is missing.
-    pub(crate) lookups: FrequentLookups,
-    /// Notified each time a connection has been closed.
-    pub(crate) connection_closed: Notify,
 }
 
 impl Shared {
-    /// Records a metric. A panic of the application's metrics recorder is caught and reported as an event.
-    pub(crate) fn record_metrics(&self, record: impl FnOnce(&PoolMetrics)) {
-        if let Err(panic) = catch(|| record(&self.metrics)) {
-            self.events.panicked(PanicSource::MetricsRecorder, &panic);
-        }
+    /// Returns the name of the pool.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        self.events.name()
     }
 
     /// Returns true if the directory task has ended, either because the pool is closed or because its runtime has shut
     /// down.
     pub(crate) fn has_lost_its_runtime(&self) -> bool {
-        self.inbox.is_closed()
+        self.group.inbox.is_closed()
+    }
+
+    /// Returns true if this pool exports the metrics about the health of the Pods: the first one of its group.
+    #[cfg(feature = "_metrics")]
+    pub(crate) fn exports_health(&self) -> bool {
+        self.group.events.is_first(&self.events)
     }
 
     /// Sends a message to the directory task. Does nothing after the directory has ended.
     pub(crate) fn send(&self, message: Message) {
-        drop(self.inbox.send(message));
+        self.group.send(message);
     }
 
     /// Returns the maximum duration of a call of a hook.
     pub(crate) fn hook_timeout(&self) -> Duration {
         self.hooks.timeout.unwrap_or(self.limits.connect_timeout)
-    }
-
-    /// Makes all configured hosts be looked up now, because a Pod has failed or is missing.
-    pub(crate) fn look_up_now(&self) {
-        self.lookup_wanted.iter().for_each(Notify::notify_one);
     }
 
     /// Returns true if this client was late since `began`, so that a timeout that has just fired proves nothing.
@@ -117,13 +98,7 @@ impl Shared {
 
     /// Records that statements were executed on a primary.
     pub(crate) fn wrote(&self) {
-        // Relaxed: a stale value only delays or repeats a check for a promotion.
-        self.writes_until.store(self.clock.now() + WRITING_FOR, Ordering::Relaxed);
-    }
-
-    /// Returns true if statements were recently executed on a primary, so that a promotion must be noticed soon.
-    pub(crate) fn is_writing(&self) -> bool {
-        self.clock.now() < self.writes_until.load(Ordering::Relaxed)
+        self.group.wrote(self.clock.now());
     }
 
     /// Reports a target to the directory when it is requested for the first time.
@@ -145,8 +120,7 @@ impl Shared {
 impl Drop for Shared {
     /// Exports the counters a last time. Connections can outlive the pool, so the counts are complete only now.
     fn drop(&mut self) {
-        // Panics are caught because unwinding out of `drop` could abort the process.
-        let _ = catch(|| self.metrics.counters(self));
+        self.metrics.export_last(self);
     }
 }
 
@@ -204,14 +178,12 @@ pub(crate) struct Counters {
     pub(crate) reset: AtomicU64,
     pub(crate) cache_cleared: AtomicU64,
     pub(crate) retries: AtomicU64,
-    pub(crate) resolve_ok: AtomicU64,
-    pub(crate) resolve_failed: AtomicU64,
     /// Timeouts, by the phase that timed out.
     pub(crate) timed_out: LabelledCounter<Phase>,
     /// Dials that failed, by the phase that failed.
     pub(crate) failed_in: LabelledCounter<Phase>,
-    /// Ejections, by the phase that failed.
-    pub(crate) ejected: LabelledCounter<Phase>,
+    /// Calls whose future was dropped before they ended, by what they were waiting for.
+    pub(crate) abandoned: LabelledCounter<Phase>,
     /// Closed connections, by reason.
     pub(crate) closed_for: LabelledCounter<Reason>,
 }

@@ -64,7 +64,7 @@ impl TestDials {
     /// Makes the test dials until the task is aborted.
     pub(crate) async fn run(self, pod: Arc<Pod>) {
         let shared = pod.shared().clone();
-        let mut prober = (shared.probe_factory.0)();
+        let mut prober = (shared.group.probe_factory.0)();
         let mut first = FIRST.into_iter();
         loop {
             let interval = first.next();
@@ -79,7 +79,7 @@ impl TestDials {
             match prober.test_dial(&pod).await {
                 TestDial::Accepted => {}
                 TestDial::Refused(attempt) => shared.send(Message::TestRefused { pod: pod.serial, attempt }),
-                TestDial::TimedOut => pod.probe_wanted.notify_one(),
+                TestDial::TimedOut => pod.server.probe_wanted.notify_one(),
             }
             if wanted {
                 sleep(PAUSE).await;

@@ -27,27 +27,38 @@ pub(crate) enum Check {
     Redial,
 }
 
-/// The state of urgent probing, shared by the opener and all probers.
+/// The state of urgent probing, shared by the openers and all probers.
 #[derive(Debug)]
 pub(crate) struct UrgentProbing {
     fleet: Fleet,
-    /// Start of the current period of urgent probing.
-    since: Mutex<Option<Instant>>,
+    state: Mutex<State>,
     began: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Start of the current period of urgent probing.
+    since: Option<Instant>,
+    /// The numbers of the pools that need it.
+    pools: Vec<u64>,
 }
 
 impl UrgentProbing {
     pub(crate) fn new(fleet: Fleet) -> Self {
-        Self { fleet, since: Mutex::default(), began: Notify::new() }
+        Self { fleet, state: Mutex::default(), began: Notify::new() }
     }
 
-    /// Starts or ends urgent probing. `needed` is true while a caller waits and no Pod can serve the role that it
-    /// requested.
-    pub(crate) fn set(&self, needed: bool, now: Instant) {
+    /// Starts or ends the need of one pool for urgent probing. `needed` is true while a caller of the pool waits and no
+    /// Pod can serve the role that it requested.
+    pub(crate) fn set(&self, pool: u64, needed: bool, now: Instant) {
         let begins = {
-            let mut since = lock(&self.since);
+            let State { since, pools } = &mut *lock(&self.state);
+            pools.retain(|other| *other != pool);
+            if needed {
+                pools.push(pool);
+            }
             let begins = needed && since.is_none();
-            *since = if needed { since.or(Some(now)) } else { None };
+            *since = if pools.is_empty() { None } else { since.or(Some(now)) };
             begins
         };
         if begins {
@@ -61,7 +72,7 @@ impl UrgentProbing {
     /// The first check of a period comes after a random part of the interval, because other clients may have lost the
     /// same Pod at the same moment. A Pod that was dialed in vain is not dialed earlier because of that.
     pub(crate) fn next_check(&self, last: Instant, now: Instant, check: Check, unit: f64) -> Option<Instant> {
-        let since = (*lock(&self.since))?;
+        let since = lock(&self.state).since?;
         let interval = if now < since + FAST_FOR { FAST } else { SLOWER };
         let interval = interval.max(match check {
             Check::OnConnection => self.fleet.sync_interval(),
@@ -87,22 +98,25 @@ mod tests {
         let now = Instant::now();
         let next = |last: Instant, now, unit| urgent_probing.next_check(last, now, Check::OnConnection, unit);
         assert_eq!(next(now, now, 0.5), None);
-        urgent_probing.set(true, now);
-        urgent_probing.set(true, now + FAST_FOR);
+        urgent_probing.set(1, true, now);
+        urgent_probing.set(1, true, now + FAST_FOR);
         assert_eq!(next(now, now, 0.0), Some(now + FAST));
         assert_eq!(next(now, now, 1.0), Some(now + FAST.mul_f64(1.25)));
         let later = now + FAST_FOR;
         assert_eq!(next(later, later, 0.0), Some(later + SLOWER));
         assert!(next(later, later, 1.0) <= Some(later + Duration::from_millis(100)));
-        urgent_probing.set(false, now);
-        assert_eq!(next(now, now, 0.5), None);
+        urgent_probing.set(2, true, later);
+        urgent_probing.set(1, false, later);
+        assert_eq!(next(later, later, 0.0), Some(later + SLOWER), "another pool needs it");
+        urgent_probing.set(2, false, later);
+        assert_eq!(next(later, later, 0.5), None);
     }
 
     #[test]
     fn the_first_check_comes_after_a_random_part_of_the_interval() {
         let urgent_probing = UrgentProbing::new(Fleet::new(Some(480)));
         let now = Instant::now() + Duration::from_secs(10);
-        urgent_probing.set(true, now);
+        urgent_probing.set(1, true, now);
         let last = now - Duration::from_secs(3);
         for unit in [0.0, 0.3, 1.0] {
             let next = urgent_probing.next_check(last, now, Check::OnConnection, unit);

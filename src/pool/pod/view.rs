@@ -46,6 +46,8 @@ pub(crate) struct PodHealth {
     /// True if `min_idle` connections to the Pod are kept open. False if the client uses the Pod only to measure
     /// replication lag, and for an alternative address.
     pub(crate) warm: bool,
+    /// True if the server refuses the logins of the pool, and the pool has no connection to it.
+    pub(crate) refused: bool,
     /// Maximum number of connections that the server allows for this login role and database, over all clients
     /// together.
     pub(crate) slots: Option<u32>,
@@ -59,7 +61,7 @@ impl PodHealth {
 
     /// Returns the value of the label `state` in metrics: the health state, or the standing of a healthy Pod that is
     /// absent from DNS.
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "_metrics")]
     pub(crate) fn state_label(&self) -> &'static str {
         match self.absent {
             Some(standing) if self.state == State::Healthy => standing.as_str(),
@@ -68,13 +70,18 @@ impl PodHealth {
     }
 
     /// Returns all values of the label `state` in metrics.
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "_metrics")]
     pub(crate) fn state_labels() -> impl Iterator<Item = &'static str> {
         State::ALL.iter().map(|state| state.as_str()).chain(Standing::ALL.iter().map(|standing| standing.as_str()))
     }
 
-    /// Returns true if the Pod is healthy, not fenced, not detached and not an alternative address.
+    /// Returns true if the Pod is up, and accepts the logins of the pool.
     pub(crate) fn is_usable(&self) -> bool {
+        self.is_up() && !self.refused
+    }
+
+    /// Returns true if the Pod is healthy, not fenced, not detached and not an alternative address.
+    pub(crate) fn is_up(&self) -> bool {
         self.state == State::Healthy && self.fence.is_none() && !self.is_detached() && self.alternative_of.is_none()
     }
 

@@ -106,14 +106,20 @@ impl Probe for Network {
             let received = Instant::now();
             if self.connected.is_none() || self.dials(pod) {
                 let attempt = pod.endpoint.attempt(Phase::Tcp, "refused");
-                return Probed::Failed { conclusive: true, unresponsive_since: None, class: Class::NotReady, attempt };
+                return Probed::Failed {
+                    conclusive: true,
+                    unresponsive_since: None,
+                    class: Class::NotReady,
+                    attempt,
+                    pool: None,
+                };
             }
             let facts = {
                 let server = &mut lock(&self.servers)[number(pod)];
                 server.probes.push((self.client, received));
                 server.facts
             };
-            Probed::Passed { facts, read_only: false, took: received - sent, sent, received }
+            Probed::Passed { facts, read_only: false, took: received - sent, sent, received, pool: None }
         })
     }
 
@@ -129,7 +135,7 @@ impl Probe for Network {
                 server.facts.role
             };
             let (pod, generation, shared) = (pod.serial, pod.generation(), pod.shared());
-            shared.send(Message::Observed { pod, generation, evidence: Evidence::Role(role) });
+            shared.send(Message::Observed { pod, pool: shared.id, generation, evidence: Evidence::Role(role) });
             Watched::Responded
         })
     }
@@ -202,8 +208,8 @@ impl Fleet {
                 let serves = can_write(inner);
                 let starving = !serves && is_waiting;
                 let targets = if starving { Target::ReadWrite.bit() } else { 0 };
-                inner.shared.urgent_probing.set(starving, Instant::now());
-                inner.shared.send(Message::Starving { targets });
+                inner.shared.group.urgent_probing.set(inner.shared.id, starving, Instant::now());
+                inner.shared.send(Message::Starving { pool: inner.shared.id, targets });
                 if serves {
                     resumed.get_or_insert_with(Instant::now);
                     inner.shared.wrote();
@@ -222,7 +228,8 @@ impl Fleet {
                 for _ in 0..2 {
                     let evidence = Evidence::Fatal(*b"57P01");
                     let (pod, generation) = (known.serial, known.generation());
-                    inner.shared.send(Message::Observed { pod, generation, evidence });
+                    let pool = inner.shared.id;
+                    inner.shared.send(Message::Observed { pod, pool, generation, evidence });
                 }
             }
         }

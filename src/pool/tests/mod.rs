@@ -62,7 +62,7 @@ async fn simulate(history: Vec<(Action, u64)>) -> Result<(), TestCaseError> {
     );
     for (action, millis) in history {
         if let Action::ProbeUrgently(begins) = action {
-            inner.shared.urgent_probing.set(begins, Instant::now());
+            inner.shared.group.urgent_probing.set(inner.shared.id, begins, Instant::now());
         }
         simulation.apply(action).await?;
         simulation.run_tasks().await;

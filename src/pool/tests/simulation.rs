@@ -89,7 +89,7 @@ impl Simulation {
             let generation = known.generation();
             let old = old && generation > 0;
             let generation = if old { generation - 1 } else { generation };
-            self.send(Message::Observed { pod: known.serial, generation, evidence });
+            self.send(Message::Observed { pod: known.serial, pool: self.inner.shared.id, generation, evidence });
             Some((pod, state, old))
         };
         let accused = match action {
@@ -143,13 +143,15 @@ impl Simulation {
                         report.reported_role = Some(role);
                     }
                     let (pod, generation) = (known.serial, known.generation());
-                    self.send(Message::Observed { pod, generation, evidence: Evidence::Role(role) });
+                    let (pool, evidence) = (self.inner.shared.id, Evidence::Role(role));
+                    self.send(Message::Observed { pod, pool, generation, evidence });
                 }
             }
             RefuseWrite(pod) => {
                 if let Some((known, _)) = self.known(pod) {
                     let (pod, generation) = (known.serial, known.generation());
-                    self.send(Message::Observed { pod, generation, evidence: Evidence::WriteRefused });
+                    let (pool, evidence) = (self.inner.shared.id, Evidence::WriteRefused);
+                    self.send(Message::Observed { pod, pool, generation, evidence });
                 }
             }
             FailStatements(pod) => {
@@ -161,7 +163,11 @@ impl Simulation {
             }
             FailDial(pod) => {
                 if let Some((known, _)) = self.known(pod) {
-                    self.send(Message::DialFailed { pod: known.serial, class: Class::NotReady });
+                    self.send(Message::DialFailed {
+                        pod: known.serial,
+                        pool: self.inner.shared.id,
+                        class: Class::NotReady,
+                    });
                 }
             }
             Resolve(bits) => lock(&self.world.0).lookup = Lookup::Pods(bits),

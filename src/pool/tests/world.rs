@@ -163,7 +163,8 @@ impl Probe for SharedWorld {
                 report.reported_role = Some(facts.role);
             }
             let evidence = Evidence::Role(facts.role);
-            pod.shared().send(Message::Observed { pod: pod.serial, generation: pod.generation(), evidence });
+            let (shared, generation) = (pod.shared(), pod.generation());
+            shared.send(Message::Observed { pod: pod.serial, pool: shared.id, generation, evidence });
             Watched::Responded
         })
     }
@@ -200,7 +201,8 @@ impl Probe for SharedWorld {
                 let class = if behavior == Behavior::Full { Class::Full } else { Class::NotReady };
                 let attempt = pod.endpoint.attempt(Phase::Probe, format!("{behavior:?}"));
                 let unresponsive_since = (behavior == Behavior::Hangs).then_some(sent);
-                return Probed::Failed { conclusive: behavior != Behavior::Stalls, unresponsive_since, class, attempt };
+                let conclusive = behavior != Behavior::Stalls;
+                return Probed::Failed { conclusive, unresponsive_since, class, attempt, pool: None };
             }
             let report = Report { passed: true, facts: Some(facts), reported_role: None, at: received };
             if before.and_then(|before| before.facts).is_some_and(|before| before.role == Role::Primary) {
@@ -211,7 +213,7 @@ impl Probe for SharedWorld {
                 let newest = world.newest.entry(system).or_default();
                 *newest = timeline.max(*newest);
             }
-            Probed::Passed { facts, read_only: false, took: received - sent, sent, received }
+            Probed::Passed { facts, read_only: false, took: received - sent, sent, received, pool: None }
         })
     }
 }

@@ -54,7 +54,7 @@ impl Latencies {
                 if known.out { Default::default() } else { (work.since(known.work), any.since(known.any)) };
             known.speed.answered(new_work, new_any, elapsed);
             (known.work, known.any, known.at) = (work, any, now);
-            let (probes, took) = pod.last_probe();
+            let (probes, took) = pod.server.last_probe();
             if probes != known.probes {
                 known.probes = probes;
                 known.speed.probed(took);

@@ -12,10 +12,7 @@ use tracing::Instrument as _;
 
 use crate::{
     discovery::{Resolve, ResolveError, Schedule},
-    pool::pod::{
-        message::Message,
-        shared::{Shared, count},
-    },
+    pool::pod::{group::Group, message::Message, shared::count},
     system::random,
     time::{Duration, Instant},
     trace::{RESOLVE, SYSTEM, TARGET},
@@ -36,11 +33,17 @@ async fn discard_notification(wanted: &Notify) {
 }
 
 /// Runs the refresher of the host with this index until its task is aborted.
-pub(crate) async fn run(host: usize, resolver: Arc<dyn Resolve>, shared: Arc<Shared>) {
-    let wanted = &shared.lookup_wanted[host];
-    let mut schedule = Schedule::new(shared.limits.refresh_min, shared.limits.refresh_max);
+pub(crate) async fn run(host: usize, resolver: Arc<dyn Resolve>, group: Arc<Group>) {
+    let wanted = &group.lookup_wanted[host];
+    let mut schedule = Schedule::new(group.limits.refresh_min, group.limits.refresh_max);
     loop {
-        let span = tracing::debug_span!(target: TARGET, RESOLVE, "db.system.name" = SYSTEM, source = resolver.source());
+        let span = tracing::debug_span!(
+            target: TARGET,
+            RESOLVE,
+            "db.system.name" = SYSTEM,
+            "db.client.connection.pool.name" = &*group.name(),
+            source = resolver.source()
+        );
         let result = match timeout(LIMIT, resolver.resolve()).instrument(span).await {
             Ok(result) => result,
             Err(_) => Err(ResolveError::other(format!("no response from {} within {LIMIT:?}", resolver.source()))),
@@ -48,25 +51,25 @@ pub(crate) async fn run(host: usize, resolver: Arc<dyn Resolve>, shared: Arc<Sha
         let now = Instant::now();
         let mut next = match &result {
             Ok(resolution) => {
-                count(&shared.counters.resolve_ok);
+                count(&group.counters.resolve_ok);
                 schedule.after_success(now, resolution.valid_until, &mut random::rng())
             }
             Err(_) => {
-                count(&shared.counters.resolve_failed);
+                count(&group.counters.resolve_failed);
                 schedule.after_failure(now, &mut random::rng())
             }
         };
         let (next_lookup, reply) = oneshot::channel();
-        shared.send(Message::Resolved { host, result, next_lookup });
+        group.send(Message::Resolved { host, result, next_lookup });
         if let Ok(Some(earlier)) = reply.await {
             next = next.min(earlier);
         }
         discard_notification(wanted).await;
-        let mut frequent = schedule.frequent(now, shared.lookups.since().unwrap_or(now), &mut random::rng());
+        let mut frequent = schedule.frequent(now, group.lookups.since().unwrap_or(now), &mut random::rng());
         loop {
             select! {
                 () = sleep_until(next) => break,
-                () = sleep_until(frequent), if frequent < next => match shared.lookups.since() {
+                () = sleep_until(frequent), if frequent < next => match group.lookups.since() {
                     Some(_) => break,
                     None => frequent = next,
                 },

@@ -97,7 +97,7 @@ impl PodWatch {
         let Totals { answered, failed, reads, .. } = pod.connections.totals();
         let before = std::mem::replace(&mut self.unresponsive, self.detector.observe(outstanding, reads, now));
         if self.unresponsive && !before {
-            pod.probe_wanted.notify_one();
+            pod.server.probe_wanted.notify_one();
         }
 
         let new_statements = answered.saturating_sub(self.statements);

@@ -19,8 +19,9 @@ pub(crate) async fn connect(address: SocketAddr, options: &SocketOptions) -> io:
         settings.set_keepalive(true)?;
         settings.set_tcp_keepalive(&intervals(keepalive))?;
     }
-    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     if !options.user_timeout.is_zero() {
+        // The other operating systems have no such option.
+        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         settings.set_tcp_user_timeout(Some(options.user_timeout))?;
     }
     socket.connect(address).await

@@ -93,7 +93,7 @@ impl Decision for Suspect {
         let Self(clock, suspicion) = self;
         let before = suspicion.is_suspect();
         let ended = match event {
-            Sign::SessionEnded => suspicion.session_ended(now) == Conclusion::Ended,
+            Sign::SessionEnded => suspicion.session_ended(1, false, now) == Conclusion::Ended,
             Sign::Responded { sent_ms } => {
                 let cleared = suspicion.responded(clock.at(*sent_ms));
                 assert_eq!(cleared, before && !suspicion.is_suspect());

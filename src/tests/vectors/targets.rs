@@ -54,6 +54,9 @@ struct Pod {
     /// Whether this client uses the Pod only because of its role, in addition to its subset.
     #[serde(default, skip_serializing_if = "is_default")]
     role_only: bool,
+    /// The Pod's priority, as in SRV records: the lowest number that can serve a target does.
+    #[serde(default, skip_serializing_if = "is_default")]
+    priority: u16,
 }
 
 #[derive(Serialize)]
@@ -84,6 +87,7 @@ impl Decision for Candidates {
             late: pod.late,
             suspect: pod.suspect,
             role_only: pod.role_only,
+            priority: pod.priority,
         };
         let pods: Vec<_> = event.pods.iter().map(pod).collect();
         let lists = candidates::candidates(&pods, self.0);

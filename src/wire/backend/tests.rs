@@ -32,6 +32,7 @@ fn conversation() -> (Vec<u8>, Vec<BackendMessage>) {
     bytes.extend(message(b'S', b"in_hot_standby\0on\0"));
     bytes.extend(message(b'S', b"server_version\x0015.18\0"));
     bytes.extend(message(b'S', b"default_transaction_read_only\0off\0"));
+    bytes.extend(message(b'K', b"\0\0\x01\x02secret key"));
     bytes.extend(message(b'Z', b"I"));
     bytes.extend(message(b'1', b""));
     bytes.extend(message(b'C', b"DEALLOCATE\0"));
@@ -51,6 +52,7 @@ fn conversation() -> (Vec<u8>, Vec<BackendMessage>) {
         BackendMessage::Authentication(AuthRequest::Accepted),
         BackendMessage::HotStandby(true),
         BackendMessage::ReadOnly(false),
+        BackendMessage::ProcessId(0x102),
         BackendMessage::Ready(b'I'),
         BackendMessage::UndoneSession,
         BackendMessage::Deallocated,

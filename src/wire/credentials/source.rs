@@ -12,13 +12,9 @@ use crate::{
     endpoint::Endpoint,
     event::{Emitter, Event},
     sync::{Mutex, lock},
-    system::spawn_blocking,
+    system::{platform::SOCKET_DIRECTORIES, spawn_blocking},
     unwind::{Panic, PanicSource},
 };
-
-/// The directories of Unix sockets that PostgreSQL and its packages use by default. The password file has the host
-/// `localhost` for them (PostgreSQL manual, "The Password File").
-const DEFAULT_DIRECTORIES: [&str; 2] = ["/tmp", "/var/run/postgresql"];
 
 /// The source of the credentials for all connections of a pool.
 pub(crate) struct Source {
@@ -74,8 +70,7 @@ impl Source {
         // An IPv6 address has no brackets, because entries in libpq's password file have none either.
         let name = |host: &Host| match host {
             Host::Address(address) => address.to_string(),
-            // As in libpq, whose default is one of these directories.
-            Host::Directory(path) if DEFAULT_DIRECTORIES.iter().any(|default| path == Path::new(default)) => {
+            Host::Directory(path) if SOCKET_DIRECTORIES.iter().any(|default| path == Path::new(default)) => {
                 "localhost".to_owned()
             }
             Host::Directory(path) => path.display().to_string(),
@@ -89,13 +84,24 @@ impl Source {
 
     /// Returns the name of the configured host that returned this endpoint.
     fn host(&self, endpoint: &Endpoint) -> &str {
-        self.hosts.get(endpoint.host_entry()).or(self.hosts.first()).map_or("", String::as_str)
+        self.hosts.get(endpoint.host_index()).or(self.hosts.first()).map_or("", String::as_str)
     }
 
     /// Returns the port of the server: that of the address, or the configured one for a Unix socket.
     fn port(&self, endpoint: &Endpoint) -> u16 {
-        let configured = || self.ports.get(endpoint.host_entry()).copied().unwrap_or(DEFAULT_PORT);
+        let configured = || self.ports.get(endpoint.host_index()).copied().unwrap_or(DEFAULT_PORT);
         endpoint.address().port().unwrap_or_else(configured)
+    }
+
+    /// Returns true if the credentials of both endpoints are the same, because the entry in the password file and the
+    /// request to the provider are.
+    pub(crate) fn is_same(&self, one: &Endpoint, other: &Endpoint) -> bool {
+        match self.origin {
+            Origin::None | Origin::Fixed(_) | Origin::File(_) => true,
+            Origin::Passfile(_) | Origin::Provider(_) => {
+                (self.host(one), self.port(one)) == (self.host(other), self.port(other))
+            }
+        }
     }
 
     /// Returns true if a second call of [`login`](Self::login) may return different credentials.
@@ -212,7 +218,7 @@ mod tests {
 
     fn source(text: &str) -> Source {
         let config: Config = text.parse().unwrap();
-        Source::new(&config, None, Arc::new(Emitter::new()))
+        Source::new(&config, None, Arc::new(Emitter::new("test".into())))
     }
 
     fn pod() -> Endpoint {
@@ -242,9 +248,13 @@ mod tests {
             let login = source(&text).login(&pod(), false).await.unwrap();
             assert_eq!(login.password.as_ref().map(Secret::expose), expected, "{text}");
         }
-        std::fs::write(&pgpass, "localhost:5433:*:*:a socket's\n/run/pg:*:*:*:another\n").unwrap();
-        for (host, expected) in [("/var/run/postgresql", "a socket's"), ("/tmp", "a socket's"), ("/run/pg", "another")]
-        {
+        std::fs::write(&pgpass, "localhost:5433:*:*:the default's\n/run/pg:*:*:*:another\n/tmp:*:*:*:its own\n")
+            .unwrap();
+        #[cfg(target_os = "linux")]
+        let directories = [("/var/run/postgresql", "the default's"), ("/tmp", "its own"), ("/run/pg", "another")];
+        #[cfg(not(target_os = "linux"))]
+        let directories = [("/tmp", "the default's"), ("/run/pg", "another")];
+        for (host, expected) in directories {
             let source = source(&format!("host={host} port=5433 passfile={}", pgpass.display()));
             let endpoint = Endpoint::at(Address::unix(host.as_ref(), 5433));
             let login = source.login(&endpoint, false).await.unwrap();
@@ -255,7 +265,7 @@ mod tests {
         let source =
             source(&format!("host=other.svc,db.svc,[fd00::1] dbname=shop user=app passfile={}", pgpass.display()));
         for (entry, expected) in [None, Some("a Service's"), Some("an address's")].into_iter().enumerate() {
-            let endpoint = pod().with_host_entry(entry as u16);
+            let endpoint = pod().with_hosts([entry]);
             let login = source.login(&endpoint, false).await.unwrap();
             assert_eq!(login.password.as_ref().map(Secret::expose), expected, "entry {entry}");
         }

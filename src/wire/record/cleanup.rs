@@ -88,6 +88,30 @@ impl Record {
         self.cleanup() & RESETTING != 0 || self.is_probing()
     }
 
+    /// Returns true if the requests that are written now are those of a caller: the connection is available to callers,
+    /// and the pool does not use it for itself.
+    #[cfg(feature = "otel")]
+    pub(in crate::wire) fn is_used_by_caller(&self) -> bool {
+        self.is_in_service() && !self.is_used_by_pool() && !self.is_rolling_back.load(Ordering::Relaxed)
+    }
+
+    /// Always true: without the feature `otel`, no request is measured.
+    #[cfg(not(feature = "otel"))]
+    pub(in crate::wire) fn is_used_by_caller(&self) -> bool {
+        true
+    }
+
+    /// Sets whether the pool rolls back the transaction of a caller that has returned the connection. Relaxed ordering
+    /// is enough, because the request reaches the driver through a channel, which orders both.
+    #[cfg(feature = "otel")]
+    pub(crate) fn set_rolling_back(&self, rolling_back: bool) {
+        self.is_rolling_back.store(rolling_back, Ordering::Relaxed);
+    }
+
+    /// Does nothing: without the feature `otel`, no request is measured.
+    #[cfg(not(feature = "otel"))]
+    pub(crate) fn set_rolling_back(&self, _rolling_back: bool) {}
+
     /// Records a change, except while the pool uses the connection for itself.
     pub(in crate::wire) fn add_session_change(&self, change: SessionChange) {
         if self.cleanup() & (TRACKED | change as u8) == TRACKED && !self.is_used_by_pool() {

@@ -40,13 +40,19 @@ impl Record {
         }
     }
 
+    /// Counts a completed request of several that are pipelined.
+    pub(in crate::wire) fn count_pipelined(&self) {
+        self.answered.store(self.answered() + 1, Ordering::Relaxed);
+    }
+
     /// Counts a completed request. `executed` is true if the request executed a statement.
     pub(in crate::wire) fn count_answered(&self, took: Duration, executed: bool) {
         if self.is_used_by_pool() {
             return;
         }
         self.answered.store(self.answered() + 1, Ordering::Relaxed);
-        if !executed {
+        // The duration of pipelined requests is that of all of them together.
+        if !executed || self.is_pipelined() {
             return;
         }
         let executed = self.executed.load(Ordering::Relaxed);

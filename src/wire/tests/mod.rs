@@ -5,6 +5,7 @@ mod copy;
 mod evidence;
 mod gate;
 mod login;
+mod pipelined;
 mod server;
 
 use std::{collections::BTreeSet, sync::Arc};

@@ -1,7 +1,10 @@
 //! A simulated server session, which executes a few statements on numbers instead of rows. It injects at most one fault
 //! and knows which numbers are committed.
 
-use std::{collections::BTreeSet, io, mem};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io, mem,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
@@ -62,6 +65,8 @@ pub(super) struct Session {
     open: Vec<u32>,
     status: u8,
     statement: String,
+    /// The texts of the prepared statements, by their names.
+    prepared: BTreeMap<String, String>,
     /// True after an error, until the next Sync.
     skipping: bool,
     copying: Option<u32>,
@@ -78,6 +83,7 @@ impl Session {
             open: Vec::new(),
             status: b'I',
             statement: String::new(),
+            prepared: BTreeMap::new(),
             skipping: false,
             copying: None,
         }
@@ -126,14 +132,20 @@ impl Session {
             _ if self.skipping => Ok(()),
             b'Q' => self.query(text(body)).await,
             b'P' => {
-                self.statement = text(&body[text(body).len() + 1..]).to_owned();
+                let name = text(body);
+                self.statement = text(&body[name.len() + 1..]).to_owned();
+                self.prepared.insert(name.to_owned(), self.statement.clone());
                 self.send(b'1', b"", |_| {}).await
             }
             b'D' => {
                 self.send(b't', &[0, 0], |_| {}).await?;
                 self.send(b'n', b"", |_| {}).await
             }
-            b'B' => self.send(b'2', b"", |_| {}).await,
+            b'B' => {
+                let name = text(&body[text(body).len() + 1..]);
+                self.statement = self.prepared.get(name).cloned().unwrap_or_default();
+                self.send(b'2', b"", |_| {}).await
+            }
             b'C' => self.send(b'3', b"", |_| {}).await,
             b'E' => {
                 let statement = self.statement.clone();

@@ -79,7 +79,7 @@ impl ServerNames {
         match self {
             Self::OfPods => endpoint.host(),
             Self::Fixed(name) => Some(name),
-            Self::OfHosts(names) => names.get(endpoint.host_entry()).or(names.first()).map(|name| &**name),
+            Self::OfHosts(names) => names.get(endpoint.host_index()).or(names.first()).map(|name| &**name),
         }
     }
 }
@@ -220,6 +220,11 @@ impl Tls {
         return self.files.clone().filter(|files| files.has_files()).map(|files| move || files.refresh());
         #[cfg(not(feature = "_tls"))]
         None::<fn()>
+    }
+
+    /// Returns true if the servers of both endpoints have the same name, or if no connection uses TLS.
+    pub(crate) fn is_same_name(&self, one: &Endpoint, other: &Endpoint) -> bool {
+        self.connector.is_none() || self.names.of(one) == self.names.of(other)
     }
 
     /// Returns the server name for certificate verification and SNI.

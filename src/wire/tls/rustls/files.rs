@@ -249,15 +249,6 @@ fn check_access(metadata: &Metadata) -> io::Result<()> {
     }
 }
 
-/// Returns the directory in which libpq looks for files that are not configured.
-pub(super) fn directory() -> Option<PathBuf> {
-    if cfg!(windows) {
-        std::env::var_os("APPDATA").map(|parent| Path::new(&parent).join("postgresql"))
-    } else {
-        std::env::home_dir().map(|home| home.join(".postgresql"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;

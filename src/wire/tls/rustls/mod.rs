@@ -45,7 +45,7 @@ use crate::{
     error::{BoxError, ConfigError, TlsError, TlsReason},
     event::{Emitter, Event},
     sync::{Mutex, lock},
-    system::{TcpStream, spawn_blocking, thread},
+    system::{TcpStream, platform::certificate_directory, spawn_blocking, thread},
     time::Duration,
 };
 
@@ -78,7 +78,7 @@ struct Reader {
 impl Rustls {
     /// Creates a connector. Reads the certificate files.
     pub(super) fn new(ssl: &Ssl, events: Arc<Emitter>) -> Result<Self, ConfigError> {
-        Self::with_directory(ssl, files::directory(), events)
+        Self::with_directory(ssl, certificate_directory(), events)
     }
 
     /// Creates a connector that looks for files that are not configured in this directory.

@@ -40,7 +40,7 @@ fn default_files_that_appear_later_are_used() {
     let (root, list) = authority();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
-    let events = Arc::new(Emitter::new());
+    let events = Arc::new(Emitter::new("test".into()));
     let ssl = Ssl::new(SslMode::Require);
     let connector = Rustls::with_directory(&ssl, Some(directory.path().into()), events.clone()).unwrap();
     assert!(connector.has_files(), "the directory is checked again");

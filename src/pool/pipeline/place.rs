@@ -1,0 +1,135 @@
+//! A place for one statement on a shared connection, and the shared connections of one Pod.
+
+use std::sync::Arc;
+
+use super::connection::SharedConnection;
+use crate::{
+    pool::{inner::Inner, pod::Pod},
+    sync::{Mutex, lock},
+    time::Instant,
+};
+
+/// The shared connections of one Pod.
+#[derive(Debug, Default)]
+pub(crate) struct SharedConnections(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    connections: Vec<Arc<SharedConnection>>,
+    /// Number of connections that are being opened.
+    opening: usize,
+}
+
+impl State {
+    /// Returns the number of connections that serve or are being opened.
+    fn counted(&self) -> usize {
+        self.connections.iter().filter(|connection| connection.counts()).count() + self.opening
+    }
+}
+
+impl SharedConnections {
+    /// Takes a place on the connection with the fewest statements in flight, of those that `fits` accepts. Uses more
+    /// than `wanted` connections only if those are full, so that the others become unused and are closed.
+    pub(super) fn reserve(
+        &self,
+        wanted: usize,
+        depth: usize,
+        now: Instant,
+        fits: impl Fn(&SharedConnection) -> bool,
+    ) -> Option<Arc<SharedConnection>> {
+        let state = lock(&self.0);
+        let mut serving = state.connections.iter().filter(|connection| {
+            let serves = connection.is_serving(now);
+            let fits = fits(connection);
+            if serves && !fits {
+                connection.set_misfit();
+            }
+            serves && fits
+        });
+        let least = |connections: &mut dyn Iterator<Item = &Arc<SharedConnection>>| {
+            let best = connections.min_by_key(|connection| connection.in_flight())?;
+            best.reserve(depth).then(|| best.clone())
+        };
+        least(&mut serving.by_ref().take(wanted)).or_else(|| least(&mut serving))
+    }
+
+    /// Returns true if the Pod needs another connection.
+    pub(super) fn needs(&self, wanted: usize) -> bool {
+        lock(&self.0).counted() < wanted
+    }
+
+    /// Returns true if the Pod has a connection that serves, or one is being opened.
+    pub(super) fn is_served(&self) -> bool {
+        lock(&self.0).counted() > 0
+    }
+
+    pub(super) fn add(&self, connection: Arc<SharedConnection>) {
+        lock(&self.0).connections.push(connection);
+    }
+
+    pub(super) fn remove(&self, connection: &Arc<SharedConnection>) {
+        lock(&self.0).connections.retain(|other| !Arc::ptr_eq(other, connection));
+    }
+
+    /// Decides whether a connection that is unused is superfluous, because more than `wanted` serve. If it is, calls
+    /// `close` before another connection can be found superfluous.
+    pub(super) fn close_superfluous(&self, wanted: usize, now: Instant, close: impl FnOnce()) {
+        let state = lock(&self.0);
+        if state.connections.iter().filter(|connection| connection.is_serving(now)).count() > wanted {
+            close();
+        }
+    }
+
+    /// Returns the number of connections, and that of the statements in flight on them.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let state = lock(&self.0);
+        (state.connections.len(), state.connections.iter().map(|connection| connection.in_flight()).sum())
+    }
+}
+
+/// A connection that is being opened. Counted until it is dropped.
+#[derive(Debug)]
+pub(super) struct Opening(Arc<Pod>);
+
+impl Opening {
+    /// Begins to open a connection if the Pod needs another one.
+    pub(super) fn begin(pod: &Arc<Pod>) -> Option<Self> {
+        let wanted = pod.shared().limits.shared_connections;
+        let mut state = lock(&pod.shared_connections.0);
+        if state.counted() >= wanted {
+            return None;
+        }
+        state.opening += 1;
+        Some(Self(pod.clone()))
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        lock(&self.0.shared_connections.0).opening -= 1;
+    }
+}
+
+/// A reserved place for one statement on a shared connection. Dropping it gives the place up, unless it was used.
+pub(crate) struct Place {
+    pub(super) pool: Arc<Inner>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) connection: Arc<SharedConnection>,
+    /// True once a statement was sent.
+    pub(super) used: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.used {
+            self.connection.release();
+            self.pool.serve_shared();
+        }
+    }
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Place").field("pod", &self.pod.endpoint).field("used", &self.used).finish_non_exhaustive()
+    }
+}

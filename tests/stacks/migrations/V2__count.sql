@@ -1,0 +1,1 @@
+ALTER TABLE orders ADD COLUMN count int NOT NULL DEFAULT 1;
