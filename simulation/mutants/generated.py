@@ -32,7 +32,7 @@ FUNCTIONS = {
     "src/pool/directory/membership.rs": "on_resolved known set_known replace_members",
     "src/pool/directory/roles.rs": "on_role judge_claims judge",
     "src/pool/opener/plan.rs": "cover_waiters cover_deficits can_open has_capacity",
-    "src/pool/pod/client.rs": "is_stale is_fresh begin_use retire return_to_pool",
+    "src/pool/pod/client.rs": "is_stale is_ready begin_use retire return_to_pool",
     "src/pool/pod/conn.rs": "is_current is_expired is_reusable",
     "src/pool/pod/connection_limit.rs": "of available try_acquire release",
     "src/pool/pod/deposit.rs": "put settle take known",

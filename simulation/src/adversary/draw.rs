@@ -15,6 +15,8 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const SHORTEST: u64 = 50;
 /// Maximum number of faults in a plan.
 const MAX_FAULTS: usize = 12;
+/// One plan in so many has callers that share connections.
+const SHARES: u64 = 10;
 /// The families of faults.
 const FAMILIES: &[&str] = &["network", "server", "operator", "dns", "kubernetes", "client", "clock", "secret"];
 
@@ -79,7 +81,14 @@ impl Plan {
         if shape.is_short() && seed % 4 != 3 {
             settings.shorten();
             settings.suit(&callers, &faults);
+            workload::suit(&mut callers, &faults);
             workload::fail_some(&mut callers, &mut random);
+        }
+        // The generator is another one, so that the other plans stay the same.
+        if seed % SHARES == 2 {
+            let mut random = fastrand::Rng::with_seed(seed ^ 0x0073_6861_7265_6421);
+            settings.share(&mut random);
+            workload::share(&mut callers, &topology, &mut random);
         }
         Self { seed, active: used.active, tail: used.tail, topology, settings, callers, faults }
     }
@@ -94,7 +103,7 @@ fn long_faults(topology: &Topology, shape: Shape, random: &mut fastrand::Rng) ->
     };
     let draw = |random: &mut fastrand::Rng| {
         // Families with more faults are more frequent.
-        let family = random.choice(["network", "server", "server", "operator", "dns", "kubernetes"]);
+        let family = random.choice(["network", "server", "server", "operator", "dns", "kubernetes", "client"]);
         let family = if random.u32(..8) == 0 { random.choice(FAMILIES).copied() } else { family };
         draw_of(family.unwrap_or_default(), topology, random)
     };
@@ -156,6 +165,7 @@ fn is_momentary(fault: &Fault) -> bool {
     matches!(
         fault,
         Reset { .. }
+            | Promoted { .. }
             | Terminate { .. }
             | Failover {}
             | Switchover {}
@@ -170,6 +180,8 @@ fn is_momentary(fault: &Fault) -> bool {
 /// Draws a fault of a family.
 fn draw_of(family: &str, topology: &Topology, random: &mut fastrand::Rng) -> Fault {
     let pod = Host::Pod(random.u32(..topology.pods));
+    // The first Pod is the primary at the start.
+    let standby = Host::Pod(random.u32(topology.pods.min(2) - 1..topology.pods));
     let client = Host::Client(random.u32(..topology.clients));
     let server = random.bool().then(|| Host::NameServer(random.u32(..topology.name_servers)));
     let share = Percent([5, 20, 50, 100, 100][random.usize(..5)]);
@@ -187,23 +199,25 @@ fn draw_of(family: &str, topology: &Topology, random: &mut fastrand::Rng) -> Fau
                 _ => Fault::Reset { from, to },
             }
         }
-        "server" => match random.u32(..11) {
+        "server" => match random.u32(..17) {
             0 | 1 => Fault::Crash { pod },
             2 => Fault::PowerLoss { pod },
-            3 => Fault::Hang { pod },
-            4 => Fault::Slow { pod, by: Factor([2, 5, 20, 100][random.usize(..4)]) },
-            5 | 6 => Fault::Stop { pod, mode: StopMode::ALL[random.usize(..StopMode::ALL.len())] },
-            7 => Fault::Full { pod },
-            8 => Fault::ReadOnly { pod },
-            9 => Fault::ReplayPaused { pod },
+            3 | 4 => Fault::Hang { pod },
+            5..=7 => Fault::Slow { pod: standby, by: Factor([2, 10, 30, 100][random.usize(..4)]) },
+            8 | 9 => Fault::Stop { pod, mode: StopMode::ALL[random.usize(..StopMode::ALL.len())] },
+            10 => Fault::Full { pod },
+            11 => Fault::ReadOnly { pod },
+            12 | 13 => Fault::ReplayPaused { pod: standby },
+            14 => Fault::Promoted { pod: standby },
             _ => Fault::Terminate { pod, share },
         },
-        "operator" => match random.u32(..7) {
+        "operator" => match random.u32(..9) {
             0 | 1 => Fault::Failover {},
             2 => Fault::Switchover {},
             3 => Fault::RollingUpdate {},
             4 => Fault::Scale { to: (topology.pods + random.u32(..=3)).saturating_sub(1).clamp(1, 20) },
             5 => Fault::LeaseStoreLost {},
+            6 | 7 => Fault::Promoted { pod: standby },
             _ => Fault::OperatorPaused {},
         },
         "dns" => match random.u32(..7) {
@@ -223,7 +237,16 @@ fn draw_of(family: &str, topology: &Topology, random: &mut fastrand::Rng) -> Fau
             5 => Fault::NodeLost { node: random.u32(..topology.nodes) },
             _ => Fault::ApiServerLost {},
         },
-        "client" => Fault::ClientPaused { client },
+        "client" => match random.bool() {
+            true => Fault::ClientPaused { client },
+            false => {
+                // At least a tenth of the time, and long enough for a dial, whose repetitions are limited.
+                let stopped = [300, 1000, 1500, 2000][random.usize(..4)];
+                let running = (stopped / [1, 3, 9][random.usize(..3)]).max(200);
+                let [stopped, running] = [stopped, running].map(Duration::from_millis);
+                Fault::ClientStarved { client, stopped, running }
+            }
+        },
         "clock" => {
             let host = if random.bool() { client } else { pod };
             let by = Duration::from_millis([100, 2000, 60_000, 3_600_000][random.usize(..4)]);

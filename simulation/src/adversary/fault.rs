@@ -180,6 +180,11 @@ faults! {
         /// The Pod.
         pod: Host,
     },
+    /// An administrator promotes the standby by mistake at the start. The operator makes it a standby again.
+    Promoted = "server.promoted" {
+        /// The Pod.
+        pod: Host,
+    },
     /// Sessions are terminated by an administrator at the start.
     Terminate = "server.terminate" {
         /// The Pod.
@@ -281,6 +286,15 @@ faults! {
         /// The client.
         client: Host,
     },
+    /// A client's process is stopped and continued again and again, as with cpulimit.
+    ClientStarved = "client.starved" {
+        /// The client.
+        client: Host,
+        /// Time for which it is stopped each time.
+        stopped: Duration,
+        /// Shortest time for which it runs in between. The longest is twice as long.
+        running: Duration,
+    },
     /// The wall clock of a host is wrong.
     Skew = "clock.skew" {
         /// The host.
@@ -350,6 +364,9 @@ impl Fault {
         match self {
             Self::NodeLost { node } if *node >= topology.nodes => {
                 problem(format!("a node below {}", topology.nodes), node.to_string())
+            }
+            Self::ClientStarved { stopped, running, .. } if stopped.is_zero() || running.is_zero() => {
+                problem("times of at least 1ms".to_owned(), self.text())
             }
             Self::Scale { to } if !(1..=20).contains(to) => problem("1 to 20 Pods".to_owned(), to.to_string()),
             _ => Ok(()),

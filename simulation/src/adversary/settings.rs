@@ -86,6 +86,12 @@ record! {
         statement_cache_size: u32 = 256,
         /// The reset of session state.
         reset: Reset = Reset::Auto,
+        /// Number of shared connections to each Pod.
+        shared_connections: u32 = 1,
+        /// Maximum number of statements in flight on a shared connection.
+        shared_depth: u32 = 32,
+        /// Time after which a statement on a shared connection is slow.
+        shared_slow: Option<Duration> = None,
         /// Maximum age of a connection.
         max_lifetime: Duration = Duration::from_secs(1800),
         /// Time after which an idle connection is closed.
@@ -205,6 +211,20 @@ impl Settings {
         drawn
     }
 
+    /// Draws the settings of shared connections.
+    pub(super) fn share(&mut self, random: &mut fastrand::Rng) {
+        self.shared_connections = one(random, &[1, 1, 2]);
+        // The other callers need connections too.
+        self.pool_size = self.pool_size.max(2 * self.shared_connections + 2);
+        self.shared_depth = one(random, &[1, 2, 8, 32]);
+        self.shared_slow = one(random, &[None, None, Some(Duration::from_millis(50)), Some(Duration::from_secs(1))]);
+    }
+
+    /// Returns true if a client uses every Pod, whatever their number.
+    pub(crate) fn uses_every_pod(&self) -> bool {
+        self.subset_size.is_none() && self.max_connections.is_none()
+    }
+
     /// Changes the settings without which some load and some faults have no consequences.
     pub(super) fn suit(&mut self, callers: &[Caller], faults: &[Window]) {
         if callers.iter().any(|caller| caller.leak == Leak::Session) {
@@ -212,6 +232,10 @@ impl Settings {
         }
         if faults.iter().any(|window| matches!(window.fault, Fault::ReplayPaused { .. })) {
             self.max_lag.get_or_insert(Duration::from_secs(1));
+        }
+        if faults.iter().any(|window| matches!(window.fault, Fault::Slow { .. })) {
+            // Other policies do not react, and shares are not defined if clients use different Pods.
+            (self.policy, self.subset_size, self.max_connections) = (Policy::LeastCost, None, None);
         }
     }
 

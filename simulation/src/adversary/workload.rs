@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{
-    Topology,
+    Fault, Topology, Window,
     host::Percent,
     text::{ParseError, Value, keywords, record},
 };
@@ -47,6 +47,18 @@ keywords! {
         Checkout = "checkout",
         /// A statement outside of a transaction that inserts an id, and one that fails, through `retry_unapplied`.
         InsertThenFail = "insert-then-fail",
+        /// A statement on a shared connection that reads, and may run twice. Some take long.
+        SharedRead = "shared-read",
+        /// A statement on a shared connection that inserts an id.
+        SharedInsert = "shared-insert",
+    }
+}
+
+impl Work {
+    /// Returns true if the work runs on shared connections, without a checkout.
+    #[must_use]
+    pub fn is_shared(self) -> bool {
+        matches!(self, Self::SharedRead | Self::SharedInsert)
     }
 }
 
@@ -102,7 +114,7 @@ impl Caller {
     /// Returns true if the work writes.
     #[must_use]
     pub fn writes(&self) -> bool {
-        !matches!(self.work, Work::Read | Work::Checkout)
+        !matches!(self.work, Work::Read | Work::Checkout | Work::SharedRead)
     }
 
     /// Returns a reason why the caller cannot run.
@@ -149,12 +161,30 @@ impl Caller {
 const DRAWN: &[Work] =
     &[Work::Read, Work::Insert, Work::Transaction, Work::TwoInserts, Work::Batch, Work::Pipelined, Work::Checkout];
 
+/// Adds callers that share connections to one client.
+pub(super) fn share(callers: &mut Vec<Caller>, topology: &Topology, random: &mut fastrand::Rng) {
+    let client = random.u32(..topology.clients);
+    for work in [Work::SharedRead, Work::SharedRead, Work::SharedInsert] {
+        let concurrency = random.u32(2..=8);
+        callers.push(Caller { concurrency, hold: Duration::ZERO, ..Caller::draw(client, work, random) });
+    }
+}
+
 /// Makes half of the callers that insert twice fail instead of the second insert.
 pub(super) fn fail_some(callers: &mut [Caller], random: &mut fastrand::Rng) {
     for caller in callers.iter_mut().filter(|caller| caller.work == Work::TwoInserts) {
         if random.bool() {
             caller.work = Work::InsertThenFail;
         }
+    }
+}
+
+/// Adds the load without which some faults have no consequences: the shares of a standby that was slow are compared
+/// only if it gets enough reads.
+pub(super) fn suit(callers: &mut Vec<Caller>, faults: &[Window]) {
+    if faults.iter().any(|window| matches!(window.fault, Fault::Slow { .. })) {
+        let every = Duration::from_millis(20);
+        callers.push(Caller { target: Target::Standby, every, ..Caller::default() });
     }
 }
 
@@ -193,7 +223,9 @@ mod tests {
 
     #[test]
     fn parses_its_own_text() {
-        for caller in drawn() {
+        let mut callers = drawn();
+        share(&mut callers, &Topology::default(), &mut fastrand::Rng::with_seed(1));
+        for caller in callers {
             assert_eq!(Caller::parse(caller.fields()), Ok(caller.clone()));
             assert_eq!(caller.check(&Topology::default()), Ok(()));
         }

@@ -29,6 +29,8 @@ pub struct Record {
     pub stamp: i64,
     /// The content of the record.
     pub content: Content,
+    /// The highest id in this record and the records before it, for queries that need no other id.
+    highest: Option<i64>,
 }
 
 /// The end of a timeline.
@@ -109,7 +111,10 @@ impl Log {
     /// Appends a record of this server.
     pub(super) fn append(&mut self, content: Content, serial: u64, stamp: i64) -> Lsn {
         let end = Lsn(self.end().0 + LENGTH);
-        self.records.push(Record { end, timeline: self.timeline, serial, stamp, content });
+        let before = self.records.last().and_then(|record| record.highest);
+        let own = if let Content::Commit(ids) = &content { ids.iter().copied().max() } else { None };
+        let highest = before.max(own);
+        self.records.push(Record { end, timeline: self.timeline, serial, stamp, content, highest });
         end
     }
 
@@ -152,6 +157,11 @@ impl Log {
     /// Returns the ids of all commits up to a position, in the order of the commits.
     pub fn ids(&self, position: Lsn) -> impl Iterator<Item = i64> + '_ {
         self.until(position).iter().flat_map(Record::ids).copied()
+    }
+
+    /// Returns the highest id of the records up to a position.
+    pub(super) fn highest(&self, position: Lsn) -> Option<i64> {
+        self.until(position).last().and_then(|record| record.highest)
     }
 }
 

@@ -199,6 +199,19 @@ impl State {
         records.filter(|record| !self.waiting.contains(&record.end)).flat_map(|record| record.ids()).copied()
     }
 
+    /// Returns the highest id that a new snapshot contains.
+    pub(super) fn highest(&self) -> Option<i64> {
+        // All commits before the first one that still waits are visible.
+        let first = self.waiting.first().map_or(Lsn(u64::MAX), |first| Lsn(first.0 - 1));
+        let before = self.log.highest(first.min(self.position()));
+        if self.waiting.is_empty() {
+            return before;
+        }
+        let after = self.log.until(self.position()).iter().rev().take_while(|record| record.end > first);
+        let visible = after.filter(|record| !self.waiting.contains(&record.end));
+        visible.flat_map(|record| record.ids()).copied().max().max(before)
+    }
+
     /// Returns true if enough synchronous standbys have the log up to a position.
     pub(super) fn is_confirmed(&self, position: Lsn) -> bool {
         let Synchronous { names, required } = &self.synchronous;

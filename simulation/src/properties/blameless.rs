@@ -1,12 +1,12 @@
-//! Faults that no server is to blame for: they eject no Pod. Faults of the name servers fail no call, and ended
-//! sessions fail no read through `retry`.
+//! Faults that no server is to blame for: they eject no Pod. Faults of the name servers and of the readiness fail no
+//! call, and ended sessions fail no read through `retry`. Judged before the first other fault.
 //!
 //! `docs/failure-modes.md`: of a client that is stopped, "timeouts during the pause are not counted against the Pods";
 //! of a Pod that leaves DNS, "none: the Pod stays in use until another Pod serves the role"; and of lookups that fail,
 //! that the pool keeps the last known Pods. `health/suspicion.rs`: "The end of one session is evidence about that
 //! session only". `docs/failure-modes.md`, "`pg_terminate_backend` on every session": "no failed read".
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     calls::Call,
@@ -15,7 +15,7 @@ use super::{
     served,
     violation::{Violation, Violations},
 };
-use crate::adversary::{Fault, Plan, Work};
+use crate::adversary::{Fault, Plan, Window, Work};
 
 /// The sessions of each client that a fault has ended on each Pod.
 type Ended = BTreeMap<(u32, Instance), u32>;
@@ -23,14 +23,26 @@ type Ended = BTreeMap<(u32, Instance), u32>;
 pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
     let plan = &history.plan;
-    if plan.faults.iter().all(|window| ejects_nothing(&window.fault)) {
-        ejections(history, &mut violations);
-    }
-    let is_harmless = |fault: &Fault| is_of_names(fault) || matches!(fault, Fault::Terminate { .. });
-    if plan.faults.iter().all(|window| is_harmless(&window.fault)) && served::can_serve_all(plan) {
-        failures(plan, history, &mut violations);
+    ejections(history, first(plan, |fault| !ejects_nothing(fault)), &mut violations);
+    if served::can_serve_all(plan) {
+        failures(history, first(plan, |fault| !fails_nothing(fault, plan)), &mut violations);
     }
     violations.found()
+}
+
+/// Returns the start of the first fault of a kind.
+fn first(plan: &Plan, is_of_kind: impl Fn(&Fault) -> bool) -> Duration {
+    let starts = plan.faults.iter().filter(|window| is_of_kind(&window.fault)).map(|window| window.start);
+    starts.min().unwrap_or(Duration::MAX)
+}
+
+/// Returns true for a fault that fails no call, apart from calls on a session that it ends. A Pod that is not ready
+/// leaves DNS. With a `drain_timeout` of zero, its removal ends the calls that use it.
+fn fails_nothing(fault: &Fault, plan: &Plan) -> bool {
+    use Fault::*;
+    is_of_names(fault)
+        || matches!(fault, Terminate { .. })
+        || matches!(fault, Unready { .. }) && !plan.settings.drain_timeout.is_zero()
 }
 
 /// Returns true for a fault of the names.
@@ -41,13 +53,13 @@ fn is_of_names(fault: &Fault) -> bool {
 /// Returns true for a fault in which every server serves every client that runs.
 fn ejects_nothing(fault: &Fault) -> bool {
     use Fault::*;
-    is_of_names(fault) || matches!(fault, ClientPaused { .. } | Skew { .. } | Terminate { .. })
+    is_of_names(fault) || matches!(fault, ClientPaused { .. } | ClientStarved { .. } | Skew { .. } | Terminate { .. })
 }
 
-/// Checks that no client ejects a Pod, unless several of its sessions on the Pod have been ended.
-fn ejections(history: &History, violations: &mut Violations) {
+/// Checks that no client ejects a Pod before a time, unless several of its sessions on the Pod have been ended.
+fn ejections(history: &History, until: Duration, violations: &mut Violations) {
     let mut ended = Ended::new();
-    for record in &history.records {
+    for record in history.records.iter().take_while(|record| record.at < until) {
         match record.event {
             Event::Terminated { client, on, sessions } => *ended.entry((client, on)).or_default() += sessions,
             Event::Ejected { client, on } => {
@@ -62,14 +74,18 @@ fn ejections(history: &History, violations: &mut Violations) {
     }
 }
 
-/// Checks that no call fails that begins after the first fault, while a server of its target runs. If sessions are
-/// ended, only the reads through `retry` are judged.
-fn failures(plan: &Plan, history: &History, violations: &mut Violations) {
+/// Checks that no call fails that begins after the first fault and ends before a time, while a server of its target
+/// runs. If sessions are ended, only the reads through `retry` are judged.
+fn failures(history: &History, until: Duration, violations: &mut Violations) {
+    let plan = &history.plan;
     let Some(first) = plan.faults.iter().map(|window| window.start).min() else { return };
-    let only_reads = plan.faults.iter().any(|window| !is_of_names(&window.fault));
+    let ends_sessions = |window: &Window| window.start < until && matches!(window.fault, Fault::Terminate { .. });
+    let only_reads = plan.faults.iter().any(ends_sessions);
     let roles = Roles::of(history);
     let is_judged = |call: &&Call| {
-        call.began >= first && call.work != Work::InsertThenFail && (!only_reads || call.work == Work::Read)
+        let ended = call.ended.as_ref().map_or(Duration::MAX, |(ended, _)| *ended);
+        let is_within = call.began >= first && ended < until;
+        is_within && call.work != Work::InsertThenFail && (!only_reads || call.work == Work::Read)
     };
     for call in history.calls().values().filter(is_judged) {
         let Some((ended, Outcome::Failed { kind, .. })) = &call.ended else { continue };

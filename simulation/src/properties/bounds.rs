@@ -31,6 +31,10 @@ pub const CONFIRM: Duration = Duration::from_secs(5);
 /// in any one second".
 pub const THROTTLED: Duration = Duration::from_secs(1);
 
+/// Time for which a fault that keeps probes from being answered may have an effect after its end: a probe, and a
+/// backoff of dials.
+pub const HIDDEN: Duration = Duration::from_secs(5);
+
 /// Interval between two probes of a Pod that has failed one. `pool/pod/prober.rs`.
 const SUSPECT_INTERVAL: Duration = Duration::from_secs(1);
 /// Jitter of all intervals. `pool/pod/prober.rs`.
@@ -38,6 +42,10 @@ const JITTER: f64 = 1.2;
 /// Backoff of a Pod that is ejected again and again. `health/state.rs`.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Time after which a Pod that was slow is tried again, with jitter, and gets an equal share. `health/latency/mod.rs`.
+const TRIED_AGAIN: Duration = Duration::from_millis(7_500 + 1_500);
+/// Time after the failed probes after which the requests to a Pod are aborted. `config::Limits`.
+const ABORTED_AFTER: Duration = Duration::from_secs(3);
 /// Time within which the kernel detects a lost peer. `config::Limits::KEEPALIVES_IDLE`.
 const KEEPALIVE: Duration = Duration::from_secs(8);
 /// Time for which a closing connection may keep its socket. `config::Limits::TERMINATE_TIMEOUT`.
@@ -54,12 +62,19 @@ pub fn probed(settings: &Settings) -> Duration {
         + TOLERANCE
 }
 
-/// Returns the time after which a request to a Pod that does not respond is aborted. `config::Limits`: "operations
-/// that still wait for that Pod are aborted 3 s later" than the probes fail, and keepalives detect a lost peer in 8 s.
-/// `docs/failure-modes.md`: "stuck for 3.4 s" with traffic, "failed after 4.0 s" for a Pod that has left DNS.
+/// Returns the time after which a request to a server that does not respond is aborted. `config::Limits`: "operations
+/// that still wait for that Pod are aborted 3 s later" than the probes fail. `docs/failure-modes.md`: "stuck for 3.4 s"
+/// with traffic.
 #[must_use]
 pub fn aborted(settings: &Settings) -> Duration {
-    probed(settings) + settings.tcp_user_timeout.max(Duration::from_secs(3)) + KEEPALIVE
+    probed(settings) + ABORTED_AFTER
+}
+
+/// Returns the time after which a request to a peer that is not reachable is aborted. `config::Limits`: keepalives
+/// detect a lost peer in 8 s. `docs/failure-modes.md`: "failed after 4.0 s" for a Pod that has left DNS.
+#[must_use]
+pub fn lost(settings: &Settings) -> Duration {
+    probed(settings) + settings.tcp_user_timeout.max(ABORTED_AFTER) + KEEPALIVE
 }
 
 /// Returns the age of the data that a standby may have beyond `max_lag`. `config::Limits::max_lag`: "The error is at
@@ -103,11 +118,13 @@ pub fn served(settings: &Settings) -> Duration {
     returned(settings, 0)
 }
 
-/// Returns the time after which equal Pods have equal shares again. `docs/failure-modes.md`: "back 5.4 s after the end
-/// of the throttling".
+/// Returns the time after which equal Pods have equal shares again, if a Pod was ejected so many times: three fast
+/// probes, or some seconds after which a Pod that was slow is tried again. `docs/failure-modes.md`: "back 5.4 s after
+/// the end of the throttling", with a probe every 5 s.
 #[must_use]
 pub fn shared(settings: &Settings, ejections: u32) -> Duration {
-    returned(settings, ejections) + Duration::from_secs(10)
+    let back = if ejections == 0 { Duration::ZERO } else { returned(settings, ejections) };
+    back + settings.probe_interval.mul_f64(3.0 * JITTER) + TRIED_AGAIN
 }
 
 /// Returns the time for which a client may have sessions that its pool does not count, because it has closed their

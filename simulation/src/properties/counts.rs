@@ -91,7 +91,7 @@ impl Derived {
 pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
     let (calls, pauses, settings) = (history.calls(), Pauses::of(history), &history.plan.settings);
-    let uses_all = settings.subset_size.is_none() && settings.max_connections.is_none();
+    let uses_all = settings.uses_every_pod();
     let mut clients: BTreeMap<u32, Derived> = BTreeMap::new();
     for record in &history.records {
         match &record.event {

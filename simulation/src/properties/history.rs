@@ -29,16 +29,18 @@ pub struct History {
 impl History {
     /// Returns the Pods that each client may fence for good. `docs/operators.md`: without `pg_read_all_stats`, the pool
     /// cannot verify that no standby has a newer timeline that it has seen, "and waits for the standbys' next
-    /// restartpoints or for a call of `Pool::forget_history`".
+    /// restartpoints or for a call of `Pool::forget_history`". Nor can a client "that does not use every Pod". Such a
+    /// client removes fenced Pods, which ends the fence.
     pub(super) fn fenced_for_good(&self) -> BTreeSet<(u32, Instance)> {
         let mut fenced = BTreeSet::new();
-        if self.plan.topology.read_all_stats {
+        let uses_all = self.plan.settings.uses_every_pod();
+        if self.plan.topology.read_all_stats && uses_all {
             return fenced;
         }
         for record in &self.records {
             match record.event {
                 Event::Fenced { client, on, fenced: true } => drop(fenced.insert((client, on))),
-                Event::Fenced { client, on, fenced: false } => drop(fenced.remove(&(client, on))),
+                Event::Fenced { client, on, fenced: false } if uses_all => drop(fenced.remove(&(client, on))),
                 _ => {}
             }
         }

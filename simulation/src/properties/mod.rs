@@ -6,14 +6,18 @@
 mod blameless;
 pub mod bounds;
 mod calls;
+mod confirmed;
 mod counts;
+mod covered;
 mod deadlines;
 mod freshness;
 mod history;
 mod leftovers;
 mod membership;
+mod order;
 mod pauses;
 mod restored;
+mod returning;
 mod roles;
 mod served;
 mod sessions;
@@ -48,16 +52,21 @@ impl Property {
         Self::new("once", "no write is applied twice", writes::once),
         Self::new("truthful", "a write that is reported as not applied is absent", writes::truthful),
         Self::new("roles", "no call is served by a server of the wrong role", roles::check),
+        Self::new("known", "the status has the role of each Pod that passes its probes", roles::known),
         Self::new("freshness", "no standby serves data older than `max_lag`", freshness::check),
         Self::new("membership", "no drained, detached or fenced Pod is checked out", membership::reported),
         Self::new("absence", "no Pod is checked out whose absence is confirmed", membership::absent),
+        Self::new("confirmed", "no Pod is detached before its absence is confirmed", confirmed::check),
         Self::new("fencing", "no primary of an outdated timeline is checked out", membership::outdated),
+        Self::new("returning", "no ejected primary returns after it was replaced", returning::check),
         Self::new("counts", "the counts of the status are exact", counts::check),
         Self::new("sessions", "every connection is handed on in a clean state", sessions::check),
         Self::new("deadlines", "checkouts, dials and lookups end at their deadlines", deadlines::check),
         Self::new("stuck", "a request to a Pod that does not respond is aborted", stuck::check),
         Self::new("blameless", "faults of names, clocks and clients eject no Pod and fail no call", blameless::check),
         Self::new("served", "every caller is served after the world is whole", served::check),
+        Self::new("covered", "no caller waits while a Pod of its target has free capacity", covered::check),
+        Self::new("order", "waiting callers are served in their order", order::check),
         Self::new("fair", "shares are fair after the world is whole", restored::fair),
         Self::new("restored", "no Pod is out after the world is whole", restored::check),
         Self::new("leftovers", "no task, timer, socket or session is left over", leftovers::check),

@@ -15,19 +15,22 @@ use super::{
     pauses::Pauses,
     violation::{Violation, Violations},
 };
-use crate::adversary::{LagFallback, Target, Work};
+use crate::adversary::{Fault, LagFallback, Target, Window, Work};
 
 /// First major version of PostgreSQL that reports changes of the role.
 const REPORTS_ROLE: u32 = 14;
 
-/// The roles of the servers over time.
+/// The roles of the servers over time, as far as they report them. `docs/limits.md`: PostgreSQL 13 does not report
+/// `default_transaction_read_only`.
 pub(super) struct Roles(BTreeMap<Instance, Vec<(Duration, Option<Role>)>>);
 
 impl Roles {
     pub(super) fn of(history: &History) -> Self {
         let mut roles: BTreeMap<Instance, Vec<_>> = BTreeMap::new();
+        let reports = history.plan.topology.postgres >= REPORTS_ROLE;
         for record in &history.records {
             if let Event::Role { on, role } = record.event {
+                let role = role.map(|role| Role { read_only: role.read_only && reports, ..role });
                 roles.entry(on).or_default().push((record.at, role));
             }
         }
@@ -85,6 +88,45 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     violations.found()
 }
 
+/// Checks that the role of a Pod in the status is that of its server, if the Pod passes its probes and the server has
+/// had the role for the time of a probe.
+pub(super) fn known(name: &'static str, history: &History) -> Vec<Violation> {
+    let mut violations = Violations::of(name);
+    let (roles, pauses) = (Roles::of(history), Pauses::of(history));
+    let window = bounds::probed(&history.plan.settings);
+    if !bounds::has_slots(&history.plan) {
+        return violations.found();
+    }
+    for record in &history.records {
+        let Event::Sampled { client, pods } = &record.event else { continue };
+        let from = record.at.saturating_sub(window);
+        let hides =
+            |fault: &Window| hides_role(&fault.fault) && fault.start <= record.at && from <= fault.end + bounds::HIDDEN;
+        let was_running = record.at >= window && pauses.is_running(*client, from, record.at);
+        if !was_running || history.plan.faults.iter().any(hides) {
+            continue;
+        }
+        for pod in pods.iter().filter(|pod| pod.healthy) {
+            let Some(standby) = pod.standby else { continue };
+            let is_wrong = |role: &Option<Role>| role.is_some_and(|role| role.standby != standby);
+            if roles.between(pod.on, from, record.at).iter().all(is_wrong) {
+                let (on, seen) = (pod.on, if standby { "standby" } else { "primary" });
+                let text = format!("client {client} takes {on} for a {seen}, which it has not been for");
+                violations.add(record.at, format!("{text} {} ms", window.as_millis()));
+            }
+        }
+    }
+    violations.found()
+}
+
+/// Returns true for a fault in which a Pod may count as healthy although its probes get no answer: it refuses the login
+/// or further connections, or so many Pods do not respond that the cause may be the client.
+fn hides_role(fault: &Fault) -> bool {
+    use Fault::*;
+    matches!(fault.family(), "network" | "secret")
+        || matches!(fault, Full { .. } | Hang { .. } | Slow { .. } | PowerLoss { .. } | NodeLost { .. })
+}
+
 /// Checks that the result of a read through `retry` is not that of a server that had another role when it executed the
 /// read.
 fn reads(history: &History, roles: &Roles, violations: &mut Violations) {
@@ -116,8 +158,8 @@ fn reads(history: &History, roles: &Roles, violations: &mut Violations) {
 mod tests {
     use super::*;
     use crate::properties::{
-        history::CallId,
-        testing::{POD, began, done, down, history, out, out_as, paused, role, texts},
+        history::{CallId, PodSample},
+        testing::{POD, began, done, down, healthy, history, out, out_as, paused, role, sampled, texts},
     };
 
     fn found(events: impl IntoIterator<Item = (u64, Event)>) -> Vec<String> {
@@ -142,6 +184,20 @@ mod tests {
         let found = |at| found([(0, began(1, Target::Standby))].into_iter().chain(events(at)));
         assert_eq!(found(5_000), [""; 0]);
         assert_eq!(found(13_000).len(), 1);
+    }
+
+    #[test]
+    fn the_status_has_the_role_of_a_pod_that_passes_its_probes() {
+        let events = |at, passes| {
+            let sample = PodSample { healthy: passes, ..healthy(POD, true) };
+            [(0, role(POD, Role::STANDBY)), (1_000, role(POD, Role::PRIMARY)), (at, sampled(&[sample]))]
+        };
+        let found = |at, passes| texts(known("known", &history(events(at, passes))));
+        let window = bounds::probed(&Default::default()).as_millis() as u64;
+        assert_eq!(found(999 + window, true), [""; 0]);
+        let expected = format!("client 0 takes pod-0 for a standby, which it has not been for {window} ms");
+        assert_eq!(found(1_000 + window, true), [expected]);
+        assert_eq!(found(1_000 + window, false), [""; 0]);
     }
 
     #[test]

@@ -26,8 +26,9 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let (roles, fenced) = (Roles::of(history), history.fenced_for_good());
     let is_judged = |call: &&Call| match call.target {
         _ if call.work == Work::InsertThenFail => false,
-        Target::Primary | Target::ReadWrite => !fenced.iter().any(|(client, _)| *client == call.client),
-        _ => true,
+        Target::Any | Target::PreferStandby => true,
+        // Standbys that follow a fenced primary serve no reads.
+        _ => !fenced.iter().any(|(client, _)| *client == call.client),
     };
     for call in history.calls().values().filter(|call| call.began >= from).filter(is_judged) {
         let Some((ended, Outcome::Failed { kind, .. })) = &call.ended else { continue };
@@ -44,8 +45,7 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
 /// Returns true if the settings permit that every caller is served.
 pub(super) fn can_serve_all(plan: &Plan) -> bool {
     let (settings, topology) = (&plan.settings, &plan.topology);
-    // A dial takes about ten round trips with TLS and SCRAM, and the pool may have to dial twice.
-    let dial = 20 * topology.round_trip + Duration::from_millis(100);
+    let dial = dial(plan);
     let has_time = settings.acquire_timeout >= 2 * dial && settings.connect_timeout >= dial;
     // All calls of a client may need the same Pod.
     let used = settings.subset_size.unwrap_or(topology.pods).clamp(1, topology.pods);
@@ -55,6 +55,11 @@ pub(super) fn can_serve_all(plan: &Plan) -> bool {
     let demand = |client| plan.callers.iter().filter(|caller| caller.client == client).map(demand).sum::<f64>();
     let has_connections = (0..topology.clients).all(|client| 2.0 * demand(client) <= f64::from(per_pod));
     has_time && has_connections && bounds::has_slots(plan)
+}
+
+/// Returns the time of two dials, each of which takes about ten round trips with TLS and SCRAM.
+pub(super) fn dial(plan: &Plan) -> Duration {
+    20 * plan.topology.round_trip + Duration::from_millis(100)
 }
 
 /// Returns the number of connections that a caller occupies.

@@ -23,16 +23,23 @@ const MINORITY: u32 = 3;
 pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
     let (plan, pauses) = (&history.plan, Pauses::of(history));
-    let limit = bounds::aborted(&plan.settings);
-    let silences: Vec<_> = plan.faults.iter().filter(|window| is_judged(window, plan, limit)).collect();
+    let settings = &plan.settings;
+    let limit_of = |fault: &Fault| match fault {
+        Fault::Hang { .. } => bounds::aborted(settings),
+        _ => bounds::lost(settings),
+    };
+    let silences = plan.faults.iter().map(|window| (window, limit_of(&window.fault)));
+    let silences: Vec<_> = silences.filter(|(window, limit)| is_judged(window, plan, *limit)).collect();
     for call in history.calls().values() {
         for checkout in &call.checkouts {
             let released = checkout.returned.or(call.ended.as_ref().map(|(ended, _)| *ended)).unwrap_or(history.end);
             let until = |since: Duration| pauses.running(call.client, since.max(checkout.at), released);
-            let silent = silences.iter().filter(|window| is_silent(&window.fault, call, checkout));
-            let during = silent.map(|window| window.start).find(|start| checkout.at <= *start && until(*start) > limit);
-            let after = history.healed.filter(|healed| checkout.returned.is_none() && until(*healed) > limit);
-            if let Some(since) = during.or(after) {
+            let silent = silences.iter().filter(|(window, _)| is_silent(&window.fault, call, checkout));
+            let mut silent = silent.map(|(window, limit)| (window.start, *limit));
+            let during = silent.find(|(start, limit)| until(*start) > *limit);
+            let after = history.healed.map(|healed| (healed, bounds::lost(settings)));
+            let after = after.filter(|(healed, limit)| checkout.returned.is_none() && until(*healed) > *limit);
+            if let Some((since, limit)) = during.or(after) {
                 let (call, on, limit) = (call.id.0, checkout.on, limit.as_millis());
                 let took = until(since).as_millis();
                 let text = format!("call {call} waited {took} ms for {on}, expected at most {limit} ms");
@@ -43,11 +50,16 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     violations.found()
 }
 
-/// Returns true if a fault lasts so long that the pool must notice it, and no other fault interferes.
+/// Returns true if a fault lasts so long that the pool must notice it, and no other fault interferes. Faults of names
+/// and clocks do not affect connections.
 fn is_judged(window: &Window, plan: &Plan, limit: Duration) -> bool {
     let until = window.start + limit;
-    let interferes =
-        |other: &Window| other != window && other.start <= until && other.end + AFTEREFFECT >= window.start;
+    let interferes = |other: &Window| {
+        other != window
+            && !matches!(other.fault.family(), "dns" | "clock")
+            && other.start <= until
+            && other.end + AFTEREFFECT >= window.start
+    };
     window.end > until && plan.topology.pods >= MINORITY && !plan.faults.iter().any(interferes)
 }
 
@@ -107,11 +119,12 @@ mod tests {
 
     #[test]
     fn no_call_is_stuck_after_the_world_is_whole() {
+        let limit = bounds::lost(&Plan::default().settings).as_millis() as u64;
         let stuck = |end| {
             let call = [(1_000, began(1, Target::Any)), (1_000, out(1, POD)), (end, sampled(&[]))];
             texts(check("stuck", &History { healed: Some(ms(5_000)), ..history(call) }))
         };
-        assert_eq!(stuck(5_000 + limit()), [""; 0]);
-        assert_eq!(stuck(5_001 + limit()).len(), 1);
+        assert_eq!(stuck(5_000 + limit), [""; 0]);
+        assert_eq!(stuck(5_001 + limit).len(), 1);
     }
 }

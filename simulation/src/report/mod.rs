@@ -1,12 +1,17 @@
 //! Reports of a simulation for a reader: the events side by side as text, and a timeline as SVG.
 
+mod calls;
 mod hosts;
 mod table;
 mod timeline;
 
 use std::time::Duration;
 
-pub use self::{table::table, timeline::timeline};
+pub use self::{
+    calls::{addresses, calls},
+    table::table,
+    timeline::timeline,
+};
 use crate::{adversary::Plan, properties::Violation};
 
 /// An event of a simulation.

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures_util::SinkExt as _;
 
 use podpool::{
-    Applied as PoolApplied, Client as Connection, Error, Role as PoolRole, Target as PoolTarget, tokio_postgres,
+    Applied as PoolApplied, Checkout as PoolCheckout, Client as Connection, Error, Role as PoolRole, SharedClient,
+    Target as PoolTarget, tokio_postgres,
 };
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -18,6 +19,9 @@ use crate::{
 
 /// The longest time after which the future of a cancelled call is dropped.
 const CANCELLED_WITHIN: u64 = 200;
+/// One statement in so many on a shared connection takes long, and the time it takes, in seconds.
+const SLOW_ONE_IN: i64 = 16;
+const SLOW_TAKES: f64 = 0.3;
 /// Duration of a statement that a caller leaves running, in seconds.
 const LEFT_RUNNING: &str = "1.5";
 
@@ -68,8 +72,8 @@ impl Call {
     fn begin(client: &Client, index: usize, caller: &Caller) -> Self {
         let recorder = client.recorder.clone();
         let count = match caller.work {
-            Work::Read | Work::Checkout => 0,
-            Work::Insert | Work::InsertThenFail => 1,
+            Work::Read | Work::Checkout | Work::SharedRead => 0,
+            Work::Insert | Work::InsertThenFail | Work::SharedInsert => 1,
             Work::Transaction | Work::TwoInserts | Work::Batch | Work::Pipelined | Work::Copy => 2,
         };
         let (id, ids) = (recorder.next_call(), recorder.next_ids(count));
@@ -108,6 +112,8 @@ impl Call {
                 Err(error) => Err(outcome(&error)),
             },
             Work::Read => client.pool.retry(target, work).await.map_err(|error| outcome(&error)),
+            Work::SharedRead => read_shared(&client, target, id).await,
+            Work::SharedInsert => insert_shared(&client, target, ids[0]).await,
             _ => client.pool.retry_unapplied(target, work).await.map_err(|error| outcome(&error)),
         };
         let outcome = result.err().unwrap_or(Outcome::Done);
@@ -124,6 +130,28 @@ impl Drop for Call {
             self.end(Outcome::Cancelled);
         }
     }
+}
+
+/// Returns a client of shared connections. Its calls end within the time limit of a checkout, as others do.
+fn shared(client: &Client, target: PoolTarget) -> SharedClient<'_> {
+    client.pool.shared(PoolCheckout::new(target).deadline(client.acquire_timeout))
+}
+
+/// Reads on a shared connection. Panics if the row is that of another call.
+async fn read_shared(client: &Client, target: PoolTarget, call: CallId) -> Result<(), Outcome> {
+    let number = call.0 as i64;
+    let takes = if number % SLOW_ONE_IN == 0 { SLOW_TAKES } else { 0.0 };
+    let shared = shared(client, target).repeatable();
+    let row = shared.query_one("SELECT $1::int8, pg_sleep($2)", &[&number, &takes]).await;
+    let read: i64 = row.map_err(|error| outcome(&error))?.get(0);
+    assert_eq!(read, number, "a call received the row of another call");
+    Ok(())
+}
+
+async fn insert_shared(client: &Client, target: PoolTarget, id: i64) -> Result<(), Outcome> {
+    let inserted = shared(client, target).execute("INSERT INTO history (id) VALUES ($1)", &[&id]).await;
+    assert_eq!(inserted.map_err(|error| outcome(&error))?, 1, "number of inserted rows");
+    Ok(())
 }
 
 /// Does the work of a checkout without a retry.
@@ -222,6 +250,7 @@ impl Held {
                 rows.send(format!("{}\n{}\n", ids[0], ids[1]).into()).await?;
                 rows.finish().await?;
             }
+            Work::SharedRead | Work::SharedInsert => unreachable!("no connection is checked out"),
             Work::Pipelined => {
                 let one = format!("/*call {call}*/ INSERT INTO history (id) VALUES ({})", ids[0]);
                 let other = format!("/*call {call}*/ INSERT INTO history (id) VALUES ({})", ids[1]);

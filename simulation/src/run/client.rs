@@ -38,6 +38,8 @@ pub(super) struct Client {
     pub(super) number: u32,
     pub(super) host: Host,
     pub(super) pool: Pool,
+    /// Time limit for a checkout.
+    pub(super) acquire_timeout: Duration,
     pub(super) recorder: Recorder,
     pods: Arc<Pods>,
 }
@@ -71,7 +73,8 @@ impl Client {
             let pool = Pool::builder(config).observer(observer).resolver(resolver).build();
             pool.expect("the plan has valid settings")
         });
-        let client = Self { number, host, pool, recorder, pods: pods.clone() };
+        let acquire_timeout = plan.settings.acquire_timeout;
+        let client = Self { number, host, pool, acquire_timeout, recorder, pods: pods.clone() };
         let sampled = client.clone();
         client.host.run(async move { sampled.sample().await });
         client

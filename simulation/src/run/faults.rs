@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Simulation, client, name_servers::around, operators::HOST, paths::Effect, secrets};
 use crate::{
@@ -172,6 +172,7 @@ async fn server(simulation: &Simulation, fault: &Fault, end: Instant) {
             sleep_until(end).await;
             server.pause_replay(false);
         }
+        Fault::Promoted { .. } => server.promote(),
         Fault::Terminate { share: part, .. } => {
             let mut random = simulation.world.rng("terminated sessions");
             let pids: Vec<_> = server.pids().into_iter().filter(|_| random.f64() < share(*part)).collect();
@@ -207,7 +208,7 @@ async fn operator(simulation: &Simulation, fault: &Fault, end: Instant) {
             let is_scaled = scale(*to).is_ok();
             sleep_until(end).await;
             while is_scaled && scale(simulation.plan.topology.pods).is_err() {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                sleep(Duration::from_secs(1)).await;
             }
         }
         Fault::LeaseStoreLost {} => {
@@ -285,13 +286,18 @@ async fn others(simulation: &Simulation, fault: &Fault, end: Instant) {
     let pods = &simulation.pods;
     match fault {
         Fault::ClientPaused { client: Host::Client(number) } => {
-            let set = |paused: bool| {
-                simulation.clients[*number as usize].host.set_paused(paused);
-                pods.recorder.record(Event::Paused { client: *number, paused });
-            };
-            set(true);
+            pause(simulation, *number, true);
             sleep_until(end).await;
-            set(false);
+            pause(simulation, *number, false);
+        }
+        Fault::ClientStarved { client: Host::Client(number), stopped, running } => {
+            let mut random = simulation.world.rng("starved clients");
+            while Instant::now() < end {
+                pause(simulation, *number, true);
+                sleep_until(end.min(Instant::now() + *stopped)).await;
+                pause(simulation, *number, false);
+                sleep(running.mul_f64(1.0 + random.f64())).await;
+            }
         }
         Fault::Skew { host: Host::Client(number), by, ahead } => {
             let host = &simulation.clients[*number as usize].host;
@@ -308,6 +314,12 @@ async fn others(simulation: &Simulation, fault: &Fault, end: Instant) {
         }
         _ => {}
     }
+}
+
+/// Stops or continues the process of a client.
+fn pause(simulation: &Simulation, client: u32, paused: bool) {
+    simulation.clients[client as usize].host.set_paused(paused);
+    simulation.pods.recorder.record(Event::Paused { client, paused });
 }
 
 /// Returns the largest number of Pods that the faults of a plan lead to.

@@ -95,7 +95,8 @@ impl ServerHistory<'_> {
             let returned = returns.get(call).into_iter().flatten().find(|returned| *returned >= at);
             let held = |arrival: &&Arrival| {
                 let arrived = self.since_start(arrival.at);
-                arrived >= *at && returned.is_none_or(|returned| arrived <= *returned)
+                // A statement of the next attempt may arrive at the instant of the return.
+                arrived >= *at && returned.is_none_or(|returned| arrived < *returned)
             };
             let arrived = arrivals.get(call).into_iter().flatten();
             let mut first = arrived.filter(|arrival| pods::ordinal(&arrival.server) == Some(on.pod));

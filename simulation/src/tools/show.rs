@@ -23,7 +23,7 @@ const RUNS: u32 = 400;
 #[must_use]
 pub fn show(plan: &Plan, hosts: &[&str]) -> bool {
     let finished = run(plan);
-    print!("{plan}\n{}", report::table(finished.report(), hosts));
+    print!("{plan}\n{}\n{}", report::addresses(&finished.history), report::table(finished.report(), hosts));
     match draw(&finished) {
         Ok(path) => println!("timeline: {path}"),
         Err(error) => eprintln!("the timeline cannot be written to {FOLDER}: {error}"),
@@ -33,6 +33,7 @@ pub fn show(plan: &Plan, hosts: &[&str]) -> bool {
     for violation in &finished.violations {
         println!("{violation}");
     }
+    print!("{}", report::calls(&finished.history, &finished.violations));
     println!("{} violations", finished.violations.len());
     finished.violations.is_empty()
 }

@@ -58,14 +58,16 @@ impl Process {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops or continues the process.
+    /// Stops or continues the process. When it continues, the tasks that were woken meanwhile run in a random order.
     pub(super) fn set_paused(&self, paused: bool) {
         let woken = {
             let mut state = self.lock();
             self.is_stopped.store(paused || state.is_killed, Ordering::Relaxed);
             if paused || state.is_killed { BTreeMap::new() } else { mem::take(&mut state.woken) }
         };
-        woken.into_values().for_each(Waker::wake);
+        let mut woken: Vec<Waker> = woken.into_values().collect();
+        fastrand::Rng::with_seed(self.machine.random()).shuffle(&mut woken);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// Drops all tasks. The runtime drops them when it gets to them; none is polled again.

@@ -39,7 +39,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<'_, S> {
                 }
                 ids.into_iter().map(|id| vec![Value::Int8(id)]).collect()
             }
-            Query::Maximum => vec![vec![self.ids(None).into_iter().max().map_or(Value::Null, Value::Int8)]],
+            Query::Maximum => {
+                let own = self.transaction.inserts.iter().copied().max();
+                let highest = self.server.lock().highest().max(own);
+                vec![vec![highest.map_or(Value::Null, Value::Int8)]]
+            }
             Query::Prepared => {
                 let from_sql = self.prepared.iter().filter(|(_, prepared)| prepared.from_sql);
                 from_sql.map(|(name, _)| vec![Value::Text(quote_ident(name))]).collect()
