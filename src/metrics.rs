@@ -186,6 +186,12 @@ metrics! {
     Gauge ENDPOINT_WAITING = "podpool_endpoint_waiting" [] of_pod,
         "podpool.endpoint.waiting" "{request}",
         "Waiting callers that this Pod could serve. A caller is counted once for every Pod that fits its target.";
+    Gauge SHARED_CONNECTIONS = "podpool_shared_connections" [] of_pod,
+        "podpool.shared.connections" "{connection}",
+        "Open connections to the Pod that several callers share.";
+    Gauge SHARED_IN_FLIGHT = "podpool_shared_in_flight" [] of_pod,
+        "podpool.shared.in_flight" "{statement}",
+        "Statements on the shared connections to the Pod that were sent and have not ended, or will be sent now.";
     Gauge ENDPOINT_LAG_BYTES = "podpool_endpoint_lag_bytes" [] of_pod,
         "podpool.endpoint.lag_bytes" "{byte}",
         "Write-ahead log that the standby has not replayed yet, in bytes.";

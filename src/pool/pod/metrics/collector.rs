@@ -136,7 +136,7 @@ impl Collector {
         let host = Label::shared(ADDRESS_LABELS[0], address.host_text().into());
         let port = Label(ADDRESS_LABELS[1], Value::Port(address.port()));
         sink.gauge(names::POD_INFO, &[of_pod(), host, port], here(1));
-        for (state, count) in [("idle", pod.idle()), ("used", pod.slot.in_flight() as usize)] {
+        for (state, count) in [("idle", pod.idle()), ("used", pod.slot.in_use() as usize)] {
             let labels = [Label::fixed("db_client_connection_state", state), of_pod()];
             sink.gauge(names::CONNECTION_COUNT, &labels, here(count));
         }
@@ -146,6 +146,9 @@ impl Collector {
         sink.gauge(names::CONNECTION_IDLE_MIN, &labels, here(kept));
         sink.gauge(names::CONNECTION_MAX, &labels, here(pod.size()));
         sink.gauge(names::ENDPOINT_WAITING, &labels, here(shared.waiters.count(requirement::served(&pod.slot))));
+        let (connections, statements) = pod.shared_connections.counts();
+        sink.gauge(names::SHARED_CONNECTIONS, &labels, here(connections));
+        sink.gauge(names::SHARED_IN_FLIGHT, &labels, here(statements));
         if let (Some(latency), Some(_)) = (pod.slot.latency(), health) {
             sink.gauge(names::ENDPOINT_LATENCY_SECONDS, &labels, latency.as_secs_f64());
         }
