@@ -185,7 +185,7 @@ impl Inner {
                 suspect: health.suspect,
                 open: pod.open(),
                 idle: pod.idle(),
-                in_use: pod.slot.in_flight() as usize,
+                in_use: pod.slot.in_use() as usize,
                 owned: pod.connections.owned(),
                 shared: shared_open,
                 shared_in_flight,

@@ -2,11 +2,12 @@
 //!
 //! [`statements`] covers the accepted statements and their results, [`slow`] slow and abandoned statements,
 //! [`hazards`] callers that could block others, [`lifecycle`] the beginning and the end of connections, and
-//! [`outcomes`] the reported outcomes under faults.
+//! [`outcomes`] the reported outcomes under faults. [`batch`] covers several statements in one round trip.
 
 #![allow(clippy::print_stdout, reason = "tests print their measurements")]
 #![allow(unreachable_pub, reason = "a test binary has no public API")]
 
+mod batch;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../outcomes/cutting_proxy.rs"]

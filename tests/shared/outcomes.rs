@@ -25,12 +25,12 @@ use super::{cluster, cutting_proxy::CuttingProxy, superuser};
 const WRITES: usize = 2_000;
 const WRITERS: i64 = 24;
 /// Maximum time for all writes.
-const LIMIT: Duration = Duration::from_secs(240);
+pub const LIMIT: Duration = Duration::from_secs(240);
 /// A table without a unique key, so that a write that is applied twice adds a second row.
-const TABLE: &str = "CREATE TABLE written (id bigint NOT NULL); GRANT ALL ON written TO PUBLIC";
+pub const TABLE: &str = "CREATE TABLE written (id bigint NOT NULL); GRANT ALL ON written TO PUBLIC";
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Reported {
+pub enum Reported {
     Acknowledged,
     NotApplied(String),
     Unknown,
@@ -117,7 +117,7 @@ impl Load {
 }
 
 /// Asserts that the rows on the server match the reported outcomes. The pool is closed.
-async fn assert_consistent(cluster: &Cluster, ordinal: usize, reported: &BTreeMap<i64, Reported>) {
+pub async fn assert_consistent(cluster: &Cluster, ordinal: usize, reported: &BTreeMap<i64, Reported>) {
     let server = cluster.client(ordinal).await.expect("the superuser connects");
     let busy = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1 AND backend_type = 'client backend'";
     let deadline = Instant::now() + LIMIT;

@@ -12,6 +12,9 @@
 //! checkouts   uneven   class minus 1     closed   has waiters   in use
 //! ```
 //!
+//! Statements on shared connections count as if each had a connection in use, so that the policies see them. Their
+//! number is also in a counter of its own, from which the number of connections in use results.
+//!
 //! # Orderings
 //!
 //! All changes of the word are read-modify-writes, so they have a total order, and each change continues the release
@@ -55,7 +58,7 @@ pub(crate) const TRICKLE_FROM: u32 = 4;
 /// The load of a Pod, from one read of its word.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Load {
-    /// Connections in use.
+    /// Connections in use, and statements on shared connections.
     pub(crate) in_flight: u32,
     /// The latency class: the Pod's latency as a multiple of the latency of the fastest Pods, at least 1.
     pub(crate) class: u32,
@@ -88,6 +91,8 @@ impl Flags {
 #[repr(align(64))]
 pub(crate) struct Slot {
     word: AtomicU64,
+    /// Statements on shared connections, which the word contains as connections in use.
+    statements: AtomicU32,
     /// The targets for which this Pod is a candidate, as [`Target::bit`](crate::config::Target::bit)s.
     targets: AtomicU32,
     /// Mean duration of a statement in microseconds; 0 if unknown.
@@ -125,6 +130,23 @@ impl Slot {
         let before = self.word.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before & IN_USE > 0, "check-in without a checkout");
         Flags(before)
+    }
+
+    /// Counts a statement on a shared connection. At most 2^15 may be counted.
+    #[inline]
+    pub(crate) fn begin_statement(&self) {
+        // Relaxed: the counts guard no data, and are only a hint for choosing a Pod.
+        self.word.fetch_add(1, Ordering::Relaxed);
+        self.statements.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the end of a statement on a shared connection. No connection becomes idle, so there are no flags to act
+    /// on.
+    #[inline]
+    pub(crate) fn end_statement(&self) {
+        // Relaxed: as in `begin_statement`.
+        self.statements.fetch_sub(1, Ordering::Relaxed);
+        self.word.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Returns the flags to act on after a connection that was not in use has become idle.
@@ -202,7 +224,13 @@ impl Slot {
         }
     }
 
-    /// Returns the number of connections in use.
+    /// Returns the number of connections in use, without shared ones.
+    pub(crate) fn in_use(&self) -> u32 {
+        // Relaxed: the result is only a hint, as in `load`.
+        self.in_flight().saturating_sub(self.statements.load(Ordering::Relaxed))
+    }
+
+    /// Returns the number of connections in use and of statements on shared connections.
     #[inline]
     pub(crate) fn in_flight(&self) -> u32 {
         // Relaxed: the result is only a hint, as in `load`.
@@ -300,6 +328,7 @@ impl Slot {
         // Relaxed: the next owner of this slot takes its number from the free list, under the list's lock, after
         // `SlotHandle::drop` has put the number there.
         self.word.store(0, Ordering::Relaxed);
+        self.statements.store(0, Ordering::Relaxed);
         self.targets.store(0, Ordering::Relaxed);
         self.latency.store(0, Ordering::Relaxed);
         self.peak.store(0, Ordering::Relaxed);

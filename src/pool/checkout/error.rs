@@ -155,6 +155,6 @@ fn attempt(pod: &Pod) -> Attempt {
     } else if is_connecting(pod) {
         Attempt::connecting(name, address)
     } else {
-        Attempt::busy(name, address, pod.slot.in_flight() as usize, pod.size())
+        Attempt::busy(name, address, pod.slot.in_use() as usize, pod.size())
     }
 }

@@ -2,7 +2,7 @@ use std::fmt;
 
 use tokio_postgres::{Row, types::ToSql};
 
-use super::run::Call;
+use super::{flight::Rows, run::Call};
 use crate::{
     config::Checkout,
     endpoint::Endpoint,
@@ -83,6 +83,13 @@ pub struct SharedResponse {
     pub attempts: Vec<Attempt>,
 }
 
+impl SharedResponse {
+    pub(super) fn new(rows: Rows, endpoint: Endpoint, attempts: Vec<Attempt>) -> Self {
+        let Rows { rows, affected } = rows;
+        Self { rows, affected, endpoint, attempts }
+    }
+}
+
 impl Pool {
     /// Returns a client that runs single statements on connections that several callers share. The balancing policy
     /// chooses the Pod of each statement among those that fit the target.
@@ -161,11 +168,51 @@ impl SharedClient<'_> {
         Ok(self.run(statement, params, false).await?.affected)
     }
 
+    /// Runs several statements in one round trip, and returns their results in the same order.
+    ///
+    /// All are sent on one connection of one Pod without waiting for responses, at most `shared_depth` (32 by default)
+    /// at a time, and the server executes them in their order. Each is its own transaction: if one fails, the others
+    /// are executed nevertheless. A statement that [runs again](Self#failures) on another connection may run after
+    /// later ones. For statements that belong together, use [`transaction`](Pool::transaction).
+    ///
+    /// The deadline of the call limits the whole batch. If the future is dropped, those statements that were sent
+    /// continue, as described [above](Self#cancellation).
+    ///
+    /// ```no_run
+    /// # async fn example(pool: podpool::Pool) -> Result<(), podpool::Error> {
+    /// use podpool::Target;
+    ///
+    /// let add = "INSERT INTO orders (item) VALUES ($1)";
+    /// let results = pool.shared(Target::Primary).batch(&[(add, &[&"lamp"]), (add, &[&"chair"])]).await?;
+    /// let added = results.iter().filter(|result| result.is_ok()).count();
+    /// println!("{added} of {} orders added", results.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Kind::NotShareable`] if one of the statements is not accepted. Nothing was sent then. The errors of
+    /// the statements are those of [`query`](Self::query).
+    pub async fn batch(
+        &self,
+        statements: &[(&str, &[&(dyn ToSql + Sync)])],
+    ) -> Result<Vec<Result<SharedResponse, Error>>, Error> {
+        let calls: Vec<_> = statements.iter().map(|(text, params)| self.call(text, params, true)).collect();
+        let pool = self.pool;
+        let results = Box::pin(pool.0.inner.run_shared_batch(&calls)).await.map_err(|error| pool.named(error))?;
+        Ok(results.into_iter().map(|result| result.map_err(|error| pool.named(error))).collect())
+    }
+
     async fn run(&self, text: &str, params: &[&(dyn ToSql + Sync)], keeps_rows: bool) -> Result<SharedResponse, Error> {
-        let Self { pool, options, repeatable } = *self;
-        let call = Call { text, params, keeps_rows, repeatable, options };
+        let call = self.call(text, params, keeps_rows);
         // Boxed to keep the caller's future small.
-        Box::pin(pool.0.inner.run_shared(call)).await.map_err(|error| pool.named(error))
+        Box::pin(self.pool.0.inner.run_shared(call)).await.map_err(|error| self.pool.named(error))
+    }
+
+    fn call<'c>(&self, text: &'c str, params: &'c [&'c (dyn ToSql + Sync)], keeps_rows: bool) -> Call<'c> {
+        let Self { options, repeatable, .. } = *self;
+        Call { text, params, keeps_rows, repeatable, options }
     }
 
     fn wrong_number(&self, got: usize, expected: &str) -> Error {

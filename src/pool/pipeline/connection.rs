@@ -43,6 +43,10 @@ pub(crate) struct SharedConnection {
     driver: AbortHandle,
     /// Number of statements that were executed before the connection was shared.
     executed_before: u32,
+    /// Maximum number of statements in flight.
+    depth: usize,
+    /// Time without use after which the connection is pinged before its next use.
+    ping_after: Duration,
     opened_at: Instant,
     /// End of the connection's lifetime.
     pub(super) expires_at: Instant,
@@ -52,6 +56,8 @@ pub(crate) struct SharedConnection {
 /// The state that the callers and the supervising task change.
 struct State {
     load: Load<Arc<Flight>>,
+    /// The memory of statements that have ended.
+    spare: Vec<Work>,
     /// True while nothing may be written, because of a cancel request.
     stopped: bool,
     /// Number of consecutive looks of the supervising task at which the connection could take no statement, and the
@@ -73,6 +79,12 @@ pub(super) struct Request {
     pub(super) repeatable: bool,
 }
 
+/// A place that was taken on a connection.
+pub(super) struct Reserved {
+    /// True if the connection was unused for so long that it must be pinged before its next use.
+    pub(super) needs_ping: bool,
+}
+
 /// The parts of a new connection.
 pub(super) struct Parts {
     pub(super) client: Client,
@@ -90,7 +102,8 @@ impl SharedConnection {
         let executed_before = record.statements_written();
         let now = Instant::now();
         let load = Load::new(limits.shared_slow);
-        let state = State { load, stopped: false, looks: 0, looked_at: now, misfit: false, last_used: now };
+        let state =
+            State { load, spare: Vec::new(), stopped: false, looks: 0, looked_at: now, misfit: false, last_used: now };
         Arc::new(Self {
             client: Arc::new(client),
             record,
@@ -99,6 +112,8 @@ impl SharedConnection {
             statements: Statements::new(limits.statement_cache_size),
             driver,
             executed_before,
+            depth: limits.shared_depth,
+            ping_after: limits.ping_after,
             opened_at: now,
             expires_at,
             state: Mutex::new(state),
@@ -149,9 +164,17 @@ impl SharedConnection {
         lock(&self.state).load.in_flight()
     }
 
-    /// Takes a place for a statement. Returns false if none is free.
-    pub(super) fn reserve(&self, depth: usize) -> bool {
-        lock(&self.state).load.reserve(depth)
+    /// Takes a place for a statement, if one is free and statements can be sent without waiting behind a slow one.
+    pub(super) fn reserve(&self, now: Instant) -> Option<Reserved> {
+        let mut state = lock(&self.state);
+        let is_reserved = self.accepts(&state, now) && state.load.reserve(self.depth);
+        let is_unused = || now.saturating_duration_since(state.last_used) >= self.ping_after;
+        is_reserved.then(|| Reserved { needs_ping: state.load.is_answered() && is_unused() })
+    }
+
+    /// Takes a place beyond the depth, for a further statement of a batch.
+    pub(super) fn reserve_beyond(&self) {
+        lock(&self.state).load.reserve(usize::MAX);
     }
 
     /// Gives up a place that was not used.
@@ -170,9 +193,16 @@ impl SharedConnection {
             return None;
         }
         let Request { statement, params, keeps_rows, repeatable } = request;
-        let mut work: Work = Box::pin(execute(self.client.clone(), statement, params, keeps_rows));
+        let work = execute(self.client.clone(), statement, params, keeps_rows);
+        let mut work = match state.spare.pop() {
+            Some(mut spare) => {
+                spare.set(work);
+                spare
+            }
+            None => Work::new(work),
+        };
         // The first poll puts the request into the driver's channel. It clones the caller's waker, which may panic.
-        let first = match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        let first = match catch_unwind(AssertUnwindSafe(|| work.poll(cx))) {
             Ok(first) => first,
             Err(panic) => {
                 state.stopped = true;
@@ -201,9 +231,12 @@ impl SharedConnection {
     }
 
     /// Applies that a statement has ended, and frees its place. Returns true if the connection was slow.
-    pub(super) fn end(&self, number: u32, now: Instant) -> bool {
+    pub(super) fn end(&self, number: u32, work: Option<Work>, now: Instant) -> bool {
         let (ended, was_slow) = {
             let mut state = lock(&self.state);
+            if state.spare.len() < self.depth {
+                state.spare.extend(work);
+            }
             state.last_used = now;
             let was_slow = state.load.is_slow(now) || state.looks > 0;
             (state.load.end(number, now), was_slow)
@@ -240,12 +273,6 @@ impl SharedConnection {
     pub(super) fn abort(&self, reason: Reason) {
         self.owned.set_reason(reason);
         self.driver.abort();
-    }
-
-    /// Returns true if the connection was unused for so long that it must be pinged before its next use.
-    pub(super) fn needs_ping(&self, now: Instant, ping_after: Duration) -> bool {
-        let state = lock(&self.state);
-        state.load.is_answered() && now.saturating_duration_since(state.last_used) >= ping_after
     }
 
     /// Records that the connection works.

@@ -13,10 +13,10 @@ use std::{
 };
 
 use tokio_postgres::Row;
+use tokio_util::sync::ReusableBoxFuture;
 
-use super::connection::SharedConnection;
+use super::place::Place;
 use crate::{
-    pool::inner::Inner,
     sync::{Mutex, lock},
     time::Instant,
     unwind::catch,
@@ -31,8 +31,9 @@ pub(super) struct Rows {
     pub(super) affected: u64,
 }
 
-/// The driver's part of a statement.
-pub(super) type Work = Pin<Box<dyn Future<Output = Result<Rows, DriverError>> + Send>>;
+/// The driver's part of a statement. Its memory is used again for later statements, because it is larger than the
+/// objects for which the usual allocators are fast.
+pub(super) type Work = ReusableBoxFuture<'static, Result<Rows, DriverError>>;
 
 /// A statement that was sent.
 pub(super) struct Flight {
@@ -55,7 +56,8 @@ struct State {
 
 enum Progress {
     Running(Work),
-    Ended(Result<Rows, DriverError>),
+    /// The work has ended, and its memory can be used again.
+    Ended(Result<Rows, DriverError>, Option<Work>),
     /// The caller has received the result.
     Taken,
 }
@@ -77,20 +79,20 @@ impl Flight {
         first: Poll<Result<Rows, DriverError>>,
     ) -> Arc<Self> {
         let progress = match first {
-            Poll::Ready(result) => Progress::Ended(result),
+            Poll::Ready(result) => Progress::Ended(result, Some(work)),
             Poll::Pending => Progress::Running(work),
         };
         let state = Mutex::new(State { progress, caller: None, moved: false });
         Arc::new(Self { number, cancels, repeatable, state })
     }
 
-    /// Polls the statement for its caller.
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Landing> {
+    /// Polls the statement for its caller. Returns the work too if it has ended.
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<(Landing, Option<Work>)> {
         let mut state = lock(&self.state);
         if let Progress::Running(work) = &mut state.progress {
-            match work.as_mut().poll(cx) {
-                Poll::Ready(result) => state.progress = Progress::Ended(result),
-                Poll::Pending if state.moved => return Poll::Ready(Landing::Moved),
+            match work.poll(cx) {
+                Poll::Ready(result) => state.end(result),
+                Poll::Pending if state.moved => return Poll::Ready((Landing::Moved, None)),
                 Poll::Pending => {
                     if !state.caller.as_ref().is_some_and(|caller| caller.will_wake(cx.waker())) {
                         state.caller = Some(cx.waker().clone());
@@ -100,7 +102,7 @@ impl Flight {
             }
         }
         match mem::replace(&mut state.progress, Progress::Taken) {
-            Progress::Ended(result) => Poll::Ready(Landing::Ended(result)),
+            Progress::Ended(result, work) => Poll::Ready((Landing::Ended(result), work)),
             Progress::Running(_) | Progress::Taken => Poll::Pending, // not polled after its end
         }
     }
@@ -110,8 +112,8 @@ impl Flight {
         let caller = {
             let mut state = lock(&self.state);
             let Progress::Running(work) = &mut state.progress else { return Poll::Ready(()) };
-            match work.as_mut().poll(cx) {
-                Poll::Ready(result) => state.progress = Progress::Ended(result),
+            match work.poll(cx) {
+                Poll::Ready(result) => state.end(result),
                 Poll::Pending => return Poll::Pending,
             }
             state.caller.take()
@@ -142,6 +144,18 @@ impl Flight {
     }
 }
 
+impl State {
+    /// Applies that the work has ended.
+    fn end(&mut self, result: Result<Rows, DriverError>) {
+        let work = match mem::replace(&mut self.progress, Progress::Taken) {
+            Progress::Running(work) => Some(work),
+            Progress::Ended(_, work) => work,
+            Progress::Taken => None,
+        };
+        self.progress = Progress::Ended(result, work);
+    }
+}
+
 /// Wakes a caller, which may run on any executor. A panic of its waker affects only that caller.
 fn wake(caller: Option<Waker>) {
     if let Some(caller) = caller {
@@ -152,14 +166,14 @@ fn wake(caller: Option<Waker>) {
 /// The caller's handle to a statement that was sent. Dropping it before the end abandons the statement.
 pub(super) struct InFlight {
     pub(super) flight: Arc<Flight>,
-    pub(super) connection: Arc<SharedConnection>,
-    pub(super) pool: Arc<Inner>,
+    pub(super) place: Place,
     ended: bool,
 }
 
 impl InFlight {
-    pub(super) fn new(flight: Arc<Flight>, connection: Arc<SharedConnection>, pool: Arc<Inner>) -> Self {
-        Self { flight, connection, pool, ended: false }
+    /// Creates the handle to a statement that was sent in this place.
+    pub(super) fn new(flight: Arc<Flight>, place: Place) -> Self {
+        Self { flight, place, ended: false }
     }
 }
 
@@ -167,23 +181,24 @@ impl Future for InFlight {
     type Output = Landing;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Landing> {
-        let landing = self.flight.poll(cx);
-        if let Poll::Ready(Landing::Ended(_)) = &landing {
+        let Poll::Ready((landing, work)) = self.flight.poll(cx) else { return Poll::Pending };
+        if let Landing::Ended(_) = &landing {
             self.ended = true;
-            if self.connection.end(self.flight.number, Instant::now()) {
-                self.pool.serve_shared(); // the connection was slow, so it may have several free places
+            let (Place { pool, pod, connection, .. }, now) = (&self.place, Instant::now());
+            if connection.end(self.flight.number, work, now) {
+                pool.serve_shared(); // the connection was slow, so it may have several free places
             } else {
-                self.pool.serve_one_shared();
+                pool.serve_one_shared(pod, connection, now);
             }
         }
-        landing
+        Poll::Ready(landing)
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.ended {
-            self.connection.abandon(self.flight.number);
+            self.place.connection.abandon(self.flight.number);
         }
     }
 }

@@ -46,8 +46,10 @@ pub(super) struct Load<T> {
     /// The time at which that statement ended.
     ended_at: Option<Instant>,
     percentile: Percentile,
-    /// The time after which a statement is slow, if it is configured.
-    slow_after: Option<Duration>,
+    /// The time after which a statement is slow.
+    slow_after: Duration,
+    /// True if this time is configured.
+    is_fixed: bool,
     /// The time of the last cancel request, and the number of requests so far.
     cancelled_at: Option<Instant>,
     cancels: u32,
@@ -65,7 +67,8 @@ impl<T> Load<T> {
             ended: 0,
             ended_at: None,
             percentile: Percentile::default(),
-            slow_after,
+            slow_after: slow_after.unwrap_or(SLOW_MIN),
+            is_fixed: slow_after.is_some(),
             cancelled_at: None,
             cancels: 0,
             preparing: VecDeque::new(),
@@ -143,6 +146,9 @@ impl<T> Load<T> {
         let position = self.sent.iter().position(|sent| sent.number == number)?;
         if self.running().is_some_and(|running| running.number == number) {
             self.percentile.add(self.runtime(now));
+            if !self.is_fixed {
+                self.slow_after = (self.percentile.value() * SLOW_FACTOR).max(SLOW_MIN);
+            }
         }
         if is_before(self.ended, number) {
             (self.ended, self.ended_at) = (number, Some(now));
@@ -170,7 +176,7 @@ impl<T> Load<T> {
 
     /// Returns the time after which a statement is slow.
     pub(super) fn slow_after(&self) -> Duration {
-        self.slow_after.unwrap_or_else(|| (self.percentile.value() * SLOW_FACTOR).max(SLOW_MIN))
+        self.slow_after
     }
 
     /// Returns true if the running statement is slow, or one that is being prepared.

@@ -12,13 +12,16 @@
 //! no connection, so the driver holds at most `shared_depth` statements of each connection. The statement is prepared
 //! ([`statements`]), its parameters are encoded ([`params`]), and the connection gives it a number when it enters the
 //! driver's channel. Its caller then polls the [`flight`]. If it fails, [`outcome`] compares the number with the number
-//! of statements that the tap has seen, and [`run`] runs it again if it had no effect. [`load`] decides whether a
+//! of statements that the tap has seen. This is one [`attempt`]; [`run`] makes another one if it had no effect, and
+//! [`batch`] begins those of several statements together. [`load`] decides whether a
 //! connection is slow, and which statements move or are cancelled.
 //!
 //! A shared connection is opened ([`open`]) like one that belongs to the application ([`owned`](super::owned)): it
 //! counts towards `pool_size` and `max_connections`. When its Pod is ejected, fenced or drained, no further statement
 //! is sent, and the connection is closed after the last response. One task [supervises](supervise) each.
 
+mod attempt;
+mod batch;
 mod client;
 mod connection;
 mod flight;

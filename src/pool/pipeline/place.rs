@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::connection::SharedConnection;
+use super::connection::{Reserved, SharedConnection};
 use crate::{
     pool::{inner::Inner, pod::Pod},
     sync::{Mutex, lock},
@@ -33,11 +33,16 @@ impl SharedConnections {
     pub(super) fn reserve(
         &self,
         wanted: usize,
-        depth: usize,
         now: Instant,
         fits: impl Fn(&SharedConnection) -> bool,
-    ) -> Option<Arc<SharedConnection>> {
+    ) -> Option<(Arc<SharedConnection>, Reserved)> {
         let state = lock(&self.0);
+        // The usual case, with fewer locks.
+        if let [only] = &*state.connections
+            && fits(only)
+        {
+            return Some((only.clone(), only.reserve(now)?));
+        }
         let mut serving = state.connections.iter().filter(|connection| {
             let serves = connection.is_serving(now);
             let fits = fits(connection);
@@ -48,7 +53,7 @@ impl SharedConnections {
         });
         let least = |connections: &mut dyn Iterator<Item = &Arc<SharedConnection>>| {
             let best = connections.min_by_key(|connection| connection.in_flight())?;
-            best.reserve(depth).then(|| best.clone())
+            Some((best.clone(), best.reserve(now)?))
         };
         least(&mut serving.by_ref().take(wanted)).or_else(|| least(&mut serving))
     }
@@ -115,12 +120,40 @@ pub(crate) struct Place {
     pub(super) pool: Arc<Inner>,
     pub(super) pod: Arc<Pod>,
     pub(super) connection: Arc<SharedConnection>,
+    /// True if the connection was unused for so long that it must be pinged before the statement is sent.
+    pub(super) needs_ping: bool,
     /// True once a statement was sent.
     pub(super) used: bool,
+    /// True if the place counts as load of the Pod.
+    counts: bool,
+}
+
+impl Place {
+    /// Creates the place that was taken on a connection.
+    pub(super) fn new(
+        pool: Arc<Inner>,
+        pod: Arc<Pod>,
+        connection: Arc<SharedConnection>,
+        Reserved { needs_ping }: Reserved,
+    ) -> Self {
+        pod.slot.begin_statement();
+        Self { pool, pod, connection, needs_ping, used: false, counts: true }
+    }
+
+    /// Returns the place of one more statement that was sent on the connection, in addition to `shared_depth`. The
+    /// first one of a batch counts for all.
+    pub(super) fn of_another(&self) -> Self {
+        let Self { pool, pod, connection, .. } = self;
+        let (pool, pod, connection) = (pool.clone(), pod.clone(), connection.clone());
+        Self { pool, pod, connection, needs_ping: false, used: true, counts: false }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if self.counts {
+            self.pod.slot.end_statement();
+        }
         if !self.used {
             self.connection.release();
             self.pool.serve_shared();

@@ -10,7 +10,9 @@
 //!
 //! `waiting` changes under the lock of the queues. No wakeup is lost between a waiter and the end of a statement: the
 //! waiter sets its bit and then looks for a free place, and the end frees the place and then reads the bits. Both take
-//! the lock of the connection for the place, so whichever takes that lock second sees the other one's change.
+//! the lock of the connection for the place, so whichever takes that lock second sees the other one's change. A waiter
+//! that enters behind others of its class need not look: those have looked, and an end whose place one of them does not
+//! take reads the bits while the class has waiters, so it takes the lock of the queues and finds the later one too.
 
 use std::collections::BTreeMap;
 
@@ -67,6 +69,10 @@ pub(super) struct Waiting<'a, R> {
     queue: &'a Queue<R>,
     requirement: Requirement,
     pub(super) ticket: u64,
+    /// True if other waiters of the class were in the queue before.
+    pub(super) follows: bool,
+    /// True while the queue may contain the waiter.
+    queued: bool,
     receiver: oneshot::Receiver<Wake<R>>,
 }
 
@@ -111,23 +117,35 @@ impl<R> Queue<R> {
             state.next_ticket += 1;
             state.next_ticket
         });
-        state.classes[requirement.index()].insert(ticket, Waiter { requirement, sender });
+        let class = &mut state.classes[requirement.index()];
+        let follows = !class.is_empty();
+        class.insert(ticket, Waiter { requirement, sender });
         self.waiting.fetch_or(requirement.bit(), Ordering::Relaxed);
         drop(state);
-        Waiting { queue: self, requirement, ticket, receiver }
+        Waiting { queue: self, requirement, ticket, follows, queued: true, receiver }
+    }
+
+    /// Hands a place to the oldest waiter if `reserve` returns one for it. Returns true if the waiter has got it, or if
+    /// none waits. The lock is held while `reserve` runs.
+    pub(super) fn serve_oldest(&self, reserve: impl FnOnce(Requirement) -> Option<R>) -> bool {
+        let (place, waiter) = {
+            let mut state = lock(&self.state);
+            let Some((index, requirement)) = state.oldest(self.waiting()) else { return true };
+            let Some(place) = reserve(requirement) else { return false };
+            let waiter = state.classes[index].pop_first();
+            self.update(&state, index);
+            (place, waiter)
+        };
+        // If the waiter was cancelled, the place is given up, and the next waiter gets it.
+        let back = waiter.map(|(_, waiter)| waiter.wake(Wake::Reserved(place)));
+        drop(back);
+        true
     }
 
     /// Returns the oldest waiter of these classes.
     fn oldest(&self, classes: u32) -> Option<(usize, Requirement)> {
         let left = self.waiting() & classes;
-        if left == 0 {
-            return None;
-        }
-        let state = lock(&self.state);
-        let heads = state.classes.iter().enumerate().filter(|(index, _)| left >> index & 1 == 1);
-        let heads = heads.filter_map(|(index, waiters)| Some((index, waiters.first_key_value()?)));
-        let (index, (_, waiter)) = heads.min_by_key(|(_, (ticket, _))| **ticket)?;
-        Some((index, waiter.requirement))
+        if left == 0 { None } else { lock(&self.state).oldest(left) }
     }
 
     /// Hands at most `limit` places to the waiters, oldest first, as long as `reserve` returns one for the oldest of a
@@ -178,6 +196,23 @@ impl<R> Queue<R> {
     }
 }
 
+impl<R> State<R> {
+    /// Returns the oldest waiter of these classes.
+    fn oldest(&self, mut classes: u32) -> Option<(usize, Requirement)> {
+        let mut oldest: Option<(u64, usize, Requirement)> = None;
+        while classes != 0 {
+            let index = classes.trailing_zeros() as usize;
+            classes &= classes - 1;
+            if let Some((ticket, waiter)) = self.classes[index].first_key_value()
+                && oldest.is_none_or(|(oldest, ..)| *ticket < oldest)
+            {
+                oldest = Some((*ticket, index, waiter.requirement));
+            }
+        }
+        oldest.map(|(_, index, requirement)| (index, requirement))
+    }
+}
+
 impl<R> Lead<'_, R> {
     /// Returns true if this is the leadership of the class of a requirement.
     pub(super) fn is_of(&self, requirement: Requirement) -> bool {
@@ -196,12 +231,17 @@ impl<R> Waiting<'_, R> {
     /// Waits until the waiter is woken. Cancel-safe.
     pub(super) async fn woken(&mut self) -> Wake<R> {
         // The sender is dropped only after it was used.
-        (&mut self.receiver).await.unwrap_or(Wake::Reevaluate)
+        let wake = (&mut self.receiver).await.unwrap_or(Wake::Reevaluate);
+        self.queued = false;
+        wake
     }
 }
 
 impl<R> Drop for Waiting<'_, R> {
     fn drop(&mut self) {
+        if !self.queued {
+            return;
+        }
         let index = self.requirement.index();
         let removed = {
             let mut state = lock(&self.queue.state);

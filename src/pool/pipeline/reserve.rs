@@ -7,9 +7,10 @@ use std::{cell::Cell, sync::Arc};
 use tokio::select;
 
 use super::{
+    connection::SharedConnection,
     open,
     place::{Opening, Place},
-    queue::{Lead, Wake},
+    queue::{Lead, Waiting, Wake},
 };
 use crate::{
     balance::select,
@@ -32,11 +33,16 @@ const BETWEEN_PERMITS: Duration = Duration::from_millis(10);
 
 impl Inner {
     /// Reserves a place for a statement, and waits for it until the deadline.
-    pub(super) async fn reserve(self: &Arc<Self>, requested: Requirement, deadline: Instant) -> Result<Place, Error> {
+    pub(super) async fn reserve(
+        self: &Arc<Self>,
+        requested: Requirement,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<Place, Error> {
         self.shared.request_target(requested.target());
         let requirement = if requested.step().is_some() { self.with_fallback(requested) } else { requested };
         if self.queue.waiting() & requirement.bit() == 0
-            && let Some(place) = self.try_reserve(requirement)
+            && let Some(place) = self.try_reserve(requirement, now)
         {
             return Ok(place);
         }
@@ -44,9 +50,9 @@ impl Inner {
     }
 
     /// Reserves a place if one is free. Opens a connection to the Pod that was picked first if it has none.
-    fn try_reserve(self: &Arc<Self>, requirement: Requirement) -> Option<Place> {
-        let (now, target) = (Instant::now(), requirement.target());
-        let (wanted, depth) = (self.shared.limits.shared_connections, self.shared.limits.shared_depth);
+    fn try_reserve(self: &Arc<Self>, requirement: Requirement, now: Instant) -> Option<Place> {
+        let target = requirement.target();
+        let wanted = self.shared.limits.shared_connections;
         let mut unserved: Option<Arc<Pod>> = None;
         let place = self.with_view(|View { snapshot, .. }, rng, scratch| {
             let any_pending = Cell::new(false);
@@ -60,9 +66,8 @@ impl Inner {
                         return None;
                     }
                     let fits = |record: &_| self.fits(record, target);
-                    let connection =
-                        pod.shared_connections.reserve(wanted, depth, now, |shared| fits(&shared.record))?;
-                    Some((pod.clone(), connection))
+                    let place = pod.shared_connections.reserve(wanted, now, |shared| fits(&shared.record))?;
+                    Some((pod.clone(), place))
                 };
                 select(snapshot, target.index(), &self.chooser, rng, scratch, take, |pod| {
                     unserved = Some(pod.clone());
@@ -75,7 +80,7 @@ impl Inner {
         if let Some(pod) = unserved {
             self.open_if_needed(&pod, now);
         }
-        place.map(|(pod, connection)| Place { pool: self.clone(), pod, connection, used: false })
+        place.map(|(pod, (connection, reserved))| Place::new(self.clone(), pod, connection, reserved))
     }
 
     /// Opens a connection to a Pod if it needs another one and the limits permit it.
@@ -127,10 +132,14 @@ impl Inner {
             if lead.as_ref().is_some_and(|lead: &Lead<'_, Place>| !lead.is_of(requirement)) {
                 lead = None;
             }
+            let is_new = ticket.is_none();
             let mut waiting = self.queue.enter(requirement, ticket);
             ticket = Some(waiting.ticket);
-            self.serve_shared();
-            let is_served = self.open_for(requirement);
+            // Those before it have looked for a place and for a connection.
+            let is_served = is_new && waiting.follows || {
+                self.serve_shared();
+                self.open_for(requirement)
+            };
             let now = Instant::now();
             if let Some(error) = fail_early(&self.published.load(), requirement, &self.shared, now) {
                 return Err(error.with_elapsed(now - started));
@@ -140,23 +149,16 @@ impl Inner {
             } else if lead.is_none() {
                 lead = self.queue.lead(requirement);
             }
-            let permit = async {
-                if lead.is_some() {
-                    self.shared.alarms.at(not_before).await;
-                    // Waits like `get` until a Pod serves the target and permits another connection.
-                    self.wait_for_permit(requirement, deadline).await
-                } else {
-                    std::future::pending().await
-                }
-            };
-            let next = async {
+            let next = if lead.is_some() {
+                Box::pin(self.wait_as_leader(&mut waiting, requirement, not_before, deadline)).await
+            } else {
                 select! {
                     biased;
-                    wake = waiting.woken() => Ok(Next::Woken(wake)),
-                    permit = permit => permit.map(Next::Permit),
+                    wake = waiting.woken() => Some(Ok(Next::Woken(wake))),
+                    () = self.shared.alarms.at(deadline) => None,
                 }
             };
-            match self.within(deadline, next).await {
+            match next {
                 Some(Ok(Next::Woken(Wake::Reserved(place)))) => return Ok(place),
                 Some(Ok(Next::Permit(Some(permit)))) => {
                     let opening = Opening::begin(&permit);
@@ -180,22 +182,67 @@ impl Inner {
         }
     }
 
+    /// Waits for a place, and for the permit to open a connection. Returns `None` if there was neither by the deadline.
+    async fn wait_as_leader(
+        &self,
+        waiting: &mut Waiting<'_, Place>,
+        requirement: Requirement,
+        not_before: Instant,
+        deadline: Instant,
+    ) -> Option<Result<Next, Error>> {
+        let permit = async {
+            self.shared.alarms.at(not_before).await;
+            // Waits like `get` until a Pod serves the target and permits another connection.
+            self.wait_for_permit(requirement, deadline).await
+        };
+        let next = async {
+            select! {
+                biased;
+                wake = waiting.woken() => Ok(Next::Woken(wake)),
+                permit = permit => permit.map(Next::Permit),
+            }
+        };
+        self.within(deadline, next).await
+    }
+
     /// Hands free places to the statements that wait.
     #[inline]
     pub(crate) fn serve_shared(self: &Arc<Self>) {
-        self.serve_up_to(usize::MAX);
-    }
-
-    /// Hands one free place, that of a statement which has ended, to a statement that waits.
-    #[inline]
-    pub(super) fn serve_one_shared(self: &Arc<Self>) {
-        self.serve_up_to(1);
-    }
-
-    fn serve_up_to(self: &Arc<Self>, limit: usize) {
         if self.queue.waiting() != 0 {
-            self.queue.serve(limit, |requirement| self.try_reserve(requirement));
+            let now = Instant::now();
+            self.queue.serve(usize::MAX, |requirement| self.try_reserve(requirement, now));
         }
+    }
+
+    /// Hands the place of a statement that has ended on this connection to a statement that waits.
+    #[inline]
+    pub(super) fn serve_one_shared(self: &Arc<Self>, pod: &Arc<Pod>, connection: &Arc<SharedConnection>, now: Instant) {
+        if self.queue.waiting() == 0 {
+            return;
+        }
+        let is_served = self.queue.serve_oldest(|requirement| self.try_reserve_on(pod, connection, requirement, now));
+        if !is_served {
+            self.queue.serve(1, |requirement| self.try_reserve(requirement, now));
+        }
+    }
+
+    /// Reserves a place on a connection, if it serves the requirement and nothing speaks for another Pod. While
+    /// statements wait, the other connections have no free place.
+    fn try_reserve_on(
+        self: &Arc<Self>,
+        pod: &Arc<Pod>,
+        connection: &Arc<SharedConnection>,
+        requirement: Requirement,
+        now: Instant,
+    ) -> Option<Place> {
+        let target = requirement.target();
+        let is_candidate = !pod.slot.is_closed()
+            && pod.slot.serves(target.bit())
+            && !pod.has_pending_ping()
+            && requirement.is_within_limit(&pod.slot)
+            && self.fits(&connection.record, target);
+        let reserved = is_candidate.then(|| connection.reserve(now)).flatten()?;
+        Some(Place::new(self.clone(), pod.clone(), connection.clone(), reserved))
     }
 
     /// Wakes the statements that wait, because the state of the Pods or of the connections has changed.

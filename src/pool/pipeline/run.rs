@@ -1,44 +1,28 @@
 //! Runs one statement on a shared connection, and runs it again on another one if it certainly had no effect.
 
-use std::{
-    future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Poll,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
-use tokio_postgres::{Statement, error::SqlState, types::ToSql};
+use tokio_postgres::types::ToSql;
 
-use super::{
-    client::SharedResponse,
-    connection::{Request, SharedConnection},
-    flight::{InFlight, Landing, Rows},
-    gate,
-    outcome::Failure,
-    params::encode,
-    place::Place,
-    statements,
-};
+use super::{attempt::Attempted, client::SharedResponse, gate, place::Place};
 use crate::{
-    config::{Checkout, Limits},
+    config::Checkout,
     endpoint::Endpoint,
     error::{Applied, Attempt, BoxError, Error, Kind, Phase},
     pool::{
         checkout::{
+            abandoned::Unended,
             deadline_of,
-            retry::{PAUSE, RETRIES, is_refused_by_work, timed_out},
+            retry::{PAUSE, RETRIES, timed_out},
         },
         inner::Inner,
-        pod::{conn::Reason, requirement::Requirement, shared::count},
+        pod::{requirement::Requirement, shared::count},
     },
-    system::spawn_on,
     time::Instant,
-    wire::{
-        Class, Verdict,
-        classify::{DriverError, classify, is_fatal},
-    },
+    wire::Class,
 };
 
 /// A call that runs one statement.
@@ -52,55 +36,84 @@ pub(super) struct Call<'a> {
     pub(super) options: Checkout,
 }
 
-/// The end of one attempt to run the statement.
-enum Attempted {
-    Done(Rows),
-    /// The statement was not written, and can run elsewhere.
-    Unsent(BoxError),
-    /// A cancel request for another statement has ended the statement, which has had no effect.
-    Cancelled(BoxError),
-    /// The statement waits behind a slow one. It may run twice.
-    Moved,
-    Failed(BoxError, Verdict),
+impl Call<'_> {
+    pub(super) fn requirement(&self) -> Requirement {
+        Requirement::new(self.options.target, self.options.max_lag)
+    }
+}
+
+/// The times of a call.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    pub(super) started: Instant,
+    /// The deadline of the whole call.
+    pub(super) limit: Option<Instant>,
+    /// The time until which the statement must be sent. Without a deadline of the call, this time begins again when
+    /// the statement runs again.
+    pub(super) deadline: Instant,
 }
 
 impl Inner {
     /// Runs a statement.
     pub(super) async fn run_shared(self: &Arc<Self>, call: Call<'_>) -> Result<SharedResponse, Error> {
-        if let Err(refusal) = gate::check(call.text) {
-            let message = format!("{refusal} on a shared connection; run it on a connection from `get`");
-            return Err(Error::new(Kind::NotShareable, message));
+        gate::check(call.text).map_err(|refusal| not_shareable(refusal.to_string()))?;
+        let times = self.times(call.options);
+        let place = self.reserve(call.requirement(), times.deadline, times.started).await?;
+        let endpoint = place.pod.endpoint.clone();
+        match self.attempt_shared(place, call, times).await {
+            Attempted::Done(rows) => Ok(SharedResponse::new(rows, endpoint, Vec::new())),
+            first => Box::pin(self.run_from(call, times, Some((endpoint, first)))).await,
         }
+    }
+
+    /// Runs a statement in a reserved place until it has ended, or until the deadline of the call.
+    async fn attempt_shared(self: &Arc<Self>, place: Place, call: Call<'_>, times: Times) -> Attempted {
+        let sent = AtomicBool::new(false);
+        let unended = Unended::new(&self.shared, Phase::Query);
+        let attempted = match times.limit {
+            None => Some(self.try_shared(place, call, &sent, times.deadline).await),
+            Some(limit) => Box::pin(self.within(limit, self.try_shared(place, call, &sent, times.deadline))).await,
+        };
+        unended.end();
+        // Relaxed: the flag is written by the same task.
+        let may_be_applied = if sent.load(Ordering::Relaxed) { Applied::Unknown } else { Applied::No };
+        attempted.unwrap_or(Attempted::TimedOut(may_be_applied))
+    }
+
+    /// Returns the times of a call that starts now.
+    pub(super) fn times(&self, options: Checkout) -> Times {
         let started = Instant::now();
-        let options = call.options;
         let limit = options.deadline.map(|within| deadline_of(started, within));
-        let acquire_timeout = self.shared.limits.acquire_timeout;
-        // Without a deadline, the time in which the statement must be sent begins again when it runs again.
-        let mut deadline = limit.unwrap_or(started + acquire_timeout);
-        let requirement = Requirement::new(options.target, options.max_lag);
+        Times { started, limit, deadline: limit.unwrap_or(started + self.shared.limits.acquire_timeout) }
+    }
+
+    /// Runs a statement whose text is accepted. `first` is the end of a first attempt on a Pod, if there was one.
+    pub(super) async fn run_from(
+        self: &Arc<Self>,
+        call: Call<'_>,
+        times: Times,
+        mut first: Option<(Endpoint, Attempted)>,
+    ) -> Result<SharedResponse, Error> {
+        let Times { started, limit, mut deadline } = times;
         let mut attempts: Vec<Attempt> = Vec::new();
         // `applied` covers all attempts: a statement that may run twice may have been applied by an earlier one.
         let mut applied = Applied::No;
         let (mut tries, mut failures) = (0, 0);
         loop {
-            let place = match self.reserve(requirement, deadline).await {
-                Ok(place) => place,
-                Err(error) => return Err(error.with_applied(applied).with_earlier(attempts)),
-            };
-            let endpoint = place.pod.endpoint.clone();
-            let sent = AtomicBool::new(false);
             let call = Call { repeatable: call.repeatable && tries < RETRIES, ..call };
-            let attempt = self.try_shared(place, call, &sent, deadline);
-            let Some(attempted) = self.until(limit, attempt).await else {
-                if sent.into_inner() {
-                    applied = Applied::Unknown;
+            let (endpoint, attempted) = match first.take() {
+                Some(first) => first,
+                None => {
+                    let place = match self.reserve(call.requirement(), deadline, Instant::now()).await {
+                        Ok(place) => place,
+                        Err(error) => return Err(error.with_applied(applied).with_earlier(attempts)),
+                    };
+                    let endpoint = place.pod.endpoint.clone();
+                    (endpoint, self.attempt_shared(place, call, Times { deadline, ..times }).await)
                 }
-                return Err(timed_out(&endpoint, applied, attempts).with_elapsed(started.elapsed()));
             };
             let (error, pauses) = match attempted {
-                Attempted::Done(Rows { rows, affected }) => {
-                    return Ok(SharedResponse { rows, affected, endpoint, attempts });
-                }
+                Attempted::Done(rows) => return Ok(SharedResponse::new(rows, endpoint, attempts)),
                 // Its connection takes no further statements, so this does not repeat itself without a wait.
                 Attempted::Unsent(_) if Instant::now() < deadline => continue,
                 Attempted::Unsent(error) => return Err(failed(&endpoint, applied, attempts, started, error)),
@@ -108,6 +121,12 @@ impl Inner {
                 Attempted::Moved => {
                     applied = Applied::Unknown;
                     ("the statement waited behind a slow one".into(), false)
+                }
+                Attempted::TimedOut(may_be_applied) => {
+                    if may_be_applied == Applied::Unknown {
+                        applied = Applied::Unknown;
+                    }
+                    return Err(timed_out(&endpoint, applied, attempts).with_elapsed(started.elapsed()));
                 }
                 Attempted::Failed(error, verdict) => {
                     if verdict.applied == Applied::Unknown {
@@ -138,154 +157,14 @@ impl Inner {
                 }
                 failures += 1;
             }
-            deadline = limit.unwrap_or_else(|| Instant::now() + acquire_timeout);
+            deadline = limit.unwrap_or_else(|| Instant::now() + self.shared.limits.acquire_timeout);
         }
-    }
-
-    /// Runs the statement in a reserved place. Sets `sent` while the statement may have had an effect.
-    async fn try_shared(
-        self: &Arc<Self>,
-        mut place: Place,
-        call: Call<'_>,
-        sent: &AtomicBool,
-        deadline: Instant,
-    ) -> Attempted {
-        let connection = place.connection.clone();
-        // While a statement is being cancelled, no other request may reach the server.
-        if !connection.is_serving(Instant::now()) {
-            return Attempted::Unsent(TAKES_NO_MORE.into());
-        }
-        if connection.needs_ping(Instant::now(), self.shared.limits.ping_after)
-            && let Err(cause) = self.ping(&place, deadline).await
-        {
-            return Attempted::Unsent(cause);
-        }
-        let statement = match connection.statements.get(call.text) {
-            Some(statement) => statement,
-            None => match self.prepare(&place, call.text, deadline).await {
-                Ok(statement) => statement,
-                Err(attempted) => return attempted,
-            },
-        };
-        let params = match encode(call.params, statement.params()) {
-            Ok(params) => params,
-            Err(cause) => return Attempted::Failed(cause, UNSENT),
-        };
-        let request = Request { statement, params, keeps_rows: call.keeps_rows, repeatable: call.repeatable };
-        let mut request = Some(request);
-        // Relaxed: the flag is read by the same task.
-        sent.store(true, Ordering::Relaxed);
-        let flight = poll_fn(|cx| Poll::Ready(request.take().and_then(|request| connection.send(request, cx)))).await;
-        let Some(flight) = flight else {
-            sent.store(false, Ordering::Relaxed);
-            return Attempted::Unsent(TAKES_NO_MORE.into());
-        };
-        place.used = true;
-        let in_flight = InFlight::new(flight.clone(), connection.clone(), self.clone());
-        let error = match in_flight.await {
-            Landing::Ended(Ok(rows)) => return Attempted::Done(rows),
-            Landing::Ended(Err(error)) => error,
-            Landing::Moved => return Attempted::Moved,
-        };
-        if error.is_closed() || error.as_db_error().is_some_and(is_fatal) {
-            // Whether the statement was written is certain once nothing more is.
-            self.within(Instant::now() + Limits::RECYCLE_GRACE, connection.record.wait_until_ended()).await;
-        }
-        match connection.judge(&flight, &error) {
-            Failure::Unsent => {
-                sent.store(false, Ordering::Relaxed);
-                Attempted::Unsent(error.into())
-            }
-            Failure::Cancelled => {
-                sent.store(false, Ordering::Relaxed);
-                Attempted::Cancelled(error.into())
-            }
-            Failure::Failed(verdict) => failure(&connection, error, verdict),
-        }
-    }
-
-    /// Verifies that a connection still works. Closes it if it does not.
-    async fn ping(&self, place: &Place, deadline: Instant) -> Result<(), BoxError> {
-        let connection = &place.connection;
-        let until = Instant::now() + self.shared.limits.probe_timeout;
-        let cause: BoxError = match self.within(until.min(deadline), connection.client.check_connection()).await {
-            Some(Ok(())) => {
-                connection.touch();
-                return Ok(());
-            }
-            Some(Err(error)) => error.into(),
-            // The caller gives up earlier than the pool, so the connection may still work.
-            None if deadline < until => return Err("the deadline has passed".into()),
-            None => "no response to a ping".into(),
-        };
-        place.pod.server.probe_wanted.notify_one();
-        connection.abort(Reason::Discarded);
-        Err(cause)
-    }
-
-    /// Prepares a statement in a task of the pool, so that other callers of the same statement do not depend on this
-    /// one.
-    async fn prepare(self: &Arc<Self>, place: &Place, text: &str, deadline: Instant) -> Result<Statement, Attempted> {
-        let connection = &place.connection;
-        let entry = connection.statements.entry(text);
-        let key = Arc::as_ptr(&entry).addr();
-        let mut task = {
-            let (connection, entry, text) = (connection.clone(), entry.clone(), text.to_owned());
-            let (preparing, pool) = (connection.begin_prepare(key), Arc::downgrade(self));
-            spawn_on(&self.shared.runtime, async move {
-                let prepared = statements::prepare(&connection.client, &text, &entry).await;
-                drop(preparing);
-                // The connection may have been slow until now.
-                if let Some(pool) = pool.upgrade() {
-                    pool.serve_shared();
-                }
-                prepared
-            })
-        };
-        let prepared = loop {
-            // A statement that waits behind a slow one was not sent yet, so it can run elsewhere.
-            let next_look = Instant::now() + connection.slow_after();
-            match self.within(next_look.min(deadline), &mut task).await {
-                Some(prepared) => break prepared,
-                None if !connection.is_serving(Instant::now()) && !connection.prepares(key, Instant::now()) => {
-                    return Err(Attempted::Unsent("the connection is waiting for a slow statement".into()));
-                }
-                None if Instant::now() >= deadline => {
-                    return Err(Attempted::Failed("the server did not prepare the statement in time".into(), UNSENT));
-                }
-                None => {}
-            }
-        };
-        let error = match prepared {
-            Ok(Ok(statement)) => return Ok(statement),
-            Ok(Err(error)) => error,
-            Err(error) => return Err(Attempted::Failed(error.into(), UNSENT)),
-        };
-        connection.statements.forget(text, &entry);
-        if error.code() == Some(&SqlState::QUERY_CANCELED) {
-            return Err(Attempted::Unsent(error.into())); // a cancel request for another statement, or a time limit
-        }
-        // Nothing was executed, so nothing was applied.
-        let verdict = Verdict { applied: Applied::No, ..classify(&error) };
-        Err(failure(connection, error, verdict))
     }
 }
 
-/// The reason why a statement that has a place is not sent.
-const TAKES_NO_MORE: &str = "the connection takes no further statements";
-
-/// The verdict about a statement that could not be sent for a reason that is not the connection's.
-const UNSENT: Verdict = Verdict { class: Class::Statement, applied: Applied::No };
-
-/// Applies a failure to the state of the connection.
-fn failure(connection: &SharedConnection, error: DriverError, mut verdict: Verdict) -> Attempted {
-    if verdict.class == Class::ReadOnly && is_refused_by_work(&connection.record) {
-        verdict.class = Class::Statement;
-    }
-    if connection.record.take_stale_statements().is_some() {
-        connection.statements.clear();
-    }
-    Attempted::Failed(error.into(), verdict)
+/// Returns the error of a call with a statement that is not accepted.
+pub(super) fn not_shareable(reason: String) -> Error {
+    Error::new(Kind::NotShareable, format!("{reason} on a shared connection; run it on a connection from `get`"))
 }
 
 /// Returns the error of a call whose statement has failed.

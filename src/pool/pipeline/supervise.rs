@@ -176,7 +176,7 @@ impl Tasks {
         self.rescued.retain(|flight| {
             let ended = flight.rescue(cx).is_ready();
             if ended {
-                connection.end(flight.number, Instant::now());
+                connection.end(flight.number, None, Instant::now());
             }
             !ended
         });
