@@ -8,6 +8,9 @@
 //! The pool has a single real server, which runs outside valgrind. With several servers, the picks would depend on
 //! their latencies, which vary randomly under valgrind.
 //!
+//! The statements are counted as a whole, with the driver and the runtime, and with the pool's few background tasks.
+//! Only the difference to a bare client of the driver has a limit.
+//!
 //! If valgrind is not installed, the program measures nothing: it fails if the environment variable `CI` is set, and
 //! otherwise prints a notice.
 
@@ -51,10 +54,12 @@ const CHECKOUTS: &[(&str, Option<f64>)] = &[
     ("podpool, a metrics recorder", Some(570.0)),
     ("deadpool-postgres", None),
 ];
-/// Number of iterations in the short run.
-const FEW: u64 = 10_000;
-/// Number of iterations in the long run.
-const MANY: u64 = 60_000;
+/// Limit for the instructions that `Pool::shared` adds to those of a statement on a bare client.
+const ADDED: f64 = 2_000.0;
+/// Numbers of iterations in the short and in the long run.
+const ITERATIONS: [u64; 2] = [10_000, 60_000];
+/// The same for statements, each of which waits for the server.
+const STATEMENTS: [u64; 2] = [500, 3_000];
 /// Number of connections in a pool.
 const SIZE: usize = 8;
 
@@ -149,6 +154,29 @@ fn deadpool_checkouts(pool: &deadpool_postgres::Pool, times: u64) {
     }
 }
 
+/// Executes a prepared statement again and again: on a shared connection of a pool, or with a client of the driver.
+fn execute(way: &str, url: &str, times: u64) {
+    const TEXT: &str = "SELECT 1";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
+    runtime.block_on(async {
+        if way == "shared" {
+            let url = format!("{url}&sslmode=disable&min_idle=0&ping_after=60");
+            let pool = Pool::connect(&url).await.expect("the pool is created");
+            for _ in 0..times {
+                let row = pool.shared(Target::Any).query_one(TEXT, &[]).await.expect("the statement succeeds");
+                black_box(row);
+            }
+        } else {
+            let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the connection is opened");
+            tokio::spawn(connection);
+            let statement = client.prepare(TEXT).await.expect("the statement is prepared");
+            for _ in 0..times {
+                black_box(client.query_one(&statement, &[]).await.expect("the statement succeeds"));
+            }
+        }
+    });
+}
+
 /// Runs this program under callgrind, with the arguments `work` and with `times` iterations. Returns the number of
 /// executed instructions: in total, or only in functions whose names contain `within`.
 fn count_instructions(within: Option<&str>, work: &[&str], times: u64) -> u64 {
@@ -168,15 +196,18 @@ fn count_instructions(within: Option<&str>, work: &[&str], times: u64) -> u64 {
 }
 
 /// Returns the number of instructions per iteration, without the startup.
-fn per_iteration(within: Option<&str>, work: &[&str]) -> f64 {
-    let (few, many) = (count_instructions(within, work, FEW), count_instructions(within, work, MANY));
-    (many as f64 - few as f64) / (MANY - FEW) as f64
+fn per_iteration(within: Option<&str>, work: &[&str], iterations: [u64; 2]) -> f64 {
+    let [few, many] = iterations.map(|times| count_instructions(within, work, times));
+    (many as f64 - few as f64) / (iterations[1] - iterations[0]) as f64
 }
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match *arguments.as_slice() {
+        ["loop", "statement", way, url, times] => {
+            return execute(way, url, times.parse().expect("the argument is a number"));
+        }
         ["loop", policy, n, work, times] => {
             return pick(
                 policy,
@@ -205,7 +236,7 @@ fn main() {
         for (work, limit) in WORK.into_iter().zip(limits) {
             check(
                 format!("{work}/{policy}/{n}Pods"),
-                per_iteration(None, &[policy, &n.to_string(), work]),
+                per_iteration(None, &[policy, &n.to_string(), work], ITERATIONS),
                 Some(limit),
             );
         }
@@ -214,8 +245,12 @@ fn main() {
     let cluster = runtime.block_on(Cluster::builder().pods(1).start()).expect("the cluster starts");
     for &(name, limit) in CHECKOUTS {
         let url = if name == "deadpool-postgres" { cluster.pod_url(0) } else { cluster.url() };
-        check(format!("get + drop/{name}"), per_iteration(Some("_checkouts"), &[name, &url]), limit);
+        check(format!("get + drop/{name}"), per_iteration(Some("_checkouts"), &[name, &url], ITERATIONS), limit);
     }
+    let bare = per_iteration(None, &["statement", "bare", &cluster.pod_url(0)], STATEMENTS);
+    check("statement/tokio-postgres".to_owned(), bare, None);
+    let shared = per_iteration(None, &["statement", "shared", &cluster.url()], STATEMENTS);
+    check("statement/added by shared".to_owned(), shared - bare, Some(ADDED));
     runtime.block_on(cluster.shutdown()).expect("the cluster shuts down");
     assert!(over.is_empty(), "instruction counts above their limits:\n{}", over.join("\n"));
 }

@@ -1,16 +1,21 @@
-//! Measures throughput and latency of a prepared `SELECT 1` for many callers: with `Pool::shared`, with `Pool::get`,
-//! with deadpool-postgres, and with one client of the driver for each Pod that all callers share by hand.
+//! Measures throughput and latency of a prepared `SELECT 1` for many callers: with `Pool::shared` and one or four
+//! shared connections to each Pod, with `Pool::get`, with deadpool-postgres, and with one client of the driver for each
+//! Pod that all callers share by hand.
 //!
 //! `cargo bench --features testkit --bench shared` measures three local Pods, and one Pod behind a relay that adds a
-//! round trip of 1 and 5 ms. `--quick` shortens each measurement to 300 ms.
+//! round trip of 1 and 5 ms. `--quick` shortens each measurement to 300 ms. Arguments such as `64`, `deadpool` and
+//! `local` restrict the run to these numbers of callers, to these ways, and to local Pods.
 
 use std::{
     env,
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -20,12 +25,7 @@ use podpool::{
     testkit::Cluster,
     tokio_postgres::{Client, Config, NoTls, Statement},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, tcp},
-    sync::mpsc,
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
 const TEXT: &str = "SELECT 1";
 const CALLERS: [usize; 6] = [1, 4, 16, 64, 256, 1_024];
@@ -35,7 +35,8 @@ const CONNECTIONS: usize = 24;
 /// A way to execute the statement.
 #[derive(Clone)]
 enum Way {
-    Shared(Pool),
+    /// The number of shared connections to each Pod.
+    Shared(usize, Pool),
     Get(Pool),
     Deadpool(Vec<deadpool_postgres::Pool>, Arc<AtomicUsize>),
     ByHand(Arc<Vec<(Client, Statement)>>, Arc<AtomicUsize>),
@@ -44,7 +45,8 @@ enum Way {
 impl Way {
     fn name(&self) -> &'static str {
         match self {
-            Self::Shared(_) => "shared",
+            Self::Shared(1, _) => "shared",
+            Self::Shared(..) => "shared-4",
             Self::Get(_) => "get",
             Self::Deadpool(..) => "deadpool",
             Self::ByHand(..) => "by hand",
@@ -54,14 +56,15 @@ impl Way {
     /// Returns the number of connections that execute statements.
     fn connections(&self, pods: usize) -> usize {
         match self {
-            Self::Shared(_) | Self::ByHand(..) => pods,
+            Self::Shared(connections, _) => connections * pods,
+            Self::ByHand(..) => pods,
             Self::Get(_) | Self::Deadpool(..) => CONNECTIONS,
         }
     }
 
     async fn execute(&self) {
         match self {
-            Self::Shared(pool) => {
+            Self::Shared(_, pool) => {
                 pool.shared(Target::Any).query_one(TEXT, &[]).await.expect("the statement succeeds");
             }
             Self::Get(pool) => {
@@ -120,39 +123,43 @@ async fn measure(way: &Way, callers: usize, pods: usize, time: Duration) {
     );
 }
 
-/// Forwards connections to a Pod, and delays the responses.
-async fn relay(pod: SocketAddr, delay: Duration) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+/// Forwards connections to a Pod, and delays the responses. Uses threads, because the timers of tokio are not precise
+/// enough for a delay of a millisecond.
+fn relay(pod: SocketAddr, delay: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = listener.local_addr().expect("the socket has an address");
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let Ok(server) = TcpStream::connect(pod).await else { continue };
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(server) = TcpStream::connect(pod) else { continue };
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
-            let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-            tokio::spawn(forward(from_client, to_server, Duration::ZERO));
-            tokio::spawn(forward(from_server, to_client, delay));
+            let (from_client, to_server) = (client.try_clone().expect("a file is free"), server.try_clone());
+            forward(from_client, to_server.expect("a file is free"), Duration::ZERO);
+            forward(server, client, delay);
         }
     });
     address
 }
 
-async fn forward(mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf, delay: Duration) {
-    let (sender, mut receiver) = mpsc::unbounded_channel::<(tokio::time::Instant, Vec<u8>)>();
-    let write = async move {
-        while let Some((at, bytes)) = receiver.recv().await {
-            tokio::time::sleep_until(at).await;
-            if to.write_all(&bytes).await.is_err() {
+/// Forwards one direction of a connection until one of the sides closes it.
+fn forward(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
+    let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
+    thread::spawn(move || {
+        for (at, bytes) in receiver {
+            thread::sleep(at.saturating_duration_since(Instant::now()));
+            if to.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    });
+    thread::spawn(move || {
+        let mut bytes = vec![0; 1 << 16];
+        while let Ok(length @ 1..) = from.read(&mut bytes) {
+            if sender.send((Instant::now() + delay, bytes[..length].to_vec())).is_err() {
                 return;
             }
         }
-    };
-    let read = async move {
-        let mut bytes = vec![0; 1 << 16];
-        while let Ok(length @ 1..) = from.read(&mut bytes).await {
-            let _ = sender.send((tokio::time::Instant::now() + delay, bytes[..length].to_vec()));
-        }
-    };
-    tokio::join!(write, read);
+    });
 }
 
 async fn ways(cluster: &Cluster, url: &str, pods: &[SocketAddr]) -> Vec<Way> {
@@ -179,7 +186,8 @@ async fn ways(cluster: &Cluster, url: &str, pods: &[SocketAddr]) -> Vec<Way> {
         clients.push((client, statement));
     }
     vec![
-        Way::Shared(pool("&min_idle=0".to_owned()).await),
+        Way::Shared(1, pool("&min_idle=0".to_owned()).await),
+        Way::Shared(4, pool("&min_idle=0&shared_connections=4".to_owned()).await),
         Way::Get(pool(format!("&pool_size={}", CONNECTIONS / pods.len())).await),
         Way::Deadpool(pools, Arc::default()),
         Way::ByHand(Arc::new(clients), Arc::default()),
@@ -188,24 +196,33 @@ async fn ways(cluster: &Cluster, url: &str, pods: &[SocketAddr]) -> Vec<Way> {
 
 #[tokio::main]
 async fn main() {
-    let quick = env::args().any(|argument| argument == "--quick" || argument == "--test");
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let quick = arguments.iter().any(|argument| argument == "--quick" || argument == "--test");
+    let chosen = |name: &str| arguments.iter().any(|argument| argument == name);
+    let is_one_chosen = |names: &[String]| names.iter().any(|name| chosen(name));
+    let is_selected = |all: &[String], name: &str| !is_one_chosen(all) || chosen(name);
+    let callers = CALLERS.map(|callers| callers.to_string());
     let time = Duration::from_millis(if quick { 300 } else { 3_000 });
     let cluster = Cluster::start(3).await.expect("the cluster starts");
     for delay in [0, 1, 5].map(Duration::from_millis) {
+        if chosen("local") && !delay.is_zero() {
+            continue;
+        }
         let (url, pods) = if delay.is_zero() {
             let pods: Vec<_> = cluster.pods().iter().map(|pod| pod.address()).collect();
             (format!("{}&", cluster.url()), pods)
         } else {
             let pod = cluster.pod(0).address();
-            let relay = relay(pod, delay).await;
+            let relay = relay(pod, delay);
             (format!("{}?", cluster.pod_url(0).replace(&pod.to_string(), &relay.to_string())), vec![relay])
         };
         println!("\n{} Pods, {delay:?} added to each round trip\n", pods.len());
         println!("| callers | | statements/s | per connection | p50 | p99 |\n|---|---|---|---|---|---|");
         let ways = ways(&cluster, &url, &pods).await;
-        for callers in CALLERS {
-            for way in &ways {
-                measure(way, callers, pods.len(), time).await;
+        let names: Vec<_> = ways.iter().map(|way| way.name().to_owned()).collect();
+        for number in CALLERS.into_iter().filter(|number| is_selected(&callers, &number.to_string())) {
+            for way in ways.iter().filter(|way| is_selected(&names, way.name())) {
+                measure(way, number, pods.len(), time).await;
             }
         }
     }

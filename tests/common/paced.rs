@@ -1,15 +1,15 @@
 //! An open-loop load generator: starts requests at a fixed rate, whether or not earlier ones have completed, and
-//! records each of them.
+//! records each of them. With the environment variable `PODPOOL_SHARED`, the requests run on shared connections.
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    env, fmt,
     net::IpAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use podpool::{Client, Pool, Target};
+use podpool::{Address, Client, Pool, Target};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, JoinSet},
@@ -45,7 +45,7 @@ pub struct Request {
 /// A connection that a request checked out.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    /// Time of the checkout.
+    /// Time of the checkout. On a shared connection, the time of the response instead.
     pub checked_out: Instant,
     /// Address of the Pod.
     pub address: IpAddr,
@@ -111,6 +111,18 @@ impl Paced {
 
 async fn request(pool: &Pool, target: Target) -> Request {
     let started = Instant::now();
+    if env::var_os("PODPOOL_SHARED").is_some() {
+        let result = pool.shared(target).repeatable().send(STATEMENT, &[]).await;
+        let done = Instant::now();
+        let attempt = |address: &Address| Attempt { checked_out: done, address: address.tcp().unwrap().ip() };
+        let failed = |failed: &[podpool::Attempt]| failed.iter().map(|one| attempt(one.address())).collect::<Vec<_>>();
+        let (mut attempts, failure) = match &result {
+            Ok(response) => (failed(&response.attempts), None),
+            Err(error) => (failed(error.attempts()), Some(format!("{error:?}"))),
+        };
+        attempts.extend(result.ok().map(|response| attempt(response.endpoint.address())));
+        return Request { started, attempts, done, failure };
+    }
     let attempts = Mutex::new(Vec::new());
     let work = |client: Client| {
         let attempt = Attempt { checked_out: Instant::now(), address: client.endpoint().address().tcp().unwrap().ip() };

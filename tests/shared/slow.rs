@@ -5,12 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podpool::{Applied, Checkout, Kind, Target};
-use tokio::{task::JoinSet, time::timeout};
+use podpool::{Applied, Checkout, Kind, Pool, Target};
+use tokio::{
+    task::JoinSet,
+    time::{interval, timeout},
+};
 
 use super::{
     cluster,
-    common::{one_pod::SOON, until},
+    common::{
+        one_pod::{SOON, TIMEOUTS},
+        until,
+    },
     one, pid, pool_to_one, running, sessions,
 };
 
@@ -173,4 +179,57 @@ async fn statements_are_cancelled_at_random_and_all_others_get_their_rows() {
     assert!(cancelled > 0);
     until(SOON, "nothing is in flight", || pool.status().endpoints[0].shared_in_flight == 0).await;
     assert!(pid(&pool).await > 0);
+}
+
+/// One statement per second sleeps for a second. It delays only those that were sent before it was found to be slow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_slow_statement_per_second_does_not_delay_the_others() {
+    const RUN: Duration = Duration::from_secs(10);
+    for pods in [1, 3] {
+        let cluster = cluster(pods).await;
+        let url = if pods == 1 { format!("{}?", cluster.pod_url(0)) } else { format!("{}&", cluster.url()) };
+        let pool = Pool::connect(&format!("{url}min_idle=0&{TIMEOUTS}")).await.expect("the pool is created");
+        let warm = || pool.status().endpoints.iter().filter(|pod| pod.shared == 1).count() == pods;
+        while !warm() {
+            one::<i32>(&pool, "SELECT $1::int4", &[&0]).await;
+        }
+        let slow = tokio::spawn({
+            let pool = pool.clone();
+            async move {
+                let began = Instant::now();
+                for n in 0.. {
+                    if began.elapsed() >= RUN {
+                        return n;
+                    }
+                    one::<String>(&pool, "SELECT pg_sleep(1)::text", &[]).await;
+                }
+                unreachable!("the loop is infinite");
+            }
+        });
+        let (began, mut fast) = (Instant::now(), JoinSet::new());
+        let mut ticks = interval(Duration::from_millis(1));
+        while began.elapsed() < RUN {
+            let began = ticks.tick().await; // after a delay, the missed ticks follow immediately
+            let pool = pool.clone();
+            fast.spawn(async move {
+                assert_eq!(one::<i32>(&pool, "SELECT $1::int4", &[&7]).await, 7);
+                began.elapsed()
+            });
+        }
+        let mut times = fast.join_all().await;
+        times.sort_unstable();
+        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+        let slept = slow.await.expect("the caller does not panic");
+        println!(
+            "{pods} Pods: {} statements beside {slept} of 1 s: p50 {:?}, p99 {:?}, p99.9 {:?}, maximum {:?}",
+            times.len(),
+            at(0.5),
+            at(0.99),
+            at(0.999),
+            at(1.0)
+        );
+        assert!(times.len() >= 9_000 && slept >= 8, "the load was too small");
+        assert!(at(0.99) <= Duration::from_millis(20), "{:?}", at(0.99));
+        cluster.shutdown().await.expect("the cluster shuts down");
+    }
 }
