@@ -41,7 +41,8 @@ impl<'a> Candidates<'a> {
         self.list.is_empty()
     }
 
-    /// Returns the number of connections to the Pod that are checked out from this pool.
+    /// Returns the number of connections to the Pod that are checked out from this pool, and of statements on its
+    /// shared connections.
     #[inline]
     #[must_use]
     pub fn in_flight(&self, index: usize) -> u32 {

@@ -137,6 +137,48 @@ async fn the_deadline_and_the_end_of_a_caller_end_a_batch() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_of_a_batch_is_sent_after_its_deadline() {
+    let cluster = cluster(1).await;
+    superuser(&cluster).await.batch_execute(TABLE).await.expect("the table is created");
+    let pool = pool_to_one(&cluster, "&shared_depth=4").await;
+    let insert: Statement<'_> = (INSERT, &[&1i64]);
+    let mut statements: Vec<Statement<'_>> = vec![("SELECT pg_sleep(1)", &[])];
+    statements.extend([insert; 11]);
+    let checkout = Checkout::new(Target::Any).deadline(Duration::from_millis(300));
+    let results = pool.shared(checkout).batch(&statements).await.expect("the statements are accepted");
+    let errors: Vec<_> = results.iter().map(|result| result.as_ref().expect_err("the deadline passes")).collect();
+    assert!(errors.iter().all(|error| error.kind() == Kind::Timeout), "{errors:?}");
+    let applied: Vec<_> = errors.iter().map(|error| error.applied()).collect();
+    assert_eq!((&applied[..4], &applied[4..]), (&[Applied::Unknown; 4][..], &[Applied::No; 8][..]));
+    until(SOON, "every place is free", || pool.status().endpoints[0].shared_in_flight == 0).await;
+    let count = pool.shared(Target::Any).query_one(COUNT, &[]).await.expect("the query succeeds").get::<_, i64>(0);
+    assert!(count <= 3, "{count} statements of the first part were executed");
+}
+
+/// The preparation of one statement waits for a lock, and those of the others wait behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_that_are_prepared_late_keep_their_order() {
+    let cluster = cluster(1).await;
+    let admin = superuser(&cluster).await;
+    let table = "CREATE TABLE locked (at timestamptz DEFAULT clock_timestamp()); GRANT ALL ON locked TO PUBLIC";
+    admin.batch_execute(table).await.expect("the table is created");
+    let pool = pool_to_one(&cluster, "").await;
+    admin.batch_execute("BEGIN; LOCK TABLE locked IN ACCESS EXCLUSIVE MODE").await.expect("the table is locked");
+    let batch = tokio::spawn(async move {
+        let insert: Statement<'_> = ("INSERT INTO locked DEFAULT VALUES RETURNING at::text", &[]);
+        let read: Statement<'_> = ("SELECT clock_timestamp()::text", &[]);
+        let other: Statement<'_> = ("SELECT clock_timestamp()::text AS other", &[]);
+        let results = pool.shared(Target::Any).batch(&[insert, read, insert, other, read, insert]).await;
+        let results = results.expect("the statements are accepted").into_iter();
+        results.map(|result| column::<String>(&result.expect("it succeeds").rows, 0)).collect::<Vec<_>>()
+    });
+    sleep(Duration::from_millis(300)).await; // much longer than 5 ms, after which the preparation is slow
+    admin.batch_execute("COMMIT").await.expect("the lock is released");
+    let times = batch.await.expect("the caller does not panic");
+    assert!(times.is_sorted(), "{times:?}");
+}
+
 /// Connections end after every possible number of messages.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reported_outcomes_are_true_for_each_statement_of_a_batch() {

@@ -43,6 +43,8 @@ pub(crate) use self::slab::{Slab, SlotHandle, Slots};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 const IN_USE: u64 = (1 << 16) - 1;
+/// Maximum number of counted statements on shared connections.
+const MAX_STATEMENTS: u32 = 1 << 15;
 const HAS_WAITERS: u64 = 1 << 16;
 const CLOSED: u64 = 1 << 17;
 const CLASS: u64 = 1 << 18;
@@ -132,21 +134,25 @@ impl Slot {
         Flags(before)
     }
 
-    /// Counts a statement on a shared connection. At most 2^15 may be counted.
+    /// Counts a statement on a shared connection. Returns false if so many are counted that it is not: they must leave
+    /// room for the connections in use.
     #[inline]
-    pub(crate) fn begin_statement(&self) {
+    pub(crate) fn begin_statement(&self) -> bool {
         // Relaxed: the counts guard no data, and are only a hint for choosing a Pod.
+        if self.statements.fetch_add(1, Ordering::Relaxed) >= MAX_STATEMENTS {
+            self.statements.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
         self.word.fetch_add(1, Ordering::Relaxed);
-        self.statements.fetch_add(1, Ordering::Relaxed);
+        true
     }
 
-    /// Counts the end of a statement on a shared connection. No connection becomes idle, so there are no flags to act
-    /// on.
+    /// Counts the end of a statement that was counted. No connection becomes idle, so there are no flags to act on.
     #[inline]
     pub(crate) fn end_statement(&self) {
         // Relaxed: as in `begin_statement`.
-        self.statements.fetch_sub(1, Ordering::Relaxed);
         self.word.fetch_sub(1, Ordering::Relaxed);
+        self.statements.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Returns the flags to act on after a connection that was not in use has become idle.

@@ -129,7 +129,12 @@ impl Inner {
     /// Verifies that a connection still works. Closes it if it does not.
     pub(super) async fn ping(&self, place: &Place, deadline: Instant) -> Result<(), BoxError> {
         let connection = &place.connection;
-        let until = Instant::now() + self.shared.limits.probe_timeout;
+        let now = Instant::now();
+        // While a statement is being cancelled, no request may reach the server.
+        if !connection.is_serving(now) {
+            return Err(TAKES_NO_MORE.into());
+        }
+        let until = now + self.shared.limits.probe_timeout;
         let cause: BoxError = match self.within(until.min(deadline), connection.client.check_connection()).await {
             Some(Ok(())) => {
                 connection.touch();

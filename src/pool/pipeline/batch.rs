@@ -2,6 +2,10 @@
 //!
 //! A batch waits for the place of one statement, and its other statements exceed `shared_depth` if no more places are
 //! free: a batch that waited for all its places would wait for ever while other callers use each one that becomes free.
+//!
+//! A statement is sent only after all earlier ones. If one cannot be sent, for example because another caller's
+//! statement on the connection is slow, it and the later ones wait until the earlier ones have ended, and are sent
+//! together again.
 
 use std::{
     future::{Future, poll_fn},
@@ -13,6 +17,7 @@ use std::{
 use super::{
     attempt::{Attempted, TAKES_NO_MORE, send},
     client::SharedResponse,
+    connection::Request,
     flight::InFlight,
     gate,
     place::Place,
@@ -20,7 +25,7 @@ use super::{
 };
 use crate::{
     endpoint::Endpoint,
-    error::{Applied, Error},
+    error::{Applied, Error, Kind},
     pool::inner::Inner,
     time::Instant,
 };
@@ -38,25 +43,37 @@ impl Inner {
         }
         let mut results = Vec::with_capacity(calls.len());
         let Some(first) = calls.first() else { return Ok(results) };
+        let acquire_timeout = self.shared.limits.acquire_timeout;
         let mut times = self.times(first.options);
-        for part in calls.chunks(self.shared.limits.shared_depth) {
-            let (endpoint, attempted) = match self.send_together(part, times).await {
-                Ok((endpoint, attempted)) => (Some(endpoint), attempted),
+        let mut rest = calls;
+        while !rest.is_empty() {
+            if times.limit.is_some_and(|limit| Instant::now() >= limit) {
+                results.extend(rest.iter().map(|_| Err(never_sent(times))));
+                break;
+            }
+            let part = &rest[..rest.len().min(self.shared.limits.shared_depth)];
+            let (endpoint, ends) = match self.send_together(part, times).await {
+                Ok(sent) => sent,
                 Err(error) => {
                     results.push(Err(error));
-                    (None, Vec::new())
+                    rest = &rest[1..];
+                    continue;
                 }
             };
-            let mut attempted = attempted.into_iter();
-            let is_reported = usize::from(endpoint.is_none());
-            // A statement that had no effect runs again, before those of the next part.
-            for call in &part[is_reported..] {
-                let first = endpoint.clone().zip(attempted.next());
-                results.push(self.run_from(*call, times, first).await);
+            let now = Instant::now();
+            // From the first one that was not sent on, they are sent together again. If the time for this has passed,
+            // the first one fails.
+            let sent = ends.iter().position(|end| matches!(end, Attempted::Unsent(_))).unwrap_or(ends.len());
+            let ended = if now < times.deadline { sent } else { sent.max(1) };
+            if sent > 0 && times.limit.is_none() {
+                times.deadline = now + acquire_timeout;
             }
-            if times.limit.is_none() && endpoint.is_some() {
-                times.deadline = Instant::now() + self.shared.limits.acquire_timeout;
+            // A statement that had no effect runs again, before those that were not sent.
+            for (call, end) in part.iter().zip(ends).take(ended) {
+                let times = Times { is_last: true, ..times };
+                results.push(self.run_from(*call, times, Some((endpoint.clone(), end))).await);
             }
+            rest = &rest[ended..];
         }
         Ok(results)
     }
@@ -90,18 +107,23 @@ impl Inner {
         }
         let requests = join(calls.iter().map(|call| self.request(&place, *call, deadline))).await;
         let mut in_flight = Vec::with_capacity(calls.len());
-        for (request, end) in requests.into_iter().zip(ends) {
+        let mut ends = ends.iter_mut();
+        for (request, end) in requests.into_iter().zip(&mut ends) {
             let request = match request {
                 Ok(request) => request,
                 Err(attempted) => {
                     *end = attempted;
+                    if let Attempted::Unsent(_) = end {
+                        break; // the later ones must not run before it
+                    }
                     continue;
                 }
             };
             if place.used {
                 connection.reserve_beyond();
             }
-            match send(&connection, request).await {
+            // One that waits behind a slow one of its own batch stays there.
+            match send(&connection, Request { repeatable: false, ..request }).await {
                 Some(flight) => {
                     place.used = true;
                     *end = Attempted::TimedOut(Applied::Unknown);
@@ -112,14 +134,23 @@ impl Inner {
                     if place.used {
                         connection.release();
                     }
+                    break;
                 }
             }
         }
+        ends.for_each(|end| *end = Attempted::Unsent(TAKES_NO_MORE.into()));
         // The responses arrive in the order of the statements.
         for (in_flight, end) in in_flight {
             *end = self.land(in_flight).await;
         }
     }
+}
+
+/// Returns the error of a statement that was not sent before the deadline of the call.
+fn never_sent(times: Times) -> Error {
+    Error::new(Kind::Timeout, "the statement was not sent before the deadline of the call")
+        .with_applied(Applied::No)
+        .with_elapsed(times.started.elapsed())
 }
 
 /// Polls several futures until all have ended, and returns their results.

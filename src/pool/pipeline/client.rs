@@ -14,7 +14,8 @@ use crate::{
 ///
 /// Many callers need few connections: the statements of all callers are sent without waiting for the responses of the
 /// others (pipelining). Each Pod has one shared connection (`shared_connections`), with at most 32 statements in flight
-/// (`shared_depth`); further statements wait in the pool, in FIFO order.
+/// (`shared_depth`), or more if callers send [batches](Self::batch); further statements wait in the pool, in FIFO
+/// order.
 ///
 /// # Statements
 ///
@@ -170,13 +171,15 @@ impl SharedClient<'_> {
 
     /// Runs several statements in one round trip, and returns their results in the same order.
     ///
-    /// All are sent on one connection of one Pod without waiting for responses, at most `shared_depth` (32 by default)
-    /// at a time, and the server executes them in their order. Each is its own transaction: if one fails, the others
-    /// are executed nevertheless. A statement that [runs again](Self#failures) on another connection may run after
-    /// later ones. For statements that belong together, use [`transaction`](Pool::transaction).
+    /// They are sent on one connection of one Pod without waiting for responses, and the server executes them in their
+    /// order. If there are more than `shared_depth` (32 by default), each part of that size takes a round trip, and may
+    /// run on another Pod. Each statement is its own transaction: if one fails, the others are executed nevertheless. A
+    /// statement that [runs again](Self#failures) may run after later ones of its part. For statements that belong
+    /// together, use [`transaction`](Pool::transaction).
     ///
-    /// The deadline of the call limits the whole batch. If the future is dropped, those statements that were sent
-    /// continue, as described [above](Self#cancellation).
+    /// The deadline of the call limits the whole batch. Without it, `acquire_timeout` limits the wait until each part
+    /// is sent. If the future is dropped, those statements that were sent continue, as described
+    /// [above](Self#cancellation).
     ///
     /// ```no_run
     /// # async fn example(pool: podpool::Pool) -> Result<(), podpool::Error> {

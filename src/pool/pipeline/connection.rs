@@ -164,6 +164,12 @@ impl SharedConnection {
         lock(&self.state).load.in_flight()
     }
 
+    /// Returns true if a place is free and statements can be sent without waiting behind a slow one.
+    pub(super) fn has_place(&self, now: Instant) -> bool {
+        let state = lock(&self.state);
+        self.accepts(&state, now) && state.load.in_flight() < self.depth
+    }
+
     /// Takes a place for a statement, if one is free and statements can be sent without waiting behind a slow one.
     pub(super) fn reserve(&self, now: Instant) -> Option<Reserved> {
         let mut state = lock(&self.state);

@@ -136,8 +136,8 @@ impl Place {
         connection: Arc<SharedConnection>,
         Reserved { needs_ping }: Reserved,
     ) -> Self {
-        pod.slot.begin_statement();
-        Self { pool, pod, connection, needs_ping, used: false, counts: true }
+        let counts = pod.slot.begin_statement();
+        Self { pool, pod, connection, needs_ping, used: false, counts }
     }
 
     /// Returns the place of one more statement that was sent on the connection, in addition to `shared_depth`. The

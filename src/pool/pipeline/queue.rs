@@ -12,7 +12,8 @@
 //! waiter sets its bit and then looks for a free place, and the end frees the place and then reads the bits. Both take
 //! the lock of the connection for the place, so whichever takes that lock second sees the other one's change. A waiter
 //! that enters behind others of its class need not look: those have looked, and an end whose place one of them does not
-//! take reads the bits while the class has waiters, so it takes the lock of the queues and finds the later one too.
+//! take reads the bits while the class has waiters, so it takes the lock of the queues and finds the later one too. The
+//! tasks that supervise the connections look for waiters too, since a Pod can begin to serve them without an end.
 
 use std::collections::BTreeMap;
 

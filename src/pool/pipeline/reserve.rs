@@ -31,6 +31,9 @@ use crate::{
 /// again immediately.
 const BETWEEN_PERMITS: Duration = Duration::from_millis(10);
 
+/// One in so many of the callers that wait behind others looks for a place and for a connection itself.
+const LOOKS_AGAIN: u64 = 16;
+
 impl Inner {
     /// Reserves a place for a statement, and waits for it until the deadline.
     pub(super) async fn reserve(
@@ -135,8 +138,10 @@ impl Inner {
             let is_new = ticket.is_none();
             let mut waiting = self.queue.enter(requirement, ticket);
             ticket = Some(waiting.ticket);
-            // Those before it have looked for a place and for a connection.
-            let is_served = is_new && waiting.follows || {
+            // Those before it have looked for a place and for a connection. Some look again, because the time alone can
+            // change the result: a standby catches up, or a Pod may be dialled again.
+            let follows = is_new && waiting.follows && !waiting.ticket.is_multiple_of(LOOKS_AGAIN);
+            let is_served = follows || {
                 self.serve_shared();
                 self.open_for(requirement)
             };

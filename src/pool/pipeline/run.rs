@@ -51,6 +51,8 @@ pub(super) struct Times {
     /// The time until which the statement must be sent. Without a deadline of the call, this time begins again when
     /// the statement runs again.
     pub(super) deadline: Instant,
+    /// True if this time does not begin again, because it is that of several statements.
+    pub(super) is_last: bool,
 }
 
 impl Inner {
@@ -84,7 +86,8 @@ impl Inner {
     pub(super) fn times(&self, options: Checkout) -> Times {
         let started = Instant::now();
         let limit = options.deadline.map(|within| deadline_of(started, within));
-        Times { started, limit, deadline: limit.unwrap_or(started + self.shared.limits.acquire_timeout) }
+        let deadline = limit.unwrap_or(started + self.shared.limits.acquire_timeout);
+        Times { started, limit, deadline, is_last: false }
     }
 
     /// Runs a statement whose text is accepted. `first` is the end of a first attempt on a Pod, if there was one.
@@ -94,7 +97,7 @@ impl Inner {
         times: Times,
         mut first: Option<(Endpoint, Attempted)>,
     ) -> Result<SharedResponse, Error> {
-        let Times { started, limit, mut deadline } = times;
+        let Times { started, limit, mut deadline, is_last } = times;
         let mut attempts: Vec<Attempt> = Vec::new();
         // `applied` covers all attempts: a statement that may run twice may have been applied by an earlier one.
         let mut applied = Applied::No;
@@ -157,7 +160,9 @@ impl Inner {
                 }
                 failures += 1;
             }
-            deadline = limit.unwrap_or_else(|| Instant::now() + self.shared.limits.acquire_timeout);
+            if limit.is_none() && !is_last {
+                deadline = Instant::now() + self.shared.limits.acquire_timeout;
+            }
         }
     }
 }

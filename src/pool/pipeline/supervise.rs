@@ -110,6 +110,9 @@ impl Tasks {
         pool: &Weak<Inner>,
         now: Instant,
     ) -> Duration {
+        if connection.has_place(now) {
+            serve(pool);
+        }
         let polled = self.rescued.len();
         for flight in connection.overdue(now) {
             if !self.rescued.iter().any(|rescued| Arc::ptr_eq(rescued, &flight)) {
