@@ -117,18 +117,6 @@ impl Servers {
         self.podpool_to(format!("{}?pool_size={total}&min_idle={total}", self.cluster.pod_url(0), total = self.total()))
     }
 
-    /// Returns a pool with one shared connection to each Pod.
-    pub fn shared(&self) -> podpool::Pool {
-        self.runtime.block_on(async {
-            let url = format!("{}&min_idle=0", self.cluster.url());
-            let pool = podpool::Pool::connect(&url).await.expect("the pool is created");
-            while pool.status().endpoints.iter().filter(|pod| pod.shared == 1).count() < PODS {
-                pool.shared(Target::Any).execute("SELECT 1", &[]).await.expect("the statement succeeds");
-            }
-            pool
-        })
-    }
-
     fn podpool_to(&self, url: String) -> podpool::Pool {
         self.runtime.block_on(async {
             let pool = podpool::Pool::connect(&url).await.expect("the pool is created");

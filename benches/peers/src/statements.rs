@@ -40,7 +40,7 @@ fn table(servers: Servers, processors: &str) {
         servers.size
     );
     let mut table = Table::new(title, "kops/s", true);
-    for tasks in [1, 4, 16, 64, 256] {
+    for tasks in [1, 4, 16, 64] {
         let mut cases = cases(&servers, tasks);
         let names: Vec<_> = cases.iter().map(|case| case.name).collect();
         let rates: Vec<_> = measure(&mut cases).iter().map(|each| tasks as f64 * 1e6 / each).collect();
@@ -67,7 +67,6 @@ fn cases(servers: &Servers, tasks: u64) -> Vec<Case> {
     let query_locked = async |pools: &Arc<Locked>| query_deadpool(&pools.next()).await;
     vec![
         case!("podpool, three Pods", servers.podpool(), query_podpool),
-        case!("podpool, one shared connection to each of three Pods", servers.shared(), query_shared),
         case!(
             "Vec<Pool>, round robin, three Pods",
             Arc::new(RoundRobin::new(servers.deadpools())),
@@ -109,10 +108,6 @@ async fn query_podpool(pool: &podpool::Pool) {
     let client = pool.get().await.expect("checkout succeeds");
     let statement = client.prepare_cached(SQL).await.expect("the statement is prepared");
     client.query_one(&statement, &[]).await.expect("the query returns a row");
-}
-
-async fn query_shared(pool: &podpool::Pool) {
-    pool.shared(podpool::Target::Any).query_one(SQL, &[]).await.expect("the query returns a row");
 }
 
 async fn query_deadpool(pool: &deadpool_postgres::Pool) {
