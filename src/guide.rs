@@ -21,6 +21,9 @@
 pub mod architecture {}
 
 /// Measured costs of this pool, compared with other pools and load balancers.
+///
+/// [`Pool::shared`]: crate::Pool::shared
+///
 #[doc = include_str!("../docs/benchmarks.md")]
 pub mod benchmarks {}
 

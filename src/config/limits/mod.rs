@@ -100,7 +100,7 @@ pub struct Limits {
     /// statement is slow does not count, so more may be open, up to `pool_size`. 1 to 1000; default
     /// [`SHARED_CONNECTIONS`](Self::SHARED_CONNECTIONS), 1.
     pub shared_connections: usize,
-    /// Maximum number of statements in flight on a shared connection. 1 to 1000; default
+    /// Maximum number of statements in flight on a shared connection. A batch can exceed it. 1 to 1000; default
     /// [`SHARED_DEPTH`](Self::SHARED_DEPTH), 32.
     pub shared_depth: usize,
     /// Time after which a statement on a shared connection is slow, so that no further one is sent behind it. 1 ms to
