@@ -24,6 +24,7 @@ async fn start(parameters: &str) -> (Cluster, Pool, tokio_postgres::Client) {
     superuser.batch_execute(table).await.expect("the table is created");
     let pool = Pool::connect(&format!("{}{parameters}", cluster.url())).await.expect("the pool is created");
     until(Duration::from_secs(20), "the Pod serves", || in_state(&pool, State::Healthy) == 1).await;
+    until(Duration::from_secs(20), "a connection is idle", || pool.status().endpoints[0].idle > 0).await;
     (cluster, pool, superuser)
 }
 

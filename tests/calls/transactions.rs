@@ -216,7 +216,7 @@ async fn a_lost_response_to_the_commit_is_unknown_and_not_repeated() {
 async fn a_commit_that_waits_for_a_standby_is_not_cancelled() {
     let (cluster, pool, superuser) = start("").await;
     hold_commits(&cluster, &superuser).await;
-    let checkout = Checkout::new(Target::Primary).deadline(Duration::from_millis(300));
+    let checkout = Checkout::new(Target::Primary).deadline(Duration::from_secs(2));
     let work =
         |transaction: Transaction| async move { transaction.execute("INSERT INTO written VALUES (7)", &[]).await };
     let error = pool.transaction(checkout, work).await.expect_err("the standby does not exist");

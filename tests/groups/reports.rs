@@ -135,7 +135,7 @@ async fn a_pool_that_joins_later_is_informed_of_the_present_state() {
     until(LIMIT, "the observer is informed", has_all).await;
     assert_eq!(in_state(&b, State::Healthy), 3);
     // Each pool has its own limits: the third connection of `b` would exceed `pool_size`.
-    let small = tenant_with(&cluster, "b", cluster.database(), "&pool_size=1&acquire_timeout=200ms");
+    let small = tenant_with(&cluster, "b", cluster.database(), "&pool_size=1&acquire_timeout=3s");
     let small = small.share_with(&a).build().expect("a pool");
     ready(&[&small], Target::Any).await;
     let mut clients = Vec::new();

@@ -154,7 +154,7 @@ async fn shows_a_pod_fail_and_recover() {
     browser.until(LIMIT, "the page shows three healthy Pods", THREE_HEALTHY).await;
 
     let killed = cluster.pod(1).address().ip().to_string();
-    browser.until(LIMIT, "the page shows ten samples with traffic on every Pod", TEN_SAMPLES).await;
+    browser.until(4 * LIMIT, "the page shows ten samples with traffic on every Pod", TEN_SAMPLES).await;
     let before = browser.run(&plot(&killed)).await;
     assert_readable(&browser, "light, 1280 px").await;
     screenshot(&browser, "before.png").await;

@@ -24,7 +24,8 @@ async fn many_requests_share_one_connection_to_each_pod_and_survive_the_loss_of_
     let cluster = Cluster::start(3).await.expect("the cluster starts");
     cluster.wait_replicated().await.expect("the standbys follow");
     let separator = if cluster.url().contains('?') { '&' } else { '?' };
-    let service = Arc::new(Service::start(&format!("{}{separator}shared=on&min_idle=0", cluster.url())).await);
+    let service =
+        Arc::new(Service::start(&format!("{}{separator}shared=on&min_idle=0&shared_slow=60s", cluster.url())).await);
     service.get_until("/readyz", |response| response.status == 200).await;
     let (stop, total, attempts) =
         (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

@@ -137,7 +137,7 @@ pub(crate) fn ask(server: SocketAddr, name: &str, kind: u16, payload: Option<u16
         packet.extend([0; 6]);
     }
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    socket.set_read_timeout(Some(Duration::from_secs(2)))?; // a closed port fails immediately
     socket.connect(server)?;
     socket.send(&packet)?;
     let mut response = [0; 4096];

@@ -69,7 +69,8 @@ async fn cancel_requests_use_tls_if_their_connection_does() {
         let (slept, ()) = tokio::join!(client.batch_execute("SELECT pg_sleep(30)"), async {
             // Waits until the statement runs, because an earlier cancel request would have no effect.
             let watcher = cluster.client(0).await.expect("the superuser connects");
-            let query = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)'";
+            let query = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)' \
+                         AND state = 'active'";
             while watcher.query_one(query, &[]).await.expect("the query succeeds").get::<_, i64>(0) == 0 {
                 assert!(began.elapsed() < Duration::from_secs(10), "the statement is not running on the server");
             }
