@@ -6,9 +6,10 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// First loopback address to try. The testkit and other proxies use lower addresses.
@@ -68,11 +69,20 @@ fn forward(mut client: TcpStream, pod: SocketAddr, delay: Duration) {
         let _ = copy(&mut from_client, &mut to_server);
         let _ = to_server.shutdown(Shutdown::Both);
     });
+    // Responses are read while earlier ones are delayed, like those on a long line.
+    let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
     thread::spawn(move || {
         let mut bytes = [0; 16 * 1024];
         while let Ok(read @ 1..) = server.read(&mut bytes) {
-            thread::sleep(delay);
-            if client.write_all(&bytes[..read]).is_err() {
+            if sender.send((Instant::now() + delay, bytes[..read].to_vec())).is_err() {
+                break;
+            }
+        }
+    });
+    thread::spawn(move || {
+        for (at, bytes) in receiver {
+            thread::sleep(at.saturating_duration_since(Instant::now()));
+            if client.write_all(&bytes).is_err() {
                 break;
             }
         }

@@ -1,10 +1,15 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use podpool::{Kind, Pool, State, Target};
+use tokio::{task::JoinSet, time::sleep};
 
 use super::{
     cluster,
     common::{
+        distance::Distance,
         in_state,
         one_pod::{Calls, SOON, TIMEOUTS, builder, settled},
         until,
@@ -31,6 +36,52 @@ async fn each_pod_gets_one_shared_connection() {
     let insert = "WITH t AS (SELECT 1) SELECT pg_current_wal_lsn()::text FROM t";
     assert!(pool.shared(Target::Primary).query_one(insert, &[]).await.is_ok());
     assert!(pool.status().endpoints.iter().all(|pod| (pod.shared, pod.in_use) == (1, 0)));
+}
+
+/// Runs statements of 200 callers for two seconds. Returns their number, and the largest number of shared connections.
+async fn load(pool: &Pool) -> (usize, usize) {
+    let mut callers = JoinSet::new();
+    let began = Instant::now();
+    for _ in 0..200 {
+        let pool = pool.clone();
+        callers.spawn(async move {
+            let mut statements = 0;
+            while began.elapsed() < Duration::from_secs(2) {
+                assert_eq!(one::<i32>(&pool, "SELECT 7", &[]).await, 7);
+                statements += 1;
+            }
+            statements
+        });
+    }
+    let mut most = 0;
+    while began.elapsed() < Duration::from_secs(2) {
+        most = most.max(pool.status().endpoints[0].shared);
+        sleep(Duration::from_millis(10)).await;
+    }
+    (callers.join_all().await.iter().sum(), most)
+}
+
+/// With a long round trip, the number of statements in flight limits the rate, so further connections are opened. With
+/// a local server they would not help.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn further_connections_are_opened_only_if_the_round_trip_limits_the_rate() {
+    let cluster = cluster(1).await;
+    let pool = pool_to_one(&cluster, "&shared_depth=16").await;
+    let (statements, most) = load(&pool).await;
+    println!("without a delay: {statements} statements, {most} connections");
+    assert_eq!(most, 1);
+    let pod = cluster.pod(0).address();
+    let distant = Distance::start(pod, Duration::from_millis(20));
+    let url = cluster.pod_url(0).replace(&pod.to_string(), &distant.address().to_string());
+    let parameters = format!("min_idle=0&sslmode=disable&shared_depth=16&{TIMEOUTS}");
+    let pool = Pool::connect(&format!("{url}?{parameters}")).await.expect("the pool is created");
+    one::<i32>(&pool, "SELECT 7", &[]).await;
+    let (statements, most) = load(&pool).await;
+    println!("with 20 ms: {statements} statements, {most} connections");
+    // Half of `pool_size`.
+    assert_eq!(most, 4);
+    assert!(statements > 2 * 16 * 100, "one connection executes 1,600 statements in two seconds");
+    until(SOON, "the further connections are closed", || pool.status().endpoints[0].shared == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,7 +165,10 @@ async fn closing_the_pool_waits_for_statements_in_flight() {
     assert_eq!(slow.await.expect("the caller does not panic"), "slept");
     let error = pool.shared(Target::Any).query("SELECT 1", &[]).await.expect_err("the pool is closed");
     assert_eq!(error.kind(), Kind::Shutdown, "{error}");
-    assert!(sessions(&cluster).await.is_empty());
+    let closed = Instant::now();
+    while !sessions(&cluster).await.is_empty() {
+        assert!(closed.elapsed() < SOON, "a session is still open");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

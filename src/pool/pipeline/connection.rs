@@ -60,6 +60,8 @@ struct State {
     spare: Vec<Work>,
     /// True while nothing may be written, because of a cancel request.
     stopped: bool,
+    /// The time since which the connection has had no free place, or only a few.
+    full_since: Option<Instant>,
     /// Number of consecutive looks of the supervising task at which the connection could take no statement, and the
     /// time of the last one.
     looks: u32,
@@ -97,13 +99,22 @@ pub(super) struct Parts {
 
 impl SharedConnection {
     /// Creates a shared connection. No request is outstanding on it.
-    pub(super) fn new(parts: Parts, limits: &Limits) -> Arc<Self> {
+    /// `round_trip` is the shortest time of a statement on another connection to the Pod.
+    pub(super) fn new(parts: Parts, limits: &Limits, round_trip: Option<Duration>) -> Arc<Self> {
         let Parts { client, record, owned, token, driver, expires_at } = parts;
         let executed_before = record.statements_written();
         let now = Instant::now();
-        let load = Load::new(limits.shared_slow);
-        let state =
-            State { load, spare: Vec::new(), stopped: false, looks: 0, looked_at: now, misfit: false, last_used: now };
+        let load = Load::new(limits.shared_slow, round_trip);
+        let state = State {
+            load,
+            spare: Vec::new(),
+            stopped: false,
+            full_since: None,
+            looks: 0,
+            looked_at: now,
+            misfit: false,
+            last_used: now,
+        };
         Arc::new(Self {
             client: Arc::new(client),
             record,
@@ -157,6 +168,19 @@ impl SharedConnection {
     /// supervising task has found this twice: if the process did not run for some time, its statements seem slow.
     pub(super) fn counts(&self) -> bool {
         self.is_open() && lock(&self.state).looks < CONFIRMED
+    }
+
+    /// Returns true if the connection has been full for some time and its server would execute more statements, if
+    /// another connection sent them.
+    pub(super) fn limits_server(&self, now: Instant) -> bool {
+        let state = lock(&self.state);
+        let is_full = state.full_since.is_some_and(|since| now.saturating_duration_since(since) >= GROW_AFTER);
+        is_full && self.accepts(&state, now) && state.load.waits_for_statements()
+    }
+
+    /// Returns the shortest time of a statement.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        lock(&self.state).load.round_trip()
     }
 
     /// Returns the number of taken places.
@@ -227,6 +251,9 @@ impl SharedConnection {
         }
         let cancels = state.load.cancels();
         let flight = state.load.send(now, |number| Flight::new(number, cancels, repeatable, work, first));
+        if state.load.in_flight() >= self.depth {
+            state.full_since.get_or_insert(now);
+        }
         let was_idle = now.saturating_duration_since(state.last_used) > LONG_TICK / 2;
         state.last_used = now;
         drop(state);
@@ -245,7 +272,11 @@ impl SharedConnection {
             }
             state.last_used = now;
             let was_slow = state.load.is_slow(now) || state.looks > 0;
-            (state.load.end(number, now), was_slow)
+            let ended = state.load.end(number, now);
+            if state.load.in_flight() * 4 < self.depth * 3 {
+                state.full_since = None;
+            }
+            (ended, was_slow)
         };
         drop(ended);
         if self.record.session_change().is_some() {
@@ -303,6 +334,9 @@ impl Drop for Preparing {
 /// The interval at which the supervising task looks at a connection that was unused for longer than this. A statement
 /// that is sent after a pause of half of it wakes the task.
 pub(super) const LONG_TICK: Duration = Duration::from_secs(1);
+
+/// Time for which a connection must be full before another one is opened because of that.
+const GROW_AFTER: Duration = Duration::from_millis(100);
 
 /// Executes a statement. The first poll sends the request.
 async fn execute(

@@ -21,6 +21,12 @@ const CANCEL_AFTER: Duration = crate::config::Limits::RECYCLE_GRACE;
 /// Time after a cancel request after which the next one is sent for the same statement.
 const CANCEL_AGAIN_AFTER: Duration = crate::config::Limits::RECYCLE_TIMEOUT;
 
+/// Longest round trip that the time after which a statement is slow takes into account: if all statements so far were
+/// slow, the shortest time is not that of a round trip.
+const ROUND_TRIP_MAX: Duration = Duration::from_millis(50);
+/// Number of statements over which the time of a statement is averaged.
+const AVERAGED: u32 = 32;
+
 /// A statement that was sent. `T` is the caller's part of it.
 #[derive(Debug)]
 struct Sent<T> {
@@ -46,6 +52,8 @@ pub(super) struct Load<T> {
     /// The time at which that statement ended.
     ended_at: Option<Instant>,
     percentile: Percentile,
+    /// The shortest time from the sending of a statement to its end, and a moving average of this time.
+    round_trip: Option<(Duration, Duration)>,
     /// The time after which a statement is slow.
     slow_after: Duration,
     /// True if this time is configured.
@@ -59,7 +67,10 @@ pub(super) struct Load<T> {
 }
 
 impl<T> Load<T> {
-    pub(super) fn new(slow_after: Option<Duration>) -> Self {
+    /// Creates the load of a new connection. `round_trip` is the shortest time of a statement on another connection to
+    /// the Pod, if there is one.
+    pub(super) fn new(slow_after: Option<Duration>, round_trip: Option<Duration>) -> Self {
+        let first = after_pause(round_trip.unwrap_or(ROUND_TRIP_MAX));
         Self {
             sent: VecDeque::new(),
             reserved: 0,
@@ -67,7 +78,8 @@ impl<T> Load<T> {
             ended: 0,
             ended_at: None,
             percentile: Percentile::default(),
-            slow_after: slow_after.unwrap_or(SLOW_MIN),
+            round_trip: round_trip.map(|shortest| (shortest, shortest)),
+            slow_after: slow_after.unwrap_or(first),
             is_fixed: slow_after.is_some(),
             cancelled_at: None,
             cancels: 0,
@@ -146,14 +158,19 @@ impl<T> Load<T> {
         let position = self.sent.iter().position(|sent| sent.number == number)?;
         if self.running().is_some_and(|running| running.number == number) {
             self.percentile.add(self.runtime(now));
-            if !self.is_fixed {
-                self.slow_after = (self.percentile.value() * SLOW_FACTOR).max(SLOW_MIN);
-            }
         }
         if is_before(self.ended, number) {
             (self.ended, self.ended_at) = (number, Some(now));
         }
-        self.sent.remove(position).map(|sent| sent.item)
+        let sent = self.sent.remove(position)?;
+        let took = now.saturating_duration_since(sent.at);
+        let (shortest, mean) = self.round_trip.unwrap_or((took, took));
+        let shortest = shortest.min(took);
+        self.round_trip = Some((shortest, mean - mean / AVERAGED + took / AVERAGED));
+        if !self.is_fixed {
+            self.slow_after = (self.percentile.value() * SLOW_FACTOR).max(after_pause(shortest));
+        }
+        Some(sent.item)
     }
 
     /// Marks a statement as abandoned by its caller.
@@ -183,6 +200,17 @@ impl<T> Load<T> {
     pub(super) fn is_slow(&self, now: Instant) -> bool {
         let preparing = self.preparing_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.runtime(now).max(preparing) > self.slow_after()
+    }
+
+    /// Returns the shortest time of a statement.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.map(|(shortest, _)| shortest)
+    }
+
+    /// Returns true if the server answers almost as fast as if only one statement was in flight, so that it would
+    /// execute more if more were.
+    pub(super) fn waits_for_statements(&self) -> bool {
+        self.round_trip.is_some_and(|(shortest, mean)| mean < shortest * 2)
     }
 
     /// Returns the statements that are abandoned, or that were sent some time ago. Their callers may not poll them, and
@@ -223,6 +251,12 @@ impl<T> Load<T> {
     pub(super) fn cancels(&self) -> u32 {
         self.cancels
     }
+}
+
+/// Returns the minimum of the time after which a statement is slow. After a pause in the responses, the time of a
+/// statement includes a round trip.
+fn after_pause(round_trip: Duration) -> Duration {
+    SLOW_MIN + round_trip.min(ROUND_TRIP_MAX) * 2
 }
 
 /// Returns true if a number comes before another. Fewer than 2³¹ statements lie between them.

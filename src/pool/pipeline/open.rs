@@ -81,7 +81,7 @@ async fn open(pool: &Weak<Inner>, permit: Permit) -> bool {
     let expires_at = Instant::now() + shortened(shared.limits.max_lifetime, random());
     let (record_of, driver_of) = (record.shared(), driver.abort_handle());
     let parts = Parts { client, record: record_of, owned, token, driver: driver_of, expires_at };
-    let connection = SharedConnection::new(parts, &shared.limits);
+    let connection = SharedConnection::new(parts, &shared.limits, pod.shared_connections.round_trip());
     pod.shared_connections.add(connection.clone());
     drop(spawn(supervise(Supervised { connection, record, driver, permit, pool: pool.clone() })));
     true

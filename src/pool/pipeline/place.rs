@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::connection::{Reserved, SharedConnection};
 use crate::{
+    config::Limits,
     pool::{inner::Inner, pod::Pod},
     sync::{Mutex, lock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// The shared connections of one Pod.
@@ -24,6 +25,15 @@ impl State {
     /// Returns the number of connections that serve or are being opened.
     fn counted(&self) -> usize {
         self.connections.iter().filter(|connection| connection.counts()).count() + self.opening
+    }
+
+    /// Returns true if there are fewer connections than wanted, or if all are full and the server answers so fast that
+    /// the round trip limits the rate. At most half of `pool_size` is used for this, since others call `get`.
+    fn needs_another(&self, limits: &Limits, now: Instant) -> bool {
+        let counted = self.counted();
+        let mut others = self.connections.iter().filter(|connection| connection.counts());
+        counted < limits.shared_connections
+            || counted < limits.pool_size / 2 && self.opening == 0 && others.all(|other| other.limits_server(now))
     }
 }
 
@@ -59,13 +69,18 @@ impl SharedConnections {
     }
 
     /// Returns true if the Pod needs another connection.
-    pub(super) fn needs(&self, wanted: usize) -> bool {
-        lock(&self.0).counted() < wanted
+    pub(super) fn needs_another(&self, limits: &Limits, now: Instant) -> bool {
+        lock(&self.0).needs_another(limits, now)
     }
 
     /// Returns true if the Pod has a connection that serves, or one is being opened.
     pub(super) fn is_served(&self) -> bool {
         lock(&self.0).counted() > 0
+    }
+
+    /// Returns the shortest time of a statement on the connections.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        lock(&self.0).connections.iter().filter_map(|connection| connection.round_trip()).min()
     }
 
     pub(super) fn add(&self, connection: Arc<SharedConnection>) {
@@ -99,9 +114,8 @@ pub(super) struct Opening(Arc<Pod>);
 impl Opening {
     /// Begins to open a connection if the Pod needs another one.
     pub(super) fn begin(pod: &Arc<Pod>) -> Option<Self> {
-        let wanted = pod.shared().limits.shared_connections;
         let mut state = lock(&pod.shared_connections.0);
-        if state.counted() >= wanted {
+        if !state.needs_another(&pod.shared().limits, Instant::now()) {
             return None;
         }
         state.opening += 1;

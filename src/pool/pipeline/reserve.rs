@@ -91,7 +91,7 @@ impl Inner {
         // A shared connection serves many callers, so it does not wait for those of `get`.
         let is_unavailable =
             pod.has_pending_ping() || pod.slot.is_closed() || lock(&pod.last_failure).not_before(now).is_some();
-        if is_unavailable || !pod.shared_connections.needs(self.shared.limits.shared_connections) {
+        if is_unavailable || !pod.shared_connections.needs_another(&self.shared.limits, now) {
             return false;
         }
         // Taken before the connection counts, so that no caller waits for one that is not opened.

@@ -2,8 +2,9 @@ use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 
+/// Returns the load of a connection to a local server.
 fn load() -> (Load<char>, Instant) {
-    (Load::new(None), Instant::now())
+    (Load::new(None, Some(Duration::ZERO)), Instant::now())
 }
 
 fn send(load: &mut Load<char>, item: char, now: Instant) -> u32 {
@@ -74,7 +75,7 @@ fn statements_behind_a_slow_one_are_blocked() {
 
 #[test]
 fn a_configured_limit_replaces_the_percentile() {
-    let mut load = Load::new(Some(50 * MS));
+    let mut load = Load::new(Some(50 * MS), None);
     let start = Instant::now();
     let first = send(&mut load, 'a', start);
     load.end(first, start + MS);
@@ -166,8 +167,34 @@ fn the_first_sample_does_not_hide_slow_statements() {
 }
 
 #[test]
+fn a_long_round_trip_is_not_slow() {
+    let (mut load, start) = (Load::new(None, None), Instant::now());
+    send(&mut load, 'a', start);
+    assert!(!load.is_slow(start + 105 * MS), "the round trip is not known yet");
+    assert!(load.is_slow(start + 106 * MS));
+    load.end(1, start + 20 * MS);
+    // The responses arrive in bursts: most statements take no time after the one before.
+    for round in 1..100 {
+        let sent = start + 20 * MS * round;
+        let numbers = [(); 40].map(|()| send(&mut load, 'b', sent));
+        assert!(!load.is_slow(sent + 20 * MS), "round {round}");
+        for number in numbers {
+            load.end(number, sent + 20 * MS);
+        }
+    }
+    assert_eq!(load.slow_after(), 45 * MS);
+    assert!(load.waits_for_statements());
+    let sent = start + 3_000 * MS;
+    let numbers = [(); 100].map(|()| send(&mut load, 'c', sent));
+    for number in numbers {
+        load.end(number, sent + 50 * MS);
+    }
+    assert!(!load.waits_for_statements(), "the server is busy");
+}
+
+#[test]
 fn a_response_is_received_for_a_caller_that_does_not_poll_whatever_counts_as_slow() {
-    let (mut load, start) = (Load::new(Some(Duration::from_secs(60))), Instant::now());
+    let (mut load, start) = (Load::new(Some(Duration::from_secs(60)), None), Instant::now());
     send(&mut load, 'a', start);
     assert_eq!(load.overdue(start + 50 * MS).count(), 0);
     assert_eq!(load.overdue(start + 51 * MS).count(), 1);
