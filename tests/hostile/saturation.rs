@@ -156,6 +156,10 @@ async fn many_clients_spread_their_dials_to_a_server_that_is_down() {
     let all = || pools.iter().all(|pool| pool.status().endpoints.iter().filter(|pod| pod.idle >= 1).count() == 2);
     until(Duration::from_secs(60), "every client has a connection to both servers", all).await;
     let counts = lost.counts();
+    // Some clients may still open their connections for probes.
+    let last = || counts.attempts.lock().expect("the lock is not poisoned").last().copied();
+    let is_quiet = || last().is_none_or(|at| at.elapsed() > Duration::from_secs(1));
+    until(Duration::from_secs(60), "no client opens a connection", is_quiet).await;
     counts.attempts.lock().expect("the lock is not poisoned").clear();
     let began = Instant::now();
     counts.take_down();

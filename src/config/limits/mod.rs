@@ -97,14 +97,15 @@ pub struct Limits {
     /// [`STATEMENT_CACHE_SIZE`](Self::STATEMENT_CACHE_SIZE), 256.
     pub statement_cache_size: usize,
     /// Number of connections to each Pod that callers of [`Pool::shared`](crate::Pool::shared) share. One on which a
-    /// statement is slow does not count, so more may be open, up to `pool_size`. 1 to 1000; default
+    /// statement is slow does not count, so more may be open, up to `pool_size`. If the round trip limits the rate,
+    /// more are opened, up to half of `pool_size`. 1 to 1000; default
     /// [`SHARED_CONNECTIONS`](Self::SHARED_CONNECTIONS), 1.
     pub shared_connections: usize,
     /// Maximum number of statements in flight on a shared connection. A batch can exceed it. 1 to 1000; default
     /// [`SHARED_DEPTH`](Self::SHARED_DEPTH), 32.
     pub shared_depth: usize,
     /// Time after which a statement on a shared connection is slow, so that no further one is sent behind it. 1 ms to
-    /// 1 h; by default four times the connection's 95th percentile, and at least 5 ms.
+    /// 1 h; by default four times the connection's 95th percentile, and at least 5 ms and two round trips.
     pub shared_slow: Option<Duration>,
     /// Handling of session state when a connection is returned. [`Reset::Auto`] by default.
     pub reset: Reset,

@@ -15,7 +15,8 @@ use crate::{
 /// Many callers need few connections: the statements of all callers are sent without waiting for the responses of the
 /// others (pipelining). Each Pod has one shared connection (`shared_connections`), with at most 32 statements in flight
 /// (`shared_depth`), or more if callers send [batches](Self::batch); further statements wait in the pool, in FIFO
-/// order.
+/// order. If the round trip limits the rate, because all connections to a Pod are full but its server has capacity
+/// left, more are opened, up to half of `pool_size`, and closed when they are unused.
 ///
 /// # Statements
 ///
