@@ -56,7 +56,8 @@ impl Way {
     /// Returns the number of connections that execute statements.
     fn connections(&self, pods: usize) -> usize {
         match self {
-            Self::Shared(connections, _) => connections * pods,
+            // More are opened if the round trip limits the rate.
+            Self::Shared(_, pool) => pool.status().endpoints.iter().map(|pod| pod.shared).sum(),
             Self::ByHand(..) => pods,
             Self::Get(_) | Self::Deadpool(..) => CONNECTIONS,
         }
@@ -114,10 +115,11 @@ async fn measure(way: &Way, callers: usize, pods: usize, time: Duration) {
     times.sort_unstable();
     let rate = times.len() as f64 / took.as_secs_f64();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    let connections = way.connections(pods);
     println!(
-        "| {callers} | {} | {rate:.0} | {:.0} | {:.0?} | {:.0?} |",
+        "| {callers} | {} | {connections} | {rate:.0} | {:.0} | {:.0?} | {:.0?} |",
         way.name(),
-        rate / way.connections(pods) as f64,
+        rate / connections as f64,
         at(0.5),
         at(0.99)
     );
@@ -217,7 +219,7 @@ async fn main() {
             (format!("{}?", cluster.pod_url(0).replace(&pod.to_string(), &relay.to_string())), vec![relay])
         };
         println!("\n{} Pods, {delay:?} added to each round trip\n", pods.len());
-        println!("| callers | | statements/s | per connection | p50 | p99 |\n|---|---|---|---|---|---|");
+        println!("| callers | | connections | statements/s | each | p50 | p99 |\n|---|---|---|---|---|---|---|");
         let ways = ways(&cluster, &url, &pods).await;
         let names: Vec<_> = ways.iter().map(|way| way.name().to_owned()).collect();
         for number in CALLERS.into_iter().filter(|number| is_selected(&callers, &number.to_string())) {
