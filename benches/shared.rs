@@ -6,16 +6,17 @@
 //! round trip of 1 and 5 ms. `--quick` shortens each measurement to 300 ms. Arguments such as `64`, `deadpool` and
 //! `local` restrict the run to these numbers of callers, to these ways, and to local Pods.
 
+#[path = "../tests/common/distance.rs"]
+#[allow(unreachable_pub, reason = "a bench has no public API")]
+mod distance;
+
 use std::{
     env,
-    io::{Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -26,6 +27,8 @@ use podpool::{
     tokio_postgres::{Client, Config, NoTls, Statement},
 };
 use tokio::task::JoinSet;
+
+use self::distance::Distance;
 
 const TEXT: &str = "SELECT 1";
 const CALLERS: [usize; 6] = [1, 4, 16, 64, 256, 1_024];
@@ -125,45 +128,6 @@ async fn measure(way: &Way, callers: usize, pods: usize, time: Duration) {
     );
 }
 
-/// Forwards connections to a Pod, and delays the responses. Uses threads, because the timers of tokio are not precise
-/// enough for a delay of a millisecond.
-fn relay(pod: SocketAddr, delay: Duration) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = listener.local_addr().expect("the socket has an address");
-    thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let Ok(server) = TcpStream::connect(pod) else { continue };
-            let _ = (client.set_nodelay(true), server.set_nodelay(true));
-            let (from_client, to_server) = (client.try_clone().expect("a file is free"), server.try_clone());
-            forward(from_client, to_server.expect("a file is free"), Duration::ZERO);
-            forward(server, client, delay);
-        }
-    });
-    address
-}
-
-/// Forwards one direction of a connection until one of the sides closes it.
-fn forward(mut from: TcpStream, mut to: TcpStream, delay: Duration) {
-    let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
-    thread::spawn(move || {
-        for (at, bytes) in receiver {
-            thread::sleep(at.saturating_duration_since(Instant::now()));
-            if to.write_all(&bytes).is_err() {
-                break;
-            }
-        }
-        let _ = to.shutdown(Shutdown::Both);
-    });
-    thread::spawn(move || {
-        let mut bytes = vec![0; 1 << 16];
-        while let Ok(length @ 1..) = from.read(&mut bytes) {
-            if sender.send((Instant::now() + delay, bytes[..length].to_vec())).is_err() {
-                return;
-            }
-        }
-    });
-}
-
 async fn ways(cluster: &Cluster, url: &str, pods: &[SocketAddr]) -> Vec<Way> {
     let pool = |parameters: String| async move {
         let url = format!("{url}sslmode=disable&connect_timeout=60s&acquire_timeout=60s{parameters}");
@@ -210,13 +174,15 @@ async fn main() {
         if chosen("local") && !delay.is_zero() {
             continue;
         }
-        let (url, pods) = if delay.is_zero() {
-            let pods: Vec<_> = cluster.pods().iter().map(|pod| pod.address()).collect();
-            (format!("{}&", cluster.url()), pods)
-        } else {
-            let pod = cluster.pod(0).address();
-            let relay = relay(pod, delay);
-            (format!("{}?", cluster.pod_url(0).replace(&pod.to_string(), &relay.to_string())), vec![relay])
+        let pod = cluster.pod(0).address();
+        let distant = (!delay.is_zero()).then(|| Distance::start(pod, delay));
+        let (url, pods) = match &distant {
+            None => (format!("{}&", cluster.url()), cluster.pods().iter().map(|pod| pod.address()).collect()),
+            Some(distant) => {
+                let address = distant.address();
+                let url = cluster.pod_url(0).replace(&pod.to_string(), &address.to_string());
+                (format!("{url}?"), vec![address])
+            }
         };
         println!("\n{} Pods, {delay:?} added to each round trip\n", pods.len());
         println!("| callers | | connections | statements/s | each | p50 | p99 |\n|---|---|---|---|---|---|---|");

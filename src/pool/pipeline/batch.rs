@@ -70,7 +70,7 @@ impl Inner {
             }
             // A statement that had no effect runs again, before those that were not sent.
             for (call, end) in part.iter().zip(ends).take(ended) {
-                let times = Times { is_last: true, ..times };
+                let times = Times { is_fixed: true, ..times };
                 results.push(self.run_from(*call, times, Some((endpoint.clone(), end))).await);
             }
             rest = &rest[ended..];

@@ -231,8 +231,8 @@ impl Inner {
         }
     }
 
-    /// Reserves a place on a connection, if it serves the requirement and nothing speaks for another Pod. While
-    /// statements wait, the other connections have no free place.
+    /// Reserves a place on a connection, if it serves the requirement and its Pod would not be only the second choice.
+    /// While statements wait, the other connections have no free place.
     fn try_reserve_on(
         self: &Arc<Self>,
         pod: &Arc<Pod>,

@@ -52,7 +52,7 @@ pub(super) struct Times {
     /// the statement runs again.
     pub(super) deadline: Instant,
     /// True if this time does not begin again, because it is that of several statements.
-    pub(super) is_last: bool,
+    pub(super) is_fixed: bool,
 }
 
 impl Inner {
@@ -87,7 +87,7 @@ impl Inner {
         let started = Instant::now();
         let limit = options.deadline.map(|within| deadline_of(started, within));
         let deadline = limit.unwrap_or(started + self.shared.limits.acquire_timeout);
-        Times { started, limit, deadline, is_last: false }
+        Times { started, limit, deadline, is_fixed: false }
     }
 
     /// Runs a statement whose text is accepted. `first` is the end of a first attempt on a Pod, if there was one.
@@ -97,7 +97,7 @@ impl Inner {
         times: Times,
         mut first: Option<(Endpoint, Attempted)>,
     ) -> Result<SharedResponse, Error> {
-        let Times { started, limit, mut deadline, is_last } = times;
+        let Times { started, limit, mut deadline, is_fixed } = times;
         let mut attempts: Vec<Attempt> = Vec::new();
         // `applied` covers all attempts: a statement that may run twice may have been applied by an earlier one.
         let mut applied = Applied::No;
@@ -160,7 +160,7 @@ impl Inner {
                 }
                 failures += 1;
             }
-            if limit.is_none() && !is_last {
+            if limit.is_none() && !is_fixed {
                 deadline = Instant::now() + self.shared.limits.acquire_timeout;
             }
         }
