@@ -59,8 +59,18 @@ async fn classify_work_covers_everything_since_the_checkout() {
 async fn classify_work_waits_for_the_other_statements_of_a_join() {
     let (cluster, pool) = start().await;
     let slow = "INSERT INTO written SELECT 1, 0 FROM pg_sleep(0.2)";
+    // Fails when the lock is released, which is after the slow statement was sent.
+    let held = "INSERT INTO written SELECT NULL, 0 FROM pg_advisory_xact_lock(1)";
+    let superuser = cluster.client(0).await.expect("the superuser connects");
+    superuser.batch_execute("SELECT pg_advisory_lock(1)").await.expect("the lock is taken");
     let client = pool.get().await.expect("checkout succeeds");
-    let error = tokio::try_join!(client.batch_execute(FAIL), client.batch_execute(slow)).expect_err("one fails");
+    let error = tokio::try_join!(
+        client.batch_execute(held),
+        client.batch_execute(slow),
+        superuser.batch_execute("SELECT pg_advisory_unlock(1)"),
+    )
+    .expect_err("one fails");
+    assert_eq!(error.code().map(|code| code.code()), Some("23502"), "{error:?}");
     assert_eq!(client.classify_work(&error).await.applied, Applied::Unknown);
     assert_eq!(rows(&client).await, 1, "the other statement was applied");
     let client = pool.get().await.expect("checkout succeeds");
