@@ -271,7 +271,8 @@ impl Dialer {
     ) -> Result<T, DialError> {
         timeout_at(request.deadline, work).await.unwrap_or_else(|_| {
             let cause = format!("no response within {:?}", request.limit).into();
-            Err(DialError { unresponsive: record.reads() == 0, ..DialError::new(phase, Class::NotReady, cause) })
+            let unresponsive = record.reads() == 0;
+            Err(DialError { timed_out: true, unresponsive, ..DialError::new(phase, Class::NotReady, cause) })
         })
     }
 

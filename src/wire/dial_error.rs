@@ -26,6 +26,8 @@ use crate::{
 pub(crate) struct DialError {
     pub(crate) phase: Phase,
     pub(crate) class: Class,
+    /// True if the dial timed out.
+    pub(crate) timed_out: bool,
     /// True if the dial timed out before any byte was received.
     pub(crate) unresponsive: bool,
     /// The address that was connected, if the dial failed after that.
@@ -47,8 +49,16 @@ struct BothTlsModes {
 
 impl DialError {
     pub(super) fn new(phase: Phase, class: Class, cause: BoxError) -> Self {
-        let (unresponsive, address, try_other_tls_mode, login_rejected) = (false, None, false, false);
-        Self { phase, class, unresponsive, address, try_other_tls_mode, login_rejected, cause }
+        Self {
+            phase,
+            class,
+            timed_out: false,
+            unresponsive: false,
+            address: None,
+            try_other_tls_mode: false,
+            login_rejected: false,
+            cause,
+        }
     }
 
     /// Creates the error of a dial whose startup failed with an error from tokio-postgres.

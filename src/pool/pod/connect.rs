@@ -114,7 +114,7 @@ async fn run(permit: Permit, opening: Opening) {
             if began.elapsed() >= shared.limits.connect_timeout {
                 shared.counters.timed_out.increment(error.phase);
             }
-            let inconclusive = error.unresponsive && shared.was_late_since(began);
+            let inconclusive = error.timed_out && shared.was_late_since(began);
             let (class, attempt) = to_attempt(&pod, error);
             if inconclusive {
                 // The dial has timed out because this process was stopped or did not get enough CPU time. The opener

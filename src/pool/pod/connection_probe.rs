@@ -347,7 +347,7 @@ async fn dial_as(pod: &Arc<Pod>, unanswered: bool) -> Option<Result<Dialled, Pro
         let dialled = dialer.dial_for_probe(&pod.current_endpoint(), observer, limit).await;
         attempts.next();
         // A dial that has timed out while this client was late proves nothing and is repeated.
-        let is_inconclusive = matches!(&dialled, Err(error) if error.unresponsive && shared.was_late_since(began));
+        let is_inconclusive = matches!(&dialled, Err(error) if error.timed_out && shared.was_late_since(began));
         if !is_inconclusive || attempts.is_empty() {
             break dialled;
         }
