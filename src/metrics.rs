@@ -132,8 +132,8 @@ macro_rules! metrics {
 metrics! {
     Gauge CONNECTION_COUNT = "db_client_connection_count" ["db_client_connection_state"] of_pod,
         "db.client.connection.count" "{connection}",
-        "Open connections to the Pod by state: `idle`, or `used` (checked out, or being recycled after use). Probe \
-         connections are not included.";
+        "Open connections to the Pod by state: `idle`, or `used` (checked out, pinged for a caller, or being \
+         recycled after use). Probe connections are not included.";
     Gauge CONNECTION_IDLE_MAX = "db_client_connection_idle_max" [] of_pod,
         "db.client.connection.idle.max" "{connection}",
         "Maximum number of idle connections to the Pod: all open ones may be idle.";

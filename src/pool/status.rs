@@ -75,7 +75,8 @@ pub struct EndpointStatus {
     pub open: usize,
     /// Open connections that are idle.
     pub idle: usize,
-    /// Connections that are checked out or being recycled after use.
+    /// Connections that are checked out, being recycled after use, or pinged for a caller. A connection that does not
+    /// respond to its ping is closed after `probe_timeout`, even if the caller has another connection by then.
     pub in_use: usize,
     /// Open connections that belong to the application, from [`Pool::connect_owned`](crate::Pool::connect_owned).
     pub owned: usize,

@@ -6,11 +6,12 @@ use super::{
     Fault, Host, Plan, Settings, Topology, Window,
     fault::StopMode,
     host::{Factor, Percent},
+    pattern::Pattern,
     workload,
 };
 
 /// Time without faults at the start, in which the pools connect.
-const WARM_UP: Duration = Duration::from_secs(2);
+pub(super) const WARM_UP: Duration = Duration::from_secs(2);
 /// Shortest duration of a fault, in milliseconds.
 const SHORTEST: u64 = 50;
 /// Maximum number of faults in a plan.
@@ -63,28 +64,35 @@ impl Plan {
     /// Each plan contains only some families of faults, because faults of one family often hide the consequences of
     /// another one (swarm testing). One plan in twenty has no faults.
     ///
-    /// With a short tail, three quarters of the plans have short intervals, so that their recoveries can be judged. A
-    /// third of these have one or two faults that last almost until the end, because slow processes such as the removal
-    /// of an absent Pod need a long fault. Settings that change the load and the faults are more frequent.
+    /// With a short tail, seven of eight plans have short intervals, so that their recoveries can be judged. Two of the
+    /// eight have one or two faults that last almost until the end, because slow processes such as the removal of an
+    /// absent Pod need a long fault. One has long faults that depend on each other ([`Pattern`]). Settings that change
+    /// the load and the faults are more frequent.
     #[must_use]
     pub fn draw(seed: u64, shape: Shape) -> Self {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0070_6f64_706f_6f6c);
-        let topology = Topology::draw(&mut random);
+        let mut topology = Topology::draw(&mut random);
         let mut settings = Settings::draw(&topology, &mut random);
         let mut callers = workload::draw(&topology, &mut random);
-        let is_long = shape.is_short() && seed % 4 == 1;
-        let used = if is_long { shape.with_long_faults() } else { shape };
-        let faults = match is_long {
+        let (is_long, has_pattern) = (shape.is_short() && seed % 4 == 1, shape.is_short() && seed % 8 == 3);
+        let used = if is_long || has_pattern { shape.with_long_faults() } else { shape };
+        let mut faults = match is_long {
             true => long_faults(&topology, used, &mut random),
             false => faults(&topology, used, &mut random),
         };
-        if shape.is_short() && seed % 4 != 3 {
+        if shape.is_short() && seed % 8 != 7 {
             settings.shorten();
             settings.suit(&callers, &faults);
             workload::suit(&mut callers, &faults);
             workload::fail_some(&mut callers, &mut random);
         }
-        // The generator is another one, so that the other plans stay the same.
+        // The generators are others, so that the other plans stay the same.
+        if has_pattern {
+            let mut random = fastrand::Rng::with_seed(seed ^ 0x0070_6174_7465_726e);
+            let pattern = Pattern::draw(&mut random);
+            pattern.suit(&mut settings, &mut callers, &mut topology);
+            faults = pattern.faults(&topology, used.active, &mut random);
+        }
         if seed % SHARES == 2 {
             let mut random = fastrand::Rng::with_seed(seed ^ 0x0073_6861_7265_6421);
             settings.share(&mut random);

@@ -8,6 +8,7 @@ mod corpus;
 mod draw;
 mod fault;
 mod host;
+mod pattern;
 mod plan;
 mod settings;
 pub(crate) mod text;

@@ -239,6 +239,15 @@ impl Settings {
         }
     }
 
+    /// Lets a client use every Pod, and gives its callers enough connections and time.
+    pub(super) fn suffice(&mut self) {
+        let default = Self::default();
+        (self.subset_size, self.max_connections) = (default.subset_size, default.max_connections);
+        self.pool_size = self.pool_size.max(2 * default.pool_size);
+        self.acquire_timeout = self.acquire_timeout.max(default.acquire_timeout);
+        self.connect_timeout = self.connect_timeout.max(Duration::from_secs(1));
+    }
+
     /// Shortens the intervals and time limits on which the bounds of a recovery depend (`properties::bounds`).
     pub(super) fn shorten(&mut self) {
         let second = Duration::from_secs(1);

@@ -188,6 +188,35 @@ pub(super) fn suit(callers: &mut Vec<Caller>, faults: &[Window]) {
     }
 }
 
+/// Adds callers to each client that use more connections than there are.
+pub(super) fn crowd(callers: &mut Vec<Caller>, topology: &Topology) {
+    let (every, hold) = (Duration::from_millis(20), Duration::from_millis(50));
+    let crowd = Caller { work: Work::Checkout, every, concurrency: 8, hold, ..Caller::default() };
+    for client in 0..topology.clients {
+        callers.extend([Target::Any, Target::Primary].map(|target| Caller { client, target, ..crowd.clone() }));
+    }
+}
+
+/// Replaces the callers by one for each client, which seldom reads from any Pod.
+pub(super) fn read_only(callers: &mut Vec<Caller>, topology: &Topology) {
+    let every = Duration::from_millis(100);
+    *callers = (0..topology.clients).map(|client| Caller { client, every, ..Caller::default() }).collect();
+}
+
+/// Replaces the callers by one for each client, which often reads from standbys.
+pub(super) fn read_standbys(callers: &mut Vec<Caller>, topology: &Topology) {
+    let standby = Caller { target: Target::Standby, every: Duration::from_millis(20), ..Caller::default() };
+    *callers = (0..topology.clients).map(|client| Caller { client, ..standby.clone() }).collect();
+}
+
+/// Replaces the callers by three for each client: one writes, and two read from standbys and from any Pod.
+pub(super) fn read_and_write(callers: &mut Vec<Caller>, topology: &Topology) {
+    let every = Duration::from_millis(50);
+    let works = [(Work::Insert, Target::Primary), (Work::Read, Target::Standby), (Work::Read, Target::Any)];
+    let of = |client| works.map(|(work, target)| Caller { client, work, target, every, ..Caller::default() });
+    *callers = (0..topology.clients).flat_map(of).collect();
+}
+
 /// Draws the callers: each client has at least one, and at least one client writes.
 pub(super) fn draw(topology: &Topology, random: &mut fastrand::Rng) -> Vec<Caller> {
     let mut callers = Vec::new();

@@ -1,17 +1,14 @@
 //! The counts in a pool's status, compared with the numbers that follow from the history.
 //!
-//! `Status`: `in_use` counts connections that are checked out or being recycled, so a connection may count for a short
-//! time after its return. A call that waits may already have reserved a connection, for example while it is pinged, and
-//! so may a probe. Time for which the client was stopped does not count, because nothing is recycled meanwhile.
+//! `Status`: `in_use` counts connections that are checked out, pinged for a caller, or being recycled, so a connection
+//! may count for a short time after its return. A call that waits may already have reserved a connection, for example
+//! while it is pinged, and so may a probe. An overdue ping keeps its connection for `probe_timeout`, even if its caller
+//! has stopped waiting. Time for which the client was stopped does not count, because nothing is recycled meanwhile.
 //!
 //! The counts and the limit are those of one address, whichever Pod has it. `Limits::pool_size`: connections to an
 //! address that is no longer used do not count.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
     bounds,
@@ -27,11 +24,16 @@ const PROBES: u32 = 1;
 /// Time after which a call that waits is in the queue: it has no connection left to ping.
 const QUEUED_AFTER: Duration = Duration::from_millis(100);
 
+/// Time after which a ping is overdue. `pool/checkout/ping.rs`: `HEDGE_AFTER`.
+const OVERDUE: Duration = Duration::from_millis(1);
+
 /// The state of a client's pool, as it follows from the history.
 #[derive(Debug, Default)]
 struct Derived {
-    /// Calls that wait for a connection.
-    pending: BTreeSet<CallId>,
+    /// Calls that wait for a connection, each with the time since which it does.
+    pending: BTreeMap<CallId, Duration>,
+    /// The times at which calls have stopped waiting that waited for so long that a ping may be overdue.
+    overdue: Vec<Duration>,
     /// Those of them that are certainly in the queue of each Pod that serves, after a while: calls of `get` for any
     /// Pod. None with a subset, because the pool may use a Pod only for callers that need its role
     /// (`Limits::subset_size`).
@@ -57,6 +59,12 @@ impl Derived {
         self.returns.retain(|(_, other)| *other != address);
     }
 
+    /// Records that a call no longer waits.
+    fn stop_waiting(&mut self, call: CallId, at: Duration) {
+        self.queued.remove(&call);
+        self.overdue.extend(self.pending.remove(&call).filter(|since| *since + OVERDUE <= at).map(|_| at));
+    }
+
     /// Returns the minimum number of calls in the queue. A call that pings a connection is not in the queue, and the
     /// connection counts as in use.
     fn queued(&self, samples: &[PodSample], at: Duration) -> u32 {
@@ -69,7 +77,7 @@ impl Derived {
     fn compare(&self, sample: &PodSample, settings: &Settings, queued: u32) -> Vec<String> {
         let PodSample { on, address, usable, avoided, open, idle, in_use, waiting, .. } = *sample;
         let (out, pending) = (self.out_at(address), self.pending.len() as u32);
-        let most = out + pending + self.recycled_at(address) + PROBES;
+        let most = out + pending + self.recycled_at(address) + self.overdue.len() as u32 + PROBES;
         let queued = if usable && !avoided { queued } else { 0 };
         let mut found = Vec::new();
         if in_use < out || in_use > most {
@@ -97,7 +105,7 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
         match &record.event {
             Event::Began { call, client, work, target, .. } => {
                 let derived = clients.entry(*client).or_default();
-                derived.pending.insert(*call);
+                derived.pending.insert(*call, record.at);
                 if uses_all && (*work, *target) == (Work::Checkout, Target::Any) {
                     derived.queued.insert(*call, record.at);
                 }
@@ -110,8 +118,7 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
             Event::CheckedOut { call: id, on, address, .. } => {
                 let Some(call) = calls.get(id) else { continue };
                 let derived = clients.entry(call.client).or_default();
-                derived.pending.remove(id);
-                derived.queued.remove(id);
+                derived.stop_waiting(*id, record.at);
                 derived.out.insert(*id, *address);
                 let out = derived.out_at(*address);
                 if out > settings.pool_size {
@@ -123,18 +130,19 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
                 let Some(call) = calls.get(id) else { continue };
                 let derived = clients.entry(call.client).or_default();
                 derived.returns.extend(derived.out.remove(id).map(|address| (record.at, address)));
-                derived.pending.insert(*id);
+                derived.pending.insert(*id, record.at);
             }
             Event::Ended { call: id, .. } => {
                 let Some(call) = calls.get(id) else { continue };
                 let derived = clients.entry(call.client).or_default();
-                derived.pending.remove(id);
-                derived.queued.remove(id);
+                derived.stop_waiting(*id, record.at);
                 derived.returns.extend(derived.out.remove(id).map(|address| (record.at, address)));
             }
             Event::Sampled { client, pods } => {
                 let derived = clients.entry(*client).or_default();
                 derived.returns.retain(|(at, _)| pauses.running(*client, *at, record.at) <= bounds::RECYCLE);
+                let pinged = settings.probe_timeout + bounds::TOLERANCE;
+                derived.overdue.retain(|at| pauses.running(*client, *at, record.at) <= pinged);
                 let queued = derived.queued(pods, record.at);
                 let found = pods.iter().flat_map(|sample| derived.compare(sample, settings, queued));
                 found.for_each(|text| violations.add(record.at, format!("client {client}: {text}")));
@@ -153,8 +161,12 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::properties::testing::{
-        OTHER, POD, address, began, done, healthy, history, out, out_at, paused, returned, sampled, standing, texts,
+    use crate::properties::{
+        history::Applied,
+        testing::{
+            OTHER, POD, address, began, done, failed, healthy, history, out, out_at, paused, returned, sampled,
+            standing, texts,
+        },
     };
 
     fn sample(in_use: u32, waiting: u32) -> Event {
@@ -167,7 +179,7 @@ mod tests {
 
     #[test]
     fn connections_in_use_are_counted() {
-        let call = [(1, began(1, Target::Any)), (2, out(1, POD))];
+        let call = [(2, began(1, Target::Any)), (2, out(1, POD))];
         let with = |sample| call.clone().into_iter().chain([(3, sample)]);
         assert_eq!(found(with(sample(1, 0))), [""; 0]);
         assert_eq!(found(with(sample(0, 0))), ["client 0: pod-0 has 0 connections in use, expected 1 to 2"]);
@@ -182,6 +194,19 @@ mod tests {
         assert_eq!(found(at(3_200)), ["client 0: pod-0 has 2 connections in use, expected 0 to 1"]);
         let stopped = [(100, paused(true)), (9_000, paused(false)), (9_000, sample(2, 0))];
         assert_eq!(found(call.iter().cloned().chain(stopped)), [""; 0]);
+    }
+
+    #[test]
+    fn an_overdue_ping_counts_after_its_caller_has_stopped_waiting() {
+        let at = |began_at, at| {
+            let call = [(began_at, began(1, Target::Any)), (200, failed(1, "pool_timeout", Applied::No))];
+            found(call.into_iter().chain([(at, sample(2, 0))]))
+        };
+        let timeout = Settings::default().probe_timeout.as_millis() as u64;
+        assert_eq!(at(199, 200 + timeout), [""; 0]);
+        let expected = ["client 0: pod-0 has 2 connections in use, expected 0 to 1"];
+        assert_eq!(at(199, 300 + timeout), expected);
+        assert_eq!(at(200, 200), expected);
     }
 
     #[test]

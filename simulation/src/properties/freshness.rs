@@ -12,6 +12,7 @@ use super::{
     roles::Roles,
     violation::{Violation, Violations},
 };
+use crate::adversary::{Fault, Host};
 
 pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     let mut violations = Violations::of(name);
@@ -35,6 +36,30 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
             let (call, age, limit) = (call.id.0, age.as_millis(), limit.as_millis());
             let text = format!("call {call} read data on {on} that was {age} ms old; the limit is {limit} ms");
             violations.add(checkout.at, text);
+        }
+    }
+    violations.found()
+}
+
+/// Checks that no standby is excluded before its data can be older than `max_lag`, if the first fault of the plan stops
+/// its replay.
+///
+/// `docs/failure-modes.md`: "excluded 6.8 s after replay stopped (the limit and one probe)", with a limit of 2 s.
+pub(super) fn early(name: &'static str, history: &History) -> Vec<Violation> {
+    let mut violations = Violations::of(name);
+    let settings = &history.plan.settings;
+    let (Some(max_lag), None) = (settings.max_lag, settings.max_lag_bytes) else { return violations.found() };
+    let Some(window) = history.plan.faults.first() else { return violations.found() };
+    let Fault::ReplayPaused { pod: Host::Pod(ordinal) } = window.fault else { return violations.found() };
+    let until = window.start + max_lag.saturating_sub(bounds::TOLERANCE);
+    let next = history.plan.faults.iter().skip(1).find(|other| other.fault.family() != "clock");
+    let until = next.map_or(until, |other| until.min(other.start));
+    for record in history.records.iter().filter(|record| record.at > window.start && record.at < until) {
+        let Event::Sampled { client, pods } = &record.event else { continue };
+        for pod in pods.iter().filter(|pod| pod.on.pod == ordinal && pod.usable && pod.avoided) {
+            let (on, since) = (pod.on, (record.at - window.start).as_millis());
+            let text = format!("client {client} does not use {on} {since} ms after its replay stopped");
+            violations.add(record.at, format!("{text}; the limit is {} ms", max_lag.as_millis()));
         }
     }
     violations.found()
@@ -69,9 +94,9 @@ impl Primaries {
 mod tests {
     use super::*;
     use crate::{
-        adversary::Target,
+        adversary::{Target, Window},
         properties::{
-            history::{CallId, Role},
+            history::{CallId, PodSample, Role},
             testing::{OTHER, POD, began, healthy, history, ms, out, role, sampled, texts},
         },
     };
@@ -97,6 +122,23 @@ mod tests {
         let expected = "call 1 read data on pod-0 that was 40000 ms old; the limit is 25500 ms";
         assert_eq!(found(20_000, 60_000, Some(ms(2_000))), [expected]);
         assert_eq!(found(40_000, 60_000, Some(ms(2_000))), [""; 0]);
+    }
+
+    #[test]
+    fn a_standby_is_used_until_its_data_is_too_old() {
+        let found = |at, max_lag| {
+            let late = PodSample { avoided: true, ..healthy(POD, true) };
+            let mut history = history([(at, sampled(&[late, healthy(OTHER, false)]))]);
+            history.plan.settings.max_lag = max_lag;
+            let fault = Fault::ReplayPaused { pod: Host::Pod(0) };
+            history.plan.faults = vec![Window { start: ms(1_000), end: ms(9_000), fault }];
+            texts(early("patience", &history))
+        };
+        let expected = "client 0 does not use pod-0 1900 ms after its replay stopped; the limit is 2000 ms";
+        assert_eq!(found(2_900, Some(ms(2_000))), [expected]);
+        assert_eq!(found(3_000, Some(ms(2_000))), [""; 0]);
+        assert_eq!(found(900, Some(ms(2_000))), [""; 0]);
+        assert_eq!(found(2_900, None), [""; 0]);
     }
 
     #[test]

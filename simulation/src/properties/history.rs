@@ -204,7 +204,7 @@ pub struct PodSample {
     pub open: u32,
     /// Open connections that are idle.
     pub idle: u32,
-    /// Connections that are checked out or being recycled.
+    /// Connections that are checked out, pinged for a call, or being recycled.
     pub in_use: u32,
     /// Waiting callers that this Pod could serve.
     pub waiting: u32,

@@ -14,9 +14,11 @@ mod freshness;
 mod history;
 mod leftovers;
 mod membership;
+mod noticed;
 mod order;
 mod pauses;
 mod restored;
+mod retained;
 mod returning;
 mod roles;
 mod served;
@@ -54,15 +56,18 @@ impl Property {
         Self::new("roles", "no call is served by a server of the wrong role", roles::check),
         Self::new("known", "the status has the role of each Pod that passes its probes", roles::known),
         Self::new("freshness", "no standby serves data older than `max_lag`", freshness::check),
+        Self::new("patience", "no standby is excluded before its data is older than `max_lag`", freshness::early),
         Self::new("membership", "no drained, detached or fenced Pod is checked out", membership::reported),
         Self::new("absence", "no Pod is checked out whose absence is confirmed", membership::absent),
         Self::new("confirmed", "no Pod is detached before its absence is confirmed", confirmed::check),
+        Self::new("retained", "no Pod is retained while a named Pod serves its role", retained::check),
         Self::new("fencing", "no primary of an outdated timeline is checked out", membership::outdated),
         Self::new("returning", "no ejected primary returns after it was replaced", returning::check),
         Self::new("counts", "the counts of the status are exact", counts::check),
         Self::new("sessions", "every connection is handed on in a clean state", sessions::check),
         Self::new("deadlines", "checkouts, dials and lookups end at their deadlines", deadlines::check),
         Self::new("stuck", "a request to a Pod that does not respond is aborted", stuck::check),
+        Self::new("noticed", "a Pod whose server ends is not used any more at once", noticed::check),
         Self::new("blameless", "faults of names, clocks and clients eject no Pod and fail no call", blameless::check),
         Self::new("served", "every caller is served after the world is whole", served::check),
         Self::new("covered", "no caller waits while a Pod of its target has free capacity", covered::check),

@@ -2,7 +2,8 @@ use super::Run;
 use crate::adversary::Host;
 
 /// Returns the names of the hosts with events: clients, Pods, name servers, and then the others, each by its number.
-pub(super) fn hosts<'a>(run: &Run<'a>) -> Vec<&'a str> {
+#[must_use]
+pub fn hosts<'a>(run: &Run<'a>) -> Vec<&'a str> {
     let mut names: Vec<_> = run.events.iter().map(|event| event.host.as_str()).collect();
     names.sort_by_cached_key(|name| (name.parse::<Host>().ok().unwrap_or(Host::Operator), *name));
     names.dedup();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub use self::{
     calls::{addresses, calls},
+    hosts::hosts,
     table::table,
     timeline::timeline,
 };

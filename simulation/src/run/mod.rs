@@ -149,6 +149,7 @@ async fn close(simulation: &mut Simulation) {
     for client in std::mem::take(&mut simulation.clients) {
         hosts.push((client.number, client.host.clone()));
         let host = client.host.clone();
+        host.event("closes the pool");
         let closed = host.run(async move { client.pool.close().await });
         // The number of connections that were not returned in time is of no interest.
         let _ = closed.await;

@@ -1,6 +1,7 @@
 //! One plan: its trace, its timeline, and a smaller plan that fails too.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -8,7 +9,8 @@ use std::{
 
 use crate::{
     adversary::{CorpusEntry, Plan},
-    report,
+    properties::Violation,
+    report::{self, Run},
     run::{Finished, run},
     shrink,
 };
@@ -17,30 +19,60 @@ use crate::{
 const FOLDER: &str = "target/simulation";
 /// Maximum number of simulations in which a plan is shrunk.
 const RUNS: u32 = 400;
+/// Maximum number of violations of each property that are printed.
+const PRINTED: usize = 3;
 
 /// Runs a plan, prints the plan, the events of these hosts (or of all) side by side, and the violations. Writes a
 /// timeline.
 #[must_use]
 pub fn show(plan: &Plan, hosts: &[&str]) -> bool {
+    show_as(&format!("seed-{}", plan.seed), plan, hosts)
+}
+
+/// Shows a plan, and writes its timeline to a file with this name.
+fn show_as(name: &str, plan: &Plan, hosts: &[&str]) -> bool {
     let finished = run(plan);
-    print!("{plan}\n{}\n{}", report::addresses(&finished.history), report::table(finished.report(), hosts));
-    match draw(&finished) {
+    let (violations, further) = first(&finished.violations);
+    let shown = Run { violations: &violations, ..finished.report() };
+    let known = report::hosts(&shown);
+    if let Some(unknown) = hosts.iter().find(|host| !known.contains(host)) {
+        eprintln!("expected a host with events ({}), received `{unknown}`", known.join(", "));
+    }
+    print!("{plan}\n{}\n{}", report::addresses(&finished.history), report::table(shown, hosts));
+    match draw(name, &finished) {
         Ok(path) => println!("timeline: {path}"),
         Err(error) => eprintln!("the timeline cannot be written to {FOLDER}: {error}"),
     }
     let healed = finished.history.healed.map(|healed| format!("{:.3} s", healed.as_secs_f64()));
     println!("whole again at {}", healed.as_deref().unwrap_or("no time"));
-    for violation in &finished.violations {
+    for violation in &violations {
         println!("{violation}");
     }
-    print!("{}", report::calls(&finished.history, &finished.violations));
+    for (property, number) in further {
+        println!("{property}: {number} more");
+    }
+    print!("{}", report::calls(&finished.history, &violations));
     println!("{} violations", finished.violations.len());
     finished.violations.is_empty()
 }
 
-fn draw(finished: &Finished) -> io::Result<String> {
+/// Returns the first violations of each property, and the number of the others.
+fn first(violations: &[Violation]) -> (Vec<Violation>, BTreeMap<&'static str, usize>) {
+    let (mut numbers, mut first) = (BTreeMap::new(), Vec::new());
+    for violation in violations {
+        let number: &mut usize = numbers.entry(violation.property).or_default();
+        *number += 1;
+        if *number <= PRINTED {
+            first.push(violation.clone());
+        }
+    }
+    let further = numbers.into_iter().filter(|(_, number)| *number > PRINTED);
+    (first, further.map(|(property, number)| (property, number - PRINTED)).collect())
+}
+
+fn draw(name: &str, finished: &Finished) -> io::Result<String> {
     fs::create_dir_all(FOLDER)?;
-    let path = format!("{FOLDER}/seed-{}.svg", finished.plan.seed);
+    let path = format!("{FOLDER}/{name}.svg");
     fs::write(&path, report::timeline(finished.report()))?;
     Ok(path)
 }
@@ -50,7 +82,7 @@ fn draw(finished: &Finished) -> io::Result<String> {
 pub fn show_file(path: &Path) -> bool {
     let text = fs::read_to_string(path).map_err(|error| error.to_string());
     match text.and_then(|text| CorpusEntry::plan_of(&text).map_err(|error| error.to_string())) {
-        Ok(plan) => show(&plan, &[]),
+        Ok(plan) => show_as(&path.file_stem().unwrap_or_default().to_string_lossy(), &plan, &[]),
         Err(error) => {
             eprintln!("{}: {error}", path.display());
             false
@@ -62,7 +94,7 @@ pub fn show_file(path: &Path) -> bool {
 #[must_use]
 pub fn shrink(plan: &Plan) -> bool {
     let Some(violation) = run(plan).violations.into_iter().next() else {
-        println!("seed {} violates no property", plan.seed);
+        eprintln!("seed {} violates no property", plan.seed);
         return true;
     };
     let property = violation.property;
@@ -75,4 +107,20 @@ pub fn shrink(plan: &Plan) -> bool {
     let shrunk = shrink::shrink(plan, RUNS, fails);
     println!("# shrunk in {} runs\nproperty {property}\n{}", shrunk.runs, shrunk.plan);
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_first_violations_of_each_property_are_printed() {
+        let violation = |property| Violation { property, at: Duration::ZERO, text: String::new() };
+        let violations: Vec<_> = ["order", "order", "fair", "order", "order", "order"].map(violation).into();
+        let (shown, further) = first(&violations);
+        assert_eq!(shown.len(), 4);
+        assert_eq!(further, BTreeMap::from([("order", 2)]));
+    }
 }
