@@ -94,7 +94,6 @@ mod tests;
 
 use std::{fmt, future::Future, pin::Pin};
 
-pub(crate) use self::{confirm::Confirm, hosts_file::HostsFile, losses::Losses, schedule::Schedule};
 pub use self::{
     dns::Dns,
     error::{ResolveError, ResolveErrorKind, ServerError},
@@ -103,6 +102,7 @@ pub use self::{
     resolution::Resolution,
     stats::{DnsStats, ServerStats},
 };
+pub(crate) use self::{confirm::Confirm, hosts_file::HostsFile, losses::Losses, schedule::Schedule};
 
 /// A source of Pods.
 ///
@@ -113,6 +113,7 @@ pub use self::{
 ///   [`refresh_max`](crate::config::Limits::refresh_max) after the previous lookup. After an error, it retries with
 ///   backoff. When a Pod fails or a requested role is missing, it looks up the Pods immediately and then about once per
 ///   second, and less often after a minute.
+/// - It also looks up the Pods when the implementation announces a [change](Self::changed).
 /// - It treats a lookup that takes longer than 15 s as failed.
 /// - It keeps its current Pods while lookups fail. If a Pod is missing from a result, it removes the Pod after a
 ///   failed health check. It stops using a Pod that passes its health check only after a later result has confirmed
@@ -133,6 +134,24 @@ pub trait Resolve: fmt::Debug + Send + Sync + 'static {
     ///
     /// The pool may drop the future at any await point and call `resolve` again.
     fn resolve(&self) -> Pin<Box<dyn Future<Output = Result<Resolution, ResolveError>> + Send + '_>>;
+
+    /// Waits until the next [`resolve`](Self::resolve) may return a different result. The pool then looks up the Pods
+    /// immediately, in addition to its periodic lookups, but starts at most one such lookup every 50 ms. The default
+    /// implementation never completes.
+    ///
+    /// A change while no future of this method exists, for example during a lookup, must complete the next future.
+    /// [`Notify::notify_one`](tokio::sync::Notify::notify_one) and [`notified`](tokio::sync::Notify::notified) have
+    /// this property. Several changes may be announced as one.
+    ///
+    /// The pool calls this from the task that calls `resolve`, never while another future of this method exists.
+    ///
+    /// # Cancel safety
+    ///
+    /// The pool drops the future before each lookup. A change that the dropped future has not announced must complete
+    /// the next one.
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
 
     /// Returns a description of the source for logs and status pages, such as `A and AAAA records of db.example`.
     fn source(&self) -> String;

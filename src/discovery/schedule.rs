@@ -1,4 +1,5 @@
-//! Schedules lookups: by TTL after a success, with backoff after a failure, and early when a Pod fails.
+//! Schedules lookups: by TTL after a success, with backoff after a failure, and early when a Pod fails or the source
+//! of the Pods announces a change.
 
 use rand::RngExt as _;
 
@@ -11,6 +12,8 @@ const LOOKUP_BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Minimum time between the starts of two early lookups, which are requested before the next scheduled lookup, for
 /// example when a Pod fails.
 const EARLY_INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum time between the starts of two lookups that the source of the Pods has announced.
+const ANNOUNCED_INTERVAL: Duration = Duration::from_millis(50);
 /// Interval of frequent lookups, which look for a missing Pod.
 const FREQUENT_INTERVAL: Duration = Duration::from_secs(1);
 /// Time after which the interval of frequent lookups grows.
@@ -31,6 +34,8 @@ pub(crate) struct Schedule {
     failures: u32,
     /// Start of the latest early lookup, in the past or in the future.
     early: Option<Instant>,
+    /// Start of the latest announced lookup, in the past or in the future.
+    announced: Option<Instant>,
     /// Starts of the latest two lookups, in the past or in the future, oldest first. Recorded only while lookups fail.
     starts: [Option<Instant>; 2],
 }
@@ -38,7 +43,7 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// Creates a schedule whose interval after a success is between `min` and `max`, before jitter.
     pub(crate) fn new(min: Duration, max: Duration) -> Self {
-        Self { min, max: max.max(min), failures: 0, early: None, starts: [None; 2] }
+        Self { min, max: max.max(min), failures: 0, early: None, announced: None, starts: [None; 2] }
     }
 
     /// Returns the start of the next lookup after a success: the time at which the TTL expires, clamped to the minimum
@@ -82,6 +87,15 @@ impl Schedule {
                 due
             }
         }
+    }
+
+    /// Returns the start of a lookup that the source of the Pods has announced: now, or 50 ms after the previous
+    /// announced lookup if that is later. Failed lookups do not delay an announced one, because the announcement means
+    /// that the next result may be different.
+    pub(crate) fn announced(&mut self, now: Instant) -> Instant {
+        let due = self.announced.map_or(now, |last| now.max(last + ANNOUNCED_INTERVAL));
+        self.announced = Some(due);
+        due
     }
 
     /// Returns the start of the next lookup in a period of frequent lookups that began at `since`. The interval is 1 s,
@@ -143,6 +157,18 @@ mod tests {
         assert_eq!(schedule.early(soon + Duration::from_millis(10)), start + EARLY_INTERVAL);
         let later = start + Duration::from_secs(7);
         assert_eq!(schedule.early(later), later);
+    }
+
+    #[test]
+    fn announced_lookups_start_immediately_but_at_most_every_50_ms() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(MIN, MAX);
+        assert_eq!(schedule.announced(start), start);
+        let soon = start + Duration::from_millis(1);
+        assert_eq!(schedule.announced(soon), start + ANNOUNCED_INTERVAL);
+        schedule.after_failure(soon, &mut StdRng::seed_from_u64(1));
+        let later = start + Duration::from_secs(7);
+        assert_eq!(schedule.announced(later), later);
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Wrappers for code that the application supplies. They report a panic of that code, and the panic fails only the call
 //! in which it happens.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::{Future, pending},
+    pin::Pin,
+    sync::Arc,
+};
 
 use crate::{
     balance::{Candidates, Policy, Rng},
@@ -29,7 +33,8 @@ impl Policy for GuardedPolicy {
     }
 }
 
-/// The application's resolver. If it panics, the lookup fails.
+/// The application's resolver. If it panics, the lookup fails. If it panics while the pool waits for a change, no
+/// change is announced before the next lookup.
 #[derive(Debug)]
 pub(crate) struct GuardedResolver {
     pub(crate) resolver: Arc<dyn Resolve>,
@@ -43,6 +48,15 @@ impl Resolve for GuardedResolver {
                 self.events.panicked(PanicSource::Resolver, &panic);
                 Err(ResolveError::other(panic))
             })
+        })
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            if let Err(panic) = catch_async(async { self.resolver.changed().await }).await {
+                self.events.panicked(PanicSource::Resolver, &panic);
+                pending().await
+            }
         })
     }
 

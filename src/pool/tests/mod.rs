@@ -19,6 +19,7 @@
 
 mod absence;
 mod action;
+mod announcements;
 mod backends;
 mod fleet;
 mod invariants;

@@ -1,5 +1,5 @@
-//! The refresher: the task that looks up a configured host periodically and sends each result to the directory. Each
-//! host has its own refresher.
+//! The refresher: the task that looks up a configured host periodically, and when its resolver announces a change, and
+//! sends each result to the directory. Each host has its own refresher.
 
 use std::{future::ready, sync::Arc};
 
@@ -65,6 +65,10 @@ pub(crate) async fn run(host: usize, resolver: Arc<dyn Resolve>, group: Arc<Grou
             next = next.min(earlier);
         }
         discard_notification(wanted).await;
+        // A change during the lookup completes this future immediately. Further announcements are awaited after the
+        // next lookup, so that a flood of them causes only as many lookups as the schedule permits.
+        let mut changed = resolver.changed();
+        let mut announced = false;
         let mut frequent = schedule.frequent(now, group.lookups.since().unwrap_or(now), &mut random::rng());
         loop {
             select! {
@@ -74,6 +78,10 @@ pub(crate) async fn run(host: usize, resolver: Arc<dyn Resolve>, group: Arc<Grou
                     None => frequent = next,
                 },
                 () = wanted.notified() => next = next.min(schedule.early(Instant::now())),
+                () = &mut changed, if !announced => {
+                    announced = true;
+                    next = next.min(schedule.announced(Instant::now()));
+                }
             }
         }
     }
