@@ -57,6 +57,7 @@
 // - `nameservers` chooses the name server for each query. `server` sends the query through hickory-resolver, over
 //   sockets from `udp` that obey `rate_limit`. `records` filters the response.
 
+mod authority;
 mod cluster_ip;
 pub(crate) mod confirm;
 mod dns;
@@ -95,6 +96,7 @@ mod tests;
 use std::{fmt, future::Future, pin::Pin};
 
 pub use self::{
+    authority::Authority,
     dns::Dns,
     error::{ResolveError, ResolveErrorKind, ServerError},
     fixed::Fixed,
@@ -117,7 +119,8 @@ pub(crate) use self::{confirm::Confirm, hosts_file::HostsFile, losses::Losses, s
 /// - It treats a lookup that takes longer than 15 s as failed.
 /// - It keeps its current Pods while lookups fail. If a Pod is missing from a result, it removes the Pod after a
 ///   failed health check. It stops using a Pod that passes its health check only after a later result has confirmed
-///   the absence, and while other Pods serve the roles that callers have requested.
+///   the absence, and while other Pods serve the roles that callers have requested. An implementation that knows
+///   better sets the [`authority`](Resolution::authority) of its results.
 pub trait Resolve: fmt::Debug + Send + Sync + 'static {
     /// Looks up all existing Pods.
     ///

@@ -1,5 +1,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
+use super::Authority;
 use crate::{endpoint::Endpoint, time::Instant};
 
 /// The result of one lookup: all existing Pods.
@@ -18,12 +19,25 @@ pub struct Resolution {
     /// True if some addresses are from an earlier lookup because a query of this lookup failed: the addresses of one
     /// address family, or the addresses of some SRV targets.
     pub partial: bool,
+    /// The meaning of the absence of a known Pod from `endpoints`. The default is [`Authority::Tentative`].
+    pub authority: Authority,
+    /// Pods that still exist but must not get new work, because they are terminating or not ready, in any order. Used
+    /// only with [`Authority::Exact`]. An unknown Pod in this list is ignored.
+    pub leaving: Vec<Endpoint>,
 }
 
 impl Resolution {
     /// Creates a resolution that contains these Pods, in any order. Duplicates are allowed.
     #[must_use]
     pub fn new(endpoints: Vec<Endpoint>, valid_until: Instant) -> Self {
-        Self { endpoints, valid_until, server: None, name: None, partial: false }
+        Self {
+            endpoints,
+            valid_until,
+            server: None,
+            name: None,
+            partial: false,
+            authority: Authority::default(),
+            leaving: Vec::new(),
+        }
     }
 }

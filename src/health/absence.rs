@@ -7,7 +7,8 @@
 //! - The Pod is [retained](Standing::Retained), that is, still used, while no other Pod serves a target that callers
 //!   have requested since the pool was built.
 //! - Otherwise, the Pod is [detached](Standing::Detached): it is never checked out, but its connections stay open for a
-//!   limited time, so that a Pod that DNS names again needs no new handshakes.
+//!   limited time, so that a Pod that DNS names again needs no new handshakes. A Pod that no longer exists, according
+//!   to a source that knows the exact set of Pods, is drained immediately instead.
 //!
 //! While no Pod serves, all absent Pods are retained, because any of them may return first.
 //!
@@ -120,16 +121,23 @@ pub(crate) struct Absence {
     since: Instant,
     /// Total time in earlier periods in which the Pod was detached.
     detached_before: Duration,
+    /// True if the Pod no longer exists, so that it cannot be named again.
+    gone: bool,
 }
 
 impl Absence {
     /// Creates the absence of a Pod that is confirmed now.
     pub(crate) fn new(standing: Standing, now: Instant) -> Self {
-        Self { standing, since: now, detached_before: Duration::ZERO }
+        Self { standing, since: now, detached_before: Duration::ZERO, gone: false }
     }
 
     pub(crate) fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// Sets whether the Pod no longer exists.
+    pub(crate) fn set_gone(&mut self, gone: bool) {
+        self.gone = gone;
     }
 
     /// Changes the standing. Returns true if it was different.
@@ -145,8 +153,9 @@ impl Absence {
     }
 
     /// Returns the time at which a detached Pod must be drained. `linger` is the total time for which a Pod may be
-    /// detached. Returns `None` for a retained Pod.
+    /// detached, unless it no longer exists. Returns `None` for a retained Pod.
     pub(crate) fn ends_at(&self, linger: Duration) -> Option<Instant> {
+        let linger = if self.gone { Duration::ZERO } else { linger };
         (self.standing == Standing::Detached).then(|| self.since + linger.saturating_sub(self.detached_before))
     }
 }
@@ -229,6 +238,18 @@ mod tests {
         assert!(absence.set(Standing::Detached, at(100)));
         assert_eq!(absence.ends_at(linger), Some(at(120)));
         assert_eq!(absence.ends_at(Duration::ZERO), Some(at(100)));
+    }
+
+    #[test]
+    fn a_pod_that_no_longer_exists_does_not_linger() {
+        let (start, linger) = (Instant::now(), Duration::from_secs(30));
+        let mut absence = Absence::new(Standing::Detached, start);
+        absence.set_gone(true);
+        assert_eq!(absence.ends_at(linger), Some(start));
+        absence.set(Standing::Retained, start);
+        assert_eq!(absence.ends_at(linger), None, "a retained Pod is used until its server refuses");
+        absence.set(Standing::Detached, start + linger);
+        assert_eq!(absence.ends_at(linger), Some(start + linger));
     }
 
     fn any_pod() -> impl Strategy<Value = Pod> {

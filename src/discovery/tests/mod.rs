@@ -136,7 +136,7 @@ impl Follower {
                 } else {
                     self.confirm.error();
                     let set = self.known.keys().cloned().collect();
-                    (Decision { set, absent: Vec::new(), recheck_at: None }, due)
+                    (Decision { set, absent: Vec::new(), gone: Vec::new(), recheck_at: None }, due)
                 }
             }
         };

@@ -16,8 +16,8 @@ use crate::{
 
 impl Directory {
     /// Records which members are absent from DNS after a lookup that returned the Pods in `named`. `absent` contains
-    /// the members whose absence is confirmed.
-    pub(super) fn set_absent(&mut self, named: &[Endpoint], absent: &[Endpoint], now: Instant) {
+    /// the members whose absence is confirmed, and `gone` those of them that no longer exist.
+    pub(super) fn set_absent(&mut self, named: &[Endpoint], absent: &[Endpoint], gone: &[Endpoint], now: Instant) {
         self.review_absences = true;
         for member in self.members.all_mut() {
             let endpoint = &member.pod.endpoint;
@@ -29,6 +29,11 @@ impl Directory {
                 member.absent = Some(Absent::new(&member.pod, now));
                 member.absence_is_new = true;
                 self.changed = true;
+            }
+            if let Some(known) = &mut member.absent
+                && absent.contains(endpoint)
+            {
+                known.absence.set_gone(gone.contains(endpoint));
             }
         }
     }

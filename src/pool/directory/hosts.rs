@@ -35,6 +35,8 @@ struct Host {
     pods: HashMap<Address, Vec<Endpoint>>,
     /// The Pods of `pods` whose absence is confirmed.
     absent: HashSet<Endpoint>,
+    /// The Pods of `absent` that no longer exist.
+    gone: HashSet<Endpoint>,
 }
 
 impl Host {
@@ -53,12 +55,14 @@ pub(super) struct Named {
     pub(super) named: Vec<Endpoint>,
     /// The Pods of `set` whose absence is confirmed.
     pub(super) absent: Vec<Endpoint>,
+    /// The Pods of `absent` that no longer exist.
+    pub(super) gone: Vec<Endpoint>,
 }
 
 impl Hosts {
     pub(super) fn new(count: usize, absent_pods: AbsentPods) -> Self {
-        let host = Host { confirm: Confirm::new(absent_pods), pods: HashMap::new(), absent: HashSet::new() };
-        Self(vec![host; count].into())
+        let (confirm, pods) = (Confirm::new(absent_pods), HashMap::new());
+        Self(vec![Host { confirm, pods, absent: HashSet::new(), gone: HashSet::new() }; count].into())
     }
 
     /// Returns true if there is only one host.
@@ -87,12 +91,13 @@ impl Hosts {
         named: Vec<Endpoint>,
         decision: Decision,
     ) -> Named {
-        let Decision { set, absent, .. } = decision;
+        let Decision { set, absent, gone, .. } = decision;
         if self.is_single() {
-            return Named { set, named, absent };
+            return Named { set, named, absent, gone };
         }
         self.0[host].pods.clear();
         self.0[host].absent = absent.into_iter().collect();
+        self.0[host].gone = gone.into_iter().collect();
         for pod in &set {
             self.0[host].pods.entry(pod.address().clone()).or_default().push(pod.clone());
         }
@@ -106,13 +111,16 @@ impl Hosts {
             identities.entry(pod.address()).or_default();
         }
         let answered: HashSet<_> = named.iter().map(Endpoint::address).collect();
-        let mut result = Named { set: Vec::new(), named: Vec::new(), absent: Vec::new() };
+        let mut result = Named { set: Vec::new(), named: Vec::new(), absent: Vec::new(), gone: Vec::new() };
         for (address, known) in identities {
             for pod in self.merged(address, &known) {
                 if answered.contains(address) {
                     result.named.push(pod.clone());
                 } else if self.all_at(address, |host, pod| host.absent.contains(pod)) {
                     result.absent.push(pod.clone());
+                    if self.all_at(address, |host, pod| host.gone.contains(pod)) {
+                        result.gone.push(pod.clone());
+                    }
                 }
                 result.set.push(pod);
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Directory, hosts::Named, member::Member};
 use crate::{
-    discovery::{Resolution, ResolveError},
+    discovery::{Authority, Resolution, ResolveError},
     endpoint::Endpoint,
     error::Chain,
     event::Event,
@@ -34,15 +34,21 @@ impl Directory {
         {
             self.resolve_succeeded(host, now);
             self.hosts.confirm(host).unchanged();
-            self.set_absent(&resolution.endpoints, &[], now);
+            self.set_absent(&resolution.endpoints, &[], &[], now);
             return None;
         }
         let known = self.known();
         let own = self.hosts.known(host, &known);
         let succeeded = result.is_ok();
         let (decision, named) = match result {
-            Ok(Resolution { endpoints, valid_until, .. }) => {
-                (self.hosts.confirm(host).answer(now, &own, &endpoints, valid_until), endpoints)
+            Ok(Resolution { endpoints, valid_until, authority, leaving, .. }) => {
+                let confirm = self.hosts.confirm(host);
+                let decision = match authority {
+                    Authority::Additive => confirm.additive(&own, &endpoints),
+                    Authority::Exact => confirm.exact(&own, &endpoints, &leaving),
+                    Authority::Tentative => confirm.answer(now, &own, &endpoints, valid_until),
+                };
+                (decision, endpoints)
             }
             Err(error) if error.is_negative() => {
                 let ttl = error.negative_ttl();
@@ -56,9 +62,9 @@ impl Directory {
             }
         };
         let recheck_at = decision.recheck_at;
-        let Named { set, named, absent } = self.hosts.apply(host, &known, named, decision);
+        let Named { set, named, absent, gone } = self.hosts.apply(host, &known, named, decision);
         self.set_known(&set, now);
-        self.set_absent(&named, &absent, now);
+        self.set_absent(&named, &absent, &gone, now);
         if succeeded {
             // Last: while a host has not been resolved, callers do not fail although all known Pods refuse the login.
             self.resolve_succeeded(host, now);

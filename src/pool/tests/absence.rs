@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Runs a test in simulated time, with a pool that uses these limits.
-fn run(limits: Limits, test: impl AsyncFnOnce(Simulation)) {
+pub(super) fn run(limits: Limits, test: impl AsyncFnOnce(Simulation)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(async {
         let mut simulation = Simulation::with(limits);
@@ -26,7 +26,7 @@ impl Simulation {
     }
 
     /// Returns the Pods in use, each with its standing if it is absent from DNS.
-    fn pods(&self) -> Vec<(usize, Option<Standing>)> {
+    pub(super) fn pods(&self) -> Vec<(usize, Option<Standing>)> {
         let view = self.inner.published.load();
         let mut pods: Vec<_> = view.pods().map(|(pod, health)| (number(pod), health.absent)).collect();
         pods.sort_by_key(|(pod, _)| *pod);

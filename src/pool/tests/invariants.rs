@@ -176,7 +176,7 @@ impl Simulation {
         let here: BTreeSet<u64> = pods().map(|pod| pod.serial).collect();
         let named = view.pods().filter(|(_, health)| health.absent.is_none()).map(|(pod, _)| pod.serial).collect();
         let (before, lookup) = std::mem::replace(&mut self.last, (named, world.lookup));
-        if !matches!(world.lookup, Lookup::Pods(1..)) && lookup == world.lookup {
+        if matches!(world.lookup, Lookup::Fails | Lookup::NoPods | Lookup::Pods(0)) && lookup == world.lookup {
             for serial in before.difference(&here) {
                 let report = world.reports[serial];
                 let recently = |server: &Server| now < server.accused + PROBED_WITHIN;

@@ -21,6 +21,7 @@ mod absence;
 mod action;
 mod announcements;
 mod backends;
+mod exact;
 mod fleet;
 mod invariants;
 mod overdue_ping;

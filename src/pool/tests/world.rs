@@ -7,11 +7,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::time::{Duration, Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Duration, Instant, sleep},
+};
 
 use super::{PODS, PROBE, TTL, action::Behavior};
 use crate::{
-    discovery::{Resolution, Resolve, ResolveError},
+    discovery::{Authority, Resolution, Resolve, ResolveError},
     endpoint::{Endpoint, Role},
     error::Phase,
     pool::pod::{
@@ -63,12 +66,19 @@ pub(super) enum Lookup {
     Pods(u8),
     Fails,
     NoPods,
+    /// A source that knows the exact set of Pods names the Pods in the bit set `named`. Those in `leaving` still exist.
+    Exact {
+        named: u8,
+        leaving: u8,
+    },
 }
 
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) servers: [Server; PODS],
     pub(super) lookup: Lookup,
+    /// Announces a change of `lookup` to the pool.
+    pub(super) changed: Arc<Notify>,
     /// The reports about each Pod, by the Pod's serial number.
     pub(super) reports: HashMap<u64, Report>,
     /// Highest timeline reported by each cluster, by system identifier.
@@ -113,6 +123,7 @@ impl World {
         Self {
             servers,
             lookup,
+            changed: Arc::default(),
             reports: HashMap::new(),
             newest: BTreeMap::new(),
             primary_until: now,
@@ -134,16 +145,24 @@ impl World {
 impl Resolve for SharedWorld {
     fn resolve(&self) -> Pin<Box<dyn Future<Output = Result<Resolution, ResolveError>> + Send + '_>> {
         let lookup = lock(&self.0).lookup;
+        let pods = |bits: u8| (0..PODS).filter(|pod| bits & 1 << pod != 0).map(endpoint).collect();
         Box::pin(async move {
             match lookup {
-                Lookup::Pods(bits) => {
-                    let pods = (0..PODS).filter(|pod| bits & 1 << pod != 0).map(endpoint);
-                    Ok(Resolution::new(pods.collect(), Instant::now() + TTL))
+                Lookup::Pods(bits) => Ok(Resolution::new(pods(bits), Instant::now() + TTL)),
+                Lookup::Exact { named, leaving } => {
+                    let mut resolution = Resolution::new(pods(named), Instant::now() + TTL);
+                    (resolution.authority, resolution.leaving) = (Authority::Exact, pods(leaving));
+                    Ok(resolution)
                 }
                 Lookup::Fails => Err(ResolveError::other("no name server responds")),
                 Lookup::NoPods => Err(ResolveError::no_pods(None)),
             }
         })
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let changed = lock(&self.0).changed.clone();
+        Box::pin(async move { changed.notified().await })
     }
 
     fn source(&self) -> String {
