@@ -220,6 +220,16 @@ impl ResolveError {
         inner.into_error()
     }
 
+    /// Creates the error of a lookup in which several sources failed, each with its description. The kind and the
+    /// negative TTL are those of `decisive`. Without it, the kind is [`Other`](ResolveErrorKind::Other).
+    pub(super) fn combined(errors: &[(String, Self)], decisive: Option<&Self>) -> Self {
+        let texts: Vec<_> = errors.iter().map(|(source, error)| format!("{source}: {}", Chain(error))).collect();
+        let mut inner = Self::inner(decisive.map_or(ResolveErrorKind::Other, Self::kind), None);
+        inner.message = Some(texts.join("; "));
+        inner.negative_ttl = decisive.and_then(Self::negative_ttl);
+        inner.into_error()
+    }
+
     fn inner(kind: ResolveErrorKind, name: Option<Arc<str>>) -> Inner {
         Inner { kind, name, message: None, servers: Vec::new(), negative_ttl: None, source: None }
     }

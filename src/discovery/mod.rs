@@ -1,8 +1,8 @@
 //! Pod discovery: resolves a Service's name to the addresses of its Pods.
 //!
 //! A [`Resolve`] looks up the Pods, and each lookup returns a [`Resolution`]. [`Dns`] queries A and AAAA records, or
-//! SRV records, which also contain each Pod's name and port. [`Fixed`] is a static list. To use any other source,
-//! implement [`Resolve`]:
+//! SRV records, which also contain each Pod's name and port. [`Fixed`] is a static list. [`Fallback`] and [`Union`]
+//! combine several sources. To use any other source, implement [`Resolve`]:
 //!
 //! ```
 //! use std::{future::Future, pin::Pin, time::Duration};
@@ -54,6 +54,8 @@
 //   state between lookups: the names that need no DNS (`local_names`, `hosts_file`), `resolv_conf`, the candidate names
 //   (`search`), and the last good addresses (`family` for A and AAAA records, `srv` for SRV records). `cluster_ip`
 //   detects a Service that is not headless.
+// - `fallback` and `union` combine other resolvers, which they call through `source`. `identities` gives a Pod that
+//   several of them know a single identity.
 // - `nameservers` chooses the name server for each query. `server` sends the query through hickory-resolver, over
 //   sockets from `udp` that obey `rate_limit`. `records` filters the response.
 
@@ -62,11 +64,13 @@ mod cluster_ip;
 pub(crate) mod confirm;
 mod dns;
 mod error;
+mod fallback;
 mod family;
 mod fixed;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod hosts_file;
+mod identities;
 mod local_names;
 pub(crate) mod losses;
 mod nameservers;
@@ -81,9 +85,11 @@ mod schedule;
 mod search;
 mod server;
 mod single_flight;
+mod source;
 mod srv;
 mod stats;
 mod udp;
+mod union;
 mod watched_file;
 
 #[cfg(all(test, not(feature = "testkit")))]
@@ -99,10 +105,12 @@ pub use self::{
     authority::Authority,
     dns::Dns,
     error::{ResolveError, ResolveErrorKind, ServerError},
+    fallback::Fallback,
     fixed::Fixed,
     options::DnsOptions,
     resolution::Resolution,
     stats::{DnsStats, ServerStats},
+    union::Union,
 };
 pub(crate) use self::{confirm::Confirm, hosts_file::HostsFile, losses::Losses, schedule::Schedule};
 
@@ -154,6 +162,15 @@ pub trait Resolve: fmt::Debug + Send + Sync + 'static {
     /// the next one.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(std::future::pending())
+    }
+
+    /// Returns true if the source follows the Pods as they change. Returns false if its results may be stale, for
+    /// example because a watch was interrupted. A [`Fallback`] then uses its second source. The default implementation
+    /// returns true.
+    ///
+    /// A change of this value must be announced by [`changed`](Self::changed).
+    fn is_in_sync(&self) -> bool {
+        true
     }
 
     /// Returns a description of the source for logs and status pages, such as `A and AAAA records of db.example`.

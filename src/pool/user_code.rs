@@ -60,6 +60,13 @@ impl Resolve for GuardedResolver {
         })
     }
 
+    fn is_in_sync(&self) -> bool {
+        catch(|| self.resolver.is_in_sync()).unwrap_or_else(|panic| {
+            self.events.panicked(PanicSource::Resolver, &panic);
+            false
+        })
+    }
+
     fn source(&self) -> String {
         catch(|| self.resolver.source()).unwrap_or_else(|panic| {
             self.events.panicked(PanicSource::Resolver, &panic);

@@ -1,4 +1,5 @@
-//! Tests lookups over real sockets against a name server that injects faults.
+//! Tests lookups over real sockets against a name server that injects faults, and, in `combined`, the resolvers that
+//! combine several sources.
 //!
 //! The DNS failures and the tests that cover them:
 //!
@@ -49,6 +50,7 @@
 //! them with real name servers.
 
 mod answers;
+mod combined;
 mod failures;
 mod names;
 mod sets;
