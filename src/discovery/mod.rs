@@ -151,8 +151,10 @@ pub trait Resolve: fmt::Debug + Send + Sync + 'static {
     /// implementation never completes.
     ///
     /// A change while no future of this method exists, for example during a lookup, must complete the next future.
-    /// [`Notify::notify_one`](tokio::sync::Notify::notify_one) and [`notified`](tokio::sync::Notify::notified) have
-    /// this property. Several changes may be announced as one.
+    /// `notify_one` and `notified` of [`tokio::sync::Notify`] have this property. Several changes may be announced as
+    /// one.
+    ///
+    /// [`tokio::sync::Notify`]: https://docs.rs/tokio/latest/tokio/sync/struct.Notify.html
     ///
     /// The pool calls this from the task that calls `resolve`, never while another future of this method exists.
     ///
