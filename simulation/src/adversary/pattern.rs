@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use super::{Caller, Fault, Host, Policy, Settings, Topology, Window, draw, fault::StopMode, host::Factor, workload};
+use super::{
+    Caller, Fault, Host, LagFallback, Policy, Settings, Topology, Window, draw, fault::StopMode, host::Factor, workload,
+};
 
 /// Some faults, and the load, the settings and the topology with which they have consequences.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,6 +25,8 @@ pub(super) enum Pattern {
     Starved,
     /// A standby replays nothing for a long time. Its clock may be behind, which hides the time of its last commit.
     Lagging,
+    /// The only standby replays nothing for a long time, and the primary replaces it.
+    Replaced,
     /// A standby is slow for some seconds, and nothing else is wrong.
     SlowStandby,
 }
@@ -36,6 +40,7 @@ impl Pattern {
         Self::Down,
         Self::Starved,
         Self::Lagging,
+        Self::Replaced,
         Self::SlowStandby,
     ];
 
@@ -81,6 +86,7 @@ impl Pattern {
                 let skew = random.bool().then(|| until(start, end, skew));
                 [until(start, end, Fault::ReplayPaused { pod: other })].into_iter().chain(skew).collect()
             }
+            Self::Replaced => vec![until(start, end, Fault::ReplayPaused { pod: Host::Pod(1) })],
             Self::SlowStandby => {
                 let by = Factor([10, 30, 100][random.usize(..3)]);
                 vec![until(start, start + millis(random, 3_000..5_000), Fault::Slow { pod: other, by })]
@@ -112,6 +118,13 @@ impl Pattern {
             }
             Self::Lagging => {
                 settings.max_lag = settings.max_lag.or(Some(Duration::from_secs(3)));
+                workload::read_and_write(callers, topology);
+            }
+            Self::Replaced => {
+                (topology.pods, topology.nodes) = (2, topology.nodes.min(2));
+                topology.synchronous = topology.synchronous.min(1);
+                settings.max_lag = settings.max_lag.or(Some(Duration::from_secs(1)));
+                settings.lag_fallback = LagFallback::Primary;
                 workload::read_and_write(callers, topology);
             }
             Self::LatePromotion => workload::read_only(callers, topology),

@@ -3,7 +3,8 @@
 //!
 //! `docs/failure-modes.md`: of a client that is stopped, "timeouts during the pause are not counted against the Pods";
 //! of a Pod that leaves DNS, "none: the Pod stays in use until another Pod serves the role"; and of lookups that fail,
-//! that the pool keeps the last known Pods. `health/suspicion.rs`: "The end of one session is evidence about that
+//! that the pool keeps the last known Pods. `LagFallback::Primary`: while every standby lags, the checkout "returns a
+//! connection to the primary". `health/suspicion.rs`: "The end of one session is evidence about that
 //! session only". `docs/failure-modes.md`, "`pg_terminate_backend` on every session": "no failed read".
 
 use std::{collections::BTreeMap, time::Duration};
@@ -15,7 +16,7 @@ use super::{
     served,
     violation::{Violation, Violations},
 };
-use crate::adversary::{Fault, Plan, Window, Work};
+use crate::adversary::{Fault, LagFallback, Plan, Window, Work};
 
 /// The sessions of each client that a fault has ended on each Pod.
 type Ended = BTreeMap<(u32, Instance), u32>;
@@ -37,12 +38,18 @@ fn first(plan: &Plan, is_of_kind: impl Fn(&Fault) -> bool) -> Duration {
 }
 
 /// Returns true for a fault that fails no call, apart from calls on a session that it ends. A Pod that is not ready
-/// leaves DNS. With a `drain_timeout` of zero, its removal ends the calls that use it.
+/// leaves DNS. With a `drain_timeout` of zero, its removal ends the calls that use it. Without a limit, a standby that
+/// replays nothing is used, and with `lag_fallback=primary`, the primary serves its reads.
 fn fails_nothing(fault: &Fault, plan: &Plan) -> bool {
     use Fault::*;
-    is_of_names(fault)
-        || matches!(fault, Terminate { .. })
-        || matches!(fault, Unready { .. }) && !plan.settings.drain_timeout.is_zero()
+    let settings = &plan.settings;
+    let has_limit = settings.max_lag.is_some() || settings.max_lag_bytes.is_some();
+    match fault {
+        Terminate { .. } => true,
+        Unready { .. } => !settings.drain_timeout.is_zero(),
+        ReplayPaused { .. } => !has_limit || settings.lag_fallback == LagFallback::Primary,
+        _ => is_of_names(fault),
+    }
 }
 
 /// Returns true for a fault of the names.
@@ -145,6 +152,21 @@ mod tests {
         };
         assert_eq!(call(Work::Read).len(), 1);
         assert_eq!(call(Work::Insert), [""; 0]);
+    }
+
+    #[test]
+    fn a_lagging_standby_fails_no_call_if_the_primary_replaces_it() {
+        let found = |max_lag, lag_fallback| {
+            let call = [(2_500, began(1, Target::Standby)), (2_509, failed(1, "no_endpoints", Applied::No))];
+            let mut history = history([(1, role(POD, Role::STANDBY))].into_iter().chain(call));
+            let fault = Fault::ReplayPaused { pod: Host::Pod(0) };
+            history.plan.faults = vec![Window { start: ms(2_000), end: ms(9_000), fault }];
+            (history.plan.settings.max_lag, history.plan.settings.lag_fallback) = (max_lag, lag_fallback);
+            texts(check("blameless", &history)).len()
+        };
+        assert_eq!(found(Some(ms(1_000)), LagFallback::Primary), 1);
+        assert_eq!(found(None, LagFallback::Fail), 1);
+        assert_eq!(found(Some(ms(1_000)), LagFallback::Fail), 0);
     }
 
     #[test]
