@@ -12,7 +12,10 @@ pub mod programs;
 pub mod relay;
 pub mod trials;
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use podpool::{Client, Pool, State};
 
@@ -22,6 +25,19 @@ pub async fn until(limit: Duration, description: &str, mut condition: impl FnMut
     while !condition() {
         assert!(Instant::now() < deadline, "condition not met within {limit:?}: {description}");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Executes a statement that sleeps, cancels it until it ends, and returns the SQLSTATE of its error. The first request
+/// may arrive before the statement.
+pub async fn cancelled(client: &Client) -> Option<String> {
+    let token = client.cancel_token();
+    let mut sleeping = pin!(client.batch_execute("SELECT pg_sleep(60)"));
+    loop {
+        match tokio::time::timeout(Duration::from_millis(50), sleeping.as_mut()).await {
+            Ok(ended) => return ended.err().and_then(|error| Some(error.code()?.code().to_owned())),
+            Err(_) => token.cancel().await.expect("the cancel request reaches the server"),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Unix sockets: the directory of a server's socket as the host.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use podpool::{
     Client, Config, Error, Event, Pool, Role, State, Target,
@@ -41,13 +41,7 @@ async fn a_socket_serves_without_tls_and_its_path_is_the_label() {
     let query = "SELECT host(inet_server_addr()), ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     let row = client.query_one(query, &[]).await.expect("the query succeeds");
     assert_eq!((row.get::<_, Option<String>>(0), row.get::<_, bool>(1)), (None, false));
-    let cancel = client.cancel_token();
-    let (slept, cancelled) = tokio::join!(client.batch_execute("SELECT pg_sleep(10)"), async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        cancel.cancel().await
-    });
-    cancelled.expect("the cancel request is sent");
-    assert_eq!(slept.expect_err("the statement is cancelled").code().map(|code| code.code()), Some("57014"));
+    assert_eq!(common::cancelled(&client).await.as_deref(), Some("57014"));
     drop(client);
 
     let mut events = pool.events();
