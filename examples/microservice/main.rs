@@ -56,6 +56,8 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     settings.start_log();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
 
+    let listener = TcpListener::bind(settings.listen).await.map_err(|error| format!("{}: {error}", settings.listen))?;
+
     // The recorder must be installed first, because the pool describes its metrics to the recorder when it is built.
     let metrics = metrics::install()?;
     // Building a pool does not use the network, so the service starts even while the database is down. While no Pod is
@@ -63,7 +65,6 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let pool = Pool::builder(settings.database).build()?;
     let drain = Arc::new(Drain::new());
     let limit = Arc::new(Limit::new(settings.max_requests));
-    let listener = TcpListener::bind(settings.listen).await.map_err(|error| format!("{}: {error}", settings.listen))?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
 
     let shutdown = async move {

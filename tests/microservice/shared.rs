@@ -1,4 +1,4 @@
-//! Tests the service with `shared=on`: many requests use one connection to each Pod.
+//! Tests the service with `shared=on`: many requests use few connections to each Pod.
 
 use std::{
     sync::{
@@ -18,9 +18,12 @@ use crate::{
 
 /// Number of requests at the same time.
 const CALLERS: usize = 24;
+/// Maximum number of sessions on each Pod: half of the default `pool_size`. Shared connections may grow to it while
+/// responses are slow.
+const SESSIONS: i64 = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_requests_share_one_connection_to_each_pod_and_survive_the_loss_of_a_pod() {
+async fn many_requests_share_few_connections_to_each_pod_and_survive_the_loss_of_a_pod() {
     let cluster = Cluster::start(3).await.expect("the cluster starts");
     cluster.wait_replicated().await.expect("the standbys follow");
     let separator = if cluster.url().contains('?') { '&' } else { '?' };
@@ -50,7 +53,7 @@ async fn many_requests_share_one_connection_to_each_pod_and_survive_the_loss_of_
     for pod in [1, 2] {
         let client = cluster.client(pod).await.expect("the superuser connects");
         let sessions: i64 = client.query_one(count, &[&cluster.user()]).await.expect("the query succeeds").get(0);
-        assert!((1..=2).contains(&sessions), "{sessions} sessions on Pod {pod}");
+        assert!((1..=SESSIONS).contains(&sessions), "{sessions} sessions on Pod {pod}");
     }
     cluster.kill(1).await.expect("SIGKILL is sent");
     let now = attempts.load(Ordering::Relaxed);
