@@ -67,7 +67,7 @@ impl Property {
         Self::new("sessions", "every connection is handed on in a clean state", sessions::check),
         Self::new("deadlines", "checkouts, dials and lookups end at their deadlines", deadlines::check),
         Self::new("stuck", "a request to a Pod that does not respond is aborted", stuck::check),
-        Self::new("noticed", "a Pod whose server ends is not used any more at once", noticed::check),
+        Self::new("noticed", "a Pod whose server ends is no longer used", noticed::check),
         Self::new("blameless", "faults of names, clocks and clients eject no Pod and fail no call", blameless::check),
         Self::new("served", "every caller is served after the world is whole", served::check),
         Self::new("covered", "no caller waits while a Pod of its target has free capacity", covered::check),

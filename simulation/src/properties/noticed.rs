@@ -51,7 +51,7 @@ pub(super) fn check(name: &'static str, history: &History) -> Vec<Violation> {
     violations.found()
 }
 
-/// Returns the number of the Pod whose server a fault ends at once.
+/// Returns the number of the Pod whose server a fault ends immediately.
 fn ended(fault: &Fault) -> Option<u32> {
     match fault {
         Fault::Crash { pod: Host::Pod(pod) } => Some(*pod),

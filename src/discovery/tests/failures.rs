@@ -143,7 +143,7 @@ async fn second_server_answers_when_the_first_fails() {
     let limit = Duration::from_millis(350);
     let hedged = shortest(limit, || took(Some(Fault::Drop))).await;
     assert!(hedged >= Duration::from_millis(300) && hedged <= limit, "{hedged:?}");
-    // The second server is asked at once, and not only when a response is late.
+    // The second server is asked immediately, before a response would be late.
     let limit = Duration::from_millis(300) / 2;
     for fault in [
         Some(Fault::Code(2)),
